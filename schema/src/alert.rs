@@ -1,0 +1,196 @@
+//! Alerts: the outbox. An alert is written together with the flip that caused it, and lives until every one of
+//! its channels has it or has given up.
+
+use crate::channel::Targets;
+use crate::id::{AlertId, ChannelId, MonitorId, ProjectId};
+use crate::monitor::Monitor;
+use crate::outage::Outage;
+use crate::time::UnixMs;
+use crate::transition::Flip;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// How long an alert and its deliveries are kept, in seconds: 35 days.
+pub const ALERT_TTL_S: i64 = 35 * 86_400;
+/// How long delivery of an alert is tried by default, in seconds: a day. `--delivery-window` changes it.
+pub const DELIVERY_WINDOW_S: i64 = 86_400;
+
+/// Why a monitor's status changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// Nothing was heard by the deadline.
+    Timeout,
+    /// It reported a failure.
+    Fail,
+    /// It reported a success.
+    Success,
+    /// It was paused.
+    Paused,
+    /// It was resumed.
+    Resumed,
+}
+
+/// What an alert tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AlertKind {
+    /// A monitor went down.
+    #[serde(rename = "monitor.down")]
+    Down,
+    /// A monitor is back.
+    #[serde(rename = "monitor.up")]
+    Up,
+    /// A person tests a channel.
+    #[serde(rename = "channel.test")]
+    Test,
+    /// A channel's daily limit is reached: what follows today is suppressed.
+    #[serde(rename = "channel.limited")]
+    Limited,
+}
+
+impl AlertKind {
+    /// The event type of webhooks.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "monitor.down",
+            Self::Up => "monitor.up",
+            Self::Test => "channel.test",
+            Self::Limited => "channel.limited",
+        }
+    }
+}
+
+/// How far an alert is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    /// Some channel does not have it yet.
+    Pending,
+    /// Every channel has it, or need not have it.
+    Delivered,
+    /// At least one channel has given up; it can be redelivered.
+    Dead,
+}
+
+/// What an alert remembers of its monitor, which may be gone when it is delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Its id.
+    pub uuid: MonitorId,
+    /// Its name.
+    pub name: String,
+    /// Its slug.
+    pub slug: String,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+/// An alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Its id.
+    pub id: AlertId,
+    /// The project it belongs to.
+    pub project: ProjectId,
+    /// What it tells.
+    #[serde(rename = "type")]
+    pub what: AlertKind,
+    /// How far it is.
+    pub state: AlertState,
+    /// The channels that do not have it yet, once that is decided; `None` before. Absent when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<BTreeSet<String>>,
+    /// Whether its channels are decided.
+    #[serde(default)]
+    pub planned: bool,
+    /// Where it goes.
+    pub targets: Targets,
+    /// The monitor, unless it is about a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<Subject>,
+    /// The flip, unless it is about a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flip: Option<Flip>,
+    /// The last success or failure before the flip, or the one that was it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ping: Option<UnixMs>,
+    /// The monitor's alert before this one: it is delivered first (A8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prev: Option<AlertId>,
+    /// How many alerts the same sweep raised in the project, this one included: a burst is grouped (A6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+}
+
+impl Alert {
+    /// The alert that tells of `flip`.
+    pub fn of_flip(
+        id: AlertId,
+        monitor: &Monitor,
+        flip: &Flip,
+        last_ping: Option<UnixMs>,
+        prev: Option<AlertId>,
+        burst: Option<u32>,
+    ) -> Self {
+        let what = if flip.to == crate::Status::Down {
+            AlertKind::Down
+        } else {
+            AlertKind::Up
+        };
+        Self {
+            id,
+            project: monitor.project,
+            what,
+            state: AlertState::Pending,
+            open: None,
+            planned: false,
+            targets: monitor.targets.clone(),
+            monitor: Some(Subject {
+                uuid: monitor.id,
+                name: monitor.name.clone(),
+                slug: monitor.slug.clone(),
+                tags: monitor.tags.clone(),
+            }),
+            flip: Some(flip.clone()),
+            last_ping,
+            prev,
+            burst,
+        }
+    }
+
+    /// An alert about one channel, to that channel.
+    pub fn of_channel(
+        id: AlertId,
+        project: ProjectId,
+        what: AlertKind,
+        channel: ChannelId,
+    ) -> Self {
+        Self {
+            id,
+            project,
+            what,
+            state: AlertState::Pending,
+            open: None,
+            planned: false,
+            targets: Targets::These(vec![channel]),
+            monitor: None,
+            flip: None,
+            last_ping: None,
+            prev: None,
+            burst: None,
+        }
+    }
+
+    /// When what it tells of happened: the flip, or its own making.
+    pub fn happened(&self) -> UnixMs {
+        self.flip
+            .as_ref()
+            .map_or(UnixMs(self.id.created_ms()), |flip| flip.at)
+    }
+
+    /// The outage of ours after which the monitor was judged anew.
+    pub fn outage(&self) -> Option<Outage> {
+        self.flip.as_ref().and_then(|flip| flip.outage)
+    }
+}

@@ -1,0 +1,96 @@
+//! Identifiers, each a type of its own so that none is taken for another.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                s.parse().map(Self)
+            }
+        }
+    };
+}
+
+id!(
+    /// A monitor; random (version 4), for it is the secret of its ping URL.
+    MonitorId
+);
+id!(
+    /// A project: the owner of monitors, channels and keys.
+    ProjectId
+);
+id!(
+    /// A channel that alerts go to.
+    ChannelId
+);
+id!(
+    /// An alert, or a group of them; time-ordered (version 7), so that it tells the day of its partition.
+    AlertId
+);
+
+impl ProjectId {
+    /// The project that a fresh installation begins with.
+    pub const FIRST: Self = Self(Uuid::from_u128(0x0000_0000_0000_4000_8000_0000_0000_0001));
+}
+
+impl MonitorId {
+    /// The pipeline's own heartbeat (T3). It belongs to no project and never alerts.
+    pub const PULSE: Self = Self(Uuid::from_u128(0x0000_0000_0000_4000_8000_7468_7275_6d00));
+
+    /// Parses the canonical form alone: lower case, hyphenated, as ping URLs require.
+    pub fn parse_canonical(s: &str) -> Option<Self> {
+        let id = Self(Uuid::try_parse(s).ok()?);
+        (s.len() == 36 && !s.bytes().any(|b| b.is_ascii_uppercase())).then_some(id)
+    }
+}
+
+impl AlertId {
+    /// When the alert was made, from its time-ordered id; milliseconds since the epoch.
+    pub fn created_ms(self) -> i64 {
+        let (head, _) = self.0.as_u64_pair();
+        (head >> 16).cast_signed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{UnixMs, World, world::ManualWorld};
+
+    #[test]
+    fn an_alert_id_tells_when_it_was_made() {
+        let world = ManualWorld::new(UnixMs(1_763_700_000_123), 7);
+        let id = AlertId(world.uuid_v7(world.now()));
+        assert_eq!(id.created_ms(), 1_763_700_000_123);
+    }
+
+    #[test]
+    fn only_canonical_uuids_address_a_monitor() {
+        let canonical = "0a1b2c3d-4e5f-4a0b-8c1d-2e3f40516273";
+        assert!(MonitorId::parse_canonical(canonical).is_some());
+        for other in [
+            &canonical.to_uppercase(),
+            &canonical.replace('-', ""),
+            &format!("{{{canonical}}}"),
+            "",
+        ] {
+            assert!(MonitorId::parse_canonical(other).is_none(), "{other}");
+        }
+    }
+}

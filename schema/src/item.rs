@@ -1,0 +1,350 @@
+//! Keys and mappings of every item in the table, all in one place.
+//!
+//! A key tells what it is: `M#…/LEASE` is a monitor's lease. Numbers in keys are zero-padded, so that their
+//! order as text is their order as numbers. Every item has `kind`, which stream filters match on, and `v`, the
+//! version of its mapping.
+
+use crate::alert::{ALERT_TTL_S, Alert};
+use crate::channel::Channel;
+use crate::delivery::Delivery;
+use crate::id::{AlertId, ChannelId, MonitorId, ProjectId};
+use crate::key::ApiKey;
+use crate::lease::Lease;
+use crate::monitor::Monitor;
+use crate::outage::{OUTAGE_TTL_S, Outage};
+use crate::ping::{LOG_SLOTS, LOG_TTL_S, Ping};
+use crate::store::StoreError;
+use crate::time::UnixMs;
+use crate::timer::{self, Timer};
+use crate::transition::{FLIP_TTL_S, Flip};
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_dynamo::aws_sdk_dynamodb_1 as dynamo;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+
+/// An item: attribute values by name.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// The version of the mapping, written to every item as `v`.
+pub const MAPPING_VERSION: i64 = 1;
+/// How long usage counters are kept, in seconds: 35 days.
+pub const USAGE_TTL_S: i64 = 35 * 86_400;
+
+/// A primary key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Partition key.
+    pub pk: String,
+    /// Sort key.
+    pub sk: String,
+}
+
+impl Key {
+    fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
+        Self {
+            pk: pk.into(),
+            sk: sk.into(),
+        }
+    }
+
+    /// A key that stands for a single item, found by it alone.
+    fn lone(pk: String) -> Self {
+        Self { sk: pk.clone(), pk }
+    }
+
+    /// The key as the SDK wants it.
+    pub fn attributes(&self) -> Item {
+        HashMap::from([("pk".into(), s(&self.pk)), ("sk".into(), s(&self.sk))])
+    }
+
+    /// The key of an item; `None` if it has none.
+    pub fn of(item: &Item) -> Option<Self> {
+        let text = |name| item.get(name)?.as_s().ok().cloned();
+        Some(Self::new(text("pk")?, text("sk")?))
+    }
+
+    /// A project.
+    pub fn project(project: ProjectId) -> Self {
+        Self::new(format!("P#{project}"), "PROJECT")
+    }
+
+    /// A monitor's configuration.
+    pub fn monitor(project: ProjectId, monitor: MonitorId) -> Self {
+        Self::new(format!("P#{project}"), format!("M#{monitor}"))
+    }
+
+    /// The owner of a monitor.
+    pub fn owner(monitor: MonitorId) -> Self {
+        Self::new(format!("M#{monitor}"), "OWNER")
+    }
+
+    /// A monitor's lease.
+    pub fn lease(monitor: MonitorId) -> Self {
+        Self::new(format!("M#{monitor}"), "LEASE")
+    }
+
+    /// The monitor that heartbeats by name mean.
+    pub fn name(project: ProjectId, name: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("NAME#{name}"))
+    }
+
+    /// The monitors that ping-key URLs mean.
+    pub fn slug(project: ProjectId, slug: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("SLUG#{slug}"))
+    }
+
+    /// An API key, by the hex SHA-256 of its secret.
+    pub fn api_key(hash: &str) -> Self {
+        Self::lone(format!("K#{hash}"))
+    }
+
+    /// An API key among its project's.
+    pub fn project_key(project: ProjectId, hash: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("KEY#{hash}"))
+    }
+
+    /// A ping key, by the hex SHA-256 of its secret.
+    pub fn ping_key(hash: &str) -> Self {
+        Self::lone(format!("PK#{hash}"))
+    }
+
+    /// A slot of a monitor's log, for its `n`-th ping.
+    pub fn ping(monitor: MonitorId, n: u64) -> Self {
+        Self::new(format!("M#{monitor}"), format!("PING#{:03}", n % LOG_SLOTS))
+    }
+
+    /// A monitor's flip.
+    pub fn flip(monitor: MonitorId, flip: &Flip) -> Self {
+        Self::new(
+            format!("M#{monitor}"),
+            format!("FLIP#{:013}#{:09}", flip.at.0, flip.n),
+        )
+    }
+
+    /// An alert: partitioned by the day it was made, which its id tells.
+    pub fn alert(project: ProjectId, alert: AlertId) -> Self {
+        Self::new(
+            Self::alerts_of(project, UnixMs(alert.created_ms())),
+            alert.to_string(),
+        )
+    }
+
+    /// The partition of a project's alerts of the day of `at`.
+    pub fn alerts_of(project: ProjectId, at: UnixMs) -> String {
+        format!("P#{project}#A#{}", at.day())
+    }
+
+    /// The delivery of an alert or a group to a channel.
+    pub fn delivery(alert: AlertId, channel: ChannelId) -> Self {
+        Self::new(format!("A#{alert}"), format!("D#{channel}"))
+    }
+
+    /// A channel.
+    pub fn channel(project: ProjectId, channel: ChannelId) -> Self {
+        Self::new(format!("P#{project}"), format!("CH#{channel}"))
+    }
+
+    /// How many alerts a channel had in the current two seconds.
+    pub fn rate(channel: ChannelId) -> Self {
+        Self::new(format!("G#{channel}"), "RATE")
+    }
+
+    /// An alert that is gathered for a channel.
+    pub fn gathered(channel: ChannelId, alert: AlertId) -> Self {
+        Self::new(format!("G#{channel}"), format!("W#{alert}"))
+    }
+
+    /// A counter of a project's day.
+    pub fn usage(project: ProjectId, at: UnixMs, meter: &str) -> Self {
+        Self::new(format!("U#{project}#{}", at.day()), meter)
+    }
+
+    /// The partition of the timers of a shard that are due in a minute.
+    pub fn timers_of(shard: u16, minute: i64) -> String {
+        format!("T#{shard:03}#{minute:010}")
+    }
+
+    /// An item of timers. Its name is the same for the same entries, so that arming twice is arming once.
+    fn timers(shard: u16, due: UnixMs, entries: &[Timer]) -> Self {
+        let name = match entries {
+            [one] => one.name(),
+            many => {
+                let hash = Sha256::digest(timer::encode(many));
+                let hex: String = hash.iter().take(10).map(|b| format!("{b:02x}")).collect();
+                format!("p{hex}")
+            }
+        };
+        Self::new(
+            Self::timers_of(shard, due.minute()),
+            format!("{:013}#{name}", due.0),
+        )
+    }
+
+    /// A shard's cursor.
+    pub fn cursor(shard: u16) -> Self {
+        Self::new("SWEEP", format!("{shard:03}"))
+    }
+
+    /// An outage of ours.
+    pub fn outage(start: UnixMs) -> Self {
+        Self::new("OUTAGE", format!("{:013}", start.0))
+    }
+
+    /// What the deep health check writes and reads.
+    pub fn probe() -> Self {
+        Self::lone("PROBE".into())
+    }
+}
+
+/// A string value.
+pub(crate) fn s(text: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+/// A number value.
+pub(crate) fn n(number: impl ToString) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
+/// An item of `kind` with the members of `body`.
+pub(crate) fn encode<T: Serialize>(key: &Key, kind: &str, body: &T) -> Item {
+    let mut item: Item = dynamo::to_item(body).expect("domain types map to items");
+    item.extend(key.attributes());
+    item.insert("kind".into(), s(kind));
+    item.insert("v".into(), n(MAPPING_VERSION));
+    item
+}
+
+/// An item that TTL removes.
+fn expiring<T: Serialize>(key: &Key, kind: &str, body: &T, expires_s: i64) -> Item {
+    let mut item = encode(key, kind, body);
+    item.insert("expires_at".into(), n(expires_s));
+    item
+}
+
+/// Reads an item back.
+pub fn decode<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
+    let key = Key::of(&item);
+    dynamo::from_item(item).map_err(|error| StoreError::Corrupt(format!("{key:?}: {error}")))
+}
+
+/// The owner of a monitor.
+pub fn owner(monitor: &Monitor) -> Item {
+    #[derive(Serialize)]
+    struct Owner {
+        project: ProjectId,
+    }
+    encode(
+        &Key::owner(monitor.id),
+        "owner",
+        &Owner {
+            project: monitor.project,
+        },
+    )
+}
+
+/// A monitor's configuration.
+pub fn monitor(monitor: &Monitor) -> Item {
+    encode(
+        &Key::monitor(monitor.project, monitor.id),
+        "monitor",
+        monitor,
+    )
+}
+
+/// A monitor's lease.
+pub fn lease(lease: &Lease) -> Item {
+    encode(&Key::lease(lease.monitor), "lease", lease)
+}
+
+/// The monitor that a name means.
+pub fn name(monitor: &Monitor) -> Item {
+    let mut item = encode(
+        &Key::name(monitor.project, &monitor.name),
+        "name",
+        &HashMap::<String, String>::new(),
+    );
+    item.insert("monitor".into(), s(monitor.id.to_string()));
+    item
+}
+
+/// A logged ping.
+pub fn ping(monitor: MonitorId, ping: &Ping) -> Item {
+    let key = Key::ping(monitor, ping.n);
+    expiring(&key, "ping", ping, ping.at.secs() + LOG_TTL_S)
+}
+
+/// A flip.
+pub fn flip(monitor: MonitorId, flip: &Flip) -> Item {
+    let key = Key::flip(monitor, flip);
+    expiring(&key, "flip", flip, flip.at.secs() + FLIP_TTL_S)
+}
+
+/// An alert.
+pub fn alert(alert: &Alert) -> Item {
+    let key = Key::alert(alert.project, alert.id);
+    let expires_s = UnixMs(alert.id.created_ms()).secs() + ALERT_TTL_S;
+    expiring(&key, "alert", alert, expires_s)
+}
+
+/// A group's delivery, in whole. Other deliveries are written attribute by attribute.
+pub fn delivery(alert: AlertId, channel: ChannelId, delivery: &Delivery) -> Item {
+    let key = Key::delivery(alert, channel);
+    expiring(&key, "delivery", delivery, delivery_expires_s(alert))
+}
+
+/// When TTL removes the deliveries of an alert, in epoch seconds.
+pub(crate) fn delivery_expires_s(alert: AlertId) -> i64 {
+    UnixMs(alert.created_ms()).secs() + ALERT_TTL_S
+}
+
+/// A channel.
+pub fn channel(channel: &Channel) -> Item {
+    encode(
+        &Key::channel(channel.project, channel.id),
+        "channel",
+        channel,
+    )
+}
+
+/// An API key: the item that a secret finds, and the one that its project lists.
+pub fn api_key(api_key: &ApiKey) -> [Item; 2] {
+    [
+        encode(&Key::api_key(&api_key.hash), "key", api_key),
+        encode(
+            &Key::project_key(api_key.project, &api_key.hash),
+            "projectkey",
+            api_key,
+        ),
+    ]
+}
+
+/// An outage of ours.
+pub fn outage(outage: &Outage) -> Item {
+    let expires_s = outage.end.secs() + OUTAGE_TTL_S;
+    expiring(&Key::outage(outage.start), "outage", outage, expires_s)
+}
+
+/// An item of at most [`timer::MAX_ENTRIES`] timers of one shard, due together at `due`.
+pub fn timers(shard: u16, due: UnixMs, entries: &[Timer]) -> Item {
+    debug_assert!(entries.len() <= timer::MAX_ENTRIES && !entries.is_empty());
+    let mut item = Key::timers(shard, due, entries).attributes();
+    item.insert("kind".into(), s("timers"));
+    item.insert("v".into(), n(MAPPING_VERSION));
+    item.insert(
+        "e".into(),
+        AttributeValue::B(Blob::new(timer::encode(entries))),
+    );
+    item
+}
+
+/// The entries of an item of timers.
+pub fn timers_of(item: &Item) -> Result<Vec<Timer>, StoreError> {
+    item.get("e")
+        .and_then(|bytes| bytes.as_b().ok())
+        .and_then(|bytes| timer::decode(bytes.as_ref()))
+        .ok_or_else(|| StoreError::Corrupt(format!("{:?}: not timers", Key::of(item))))
+}

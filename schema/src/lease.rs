@@ -1,0 +1,272 @@
+//! The lease: a monitor's hot state, the one item that every heartbeat writes.
+
+use crate::id::{AlertId, MonitorId, ProjectId};
+use crate::monitor::Monitor;
+use crate::outage::Outage;
+use crate::time::UnixMs;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// How long after its deadline a lease lives on before the table's TTL may remove it, in seconds. The sweep
+/// acts at the deadline; TTL is the net below it.
+pub const TTL_SLACK_S: i64 = 3_600;
+
+/// What a monitor is known to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Never heard of.
+    New,
+    /// Heard of, and not overdue as far as is recorded.
+    Up,
+    /// Failed, or overdue.
+    Down,
+    /// Not watched until its next success, or until it is resumed.
+    Paused,
+}
+
+/// A run in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// When it began.
+    pub at: UnixMs,
+    /// The run id it began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rid: Option<Uuid>,
+}
+
+/// A deadline that was moved because we were away while a heartbeat might have come (T3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// The deadline that holds instead.
+    pub deadline: UnixMs,
+    /// When the outage began.
+    pub outage: UnixMs,
+}
+
+/// A monitor's state. Less than 1 kB as an item, so that a heartbeat costs one write unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The monitor.
+    pub monitor: MonitorId,
+    /// Its project, so that a sweep need not look it up.
+    pub project: ProjectId,
+    /// The recorded status; see [`Lease::shown`] for the one that people see.
+    pub status: Status,
+    /// The last success or failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<UnixMs>,
+    /// The run in progress, or one that timed out and was not heard of since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+    /// How long the last run took, if the last success or failure ended one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_duration_ms: Option<i64>,
+    /// How many pings there were.
+    pub pings: u64,
+    /// Counts every write; slow writes are guarded by it.
+    pub version: u64,
+    /// Counts the deadlines that were brought closer; timers of an older epoch are void.
+    pub epoch: u32,
+    /// Counts the flips.
+    pub flips: u64,
+    /// When the last flip happened; flip times never run backwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flip_at: Option<UnixMs>,
+    /// The last alert: the next one follows it (A8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_alert: Option<AlertId>,
+    /// A success needs no rules: `up` and a simple schedule, no run, no extension, no filter.
+    pub plain: bool,
+    /// The period, if the schedule is simple, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period_s: Option<u32>,
+    /// The grace, in seconds.
+    pub grace_s: u32,
+    /// When the next success is expected, if the schedule is not simple.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_at: Option<UnixMs>,
+    /// A deadline that our own absence moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extension: Option<Extension>,
+    /// Seconds from a plain success to the removal of the lease: period, grace and slack.
+    pub ttl_span: i64,
+    /// When TTL may remove the lease, in epoch seconds. Only leases that wait for something have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+}
+
+/// What a waiting lease waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// From when on a heartbeat might have come: an outage from here to the deadline counts for it (T3).
+    pub opens: UnixMs,
+    /// When the heartbeat is expected, or the run began: grace starts here.
+    pub grace_start: UnixMs,
+    /// When it is too late. Inclusive: at this instant the monitor is down.
+    pub deadline: UnixMs,
+}
+
+/// The status that people see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shown {
+    /// Never heard of.
+    New,
+    /// On time.
+    Up,
+    /// Late, within its grace.
+    Grace,
+    /// Failed, or overdue.
+    Down,
+    /// Not watched.
+    Paused,
+}
+
+impl Lease {
+    /// The lease of a monitor that was never heard of.
+    pub fn new(monitor: &Monitor) -> Self {
+        let mut lease = Self {
+            monitor: monitor.id,
+            project: monitor.project,
+            status: Status::New,
+            seen: None,
+            run: None,
+            last_duration_ms: None,
+            pings: 0,
+            version: 0,
+            epoch: 0,
+            flips: 0,
+            flip_at: None,
+            last_alert: None,
+            plain: false,
+            period_s: None,
+            grace_s: 0,
+            expected_at: None,
+            extension: None,
+            ttl_span: 0,
+            expires_at: None,
+        };
+        lease.follow(monitor);
+        lease
+    }
+
+    /// The lease of a monitor whose own was lost: down, never unknown.
+    pub fn lost(monitor: &Monitor) -> Self {
+        Self {
+            status: Status::Down,
+            ..Self::new(monitor)
+        }
+    }
+
+    /// Takes over the monitor's schedule, and derives what the fast path and TTL need.
+    pub(crate) fn follow(&mut self, monitor: &Monitor) {
+        self.period_s = monitor.schedule.period_s();
+        self.grace_s = monitor.grace_s;
+        self.expected_at = match (self.period_s, self.seen) {
+            (None, Some(seen)) => monitor.schedule.next_after(seen),
+            _ => None,
+        };
+        self.derive(monitor);
+    }
+
+    /// Derives `plain`, `ttl_span` and `expires_at`.
+    pub(crate) fn derive(&mut self, monitor: &Monitor) {
+        self.plain = self.status == Status::Up
+            && self.run.is_none()
+            && self.extension.is_none()
+            && monitor.is_plain();
+        self.ttl_span =
+            i64::from(self.period_s.unwrap_or(0)) + i64::from(self.grace_s) + TTL_SLACK_S;
+        self.expires_at = self
+            .deadline()
+            .map(|deadline| deadline.secs() + TTL_SLACK_S);
+    }
+
+    /// When the next success is expected, while up.
+    pub fn expected(&self) -> Option<UnixMs> {
+        if self.status != Status::Up {
+            return None;
+        }
+        match self.period_s {
+            Some(period_s) => self.seen.map(|seen| seen + i64::from(period_s) * 1000),
+            None => self.expected_at,
+        }
+    }
+
+    /// What it waits for, before any extension; `None` if it waits for nothing.
+    pub fn window(&self) -> Option<Window> {
+        if self.status == Status::Down {
+            return None;
+        }
+        let started = self.run.map(|run| run.at);
+        let (opens, grace_start) = match (self.expected(), started) {
+            (Some(expected), Some(started)) if started <= expected => (started, started),
+            (Some(expected), _) => (expected - self.lead_ms(), expected),
+            (None, Some(started)) => (started, started),
+            (None, None) => return None,
+        };
+        Some(Window {
+            opens,
+            grace_start,
+            deadline: grace_start + i64::from(self.grace_s) * 1000,
+        })
+    }
+
+    /// When it goes down unless it is heard of; `None` if it waits for nothing.
+    pub fn deadline(&self) -> Option<UnixMs> {
+        let window = self.window()?;
+        Some(self.extension.map_or(window.deadline, |e| e.deadline))
+    }
+
+    /// The deadline that holds after `outages`, and the outage that moved it.
+    ///
+    /// A monitor whose window touches an outage is judged anew from the outage's end: one more period, at most
+    /// an hour, plus grace (T3).
+    pub fn deadline_after(&self, outages: &[Outage]) -> Option<(UnixMs, Option<Outage>)> {
+        let window = self.window()?;
+        let mut held = (window.deadline, None);
+        let more = self.again_ms() + i64::from(self.grace_s) * 1000;
+        let mut outages: Vec<&Outage> = outages.iter().collect();
+        outages.sort_by_key(|outage| outage.start);
+        for outage in outages {
+            if outage.start < held.0 && outage.end > window.opens && outage.end + more > held.0 {
+                held = (outage.end + more, Some(*outage));
+            }
+        }
+        Some(held)
+    }
+
+    /// The status that people see at `now`: an overdue monitor shows as down before that is recorded.
+    /// Boundaries are inclusive.
+    pub fn shown(&self, now: UnixMs, outages: &[Outage]) -> Shown {
+        let overdue_run = self
+            .run
+            .is_some_and(|run| now >= run.at + i64::from(self.grace_s) * 1000);
+        let held = self.deadline_after(outages);
+        let moved = held.is_some_and(|(deadline, outage)| outage.is_some() && now < deadline);
+        if overdue_run && !moved {
+            return Shown::Down;
+        }
+        match self.status {
+            Status::New => Shown::New,
+            Status::Paused => Shown::Paused,
+            Status::Down => Shown::Down,
+            Status::Up => match (self.expected(), held) {
+                (_, Some((deadline, _))) if now >= deadline => Shown::Down,
+                (Some(expected), _) if now >= expected => Shown::Grace,
+                _ => Shown::Up,
+            },
+        }
+    }
+
+    /// How long before the expected instant a heartbeat may well come: a minute, or the period if shorter.
+    fn lead_ms(&self) -> i64 {
+        i64::from(self.period_s.unwrap_or(60).min(60)) * 1000
+    }
+
+    /// The "one more period, at most an hour" of T3.
+    fn again_ms(&self) -> i64 {
+        i64::from(self.period_s.unwrap_or(3_600).min(3_600)) * 1000
+    }
+}

@@ -1,0 +1,341 @@
+//! When a monitor expects to hear: every so often, by cron, or by systemd's calendar events.
+
+mod cron;
+mod oncalendar;
+
+use crate::error::Invalid;
+use crate::time::UnixMs;
+use chrono::TimeZone;
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+/// Longest period and grace, in seconds: 365 days.
+pub const MAX_PERIOD_S: u32 = 365 * 86_400;
+/// Longest expression, in characters.
+pub const MAX_EXPRESSION: usize = 100;
+/// An expression must have an instant after this one, 2000-01-01T00:00:00Z; the contract's clients rely on it.
+const FUTURE_FROM: UnixMs = UnixMs(946_684_800_000);
+
+/// When a monitor expects its next success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum Schedule {
+    /// `period_s` seconds after the last one.
+    Simple {
+        /// Seconds between two successes, 1 … [`MAX_PERIOD_S`].
+        period_s: u32,
+    },
+    /// At the instants of a 5-field cron expression in an IANA zone.
+    Cron {
+        /// The expression, as given.
+        expr: String,
+        /// The zone's name.
+        tz: String,
+    },
+    /// At the instants of systemd calendar events, a line each, all of them alternatives.
+    OnCalendar {
+        /// The lines, as given.
+        expr: String,
+        /// The zone's name, for lines that name none.
+        tz: String,
+    },
+}
+
+impl Schedule {
+    /// A simple schedule, or what is wrong with the period.
+    pub fn simple(field: &str, period_s: u64) -> Result<Self, Invalid> {
+        match u32::try_from(period_s) {
+            Ok(period_s @ 1..=MAX_PERIOD_S) => Ok(Self::Simple { period_s }),
+            _ => Err(Invalid::new(
+                field,
+                format!("must be 1 to {MAX_PERIOD_S} seconds"),
+            )),
+        }
+    }
+
+    /// Parses an expression as the contract does: five fields on one line are cron, all else is OnCalendar.
+    ///
+    /// # Errors
+    /// An expression that does not parse, has no instant after 2000, or is too long; an unknown zone.
+    pub fn parse(expr: &str, tz: &str) -> Result<Self, Invalid> {
+        let zone = zone(tz).ok_or_else(|| Invalid::new("tz", "is not a valid timezone"))?;
+        let invalid = || Invalid::new("schedule", "is not a valid cron or OnCalendar expression");
+        if expr.chars().count() > MAX_EXPRESSION {
+            return Err(Invalid::new("schedule", "is too long"));
+        }
+        let (expr, tz) = (expr.to_owned(), zone.name().to_owned());
+        let is_cron = !expr.contains('\n') && expr.split_whitespace().count() == 5;
+        let schedule = if is_cron {
+            cron::parse(&expr).ok_or_else(invalid)?;
+            Self::Cron { expr, tz }
+        } else {
+            oncalendar::parse(&expr).ok_or_else(invalid)?;
+            Self::OnCalendar { expr, tz }
+        };
+        // 30 February parses, and never comes.
+        schedule.next_after(FUTURE_FROM).ok_or_else(invalid)?;
+        Ok(schedule)
+    }
+
+    /// The first expected instant strictly after `last`; `None` if there is none any more.
+    pub fn next_after(&self, last: UnixMs) -> Option<UnixMs> {
+        match self {
+            Self::Simple { period_s } => Some(last + i64::from(*period_s) * 1000),
+            Self::Cron { expr, tz } => {
+                let from = zone(tz)?.from_utc_datetime(&last.utc().naive_utc());
+                cron::next_after(&cron::parse(expr)?, &from)
+            }
+            Self::OnCalendar { expr, tz } => {
+                let from = zone(tz)?.from_utc_datetime(&last.utc().naive_utc());
+                oncalendar::next_after(&oncalendar::parse(expr)?, &from)
+            }
+        }
+    }
+
+    /// Seconds between successes, if the schedule is simple.
+    pub const fn period_s(&self) -> Option<u32> {
+        match self {
+            Self::Simple { period_s } => Some(*period_s),
+            Self::Cron { .. } | Self::OnCalendar { .. } => None,
+        }
+    }
+}
+
+/// The zone of an IANA name; names that were since renamed are mapped to their successors.
+fn zone(name: &str) -> Option<Tz> {
+    let name = match name {
+        "Europe/Kiev" => "Europe/Kyiv",
+        "Asia/Calcutta" => "Asia/Kolkata",
+        "Asia/Saigon" => "Asia/Ho_Chi_Minh",
+        "Asia/Katmandu" => "Asia/Kathmandu",
+        "Asia/Rangoon" => "Asia/Yangon",
+        name => name,
+    };
+    name.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+
+    fn at(rfc3339: &str) -> UnixMs {
+        DateTime::parse_from_rfc3339(rfc3339)
+            .unwrap()
+            .to_utc()
+            .into()
+    }
+
+    #[track_caller]
+    fn check(expr: &str, tz: &str, after: &str, expected: &[&str]) {
+        let schedule = Schedule::parse(expr, tz).unwrap();
+        let mut last = at(after);
+        for instant in expected {
+            last = schedule.next_after(last).unwrap();
+            assert_eq!(last, at(instant), "{expr} in {tz}: got {last}");
+        }
+    }
+
+    #[test]
+    fn a_period_counts_from_the_last_success() {
+        let every = Schedule::simple("period_s", 300).unwrap();
+        assert_eq!(every.next_after(UnixMs(1_500)), Some(UnixMs(301_500)));
+    }
+
+    #[test]
+    fn cron_is_strictly_after_and_in_its_zone() {
+        check(
+            "*/5 * * * *",
+            "UTC",
+            "2026-01-01T00:05:00Z",
+            &["2026-01-01T00:10:00Z", "2026-01-01T00:15:00Z"],
+        );
+        check(
+            "30 9 * * 1-5",
+            "America/New_York",
+            "2026-01-02T14:30:00Z",
+            &["2026-01-05T14:30:00Z"],
+        );
+        check(
+            "0 12 1 * 1",
+            "UTC",
+            "2026-06-01T12:00:00Z",
+            &["2026-06-08T12:00:00Z", "2026-06-15T12:00:00Z"],
+        );
+    }
+
+    /// A job in the hour that a spring night skips still runs once that night; one in the hour that an
+    /// autumn night repeats runs once; an hourly job never stops being hourly.
+    #[test]
+    fn cron_is_safe_on_both_dst_nights_of_three_zones() {
+        // Berlin: 29 March 2026 02:00 → 03:00, 25 October 2026 03:00 → 02:00.
+        check(
+            "30 2 * * *",
+            "Europe/Berlin",
+            "2026-03-28T12:00:00Z",
+            &["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"],
+        );
+        check(
+            "30 2 * * *",
+            "Europe/Berlin",
+            "2026-10-24T12:00:00Z",
+            &["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"],
+        );
+        check(
+            "0 * * * *",
+            "Europe/Berlin",
+            "2026-10-24T23:00:00Z",
+            &[
+                "2026-10-25T00:00:00Z",
+                "2026-10-25T01:00:00Z",
+                "2026-10-25T02:00:00Z",
+            ],
+        );
+        // New York: 8 March 2026 02:00 → 03:00, 1 November 2026 02:00 → 01:00.
+        check(
+            "30 2 * * *",
+            "America/New_York",
+            "2026-03-07T12:00:00Z",
+            &["2026-03-08T07:00:00Z", "2026-03-09T06:30:00Z"],
+        );
+        check(
+            "30 1 * * *",
+            "America/New_York",
+            "2026-10-31T12:00:00Z",
+            &["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"],
+        );
+        check(
+            "*/30 * * * *",
+            "America/New_York",
+            "2026-11-01T05:00:00Z",
+            &[
+                "2026-11-01T05:30:00Z",
+                "2026-11-01T06:00:00Z",
+                "2026-11-01T06:30:00Z",
+            ],
+        );
+        // Lord Howe moves by half an hour: 4 October 2026 02:00 → 02:30, 5 April 2026 02:00 → 01:30.
+        check(
+            "15 2 * * *",
+            "Australia/Lord_Howe",
+            "2026-10-03T00:00:00Z",
+            &["2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"],
+        );
+        check(
+            "45 1 * * *",
+            "Australia/Lord_Howe",
+            "2026-04-04T00:00:00Z",
+            &["2026-04-04T14:45:00Z", "2026-04-05T15:15:00Z"],
+        );
+    }
+
+    #[test]
+    fn oncalendar_speaks_systemd() {
+        let new_year = "2026-01-01T00:00:00Z";
+        for (expr, expected) in [
+            ("daily", "2026-01-02T00:00:00Z"),
+            ("hourly", "2026-01-01T01:00:00Z"),
+            ("weekly", "2026-01-05T00:00:00Z"),
+            ("monthly", "2026-02-01T00:00:00Z"),
+            ("quarterly", "2026-04-01T00:00:00Z"),
+            ("semiannually", "2026-07-01T00:00:00Z"),
+            ("yearly", "2027-01-01T00:00:00Z"),
+            ("minutely", "2026-01-01T00:01:00Z"),
+            ("*-*-* 04:30", "2026-01-01T04:30:00Z"),
+            ("04:30:15", "2026-01-01T04:30:15Z"),
+            ("Mon..Fri 12:00", "2026-01-01T12:00:00Z"),
+            ("Sat,Sun *-*-* 08:00:00", "2026-01-03T08:00:00Z"),
+            ("Mon", "2026-01-05T00:00:00Z"),
+            ("*-*~01", "2026-01-31T00:00:00Z"),
+            ("*-02~03", "2026-02-26T00:00:00Z"),
+            ("Mon *-05~07/1", "2026-05-25T00:00:00Z"),
+            ("*:0/15", "2026-01-01T00:15:00Z"),
+            ("00/6:30", "2026-01-01T00:30:00Z"),
+            ("12..14:10,20:00", "2026-01-01T12:10:00Z"),
+            ("*:*:0/20", "2026-01-01T00:00:20Z"),
+            ("2028-02-29", "2028-02-29T00:00:00Z"),
+            ("03-05", "2026-03-05T00:00:00Z"),
+            ("12:00 America/New_York", "2026-01-01T17:00:00Z"),
+            ("12:00\n06:00", "2026-01-01T06:00:00Z"),
+        ] {
+            check(expr, "UTC", new_year, &[expected]);
+        }
+    }
+
+    #[test]
+    fn oncalendar_is_safe_on_dst_nights() {
+        check(
+            "*-*-* 02:30:00",
+            "Europe/Berlin",
+            "2026-03-28T12:00:00Z",
+            &["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"],
+        );
+        check(
+            "*-*-* 02:30:00",
+            "Europe/Berlin",
+            "2026-10-24T12:00:00Z",
+            &["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"],
+        );
+        // Heard in the repeated hour: the daily job has run already.
+        check(
+            "*-*-* 02:30:00",
+            "Europe/Berlin",
+            "2026-10-25T01:10:00Z",
+            &["2026-10-26T01:30:00Z"],
+        );
+        check(
+            "hourly",
+            "Europe/Berlin",
+            "2026-10-24T23:00:00Z",
+            &[
+                "2026-10-25T00:00:00Z",
+                "2026-10-25T01:00:00Z",
+                "2026-10-25T02:00:00Z",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_expression_that_never_comes_again_has_no_next() {
+        let past = Schedule::parse("2001-01-01", "UTC").unwrap();
+        assert_eq!(past.next_after(at("2026-01-01T00:00:00Z")), None);
+    }
+
+    #[test]
+    fn what_can_not_be_scheduled_is_refused() {
+        for expr in [
+            "",
+            "* * * *",
+            "* * * * * *",
+            "61 * * * *",
+            "0 0 30 2 *",
+            "@daily",
+            "1999-01-01",
+            "*-13-01",
+            "25:00",
+            "*-*-* 12:61",
+            "Mon..",
+            "Foo",
+            "12:00 Mars/Olympus",
+            "\n",
+            "0/0:00",
+        ] {
+            assert!(Schedule::parse(expr, "UTC").is_err(), "{expr:?}");
+        }
+        assert_eq!(
+            Schedule::parse("* * * * *", "Mars/Olympus")
+                .unwrap_err()
+                .field,
+            "tz"
+        );
+        assert!(Schedule::parse(&"1,".repeat(51), "UTC").is_err());
+        for period in [0, u64::from(MAX_PERIOD_S) + 1, u64::MAX] {
+            assert!(Schedule::simple("period_s", period).is_err());
+        }
+    }
+
+    #[test]
+    fn renamed_zones_are_known() {
+        assert!(Schedule::parse("* * * * *", "Europe/Kiev").is_ok());
+    }
+}

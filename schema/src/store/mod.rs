@@ -1,0 +1,342 @@
+//! The table: named operations, each with its conditions and its cost.
+//!
+//! Costs are in DynamoDB's units for items below 1 kB (writes) and 4 kB (reads): a write is 1 WU, one in a
+//! transaction 2; a consistent read is 1 RU, an eventually consistent one a half.
+
+mod alerts;
+mod channels;
+mod deliveries;
+mod heartbeat;
+mod keys;
+mod monitors;
+mod outages;
+mod table;
+mod timers;
+mod usage;
+
+pub use deliveries::{Claim, Settled};
+pub use heartbeat::{Commit, Fast, State};
+pub use timers::{Cursor, TimerItem};
+
+use crate::item::{self, Item, Key, s};
+use crate::world::World;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConditionCheck, KeysAndAttributes, Put, TransactWriteItem, Update,
+};
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why an operation did not do what it is named for.
+#[derive(Debug, Clone, Error)]
+pub enum StoreError {
+    /// A condition did not hold: somebody else was quicker. Nothing was written.
+    #[error("somebody else was quicker")]
+    Conflict,
+    /// The table does not answer, or refuses; whether anything was written is not known.
+    #[error("the table does not answer: {0}")]
+    Unavailable(String),
+    /// An item is not what its key says.
+    #[error("an item can't be read: {0}")]
+    Corrupt(String),
+}
+
+/// The result of an operation on the table.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// The table. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: Client,
+    table: Arc<str>,
+    shards: u16,
+    world: Arc<dyn World>,
+}
+
+impl Store {
+    /// The table named `table`, whose timers are spread over `shards`.
+    pub fn new(client: Client, table: &str, shards: u16, world: Arc<dyn World>) -> Self {
+        Self {
+            client,
+            table: table.into(),
+            shards: shards.max(1),
+            world,
+        }
+    }
+
+    /// How many shards the timers are spread over.
+    pub const fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// The clock and the randomness that the handlers share.
+    pub fn world(&self) -> &dyn World {
+        self.world.as_ref()
+    }
+
+    /// Reads one item, consistently. 1 RU.
+    async fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
+        let found = self
+            .client
+            .get_item()
+            .table_name(&*self.table)
+            .set_key(Some(key.attributes()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(classify)?;
+        found.item.map(item::decode).transpose()
+    }
+
+    /// Writes one item, whatever was there. 1 WU.
+    async fn put(&self, item: Item) -> Result<()> {
+        self.client
+            .put_item()
+            .table_name(&*self.table)
+            .set_item(Some(item))
+            .send()
+            .await
+            .map_err(classify)?;
+        Ok(())
+    }
+
+    /// Reads items by their keys, consistently, in calls of 100. 1 RU an item.
+    async fn get_many<T: DeserializeOwned>(&self, keys: Vec<Key>) -> Result<Vec<T>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(100) {
+            let mut wanted: Vec<Item> = chunk.iter().map(Key::attributes).collect();
+            let mut attempt = 0;
+            while !wanted.is_empty() {
+                self.pause_before_attempt(attempt).await?;
+                attempt += 1;
+                let request = KeysAndAttributes::builder()
+                    .set_keys(Some(wanted))
+                    .consistent_read(true)
+                    .build()
+                    .expect("keys are given");
+                let mut answer = self
+                    .client
+                    .batch_get_item()
+                    .request_items(&*self.table, request)
+                    .send()
+                    .await
+                    .map_err(classify)?;
+                let items = answer
+                    .responses
+                    .as_mut()
+                    .and_then(|tables| tables.remove(&*self.table));
+                for item in items.unwrap_or_default() {
+                    found.push(item::decode(item)?);
+                }
+                wanted = answer
+                    .unprocessed_keys
+                    .and_then(|mut tables| tables.remove(&*self.table))
+                    .map(|left| left.keys)
+                    .unwrap_or_default();
+            }
+        }
+        Ok(found)
+    }
+
+    /// Waits before batches are tried again that the table took in part; gives up after eight attempts.
+    async fn pause_before_attempt(&self, attempt: u32) -> Result<()> {
+        match attempt {
+            0 => {}
+            1..=8 => tokio::time::sleep(std::time::Duration::from_millis(25 << attempt)).await,
+            _ => return Err(StoreError::Unavailable("throttled for seconds".into())),
+        }
+        Ok(())
+    }
+
+    /// Writes all of `writes` or none of them. 2 WU an item.
+    async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<()> {
+        debug_assert!(writes.len() <= 100);
+        self.client
+            .transact_write_items()
+            .set_transact_items(Some(writes))
+            .send()
+            .await
+            .map_err(classify_transaction)?;
+        Ok(())
+    }
+
+    /// Reads a partition, or the part of it whose sort keys begin with `prefix`. 1 RU per 4 kB, or a half
+    /// if not `consistent`.
+    async fn query_prefix<T: DeserializeOwned>(
+        &self,
+        pk: &str,
+        prefix: &str,
+        query: Query,
+    ) -> Result<Vec<T>> {
+        let mut condition = "pk = :pk";
+        let mut values = vec![(":pk", s(pk))];
+        // An empty key value is refused, even as a prefix.
+        if !prefix.is_empty() {
+            condition = "pk = :pk AND begins_with(sk, :prefix)";
+            values.push((":prefix", s(prefix)));
+        }
+        let mut found = Vec::new();
+        let mut from = None;
+        loop {
+            let left = query
+                .limit
+                .map(|limit| limit - i32::try_from(found.len()).unwrap_or(limit));
+            let page = self
+                .client
+                .query()
+                .table_name(&*self.table)
+                .key_condition_expression(condition)
+                .set_expression_attribute_values(values_of(values.clone()))
+                .consistent_read(query.consistent)
+                .scan_index_forward(!query.newest_first)
+                .set_limit(left)
+                .set_exclusive_start_key(from)
+                .send()
+                .await
+                .map_err(classify)?;
+            for item in page.items.unwrap_or_default() {
+                found.push(item::decode(item)?);
+            }
+            from = page.last_evaluated_key;
+            let full = query
+                .limit
+                .is_some_and(|limit| found.len() >= usize::try_from(limit).unwrap_or(0));
+            if from.is_none() || full {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn put_item(&self, item: Item) -> PutBuilder {
+        Put::builder().table_name(&*self.table).set_item(Some(item))
+    }
+
+    /// A put in a transaction.
+    fn write(&self, item: Item) -> TransactWriteItem {
+        TransactWriteItem::builder()
+            .put(self.put_item(item).build().expect("complete"))
+            .build()
+    }
+
+    /// A put in a transaction of an item that must not be there yet.
+    fn create(&self, item: Item) -> TransactWriteItem {
+        let put = self
+            .put_item(item)
+            .condition_expression("attribute_not_exists(pk)");
+        TransactWriteItem::builder()
+            .put(put.build().expect("complete"))
+            .build()
+    }
+
+    /// A condition in a transaction that an item is there.
+    fn require(&self, key: &Key) -> TransactWriteItem {
+        let check = ConditionCheck::builder()
+            .table_name(&*self.table)
+            .set_key(Some(key.attributes()))
+            .condition_expression("attribute_exists(pk)");
+        TransactWriteItem::builder()
+            .condition_check(check.build().expect("complete"))
+            .build()
+    }
+
+    /// An update in a transaction.
+    fn update(
+        &self,
+        key: &Key,
+        expression: &str,
+        condition: &str,
+        names: &[(&str, &str)],
+        values: Vec<(&str, AttributeValue)>,
+    ) -> TransactWriteItem {
+        let update = Update::builder()
+            .table_name(&*self.table)
+            .set_key(Some(key.attributes()))
+            .update_expression(expression)
+            .condition_expression(condition)
+            .set_expression_attribute_names(names_of(names))
+            .set_expression_attribute_values(values_of(values));
+        TransactWriteItem::builder()
+            .update(update.build().expect("complete"))
+            .build()
+    }
+}
+
+type PutBuilder = aws_sdk_dynamodb::types::builders::PutBuilder;
+
+/// How a partition is read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Query {
+    consistent: bool,
+    newest_first: bool,
+    limit: Option<i32>,
+}
+
+fn names_of(names: &[(&str, &str)]) -> Option<HashMap<String, String>> {
+    (!names.is_empty()).then(|| {
+        names
+            .iter()
+            .map(|(name, attribute)| ((*name).to_owned(), (*attribute).to_owned()))
+            .collect()
+    })
+}
+
+fn values_of(values: Vec<(&str, AttributeValue)>) -> Option<HashMap<String, AttributeValue>> {
+    (!values.is_empty()).then(|| {
+        values
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    })
+}
+
+/// What an error of the SDK means to us.
+fn classify<E, R>(error: SdkError<E, R>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    if error.code() == Some("ConditionalCheckFailedException") {
+        return StoreError::Conflict;
+    }
+    unavailable(&error)
+}
+
+/// A transaction that was cancelled by a condition or by another transaction lost a race; begun again, it will
+/// see what won.
+fn classify_transaction<R: std::fmt::Debug>(
+    error: SdkError<TransactWriteItemsError, R>,
+) -> StoreError {
+    if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+        error.as_service_error()
+    {
+        let lost = cancelled.cancellation_reasons().iter().any(|reason| {
+            matches!(
+                reason.code(),
+                Some("ConditionalCheckFailed" | "TransactionConflict")
+            )
+        });
+        if lost {
+            return StoreError::Conflict;
+        }
+    }
+    unavailable(&error)
+}
+
+fn unavailable<E, R>(error: &SdkError<E, R>) -> StoreError
+where
+    E: ProvideErrorMetadata,
+{
+    let kind = match error {
+        SdkError::TimeoutError(_) => "timed out",
+        SdkError::DispatchFailure(_) => "could not be reached",
+        SdkError::ConstructionFailure(_) | SdkError::ResponseError(_) => "was not understood",
+        _ => "refused",
+    };
+    let code = error.code().unwrap_or("no code");
+    let message = error.message().unwrap_or_default();
+    StoreError::Unavailable(format!("{kind} ({code}) {message}"))
+}

@@ -1,0 +1,64 @@
+//! Our own outages, and the pulse that finds them (T3).
+
+use super::{Query, Result, Store, StoreError};
+use crate::id::{MonitorId, ProjectId};
+use crate::item::{self, Key};
+use crate::lease::{Lease, Status};
+use crate::outage::{MAX_OUTAGES, Outage};
+use crate::time::UnixMs;
+
+/// How long a pulse that is not heard keeps its lease, in seconds: longer than any outage.
+const PULSE_TTL_S: i64 = 100 * 366 * 86_400;
+
+impl Store {
+    /// The newest outages. 0.5 RU.
+    pub async fn outages(&self) -> Result<Vec<Outage>> {
+        let query = Query {
+            newest_first: true,
+            limit: Some(MAX_OUTAGES),
+            consistent: true,
+        };
+        self.query_prefix("OUTAGE", "", query).await
+    }
+
+    /// Records an outage; recorded again with a later end, it goes on. 1 WU.
+    pub async fn put_outage(&self, outage: &Outage) -> Result<()> {
+        self.put(item::outage(outage)).await
+    }
+
+    /// When the pipeline's own heartbeat last came through the front door. 1 RU.
+    pub async fn pulse(&self) -> Result<Option<UnixMs>> {
+        let lease: Option<Lease> = self.get(&Key::lease(MonitorId::PULSE)).await?;
+        Ok(lease.and_then(|lease| lease.seen))
+    }
+
+    /// Makes the pulse's lease unless it is there: a monitor like any other on the fast path, but without an
+    /// owner, a timer or an alert. 2 WU.
+    pub async fn ensure_pulse(&self, now: UnixMs) -> Result<()> {
+        let lease = Lease {
+            monitor: MonitorId::PULSE,
+            project: ProjectId(uuid::Uuid::nil()),
+            status: Status::Up,
+            seen: Some(now),
+            run: None,
+            last_duration_ms: None,
+            pings: 0,
+            version: 1,
+            epoch: 0,
+            flips: 0,
+            flip_at: None,
+            last_alert: None,
+            plain: true,
+            period_s: Some(60),
+            grace_s: 0,
+            expected_at: None,
+            extension: None,
+            ttl_span: PULSE_TTL_S,
+            expires_at: None,
+        };
+        match self.transact(vec![self.create(item::lease(&lease))]).await {
+            Ok(()) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Instants as whole milliseconds since the Unix epoch: what the table stores and the rules compute with.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::{Add, Sub};
+
+/// An instant, in milliseconds since 1970-01-01T00:00:00Z.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
+#[serde(transparent)]
+pub struct UnixMs(pub i64);
+
+impl UnixMs {
+    /// The instant that many whole seconds after the epoch.
+    pub const fn from_secs(secs: i64) -> Self {
+        Self(secs * 1000)
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn secs(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// Whole minutes since the epoch, rounded down: the bucket of the timing wheel.
+    pub const fn minute(self) -> i64 {
+        self.0.div_euclid(60_000)
+    }
+
+    /// This instant in UTC. Instants outside chrono's range (262 000 years either way) saturate.
+    pub fn utc(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.0).unwrap_or(if self.0 < 0 {
+            DateTime::<Utc>::MIN_UTC
+        } else {
+            DateTime::<Utc>::MAX_UTC
+        })
+    }
+
+    /// RFC 3339 in UTC with milliseconds, `2026-11-21T05:00:00.123Z`.
+    pub fn rfc3339(self) -> String {
+        self.utc().to_rfc3339_opts(SecondsFormat::Millis, true)
+    }
+
+    /// The UTC day as `yyyymmdd`: how outbox and usage items are partitioned.
+    pub fn day(self) -> String {
+        self.utc().format("%Y%m%d").to_string()
+    }
+}
+
+impl From<DateTime<Utc>> for UnixMs {
+    fn from(at: DateTime<Utc>) -> Self {
+        Self(at.timestamp_millis())
+    }
+}
+
+impl Add<i64> for UnixMs {
+    type Output = Self;
+    /// Adds milliseconds, saturating.
+    fn add(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+}
+
+impl Sub<i64> for UnixMs {
+    type Output = Self;
+    /// Subtracts milliseconds, saturating.
+    fn sub(self, ms: i64) -> Self {
+        Self(self.0.saturating_sub(ms))
+    }
+}
+
+impl Sub for UnixMs {
+    type Output = i64;
+    /// The milliseconds from `earlier` to `self`.
+    fn sub(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for UnixMs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.rfc3339())
+    }
+}

@@ -1,0 +1,206 @@
+//! Timers: entries of the lazy timing wheel in the table.
+
+use crate::id::{AlertId, ChannelId, MonitorId, ProjectId};
+use crate::time::UnixMs;
+use uuid::Uuid;
+
+/// Most entries in one item: 30 deadlines stay below 1 kB, one write unit.
+pub const MAX_ENTRIES: usize = 30;
+
+/// What a timer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum What {
+    /// A monitor's deadline (T1). Void if the lease's epoch is another.
+    Deadline {
+        /// The monitor.
+        monitor: MonitorId,
+        /// The lease's epoch when it was armed.
+        epoch: u32,
+    },
+    /// A delivery: its retry, or the end of a claim on it.
+    Deliver {
+        /// The project.
+        project: ProjectId,
+        /// The alert or group.
+        alert: AlertId,
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// An alert that may have been lost on its way to notify (A5).
+    Audit {
+        /// The project.
+        project: ProjectId,
+        /// The alert.
+        alert: AlertId,
+    },
+    /// A channel's gathered alerts (A6).
+    Flush {
+        /// The project.
+        project: ProjectId,
+        /// The channel.
+        channel: ChannelId,
+    },
+}
+
+/// A timer entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timer {
+    /// When it fires.
+    pub due: UnixMs,
+    /// What for.
+    pub what: What,
+}
+
+impl Timer {
+    /// The shard it belongs to, of `shards`.
+    pub fn shard(&self, shards: u16) -> u16 {
+        let id = match self.what {
+            What::Deadline { monitor, .. } => monitor.0,
+            What::Deliver { alert, .. } | What::Audit { alert, .. } => alert.0,
+            What::Flush { channel, .. } => channel.0,
+        };
+        let bytes = id.as_bytes();
+        u16::from_be_bytes([bytes[14], bytes[15]]) % shards.max(1)
+    }
+
+    /// A name that is the same whenever the same timer is armed again, so that arming twice is arming once.
+    pub fn name(&self) -> String {
+        match self.what {
+            What::Deadline { monitor, epoch } => format!("m{}.{epoch}", monitor.0.simple()),
+            What::Deliver { alert, channel, .. } => {
+                format!("d{}.{}", alert.0.simple(), channel.0.simple())
+            }
+            What::Audit { alert, .. } => format!("a{}", alert.0.simple()),
+            What::Flush { channel, .. } => format!("f{}", channel.0.simple()),
+        }
+    }
+}
+
+/// When to look at a monitor whose deadline is `deadline`: at the deadline, or somewhat before it on a grid that
+/// the grace sets, so that the timers of many monitors share an item. Never before `now`.
+///
+/// T1 wants an entry at or before the deadline; a late monitor is looked at again at its very deadline.
+pub fn look_at(deadline: UnixMs, grace_s: u32, now: UnixMs) -> UnixMs {
+    let grid_ms = match grace_s / 4 {
+        60.. => 60_000,
+        15.. => 15_000,
+        5.. => 5_000,
+        _ => 1_000,
+    };
+    let slot = UnixMs(deadline.0.div_euclid(grid_ms) * grid_ms);
+    if slot > now { slot } else { deadline }
+}
+
+/// Encodes entries as the bytes of one attribute: a tag, the due instant, the ids, for each.
+pub fn encode(entries: &[Timer]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(entries.len() * 29);
+    for Timer { due, what } in entries {
+        let (tag, ids, epoch): (u8, Vec<Uuid>, Option<u32>) = match *what {
+            What::Deadline { monitor, epoch } => (0, vec![monitor.0], Some(epoch)),
+            What::Deliver {
+                project,
+                alert,
+                channel,
+            } => (1, vec![project.0, alert.0, channel.0], None),
+            What::Audit { project, alert } => (2, vec![project.0, alert.0], None),
+            What::Flush { project, channel } => (3, vec![project.0, channel.0], None),
+        };
+        bytes.push(tag);
+        bytes.extend(due.0.to_be_bytes());
+        ids.iter().for_each(|id| bytes.extend(id.as_bytes()));
+        if let Some(epoch) = epoch {
+            bytes.extend(epoch.to_be_bytes());
+        }
+    }
+    bytes
+}
+
+/// Decodes what [`encode`] made; `None` if it is anything else.
+pub fn decode(mut bytes: &[u8]) -> Option<Vec<Timer>> {
+    fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+        let (head, rest) = bytes.split_first_chunk::<N>()?;
+        *bytes = rest;
+        Some(*head)
+    }
+    fn id(bytes: &mut &[u8]) -> Option<Uuid> {
+        take(bytes).map(Uuid::from_bytes)
+    }
+    let mut entries = Vec::new();
+    while let Some([tag]) = take(&mut bytes) {
+        let due = UnixMs(i64::from_be_bytes(take(&mut bytes)?));
+        let what = match tag {
+            0 => What::Deadline {
+                monitor: MonitorId(id(&mut bytes)?),
+                epoch: u32::from_be_bytes(take(&mut bytes)?),
+            },
+            1 => What::Deliver {
+                project: ProjectId(id(&mut bytes)?),
+                alert: AlertId(id(&mut bytes)?),
+                channel: ChannelId(id(&mut bytes)?),
+            },
+            2 => What::Audit {
+                project: ProjectId(id(&mut bytes)?),
+                alert: AlertId(id(&mut bytes)?),
+            },
+            3 => What::Flush {
+                project: ProjectId(id(&mut bytes)?),
+                channel: ChannelId(id(&mut bytes)?),
+            },
+            _ => return None,
+        };
+        entries.push(Timer { due, what });
+    }
+    Some(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_survive_their_encoding() {
+        let id = Uuid::from_u128(0x1234_5678);
+        let entries = [
+            What::Deadline {
+                monitor: MonitorId(id),
+                epoch: 7,
+            },
+            What::Deliver {
+                project: ProjectId(id),
+                alert: AlertId(id),
+                channel: ChannelId(id),
+            },
+            What::Audit {
+                project: ProjectId(id),
+                alert: AlertId(id),
+            },
+            What::Flush {
+                project: ProjectId(id),
+                channel: ChannelId(id),
+            },
+        ]
+        .map(|what| Timer {
+            due: UnixMs(1_763_700_000_123),
+            what,
+        });
+        let bytes = encode(&entries);
+        assert_eq!(decode(&bytes).unwrap(), entries);
+        for cut in [1, 9, 20, bytes.len() - 1] {
+            assert!(decode(&bytes[..cut]).is_none(), "{cut}");
+        }
+        assert!(decode(&[9; 40]).is_none());
+    }
+
+    #[test]
+    fn a_look_is_never_after_the_deadline_nor_before_now() {
+        let now = UnixMs(1_000_000_000);
+        for grace_s in [0, 1, 19, 20, 60, 300, 3_600] {
+            for ahead_ms in [1, 999, 1_000, 59_999, 3_600_123] {
+                let deadline = now + ahead_ms;
+                let look = look_at(deadline, grace_s, now);
+                assert!(now < look && look <= deadline, "{grace_s} {ahead_ms}");
+            }
+        }
+        assert_eq!(look_at(now - 5, 60, now), now - 5);
+    }
+}

@@ -1,0 +1,54 @@
+//! What the handlers tell each other through bus and queue.
+
+use crate::id::{AlertId, ChannelId, ProjectId};
+use serde::{Deserialize, Serialize};
+
+/// The `source` of our events on the bus.
+pub const SOURCE: &str = "thrum";
+
+/// Something for notify to do. Idempotent: done twice, or for what is done already, it changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "do")]
+pub enum Work {
+    /// Decide an alert's channels, and deliver it to each.
+    Alert {
+        /// The project.
+        project: ProjectId,
+        /// The alert.
+        alert: AlertId,
+    },
+    /// Deliver an alert, or a group, through one channel.
+    Deliver {
+        /// The project.
+        project: ProjectId,
+        /// The alert or group.
+        alert: AlertId,
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// Send what was gathered for a channel.
+    Flush {
+        /// The project.
+        project: ProjectId,
+        /// The channel.
+        channel: ChannelId,
+    },
+}
+
+impl Work {
+    /// The `detail-type` on the bus.
+    pub const fn detail_type(&self) -> &'static str {
+        match self {
+            Self::Alert { .. } => "alert",
+            Self::Deliver { .. } => "deliver",
+            Self::Flush { .. } => "flush",
+        }
+    }
+}
+
+/// The envelope that EventBridge puts around an event; messages that go straight to the queue wear it too.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The event.
+    pub detail: Work,
+}

@@ -1,0 +1,109 @@
+//! The edge where time and chance come in. Everything else takes them as arguments, so that a test or a
+//! simulation with a seed decides both.
+
+use crate::time::UnixMs;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use uuid::Uuid;
+
+/// The clock and the source of randomness of a handler.
+pub trait World: Send + Sync + Debug {
+    /// The current instant.
+    fn now(&self) -> UnixMs;
+
+    /// 128 random bits; cryptographically strong outside of tests.
+    fn random(&self) -> u128;
+
+    /// A random (version 4) UUID.
+    fn uuid_v4(&self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.random().to_be_bytes()).into_uuid()
+    }
+
+    /// A time-ordered (version 7) UUID of `now`.
+    fn uuid_v7(&self, now: UnixMs) -> Uuid {
+        let random = self.random().to_be_bytes();
+        let mut tail = [0; 10];
+        tail.copy_from_slice(&random[..10]);
+        uuid::Builder::from_unix_timestamp_millis(now.0.max(0).cast_unsigned(), &tail).into_uuid()
+    }
+
+    /// A uniform number in `0.0..1.0`, for jitter.
+    fn jitter(&self) -> f64 {
+        // The top 53 bits fill a double's mantissa.
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit an f64 exactly")]
+        let unit = (self.random() >> 75) as f64 / (1u64 << 53) as f64;
+        unit
+    }
+}
+
+/// The real clock and the operating system's randomness.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemWorld;
+
+impl SystemWorld {
+    /// A shareable handle.
+    pub fn arc() -> Arc<dyn World> {
+        Arc::new(Self)
+    }
+}
+
+impl World for SystemWorld {
+    #[expect(clippy::disallowed_methods, reason = "this is the edge")]
+    fn now(&self) -> UnixMs {
+        chrono::Utc::now().into()
+    }
+
+    fn random(&self) -> u128 {
+        rand::random()
+    }
+}
+
+/// A clock that stands still until it is moved, and a reproducible sequence of numbers: for tests.
+#[derive(Debug)]
+pub struct ManualWorld {
+    now_ms: AtomicI64,
+    state: AtomicU64,
+}
+
+impl ManualWorld {
+    /// A world at `now` whose randomness follows from `seed`.
+    pub fn new(now: UnixMs, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            now_ms: AtomicI64::new(now.0),
+            state: AtomicU64::new(seed),
+        })
+    }
+
+    /// Moves the clock to `now`.
+    pub fn set(&self, now: UnixMs) {
+        self.now_ms.store(now.0, Ordering::SeqCst);
+    }
+
+    /// Moves the clock on by `ms` and returns the new instant.
+    pub fn advance(&self, ms: i64) -> UnixMs {
+        UnixMs(self.now_ms.fetch_add(ms, Ordering::SeqCst) + ms)
+    }
+
+    /// SplitMix64: <https://prng.di.unimi.it/splitmix64.c>.
+    fn next(&self) -> u64 {
+        const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self
+            .state
+            .fetch_add(GAMMA, Ordering::SeqCst)
+            .wrapping_add(GAMMA);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl World for ManualWorld {
+    fn now(&self) -> UnixMs {
+        UnixMs(self.now_ms.load(Ordering::SeqCst))
+    }
+
+    fn random(&self) -> u128 {
+        u128::from(self.next()) << 64 | u128::from(self.next())
+    }
+}
