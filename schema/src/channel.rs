@@ -5,6 +5,7 @@ use crate::error::Invalid;
 use crate::id::{ChannelId, ProjectId};
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Alerts of one channel within two seconds beyond which they are sent as one, unless the channel says otherwise.
 pub const DEFAULT_GROUP_THRESHOLD: u32 = 5;
@@ -152,5 +153,191 @@ pub fn check_topic_arn(field: &str, arn: &str) -> Result<(), Invalid> {
             field,
             "must be the ARN of an SNS topic, such as arn:aws:sns:eu-central-1:123456789012:alerts",
         ))
+    }
+}
+
+/// Checks a webhook's URL: http or https, with a host and without credentials, at most [`MAX_URL`] bytes. An
+/// address that is written out must be public unless `allow_private`; names are checked when they are resolved.
+pub fn check_webhook_url(field: &str, url: &str, allow_private: bool) -> Result<(), Invalid> {
+    let invalid = |problem: &str| Err(Invalid::new(field, problem));
+    if url.len() > MAX_URL {
+        return invalid(&format!("must be at most {MAX_URL} bytes"));
+    }
+    let Ok(url) = url::Url::parse(url) else {
+        return invalid("must be a URL, such as https://example.org/hook");
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return invalid("must be an http or https URL");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return invalid("must not carry a user name or password");
+    }
+    if !allow_private && literal_address(&url).is_some_and(|address| !is_public(address)) {
+        return invalid(
+            "must not be a private address (start with --allow-private-webhooks to allow it)",
+        );
+    }
+    match url.host() {
+        Some(_) => Ok(()),
+        None => invalid("must have a host"),
+    }
+}
+
+/// The address that a URL has in place of a host name.
+pub fn literal_address(url: &url::Url) -> Option<IpAddr> {
+    match url.host()? {
+        url::Host::Ipv4(address) => Some(address.into()),
+        url::Host::Ipv6(address) => Some(address.into()),
+        url::Host::Domain(_) => None,
+    }
+}
+
+/// Whether an address is reachable on the public internet: not loopback, private, link-local, shared, multicast,
+/// documentation, benchmarking or reserved, nor a v6 address that carries such a v4 one. After IANA's special-purpose
+/// registries (RFC 6890).
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => {
+            if let Some(v4) = v6.to_ipv4_mapped() {
+                return is_public_v4(v4);
+            }
+            let s = v6.segments();
+            let embedded = match s {
+                // 6to4, and the well-known prefix of NAT64.
+                [0x2002, a, b, ..] | [0x64, 0xff9b, 0, 0, 0, 0, a, b] => {
+                    Some(Ipv4Addr::from(u32::from(a) << 16 | u32::from(b)))
+                }
+                _ => None,
+            };
+            if let Some(v4) = embedded {
+                return is_public_v4(v4);
+            }
+            // Only 2000::/3 is assigned to the public internet; of it, Teredo and documentation are not.
+            s[0] & 0xe000 == 0x2000
+                && !(s[0] == 0x2001 && s[1] < 0x200)
+                && !(s[0] == 0x2001 && s[1] == 0xdb8)
+                && !(s[0] == 0x3fff && s[1] < 0x1000)
+        }
+    }
+}
+
+fn is_public_v4(v4: Ipv4Addr) -> bool {
+    let [a, b, c, _] = v4.octets();
+    !(a == 0
+        || v4.is_private()
+        || v4.is_loopback()
+        || v4.is_link_local()
+        || v4.is_documentation()
+        || (a == 100 && b & 0xc0 == 64)
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 192 && b == 88 && c == 99)
+        || (a == 198 && b & 0xfe == 18)
+        || a >= 224)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_public_addresses_are_public() {
+        for private in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.168.1.1",
+            "192.0.0.8",
+            "198.18.0.1",
+            "203.0.113.9",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "2002:7f00:1::",
+            "64:ff9b::a00:1",
+            "2001::1",
+            "2001:db8::1",
+            "::7f00:1",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+        for public in [
+            "1.1.1.1",
+            "93.184.216.34",
+            "100.128.0.1",
+            "2606:4700::1111",
+            "64:ff9b::101:101",
+        ] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+    }
+
+    #[test]
+    fn webhook_urls_are_checked() {
+        let check = |url: &str| check_webhook_url("url", url, false).map_err(|e| e.problem);
+        assert!(check("https://example.org/hook?x=1").is_ok());
+        for bad in [
+            "",
+            "example.org",
+            "ftp://example.org",
+            "https://",
+            "file:///etc/passwd",
+            "https://user:pw@example.org",
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://[::1]/",
+            "http://[::ffff:10.0.0.1]/",
+            &format!("https://e.org/{}", "x".repeat(2_000)),
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+        assert!(check_webhook_url("url", "http://127.0.0.1:9/", true).is_ok());
+    }
+
+    #[test]
+    fn addresses_of_people_are_checked() {
+        assert!(check_email("to", "ops@example.org").is_ok());
+        for bad in [
+            "",
+            "ops",
+            "@example.org",
+            "a@b@c",
+            "a b@c.d",
+            "ops@example.org\r\nBcc: x@y.z",
+        ] {
+            assert!(check_email("to", bad).is_err(), "{bad}");
+        }
+        assert!(check_phone("to", "+491701234567").is_ok());
+        for bad in [
+            "",
+            "491701234567",
+            "+0491701234567",
+            "+12345",
+            "+1234567890123456",
+            "+49 170",
+        ] {
+            assert!(check_phone("to", bad).is_err(), "{bad}");
+        }
+        assert!(check_topic_arn("t", "arn:aws:sns:eu-central-1:123456789012:alerts").is_ok());
+        for bad in [
+            "",
+            "arn:aws:sqs:eu-central-1:123456789012:x",
+            "arn:aws:sns::123456789012:x",
+            "arn:aws:sns:eu-central-1:12:x",
+        ] {
+            assert!(check_topic_arn("t", bad).is_err(), "{bad}");
+        }
     }
 }

@@ -19,8 +19,8 @@ use crate::timer::{self, Timer};
 use crate::transition::{FLIP_TTL_S, Flip};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1 as dynamo;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -193,9 +193,14 @@ impl Key {
         Self::new("OUTAGE", format!("{:013}", start.0))
     }
 
-    /// What the deep health check writes and reads.
+    /// What the deep health check writes.
     pub fn probe() -> Self {
-        Self::lone("PROBE".into())
+        Self::new("PROBE", "SENT")
+    }
+
+    /// What notify writes when that came through to it.
+    pub fn probe_arrived() -> Self {
+        Self::new("PROBE", "ARRIVED")
     }
 }
 
@@ -320,6 +325,23 @@ pub fn api_key(api_key: &ApiKey) -> [Item; 2] {
             api_key,
         ),
     ]
+}
+
+/// A mark of the deep health check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Probe {
+    /// When the check began.
+    pub at: UnixMs,
+}
+
+/// A mark of the deep health check. Only what is sent has the kind that the stream carries on.
+pub fn probe(key: &Key, at: UnixMs) -> Item {
+    let kind = if *key == Key::probe() {
+        "probe"
+    } else {
+        "arrived"
+    };
+    encode(key, kind, &Probe { at })
 }
 
 /// An outage of ours.

@@ -51,7 +51,18 @@ pub struct Timer {
     pub what: What,
 }
 
+/// When a timer whose items can't be read is tried again, in milliseconds.
+const AFTER_TROUBLE_MS: i64 = 300_000;
+
 impl Timer {
+    /// The timer some time later: what it is for can't be read now.
+    pub fn after_trouble(self, now: UnixMs) -> Self {
+        Self {
+            due: now + AFTER_TROUBLE_MS,
+            ..self
+        }
+    }
+
     /// The shard it belongs to, of `shards`.
     pub fn shard(&self, shards: u16) -> u16 {
         let id = match self.what {

@@ -3,7 +3,8 @@
 //! [`transition`] is total and pure: any event in any state has an outcome, and nothing is read but its
 //! arguments. It follows the Healthchecks-compatible contract: a table of four states by seven events.
 
-use crate::alert::Reason;
+use crate::alert::{Alert, Reason};
+use crate::id::AlertId;
 use crate::lease::{Extension, Lease, Run, Status};
 use crate::monitor::Monitor;
 use crate::outage::Outage;
@@ -79,6 +80,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The alert that the flip asks for, if it does; the lease remembers it, for the next alert follows it (A8).
+    pub fn raise(
+        &mut self,
+        monitor: &Monitor,
+        id: AlertId,
+        last_ping: Option<UnixMs>,
+        burst: Option<u32>,
+    ) -> Option<Alert> {
+        let flip = self.flip.as_ref().filter(|flip| flip.alert)?;
+        let prev = self.lease.last_alert.replace(id);
+        Some(Alert::of_flip(id, monitor, flip, last_ping, prev, burst))
+    }
+
     /// Whether there is anything to write.
     pub fn changed(&self, before: &Lease) -> bool {
         self.lease.version != before.version
@@ -87,21 +101,33 @@ impl Outcome {
 
 /// Applies `event` to a monitor's lease at `now`.
 pub fn transition(monitor: &Monitor, before: &Lease, event: &Event<'_>, now: UnixMs) -> Outcome {
+    transitions(monitor, before, std::slice::from_ref(event), now)
+}
+
+/// Applies several events as one, such as a changed period and the ping that brought it.
+pub fn transitions(
+    monitor: &Monitor,
+    before: &Lease,
+    events: &[Event<'_>],
+    now: UnixMs,
+) -> Outcome {
     let mut step = Step {
         lease: before.clone(),
         flip: None,
         duration_ms: None,
         kind: None,
     };
-    match *event {
-        Event::Ping { kind, rid, at } => step.ping(monitor, kind, rid, at),
-        Event::Timer { outages } => step.timer(outages, now),
-        Event::Pause if before.status != Status::Paused => step.pause(now),
-        Event::Resume if before.status == Status::Paused => step.resume(now),
-        Event::Pause | Event::Resume => {}
-        Event::Reconfigured => {
-            step.lease.extension = None;
-            step.lease.follow(monitor);
+    for event in events {
+        match *event {
+            Event::Ping { kind, rid, at } => step.ping(monitor, kind, rid, at),
+            Event::Timer { outages } => step.timer(outages, now),
+            Event::Pause if step.lease.status != Status::Paused => step.pause(now),
+            Event::Resume if step.lease.status == Status::Paused => step.resume(now),
+            Event::Pause | Event::Resume => {}
+            Event::Reconfigured => {
+                step.lease.extension = None;
+                step.lease.follow(monitor);
+            }
         }
     }
     step.finish(monitor, before)

@@ -1,6 +1,7 @@
 //! What the handlers tell each other through bus and queue.
 
 use crate::id::{AlertId, ChannelId, ProjectId};
+use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 
 /// The `source` of our events on the bus.
@@ -33,6 +34,11 @@ pub enum Work {
         /// The channel.
         channel: ChannelId,
     },
+    /// Say that this came through: the deep health check asks.
+    Probe {
+        /// When it was asked.
+        at: UnixMs,
+    },
 }
 
 impl Work {
@@ -42,6 +48,7 @@ impl Work {
             Self::Alert { .. } => "alert",
             Self::Deliver { .. } => "deliver",
             Self::Flush { .. } => "flush",
+            Self::Probe { .. } => "probe",
         }
     }
 }

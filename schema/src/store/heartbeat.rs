@@ -7,13 +7,14 @@ use crate::item::{self, Item, Key, n, s};
 use crate::lease::Lease;
 use crate::monitor::Monitor;
 use crate::ping::Ping;
+use crate::schedule::Schedule;
 use crate::time::UnixMs;
 use crate::timer::{Timer, What, look_at};
 use crate::transition::{Flip, Outcome};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, TransactWriteItem};
 
 /// How long after it was made an alert is audited for the first time, in milliseconds (A5).
-pub const FIRST_AUDIT_MS: i64 = 120_000;
+pub const FIRST_AUDIT_MS: i64 = 30_000;
 
 /// What became of a heartbeat on the fast path.
 #[derive(Debug)]
@@ -22,6 +23,29 @@ pub enum Fast {
     Counted(Box<Lease>),
     /// Nothing was written: the monitor's rules must decide.
     NeedsRules,
+}
+
+/// What a heartbeat says of its own schedule; `None` leaves it as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Seconds between two heartbeats.
+    pub period_s: Option<u32>,
+    /// Seconds of grace.
+    pub grace_s: Option<u32>,
+}
+
+impl Rules {
+    /// The monitor as these rules want it; `None` if it is so already.
+    pub fn applied_to(self, monitor: &Monitor) -> Option<Monitor> {
+        let mut wanted = monitor.clone();
+        if let Some(period_s) = self.period_s {
+            wanted.schedule = Schedule::Simple { period_s };
+        }
+        if let Some(grace_s) = self.grace_s {
+            wanted.grace_s = grace_s;
+        }
+        (wanted != *monitor).then_some(wanted)
+    }
 }
 
 /// What is known of a monitor by its id alone.
@@ -50,13 +74,9 @@ pub struct Commit<'a> {
 
 impl Store {
     /// A success at `now` on a plain, `up` monitor: one `UpdateItem`, on condition that the lease is there,
-    /// `up`, plain, and was not seen later. If `rules` are given, period and grace must be these. 1 WU.
-    pub async fn heartbeat(
-        &self,
-        monitor: MonitorId,
-        now: UnixMs,
-        rules: Option<(u32, u32)>,
-    ) -> Result<Fast> {
+    /// `up`, plain, and was not seen later, and that period and grace are what `rules` say, where they do.
+    /// 1 WU.
+    pub async fn heartbeat(&self, monitor: MonitorId, now: UnixMs, rules: Rules) -> Result<Fast> {
         let mut condition = "#status = :up AND plain = :true AND seen <= :now".to_owned();
         let mut request = self
             .client
@@ -74,11 +94,11 @@ impl Store {
             .expression_attribute_values(":now_s", n(now.secs()))
             .expression_attribute_values(":one", n(1))
             .return_values(ReturnValue::AllNew);
-        if let Some((period_s, grace_s)) = rules {
-            condition.push_str(" AND period_s = :period AND grace_s = :grace");
-            request = request
-                .expression_attribute_values(":period", n(period_s))
-                .expression_attribute_values(":grace", n(grace_s));
+        for (name, value) in [("period_s", rules.period_s), ("grace_s", rules.grace_s)] {
+            if let Some(value) = value {
+                condition.push_str(&format!(" AND {name} = :{name}"));
+                request = request.expression_attribute_values(format!(":{name}"), n(value));
+            }
         }
         let sent = request.condition_expression(condition).send().await;
         match sent.map_err(classify) {

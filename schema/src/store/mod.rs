@@ -15,7 +15,7 @@ mod timers;
 mod usage;
 
 pub use deliveries::{Claim, Settled};
-pub use heartbeat::{Commit, Fast, State};
+pub use heartbeat::{Commit, Fast, Rules, State};
 pub use timers::{Cursor, TimerItem};
 
 use crate::item::{self, Item, Key, s};

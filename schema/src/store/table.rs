@@ -1,7 +1,7 @@
 //! The table itself: made where nobody else makes it, and asked whether it works.
 
 use super::{Result, Store, StoreError, classify};
-use crate::item::{Key, n, s};
+use crate::item::{self, Key};
 use crate::time::UnixMs;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{
@@ -71,20 +71,23 @@ impl Store {
         self.ensure_pulse(now).await
     }
 
-    /// Whether the table takes writes and gives them back. 1 WU, 1 RU.
+    /// Writes a probe, which the stream carries on like an alert, and reads it back. 1 WU, 1 RU.
     pub async fn probe(&self, now: UnixMs) -> Result<()> {
-        #[derive(serde::Deserialize)]
-        struct Probe {
-            at: UnixMs,
-        }
-        let key = Key::probe();
-        let mut item = key.attributes();
-        item.insert("kind".into(), s("probe"));
-        item.insert("at".into(), n(now.0));
-        self.put(item).await?;
-        match self.get::<Probe>(&key).await? {
+        self.put(item::probe(&Key::probe(), now)).await?;
+        match self.get::<item::Probe>(&Key::probe()).await? {
             Some(probe) if probe.at >= now => Ok(()),
             _ => Err(StoreError::Unavailable("a write was not read back".into())),
         }
+    }
+
+    /// Records that a probe came through to notify. 1 WU.
+    pub async fn probe_arrived(&self, at: UnixMs) -> Result<()> {
+        self.put(item::probe(&Key::probe_arrived(), at)).await
+    }
+
+    /// The latest probe that came through to notify. 1 RU.
+    pub async fn arrived_probe(&self) -> Result<Option<UnixMs>> {
+        let found: Option<item::Probe> = self.get(&Key::probe_arrived()).await?;
+        Ok(found.map(|probe| probe.at))
     }
 }

@@ -160,13 +160,21 @@ impl Store {
         .await
     }
 
-    /// Moves a shard's cursor on to `minute`, unless it is there already, and gives the claim back. 1 WU.
-    pub async fn advance_cursor(&self, shard: u16, by: &str, minute: i64) -> Result<bool> {
+    /// Moves a shard's cursor on to `minute`, unless it is there already, and gives the claim back; on condition
+    /// that nobody else's claim holds. 1 WU.
+    pub async fn advance_cursor(
+        &self,
+        shard: u16,
+        by: &str,
+        minute: i64,
+        now: UnixMs,
+    ) -> Result<bool> {
         self.move_cursor(
             shard,
             "SET low = :low, kind = :kind, v = :v REMOVE #by, #until",
-            "#by = :by AND (attribute_not_exists(low) OR low <= :low)",
-            vec![(":by", s(by)), (":low", n(minute))],
+            "(attribute_not_exists(#until) OR #until <= :now OR #by = :by) \
+             AND (attribute_not_exists(low) OR low <= :low)",
+            vec![(":by", s(by)), (":low", n(minute)), (":now", n(now.0))],
         )
         .await
     }

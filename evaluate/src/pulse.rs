@@ -1,0 +1,100 @@
+//! The pipeline's own heartbeat: it goes through the front door, so that we know when no heartbeat could (T3).
+
+use crate::Evaluate;
+use futures::future::BoxFuture;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+use thrum_schema::store::Result;
+use thrum_schema::{Outage, UnixMs};
+use tokio::sync::Mutex;
+
+/// The way that heartbeats take.
+pub trait FrontDoor: Send + Sync + Debug {
+    /// Sends the pulse's ping; an error says why it was not recorded.
+    fn knock(&self) -> BoxFuture<'_, std::result::Result<(), String>>;
+}
+
+/// The front door at a URL: the pulse's ping URL.
+#[derive(Debug, Clone)]
+pub struct HttpDoor {
+    client: reqwest::Client,
+    url: String,
+}
+
+impl HttpDoor {
+    /// The front door at `url`.
+    ///
+    /// # Errors
+    /// The HTTP client can't be made.
+    pub fn new(url: String) -> reqwest::Result<Self> {
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .build()?;
+        Ok(Self { client, url })
+    }
+}
+
+impl FrontDoor for HttpDoor {
+    fn knock(&self) -> BoxFuture<'_, std::result::Result<(), String>> {
+        Box::pin(async {
+            let sent = self.client.get(&self.url).send().await;
+            sent.and_then(reqwest::Response::error_for_status)
+                .map(drop)
+                .map_err(|error| error.without_url().to_string())
+        })
+    }
+}
+
+/// How the pulse is kept.
+#[derive(Debug)]
+pub struct Pulse {
+    door: Arc<dyn FrontDoor>,
+    every_ms: i64,
+    gap_ms: i64,
+    due: Mutex<Option<UnixMs>>,
+}
+
+impl Pulse {
+    /// A pulse through `door` every `every_ms`; a gap of more than `gap_ms` is an outage.
+    pub fn new(door: Arc<dyn FrontDoor>, every_ms: i64, gap_ms: i64) -> Self {
+        Self {
+            door,
+            every_ms,
+            gap_ms,
+            due: Mutex::new(None),
+        }
+    }
+}
+
+impl Evaluate {
+    /// Keeps the pulse, if it is due: a gap since the last one is recorded as an outage before any monitor is
+    /// judged, and for as long as it lasts. Returns the outage, if there is one.
+    ///
+    /// # Errors
+    /// The table failed; nothing may be judged then.
+    pub async fn keep_pulse(&self, pulse: &Pulse) -> Result<Option<Outage>> {
+        let mut due = pulse.due.lock().await;
+        let now = self.store.world().now();
+        // A clock that was set back must not silence the pulse.
+        if due.is_some_and(|due| now < due && due - now <= pulse.every_ms) {
+            return Ok(None);
+        }
+        let seen = self.store.pulse().await?;
+        let outage = seen
+            .filter(|seen| now - *seen > pulse.gap_ms)
+            .map(|seen| Outage {
+                start: seen,
+                end: now,
+            });
+        if let Some(outage) = &outage {
+            tracing::warn!(start = %outage.start, end = %outage.end, "the pipeline was away");
+            self.store.put_outage(outage).await?;
+        }
+        if let Err(error) = pulse.door.knock().await {
+            tracing::error!(%error, "the pipeline's own heartbeat did not get through its front door");
+        }
+        *due = Some(now + pulse.every_ms);
+        Ok(outage)
+    }
+}

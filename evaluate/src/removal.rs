@@ -1,0 +1,63 @@
+//! Leases that TTL removed: the net below the sweep.
+
+use crate::Evaluate;
+use thrum_schema::id::AlertId;
+use thrum_schema::store::{Commit, Result};
+use thrum_schema::transition::{Event, transition};
+use thrum_schema::{Lease, StoreError};
+
+/// How often a restoration is tried against pings that race it.
+const MAX_ATTEMPTS: usize = 20;
+
+impl Evaluate {
+    /// Restores a lease that TTL removed, with its counters, and records the down that the sweep missed, judged by
+    /// T3. If a ping has made a new lease since, the counters and the missed flip are added to it: telling people
+    /// of the down then would follow its own up.
+    pub(crate) async fn on_removed(&self, lost: &Lease) -> Result<()> {
+        let id = lost.monitor;
+        let outages = self.store.outages().await?;
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(state) = self.store.state(id).await? else {
+                return Ok(());
+            };
+            let Some(monitor) = self.store.monitor(state.project, id).await? else {
+                return Ok(());
+            };
+            let now = self.store.world().now();
+            let event = Event::Timer { outages: &outages };
+            let mut outcome = transition(&monitor, lost, &event, now);
+            let written = if state.lease.is_some() {
+                match &outcome.flip {
+                    Some(flip) => match self.store.add_lost_history(lost, flip).await {
+                        // Done before.
+                        Err(StoreError::Conflict) => Ok(()),
+                        result => result,
+                    },
+                    None => Ok(()),
+                }
+            } else {
+                let alert_id = AlertId(self.store.world().uuid_v7(now));
+                let alert = outcome.raise(&monitor, alert_id, lost.seen, None);
+                // Whatever timer it had may be gone with it.
+                outcome.lease.version += 1;
+                if let Some(deadline) = outcome.lease.deadline() {
+                    outcome.lease.epoch = outcome.lease.epoch.wrapping_add(1);
+                    outcome.arm = Some(deadline);
+                }
+                let commit = Commit {
+                    monitor: &monitor,
+                    before: None,
+                    outcome: &outcome,
+                    alert: alert.as_ref(),
+                    reconfigured: false,
+                };
+                self.store.commit(&commit, now).await
+            };
+            match written {
+                Err(StoreError::Conflict) => {}
+                result => return result,
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+}

@@ -1,0 +1,205 @@
+//! The sweep: every timer that is due is handled, then deleted, then the cursor moves on (T2).
+
+use crate::{BusError, Evaluate};
+use std::collections::HashSet;
+use thiserror::Error;
+use thrum_schema::item::Key;
+use thrum_schema::store::TimerItem;
+use thrum_schema::timer::{Timer, What};
+use thrum_schema::work::Work;
+use thrum_schema::{DeliveryState, StoreError, UnixMs};
+
+/// How far the cursor stays behind the clock, in minutes: a timer that was written late is still found.
+const OVERLAP_MIN: i64 = 2;
+/// How far the cursor may fall behind beyond that before an idle sweep moves it, in minutes: a write saved in
+/// four sweeps of five.
+const IDLE_LAG_MIN: i64 = 5;
+/// How long a sweeper's claim on a shard holds, in milliseconds.
+const CLAIM_MS: i64 = 55_000;
+/// Where a shard begins that has no cursor, in minutes before now. Every installation sets its cursors first.
+const NO_CURSOR_MIN: i64 = 24 * 60;
+/// How many items of timers are handled before the clock is read anew.
+const ROUND: usize = 40;
+/// How long a round may take before its results are too old to arm timers by, in milliseconds (T2).
+const ROUND_MS: i64 = 30_000;
+/// How long after an audit the next one follows, at least and at most, in milliseconds.
+const AUDIT_MS: std::ops::RangeInclusive<i64> = 30_000..=300_000;
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many timers fired.
+    pub fired: usize,
+    /// How many monitors went down.
+    pub flips: usize,
+    /// When the next timer that was seen is due.
+    pub next_due: Option<UnixMs>,
+    /// Another sweeper holds the shard; nothing was done.
+    pub busy: bool,
+}
+
+/// Why a sweep stopped. What it had not finished is still there for the next.
+#[derive(Debug, Error)]
+pub enum SweepError {
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bus failed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// A round took too long to arm timers by its reading of the clock.
+    #[error("a round of timers took more than {} s", ROUND_MS / 1000)]
+    TooSlow,
+}
+
+impl Evaluate {
+    /// Sweeps one shard. With nothing due it costs one read for the cursor and one for each minute since it, and
+    /// no write but one in five minutes; with something due, what is due.
+    ///
+    /// # Errors
+    /// The table or the bus failed; nothing is lost, for what was not finished is found again.
+    pub async fn sweep(&self, shard: u16) -> Result<Swept, SweepError> {
+        let begun = self.store.world().now();
+        let low = self.store.cursor(shard).await?.low;
+        let low = low.unwrap_or(begun.minute() - NO_CURSOR_MIN);
+        let mut swept = Swept::default();
+        let mut claimed = false;
+        let mut minute = low;
+        while minute <= self.store.world().now().minute() {
+            let now = self.store.world().now();
+            let (items, next) = self.store.due_timers(shard, minute, now, ROUND).await?;
+            if items.is_empty() {
+                swept.next_due = earlier(swept.next_due, next);
+                minute += 1;
+                continue;
+            }
+            if !claimed {
+                let until = now + CLAIM_MS;
+                claimed = self
+                    .store
+                    .claim_shard(shard, &self.name, until, now)
+                    .await?;
+                if !claimed {
+                    return Ok(Swept {
+                        busy: true,
+                        ..swept
+                    });
+                }
+            }
+            self.handle(&items, now, &mut swept).await?;
+        }
+        let target = begun.minute() - OVERLAP_MIN;
+        if claimed || low + IDLE_LAG_MIN <= target {
+            let target = target.max(low);
+            self.store
+                .advance_cursor(shard, &self.name, target, begun)
+                .await?;
+        }
+        Ok(swept)
+    }
+
+    /// Handles a round of timers: all of their effects come before they are deleted.
+    async fn handle(
+        &self,
+        items: &[TimerItem],
+        now: UnixMs,
+        swept: &mut Swept,
+    ) -> Result<(), SweepError> {
+        // A timer that was armed twice, by a crash between arming and deleting, is one again from here on.
+        let due: HashSet<Timer> = items
+            .iter()
+            .flat_map(|item| &item.entries)
+            .copied()
+            .collect();
+        swept.fired += due.len();
+        let mut rearm = Vec::new();
+        let mut works = Vec::new();
+        let mut deadlines = HashSet::new();
+        for timer in due {
+            if let What::Deadline { monitor, epoch } = timer.what {
+                deadlines.insert((monitor, epoch));
+                continue;
+            }
+            match self.look(timer, now).await {
+                Ok(look) => {
+                    works.extend(look.work);
+                    rearm.extend(look.again.map(|due| Timer { due, ..timer }));
+                }
+                // It must not hold up the others; somebody will mend it.
+                Err(StoreError::Corrupt(error)) => {
+                    tracing::error!(%error, "a timer's item can't be read; it is looked at again");
+                    rearm.push(timer.after_trouble(now));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let judged = self.judge(deadlines, now).await?;
+        swept.flips += judged.flips;
+        rearm.extend(judged.rearm);
+        for result in self.bus.publish(&works).await {
+            result?;
+        }
+        if self.store.world().now() - now > ROUND_MS {
+            return Err(SweepError::TooSlow);
+        }
+        self.store.arm(&rearm).await?;
+        for timer in &rearm {
+            swept.next_due = earlier(swept.next_due, Some(timer.due));
+        }
+        let keys: Vec<Key> = items.iter().map(|item| item.key.clone()).collect();
+        self.store.delete_timers(&keys).await?;
+        Ok(())
+    }
+}
+
+/// What a timer that fired asks for.
+#[derive(Debug, Default)]
+struct Look {
+    work: Option<Work>,
+    again: Option<UnixMs>,
+}
+
+impl Evaluate {
+    /// Looks whether what a timer was armed for is still to be done. 1 RU.
+    async fn look(&self, timer: Timer, now: UnixMs) -> Result<Look, StoreError> {
+        let mut look = Look::default();
+        match timer.what {
+            What::Deadline { .. } => {}
+            What::Deliver {
+                project,
+                alert,
+                channel,
+            } => {
+                let delivery = self.store.delivery(alert, channel).await?;
+                let waits = delivery.is_none_or(|delivery| {
+                    // A delivery that was claimed or retried since has a timer of its own.
+                    let superseded = delivery.until.is_some_and(|until| until > now);
+                    let over = delivery.state.is_some_and(DeliveryState::is_final);
+                    !superseded && !over && delivery.state != Some(DeliveryState::Gathering)
+                });
+                look.work = waits.then_some(Work::Deliver {
+                    project,
+                    alert,
+                    channel,
+                });
+            }
+            What::Audit { project, alert } => {
+                let found = self.store.alert(project, alert).await?;
+                if found.is_some_and(|alert| !alert.planned || alert.open.is_some()) {
+                    look.work = Some(Work::Alert { project, alert });
+                    let age_ms = now - UnixMs(alert.created_ms());
+                    look.again = Some(now + age_ms.clamp(*AUDIT_MS.start(), *AUDIT_MS.end()));
+                }
+            }
+            What::Flush { project, channel } => look.work = Some(Work::Flush { project, channel }),
+        }
+        Ok(look)
+    }
+}
+
+fn earlier(a: Option<UnixMs>, b: Option<UnixMs>) -> Option<UnixMs> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

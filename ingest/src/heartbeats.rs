@@ -1,0 +1,350 @@
+//! `POST /v1/heartbeats`: one heartbeat or up to a hundred, registering monitors as they come.
+
+use crate::app::App;
+use crate::auth::Writer;
+use crate::body::{Json, from_value};
+use crate::problem::Problem;
+use crate::record::{By, Incoming, RecordError};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use thrum_schema::error::Invalid;
+use thrum_schema::lease::Shown;
+use thrum_schema::monitor::{check_grace_s, check_heartbeat_name};
+use thrum_schema::ping::{MAX_USER_AGENT, Ping};
+use thrum_schema::schedule::MAX_PERIOD_S;
+use thrum_schema::store::Rules;
+use thrum_schema::{MonitorId, PingKind, ProjectId};
+
+/// Most heartbeats in a request.
+const MAX_BATCH: usize = 100;
+/// Most named figures in a heartbeat.
+const MAX_METRICS: usize = 20;
+/// Longest name of a figure.
+const MAX_METRIC_NAME: usize = 64;
+/// How many monitors of a batch are written at a time.
+const CONCURRENCY: usize = 16;
+
+/// What a client sends.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Heartbeat {
+    monitor: String,
+    status: Option<HeartbeatStatus>,
+    period_s: Option<u64>,
+    grace_s: Option<u64>,
+    message: Option<String>,
+    exit_status: Option<u8>,
+    #[serde(default)]
+    metrics: BTreeMap<String, f64>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum HeartbeatStatus {
+    Ok,
+    Fail,
+    Start,
+    Log,
+}
+
+/// What became of a heartbeat.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Recorded {
+        monitor: String,
+        uuid: MonitorId,
+        status: Shown,
+        pings: u64,
+        deadline: Option<String>,
+    },
+    Refused {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        monitor: Option<String>,
+        error: String,
+    },
+}
+
+/// A heartbeat that is fit to be recorded.
+struct Valid {
+    name: String,
+    incoming: Incoming,
+}
+
+pub async fn post(
+    State(app): State<App>,
+    Writer(project): Writer,
+    method: Method,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Result<axum::Json<Value>, Problem> {
+    let template = template(&app, &method, &headers);
+    let Value::Object(members) = &body else {
+        return Err(Problem::bad_request(
+            "the body must be a heartbeat object, or {\"heartbeats\": [ … ]}",
+        ));
+    };
+    if !members.contains_key("heartbeats") {
+        let valid = validate(&app, &template, body, "")?;
+        let results = record_all(&app, project, vec![(0, Ok(valid))]).await?;
+        if let [Answer::Refused { error, .. }] = &results[..] {
+            return Err(Problem::new(
+                axum::http::StatusCode::CONFLICT,
+                error.clone(),
+            ));
+        }
+        return Ok(axum::Json(json!({ "results": results })));
+    }
+    let items = batch(body)?;
+    let checked = items
+        .into_iter()
+        .enumerate()
+        .map(|(i, item)| {
+            let name = item
+                .get("monitor")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
+            let checked = validate(&app, &template, item, &format!("heartbeats[{i}]"));
+            (i, checked.map_err(|invalid| (name, invalid)))
+        })
+        .collect();
+    let results = record_all(&app, project, checked).await?;
+    Ok(axum::Json(json!({ "results": results })))
+}
+
+/// The endpoint of the predecessor's clients, which misspelt it: `{"hostId", "intervalMs"}`.
+pub async fn legacy(
+    State(app): State<App>,
+    Writer(project): Writer,
+    method: Method,
+    headers: HeaderMap,
+    Json(body): Json<Legacy>,
+) -> Result<axum::Json<Value>, Problem> {
+    check_heartbeat_name("hostId", &body.host_id)?;
+    let period_s = match body.interval_ms {
+        None => None,
+        // A period counts whole seconds; a part of one gives the host a little longer.
+        Some(ms) => Some(check_period_s("intervalMs", ms.div_ceil(1000))?),
+    };
+    let mut incoming = template(&app, &method, &headers);
+    incoming.rules.period_s = period_s;
+    let valid = Valid {
+        name: body.host_id,
+        incoming,
+    };
+    match &record_all(&app, project, vec![(0, Ok(valid))]).await?[..] {
+        [Answer::Refused { error, .. }] => Err(Problem::new(
+            axum::http::StatusCode::CONFLICT,
+            error.clone(),
+        )),
+        _ => Ok(axum::Json(json!({ "message": "OK" }))),
+    }
+}
+
+/// What the predecessor's clients send; they may send more.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Legacy {
+    host_id: String,
+    interval_ms: Option<u64>,
+}
+
+/// The heartbeats of `{"heartbeats": [ … ]}`.
+fn batch(body: Value) -> Result<Vec<Value>, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Batch {
+        heartbeats: Vec<Value>,
+    }
+    let batch: Batch = from_value(body, "")?;
+    if batch.heartbeats.len() > MAX_BATCH {
+        return Err(Invalid::new(
+            "heartbeats",
+            format!("must be at most {MAX_BATCH} at a time"),
+        )
+        .into());
+    }
+    Ok(batch.heartbeats)
+}
+
+fn validate(app: &App, template: &Incoming, item: Value, place: &str) -> Result<Valid, Invalid> {
+    let field = |name: &str| match place {
+        "" => name.to_owned(),
+        place => format!("{place}.{name}"),
+    };
+    let heartbeat: Heartbeat = from_value(item, place)?;
+    check_heartbeat_name(&field("monitor"), &heartbeat.monitor)?;
+    let period_s = heartbeat
+        .period_s
+        .map(|period_s| check_period_s(&field("period_s"), period_s))
+        .transpose()?;
+    let grace_s = heartbeat
+        .grace_s
+        .map(|grace_s| check_grace_s(&field("grace_s"), grace_s))
+        .transpose()?;
+    let message = heartbeat.message.unwrap_or_default();
+    let limit = app.config.body_limit;
+    if message.len() > limit {
+        return Err(Invalid::new(
+            field("message"),
+            format!("must be at most {limit} bytes"),
+        ));
+    }
+    check_metrics(&field("metrics"), &heartbeat.metrics)?;
+    let kind = match (heartbeat.status, heartbeat.exit_status) {
+        (Some(HeartbeatStatus::Ok), _) => PingKind::Success,
+        (Some(HeartbeatStatus::Fail), _) => PingKind::Fail,
+        (Some(HeartbeatStatus::Start), _) => PingKind::Start,
+        (Some(HeartbeatStatus::Log), _) => PingKind::Log,
+        (None, None | Some(0)) => PingKind::Success,
+        (None, Some(_)) => PingKind::Fail,
+    };
+    let mut incoming = template.clone();
+    incoming.kind = kind;
+    incoming.rules = Rules { period_s, grace_s };
+    incoming.ping.exit_status = heartbeat.exit_status;
+    incoming.ping.metrics = heartbeat.metrics;
+    incoming.ping.body = message.into_bytes();
+    Ok(Valid {
+        name: heartbeat.monitor,
+        incoming,
+    })
+}
+
+fn check_period_s(field: &str, period_s: u64) -> Result<u32, Invalid> {
+    match u32::try_from(period_s) {
+        Ok(period_s @ 1..=MAX_PERIOD_S) => Ok(period_s),
+        _ => Err(Invalid::new(
+            field,
+            format!("must be 1 to {MAX_PERIOD_S} seconds"),
+        )),
+    }
+}
+
+/// Figures have names of 1–64 letters, digits, `.`, `_`, `-`, and values that the table can hold.
+fn check_metrics(field: &str, metrics: &BTreeMap<String, f64>) -> Result<(), Invalid> {
+    if metrics.len() > MAX_METRICS {
+        return Err(Invalid::new(
+            field,
+            format!("must be at most {MAX_METRICS} figures"),
+        ));
+    }
+    for (name, value) in metrics {
+        let place = format!("{field}.{name}");
+        let fits = check_heartbeat_name(&place, name).is_ok() && name.len() <= MAX_METRIC_NAME;
+        if !fits {
+            return Err(Invalid::new(
+                field,
+                format!(
+                    "must have names of 1 to {MAX_METRIC_NAME} letters, digits, '.', '_' or '-'"
+                ),
+            ));
+        }
+        if *value != 0.0 && !(1e-100..1e100).contains(&value.abs()) {
+            return Err(Invalid::new(
+                place,
+                "must be 0, or between 1e-100 and 1e100 either way",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A heartbeat as far as the request's headers tell.
+fn template(app: &App, method: &Method, headers: &HeaderMap) -> Incoming {
+    let ua = headers
+        .get(header::USER_AGENT)
+        .map(HeaderValue::as_bytes)
+        .unwrap_or_default();
+    Incoming {
+        kind: PingKind::Success,
+        rules: Rules::default(),
+        ping: Ping {
+            n: 0,
+            at: app.store.world().now(),
+            kind: PingKind::Success,
+            scheme: "http".into(),
+            remote_addr: None,
+            method: method.to_string(),
+            ua: String::from_utf8_lossy(ua)
+                .chars()
+                .take(MAX_USER_AGENT)
+                .collect(),
+            rid: None,
+            exit_status: None,
+            duration_ms: None,
+            metrics: BTreeMap::new(),
+            body: Vec::new(),
+        },
+    }
+}
+
+type Checked = Result<Valid, (Option<String>, Invalid)>;
+
+/// Records heartbeats: those of one monitor in their order, those of different monitors at the same time.
+async fn record_all(
+    app: &App,
+    project: ProjectId,
+    checked: Vec<(usize, Checked)>,
+) -> Result<Vec<Answer>, Problem> {
+    let mut answers = BTreeMap::new();
+    let mut by_monitor: BTreeMap<String, Vec<(usize, Incoming)>> = BTreeMap::new();
+    for (i, checked) in checked {
+        match checked {
+            Ok(valid) => by_monitor
+                .entry(valid.name)
+                .or_default()
+                .push((i, valid.incoming)),
+            Err((monitor, invalid)) => {
+                let error = invalid.to_string();
+                answers.insert(i, Answer::Refused { monitor, error });
+            }
+        }
+    }
+    let recorded: Vec<Vec<(usize, Answer)>> = stream::iter(by_monitor)
+        .map(|(name, heartbeats)| async move {
+            let mut answers = Vec::with_capacity(heartbeats.len());
+            for (i, incoming) in heartbeats {
+                answers.push((i, record_one(app, project, &name, incoming).await?));
+            }
+            Ok::<_, Problem>(answers)
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    answers.extend(recorded.into_iter().flatten());
+    Ok(answers.into_values().collect())
+}
+
+async fn record_one(
+    app: &App,
+    project: ProjectId,
+    name: &str,
+    incoming: Incoming,
+) -> Result<Answer, Problem> {
+    let recorded = app
+        .record_named(project, By::Name, name, true, incoming)
+        .await;
+    match recorded {
+        Ok(recorded) => {
+            let lease = recorded.lease;
+            Ok(Answer::Recorded {
+                monitor: name.to_owned(),
+                uuid: lease.monitor,
+                status: lease.shown(app.store.world().now(), &[]),
+                pings: lease.pings,
+                deadline: lease.deadline().map(|deadline| deadline.rfc3339()),
+            })
+        }
+        Err(RecordError::Ambiguous) => Ok(Answer::Refused {
+            monitor: Some(name.to_owned()),
+            error: "several monitors have this slug and none has this name; rename one".into(),
+        }),
+        Err(RecordError::NotFound) => Err(thrum_schema::StoreError::Conflict.into()),
+        Err(RecordError::Store(error)) => Err(error.into()),
+    }
+}

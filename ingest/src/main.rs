@@ -1,0 +1,26 @@
+//! The ingest Lambda: the router behind a function URL.
+
+use anyhow::{Context, anyhow};
+use thrum_ingest::{App, Config, router};
+use thrum_schema::Store;
+use thrum_schema::world::SystemWorld;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().json().without_time().init();
+    let lookup = |name: &str| std::env::var(name).ok();
+    let config = Config::from_lookup(lookup).map_err(|error| anyhow!(error))?;
+    let table = lookup("THRUM_TABLE").context("THRUM_TABLE must name the table")?;
+    let shards = match lookup("THRUM_TIMER_SHARDS") {
+        Some(text) => text
+            .parse()
+            .context("THRUM_TIMER_SHARDS must be a number")?,
+        None => 16,
+    };
+    let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+    let client = aws_sdk_dynamodb::Client::new(&aws);
+    let store = Store::new(client, &table, shards, SystemWorld::arc());
+    lambda_http::run(router(App::new(store, config)))
+        .await
+        .map_err(|error| anyhow!(error))
+}

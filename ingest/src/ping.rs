@@ -1,0 +1,251 @@
+//! The pinging API that existing clients speak: plain text in, plain text out.
+
+pub mod route;
+
+use crate::app::App;
+use crate::body::first_bytes;
+use crate::record::{By, Incoming, RecordError, Recorded};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use lambda_http::request::RequestContext;
+use route::{Refused, Target};
+use std::net::{IpAddr, SocketAddr};
+use thrum_schema::ping::{MAX_USER_AGENT, Ping};
+use thrum_schema::store::Rules;
+use thrum_schema::{PingKind, StoreError};
+use uuid::Uuid;
+
+/// Any method counts as a ping but OPTIONS, which asks whether a browser may send one.
+pub async fn ping(State(app): State<App>, request: Request) -> Response {
+    if request.method() == Method::OPTIONS {
+        return preflight();
+    }
+    let mut response = match receive(&app, request).await {
+        Ok(recorded) if recorded.created => (StatusCode::CREATED, "Created").into_response(),
+        Ok(_) => (StatusCode::OK, "OK").into_response(),
+        Err(refused) => (refused.status(), refused.to_string()).into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(
+        HeaderName::from_static("ping-body-limit"),
+        app.config.body_limit.into(),
+    );
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (
+            header::CACHE_CONTROL,
+            "max-age=0, no-cache, no-store, must-revalidate, private",
+        ),
+        (header::EXPIRES, "Thu, 01 Jan 1970 00:00:00 GMT"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
+    let at = app.store.world().now();
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    let path = path.strip_prefix("/ping/").unwrap_or_default();
+    let target = route::parse(path)?;
+    let query = Query::parse(&parts.uri);
+    let action = target.action();
+    // What is wrong with the request itself is said only of a monitor that exists; and nothing is made by it.
+    let checked = action.check().and_then(|action| {
+        let rid = query.rid.as_deref().map(parse_rid).transpose()?;
+        Ok((action, rid))
+    });
+    let ((kind, exit_status), rid) = match checked {
+        Ok(checked) => checked,
+        Err(refused) => {
+            return Err(if query.create || exists(app, &target).await? {
+                refused
+            } else {
+                Refused::NotFound
+            });
+        }
+    };
+    let remote_addr = remote_addr(&parts.headers, &parts.extensions);
+    let body = match first_bytes(body, app.config.body_limit).await {
+        Ok(body) => body,
+        Err(_) => return Err(Refused::BrokenBody),
+    };
+    let incoming = Incoming {
+        kind,
+        rules: Rules::default(),
+        ping: Ping {
+            n: 0,
+            at,
+            kind,
+            scheme: scheme(&parts.headers).to_owned(),
+            remote_addr,
+            method: parts.method.as_str().chars().take(16).collect(),
+            ua: user_agent(&parts.headers),
+            rid,
+            exit_status,
+            duration_ms: None,
+            metrics: Default::default(),
+            body: body.into(),
+        },
+    };
+    let recorded = match target {
+        Target::Monitor { id, .. } => app.record(id, incoming).await?,
+        Target::Slug { key, slug, .. } => {
+            let project = app
+                .project_of_ping_key(key)
+                .await?
+                .ok_or(Refused::NotFound)?;
+            app.record_named(project, By::Slug, slug, query.create, incoming)
+                .await?
+        }
+    };
+    Ok(recorded)
+}
+
+async fn exists(app: &App, target: &Target<'_>) -> Result<bool, Refused> {
+    match *target {
+        Target::Monitor { id, .. } => Ok(app.store.state(id).await?.is_some()),
+        Target::Slug { key, slug, .. } => match app.project_of_ping_key(key).await? {
+            Some(project) => Ok(app.find(project, By::Slug, slug).await?.is_some()),
+            None => Ok(false),
+        },
+    }
+}
+
+impl From<RecordError> for Refused {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::NotFound => Self::NotFound,
+            RecordError::Ambiguous => Self::Ambiguous,
+            RecordError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "a ping was not recorded");
+        Self::Unavailable
+    }
+}
+
+impl Refused {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Url | Self::Rid | Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::Ambiguous => StatusCode::CONFLICT,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// The parameters that a ping may have; others are ignored.
+#[derive(Debug, Default)]
+struct Query {
+    rid: Option<String>,
+    create: bool,
+}
+
+impl Query {
+    fn parse(uri: &Uri) -> Self {
+        let mut query = Self::default();
+        let text = uri.query().unwrap_or_default();
+        for (name, value) in url_pairs(text) {
+            match name {
+                "rid" => query.rid = Some(value.to_owned()),
+                "create" => query.create = value == "1",
+                _ => {}
+            }
+        }
+        query
+    }
+}
+
+/// Name and value of each parameter, as they stand: neither of ours needs an escape.
+fn url_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// A run id: a hyphenated UUID in any letter case.
+fn parse_rid(text: &str) -> Result<Uuid, Refused> {
+    match Uuid::try_parse(text) {
+        Ok(rid) if text.len() == 36 => Ok(rid),
+        _ => Err(Refused::Rid),
+    }
+}
+
+fn scheme(headers: &HeaderMap) -> &'static str {
+    match headers.get("x-forwarded-proto").map(HeaderValue::as_bytes) {
+        Some(b"https") => "https",
+        _ => "http",
+    }
+}
+
+fn user_agent(headers: &HeaderMap) -> String {
+    let ua = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+    String::from_utf8_lossy(ua.unwrap_or_default())
+        .chars()
+        .take(MAX_USER_AGENT)
+        .collect()
+}
+
+/// Where a ping came from, for its log alone: what a proxy says, or the peer. Anything that is no address is none.
+fn remote_addr(headers: &HeaderMap, extensions: &axum::http::Extensions) -> Option<String> {
+    let forwarded = headers
+        .get("x-forwarded-for")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|list| list.split(',').next())
+        .and_then(|first| {
+            let first = first.trim();
+            let address = first.parse::<IpAddr>().ok();
+            address.or_else(|| first.parse::<SocketAddr>().ok().map(|peer| peer.ip()))
+        });
+    let peer = || match extensions.get::<RequestContext>() {
+        Some(RequestContext::ApiGatewayV2(context)) => {
+            context.http.source_ip.as_ref()?.parse().ok()
+        }
+        _ => extensions
+            .get::<ConnectInfo<SocketAddr>>()
+            .map(|info| info.0.ip()),
+    };
+    forwarded.or_else(peer).map(|address| address.to_string())
+}
+
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            "HEAD, GET, POST, PUT, OPTIONS",
+        ),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "*"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, headers, Body::empty()).into_response()
+}
+
+impl route::Action {
+    /// What the action means, and the exit status it reports; or what is wrong with it.
+    fn check(self) -> Result<(PingKind, Option<u8>), Refused> {
+        Ok(match self {
+            Self::Success => (PingKind::Success, None),
+            Self::Start => (PingKind::Start, None),
+            Self::Fail => (PingKind::Fail, None),
+            Self::Log => (PingKind::Log, None),
+            Self::ExitStatus(Some(0)) => (PingKind::Success, Some(0)),
+            Self::ExitStatus(Some(status)) => (PingKind::Fail, Some(status)),
+            Self::ExitStatus(None) => return Err(Refused::Url),
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! Ping paths: `<uuid>[/action]` and `<ping key>/<slug>[/action]`.
+
+use thiserror::Error;
+use thrum_schema::MonitorId;
+
+/// Which monitor a ping is for, and what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// By the monitor's id.
+    Monitor {
+        /// The id.
+        id: MonitorId,
+        /// What the path says.
+        action: Action,
+    },
+    /// By a ping key and a slug.
+    Slug {
+        /// The ping key.
+        key: &'a str,
+        /// The slug.
+        slug: &'a str,
+        /// What the path says.
+        action: Action,
+    },
+}
+
+/// What the last part of the path says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing: a success.
+    Success,
+    /// `/start`
+    Start,
+    /// `/fail`
+    Fail,
+    /// `/log`
+    Log,
+    /// `/<int>`; `None` if it is more than 255.
+    ExitStatus(Option<u8>),
+}
+
+/// Why a ping is refused; its text is the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// No such path, key, slug or monitor.
+    #[error("not found")]
+    NotFound,
+    /// A slug with an upper-case letter, or an exit status above 255.
+    #[error("invalid url format")]
+    Url,
+    /// A run id that is no UUID.
+    #[error("invalid uuid format")]
+    Rid,
+    /// A slug that several monitors have.
+    #[error("ambiguous slug")]
+    Ambiguous,
+    /// A body that broke off.
+    #[error("the body broke off")]
+    BrokenBody,
+    /// The table does not answer.
+    #[error("try again")]
+    Unavailable,
+}
+
+impl Target<'_> {
+    /// What the path says.
+    pub const fn action(&self) -> Action {
+        match *self {
+            Self::Monitor { action, .. } | Self::Slug { action, .. } => action,
+        }
+    }
+}
+
+/// Parses what comes after `/ping/`, as it stands: no escape is decoded, for none is needed.
+///
+/// # Errors
+/// [`Refused::NotFound`] if no route matches, [`Refused::Url`] for a slug with an upper-case letter.
+pub fn parse(path: &str) -> Result<Target<'_>, Refused> {
+    let parts: Vec<&str> = path.splitn(4, '/').collect();
+    if let Some(id) = MonitorId::parse_canonical(parts[0]) {
+        match parts[1..] {
+            [] | [""] => {
+                return Ok(Target::Monitor {
+                    id,
+                    action: Action::Success,
+                });
+            }
+            [action] => {
+                if let Some(action) = parse_action(action) {
+                    return Ok(Target::Monitor { id, action });
+                }
+            }
+            _ => {}
+        }
+    }
+    let (key, slug, action) = match *parts {
+        [key, slug] => (key, slug, Some(Action::Success)),
+        [key, slug, action] => (key, slug, parse_action(action)),
+        _ => return Err(Refused::NotFound),
+    };
+    let action = action.ok_or(Refused::NotFound)?;
+    if !is_word(key) || !is_word(slug) {
+        return Err(Refused::NotFound);
+    }
+    if slug.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err(Refused::Url);
+    }
+    Ok(Target::Slug { key, slug, action })
+}
+
+fn parse_action(text: &str) -> Option<Action> {
+    match text {
+        "start" => Some(Action::Start),
+        "fail" => Some(Action::Fail),
+        "log" => Some(Action::Log),
+        number if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => {
+            let significant = number.trim_start_matches('0');
+            Some(Action::ExitStatus(if significant.is_empty() {
+                Some(0)
+            } else {
+                significant.parse().ok()
+            }))
+        }
+        _ => None,
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "0a1b2c3d-4e5f-4a0b-8c1d-2e3f40516273";
+
+    #[test]
+    fn paths_route_as_the_contract_says() {
+        let id: MonitorId = UUID.parse().unwrap();
+        let monitor = |action| Ok(Target::Monitor { id, action });
+        let slug = |slug, action| {
+            Ok(Target::Slug {
+                key: "k3y_-",
+                slug,
+                action,
+            })
+        };
+        let upper = UUID.to_uppercase();
+        for (path, expected) in [
+            (UUID.to_owned(), monitor(Action::Success)),
+            (format!("{UUID}/"), monitor(Action::Success)),
+            (format!("{UUID}/start"), monitor(Action::Start)),
+            (format!("{UUID}/fail"), monitor(Action::Fail)),
+            (format!("{UUID}/log"), monitor(Action::Log)),
+            (format!("{UUID}/0"), monitor(Action::ExitStatus(Some(0)))),
+            (format!("{UUID}/000"), monitor(Action::ExitStatus(Some(0)))),
+            (format!("{UUID}/007"), monitor(Action::ExitStatus(Some(7)))),
+            (
+                format!("{UUID}/255"),
+                monitor(Action::ExitStatus(Some(255))),
+            ),
+            (format!("{UUID}/256"), monitor(Action::ExitStatus(None))),
+            (
+                format!("{UUID}/{}", "9".repeat(99)),
+                monitor(Action::ExitStatus(None)),
+            ),
+            (format!("{UUID}/fail/"), Err(Refused::NotFound)),
+            (format!("{UUID}/fail/x"), Err(Refused::NotFound)),
+            (upper, Err(Refused::NotFound)),
+            (UUID.replace('-', ""), Err(Refused::NotFound)),
+            ("k3y_-/web-01".into(), slug("web-01", Action::Success)),
+            ("k3y_-/start".into(), slug("start", Action::Success)),
+            ("k3y_-/web-01/start".into(), slug("web-01", Action::Start)),
+            (
+                "k3y_-/web-01/3".into(),
+                slug("web-01", Action::ExitStatus(Some(3))),
+            ),
+            ("k3y_-/web-01/".into(), Err(Refused::NotFound)),
+            ("k3y_-/web-01/x".into(), Err(Refused::NotFound)),
+            ("k3y_-/Web-01".into(), Err(Refused::Url)),
+            ("k3y_-/web.01".into(), Err(Refused::NotFound)),
+            ("k3y.-/web".into(), Err(Refused::NotFound)),
+            ("k3y_-".into(), Err(Refused::NotFound)),
+            (String::new(), Err(Refused::NotFound)),
+            ("/".into(), Err(Refused::NotFound)),
+            ("a/b/start/d".into(), Err(Refused::NotFound)),
+            ("a%2Fb/c".into(), Err(Refused::NotFound)),
+        ] {
+            assert_eq!(parse(&path), expected, "{path}");
+        }
+        // Not an action, so a slug of the ping key that looks like a uuid.
+        for tail in ["foo", "-1"] {
+            let path = format!("{UUID}/{tail}");
+            assert!(matches!(parse(&path), Ok(Target::Slug { .. })), "{path}");
+        }
+    }
+}

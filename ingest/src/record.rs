@@ -1,0 +1,297 @@
+//! Recording a ping: the one write of the fast path, and the slow path around the state machine.
+
+use crate::app::App;
+use std::time::Duration;
+use thiserror::Error;
+use thrum_schema::channel::Targets;
+use thrum_schema::id::{AlertId, MonitorId, ProjectId};
+use thrum_schema::monitor::{DEFAULT_GRACE_S, DEFAULT_PERIOD_S};
+use thrum_schema::ping::Ping;
+use thrum_schema::store::{Commit, Fast, Rules};
+use thrum_schema::transition::{self, Event};
+use thrum_schema::{Lease, Monitor, PingKind, Schedule, StoreError};
+
+/// How long a write is tried against others before it is given up, in milliseconds. It is less than the 30 s after
+/// which a write that arms a timer must begin anew with a fresh reading of the clock (T2).
+const PATIENCE_MS: i64 = 20_000;
+
+/// A ping that was received and validated.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// What it asks for; the monitor's rules may see it differently.
+    pub kind: PingKind,
+    /// The ping as it will be logged; its number and meaning are filled in.
+    pub ping: Ping,
+    /// What it says of its own schedule.
+    pub rules: Rules,
+}
+
+/// A ping that was recorded.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The monitor's lease afterwards.
+    pub lease: Lease,
+    /// Whether the monitor was made by this ping.
+    pub created: bool,
+}
+
+/// Why a ping was not recorded.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    #[error("there is no such monitor")]
+    NotFound,
+    #[error("several monitors have this slug")]
+    Ambiguous,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Which monitor a ping is for, if not by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Its name, or else its slug: heartbeats.
+    Name,
+    /// Its slug: ping-key URLs.
+    Slug,
+}
+
+impl App {
+    /// Records a ping of the monitor `id`.
+    pub(crate) async fn record(
+        &self,
+        id: MonitorId,
+        incoming: Incoming,
+    ) -> Result<Recorded, RecordError> {
+        let at = incoming.ping.at;
+        if incoming.kind == PingKind::Success
+            && let Fast::Counted(lease) = self.store.heartbeat(id, at, incoming.rules).await?
+        {
+            self.log(id, &lease, PingKind::Success, None, incoming)
+                .await?;
+            return Ok(Recorded {
+                lease: *lease,
+                created: false,
+            });
+        }
+        self.record_by_rules(id, incoming).await
+    }
+
+    /// Records a ping of the monitor that `project` calls `name`; makes it, once, if `create` says how.
+    pub(crate) async fn record_named(
+        &self,
+        project: ProjectId,
+        by: By,
+        name: &str,
+        create: bool,
+        incoming: Incoming,
+    ) -> Result<Recorded, RecordError> {
+        let cache = match by {
+            By::Name => &self.names,
+            By::Slug => &self.slugs,
+        };
+        let cache_key = (project, name.to_owned());
+        let begun = incoming.ping.at;
+        let mut attempt = 0;
+        loop {
+            let now = self.store.world().now();
+            let id = match cache.get(&cache_key, now) {
+                Some(id) => Some(id),
+                None => self.find(project, by, name).await?,
+            };
+            let result = match id {
+                Some(id) => {
+                    cache.put(cache_key.clone(), id, now);
+                    self.record(id, incoming.clone()).await
+                }
+                None if create => self.create(project, name, incoming.clone()).await,
+                None => return Err(RecordError::NotFound),
+            };
+            match result {
+                // Deleted since it was looked up, or made by another since it was not found: look again.
+                Err(RecordError::NotFound | RecordError::Store(StoreError::Conflict))
+                    if now - begun < PATIENCE_MS =>
+                {
+                    cache.forget(&cache_key);
+                    if matches!(result, Err(RecordError::NotFound)) && attempt > 0 && !create {
+                        return Err(RecordError::NotFound);
+                    }
+                    self.back_off(attempt).await;
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// The one monitor that `project` calls `name`.
+    pub(crate) async fn find(
+        &self,
+        project: ProjectId,
+        by: By,
+        name: &str,
+    ) -> Result<Option<MonitorId>, RecordError> {
+        if by == By::Name
+            && let Some(id) = self.store.monitor_named(project, name).await?
+        {
+            return Ok(Some(id));
+        }
+        match *self.store.monitors_with_slug(project, name).await? {
+            [] => Ok(None),
+            [id] => Ok(Some(id)),
+            _ => Err(RecordError::Ambiguous),
+        }
+    }
+
+    /// The slow path: reads the monitor, applies its rules, and writes the outcome guarded by the lease's version,
+    /// again and again until no other write comes between.
+    async fn record_by_rules(
+        &self,
+        id: MonitorId,
+        incoming: Incoming,
+    ) -> Result<Recorded, RecordError> {
+        let at = incoming.ping.at;
+        for attempt in 0.. {
+            let now = self.store.world().now();
+            if now - at > PATIENCE_MS {
+                return Err(StoreError::Conflict.into());
+            }
+            let state = self.store.state(id).await?.ok_or(RecordError::NotFound)?;
+            let stored = self
+                .store
+                .monitor(state.project, id)
+                .await?
+                .ok_or(RecordError::NotFound)?;
+            let wanted = incoming.rules.applied_to(&stored);
+            let reconfigured = wanted.is_some();
+            let monitor = wanted.unwrap_or(stored);
+            let before = state.lease.clone().unwrap_or_else(|| Lease::lost(&monitor));
+            let event = event(&monitor, &incoming);
+            let events = [Event::Reconfigured, event];
+            let events = if reconfigured {
+                &events[..]
+            } else {
+                &events[1..]
+            };
+            let mut outcome = transition::transitions(&monitor, &before, events, now);
+            let alert_id = AlertId(self.store.world().uuid_v7(now));
+            let last_ping = outcome.lease.seen;
+            let alert = outcome.raise(&monitor, alert_id, last_ping, None);
+            let commit = Commit {
+                monitor: &monitor,
+                before: state.lease.as_ref(),
+                outcome: &outcome,
+                alert: alert.as_ref(),
+                reconfigured,
+            };
+            match self.store.commit(&commit, now).await {
+                Ok(()) => {
+                    let kind = outcome.kind.unwrap_or(incoming.kind);
+                    let duration_ms = outcome.duration_ms;
+                    self.log(id, &outcome.lease, kind, duration_ms, incoming)
+                        .await?;
+                    return Ok(Recorded {
+                        lease: outcome.lease,
+                        created: false,
+                    });
+                }
+                Err(StoreError::Conflict) => self.back_off(attempt).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    /// Makes a monitor by its first ping: name and slug are `name`, it alerts all of the project's channels.
+    async fn create(
+        &self,
+        project: ProjectId,
+        name: &str,
+        incoming: Incoming,
+    ) -> Result<Recorded, RecordError> {
+        let now = self.store.world().now();
+        let period_s = incoming.rules.period_s.unwrap_or(DEFAULT_PERIOD_S);
+        let default_grace_s = match incoming.rules.period_s {
+            Some(period_s) => period_s.min(DEFAULT_GRACE_S),
+            None => DEFAULT_GRACE_S,
+        };
+        let monitor = Monitor {
+            id: MonitorId(self.store.world().uuid_v4()),
+            project,
+            name: name.to_owned(),
+            slug: name.to_owned(),
+            tags: Vec::new(),
+            schedule: Schedule::Simple { period_s },
+            grace_s: incoming.rules.grace_s.unwrap_or(default_grace_s),
+            targets: Targets::All,
+            manual_resume: false,
+            post_only: false,
+            filter: None,
+            created: now,
+        };
+        let before = Lease::new(&monitor);
+        let event = event(&monitor, &incoming);
+        let mut outcome = transition::transition(&monitor, &before, &event, now);
+        let alert_id = AlertId(self.store.world().uuid_v7(now));
+        let last_ping = outcome.lease.seen;
+        let alert = outcome.raise(&monitor, alert_id, last_ping, None);
+        let commit = Commit {
+            monitor: &monitor,
+            before: None,
+            outcome: &outcome,
+            alert: alert.as_ref(),
+            reconfigured: false,
+        };
+        self.store.create_monitor(&commit, now).await?;
+        let kind = outcome.kind.unwrap_or(incoming.kind);
+        self.log(monitor.id, &outcome.lease, kind, None, incoming)
+            .await?;
+        Ok(Recorded {
+            lease: outcome.lease,
+            created: true,
+        })
+    }
+
+    /// Logs a ping that was counted, where pings are logged.
+    async fn log(
+        &self,
+        id: MonitorId,
+        lease: &Lease,
+        kind: PingKind,
+        duration_ms: Option<i64>,
+        incoming: Incoming,
+    ) -> Result<(), StoreError> {
+        if !self.config.ping_log || id == MonitorId::PULSE {
+            return Ok(());
+        }
+        let ping = Ping {
+            n: lease.pings,
+            kind,
+            duration_ms,
+            ..incoming.ping
+        };
+        self.store.log_ping(id, &ping).await
+    }
+
+    /// Waits a little, and longer and more randomly with every attempt, before a race is run again.
+    async fn back_off(&self, attempt: u32) {
+        let most_ms = f64::from(4_u32 << attempt.min(6));
+        let wait_ms = self.store.world().jitter() * most_ms;
+        tokio::time::sleep(Duration::from_micros((wait_ms * 1000.0) as u64)).await;
+    }
+}
+
+/// What a ping means to `monitor`.
+fn event(monitor: &Monitor, incoming: &Incoming) -> Event<'static> {
+    let Ping {
+        ref method,
+        ref body,
+        rid,
+        at,
+        ..
+    } = incoming.ping;
+    Event::Ping {
+        kind: monitor.classify(incoming.kind, method, body),
+        rid,
+        at,
+    }
+}
