@@ -34,10 +34,11 @@ impl Evaluate {
         if fired.is_empty() {
             return Ok(Judged::default());
         }
-        let ids: Vec<MonitorId> = fired.iter().map(|(monitor, _)| *monitor).collect();
-        let (leases, outages) = futures::try_join!(self.store.leases(&ids), self.store.outages())?;
         let mut judged = Judged::default();
+        let outages = self.store.outages().await?;
+        let leases = self.leases_of(&fired, now, &mut judged).await?;
         let mut late = Vec::new();
+        let mut bursts: HashMap<ProjectId, u32> = HashMap::new();
         for lease in leases {
             if !fired.contains(&(lease.monitor, lease.epoch)) {
                 continue;
@@ -49,14 +50,13 @@ impl Evaluate {
                     if deadline > now && !moved {
                         judged.rearm.push(deadline_timer(&lease, deadline, now));
                     } else {
+                        if deadline <= now {
+                            *bursts.entry(lease.project).or_default() += 1;
+                        }
                         late.push(lease);
                     }
                 }
             }
-        }
-        let mut bursts: HashMap<ProjectId, u32> = HashMap::new();
-        for lease in &late {
-            *bursts.entry(lease.project).or_default() += 1;
         }
         let outages = &outages;
         let results: Vec<Option<Timer>> = stream::iter(late)

@@ -1,1 +1,59 @@
+//! Thrum's voice: it turns alerts into deliveries. It groups them, takes quota, claims, sends, and records what
+//! became of it (A3–A8).
 
+mod deliver;
+mod gates;
+mod group;
+mod later;
+mod message;
+mod queue;
+pub mod send;
+
+pub use later::{Later, LaterError, Sqs};
+pub use send::Sender;
+
+use gates::Gates;
+use std::sync::Arc;
+use thiserror::Error;
+use thrum_schema::{Store, StoreError};
+
+/// Why work could not be done now; the queue brings it again.
+#[derive(Debug, Error)]
+pub enum NotifyError {
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Work could not be put off.
+    #[error(transparent)]
+    Later(#[from] LaterError),
+}
+
+/// What an operator decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// How long an alert's delivery is tried, in milliseconds.
+    pub delivery_window_ms: i64,
+}
+
+/// The notify handler. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Notify {
+    store: Store,
+    sender: Arc<Sender>,
+    later: Arc<dyn Later>,
+    config: Config,
+    gates: Arc<Gates>,
+}
+
+impl Notify {
+    /// A handler that reads and writes `store`, sends by `sender`, and puts work off by `later`.
+    pub fn new(store: Store, sender: Sender, later: Arc<dyn Later>, config: Config) -> Self {
+        Self {
+            store,
+            sender: Arc::new(sender),
+            later,
+            config,
+            gates: Arc::default(),
+        }
+    }
+}

@@ -121,23 +121,6 @@ impl Store {
         item::decode(answer.attributes.unwrap_or_default())
     }
 
-    /// Records that quota was taken for a claimed delivery. 1 WU.
-    pub async fn mark_charged(&self, claim: &Claim) -> Result<()> {
-        self.client
-            .update_item()
-            .table_name(&*self.table)
-            .set_key(Some(Key::delivery(claim.alert, claim.channel).attributes()))
-            .update_expression("SET charged = :true")
-            .condition_expression("#token = :token")
-            .expression_attribute_names("#token", "token")
-            .expression_attribute_values(":true", AttributeValue::Bool(true))
-            .expression_attribute_values(":token", s(claim.token.to_string()))
-            .send()
-            .await
-            .map_err(classify)?;
-        Ok(())
-    }
-
     /// Ends a claim, on condition that it is still the taker's; a retry's timer is written first. Returns the
     /// delivery as it now is. 1 WU, 2 for a retry.
     ///
@@ -167,8 +150,10 @@ impl Store {
                     (":state", s("retry")),
                     (":until", n(at.0)),
                     (":error", s(error.clone())),
+                    (":true", AttributeValue::Bool(true)),
                 ]);
-                "SET #state = :state, #until = :until, #error = :error REMOVE #token"
+                // Quota was taken for the attempt that failed; the next one is free.
+                "SET #state = :state, #until = :until, #error = :error, charged = :true REMOVE #token"
             }
             Settled::Dead { error } | Settled::Suppressed { error } => {
                 let state = match settled {

@@ -1,0 +1,348 @@
+//! One alert through one channel: order, claim, quota, send, outcome.
+
+use crate::message::Message;
+use crate::send::SendError;
+use crate::{Notify, NotifyError};
+use futures::future::join_all;
+use std::time::Duration;
+use thrum_schema::alert::{Alert, AlertKind};
+use thrum_schema::channel::Channel;
+use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, GATHER_MS, MAX_ERROR, backoff_ms};
+use thrum_schema::id::{AlertId, ChannelId, ProjectId};
+use thrum_schema::store::{Claim, Settled};
+use thrum_schema::work::Work;
+use thrum_schema::{StoreError, UnixMs};
+
+/// How long a delivery waits for an earlier one of the same monitor before it looks again, in milliseconds.
+/// Whoever settles the earlier one tells it to go on at once.
+const WAIT_MS: i64 = 60_000;
+/// How long after it was gathered an alert should be in a group, in milliseconds.
+const GATHERED_MS: i64 = 5 * GATHER_MS;
+
+impl Notify {
+    /// Does a piece of work. Done twice, or for what is done already, it changes nothing.
+    ///
+    /// # Errors
+    /// The table or the queue failed; the work must come again.
+    pub async fn handle(&self, work: &Work) -> Result<(), NotifyError> {
+        match *work {
+            Work::Alert { project, alert } => self.deliver_to_all(project, alert).await,
+            Work::Deliver {
+                project,
+                alert,
+                channel,
+            } => self.deliver(project, alert, channel).await,
+            Work::Flush { project, channel } => self.flush(project, channel).await,
+            Work::Probe { at } => Ok(self.store.probe_arrived(at).await?),
+        }
+    }
+
+    /// Decides, once, which channels an alert goes to, and delivers it to each that does not have it yet. No
+    /// channel waits for another.
+    async fn deliver_to_all(&self, project: ProjectId, id: AlertId) -> Result<(), NotifyError> {
+        let Some(mut alert) = self.store.alert(project, id).await? else {
+            return Ok(());
+        };
+        if !alert.planned {
+            let channels: Vec<ChannelId> = self
+                .store
+                .resolve(project, &alert.targets)
+                .await?
+                .iter()
+                .filter(|channel| channel.wants(alert.what))
+                .map(|channel| channel.id)
+                .collect();
+            match self.store.plan(project, id, &channels).await? {
+                Some(planned) => alert = planned,
+                None => return Ok(()),
+            }
+        }
+        let open = alert.open.unwrap_or_default();
+        let deliveries = open
+            .iter()
+            .filter_map(|channel| channel.parse().ok())
+            .map(|channel| self.deliver(project, id, channel));
+        join_all(deliveries).await.into_iter().collect()
+    }
+
+    /// Delivers an alert, or a group, through one channel, if it is its turn.
+    async fn deliver(
+        &self,
+        project: ProjectId,
+        id: AlertId,
+        channel_id: ChannelId,
+    ) -> Result<(), NotifyError> {
+        let _room = self.gates.enter(channel_id).await;
+        let delivery = self
+            .store
+            .delivery(id, channel_id)
+            .await?
+            .unwrap_or_default();
+        let now = self.store.world().now();
+        let state = delivery.state;
+        let held = delivery.until.is_some_and(|until| until > now);
+        if matches!(state, Some(DeliveryState::Claimed | DeliveryState::Retry)) && held {
+            // Somebody is at it, or it is not due: a timer looks again at that instant.
+            return Ok(());
+        }
+        let channel = self.store.channel(project, channel_id).await?;
+        if !delivery.members.is_empty() {
+            return match state {
+                Some(state) if state.is_final() => Ok(()),
+                _ => {
+                    self.retry_group(project, id, channel_id, channel, delivery)
+                        .await
+                }
+            };
+        }
+        let Some(alert) = self.store.alert(project, id).await? else {
+            return Ok(());
+        };
+        let Some(channel) = channel else {
+            // The channel was deleted; what was on its way through it is given up.
+            return self.conclude(&alert, channel_id, &delivery, false).await;
+        };
+        match state {
+            Some(state) if state.is_final() => {
+                // Settled, but perhaps not concluded: somebody crashed in between.
+                let dead = state == DeliveryState::Dead;
+                return self.conclude(&alert, channel_id, &delivery, dead).await;
+            }
+            Some(DeliveryState::Gathering) => {
+                return if now - UnixMs(id.created_ms()) > GATHERED_MS {
+                    self.flush(project, channel_id).await
+                } else {
+                    Ok(())
+                };
+            }
+            _ => {}
+        }
+        let begun = state.is_some_and(|state| state != DeliveryState::Waiting);
+        if !begun {
+            if self.waits_for_earlier(&alert, &channel, now).await? {
+                return Ok(());
+            }
+            if self.gathers(&alert, &channel, now).await? {
+                return Ok(());
+            }
+        }
+        let claim = self.new_claim(project, id, channel_id, now, CLAIM_MS);
+        match self.store.claim(&claim, now).await {
+            Ok(delivery) => self.send_claimed(&alert, &channel, &claim, delivery).await,
+            // Meeting another's claim is success for now: a timer looks again when it ends.
+            Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether an earlier alert of the same monitor is not through this channel yet (A8). If so, whoever settles
+    /// it is told to go on with this one.
+    async fn waits_for_earlier(
+        &self,
+        alert: &Alert,
+        channel: &Channel,
+        now: UnixMs,
+    ) -> Result<bool, NotifyError> {
+        let Some(prev) = alert.prev else {
+            return Ok(false);
+        };
+        let Some(earlier) = self.store.alert(alert.project, prev).await? else {
+            return Ok(false);
+        };
+        let id = channel.id.to_string();
+        let open = earlier.open.is_some_and(|open| open.contains(&id));
+        if earlier.planned && !open {
+            return Ok(false);
+        }
+        if !self.store.wait_for(prev, alert.id, channel.id).await? {
+            return Ok(false);
+        }
+        let claim = self.new_claim(alert.project, alert.id, channel.id, now, WAIT_MS);
+        self.store.mark_waiting(&claim).await?;
+        Ok(true)
+    }
+
+    /// Whether the channel has more alerts just now than it wants one by one (A6). If so, this one is gathered.
+    async fn gathers(
+        &self,
+        alert: &Alert,
+        channel: &Channel,
+        now: UnixMs,
+    ) -> Result<bool, NotifyError> {
+        let threshold = channel.group_threshold;
+        if threshold == 0 || !matches!(alert.what, AlertKind::Down | AlertKind::Up) {
+            return Ok(false);
+        }
+        let rate = self.store.count_rate(channel.id, now).await?;
+        if rate.max(alert.burst.unwrap_or(0)) <= threshold {
+            return Ok(false);
+        }
+        let claim = self.new_claim(alert.project, alert.id, channel.id, now, GATHER_MS);
+        match self.store.gather(&claim).await {
+            Ok(()) => {
+                let flush = Work::Flush {
+                    project: alert.project,
+                    channel: channel.id,
+                };
+                let delay = Duration::from_millis(GATHER_MS.unsigned_abs());
+                self.later.send(flush, delay).await?;
+                Ok(true)
+            }
+            // Begun by another.
+            Err(StoreError::Conflict) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes quota, sends, and records what became of it.
+    async fn send_claimed(
+        &self,
+        alert: &Alert,
+        channel: &Channel,
+        claim: &Claim,
+        delivery: Delivery,
+    ) -> Result<(), NotifyError> {
+        let told_anyway = alert.what == AlertKind::Limited;
+        let settled = if !told_anyway && !self.take_quota(channel, &delivery).await? {
+            self.tell_of_limit(channel).await?;
+            suppressed(channel)
+        } else {
+            let message = Message::of_alert(alert, channel);
+            let sent = self.sender.send(channel, &message, claim).await;
+            self.outcome(sent, claim, &delivery)
+        };
+        let Some(delivery) = self.settle(claim, &settled).await? else {
+            return Ok(());
+        };
+        match settled {
+            Settled::Retry { .. } => Ok(()),
+            Settled::Dead { .. } => self.conclude(alert, channel.id, &delivery, true).await,
+            Settled::Sent { .. } | Settled::Suppressed { .. } => {
+                self.conclude(alert, channel.id, &delivery, false).await
+            }
+        }
+    }
+
+    /// Takes the channel's daily limit and the project's meter, before sending (A7); an attempt that failed has
+    /// paid for the next.
+    pub(crate) async fn take_quota(
+        &self,
+        channel: &Channel,
+        delivery: &Delivery,
+    ) -> Result<bool, NotifyError> {
+        if delivery.charged {
+            return Ok(true);
+        }
+        let now = self.store.world().now();
+        let project = channel.project;
+        if let Some(limit) = channel.daily_limit {
+            let meter = format!("channel#{}", channel.id);
+            if !self.store.take(project, &meter, now, Some(limit)).await? {
+                return Ok(false);
+            }
+        }
+        let meter = format!("deliveries#{}", channel.via.name());
+        Ok(self.store.take(project, &meter, now, None).await?)
+    }
+
+    /// Tells a channel once a day that its limit is reached.
+    pub(crate) async fn tell_of_limit(&self, channel: &Channel) -> Result<(), NotifyError> {
+        let now = self.store.world().now();
+        let id = AlertId(self.store.world().uuid_v7(now));
+        let alert = Alert::of_channel(id, channel.project, AlertKind::Limited, channel.id);
+        let meter = format!("limited#{}", channel.id);
+        match self.store.raise_once_a_day(&alert, &meter, now).await {
+            Ok(()) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What an attempt amounts to: sent, to be tried again within the window, or dead.
+    pub(crate) fn outcome(
+        &self,
+        sent: Result<Option<String>, SendError>,
+        claim: &Claim,
+        delivery: &Delivery,
+    ) -> Settled {
+        let now = self.store.world().now();
+        match sent {
+            Ok(note) => Settled::Sent { at: now, note },
+            Err(error) => {
+                let text: String = error.reason.chars().take(MAX_ERROR).collect();
+                let begun = delivery
+                    .redriven
+                    .unwrap_or(UnixMs(claim.alert.created_ms()));
+                let wait_ms = backoff_ms(delivery.attempts, self.store.world().jitter());
+                let at = now + wait_ms;
+                if error.permanent || at > begun + self.config.delivery_window_ms {
+                    tracing::warn!(alert = %claim.alert, channel = %claim.channel, "a delivery is given up");
+                    Settled::Dead { error: text }
+                } else {
+                    Settled::Retry { at, error: text }
+                }
+            }
+        }
+    }
+
+    /// Ends the claim. `None` if it had ended and another took over: what we sent, it may send again, under the
+    /// same key.
+    pub(crate) async fn settle(
+        &self,
+        claim: &Claim,
+        settled: &Settled,
+    ) -> Result<Option<Delivery>, NotifyError> {
+        match self.store.settle(claim, settled).await {
+            Ok(delivery) => Ok(Some(delivery)),
+            Err(StoreError::Conflict) => {
+                tracing::warn!(alert = %claim.alert, channel = %claim.channel, "a claim ended before its delivery");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Closes the alert for this channel, and goes on with the alert that waited for it.
+    pub(crate) async fn conclude(
+        &self,
+        alert: &Alert,
+        channel: ChannelId,
+        delivery: &Delivery,
+        dead: bool,
+    ) -> Result<(), NotifyError> {
+        let project = alert.project;
+        self.store.close(project, alert.id, channel, dead).await?;
+        if let Some(next) = delivery.next {
+            let next = Work::Deliver {
+                project,
+                alert: next,
+                channel,
+            };
+            self.later.send(next, Duration::ZERO).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn new_claim(
+        &self,
+        project: ProjectId,
+        alert: AlertId,
+        channel: ChannelId,
+        now: UnixMs,
+        lasts_ms: i64,
+    ) -> Claim {
+        Claim {
+            project,
+            alert,
+            channel,
+            token: self.store.world().uuid_v4(),
+            until: now + lasts_ms,
+        }
+    }
+}
+
+pub(crate) fn suppressed(channel: &Channel) -> Settled {
+    let limit = channel.daily_limit.unwrap_or_default();
+    Settled::Suppressed {
+        error: format!("the channel's daily limit of {limit} is reached"),
+    }
+}

@@ -1,0 +1,375 @@
+//! What people read, and what programs parse: one message in its forms.
+
+use serde_json::{Value, json};
+use std::fmt::Write;
+use thrum_schema::UnixMs;
+use thrum_schema::alert::{Alert, AlertKind, Reason, Subject};
+use thrum_schema::channel::Channel;
+use thrum_schema::id::AlertId;
+
+/// Longest SNS subject, in ASCII characters.
+const MAX_SUBJECT: usize = 100;
+/// What fits one SMS segment of the GSM alphabet.
+const MAX_SMS: usize = 160;
+/// How many monitors a group's text lists.
+const MAX_LISTED: usize = 50;
+
+/// A message, ready for every kind of channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The body of webhooks and of SNS topics' programs. The same at every attempt.
+    pub json: Value,
+    /// A line, for e-mails.
+    pub subject: String,
+    /// Some lines, for e-mails and topics.
+    pub text: String,
+    /// A line that fits an SMS segment.
+    pub sms: String,
+}
+
+impl Message {
+    /// The message of one alert to one channel.
+    pub fn of_alert(alert: &Alert, channel: &Channel) -> Self {
+        let happened = alert.happened();
+        let json = json!({
+            "type": alert.what,
+            "timestamp": happened.rfc3339(),
+            "data": match alert.what {
+                AlertKind::Down | AlertKind::Up => change(alert),
+                AlertKind::Test | AlertKind::Limited => json!({
+                    "alert_id": alert.id,
+                    "channel": { "id": channel.id, "name": channel.name },
+                    "daily_limit": channel.daily_limit,
+                }),
+            },
+        });
+        let (subject, text) = match alert.what {
+            AlertKind::Down | AlertKind::Up => (headline(alert), sentence(alert)),
+            AlertKind::Test => (
+                format!("Test of {}", channel.name),
+                format!(
+                    "This is a test of the channel {}. Alerts will arrive like this.",
+                    channel.name
+                ),
+            ),
+            AlertKind::Limited => (
+                format!("Limit reached: {}", channel.name),
+                format!(
+                    "The channel {} has reached its limit of {} messages for {} (UTC). Further alerts of this day \
+                     are recorded, but not sent.",
+                    channel.name,
+                    channel.daily_limit.unwrap_or_default(),
+                    happened.utc().format("%Y-%m-%d"),
+                ),
+            ),
+        };
+        let sms = match alert.what {
+            AlertKind::Down | AlertKind::Up => sms(alert),
+            _ => format!("Thrum: {subject}"),
+        };
+        Self {
+            json,
+            sms: gsm(&sms, MAX_SMS),
+            subject: one_line(&subject),
+            text,
+        }
+    }
+
+    /// The message of a group of alerts, which are in the order in which they happened.
+    pub fn of_group(group: AlertId, alerts: &[Alert]) -> Self {
+        let timestamp = UnixMs(group.created_ms());
+        let downs = alerts.iter().filter(|a| a.what == AlertKind::Down).count();
+        let ups = alerts.len() - downs;
+        let count = match (downs, ups) {
+            (downs, 0) => format!("{downs} monitors are DOWN"),
+            (0, ups) => format!("{ups} monitors are UP"),
+            (downs, ups) => format!("{downs} monitors are DOWN, {ups} are UP"),
+        };
+        let mut text = format!("{count}:\n");
+        for alert in alerts.iter().take(MAX_LISTED) {
+            let _ = write!(text, "\n- {}", sentence(alert));
+        }
+        if alerts.len() > MAX_LISTED {
+            let _ = write!(text, "\n- … and {} more", alerts.len() - MAX_LISTED);
+        }
+        let names: Vec<&str> = alerts.iter().map(name).collect();
+        Self {
+            json: json!({
+                "type": "monitors.changed",
+                "timestamp": timestamp.rfc3339(),
+                "data": {
+                    "group_id": group,
+                    "changes": alerts.iter().map(change).collect::<Vec<_>>(),
+                },
+            }),
+            sms: gsm(&format!("Thrum: {count}: {}", names.join(", ")), MAX_SMS),
+            subject: one_line(&count),
+            text,
+        }
+    }
+
+    /// The subject as SNS takes it: at most 100 printable ASCII characters.
+    pub fn sns_subject(&self) -> String {
+        gsm(&self.subject, MAX_SUBJECT)
+    }
+
+    /// The text as HTML.
+    pub fn html(&self) -> String {
+        let lines: Vec<String> = self.text.lines().map(escape).collect();
+        format!(
+            "<!doctype html><html lang=\"en\"><body style=\"font-family:sans-serif;line-height:1.5\">\
+             <h2 style=\"font-size:1.1em\">{}</h2><p>{}</p></body></html>",
+            escape(&self.subject),
+            lines.join("<br>\n"),
+        )
+    }
+}
+
+/// One change, as webhooks tell it.
+fn change(alert: &Alert) -> Value {
+    let flip = alert.flip.as_ref();
+    let mut change = json!({
+        "alert_id": alert.id,
+        "status": if alert.what == AlertKind::Down { "down" } else { "up" },
+        "reason": flip.map(|flip| flip.reason),
+        "flip_at": alert.happened().rfc3339(),
+        "deadline": flip.and_then(|flip| flip.deadline).map(UnixMs::rfc3339),
+        "last_ping": alert.last_ping.map(UnixMs::rfc3339),
+        "monitor": alert.monitor,
+    });
+    if let Some(outage) = alert.outage() {
+        change["outage"] = json!({ "start": outage.start.rfc3339(), "end": outage.end.rfc3339() });
+    }
+    change
+}
+
+fn name(alert: &Alert) -> &str {
+    match &alert.monitor {
+        Some(Subject { name, slug, .. }) if name.is_empty() => slug,
+        Some(Subject { name, .. }) => name,
+        None => "",
+    }
+}
+
+fn headline(alert: &Alert) -> String {
+    let status = if alert.what == AlertKind::Down {
+        "DOWN"
+    } else {
+        "UP"
+    };
+    format!("{status}: {}", name(alert))
+}
+
+/// What happened, when, and why, in a sentence or two.
+fn sentence(alert: &Alert) -> String {
+    let name = name(alert);
+    let at = clock(alert.happened());
+    let reason = alert.flip.as_ref().map(|flip| flip.reason);
+    let mut text = match (alert.what, reason) {
+        (AlertKind::Down, Some(Reason::Timeout)) => {
+            format!("{name} is DOWN since {at}: nothing was heard by then.")
+        }
+        (AlertKind::Down, _) => format!("{name} is DOWN since {at}: it reported a failure."),
+        (_, _) => format!("{name} is UP again since {at}."),
+    };
+    if alert.what == AlertKind::Down {
+        match alert.last_ping {
+            Some(last) => {
+                let _ = write!(text, " Last heard at {}.", clock(last));
+            }
+            None => text.push_str(" It was never heard of."),
+        }
+    }
+    if let Some(outage) = alert.outage() {
+        let _ = write!(
+            text,
+            " Thrum itself was away from {} to {}, and gave it more time after that.",
+            clock(outage.start),
+            clock(outage.end)
+        );
+    }
+    text
+}
+
+fn sms(alert: &Alert) -> String {
+    let time = alert.happened().utc().format("%H:%M:%S");
+    let reason = alert.flip.as_ref().map(|flip| flip.reason);
+    match (alert.what, reason) {
+        (AlertKind::Down, Some(Reason::Timeout)) => {
+            format!("Thrum: {} is DOWN, not heard by {time} UTC", name(alert))
+        }
+        (AlertKind::Down, _) => format!("Thrum: {} is DOWN, failed at {time} UTC", name(alert)),
+        (_, _) => format!("Thrum: {} is UP since {time} UTC", name(alert)),
+    }
+}
+
+/// `2026-11-21 05:00:00 UTC`
+fn clock(at: UnixMs) -> String {
+    at.utc().format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// Text without line breaks and control characters: fit for a header.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// At most `max` characters of printable ASCII that the GSM alphabet has too, each in one septet.
+fn gsm(text: &str, max: usize) -> String {
+    let mut plain: String = text
+        .chars()
+        .map(|c| match c {
+            '[' | '{' => '(',
+            ']' | '}' => ')',
+            '\\' | '|' | '^' | '~' | '`' => '-',
+            ' '..='~' => c,
+            '…' => '.',
+            _ => '?',
+        })
+        .collect();
+    if plain.len() > max {
+        plain.truncate(max - 3);
+        plain.push_str("...");
+    }
+    plain
+}
+
+fn escape(text: &str) -> String {
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut html, c| {
+            match c {
+                '&' => html.push_str("&amp;"),
+                '<' => html.push_str("&lt;"),
+                '>' => html.push_str("&gt;"),
+                '"' => html.push_str("&quot;"),
+                '\'' => html.push_str("&#39;"),
+                c => html.push(c),
+            }
+            html
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thrum_schema::alert::AlertState;
+    use thrum_schema::channel::{ChannelKind, Targets};
+    use thrum_schema::id::{ChannelId, MonitorId, ProjectId};
+    use thrum_schema::transition::Flip;
+    use thrum_schema::world::{ManualWorld, World};
+    use thrum_schema::{Outage, Status};
+
+    fn alert(name: &str, what: AlertKind) -> Alert {
+        let world = ManualWorld::new(UnixMs(1_763_700_010_000), 1);
+        let down = what == AlertKind::Down;
+        Alert {
+            id: AlertId(world.uuid_v7(world.now())),
+            project: ProjectId::FIRST,
+            what,
+            state: AlertState::Pending,
+            open: None,
+            planned: false,
+            targets: Targets::All,
+            monitor: Some(Subject {
+                uuid: MonitorId(world.uuid_v4()),
+                name: name.into(),
+                slug: "web-01".into(),
+                tags: vec!["prod".into()],
+            }),
+            flip: Some(Flip {
+                n: 2,
+                at: UnixMs(1_763_700_009_000),
+                from: if down { Status::Up } else { Status::Down },
+                to: if down { Status::Down } else { Status::Up },
+                reason: if down {
+                    Reason::Timeout
+                } else {
+                    Reason::Success
+                },
+                alert: true,
+                deadline: down.then_some(UnixMs(1_763_700_009_000)),
+                outage: None,
+            }),
+            last_ping: Some(UnixMs(1_763_700_006_000)),
+            prev: None,
+            burst: None,
+        }
+    }
+
+    fn channel() -> Channel {
+        Channel {
+            id: ChannelId(uuid::Uuid::from_u128(9)),
+            project: ProjectId::FIRST,
+            name: "ops".into(),
+            via: ChannelKind::Email {
+                to: "ops@example.org".into(),
+            },
+            notify_down: true,
+            notify_up: true,
+            group_threshold: 5,
+            daily_limit: Some(3),
+            created: UnixMs(0),
+        }
+    }
+
+    #[test]
+    fn a_message_says_what_when_and_why() {
+        let mut down = alert("web-01", AlertKind::Down);
+        let message = Message::of_alert(&down, &channel());
+        assert_eq!(message.subject, "DOWN: web-01");
+        assert_eq!(
+            message.text,
+            "web-01 is DOWN since 2025-11-21 04:40:09 UTC: nothing was heard by then. Last heard at \
+             2025-11-21 04:40:06 UTC."
+        );
+        assert_eq!(
+            message.sms,
+            "Thrum: web-01 is DOWN, not heard by 04:40:09 UTC"
+        );
+        assert_eq!(message.json["type"], "monitor.down");
+        assert_eq!(message.json["data"]["status"], "down");
+        assert_eq!(message.json["data"]["reason"], "timeout");
+        assert_eq!(message.json["data"]["flip_at"], "2025-11-21T04:40:09.000Z");
+        assert_eq!(message.json["data"]["monitor"]["slug"], "web-01");
+        down.flip.as_mut().unwrap().outage = Some(Outage {
+            start: UnixMs(1_763_690_000_000),
+            end: UnixMs(1_763_700_000_000),
+        });
+        let message = Message::of_alert(&down, &channel());
+        assert!(
+            message
+                .text
+                .contains("Thrum itself was away from 2025-11-21 01:53:20 UTC")
+        );
+        assert!(message.json["data"]["outage"]["start"].is_string());
+    }
+
+    #[test]
+    fn nothing_that_a_client_can_name_breaks_a_message() {
+        let name = format!("<b>\r\nBcc: x@y.z{}{}", "é😀", "x".repeat(300));
+        let message = Message::of_alert(&alert(&name, AlertKind::Up), &channel());
+        assert!(!message.subject.contains(['\r', '\n']));
+        let subject = message.sns_subject();
+        assert!(subject.len() <= 100 && subject.is_ascii(), "{subject}");
+        assert!(message.sms.len() <= 160 && message.sms.is_ascii());
+        assert!(message.html().contains("&lt;b&gt;") && !message.html().contains("<b>"));
+    }
+
+    #[test]
+    fn a_group_is_one_message() {
+        let alerts: Vec<Alert> = (0..60)
+            .map(|i| alert(&format!("web-{i:02}"), AlertKind::Down))
+            .chain([alert("db-01", AlertKind::Up)])
+            .collect();
+        let message = Message::of_group(alerts[0].id, &alerts);
+        assert_eq!(message.subject, "60 monitors are DOWN, 1 are UP");
+        assert_eq!(message.json["type"], "monitors.changed");
+        assert_eq!(
+            message.json["data"]["changes"].as_array().unwrap().len(),
+            61
+        );
+        assert!(message.text.ends_with("- … and 11 more"));
+        assert_eq!(message.sms.len(), 160);
+    }
+}

@@ -1,0 +1,36 @@
+//! Queue batches: each message is handled for itself, and what failed is reported by its id.
+
+use crate::Notify;
+use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use futures::future::join_all;
+use thrum_schema::work::Envelope;
+
+impl Notify {
+    /// Handles a batch of messages, all at the same time. A message that can't be understood is reported too: the
+    /// queue moves it aside, where somebody sees it.
+    pub async fn on_queue(&self, event: &SqsEvent) -> SqsBatchResponse {
+        let handled = event.records.iter().map(|message| async move {
+            match self.on_message(message).await {
+                Ok(()) => None,
+                Err(error) => {
+                    let id = message.message_id.clone().unwrap_or_default();
+                    tracing::error!(%id, %error, "a message was not handled; the queue will bring it again");
+                    let mut failure = BatchItemFailure::default();
+                    failure.item_identifier = id;
+                    Some(failure)
+                }
+            }
+        });
+        let mut response = SqsBatchResponse::default();
+        response.batch_item_failures = join_all(handled).await.into_iter().flatten().collect();
+        response
+    }
+
+    async fn on_message(&self, message: &SqsMessage) -> Result<(), String> {
+        let body = message.body.as_deref().unwrap_or_default();
+        let envelope: Envelope = serde_json::from_str(body).map_err(|error| error.to_string())?;
+        self.handle(&envelope.detail)
+            .await
+            .map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,75 @@
+//! Sending: a channel's kind decides how.
+
+mod email;
+mod sns;
+mod webhook;
+
+pub use email::Email;
+pub use sns::Sns;
+pub use webhook::{TIMEOUT as WEBHOOK_TIMEOUT, Webhook, signature};
+
+use crate::message::Message;
+use thiserror::Error;
+use thrum_schema::channel::{Channel, ChannelKind};
+use thrum_schema::store::Claim;
+
+/// Why a message was not sent, said so that it may be shown to the channel's owner.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub struct SendError {
+    /// What went wrong, without secrets and addresses.
+    pub reason: String,
+    /// Whether trying again is of no use.
+    pub permanent: bool,
+}
+
+impl SendError {
+    pub(crate) fn passing(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            permanent: false,
+        }
+    }
+
+    pub(crate) fn permanent(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            permanent: true,
+        }
+    }
+}
+
+/// The ways out.
+#[derive(Debug)]
+pub struct Sender {
+    /// POSTs to URLs.
+    pub webhook: Webhook,
+    /// E-mails.
+    pub email: Email,
+    /// SNS topics and text messages.
+    pub sns: Sns,
+}
+
+impl Sender {
+    /// Sends `message` to `channel`, under the key `<alert or group>.<channel>`, which is the same at every
+    /// attempt. Returns what is worth noting.
+    ///
+    /// # Errors
+    /// The receiver did not take it, or did not say so in time; it may have it.
+    pub async fn send(
+        &self,
+        channel: &Channel,
+        message: &Message,
+        claim: &Claim,
+    ) -> Result<Option<String>, SendError> {
+        let key = format!("{}.{}", claim.alert, claim.channel);
+        match &channel.via {
+            ChannelKind::Webhook { url, secret } => {
+                self.webhook.send(url, secret, &key, message).await
+            }
+            ChannelKind::Email { to } => self.email.send(to, &key, message).await,
+            ChannelKind::Sms { to } => self.sns.text(to, message).await,
+            ChannelKind::Sns { topic_arn } => self.sns.publish(topic_arn, message).await,
+        }
+    }
+}

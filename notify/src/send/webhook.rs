@@ -1,0 +1,165 @@
+//! Webhooks, as <https://www.standardwebhooks.com> has them: signed, without redirects, and never to a private
+//! address.
+
+use super::SendError;
+use crate::message::Message;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, Mac};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, StatusCode, redirect};
+use sha2::Sha256;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use thrum_schema::World;
+use thrum_schema::channel::{check_webhook_url, is_public};
+
+/// How long a receiver may take.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sends webhooks.
+#[derive(Debug)]
+pub struct Webhook {
+    client: Client,
+    allow_private: bool,
+    world: Arc<dyn World>,
+}
+
+impl Webhook {
+    /// A sender. Private addresses are refused where a name is resolved, so that no name can lead there, unless
+    /// `allow_private`.
+    ///
+    /// # Errors
+    /// The HTTP client can't be made.
+    pub fn new(allow_private: bool, world: Arc<dyn World>) -> reqwest::Result<Self> {
+        let mut client = Client::builder()
+            .timeout(TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("Thrum/", env!("CARGO_PKG_VERSION")));
+        if !allow_private {
+            client = client.dns_resolver(Arc::new(PublicOnly));
+        }
+        Ok(Self {
+            client: client.build()?,
+            allow_private,
+            world,
+        })
+    }
+
+    pub(super) async fn send(
+        &self,
+        url: &str,
+        secret: &str,
+        key: &str,
+        message: &Message,
+    ) -> Result<Option<String>, SendError> {
+        check_webhook_url("url", url, self.allow_private)
+            .map_err(|invalid| SendError::permanent(invalid.to_string()))?;
+        let body = message.json.to_string();
+        let timestamp = self.world.now().secs();
+        let signature = signature(secret, key, timestamp, &body)
+            .ok_or_else(|| SendError::permanent("the channel's secret is not base64"))?;
+        let sent = self
+            .client
+            .post(url)
+            .header("content-type", "application/json")
+            .header("webhook-id", key)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(body)
+            .send()
+            .await;
+        match sent {
+            Ok(answer) if answer.status().is_success() => Ok(Some(answer.status().to_string())),
+            Ok(answer) if answer.status() == StatusCode::GONE => Err(SendError::permanent(
+                "the receiver answered 410 Gone: it wants no more",
+            )),
+            Ok(answer) if answer.status().is_redirection() => Err(SendError::passing(format!(
+                "the receiver answered {}; redirects are not followed",
+                answer.status()
+            ))),
+            Ok(answer) => Err(SendError::passing(format!(
+                "the receiver answered {}",
+                answer.status()
+            ))),
+            Err(error) => Err(SendError::passing(reason(error))),
+        }
+    }
+}
+
+/// The `webhook-signature` of a body: `v1,` and the base64 HMAC-SHA256 of `id.timestamp.body`. `None` if the secret
+/// is not `whsec_` and base64.
+pub fn signature(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<String> {
+    let secret = BASE64_STANDARD
+        .decode(secret.strip_prefix("whsec_")?)
+        .ok()?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(&secret).ok()?;
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    Some(format!(
+        "v1,{}",
+        BASE64_STANDARD.encode(mac.finalize().into_bytes())
+    ))
+}
+
+/// What went wrong, without the URL, which may be a secret: the innermost cause says it best.
+fn reason(error: reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("the receiver did not answer within {} s", TIMEOUT.as_secs());
+    }
+    let error = error.without_url();
+    let mut cause: &dyn Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    format!("the receiver could not be reached: {cause}")
+}
+
+/// Resolves names to their public addresses alone.
+#[derive(Debug)]
+struct PublicOnly;
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let (public, private): (Vec<_>, Vec<_>) =
+                found.partition(|address| is_public(address.ip()));
+            if public.is_empty() && !private.is_empty() {
+                return Err("its name leads to a private address".into());
+            }
+            Ok(Box::new(public.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the Standard Webhooks specification's reference libraries.
+    #[test]
+    fn signatures_are_standard() {
+        assert_eq!(
+            signature(
+                "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                1_614_265_330,
+                r#"{"test": 2432232314}"#,
+            )
+            .unwrap(),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
+        assert_eq!(signature("plain", "id", 0, ""), None);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_a_private_address_is_refused() {
+        let error = match PublicOnly.resolve("localhost".parse().unwrap()).await {
+            Ok(_) => panic!("localhost was resolved"),
+            Err(error) => error,
+        };
+        assert!(error.to_string().contains("private"));
+    }
+}
