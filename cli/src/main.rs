@@ -1,1 +1,70 @@
-fn main() {}
+//! The command `thrum`.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use thrum::{exec, remote, serve};
+use tracing_subscriber::EnvFilter;
+
+/// A dead man's switch that you own: hosts and jobs send heartbeats; when one stops, its people are told.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  thrum serve                                     run it here; it prints keys and what to do next
+  thrum serve --smtp-url smtp://localhost:25      … and send e-mails
+  thrum exec http://host:8080/ping/KEY/backup --create -- ./backup.sh
+  thrum channels add webhook https://example.org/hook
+  thrum monitors
+
+Every flag of `serve` is also a variable: --listen is THRUM_LISTEN. THRUM_API_KEY, THRUM_READ_KEY (32 characters) and
+THRUM_PING_KEY (22) set the first project's keys; the other commands take THRUM_URL and THRUM_API_KEY.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole pipeline on this machine
+    Serve(Box<serve::Serve>),
+    /// Run a command, and report its start, exit status and output
+    Exec(exec::Exec),
+    /// Send a ping
+    Ping(remote::Ping),
+    /// Show monitors
+    Monitors(remote::Monitors),
+    /// List, add, test and delete channels
+    Channels(remote::Channels),
+    /// List, make and revoke API keys
+    Keys(remote::Keys),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("THRUM_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let result = match cli.command {
+        Command::Serve(args) => serve::serve(*args).await,
+        Command::Exec(args) => match exec::exec(args).await {
+            Ok(code) => return ExitCode::from(code),
+            Err(error) => Err(error),
+        },
+        Command::Ping(args) => remote::ping(args).await,
+        Command::Monitors(args) => remote::monitors(args).await,
+        Command::Channels(args) => remote::channels(args).await,
+        Command::Keys(args) => remote::keys(args).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("thrum: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -33,4 +33,9 @@ impl Evaluate {
             name: name.into(),
         }
     }
+
+    /// The table it works on.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
 }

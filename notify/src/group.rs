@@ -3,12 +3,12 @@
 use crate::deliver::suppressed;
 use crate::message::Message;
 use crate::{Notify, NotifyError};
-use futures::{StreamExt, TryStreamExt, stream};
-use thrum_schema::StoreError;
+use futures::future::try_join_all;
 use thrum_schema::channel::Channel;
 use thrum_schema::delivery::{CLAIM_MS, Delivery, MAX_GROUP};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::store::{Claim, Settled};
+use thrum_schema::{Alert, StoreError};
 
 /// How many members are settled at a time.
 const CONCURRENCY: usize = 16;
@@ -103,20 +103,28 @@ impl Notify {
         };
         if !matches!(settled, Settled::Retry { .. }) {
             let dead = matches!(settled, Settled::Dead { .. }) && channel.is_some();
-            let settled = &settled;
-            stream::iter(&alerts)
-                .map(|alert| async move {
-                    let member = self
-                        .store
-                        .settle_member(alert.id, claim.channel, claim.alert, settled)
-                        .await?;
-                    self.conclude(alert, claim.channel, &member, dead).await
-                })
-                .buffer_unordered(CONCURRENCY)
-                .try_collect::<()>()
-                .await?;
+            for chunk in alerts.chunks(CONCURRENCY) {
+                let members = chunk
+                    .iter()
+                    .map(|alert| self.settle_member(alert, claim, &settled, dead));
+                try_join_all(members).await?;
+            }
         }
         self.settle(claim, &settled).await?;
         Ok(())
+    }
+
+    async fn settle_member(
+        &self,
+        alert: &Alert,
+        claim: &Claim,
+        settled: &Settled,
+        dead: bool,
+    ) -> Result<(), NotifyError> {
+        let member = self
+            .store
+            .settle_member(alert.id, claim.channel, claim.alert, settled)
+            .await?;
+        self.conclude(alert, claim.channel, &member, dead).await
     }
 }

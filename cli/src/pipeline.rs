@@ -1,0 +1,256 @@
+//! The three handlers in one process: a pump reads the stream, a ticker plays the schedule, a channel plays bus and
+//! queue.
+
+use crate::engine::{Engine, StreamReader, TABLE};
+use crate::local::LocalQueue;
+use anyhow::anyhow;
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use futures::future::BoxFuture;
+use secrecy::SecretString;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use thrum_evaluate::{Evaluate, FrontDoor, Pulse};
+use thrum_ingest::App;
+use thrum_notify::send::{Email, Sns, Webhook};
+use thrum_notify::{Notify, Sender};
+use thrum_schema::id::MonitorId;
+use thrum_schema::{Store, UnixMs, World};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+/// The longest time between two ticks.
+const TICK: Duration = Duration::from_millis(250);
+/// How often the stream is looked at, if nothing wakes its reader.
+const POLL: Duration = Duration::from_millis(500);
+/// How often the pipeline's own heartbeat goes through its front door, and the gap that is an outage (T3).
+const PULSE_EVERY_MS: i64 = 5_000;
+const PULSE_GAP_MS: i64 = 60_000;
+/// How often items are removed whose TTL has passed, and stream records that were handled.
+const TTL_EVERY: Duration = Duration::from_secs(60);
+const TRIM_EVERY: Duration = Duration::from_secs(1);
+/// How long stopping waits for deliveries that are under way.
+const DRAIN: Duration = Duration::from_secs(12);
+
+/// What an operator decides.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The front door's.
+    pub ingest: thrum_ingest::Config,
+    /// The delivery's.
+    pub notify: thrum_notify::Config,
+    /// The mail server; without one, e-mails are printed.
+    pub smtp_url: Option<SecretString>,
+    /// The sender of e-mails.
+    pub mail_from: String,
+}
+
+/// A running pipeline.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// The HTTP service.
+    pub router: Router,
+    /// The table.
+    pub store: Store,
+    /// The handler of stream and timers, for tests.
+    pub evaluate: Evaluate,
+    queue: LocalQueue,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Pipeline {
+    /// Makes the table if need be, and starts everything but the listener.
+    ///
+    /// # Errors
+    /// An option is wrong, or the database fails.
+    pub async fn start(
+        engine: &Engine,
+        options: Options,
+        world: Arc<dyn World>,
+    ) -> anyhow::Result<Self> {
+        let store = Store::new(engine.client(), TABLE, 1, Arc::clone(&world));
+        store.ensure_table().await?;
+        store.ensure_pipeline(world.now()).await?;
+        let allow_private = options.ingest.allow_private_webhooks;
+        let router = thrum_ingest::router(App::new(store.clone(), options.ingest));
+        let (queue, work) = LocalQueue::new();
+        let sender = Sender {
+            webhook: Webhook::new(allow_private, Arc::clone(&world))?,
+            email: Email::new(&options.mail_from, options.smtp_url.as_ref())
+                .map_err(|error| anyhow!(error))?,
+            sns: Sns::from_environment(),
+        };
+        let notify = Notify::new(
+            store.clone(),
+            sender,
+            Arc::new(queue.clone()),
+            options.notify,
+        );
+        // One process at a time has the database, so its claims are always our own.
+        let evaluate = Evaluate::new(store.clone(), Arc::new(queue.clone()), "serve");
+        let door = Arc::new(RouterDoor(router.clone()));
+        let pulse = Pulse::new(door, PULSE_EVERY_MS, PULSE_GAP_MS);
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(tick(evaluate.clone(), pulse, stopped.clone()));
+        tasks.spawn(pump(
+            engine.clone(),
+            evaluate.clone(),
+            world,
+            stopped.clone(),
+        )?);
+        tasks.spawn(remove_expired(engine.clone(), stopped));
+        tokio::spawn(queue.clone().run(work, notify));
+        Ok(Self {
+            router,
+            store,
+            evaluate,
+            queue,
+            stop,
+            tasks,
+        })
+    }
+
+    /// Stops the schedule and the stream, and waits for the deliveries that are under way, for some seconds. What
+    /// is not finished then goes on after the next start.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        let drained = async {
+            while self.queue.under_way() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            let left = self.queue.under_way();
+            tracing::warn!(left, "deliveries are left for the next start");
+        }
+    }
+}
+
+/// The front door in this process: the same router that serves everybody.
+#[derive(Debug)]
+struct RouterDoor(Router);
+
+impl FrontDoor for RouterDoor {
+    fn knock(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async {
+            let request = Request::get(format!("/ping/{}", MonitorId::PULSE))
+                .body(Body::empty())
+                .map_err(|error| error.to_string())?;
+            let answer = self.0.clone().oneshot(request).await;
+            match answer.map(|answer| answer.status()) {
+                Ok(status) if status.is_success() => Ok(()),
+                Ok(status) => Err(status.to_string()),
+                Err(never) => match never {},
+            }
+        })
+    }
+}
+
+/// The schedule: wakes when the next timer is due, and at least every [`TICK`].
+async fn tick(evaluate: Evaluate, pulse: Pulse, mut stopped: watch::Receiver<bool>) {
+    let store = evaluate.store().clone();
+    while !*stopped.borrow() {
+        let next_due = match round(&evaluate, &pulse, store.shards()).await {
+            Ok(next_due) => next_due,
+            Err(error) => {
+                tracing::error!(%error, "a sweep failed; the next one finds what is left");
+                None
+            }
+        };
+        let now = store.world().now();
+        let until_due = next_due.map_or(TICK, |due| {
+            Duration::from_millis((due - now).max(0).unsigned_abs())
+        });
+        let _ = tokio::time::timeout(TICK.min(until_due), stopped.changed()).await;
+    }
+}
+
+/// One tick: outages are known before anything is judged.
+async fn round(evaluate: &Evaluate, pulse: &Pulse, shards: u16) -> anyhow::Result<Option<UnixMs>> {
+    evaluate.keep_pulse(pulse).await?;
+    let mut next_due: Option<UnixMs> = None;
+    for shard in 0..shards {
+        let swept = evaluate.sweep(shard).await?;
+        next_due = [next_due, swept.next_due].into_iter().flatten().min();
+    }
+    Ok(next_due)
+}
+
+/// The event source: brings stream records to evaluate, those that failed again.
+fn pump(
+    engine: Engine,
+    evaluate: Evaluate,
+    world: Arc<dyn World>,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let reader = Arc::new(Mutex::new(engine.stream()?));
+    Ok(async move {
+        let mut trimmed = tokio::time::Instant::now();
+        while !*stopped.borrow() {
+            match pump_once(&reader, &evaluate).await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "the stream was not read; it will be again"),
+            }
+            if trimmed.elapsed() >= TRIM_EVERY {
+                trimmed = tokio::time::Instant::now();
+                let now_s = world.now().secs();
+                if let Err(error) = read(&reader, move |reader| reader.trim(now_s)).await {
+                    tracing::error!(%error, "the stream was not trimmed");
+                }
+            }
+            tokio::select! {
+                () = engine.written() => {}
+                () = tokio::time::sleep(POLL) => {}
+                _ = stopped.changed() => {}
+            }
+        }
+    })
+}
+
+/// Handles the next batch; true if there is more.
+async fn pump_once(reader: &Arc<Mutex<StreamReader>>, evaluate: &Evaluate) -> anyhow::Result<bool> {
+    let batch = read(reader, |reader| reader.next()).await?;
+    if !batch.event.records.is_empty() {
+        let response = evaluate.on_stream(&batch.event).await;
+        let failed = response.batch_item_failures.len();
+        anyhow::ensure!(failed == 0, "{failed} records of a batch failed");
+    }
+    let full = batch.full;
+    read(reader, move |reader| {
+        reader.advance(&batch);
+        Ok(())
+    })
+    .await?;
+    Ok(full)
+}
+
+/// Reads the stream on a thread that may wait for the disk.
+async fn read<T: Send + 'static>(
+    reader: &Arc<Mutex<StreamReader>>,
+    read: impl FnOnce(&mut StreamReader) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let reader = Arc::clone(reader);
+    tokio::task::spawn_blocking(move || {
+        read(&mut reader.lock().unwrap_or_else(PoisonError::into_inner))
+    })
+    .await?
+}
+
+/// DynamoDB's own sweeper of expired items.
+async fn remove_expired(engine: Engine, mut stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        let swept = engine.clone();
+        match tokio::task::spawn_blocking(move || swept.sweep_ttl()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "expired items were not removed"),
+            Err(error) => tracing::error!(%error, "expired items were not removed"),
+        }
+        let _ = tokio::time::timeout(TTL_EVERY, stopped.changed()).await;
+    }
+}

@@ -1,0 +1,295 @@
+//! `thrum serve`: the pipeline on one machine.
+
+use crate::engine::{Durability, Engine};
+use crate::pipeline::{Options, Pipeline};
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use secrecy::SecretString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use thrum_schema::Store;
+use thrum_schema::id::ProjectId;
+use thrum_schema::key::{self, API_KEY_LEN, ApiKey, PING_KEY_LEN, Scope};
+use thrum_schema::world::SystemWorld;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long connections may take to finish when the server stops.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Everything that `thrum serve` can be told, by flag or variable.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where to listen. Keep it on a private address, or put TLS in front
+    #[arg(long, env = "THRUM_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+
+    /// The data directory; it is made if need be
+    #[arg(
+        long,
+        env = "THRUM_DATA",
+        default_value = "./thrum-data",
+        conflicts_with = "memory"
+    )]
+    data: PathBuf,
+
+    /// Keep nothing: for trying it out
+    #[arg(long, env = "THRUM_MEMORY")]
+    memory: bool,
+
+    /// The mail server: smtp://user:password@host:587?tls=required, smtps://host, or smtp://localhost:25. Without
+    /// one, e-mails are printed and noted with their alerts
+    #[arg(long, env = "THRUM_SMTP_URL", hide_env_values = true)]
+    smtp_url: Option<SecretString>,
+
+    /// The sender of e-mails
+    #[arg(
+        long,
+        env = "THRUM_MAIL_FROM",
+        default_value = "Thrum <thrum@localhost.localdomain>"
+    )]
+    mail_from: String,
+
+    /// Let webhooks go to private addresses. They can reach whatever this machine can
+    #[arg(long, env = "THRUM_ALLOW_PRIVATE_WEBHOOKS")]
+    allow_private_webhooks: bool,
+
+    /// Whether to log every ping with its body: one more write each
+    #[arg(long, env = "THRUM_PING_LOG", default_value = "on")]
+    ping_log: OnOff,
+
+    /// When a heartbeat is answered: when it is on the disk (full), or when the operating system has it (normal)
+    #[arg(long, env = "THRUM_SYNC", default_value = "full")]
+    sync: Sync,
+
+    /// How long delivery of an alert is tried
+    #[arg(long, env = "THRUM_DELIVERY_WINDOW", default_value = "24h", value_parser = window)]
+    delivery_window: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnOff {
+    On,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sync {
+    Full,
+    Normal,
+}
+
+fn window(text: &str) -> Result<Duration, String> {
+    let window = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_secs(1)..=Duration::from_secs(30 * 86_400)).contains(&window) {
+        Ok(window)
+    } else {
+        Err("must be 1s to 30days".into())
+    }
+}
+
+/// Keys that the environment sets for the first project.
+#[derive(Debug, Default)]
+struct PresetKeys {
+    write: Option<String>,
+    read: Option<String>,
+    ping: Option<String>,
+}
+
+impl PresetKeys {
+    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let key = |name: &str, len: usize, form: &str| {
+            let Some(key) = lookup(name).filter(|key| !key.is_empty()) else {
+                return Ok(None);
+            };
+            let fits = key.len() == len
+                && key
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            if fits {
+                Ok(Some(key))
+            } else {
+                bail!("{name} must be exactly {len} {form}");
+            }
+        };
+        Ok(Self {
+            write: key("THRUM_API_KEY", API_KEY_LEN, "letters, digits, - or _")?,
+            read: key("THRUM_READ_KEY", API_KEY_LEN, "letters, digits, - or _")?,
+            ping: key("THRUM_PING_KEY", PING_KEY_LEN, "letters, digits, - or _")?,
+        })
+    }
+}
+
+/// Runs the pipeline until SIGTERM or SIGINT.
+///
+/// # Errors
+/// An option is wrong, the address or the data directory is taken, or the database fails.
+pub async fn serve(args: Serve) -> anyhow::Result<()> {
+    let preset = PresetKeys::from_lookup(|name| std::env::var(name).ok())?;
+    let durability = match args.sync {
+        Sync::Full => Durability::Full,
+        Sync::Normal => Durability::Normal,
+    };
+    let engine = if args.memory {
+        Engine::temporary()?
+    } else {
+        Engine::open(&args.data, durability)?
+    };
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("can't listen on {}; choose another --listen", args.listen))?;
+    let address = listener.local_addr()?;
+    let options = Options {
+        ingest: thrum_ingest::Config {
+            ping_log: args.ping_log == OnOff::On,
+            allow_private_webhooks: args.allow_private_webhooks,
+            ..thrum_ingest::Config::default()
+        },
+        notify: thrum_notify::Config {
+            delivery_window_ms: i64::try_from(args.delivery_window.as_millis())?,
+        },
+        smtp_url: args.smtp_url,
+        mail_from: args.mail_from,
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let pipeline = Pipeline::start(&engine, options, SystemWorld::arc()).await?;
+    let keys = bootstrap(&pipeline.store, preset).await?;
+    greet(address, &args.data, args.memory, &keys);
+
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let service = pipeline
+        .router
+        .clone()
+        .into_make_service_with_connect_info::<SocketAddr>();
+    let mut until_stopped = stopped.clone();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        let _ = until_stopped.changed().await;
+    });
+    let mut server = tokio::spawn(server.into_future());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut server => ended??,
+    }
+    eprintln!("Stopping: finishing what is under way …");
+    stop.send_replace(true);
+    if !server.is_finished() && tokio::time::timeout(GRACE, &mut server).await.is_err() {
+        server.abort();
+    }
+    pipeline.stop().await;
+    Ok(())
+}
+
+/// Keys to show, once.
+struct Shown {
+    write: Option<String>,
+    read: Option<String>,
+    ping: Option<String>,
+    fresh: bool,
+}
+
+/// Makes the first project, and its keys unless it has some or the environment sets them.
+async fn bootstrap(store: &Store, preset: PresetKeys) -> anyhow::Result<Shown> {
+    let world = store.world();
+    let project = ProjectId::FIRST;
+    store.ensure_project(project, "default").await?;
+    let fresh = store.api_keys(project).await?.is_empty();
+    let mut shown = Shown {
+        write: None,
+        read: None,
+        ping: None,
+        fresh,
+    };
+    for (scope, name, given, show) in [
+        (Scope::Write, "first", &preset.write, &mut shown.write),
+        (
+            Scope::Read,
+            "first, read-only",
+            &preset.read,
+            &mut shown.read,
+        ),
+    ] {
+        let secret = match given {
+            Some(secret) => secret.clone(),
+            None if fresh => show.insert(key::new_api_key(world, scope)).clone(),
+            None => continue,
+        };
+        let key = ApiKey {
+            hash: key::hash(&secret),
+            project,
+            scope,
+            name: name.into(),
+            created: world.now(),
+        };
+        store.put_api_key(&key).await?;
+    }
+    match preset.ping {
+        Some(secret) => store.put_ping_key(project, &secret).await?,
+        None if fresh => {
+            let secret = shown.ping.insert(key::new_ping_key(world));
+            store.put_ping_key(project, secret).await?;
+        }
+        None => {}
+    }
+    Ok(shown)
+}
+
+fn greet(address: SocketAddr, data: &std::path::Path, memory: bool, keys: &Shown) {
+    let url = format!("http://{address}");
+    println!("Thrum listens on {url}");
+    if memory {
+        println!("  data            in memory; gone when it stops");
+    } else {
+        println!("  data            {}", data.display());
+    }
+    for (what, key) in [
+        ("API key", &keys.write),
+        ("read-only key", &keys.read),
+        ("ping key", &keys.ping),
+    ] {
+        if let Some(key) = key {
+            println!("  {what:<15} {key}");
+        }
+    }
+    if keys.write.is_some() || keys.ping.is_some() {
+        println!("Keys are shown this once: keep them.");
+    }
+    let key = match (&keys.write, keys.fresh) {
+        (Some(key), _) => key.as_str(),
+        (None, _) => "$THRUM_API_KEY",
+    };
+    println!(
+        "\nSend a heartbeat; if none follows within 15 s, the monitor goes down:\n\n  \
+         curl {url}/v1/heartbeats -H 'X-Api-Key: {key}' \\\n    \
+         -d '{{\"monitor\": \"web-01\", \"period_s\": 10, \"grace_s\": 5}}'\n\n\
+         See what is watched:\n\n  \
+         curl {url}/v1/monitors -H 'X-Api-Key: {key}'\n"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preset_keys_have_exact_lengths() {
+        let set = |name: &'static str, value: &'static str| {
+            PresetKeys::from_lookup(move |asked| (asked == name).then(|| value.to_owned()))
+        };
+        let key = "0123456789abcdef0123456789abcdef";
+        assert_eq!(set("THRUM_API_KEY", key).unwrap().write.unwrap(), key);
+        assert!(set("THRUM_API_KEY", "short").is_err());
+        assert!(set("THRUM_PING_KEY", key).is_err());
+        assert!(set("THRUM_PING_KEY", "").unwrap().ping.is_none());
+    }
+
+    #[test]
+    fn windows_are_bounded() {
+        assert_eq!(window("24h").unwrap(), Duration::from_secs(86_400));
+        for wrong in ["", "0s", "31days", "x"] {
+            assert!(window(wrong).is_err(), "{wrong}");
+        }
+    }
+}
