@@ -262,10 +262,10 @@ fn greet(address: SocketAddr, data: &std::path::Path, memory: bool, keys: &Shown
     };
     println!(
         "\nSend a heartbeat; if none follows within 15 s, the monitor goes down:\n\n  \
-         curl {url}/v1/heartbeats -H 'X-Api-Key: {key}' \\\n    \
+         curl {url}/v1/heartbeats -H \"X-Api-Key: {key}\" \\\n    \
          -d '{{\"monitor\": \"web-01\", \"period_s\": 10, \"grace_s\": 5}}'\n\n\
          See what is watched:\n\n  \
-         curl {url}/v1/monitors -H 'X-Api-Key: {key}'\n"
+         curl {url}/v1/monitors -H \"X-Api-Key: {key}\"\n"
     );
 }
 

@@ -1,1 +1,8 @@
+//! What the end-to-end tests share: the real handlers on the real engine, under a clock that a test moves, and
+//! receivers that do as they are told.
 
+mod receiver;
+mod stage;
+
+pub use receiver::{Received, Receiver};
+pub use stage::{API_KEY, PING_KEY, READ_KEY, Reply, Stage};

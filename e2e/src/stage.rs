@@ -1,0 +1,309 @@
+//! The handlers, one call at a time: a test moves the clock, sweeps, and carries what goes over the bus.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use futures::future::BoxFuture;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use thrum::engine::{Engine, Meter, StreamReader, TABLE};
+use thrum_evaluate::{Bus, BusError, Evaluate, FrontDoor, Pulse, Swept};
+use thrum_ingest::App;
+use thrum_notify::send::{Email, Sns, Webhook};
+use thrum_notify::{Config, Later, LaterError, Notify, Sender};
+use thrum_schema::id::{MonitorId, ProjectId};
+use thrum_schema::key::{self, ApiKey, Scope};
+use thrum_schema::work::Work;
+use thrum_schema::world::ManualWorld;
+use thrum_schema::{Store, UnixMs, World};
+use tower::ServiceExt;
+
+/// The keys of the first project.
+pub const API_KEY: &str = "hcw_0123456789abcdefghijklmnopqr";
+pub const READ_KEY: &str = "hcr_0123456789abcdefghijklmnopqr";
+pub const PING_KEY: &str = "0123456789abcdefghijkl";
+
+/// When tests begin: 2025-11-21T04:40:00Z.
+const START: UnixMs = UnixMs(1_763_700_000_000);
+
+/// A reply of the front door.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+impl Reply {
+    /// The body as JSON; null if it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_default()
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+/// Work on its way to notify: on the bus, or put off.
+#[derive(Debug, Clone, Default)]
+struct Wire(Arc<Mutex<Vec<Work>>>);
+
+impl Wire {
+    fn push(&self, work: Work) {
+        self.0.lock().expect("not poisoned").push(work);
+    }
+
+    fn take(&self) -> Vec<Work> {
+        std::mem::take(&mut *self.0.lock().expect("not poisoned"))
+    }
+}
+
+impl Bus for Wire {
+    fn publish<'a>(&'a self, works: &'a [Work]) -> BoxFuture<'a, Vec<Result<(), BusError>>> {
+        works.iter().for_each(|work| self.push(work.clone()));
+        Box::pin(std::future::ready(works.iter().map(|_| Ok(())).collect()))
+    }
+}
+
+/// What notify puts off for some seconds waits for the timers in the table; what is due at once, for the next turn.
+impl Later for Wire {
+    fn send(&self, work: Work, delay: Duration) -> BoxFuture<'_, Result<(), LaterError>> {
+        if delay.is_zero() {
+            self.push(work);
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// The front door that a test can close.
+#[derive(Debug)]
+struct Door(Router);
+
+impl FrontDoor for Door {
+    fn knock(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async {
+            let path = format!("/ping/{}", MonitorId::PULSE);
+            let request = Request::get(path).body(Body::empty()).expect("a request");
+            match self.0.clone().oneshot(request).await {
+                Ok(reply) if reply.status().is_success() => Ok(()),
+                Ok(reply) => Err(reply.status().to_string()),
+                Err(never) => match never {},
+            }
+        })
+    }
+}
+
+/// The pipeline without its clockwork.
+#[derive(Debug)]
+pub struct Stage {
+    pub world: Arc<ManualWorld>,
+    pub meter: Meter,
+    pub store: Store,
+    pub router: Router,
+    pub engine: Engine,
+    pub notify: Notify,
+    stream: Mutex<StreamReader>,
+    wire: Wire,
+    pulse: Pulse,
+}
+
+impl Stage {
+    /// A fresh table with the first project and its keys.
+    pub async fn new() -> Self {
+        Self::with(1, thrum_ingest::Config::default()).await
+    }
+
+    /// [`Self::new`], with a number of timer shards and options of the front door. Private webhooks are allowed.
+    pub async fn with(shards: u16, config: thrum_ingest::Config) -> Self {
+        let world = ManualWorld::new(START, 42);
+        let meter = Meter::default();
+        let engine = Engine::metered(meter.clone()).expect("an engine");
+        let shared: Arc<dyn World> = world.clone();
+        let store = Store::new(engine.client(), TABLE, shards, Arc::clone(&shared));
+        store.ensure_table().await.expect("a table");
+        store.ensure_pipeline(START).await.expect("cursors");
+        let project = ProjectId::FIRST;
+        store
+            .ensure_project(project, "default")
+            .await
+            .expect("a project");
+        for (secret, scope) in [(API_KEY, Scope::Write), (READ_KEY, Scope::Read)] {
+            let key = ApiKey {
+                hash: key::hash(secret),
+                project,
+                scope,
+                name: "test".into(),
+                created: START,
+            };
+            store.put_api_key(&key).await.expect("a key");
+        }
+        store
+            .put_ping_key(project, PING_KEY)
+            .await
+            .expect("a ping key");
+        let config = thrum_ingest::Config {
+            allow_private_webhooks: true,
+            ..config
+        };
+        let router = thrum_ingest::router(App::new(store.clone(), config));
+        let wire = Wire::default();
+        let sender = Sender {
+            webhook: Webhook::new(true, shared).expect("a client"),
+            email: Email::new("thrum@example.org", None).expect("a printer"),
+            sns: Sns::from_environment(),
+        };
+        let config = Config {
+            delivery_window_ms: 86_400_000,
+        };
+        let notify = Notify::new(store.clone(), sender, Arc::new(wire.clone()), config);
+        let pulse = Pulse::new(Arc::new(Door(router.clone())), 5_000, 60_000);
+        let stream = Mutex::new(engine.stream().expect("a stream"));
+        Self {
+            world,
+            meter,
+            store,
+            router,
+            engine,
+            notify,
+            stream,
+            wire,
+            pulse,
+        }
+    }
+
+    /// A sweeper that claims shards as `name`.
+    pub fn sweeper(&self, name: &str) -> Evaluate {
+        Evaluate::new(self.store.clone(), Arc::new(self.wire.clone()), name)
+    }
+
+    /// Keeps the pulse and sweeps every shard, as the schedule would.
+    pub async fn tick(&self) -> Swept {
+        let evaluate = self.sweeper("test");
+        evaluate.keep_pulse(&self.pulse).await.expect("a pulse");
+        let mut total = Swept::default();
+        for shard in 0..self.store.shards() {
+            let swept = evaluate.sweep(shard).await.expect("a sweep");
+            total.fired += swept.fired;
+            total.flips += swept.flips;
+        }
+        total
+    }
+
+    /// Brings the stream's records to evaluate and all work to notify, until there is no more.
+    pub async fn carry(&self) {
+        let evaluate = self.sweeper("test");
+        loop {
+            let batch = self
+                .stream
+                .lock()
+                .expect("not poisoned")
+                .next()
+                .expect("records");
+            let response = evaluate.on_stream(&batch.event).await;
+            assert!(response.batch_item_failures.is_empty());
+            self.stream.lock().expect("not poisoned").advance(&batch);
+            let works = self.wire.take();
+            if works.is_empty() && !batch.full {
+                return;
+            }
+            let handled = works.iter().map(|work| self.notify.handle(work));
+            for result in futures::future::join_all(handled).await {
+                result.expect("notify");
+            }
+        }
+    }
+
+    /// Forgets what is on the bus: a crash.
+    pub fn lose_bus(&self) {
+        let batch = self
+            .stream
+            .lock()
+            .expect("not poisoned")
+            .next()
+            .expect("records");
+        self.stream.lock().expect("not poisoned").advance(&batch);
+        self.wire.take();
+    }
+
+    /// Moves the clock in steps of `step_ms` until `ms` have passed, and does all that is due at each.
+    pub async fn run(&self, ms: i64, step_ms: i64) {
+        let end = self.world.now() + ms;
+        while self.world.now() < end {
+            let left = end - self.world.now();
+            self.world.advance(step_ms.min(left));
+            self.tick().await;
+            self.carry().await;
+        }
+    }
+
+    /// Sends a request through the front door.
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        let reply = match self.router.clone().oneshot(request).await {
+            Ok(reply) => reply,
+            Err(never) => match never {},
+        };
+        let (parts, body) = reply.into_parts();
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            bytes: body.collect().await.expect("a body").to_bytes().to_vec(),
+        }
+    }
+
+    /// A request with the read-write key.
+    pub async fn call(&self, method: Method, path: &str, body: Value) -> Reply {
+        let body = match body {
+            Value::Null => Body::empty(),
+            body => Body::from(body.to_string()),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("x-api-key", API_KEY)
+            .body(body)
+            .expect("a request");
+        self.send(request).await
+    }
+
+    /// A ping.
+    pub async fn ping(&self, path: &str) -> Reply {
+        let request = Request::get(format!("/ping/{path}")).body(Body::empty());
+        self.send(request.expect("a request")).await
+    }
+
+    /// A heartbeat that must be taken; returns its result.
+    pub async fn heartbeat(&self, body: Value) -> Value {
+        let reply = self.call(Method::POST, "/v1/heartbeats", body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()["results"][0].clone()
+    }
+
+    /// A webhook channel to `url`; `more` are its other members. Returns its id.
+    pub async fn webhook(&self, url: &str, more: Value) -> String {
+        let mut body = json!({ "kind": "webhook", "url": url });
+        if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+            body.extend(more);
+        }
+        let reply = self.call(Method::POST, "/v1/channels", body).await;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        reply.json()["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The alerts, newest first.
+    pub async fn alerts(&self) -> Vec<Value> {
+        let reply = self
+            .call(Method::GET, "/v1/alerts?limit=200", Value::Null)
+            .await;
+        reply.json()["alerts"].as_array().expect("alerts").clone()
+    }
+
+    /// A monitor.
+    pub async fn monitor(&self, id: &str) -> Value {
+        let path = format!("/v1/monitors/{id}");
+        self.call(Method::GET, &path, Value::Null).await.json()
+    }
+}

@@ -1,0 +1,298 @@
+//! Every item as the table keeps it: keys, kinds and attributes are a format, and change only on purpose.
+
+use insta::assert_json_snapshot;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use thrum_schema::alert::{Alert, AlertState, Reason};
+use thrum_schema::channel::{Channel, ChannelKind, Targets};
+use thrum_schema::delivery::{Delivery, DeliveryState};
+use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId};
+use thrum_schema::item::{self, Item, Key};
+use thrum_schema::key::{ApiKey, Scope};
+use thrum_schema::lease::{Extension, Run};
+use thrum_schema::monitor::KeywordFilter;
+use thrum_schema::ping::Ping;
+use thrum_schema::timer::{MAX_ENTRIES, Timer, What};
+use thrum_schema::transition::Flip;
+use thrum_schema::{Lease, Monitor, Outage, PingKind, Schedule, Status, UnixMs};
+use uuid::Uuid;
+
+const NOW: UnixMs = UnixMs(1_763_700_000_123);
+
+fn id(n: u128) -> Uuid {
+    Uuid::from_u128(0x0a1b_2c3d_4e5f_4a0b_8c1d_2e3f_4051_6200 + n)
+}
+
+fn alert_id() -> AlertId {
+    AlertId("019aa492-b07b-7000-8000-000000000001".parse().unwrap())
+}
+
+fn monitor() -> Monitor {
+    Monitor {
+        id: MonitorId(id(1)),
+        project: ProjectId::FIRST,
+        name: "Nightly backup".into(),
+        slug: "backup".into(),
+        tags: vec!["prod".into(), "db".into()],
+        schedule: Schedule::parse("0 3 * * *", "Europe/Berlin").unwrap(),
+        grace_s: 600,
+        targets: Targets::These(vec![ChannelId(id(2))]),
+        manual_resume: true,
+        post_only: true,
+        filter: Some(KeywordFilter {
+            failure: "ERROR".into(),
+            ..KeywordFilter::default()
+        }),
+        created: NOW,
+    }
+}
+
+fn flip() -> Flip {
+    Flip {
+        n: 3,
+        at: NOW,
+        from: Status::Up,
+        to: Status::Down,
+        reason: Reason::Timeout,
+        alert: true,
+        deadline: Some(NOW),
+        outage: Some(Outage {
+            start: NOW - 900_000,
+            end: NOW - 300_000,
+        }),
+    }
+}
+
+/// The largest lease there is.
+fn full_lease() -> Lease {
+    Lease {
+        seen: Some(NOW),
+        run: Some(Run {
+            at: NOW,
+            rid: Some(id(9)),
+        }),
+        last_duration_ms: Some(i64::MAX),
+        pings: u64::MAX,
+        version: u64::MAX,
+        epoch: u32::MAX,
+        flips: u64::MAX,
+        flip_at: Some(NOW),
+        last_alert: Some(alert_id()),
+        period_s: Some(u32::MAX),
+        grace_s: u32::MAX,
+        expected_at: Some(NOW),
+        extension: Some(Extension {
+            deadline: NOW,
+            outage: NOW,
+        }),
+        ttl_span: i64::MAX,
+        expires_at: Some(i64::MAX),
+        ..Lease::new(&monitor())
+    }
+}
+
+/// An item as DynamoDB's JSON, in the order of its names.
+fn show(item: &Item) -> Value {
+    use aws_sdk_dynamodb::types::AttributeValue as V;
+    fn typed(value: &V) -> Value {
+        match value {
+            V::S(text) => json!({ "S": text }),
+            V::N(number) => json!({ "N": number }),
+            V::Bool(flag) => json!({ "BOOL": flag }),
+            V::B(bytes) => json!({ "B": format!("{} bytes", bytes.as_ref().len()) }),
+            V::L(list) => json!({ "L": list.iter().map(typed).collect::<Vec<_>>() }),
+            V::M(map) => json!({ "M": members(map) }),
+            V::Ss(set) => json!({ "SS": set.iter().collect::<BTreeSet<_>>() }),
+            V::Null(_) => json!({ "NULL": true }),
+            other => panic!("no item has {other:?}"),
+        }
+    }
+    fn members(map: &Item) -> Map<String, Value> {
+        let sorted: BTreeMap<_, _> = map.iter().collect();
+        sorted
+            .into_iter()
+            .map(|(name, v)| (name.clone(), typed(v)))
+            .collect()
+    }
+    Value::Object(members(item))
+}
+
+/// DynamoDB's size of an item: names and values, numbers a byte for two digits and one more, a byte for each nested
+/// value and three for each list or map.
+fn size(item: &Item) -> usize {
+    use aws_sdk_dynamodb::types::AttributeValue as V;
+    fn of(value: &V) -> usize {
+        match value {
+            V::S(text) => text.len(),
+            V::N(number) => number.len().div_ceil(2) + 1,
+            V::B(bytes) => bytes.as_ref().len(),
+            V::Bool(_) | V::Null(_) => 1,
+            V::L(list) => 3 + list.iter().map(|v| of(v) + 1).sum::<usize>(),
+            V::M(map) => 3 + map.iter().map(|(k, v)| k.len() + of(v) + 1).sum::<usize>(),
+            V::Ss(set) => set.iter().map(String::len).sum(),
+            other => panic!("no item has {other:?}"),
+        }
+    }
+    item.iter()
+        .map(|(name, value)| name.len() + of(value))
+        .sum()
+}
+
+#[test]
+fn monitors_and_leases() {
+    assert_json_snapshot!("monitor", show(&item::monitor(&monitor())));
+    assert_json_snapshot!("owner", show(&item::owner(&monitor())));
+    assert_json_snapshot!("name", show(&item::name(&monitor())));
+    let plain = Monitor {
+        schedule: Schedule::Simple { period_s: 300 },
+        ..monitor()
+    };
+    assert_json_snapshot!("lease_new", show(&item::lease(&Lease::new(&plain))));
+    assert_json_snapshot!("lease_full", show(&item::lease(&full_lease())));
+}
+
+#[test]
+fn a_lease_costs_one_write_unit_however_full() {
+    let size = size(&item::lease(&full_lease()));
+    assert!(size < 1_000, "{size} bytes");
+}
+
+#[test]
+fn pings_and_flips() {
+    let ping = Ping {
+        n: 1_207,
+        at: NOW,
+        kind: PingKind::Fail,
+        scheme: "https".into(),
+        remote_addr: Some("203.0.113.9".into()),
+        method: "POST".into(),
+        ua: "curl/8".into(),
+        rid: Some(id(9)),
+        exit_status: Some(7),
+        duration_ms: Some(1_500),
+        metrics: BTreeMap::from([("rows".into(), 12.5)]),
+        body: b"\xff\x00disk full".to_vec(),
+    };
+    let stored = item::ping(MonitorId(id(1)), &ping);
+    assert_json_snapshot!("ping", show(&stored));
+    assert_eq!(item::decode::<Ping>(stored).unwrap(), ping);
+    let stored = item::flip(MonitorId(id(1)), &flip());
+    assert_json_snapshot!("flip", show(&stored));
+    assert_eq!(item::decode::<Flip>(stored).unwrap(), flip());
+}
+
+#[test]
+fn alerts_and_deliveries() {
+    let alert = Alert::of_flip(
+        alert_id(),
+        &monitor(),
+        &flip(),
+        Some(NOW),
+        Some(alert_id()),
+        Some(40),
+    );
+    assert_eq!(alert.state, AlertState::Pending);
+    let stored = item::alert(&alert);
+    assert_json_snapshot!("alert", show(&stored));
+    assert_eq!(item::decode::<Alert>(stored).unwrap(), alert);
+    let group = Delivery {
+        alert: Some(alert_id()),
+        channel: Some(ChannelId(id(2))),
+        project: Some(ProjectId::FIRST),
+        state: Some(DeliveryState::Claimed),
+        attempts: 1,
+        token: Some(id(5)),
+        until: Some(NOW),
+        members: vec![alert_id()],
+        ..Delivery::default()
+    };
+    let stored = item::delivery(alert_id(), ChannelId(id(2)), &group);
+    assert_json_snapshot!("delivery_of_a_group", show(&stored));
+    assert_eq!(item::decode::<Delivery>(stored).unwrap(), group);
+}
+
+#[test]
+fn channels_keys_and_outages() {
+    let channel = Channel {
+        id: ChannelId(id(2)),
+        project: ProjectId::FIRST,
+        name: "ops".into(),
+        via: ChannelKind::Webhook {
+            url: "https://example.org/hook".into(),
+            secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(),
+        },
+        notify_down: true,
+        notify_up: false,
+        group_threshold: 5,
+        daily_limit: Some(100),
+        created: NOW,
+    };
+    let stored = item::channel(&channel);
+    assert_json_snapshot!("channel", show(&stored));
+    assert_eq!(item::decode::<Channel>(stored).unwrap(), channel);
+    let key = ApiKey {
+        hash: thrum_schema::key::hash("secret"),
+        project: ProjectId::FIRST,
+        scope: Scope::Write,
+        name: "ci".into(),
+        created: NOW,
+    };
+    let [by_hash, by_project] = item::api_key(&key);
+    assert_json_snapshot!("key", show(&by_hash));
+    assert_json_snapshot!("key_of_project", show(&by_project));
+    let outage = Outage {
+        start: NOW - 600_000,
+        end: NOW,
+    };
+    assert_json_snapshot!("outage", show(&item::outage(&outage)));
+    assert_json_snapshot!("probe", show(&item::probe(&Key::probe(), NOW)));
+}
+
+#[test]
+fn timers() {
+    let entries: Vec<Timer> = (0..MAX_ENTRIES as u128)
+        .map(|n| Timer {
+            due: NOW,
+            what: What::Deadline {
+                monitor: MonitorId(id(n)),
+                epoch: u32::MAX,
+            },
+        })
+        .collect();
+    let one = item::timers(0, NOW, &entries[..1]);
+    assert_json_snapshot!("timers_of_one", show(&one));
+    let full = item::timers(15, NOW, &entries);
+    assert_json_snapshot!("timers_full", show(&full));
+    assert!(size(&full) < 1_000, "{} bytes", size(&full));
+    assert_eq!(item::timers_of(&full).unwrap(), entries);
+}
+
+#[test]
+fn other_keys() {
+    let keys = [
+        Key::project(ProjectId::FIRST),
+        Key::slug(ProjectId::FIRST, "backup"),
+        Key::ping_key(&thrum_schema::key::hash("ping")),
+        Key::rate(ChannelId(id(2))),
+        Key::gathered(ChannelId(id(2)), alert_id()),
+        Key::usage(ProjectId::FIRST, NOW, "deliveries#sms"),
+        Key::cursor(3),
+        Key::probe_arrived(),
+    ];
+    let shown: Vec<String> = keys
+        .iter()
+        .map(|key| format!("{} / {}", key.pk, key.sk))
+        .collect();
+    assert_json_snapshot!("other_keys", shown);
+}
+
+#[test]
+fn what_is_no_item_is_an_error() {
+    let mut broken = item::lease(&full_lease());
+    broken.remove("status");
+    let error = item::decode::<Lease>(broken).unwrap_err().to_string();
+    assert!(
+        error.contains("LEASE") && error.contains("status"),
+        "{error}"
+    );
+}
