@@ -20,9 +20,11 @@ use thrum_schema::world::ManualWorld;
 use thrum_schema::{Store, UnixMs, World};
 use tower::ServiceExt;
 
-/// The keys of the first project.
+/// The read-write key of the first project.
 pub const API_KEY: &str = "hcw_0123456789abcdefghijklmnopqr";
+/// Its read-only key.
 pub const READ_KEY: &str = "hcr_0123456789abcdefghijklmnopqr";
+/// Its ping key.
 pub const PING_KEY: &str = "0123456789abcdefghijkl";
 
 /// When tests begin: 2025-11-21T04:40:00Z.
@@ -31,8 +33,11 @@ const START: UnixMs = UnixMs(1_763_700_000_000);
 /// A reply of the front door.
 #[derive(Debug)]
 pub struct Reply {
+    /// Its status.
     pub status: StatusCode,
+    /// Its headers.
     pub headers: HeaderMap,
+    /// Its body.
     pub bytes: Vec<u8>,
 }
 
@@ -100,11 +105,17 @@ impl FrontDoor for Door {
 /// The pipeline without its clockwork.
 #[derive(Debug)]
 pub struct Stage {
+    /// The clock.
     pub world: Arc<ManualWorld>,
+    /// What calls cost.
     pub meter: Meter,
+    /// The table.
     pub store: Store,
+    /// The front door.
     pub router: Router,
+    /// The engine.
     pub engine: Engine,
+    /// The handler of alerts.
     pub notify: Notify,
     stream: Mutex<StreamReader>,
     wire: Wire,
@@ -207,7 +218,7 @@ impl Stage {
             assert!(response.batch_item_failures.is_empty());
             self.stream.lock().expect("not poisoned").advance(&batch);
             let works = self.wire.take();
-            if works.is_empty() && !batch.full {
+            if works.is_empty() && batch.event.records.is_empty() {
                 return;
             }
             let handled = works.iter().map(|work| self.notify.handle(work));

@@ -99,14 +99,15 @@ impl App {
                 None => self.find(project, by, name).await?,
             };
             let result = match id {
-                Some(id) => {
-                    cache.put(cache_key.clone(), id, now);
-                    self.record(id, incoming.clone()).await
-                }
+                Some(id) => self.record(id, incoming.clone()).await,
                 None if create => self.create(project, name, incoming.clone()).await,
                 None => return Err(RecordError::NotFound),
             };
             match result {
+                Ok(recorded) => {
+                    cache.put(cache_key, recorded.lease.monitor, now);
+                    return Ok(recorded);
+                }
                 // Deleted since it was looked up, or made by another since it was not found: look again.
                 Err(RecordError::NotFound | RecordError::Store(StoreError::Conflict))
                     if now - begun < PATIENCE_MS =>
@@ -118,7 +119,7 @@ impl App {
                     self.back_off(attempt).await;
                     attempt += 1;
                 }
-                result => return result,
+                Err(error) => return Err(error),
             }
         }
     }
