@@ -1,0 +1,308 @@
+//! The real binary: started, stopped, killed, and talked to over the wire.
+
+mod support;
+
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use support::{Hook, Mailbox, Thrum, skip_without_python};
+
+#[test]
+fn a_silent_host_is_told_by_webhook_and_mail_once_each_and_so_is_its_return() {
+    let Some(python) = skip_without_python() else {
+        return;
+    };
+    let hook = Hook::start();
+    let mailbox = Mailbox::start(&python);
+    let directory = tempfile::tempdir().unwrap();
+    let thrum = Thrum::start(directory.path(), &["--smtp-url", &mailbox.url]);
+    thrum.post("/v1/channels", json!({"kind": "webhook", "url": hook.url}));
+    thrum.post(
+        "/v1/channels",
+        json!({"kind": "email", "to": "ops@example.org"}),
+    );
+    let beat = json!({"monitor": "web-01", "period_s": 2, "grace_s": 1});
+    let answer = thrum.post("/v1/heartbeats", beat.clone());
+    let deadline = answer["results"][0]["deadline"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let begun = Instant::now();
+    hook.wait_for(1, Duration::from_secs(10));
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(2_900), "{took:?}");
+    let down = hook.bodies().remove(0);
+    assert_eq!(down["type"], "monitor.down");
+    assert_eq!(down["data"]["flip_at"], deadline, "dated at the deadline");
+    mailbox.wait_for(1, Duration::from_secs(10));
+    thrum.post(
+        "/v1/heartbeats",
+        json!({"monitor": "web-01", "period_s": 3_600}),
+    );
+    hook.wait_for(2, Duration::from_secs(10));
+    mailbox.wait_for(2, Duration::from_secs(10));
+    std::thread::sleep(Duration::from_secs(1));
+    let kinds: Vec<Value> = hook
+        .bodies()
+        .iter()
+        .map(|body| body["type"].clone())
+        .collect();
+    assert_eq!(kinds, ["monitor.down", "monitor.up"]);
+    let mails = mailbox.mails();
+    assert_eq!(mails.len(), 2, "{mails:?}");
+    assert!(mails[0].contains("Subject: DOWN: web-01"), "{}", mails[0]);
+    assert!(mails[1].contains("Subject: UP: web-01"));
+    assert!(mails[0].contains("text/plain") && mails[0].contains("text/html"));
+    let alert = down["data"]["alert_id"].as_str().unwrap();
+    assert!(
+        mails[0].contains(&format!("Message-ID: <{alert}.")),
+        "a stable Message-ID"
+    );
+}
+
+#[test]
+fn sigterm_drains_and_exits_with_success() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut thrum = Thrum::start(directory.path(), &[]);
+    thrum.post("/v1/heartbeats", json!({"monitor": "web-01"}));
+    thrum.signal("TERM");
+    assert!(thrum.wait().success());
+    // A second one on the same data is told to go away while the first runs.
+    let thrum = Thrum::start(directory.path(), &[]);
+    assert_eq!(thrum.get("/v1/monitors")["monitors"][0]["pings"], 1);
+    let output = Thrum::command(directory.path(), &["--listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("in use by another thrum"), "{error}");
+}
+
+#[test]
+fn a_restart_keeps_the_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let hook = Hook::start();
+    let mut thrum = Thrum::start(directory.path(), &[]);
+    thrum.post("/v1/channels", json!({"kind": "webhook", "url": hook.url}));
+    let answer = thrum.post(
+        "/v1/heartbeats",
+        json!({"monitor": "web-01", "period_s": 1, "grace_s": 1}),
+    );
+    let deadline = answer["results"][0]["deadline"].clone();
+    thrum.signal("KILL");
+    thrum.wait();
+    std::thread::sleep(Duration::from_secs(3));
+    let _thrum = Thrum::start(directory.path(), &[]);
+    hook.wait_for(1, Duration::from_secs(10));
+    let down = &hook.bodies()[0];
+    assert_eq!(down["data"]["flip_at"], deadline);
+    assert_eq!(
+        down["data"].get("outage"),
+        None,
+        "so short an absence is no outage"
+    );
+}
+
+#[test]
+fn exec_reports_start_exit_status_and_output_and_passes_the_code_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let thrum = Thrum::start(directory.path(), &[]);
+    let url = format!("{}/ping/{}/backup", thrum.url, support::PING_KEY);
+    let run = |script: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_thrum"))
+            .args(["exec", &url, "--create", "--", "sh", "-c", script])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    assert_eq!(run("echo done"), (Some(0), "done\n".into()));
+    let monitor = thrum.get("/v1/monitors/backup");
+    assert_eq!(
+        (&monitor["status"], &monitor["pings"]),
+        (&json!("up"), &json!(2))
+    );
+    let pings = &monitor["last_pings"];
+    assert_eq!(
+        (&pings[0]["type"], &pings[1]["type"]),
+        (&json!("success"), &json!("start"))
+    );
+    assert_eq!(pings[0]["body"], "done\n");
+    assert_eq!(pings[0]["rid"], pings[1]["rid"]);
+    assert!(pings[0]["duration_ms"].is_number());
+    // The end of a long output is kept, and the code is the command's.
+    let (code, text) = run("seq 1 5000; sleep 0.3; echo oops >&2; exit 7");
+    assert_eq!((code, text.len()), (Some(7), 23_893));
+    let monitor = thrum.get("/v1/monitors/backup");
+    assert_eq!(monitor["status"], "down");
+    let body = monitor["last_pings"][0]["body"].as_str().unwrap();
+    assert!(body.len() == 10_000 && body.contains("oops") && body.contains("5000"));
+    assert_eq!(run("kill -9 $$").0, Some(137));
+    // A server that is away does not keep the command from running.
+    drop(thrum);
+    assert_eq!(run("echo still").1, "still\n");
+}
+
+#[test]
+fn the_other_commands_talk_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let thrum = Thrum::start(directory.path(), &[]);
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_thrum"))
+            .args(args)
+            .env("THRUM_URL", &thrum.url)
+            .env("THRUM_API_KEY", support::API_KEY)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    };
+    assert_eq!(run(&["monitors"]), (true, "No monitors yet.\n".into()));
+    let url = format!("{}/ping/{}/job?create=1", thrum.url, support::PING_KEY);
+    assert_eq!(run(&["ping", &url]), (true, "Created\n".into()));
+    assert!(run(&["monitors"]).1.contains("job"));
+    assert!(run(&["monitors", "job"]).1.contains("\"pings\": 1"));
+    let (ok, text) = run(&["channels", "add", "email", "ops@example.org"]);
+    assert!(ok, "{text}");
+    assert!(run(&["channels"]).1.contains("ops@example.org"));
+    let (ok, text) = run(&["channels", "add", "email", "nobody"]);
+    assert!(!ok && text.contains("must be an e-mail address"), "{text}");
+    let (ok, text) = run(&["keys", "create", "read", "--name", "board"]);
+    assert!(ok && text.starts_with("hcr_"), "{text}");
+    assert!(run(&["keys"]).1.contains("board"));
+    let (ok, text) = run(&[
+        "ping",
+        &format!("{}/ping/{}/none", thrum.url, support::PING_KEY),
+    ]);
+    assert!(!ok && text.contains("not found"), "{text}");
+}
+
+/// Two hundred monitors go down and up while the process is killed again and again. Afterwards every flip has its
+/// alert, every alert was delivered at least once and under one key, and no heartbeat that was answered is missing.
+#[test]
+fn nothing_is_lost_however_often_it_is_killed() {
+    const MONITORS: usize = 200;
+    let kills = if std::env::var_os("THRUM_LONG_TESTS").is_some() {
+        40
+    } else {
+        8
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let hook = Hook::start();
+    let mut thrum = Thrum::start(directory.path(), &[]);
+    // One channel groups, one does not: both must lose nothing.
+    thrum.post(
+        "/v1/channels",
+        json!({"kind": "webhook", "url": hook.url, "group_threshold": 0}),
+    );
+    let names: Vec<String> = (0..MONITORS).map(|i| format!("host-{i:03}")).collect();
+    // How many heartbeats of each were answered with 200, and how many were sent.
+    let mut answered = vec![0_u64; MONITORS];
+    let mut sent = vec![0_u64; MONITORS];
+    for kill in 0..kills {
+        let until = Instant::now() + Duration::from_millis(1_500 + 350 * (kill % 4));
+        let mut round = 0;
+        while Instant::now() < until {
+            // Half of them are silent for a while, in turns, and so go down and come back.
+            for (i, name) in names.iter().enumerate() {
+                if (i + kill as usize) % 2 == 0 || round == 0 {
+                    let body = json!({"monitor": name, "period_s": 1, "grace_s": 0});
+                    sent[i] += 1;
+                    if thrum.try_post("/v1/heartbeats", &body).is_some() {
+                        answered[i] += 1;
+                    }
+                }
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+            round += 1;
+        }
+        thrum.signal("KILL");
+        thrum.wait();
+        thrum = Thrum::start(directory.path(), &[]);
+    }
+    // Quiet down: everything ends down, and all that is owed is delivered.
+    let settled = |thrum: &Thrum| {
+        let monitors = thrum.get("/v1/monitors");
+        let all_down = monitors["monitors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|monitor| monitor["status"] == "down");
+        let alerts = thrum.get("/v1/alerts?limit=200");
+        let open = |alert: &Value| alert["state"] == "pending";
+        all_down && !alerts["alerts"].as_array().unwrap().iter().any(open)
+    };
+    let begun = Instant::now();
+    while !settled(&thrum) {
+        assert!(
+            begun.elapsed() < Duration::from_secs(120),
+            "something is still owed"
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let mut by_alert: std::collections::HashMap<String, Vec<String>> = Default::default();
+    let mut by_monitor: std::collections::HashMap<String, Vec<(String, String)>> =
+        Default::default();
+    for (id, body) in hook.received() {
+        let data = &body["data"];
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let alert = text(&data["alert_id"]);
+        let ids = by_alert.entry(alert).or_default();
+        if ids.is_empty() {
+            by_monitor
+                .entry(text(&data["monitor"]["name"]))
+                .or_default()
+                .push((text(&data["status"]), text(&data["flip_at"])));
+        }
+        ids.push(id);
+    }
+    let mut repeated = 0;
+    for (alert, ids) in &by_alert {
+        assert!(
+            ids.iter()
+                .all(|id| id.starts_with(alert.as_str()) && *id == ids[0]),
+            "{ids:?}"
+        );
+        repeated += usize::from(ids.len() > 1);
+    }
+    let mut flips = 0;
+    for (i, name) in names.iter().enumerate() {
+        let monitor = thrum.get(&format!("/v1/monitors/{name}"));
+        let pings = monitor["pings"].as_u64().unwrap();
+        assert!(
+            (answered[i]..=sent[i]).contains(&pings),
+            "{name}: {} answered, {pings} counted, {} sent",
+            answered[i],
+            sent[i]
+        );
+        // The newest flips that people are told of, in their order, are what the hook heard.
+        let mut told: Vec<(String, String)> = monitor["flips"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|flip| flip["alert"] == true)
+            .map(|flip| {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                (text(&flip["to"]), text(&flip["at"]))
+            })
+            .collect();
+        told.reverse();
+        let heard = by_monitor.remove(name).unwrap_or_default();
+        flips += told.len();
+        assert!(
+            heard.len() >= told.len(),
+            "{name}: {told:?} was heard as {heard:?}"
+        );
+        assert_eq!(heard[heard.len() - told.len()..], told, "{name}");
+    }
+    let pings: u64 = answered.iter().sum();
+    println!(
+        "{kills} kills, {pings} heartbeats, {flips} flips, {repeated} alerts delivered more than once"
+    );
+    assert!(flips > 2 * MONITORS, "they went down and up: {flips}");
+}
