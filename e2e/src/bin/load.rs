@@ -1,0 +1,427 @@
+//! How fast is it? Pings a second and their latency, against what the embedded engine does alone in the same run;
+//! and how soon people hear.
+//!
+//! `cargo run --release -p e2e --bin load`
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use e2e::Receiver;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use thrum::engine::{Durability, Engine, TABLE};
+use thrum::serve::{Serve, serve};
+use thrum_ingest::{App, Config};
+use thrum_schema::world::SystemWorld;
+use thrum_schema::{MonitorId, Store, World};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+const API_KEY: &str = e2e::API_KEY;
+const MONITORS: usize = 64;
+const CONNECTIONS: usize = 16;
+
+/// Measures pings a second and detection.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Action>,
+
+    /// Seconds for each measurement of pings
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+
+    /// Where the databases are made: a directory on the disk that is to be measured
+    #[arg(long, default_value = ".")]
+    directory: std::path::PathBuf,
+
+    /// Only how soon people hear
+    #[arg(long)]
+    detection_only: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// The server under load, in a process of its own
+    #[command(hide = true)]
+    Serve(Box<Serve>),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    if let Some(Action::Serve(args)) = cli.command {
+        return serve(*args).await;
+    }
+    let duration = Duration::from_secs(cli.seconds);
+    if !cli.detection_only {
+        println!(
+            "{CONNECTIONS} connections over {MONITORS} monitors, {} s each",
+            cli.seconds
+        );
+        println!(
+            "{:<44} {:>8} {:>9} {:>9} {:>9}",
+            "", "pings/s", "p50 ms", "p99 ms", "of engine"
+        );
+        for log in [false, true] {
+            let name = if log { "with log" } else { "without log" };
+            let alone = engine_alone(&cli.directory, log, duration).await?;
+            alone.print(&format!("engine alone, no flush, {name}"), &alone);
+            for sync in ["full", "normal"] {
+                let served = served(&cli.directory, sync, log, duration).await?;
+                served.print(&format!("thrum serve --sync {sync}, {name}"), &alone);
+            }
+        }
+    }
+    detection(&cli.directory).await
+}
+
+/// What a load did.
+struct Load {
+    per_second: f64,
+    latencies: Vec<Duration>,
+}
+
+impl Load {
+    fn new(mut latencies: Vec<Duration>, took: Duration) -> Self {
+        latencies.sort_unstable();
+        Self {
+            per_second: latencies.len() as f64 / took.as_secs_f64(),
+            latencies,
+        }
+    }
+
+    fn print(&self, name: &str, alone: &Self) {
+        let ms = |q| percentile(&self.latencies, q).as_secs_f64() * 1000.0;
+        println!(
+            "{name:<44} {:>8.0} {:>9.2} {:>9.2} {:>8.0}%",
+            self.per_second,
+            ms(0.5),
+            ms(0.99),
+            100.0 * self.per_second / alone.per_second
+        );
+    }
+}
+
+fn percentile(sorted: &[Duration], q: f64) -> Duration {
+    let last = sorted.len().saturating_sub(1);
+    sorted
+        .get((last as f64 * q) as usize)
+        .copied()
+        .unwrap_or_default()
+}
+
+/// The writes of pings through the SDK into the engine, with its stream on and without a flush: what there is to gain.
+async fn engine_alone(directory: &Path, log: bool, duration: Duration) -> anyhow::Result<Load> {
+    let directory = tempfile::tempdir_in(directory)?;
+    let engine = Engine::open(directory.path(), Durability::Normal)?;
+    let world = SystemWorld::arc();
+    let store = Store::new(engine.client(), TABLE, 1, world.clone());
+    store.ensure_table().await?;
+    store.ensure_pipeline(world.now()).await?;
+    let router = thrum_ingest::router(App::new(store.clone(), Config::default()));
+    let project = thrum_schema::ProjectId::FIRST;
+    store.put_ping_key(project, e2e::PING_KEY).await?;
+    let mut ids: Vec<MonitorId> = Vec::new();
+    for i in 0..MONITORS {
+        let path = format!("/ping/{}/host-{i}?create=1", e2e::PING_KEY);
+        let request = axum::http::Request::get(path).body(axum::body::Body::empty())?;
+        let _ = tower::ServiceExt::oneshot(router.clone(), request).await;
+        ids.push(
+            store
+                .monitor_named(project, &format!("host-{i}"))
+                .await?
+                .context("made")?,
+        );
+    }
+    let begun = Instant::now();
+    let ping = thrum_schema::Ping {
+        n: 0,
+        at: world.now(),
+        kind: thrum_schema::PingKind::Success,
+        scheme: "http".into(),
+        remote_addr: Some("127.0.0.1".into()),
+        method: "GET".into(),
+        ua: String::new(),
+        rid: None,
+        exit_status: None,
+        duration_ms: None,
+        metrics: Default::default(),
+        body: Vec::new(),
+    };
+    let workers = (0..CONNECTIONS).map(|worker| {
+        let (store, ids, world, ping) = (store.clone(), ids.clone(), world.clone(), ping.clone());
+        tokio::spawn(async move {
+            let mut latencies = Vec::new();
+            let mut i = worker;
+            while begun.elapsed() < duration {
+                let sent = Instant::now();
+                let id = ids[i % ids.len()];
+                let counted = store.heartbeat(id, world.now(), Default::default()).await;
+                let pings = match counted.expect("the engine answers") {
+                    thrum_schema::store::Fast::Counted(lease) => lease.pings,
+                    // Another connection's reading of the clock was later; it counts as a write all the same.
+                    thrum_schema::store::Fast::NeedsRules => 0,
+                };
+                if log {
+                    let ping = thrum_schema::Ping {
+                        n: pings,
+                        ..ping.clone()
+                    };
+                    store.log_ping(id, &ping).await.expect("the engine answers");
+                }
+                latencies.push(sent.elapsed());
+                i += 1;
+            }
+            latencies
+        })
+    });
+    let latencies = join_all(workers)
+        .await
+        .into_iter()
+        .flat_map(Result::unwrap)
+        .collect();
+    Ok(Load::new(latencies, begun.elapsed()))
+}
+
+/// The same pings over HTTP, from this process to the server's.
+async fn served(
+    directory: &Path,
+    sync: &str,
+    log: bool,
+    duration: Duration,
+) -> anyhow::Result<Load> {
+    let directory = tempfile::tempdir_in(directory)?;
+    let log = if log { "on" } else { "off" };
+    let server = Server::start(directory.path(), &["--sync", sync, "--ping-log", log]).await?;
+    let mut connection = server.connect().await?;
+    let mut paths = Vec::new();
+    for i in 0..MONITORS {
+        let body = json!({"monitor": format!("host-{i}"), "period_s": 3_600});
+        let reply = connection.post("/v1/heartbeats", &body).await?;
+        let uuid = reply["results"][0]["uuid"]
+            .as_str()
+            .context("a uuid")?
+            .to_owned();
+        paths.push(format!("/ping/{uuid}"));
+    }
+    let begun = Instant::now();
+    let mut workers = Vec::new();
+    for worker in 0..CONNECTIONS {
+        let mut connection = server.connect().await?;
+        let paths = paths.clone();
+        workers.push(tokio::spawn(async move {
+            let mut latencies = Vec::new();
+            let mut i = worker;
+            while begun.elapsed() < duration {
+                let sent = Instant::now();
+                let (status, _) = connection.send("GET", &paths[i % paths.len()], "").await?;
+                anyhow::ensure!(status == 200, "a ping was answered {status}");
+                latencies.push(sent.elapsed());
+                i += 1;
+            }
+            Ok(latencies)
+        }));
+    }
+    let mut latencies = Vec::new();
+    for worker in workers {
+        latencies.extend(worker.await??);
+    }
+    Ok(Load::new(latencies, begun.elapsed()))
+}
+
+/// From deadline to webhook.
+async fn detection(directory: &Path) -> anyhow::Result<()> {
+    println!("\nFrom deadline to webhook received");
+    let spread = detect(directory, 200, Duration::from_millis(25), None).await?;
+    print_detection("200 deadlines, one every 25 ms", &spread);
+    let burst = detect(directory, 500, Duration::ZERO, None).await?;
+    print_detection("500 deadlines at one instant, ungrouped", &burst);
+    let slow = Receiver::start().await;
+    slow.delay(Duration::from_secs(5));
+    let beside = detect(directory, 200, Duration::from_millis(25), Some(&slow)).await?;
+    print_detection("200 spread, beside a receiver that takes 5 s", &beside);
+    let delayed = percentile(&beside, 0.5).saturating_sub(percentile(&spread, 0.5));
+    println!("{:<48} {delayed:>9.1?} later in the median", "");
+    Ok(())
+}
+
+fn print_detection(name: &str, sorted: &[Duration]) {
+    println!(
+        "{name:<48} p50 {:>8.1?}  p99 {:>8.1?}  last {:>8.1?}",
+        percentile(sorted, 0.5),
+        percentile(sorted, 0.99),
+        percentile(sorted, 1.0)
+    );
+}
+
+/// Lets `count` monitors go silent, whose deadlines are `apart`, and returns how long after its deadline each was told
+/// of, sorted.
+async fn detect(
+    directory: &Path,
+    count: usize,
+    apart: Duration,
+    slow: Option<&Receiver>,
+) -> anyhow::Result<Vec<Duration>> {
+    let directory = tempfile::tempdir_in(directory)?;
+    let server = Server::start(directory.path(), &[]).await?;
+    let receiver = Receiver::start().await;
+    let mut connection = server.connect().await?;
+    for url in [Some(&receiver.url), slow.map(|slow| &slow.url)]
+        .into_iter()
+        .flatten()
+    {
+        let body = json!({"kind": "webhook", "url": url, "group_threshold": 0});
+        connection.post("/v1/channels", &body).await?;
+    }
+    let names: Vec<String> = (0..count).map(|i| format!("host-{i}")).collect();
+    let mut deadlines = HashMap::new();
+    let (started, clock) = (Instant::now(), SystemWorld.now());
+    // Deadlines of one instant: a batch of pings is stamped when it is received, so each hundred shares its own.
+    for names in names.chunks(if apart.is_zero() { 100 } else { 1 }) {
+        let beats: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"monitor": name, "period_s": 4, "grace_s": 0}))
+            .collect();
+        let reply = connection
+            .post("/v1/heartbeats", &json!({ "heartbeats": beats }))
+            .await?;
+        for result in reply["results"].as_array().context("results")? {
+            let deadline = result["deadline"].as_str().context("a deadline")?;
+            let deadline = parse_ms(deadline)? - clock.0;
+            let name = result["monitor"].as_str().context("a name")?.to_owned();
+            deadlines.insert(
+                name,
+                started + Duration::from_millis(deadline.unsigned_abs()),
+            );
+        }
+        tokio::time::sleep(apart).await;
+    }
+    receiver.wait_for(count, Duration::from_secs(60)).await;
+    let received = receiver.received();
+    anyhow::ensure!(
+        received.len() == count,
+        "{} of {count} were told",
+        received.len()
+    );
+    let mut took: Vec<Duration> = received
+        .iter()
+        .flat_map(|received| {
+            received
+                .changes()
+                .into_iter()
+                .map(|(name, _)| received.at.saturating_duration_since(deadlines[&name]))
+        })
+        .collect();
+    took.sort_unstable();
+    Ok(took)
+}
+
+fn parse_ms(rfc3339: &str) -> anyhow::Result<i64> {
+    Ok(chrono::DateTime::parse_from_rfc3339(rfc3339)?.timestamp_millis())
+}
+
+/// A server in a process of its own.
+struct Server {
+    address: String,
+    _child: Child,
+}
+
+impl Server {
+    async fn start(data: &Path, args: &[&str]) -> anyhow::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--allow-private-webhooks",
+                "--data",
+            ])
+            .arg(data)
+            .args(args)
+            .env("THRUM_API_KEY", API_KEY)
+            .env("THRUM_PING_KEY", e2e::PING_KEY)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
+        let first = lines.next_line().await?.context("the server has ended")?;
+        let address = first
+            .strip_prefix("Thrum listens on http://")
+            .context("an address")?
+            .to_owned();
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self {
+            address,
+            _child: child,
+        })
+    }
+
+    async fn connect(&self) -> anyhow::Result<Connection> {
+        let stream = TcpStream::connect(&self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection {
+            stream,
+            buffer: vec![0; 256 * 1024],
+        })
+    }
+}
+
+/// A connection that is kept: a client that costs little beside the server that it measures.
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn post(&mut self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let (status, reply) = self.send("POST", path, &body.to_string()).await?;
+        anyhow::ensure!(
+            status < 300,
+            "{path}: {status} {}",
+            String::from_utf8_lossy(&reply)
+        );
+        Ok(serde_json::from_slice(&reply)?)
+    }
+
+    async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> anyhow::Result<(u16, Vec<u8>)> {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: thrum\r\nx-api-key: {API_KEY}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        let mut read = 0;
+        loop {
+            let n = self.stream.read(&mut self.buffer[read..]).await?;
+            anyhow::ensure!(n > 0, "the server closed the connection");
+            read += n;
+            let text = &self.buffer[..read];
+            let Some(head) = text.windows(4).position(|w| w == b"\r\n\r\n") else {
+                continue;
+            };
+            let headers = std::str::from_utf8(&text[..head])?;
+            let status = headers.split(' ').nth(1).context("a status")?.parse()?;
+            let length: usize = headers
+                .lines()
+                .find_map(|line| {
+                    line.to_ascii_lowercase()
+                        .strip_prefix("content-length: ")?
+                        .parse()
+                        .ok()
+                })
+                .unwrap_or(0);
+            if read >= head + 4 + length {
+                return Ok((status, text[head + 4..head + 4 + length].to_vec()));
+            }
+        }
+    }
+}
