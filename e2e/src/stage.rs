@@ -102,6 +102,18 @@ impl FrontDoor for Door {
     }
 }
 
+fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, sns: Sns) -> Notify {
+    let sender = Sender {
+        webhook: Webhook::new(true, world).expect("a client"),
+        email: Email::new("thrum@example.org", None).expect("a printer"),
+        sns,
+    };
+    let config = Config {
+        delivery_window_ms: 86_400_000,
+    };
+    Notify::new(store.clone(), sender, Arc::new(wire.clone()), config)
+}
+
 /// The pipeline without its clockwork.
 #[derive(Debug)]
 pub struct Stage {
@@ -162,15 +174,7 @@ impl Stage {
         };
         let router = thrum_ingest::router(App::new(store.clone(), config));
         let wire = Wire::default();
-        let sender = Sender {
-            webhook: Webhook::new(true, shared).expect("a client"),
-            email: Email::new("thrum@example.org", None).expect("a printer"),
-            sns: Sns::from_environment(),
-        };
-        let config = Config {
-            delivery_window_ms: 86_400_000,
-        };
-        let notify = Notify::new(store.clone(), sender, Arc::new(wire.clone()), config);
+        let notify = notify(&store, shared, &wire, Sns::from_environment());
         let pulse = Pulse::new(Arc::new(Door(router.clone())), 5_000, 60_000);
         let stream = Mutex::new(engine.stream().expect("a stream"));
         Self {
@@ -184,6 +188,11 @@ impl Stage {
             wire,
             pulse,
         }
+    }
+
+    /// A handler of alerts that publishes by `sns`.
+    pub fn notify_by(&self, sns: Sns) -> Notify {
+        notify(&self.store, self.world.clone(), &self.wire, sns)
     }
 
     /// A sweeper that claims shards as `name`.

@@ -1,0 +1,310 @@
+//! SNS, SQS and EventBridge over the wire, against an implementation that is not ours: moto, from PyPI.
+//!
+//! `THRUM_TEST_PYTHON` names a Python with `moto[server]`; without it these tests say loudly that they are left out.
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
+use axum::http::Method;
+use e2e::Stage;
+use serde_json::{Value, json};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use thrum_evaluate::{Bus, EventBridge};
+use thrum_notify::send::Sns;
+use thrum_notify::{Later, Sqs};
+use thrum_schema::UnixMs;
+use thrum_schema::id::{AlertId, ProjectId};
+use thrum_schema::work::{Envelope, Work};
+
+/// A moto server; killed when it is dropped.
+struct Moto {
+    config: SdkConfig,
+    child: Child,
+}
+
+impl Moto {
+    fn start() -> Option<Self> {
+        let Some(python) = std::env::var_os("THRUM_TEST_PYTHON") else {
+            eprintln!("LEFT OUT: THRUM_TEST_PYTHON is not set; see CONTRIBUTING.md");
+            return None;
+        };
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let child = Command::new(python)
+            .args([
+                "-m",
+                "moto.server",
+                "-H",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = std::time::Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "moto does not start"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let credentials = Credentials::new("test", "test", None, None, "test");
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("eu-central-1"))
+            .endpoint_url(format!("http://127.0.0.1:{port}"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .build();
+        Some(Self { config, child })
+    }
+
+    /// A queue: its URL and its ARN.
+    async fn queue(&self, name: &str) -> (String, String) {
+        let sqs = aws_sdk_sqs::Client::new(&self.config);
+        let made = sqs.create_queue().queue_name(name).send().await.unwrap();
+        let arn = format!("arn:aws:sqs:eu-central-1:123456789012:{name}");
+        (made.queue_url.unwrap(), arn)
+    }
+
+    /// The messages that a queue holds now, as Lambda would bring them.
+    async fn receive(&self, url: &str) -> SqsEvent {
+        let sqs = aws_sdk_sqs::Client::new(&self.config);
+        let received = sqs
+            .receive_message()
+            .queue_url(url)
+            .max_number_of_messages(10)
+            .send()
+            .await
+            .unwrap();
+        let mut event = SqsEvent::default();
+        for message in received.messages.unwrap_or_default() {
+            let mut record = SqsMessage::default();
+            record.message_id = message.message_id;
+            record.body = message.body;
+            event.records.push(record);
+        }
+        event
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn work_goes_over_bus_rule_and_queue_to_notify() {
+    let Some(moto) = Moto::start() else { return };
+    let (url, arn) = moto.queue("notify").await;
+    let bridge = aws_sdk_eventbridge::Client::new(&moto.config);
+    bridge
+        .create_event_bus()
+        .name("thrum")
+        .send()
+        .await
+        .unwrap();
+    bridge
+        .put_rule()
+        .name("notify")
+        .event_bus_name("thrum")
+        .event_pattern(json!({"source": ["thrum"]}).to_string())
+        .send()
+        .await
+        .unwrap();
+    let target = aws_sdk_eventbridge::types::Target::builder()
+        .id("1")
+        .arn(arn);
+    bridge
+        .put_targets()
+        .rule("notify")
+        .event_bus_name("thrum")
+        .targets(target.build().unwrap())
+        .send()
+        .await
+        .unwrap();
+
+    let stage = Stage::new().await;
+    let bus = EventBridge::new(bridge, "thrum");
+    // More than a call takes.
+    let works: Vec<Work> = (1..=23).map(|at| Work::Probe { at: UnixMs(at) }).collect();
+    let results = bus.publish(&works).await;
+    assert_eq!(results.len(), 23);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let mut seen = Vec::new();
+    loop {
+        let event = moto.receive(&url).await;
+        if event.records.is_empty() {
+            break;
+        }
+        for record in &event.records {
+            let envelope: Envelope = serde_json::from_str(record.body.as_deref().unwrap()).unwrap();
+            seen.push(envelope.detail);
+        }
+        let response = stage.notify.on_queue(&event).await;
+        assert!(response.batch_item_failures.is_empty());
+    }
+    seen.sort_by_key(|work| format!("{work:?}"));
+    let mut expected = works;
+    expected.sort_by_key(|work| format!("{work:?}"));
+    assert_eq!(seen, expected, "each came once");
+    assert!(stage.store.arrived_probe().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_bus_that_can_not_be_reached_says_so_for_each_event() {
+    let Some(moto) = Moto::start() else { return };
+    let bridge = aws_sdk_eventbridge::Client::new(&moto.config);
+    drop(moto);
+    let bus = EventBridge::new(bridge, "thrum");
+    let works = [Work::Probe { at: UnixMs(1) }, Work::Probe { at: UnixMs(2) }];
+    let results = bus.publish(&works).await;
+    assert_eq!(results.len(), 2);
+    assert!(results.iter().all(Result::is_err));
+}
+
+#[tokio::test]
+async fn work_that_is_put_off_comes_back_after_its_delay() {
+    let Some(moto) = Moto::start() else { return };
+    let (url, _) = moto.queue("later").await;
+    let later = Sqs::new(aws_sdk_sqs::Client::new(&moto.config), &url);
+    let work = Work::Deliver {
+        project: ProjectId::FIRST,
+        alert: AlertId(uuid::Uuid::from_u128(7)),
+        channel: thrum_schema::ChannelId(uuid::Uuid::from_u128(8)),
+    };
+    later
+        .send(work.clone(), Duration::from_millis(1_500))
+        .await
+        .unwrap();
+    assert!(moto.receive(&url).await.records.is_empty(), "not yet");
+    let mut records = Vec::new();
+    for _ in 0..50 {
+        records = moto.receive(&url).await.records;
+        if !records.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let envelope: Envelope = serde_json::from_str(records[0].body.as_deref().unwrap()).unwrap();
+    assert_eq!(envelope.detail, work);
+    let nowhere = Sqs::new(
+        aws_sdk_sqs::Client::new(&moto.config),
+        &format!("{url}-not"),
+    );
+    assert!(nowhere.send(work, Duration::ZERO).await.is_err());
+}
+
+#[tokio::test]
+async fn alerts_go_to_topics_and_phones() {
+    let Some(moto) = Moto::start() else { return };
+    let (url, queue_arn) = moto.queue("subscriber").await;
+    let sns = aws_sdk_sns::Client::new(&moto.config);
+    let topic = sns.create_topic().name("alerts").send().await.unwrap();
+    let topic = topic.topic_arn.unwrap();
+    sns.subscribe()
+        .topic_arn(&topic)
+        .protocol("sqs")
+        .endpoint(queue_arn)
+        .send()
+        .await
+        .unwrap();
+    let stage = Stage::new().await;
+    let missing = topic.replace(":alerts", ":missing");
+    for body in [
+        json!({"kind": "sns", "topic_arn": topic}),
+        json!({"kind": "sms", "to": "+491701234567"}),
+        json!({"kind": "sns", "topic_arn": missing}),
+    ] {
+        let reply = stage.call(Method::POST, "/v1/channels", body).await;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+    }
+    let name = "x".repeat(100);
+    stage
+        .heartbeat(json!({"monitor": name, "status": "fail"}))
+        .await;
+    let alert = stage.alerts().await[0]["id"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let notify = stage.notify_by(Sns::new(sns));
+    let work = Work::Alert {
+        project: ProjectId::FIRST,
+        alert,
+    };
+    notify.handle(&work).await.unwrap();
+
+    let received = moto.receive(&url).await;
+    let body: Value = serde_json::from_str(received.records[0].body.as_deref().unwrap()).unwrap();
+    let subject = body["Subject"].as_str().unwrap();
+    assert!(
+        subject.starts_with("DOWN: xxx") && subject.len() <= 100,
+        "{subject}"
+    );
+    assert!(
+        body["Message"]
+            .as_str()
+            .unwrap()
+            .contains("it reported a failure")
+    );
+    assert_eq!(body["MessageAttributes"]["type"]["Value"], "monitor.down");
+    let deliveries = stage.alerts().await[0]["deliveries"]
+        .as_array()
+        .unwrap()
+        .clone();
+    let mut states: Vec<(String, String)> = deliveries
+        .iter()
+        .map(|d| {
+            (
+                d["state"].as_str().unwrap().into(),
+                format!("{}{}", d["note"], d["error"]),
+            )
+        })
+        .collect();
+    states.sort();
+    let [(dead, why), (sent, first), (also_sent, second)] = &states[..] else {
+        panic!("{states:?}");
+    };
+    assert_eq!((&**dead, &**sent, &**also_sent), ("dead", "sent", "sent"));
+    assert!(why.contains("NotFound"), "{why}");
+    assert!(first.contains("SNS message") && second.contains("SNS message"));
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_work_is_reported_and_harms_no_other() {
+    let stage = Stage::new().await;
+    let mut event = SqsEvent::default();
+    for (id, body) in [
+        (
+            "good",
+            r#"{"detail": {"do": "probe", "at": 5}, "detail-type": "probe", "version": "0"}"#,
+        ),
+        ("garbage", "\u{0}not json"),
+        ("foreign", r#"{"detail": {"do": "dance"}}"#),
+        ("empty", ""),
+    ] {
+        let mut record = SqsMessage::default();
+        record.message_id = Some(id.into());
+        record.body = Some(body.into());
+        event.records.push(record);
+    }
+    let response = stage.notify.on_queue(&event).await;
+    let failed: Vec<&str> = response
+        .batch_item_failures
+        .iter()
+        .map(|failure| failure.item_identifier.as_str())
+        .collect();
+    assert_eq!(failed, ["garbage", "foreign", "empty"]);
+    assert_eq!(stage.store.arrived_probe().await.unwrap(), Some(UnixMs(5)));
+}

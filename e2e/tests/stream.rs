@@ -1,0 +1,117 @@
+//! The stream handler as Lambda calls it: partial failures, records that mean nothing, records that come twice.
+
+use aws_lambda_events::event::dynamodb::Event;
+use e2e::{Receiver, Stage};
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use thrum_evaluate::{Bus, BusError, Evaluate};
+use thrum_schema::ProjectId;
+use thrum_schema::work::Work;
+
+/// A bus that refuses every second event.
+#[derive(Debug, Default)]
+struct Halting(Mutex<Vec<Work>>);
+
+impl Bus for Halting {
+    fn publish<'a>(&'a self, works: &'a [Work]) -> BoxFuture<'a, Vec<Result<(), BusError>>> {
+        let results = works
+            .iter()
+            .enumerate()
+            .map(|(i, work)| {
+                if i % 2 == 1 {
+                    return Err(BusError("full".into()));
+                }
+                self.0.lock().unwrap().push(work.clone());
+                Ok(())
+            })
+            .collect();
+        Box::pin(std::future::ready(results))
+    }
+}
+
+fn record(sequence: &str, name: &str, new: Value) -> Value {
+    json!({
+        "eventID": sequence, "eventName": name, "awsRegion": "eu-central-1", "eventSource": "aws:dynamodb",
+        "dynamodb": {"Keys": {}, "NewImage": new, "SequenceNumber": sequence, "SizeBytes": 1},
+    })
+}
+
+/// The image of a real alert, as the engine's stream has it.
+async fn alert_image(stage: &Stage) -> Value {
+    stage
+        .heartbeat(json!({"monitor": "job", "status": "fail"}))
+        .await;
+    let batch = stage.engine.stream().unwrap().next().unwrap();
+    let records = serde_json::to_value(&batch.event).unwrap()["Records"].clone();
+    let images = records
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["dynamodb"]["NewImage"].clone());
+    images
+        .into_iter()
+        .find(|image| image["kind"]["S"] == "alert")
+        .expect("an alert")
+}
+
+#[tokio::test]
+async fn what_was_not_relayed_is_reported_and_nothing_else() {
+    let stage = Stage::new().await;
+    let alert = alert_image(&stage).await;
+    let bus = Arc::new(Halting::default());
+    let evaluate = Evaluate::new(stage.store.clone(), bus.clone(), "test");
+    let foreign = json!({"kind": {"S": "somebody else's"}});
+    let broken = json!({"kind": {"S": "alert"}, "id": {"N": "7"}});
+    let event: Event = serde_json::from_value(json!({"Records": [
+        record("1", "INSERT", alert.clone()),
+        record("2", "INSERT", foreign),
+        record("3", "INSERT", broken),
+        record("4", "INSERT", alert.clone()),
+        record("5", "MODIFY", alert.clone()),
+        record("6", "REMOVE", json!({})),
+        record("7", "INSERT", alert),
+        record("8", "INSERT", json!({})),
+    ]}))
+    .unwrap();
+    let response = evaluate.on_stream(&event).await;
+    let failed: Vec<Option<String>> = response
+        .batch_item_failures
+        .into_iter()
+        .map(|failure| failure.item_identifier)
+        .collect();
+    assert_eq!(
+        failed,
+        [Some("4".to_owned())],
+        "the second of three that were to be relayed"
+    );
+    assert_eq!(bus.0.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn records_that_come_twice_change_nothing() {
+    let stage = Stage::new().await;
+    let receiver = Receiver::start().await;
+    stage.webhook(&receiver.url, json!({})).await;
+    alert_image(&stage).await;
+    let event = stage.engine.stream().unwrap().next().unwrap().event;
+    let evaluate = stage.sweeper("test");
+    for _ in 0..3 {
+        assert!(
+            evaluate
+                .on_stream(&event)
+                .await
+                .batch_item_failures
+                .is_empty()
+        );
+        stage.carry().await;
+    }
+    assert_eq!(receiver.received().len(), 1);
+    let meter = "deliveries#webhook";
+    let taken = stage.store.taken(
+        ProjectId::FIRST,
+        meter,
+        thrum_schema::World::now(&*stage.world),
+    );
+    assert_eq!(taken.await.unwrap(), 1, "charged once");
+}
