@@ -240,3 +240,54 @@ impl HttpClient for Engine {
         SharedHttpConnector::new(self.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thrum_schema::Store;
+    use thrum_schema::UnixMs;
+    use thrum_schema::world::SystemWorld;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn one_flush_answers_many_writers_and_none_is_answered_without() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::open(directory.path(), Durability::Full).unwrap();
+        let store = Store::new(engine.client(), TABLE, 1, SystemWorld::arc());
+        store.ensure_table().await.unwrap();
+        let before = engine.flushes();
+        store
+            .put_ping_key(thrum_schema::ProjectId::FIRST, "one")
+            .await
+            .unwrap();
+        assert_eq!(engine.flushes(), before + 1, "a write alone has its own");
+        store.probe(UnixMs(1)).await.unwrap();
+        assert_eq!(engine.flushes(), before + 2, "a read has none");
+        let writers = (0..200).map(|i| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let key = format!("key-{i}");
+                store
+                    .put_ping_key(thrum_schema::ProjectId::FIRST, &key)
+                    .await
+            })
+        });
+        for written in futures::future::join_all(writers).await {
+            written.unwrap().unwrap();
+        }
+        let flushes = engine.flushes() - before - 2;
+        assert!(
+            (1..200).contains(&flushes),
+            "{flushes} flushes for 200 writers"
+        );
+    }
+
+    #[tokio::test]
+    async fn one_process_at_a_time_has_the_data() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::open(directory.path(), Durability::Normal).unwrap();
+        let second = Engine::open(directory.path(), Durability::Normal);
+        assert!(second.unwrap_err().to_string().contains("in use"));
+        drop(engine);
+        Engine::open(directory.path(), Durability::Normal).unwrap();
+    }
+}

@@ -207,7 +207,7 @@ fn nothing_is_lost_however_often_it_is_killed() {
         while Instant::now() < until {
             // Half of them are silent for a while, in turns, and so go down and come back.
             for (i, name) in names.iter().enumerate() {
-                if (i + kill as usize) % 2 == 0 || round == 0 {
+                if (i + kill as usize).is_multiple_of(2) || round == 0 {
                     let body = json!({"monitor": name, "period_s": 1, "grace_s": 0});
                     sent[i] += 1;
                     if thrum.try_post("/v1/heartbeats", &body).is_some() {

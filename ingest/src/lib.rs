@@ -17,5 +17,4 @@ mod record;
 mod router;
 
 pub use app::{App, Config};
-pub use ping::route::parse as parse_ping_path;
 pub use router::router;

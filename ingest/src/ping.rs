@@ -1,6 +1,6 @@
 //! The pinging API that existing clients speak: plain text in, plain text out.
 
-pub mod route;
+mod route;
 
 use crate::app::App;
 use crate::body::first_bytes;

@@ -169,7 +169,6 @@ fn record(row: &rusqlite::Row<'_>) -> anyhow::Result<Value> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::engine::{Engine, TABLE};
     use thrum_schema::world::SystemWorld;
     use thrum_schema::{Store, UnixMs};
