@@ -20,7 +20,7 @@ const NOT_RUN: u8 = 127;
 /// What `thrum exec` is told.
 #[derive(Debug, Args)]
 pub struct Exec {
-    /// The monitor's ping URL: http://…/ping/<uuid>, or http://…/ping/<ping key>/<slug>
+    /// The monitor's ping URL: http://host/ping/UUID, or http://host/ping/KEY/SLUG
     url: String,
 
     /// Make the monitor if there is none with this slug
