@@ -524,3 +524,77 @@ async fn another_key_reads_and_an_unknown_one_does_nothing() {
     }
     assert_eq!(stage.monitor("web-01").await["pings"], 2);
 }
+
+#[tokio::test]
+async fn a_monitors_rules_decide_what_a_ping_means() {
+    use thrum_schema::monitor::KeywordFilter;
+    use thrum_schema::store::Commit;
+    use thrum_schema::{Event, Lease, Monitor, transition};
+    let stage = Stage::new().await;
+    stage.ping(&format!("{PING_KEY}/job?create=1")).await;
+    let id = stage.monitor("job").await["uuid"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let state = stage.store.state(id).await.unwrap().unwrap();
+    let plain = stage
+        .store
+        .monitor(state.project, id)
+        .await
+        .unwrap()
+        .unwrap();
+    let reconfigure = async |monitor: &Monitor| {
+        let before: Lease = stage.store.state(id).await.unwrap().unwrap().lease.unwrap();
+        let now = stage.world.now();
+        let outcome = transition(monitor, &before, &Event::Reconfigured, now);
+        let commit = Commit {
+            monitor,
+            before: Some(&before),
+            outcome: &outcome,
+            alert: None,
+            reconfigured: true,
+        };
+        stage.store.commit(&commit, now).await.unwrap();
+    };
+    let send = async |method: &str, path: &str, body: &'static [u8]| {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/ping/{PING_KEY}/job{path}"))
+            .body(Body::from(body))
+            .unwrap();
+        assert_eq!(stage.send(request).await.text(), "OK");
+        let monitor = stage.monitor("job").await;
+        let kind = monitor["last_pings"][0]["type"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        (kind, monitor["status"].as_str().unwrap().to_owned())
+    };
+    let pair = |kind: &str, status: &str| (kind.to_owned(), status.to_owned());
+    reconfigure(&Monitor {
+        filter: Some(KeywordFilter {
+            failure: "ERROR".into(),
+            success: "done".into(),
+            start: "begin".into(),
+            default_fail: false,
+        }),
+        ..plain.clone()
+    })
+    .await;
+    // Keywords beat the URL; bytes that are no text harm nothing.
+    assert_eq!(send("POST", "", b"ERROR at 7").await, pair("fail", "down"));
+    assert_eq!(
+        send("POST", "/fail", b"\xff done \xfe").await,
+        pair("success", "up")
+    );
+    assert_eq!(send("POST", "", b"begin").await, pair("start", "up"));
+    assert_eq!(send("GET", "", b"").await, pair("ign", "up"));
+    reconfigure(&Monitor {
+        post_only: true,
+        ..plain
+    })
+    .await;
+    assert_eq!(send("GET", "/fail", b"").await, pair("ign", "up"));
+    assert_eq!(send("POST", "/fail", b"").await, pair("fail", "down"));
+}

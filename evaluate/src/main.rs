@@ -1,10 +1,13 @@
 //! The evaluate Lambda: stream batches and the schedule's ticks come to the same function.
 
 use anyhow::Context;
+use aws_config::BehaviorVersion;
+use aws_config::timeout::TimeoutConfig;
 use aws_lambda_events::event::dynamodb::Event;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use thrum_evaluate::{Evaluate, EventBridge, HttpDoor, Pulse};
 use thrum_schema::Store;
 use thrum_schema::world::SystemWorld;
@@ -12,6 +15,9 @@ use thrum_schema::world::SystemWorld;
 /// The schedule's period, and the gap between pulses that is an outage (T3).
 const PULSE_EVERY_MS: i64 = 30_000;
 const PULSE_GAP_MS: i64 = 150_000;
+
+/// How long a call may take, with its retries: what arms a timer must not be late (T2).
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -24,7 +30,13 @@ async fn main() -> anyhow::Result<()> {
             .context("THRUM_TIMER_SHARDS must be a number")?,
         Err(_) => 16,
     };
-    let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+    let timeouts = TimeoutConfig::builder()
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let aws = aws_config::defaults(BehaviorVersion::latest())
+        .timeout_config(timeouts)
+        .load()
+        .await;
     let store = Store::new(
         aws_sdk_dynamodb::Client::new(&aws),
         &variable("THRUM_TABLE")?,

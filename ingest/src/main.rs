@@ -1,9 +1,15 @@
 //! The ingest Lambda: the router behind a function URL.
 
 use anyhow::{Context, anyhow};
+use aws_config::BehaviorVersion;
+use aws_config::timeout::TimeoutConfig;
+use std::time::Duration;
 use thrum_ingest::{App, Config, router};
 use thrum_schema::Store;
 use thrum_schema::world::SystemWorld;
+
+/// How long a call may take, with its retries: what arms a timer must not be late (T2).
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -17,7 +23,13 @@ async fn main() -> anyhow::Result<()> {
             .context("THRUM_TIMER_SHARDS must be a number")?,
         None => 16,
     };
-    let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+    let timeouts = TimeoutConfig::builder()
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let aws = aws_config::defaults(BehaviorVersion::latest())
+        .timeout_config(timeouts)
+        .load()
+        .await;
     let client = aws_sdk_dynamodb::Client::new(&aws);
     let store = Store::new(client, &table, shards, SystemWorld::arc());
     lambda_http::run(router(App::new(store, config)))

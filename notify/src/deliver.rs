@@ -188,8 +188,14 @@ impl Notify {
                 self.later.send(flush, delay).await?;
                 Ok(true)
             }
-            // Begun by another.
-            Err(StoreError::Conflict) => Ok(true),
+            // Begun by another; or not at all, and then the work must come again.
+            Err(StoreError::Conflict) => {
+                let delivery = self.store.delivery(alert.id, channel.id).await?;
+                match delivery.and_then(|delivery| delivery.state) {
+                    None | Some(DeliveryState::Waiting) => Err(StoreError::Conflict.into()),
+                    Some(_) => Ok(true),
+                }
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -1,14 +1,20 @@
 //! The notify Lambda: batches from its queue.
 
 use anyhow::{Context, anyhow};
+use aws_config::BehaviorVersion;
+use aws_config::timeout::TimeoutConfig;
 use aws_lambda_events::event::sqs::SqsEvent;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
+use std::time::Duration;
 use thrum_notify::send::{Email, Sns, Webhook};
 use thrum_notify::{Config, Notify, Sender, Sqs};
 use thrum_schema::Store;
 use thrum_schema::alert::DELIVERY_WINDOW_S;
 use thrum_schema::world::SystemWorld;
+
+/// How long a call may take, with its retries: what arms a timer must not be late (T2).
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -16,7 +22,13 @@ async fn main() -> anyhow::Result<()> {
     let variable =
         |name: &'static str| std::env::var(name).with_context(|| format!("{name} must be set"));
     let world = SystemWorld::arc();
-    let aws = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
+    let timeouts = TimeoutConfig::builder()
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let aws = aws_config::defaults(BehaviorVersion::latest())
+        .timeout_config(timeouts)
+        .load()
+        .await;
     let shards = match std::env::var("THRUM_TIMER_SHARDS") {
         Ok(text) => text
             .parse()

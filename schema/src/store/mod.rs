@@ -29,7 +29,11 @@ use aws_sdk_dynamodb::types::{
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
+
+/// How often a transaction is tried that meets others on their way.
+const MAX_TRANSACTION_ATTEMPTS: u32 = 6;
 
 /// Why an operation did not do what it is named for.
 #[derive(Debug, Clone, Error)]
@@ -146,22 +150,37 @@ impl Store {
     async fn pause_before_attempt(&self, attempt: u32) -> Result<()> {
         match attempt {
             0 => {}
-            1..=8 => tokio::time::sleep(std::time::Duration::from_millis(25 << attempt)).await,
+            1..=8 => tokio::time::sleep(Duration::from_millis(25 << attempt)).await,
             _ => return Err(StoreError::Unavailable("throttled for seconds".into())),
         }
         Ok(())
     }
 
-    /// Writes all of `writes` or none of them. 2 WU an item.
+    /// Writes all of `writes` or none of them. 2 WU an item. A transaction that only met another one on its way,
+    /// and no condition that failed, is tried again.
     async fn transact(&self, writes: Vec<TransactWriteItem>) -> Result<()> {
         debug_assert!(writes.len() <= 100);
-        self.client
-            .transact_write_items()
-            .set_transact_items(Some(writes))
-            .send()
-            .await
-            .map_err(classify_transaction)?;
-        Ok(())
+        for attempt in 0..MAX_TRANSACTION_ATTEMPTS {
+            let sent = self
+                .client
+                .transact_write_items()
+                .set_transact_items(Some(writes.clone()))
+                .send()
+                .await;
+            match sent {
+                Ok(_) => return Ok(()),
+                Err(error) => match cancelled_by(&error) {
+                    Some(Cancelled::Condition) => return Err(StoreError::Conflict),
+                    Some(Cancelled::OtherTransaction) => {
+                        let most_ms = f64::from(10_u32 << attempt);
+                        let wait = most_ms / 1000.0 * self.world.jitter();
+                        tokio::time::sleep(Duration::from_secs_f64(wait)).await;
+                    }
+                    None => return Err(unavailable(&error)),
+                },
+            }
+        }
+        Err(StoreError::Conflict)
     }
 
     /// Reads a partition, or the part of it whose sort keys begin with `prefix`. 1 RU per 4 kB, or a half
@@ -305,25 +324,31 @@ where
     unavailable(&error)
 }
 
-/// A transaction that was cancelled by a condition or by another transaction lost a race; begun again, it will
-/// see what won.
-fn classify_transaction<R: std::fmt::Debug>(
-    error: SdkError<TransactWriteItemsError, R>,
-) -> StoreError {
-    if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+/// Why a transaction was cancelled.
+enum Cancelled {
+    /// A condition did not hold: begun again, the caller will see what won.
+    Condition,
+    /// Another transaction was under way on one of the items.
+    OtherTransaction,
+}
+
+fn cancelled_by<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<Cancelled> {
+    let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
         error.as_service_error()
-    {
-        let lost = cancelled.cancellation_reasons().iter().any(|reason| {
-            matches!(
-                reason.code(),
-                Some("ConditionalCheckFailed" | "TransactionConflict")
-            )
-        });
-        if lost {
-            return StoreError::Conflict;
-        }
+    else {
+        return None;
+    };
+    let has = |code| {
+        let mut reasons = cancelled.cancellation_reasons().iter();
+        reasons.any(|reason| reason.code() == Some(code))
+    };
+    if has("ConditionalCheckFailed") {
+        Some(Cancelled::Condition)
+    } else if has("TransactionConflict") {
+        Some(Cancelled::OtherTransaction)
+    } else {
+        None
     }
-    unavailable(&error)
 }
 
 fn unavailable<E, R>(error: &SdkError<E, R>) -> StoreError
