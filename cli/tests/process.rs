@@ -3,6 +3,8 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::{Hook, Mailbox, Thrum, skip_without_python};
 
@@ -193,6 +195,11 @@ fn nothing_is_lost_however_often_it_is_killed() {
     let hook = Hook::start();
     let mut thrum = Thrum::start(directory.path(), &[]);
     // One channel groups, one does not: both must lose nothing.
+    let grouped = Hook::start();
+    thrum.post(
+        "/v1/channels",
+        json!({"kind": "webhook", "url": grouped.url}),
+    );
     thrum.post(
         "/v1/channels",
         json!({"kind": "webhook", "url": hook.url, "group_threshold": 0}),
@@ -202,52 +209,77 @@ fn nothing_is_lost_however_often_it_is_killed() {
     let mut answered = vec![0_u64; MONITORS];
     let mut sent = vec![0_u64; MONITORS];
     for kill in 0..kills {
-        let until = Instant::now() + Duration::from_millis(1_500 + 350 * (kill % 4));
-        let mut round = 0;
-        while Instant::now() < until {
-            // Half of them are silent for a while, in turns, and so go down and come back.
-            for (i, name) in names.iter().enumerate() {
-                if (i + kill as usize).is_multiple_of(2) || round == 0 {
-                    let body = json!({"monitor": name, "period_s": 1, "grace_s": 0});
-                    sent[i] += 1;
-                    if thrum.try_post("/v1/heartbeats", &body).is_some() {
-                        answered[i] += 1;
+        let stop = AtomicBool::new(false);
+        let clients = names.chunks(MONITORS / 4).zip(
+            answered
+                .chunks_mut(MONITORS / 4)
+                .zip(sent.chunks_mut(MONITORS / 4)),
+        );
+        std::thread::scope(|scope| {
+            let (thrum, stop) = (&thrum, &stop);
+            for (names, (answered, sent)) in clients {
+                scope.spawn(move || {
+                    let mut first = true;
+                    while !stop.load(Ordering::Relaxed) {
+                        // Half of them are silent for a while, in turns, and so go down and come back.
+                        for (i, name) in names.iter().enumerate() {
+                            if (i + kill).is_multiple_of(2) || (first && kill == 0) {
+                                let body = json!({"monitor": name, "period_s": 1, "grace_s": 0});
+                                sent[i] += 1;
+                                answered[i] +=
+                                    u64::from(thrum.try_post("/v1/heartbeats", &body).is_some());
+                            }
+                        }
+                        first = false;
                     }
-                }
-                if Instant::now() >= until {
-                    break;
-                }
+                });
             }
-            round += 1;
-        }
-        thrum.signal("KILL");
+            std::thread::sleep(Duration::from_millis(1_500 + 350 * (kill as u64 % 4)));
+            if kill == 0 {
+                let all = || {
+                    thrum.get("/v1/monitors")["monitors"]
+                        .as_array()
+                        .unwrap()
+                        .len()
+                        == MONITORS
+                };
+                support::wait_until(Duration::from_secs(60), all);
+            }
+            // In the middle of it all.
+            thrum.signal("KILL");
+            stop.store(true, Ordering::Relaxed);
+        });
         thrum.wait();
         thrum = Thrum::start(directory.path(), &[]);
     }
     // Quiet down: everything ends down, and all that is owed is delivered.
-    let settled = |thrum: &Thrum| {
-        let monitors = thrum.get("/v1/monitors");
-        let all_down = monitors["monitors"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|monitor| monitor["status"] == "down");
-        let alerts = thrum.get("/v1/alerts?limit=200");
-        let open = |alert: &Value| alert["state"] == "pending";
-        all_down && !alerts["alerts"].as_array().unwrap().iter().any(open)
+    let owed = |thrum: &Thrum| -> Vec<Value> {
+        let of = |path: &str, list: &str| thrum.get(path)[list].as_array().unwrap().clone();
+        let monitors = of("/v1/monitors", "monitors").into_iter();
+        let alerts = of("/v1/alerts?limit=200", "alerts").into_iter();
+        let up = monitors.filter(|monitor| monitor["status"] != "down");
+        up.chain(alerts.filter(|alert| alert["state"] == "pending"))
+            .collect()
     };
     let begun = Instant::now();
-    while !settled(&thrum) {
+    loop {
+        let owed = owed(&thrum);
+        if owed.is_empty() {
+            break;
+        }
+        let patient = begun.elapsed() < Duration::from_secs(120);
         assert!(
-            begun.elapsed() < Duration::from_secs(120),
-            "something is still owed"
+            patient,
+            "{} are still owed, such as {:#}",
+            owed.len(),
+            owed[0]
         );
         std::thread::sleep(Duration::from_millis(500));
     }
+    println!("settled after {:?}", begun.elapsed());
     std::thread::sleep(Duration::from_secs(1));
-    let mut by_alert: std::collections::HashMap<String, Vec<String>> = Default::default();
-    let mut by_monitor: std::collections::HashMap<String, Vec<(String, String)>> =
-        Default::default();
+    let mut by_alert: HashMap<String, Vec<String>> = HashMap::new();
+    let mut by_monitor: HashMap<String, Vec<(String, String)>> = HashMap::new();
     for (id, body) in hook.received() {
         let data = &body["data"];
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -260,6 +292,15 @@ fn nothing_is_lost_however_often_it_is_killed() {
                 .push((text(&data["status"]), text(&data["flip_at"])));
         }
         ids.push(id);
+    }
+    let mut in_groups: HashSet<(String, String)> = HashSet::new();
+    for body in grouped.bodies() {
+        let data = &body["data"];
+        let changes = data["changes"].as_array().cloned();
+        for change in changes.unwrap_or_else(|| vec![data.clone()]) {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            in_groups.insert((text(&change["monitor"]["name"]), text(&change["flip_at"])));
+        }
     }
     let mut repeated = 0;
     for (alert, ids) in &by_alert {
@@ -299,6 +340,12 @@ fn nothing_is_lost_however_often_it_is_killed() {
             "{name}: {told:?} was heard as {heard:?}"
         );
         assert_eq!(heard[heard.len() - told.len()..], told, "{name}");
+        for (status, at) in told {
+            assert!(
+                in_groups.contains(&(name.clone(), at.clone())),
+                "{name} {status} {at}"
+            );
+        }
     }
     let pings: u64 = answered.iter().sum();
     println!(

@@ -185,7 +185,7 @@ impl Evaluate {
             }
             What::Audit { project, alert } => {
                 let found = self.store.alert(project, alert).await?;
-                if found.is_some_and(|alert| !alert.planned || alert.open.is_some()) {
+                if found.is_some_and(|alert| alert.is_open()) {
                     look.work = Some(Work::Alert { project, alert });
                     let age_ms = now - UnixMs(alert.created_ms());
                     look.again = Some(now + age_ms.clamp(*AUDIT_MS.start(), *AUDIT_MS.end()));

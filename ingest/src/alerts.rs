@@ -114,7 +114,7 @@ fn view(alert: &Alert, deliveries: &[Delivery]) -> Value {
     json!({
         "id": alert.id,
         "type": alert.what,
-        "state": alert.state,
+        "state": alert.state(),
         "created_at": UnixMs(alert.id.created_ms()).rfc3339(),
         "flip_at": alert.flip.as_ref().map(|flip| flip.at.rfc3339()),
         "reason": alert.flip.as_ref().map(|flip| flip.reason),

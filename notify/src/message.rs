@@ -253,7 +253,6 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thrum_schema::alert::AlertState;
     use thrum_schema::channel::{ChannelKind, Targets};
     use thrum_schema::id::{ChannelId, MonitorId, ProjectId};
     use thrum_schema::transition::Flip;
@@ -267,7 +266,7 @@ mod tests {
             id: AlertId(world.uuid_v7(world.now())),
             project: ProjectId::FIRST,
             what,
-            state: AlertState::Pending,
+            dead: false,
             open: None,
             planned: false,
             targets: Targets::All,

@@ -96,8 +96,9 @@ pub struct Alert {
     /// What it tells.
     #[serde(rename = "type")]
     pub what: AlertKind,
-    /// How far it is.
-    pub state: AlertState,
+    /// Whether a channel has given up on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dead: bool,
     /// The channels that do not have it yet, once that is decided; `None` before. Absent when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<BTreeSet<String>>,
@@ -142,7 +143,7 @@ impl Alert {
             id,
             project: monitor.project,
             what,
-            state: AlertState::Pending,
+            dead: false,
             open: None,
             planned: false,
             targets: monitor.targets.clone(),
@@ -170,7 +171,7 @@ impl Alert {
             id,
             project,
             what,
-            state: AlertState::Pending,
+            dead: false,
             open: None,
             planned: false,
             targets: Targets::These(vec![channel]),
@@ -180,6 +181,20 @@ impl Alert {
             prev: None,
             burst: None,
         }
+    }
+
+    /// How far it is. Derived, and so never at odds with what its channels have.
+    pub const fn state(&self) -> AlertState {
+        match (self.dead, self.is_open()) {
+            (true, _) => AlertState::Dead,
+            (false, true) => AlertState::Pending,
+            (false, false) => AlertState::Delivered,
+        }
+    }
+
+    /// Whether some channel does not have it yet, or its channels are not even decided.
+    pub const fn is_open(&self) -> bool {
+        !self.planned || self.open.is_some()
     }
 
     /// When what it tells of happened: the flip, or its own making.

@@ -191,7 +191,7 @@ fn alerts_and_deliveries() {
         Some(alert_id()),
         Some(40),
     );
-    assert_eq!(alert.state, AlertState::Pending);
+    assert_eq!(alert.state(), AlertState::Pending);
     let stored = item::alert(&alert);
     assert_json_snapshot!("alert", show(&stored));
     assert_eq!(item::decode::<Alert>(stored).unwrap(), alert);

@@ -266,8 +266,9 @@ pub fn skip_without_python() -> Option<PathBuf> {
     python
 }
 
+/// Waits until `condition` holds.
 #[track_caller]
-fn wait_until(patience: Duration, condition: impl Fn() -> bool) {
+pub fn wait_until(patience: Duration, condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(

@@ -1,9 +1,9 @@
 //! The outbox: alerts, and which of their channels are still open.
 
 use super::{Query, Result, Store, StoreError, classify};
-use crate::alert::{Alert, AlertState};
+use crate::alert::Alert;
 use crate::id::{AlertId, ChannelId, ProjectId};
-use crate::item::{self, Key, s};
+use crate::item::{self, Key};
 use crate::time::UnixMs;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 
@@ -75,22 +75,15 @@ impl Store {
         channels: &[ChannelId],
     ) -> Result<Option<Alert>> {
         let open: Vec<String> = channels.iter().map(ToString::to_string).collect();
-        let state = if open.is_empty() {
-            "delivered"
-        } else {
-            "pending"
-        };
-        let mut expression = "SET planned = :true, #state = :state".to_owned();
+        let mut expression = "SET planned = :true".to_owned();
         let mut request = self
             .client
             .update_item()
             .table_name(&*self.table)
             .set_key(Some(Key::alert(project, alert).attributes()))
             .condition_expression("planned = :false")
-            .expression_attribute_names("#state", "state")
             .expression_attribute_values(":true", AttributeValue::Bool(true))
             .expression_attribute_values(":false", AttributeValue::Bool(false))
-            .expression_attribute_values(":state", s(state))
             .return_values(ReturnValue::AllNew);
         if !open.is_empty() {
             expression.push_str(", #open = :open");
@@ -110,8 +103,7 @@ impl Store {
         }
     }
 
-    /// Records that a channel has an alert, need not have it, or gave up (`dead`); the last one to close an
-    /// alert that nobody gave up marks it delivered. 1 WU, and one more for the last.
+    /// Records that a channel has an alert, need not have it, or gave up (`dead`). 1 WU.
     pub async fn close(
         &self,
         project: ProjectId,
@@ -119,52 +111,27 @@ impl Store {
         channel: ChannelId,
         dead: bool,
     ) -> Result<()> {
-        let key = Key::alert(project, alert);
+        let channel = AttributeValue::Ss(vec![channel.to_string()]);
         let mut expression = "DELETE #open :channel".to_owned();
-        let mut request = self
+        let mut values = vec![(":channel", channel)];
+        if dead {
+            expression.push_str(" SET dead = :true");
+            values.push((":true", AttributeValue::Bool(true)));
+        }
+        let closed = self
             .client
             .update_item()
             .table_name(&*self.table)
-            .set_key(Some(key.attributes()))
+            .set_key(Some(Key::alert(project, alert).attributes()))
+            .update_expression(expression)
             .condition_expression("attribute_exists(pk)")
             .expression_attribute_names("#open", "open")
-            .expression_attribute_values(":channel", AttributeValue::Ss(vec![channel.to_string()]))
-            .return_values(ReturnValue::AllNew);
-        if dead {
-            expression.push_str(" SET #state = :dead");
-            request = request
-                .expression_attribute_names("#state", "state")
-                .expression_attribute_values(":dead", s("dead"));
-        }
-        let alert: Alert = match request
-            .update_expression(expression)
-            .send()
-            .await
-            .map_err(classify)
-        {
-            Ok(answer) => item::decode(answer.attributes.unwrap_or_default())?,
-            // TTL was quicker.
-            Err(StoreError::Conflict) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if alert.open.is_some() || alert.state != AlertState::Pending {
-            return Ok(());
-        }
-        let marked = self
-            .client
-            .update_item()
-            .table_name(&*self.table)
-            .set_key(Some(key.attributes()))
-            .update_expression("SET #state = :delivered")
-            .condition_expression("#state = :pending AND attribute_not_exists(#open)")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_names("#open", "open")
-            .expression_attribute_values(":delivered", s("delivered"))
-            .expression_attribute_values(":pending", s("pending"))
+            .set_expression_attribute_values(super::values_of(values))
             .send()
             .await
             .map_err(classify);
-        match marked {
+        match closed {
+            // TTL was quicker.
             Ok(_) | Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error),
         }

@@ -421,16 +421,13 @@ impl Store {
             ),
             self.update(
                 &Key::alert(claim.project, claim.alert),
-                "ADD #open :channel SET #state = :pending",
+                "ADD #open :channel REMOVE dead",
                 "attribute_exists(pk)",
-                &[("#open", "open"), ("#state", "state")],
-                vec![
-                    (
-                        ":channel",
-                        AttributeValue::Ss(vec![claim.channel.to_string()]),
-                    ),
-                    (":pending", s("pending")),
-                ],
+                &[("#open", "open")],
+                vec![(
+                    ":channel",
+                    AttributeValue::Ss(vec![claim.channel.to_string()]),
+                )],
             ),
             self.write(self.timer_item(claim.timer(now))),
         ])
