@@ -12,8 +12,10 @@ use uuid::Uuid;
 /// How much of the output's end is reported.
 const KEPT: usize = 10_000;
 /// How long a report may take, and how often it is tried: the command matters more.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 3;
+/// How long output is waited for after the command has ended: what it left running may hold it open.
+const DRAIN: Duration = Duration::from_millis(500);
 /// What a shell answers for a command that can't be run.
 const NOT_RUN: u8 = 127;
 
@@ -35,11 +37,12 @@ pub struct Exec {
 /// Runs the command, and returns its exit code; 128 and the signal's number if a signal ended it.
 ///
 /// # Errors
-/// The signals can't be listened for.
+/// The URL is none, or signals can't be listened for.
 pub async fn exec(args: Exec) -> anyhow::Result<u8> {
     let reporter = Reporter::new(&args)?;
-    reporter.report("/start", Vec::new()).await;
-    let (code, output) = run(&args.command).await?;
+    // The command does not wait for us.
+    let (_, ran) = tokio::join!(reporter.report("/start", Vec::new()), run(&args.command));
+    let (code, output) = ran?;
     reporter.report(&format!("/{code}"), output).await;
     Ok(code)
 }
@@ -52,6 +55,7 @@ struct Reporter {
 
 impl Reporter {
     fn new(args: &Exec) -> anyhow::Result<Self> {
+        crate::remote::check_url(&args.url)?;
         let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let create = if args.create { "&create=1" } else { "" };
         #[expect(clippy::disallowed_methods, reason = "this is the edge")]
@@ -132,11 +136,20 @@ async fn run(command: &[String]) -> anyhow::Result<(u8, Vec<u8>)> {
             }
         }
     };
-    tokio::select! {
-        _ = outputs => {}
-        () = signals => {}
-    }
-    let status = child.wait().await?;
+    let ended = async {
+        tokio::pin!(outputs);
+        tokio::select! {
+            status = child.wait() => {
+                let _ = tokio::time::timeout(DRAIN, outputs).await;
+                status
+            }
+            _ = &mut outputs => child.wait().await,
+        }
+    };
+    let status = tokio::select! {
+        status = ended => status?,
+        never = signals => never,
+    };
     Ok((exit_code(status), tail.into_inner()))
 }
 

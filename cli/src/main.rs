@@ -1,6 +1,7 @@
 //! The command `thrum`.
 
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use thrum::{exec, remote, serve};
 use tracing_subscriber::EnvFilter;
@@ -21,8 +22,9 @@ Examples:
   thrum channels add webhook https://example.org/hook
   thrum monitors
 
-Every flag of `serve` is also a variable: --listen is THRUM_LISTEN. THRUM_API_KEY, THRUM_READ_KEY (32 characters) and
-THRUM_PING_KEY (22) set the first project's keys; the other commands take THRUM_URL and THRUM_API_KEY.";
+Every flag of `serve` is also a variable: --listen is THRUM_LISTEN.
+THRUM_API_KEY, THRUM_READ_KEY (32 characters) and THRUM_PING_KEY (22) add
+keys to the first project. The other commands take THRUM_URL and THRUM_API_KEY.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -34,6 +36,8 @@ enum Command {
     Ping(remote::Ping),
     /// Show monitors
     Monitors(remote::Monitors),
+    /// Show alerts, and redeliver what is dead
+    Alerts(remote::Alerts),
     /// List, add, test and delete channels
     Channels(remote::Channels),
     /// List, make and revoke API keys
@@ -47,6 +51,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
     let result = match cli.command {
@@ -57,6 +62,7 @@ async fn main() -> ExitCode {
         },
         Command::Ping(args) => remote::ping(args).await,
         Command::Monitors(args) => remote::monitors(args).await,
+        Command::Alerts(args) => remote::alerts(args).await,
         Command::Channels(args) => remote::channels(args).await,
         Command::Keys(args) => remote::keys(args).await,
     };

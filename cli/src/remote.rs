@@ -13,15 +13,20 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 pub struct Remote {
     /// The server's URL
-    #[arg(long, env = "THRUM_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        global = true,
+        env = "THRUM_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
     url: String,
 
     /// An API key
-    #[arg(long, env = "THRUM_API_KEY", hide_env_values = true)]
+    #[arg(long, global = true, env = "THRUM_API_KEY", hide_env_values = true)]
     api_key: Option<SecretString>,
 
     /// Print the reply as JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
 }
 
@@ -42,6 +47,31 @@ pub struct Ping {
     /// Text to keep with it
     #[arg(long, short)]
     message: Option<String>,
+
+    /// Make the monitor if there is none with this slug
+    #[arg(long)]
+    create: bool,
+}
+
+/// What to do with alerts.
+#[derive(Debug, Args)]
+pub struct Alerts {
+    #[command(subcommand)]
+    action: Option<AlertAction>,
+
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum AlertAction {
+    /// List the newest alerts (the default)
+    List,
+    /// Try an alert's dead deliveries again
+    Redeliver {
+        /// The alert's id
+        id: String,
+    },
 }
 
 /// Which monitors to show.
@@ -126,11 +156,15 @@ enum KeyAction {
 /// # Errors
 /// The ping was not recorded.
 pub async fn ping(args: Ping) -> anyhow::Result<()> {
+    check_url(&args.url)?;
     let mut url = args.url.trim_end_matches('/').to_owned();
     match (args.exit_status, &args.status) {
         (Some(status), _) => url.push_str(&format!("/{status}")),
         (None, Some(status)) => url.push_str(&format!("/{status}")),
         (None, None) => {}
+    }
+    if args.create {
+        url.push_str("?create=1");
     }
     let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
     let answer = client
@@ -140,7 +174,12 @@ pub async fn ping(args: Ping) -> anyhow::Result<()> {
         .await?;
     let (status, text) = (answer.status(), answer.text().await?);
     if !status.is_success() {
-        bail!("the ping was not recorded: {status} {text}");
+        let hint = if status.as_u16() == 404 && !args.create {
+            "; is the URL right? --create makes a monitor by ping key and slug"
+        } else {
+            ""
+        };
+        bail!("the ping was not recorded: {status} {text}{hint}");
     }
     println!("{text}");
     Ok(())
@@ -154,7 +193,11 @@ pub async fn monitors(args: Monitors) -> anyhow::Result<()> {
     let remote = args.remote;
     if let Some(id) = args.monitor {
         let monitor = remote
-            .call(Method::GET, &format!("/v1/monitors/{id}"), None)
+            .call(
+                Method::GET,
+                &format!("/v1/monitors/{}", segment(&id)?),
+                None,
+            )
             .await?;
         println!("{}", serde_json::to_string_pretty(&monitor)?);
         return Ok(());
@@ -198,16 +241,51 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
             Ok(())
         }
         ChannelAction::Test { id } => {
-            let path = format!("/v1/channels/{id}/test");
+            let path = format!("/v1/channels/{}/test", segment(&id)?);
             let reply = remote.call(Method::POST, &path, None).await?;
             println!("On its way: alert {}", cell(&reply["alert_id"]));
             Ok(())
         }
         ChannelAction::Delete { id } => {
             remote
-                .call(Method::DELETE, &format!("/v1/channels/{id}"), None)
+                .call(
+                    Method::DELETE,
+                    &format!("/v1/channels/{}", segment(&id)?),
+                    None,
+                )
                 .await?;
             println!("Deleted.");
+            Ok(())
+        }
+    }
+}
+
+/// `thrum alerts`
+///
+/// # Errors
+/// The server refused, or can't be reached.
+pub async fn alerts(args: Alerts) -> anyhow::Result<()> {
+    let remote = args.remote;
+    match args.action.unwrap_or(AlertAction::List) {
+        AlertAction::List => {
+            let mut reply = remote.call(Method::GET, "/v1/alerts", None).await?;
+            if !remote.json
+                && let Some(alerts) = reply["alerts"].as_array_mut()
+            {
+                for alert in alerts {
+                    alert["monitor"] = alert["monitor"]["name"].take();
+                    let errors = alert["deliveries"].as_array().into_iter().flatten();
+                    let errors: Vec<String> = errors.map(|d| cell(&d["error"])).collect();
+                    alert["error"] = errors.concat().into();
+                }
+            }
+            let columns = ["created_at", "type", "monitor", "state", "error", "id"];
+            remote.print(&reply, "alerts", &columns)
+        }
+        AlertAction::Redeliver { id } => {
+            let path = format!("/v1/alerts/{}/redeliver", segment(&id)?);
+            remote.call(Method::POST, &path, None).await?;
+            println!("On its way again.");
             Ok(())
         }
     }
@@ -236,7 +314,7 @@ pub async fn keys(args: Keys) -> anyhow::Result<()> {
         }
         KeyAction::Revoke { id } => {
             remote
-                .call(Method::DELETE, &format!("/v1/keys/{id}"), None)
+                .call(Method::DELETE, &format!("/v1/keys/{}", segment(&id)?), None)
                 .await?;
             println!("Revoked.");
             Ok(())
@@ -303,6 +381,26 @@ impl Remote {
             line(&|column| cell(&row[column]));
         }
         Ok(())
+    }
+}
+
+/// Checks that `url` is one that a ping can be sent to.
+pub(crate) fn check_url(url: &str) -> anyhow::Result<()> {
+    match reqwest::Url::parse(url) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),
+        _ => bail!(
+            "{url} is no ping URL; it is like http://127.0.0.1:8080/ping/UUID, or …/ping/KEY/SLUG"
+        ),
+    }
+}
+
+/// An id as a segment of a path.
+fn segment(id: &str) -> anyhow::Result<&str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    if id.bytes().all(plain) && !matches!(id, "" | "." | "..") {
+        Ok(id)
+    } else {
+        bail!("{id:?} is no id or name: those have letters, digits, '.', '_' and '-'")
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::engine::{Durability, Engine};
 use crate::pipeline::{Options, Pipeline};
 use anyhow::{Context, bail};
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 use std::net::SocketAddr;
@@ -22,8 +23,13 @@ const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Where to listen. Keep it on a private address, or put TLS in front
-    #[arg(long, env = "THRUM_LISTEN", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
+    #[arg(
+        long,
+        env = "THRUM_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "HOST:PORT"
+    )]
+    listen: String,
 
     /// The data directory; it is made if need be
     #[arg(
@@ -35,7 +41,7 @@ pub struct Serve {
     data: PathBuf,
 
     /// Keep nothing: for trying it out
-    #[arg(long, env = "THRUM_MEMORY")]
+    #[arg(long, env = "THRUM_MEMORY", value_parser = FalseyValueParser::new())]
     memory: bool,
 
     /// The mail server: smtp://user:password@host:587?tls=required, smtps://host, or smtp://localhost:25. Without
@@ -52,7 +58,11 @@ pub struct Serve {
     mail_from: String,
 
     /// Let webhooks go to private addresses. They can reach whatever this machine can
-    #[arg(long, env = "THRUM_ALLOW_PRIVATE_WEBHOOKS")]
+    #[arg(
+        long,
+        env = "THRUM_ALLOW_PRIVATE_WEBHOOKS",
+        value_parser = FalseyValueParser::new()
+    )]
     allow_private_webhooks: bool,
 
     /// Whether to log every ping with its body: one more write each
@@ -136,9 +146,10 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     } else {
         Engine::open(&args.data, durability)?
     };
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("can't listen on {}; choose another --listen", args.listen))?;
+    let listener = TcpListener::bind(&args.listen).await.with_context(|| {
+        let listen = &args.listen;
+        format!("can't listen on {listen}; choose another --listen, such as 127.0.0.1:8080")
+    })?;
     let address = listener.local_addr()?;
     let options = Options {
         ingest: thrum_ingest::Config {
@@ -179,15 +190,18 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         server.abort();
     }
     pipeline.stop().await;
+    eprintln!("Stopped.");
     Ok(())
 }
 
 /// Keys to show, once.
+#[derive(Default)]
 struct Shown {
     write: Option<String>,
     read: Option<String>,
     ping: Option<String>,
-    fresh: bool,
+    /// The variables that set keys.
+    from: Vec<&'static str>,
 }
 
 /// Makes the first project, and its keys unless it has some or the environment sets them.
@@ -196,12 +210,16 @@ async fn bootstrap(store: &Store, preset: PresetKeys) -> anyhow::Result<Shown> {
     let project = ProjectId::FIRST;
     store.ensure_project(project, "default").await?;
     let fresh = store.api_keys(project).await?.is_empty();
-    let mut shown = Shown {
-        write: None,
-        read: None,
-        ping: None,
-        fresh,
-    };
+    let mut shown = Shown::default();
+    for (name, given) in [
+        ("THRUM_API_KEY", &preset.write),
+        ("THRUM_READ_KEY", &preset.read),
+        ("THRUM_PING_KEY", &preset.ping),
+    ] {
+        if given.is_some() {
+            shown.from.push(name);
+        }
+    }
     for (scope, name, given, show) in [
         (Scope::Write, "first", &preset.write, &mut shown.write),
         (
@@ -253,13 +271,13 @@ fn greet(address: SocketAddr, data: &std::path::Path, memory: bool, keys: &Shown
             println!("  {what:<15} {key}");
         }
     }
+    if !keys.from.is_empty() {
+        println!("  {:<15} {}", "keys from", keys.from.join(", "));
+    }
     if keys.write.is_some() || keys.ping.is_some() {
         println!("Keys are shown this once: keep them.");
     }
-    let key = match (&keys.write, keys.fresh) {
-        (Some(key), _) => key.as_str(),
-        (None, _) => "$THRUM_API_KEY",
-    };
+    let key = keys.write.as_deref().unwrap_or("$THRUM_API_KEY");
     println!(
         "\nSend a heartbeat; if none follows within 15 s, the monitor goes down:\n\n  \
          curl {url}/v1/heartbeats -H \"X-Api-Key: {key}\" \\\n    \

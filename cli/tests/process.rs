@@ -139,6 +139,13 @@ fn exec_reports_start_exit_status_and_output_and_passes_the_code_on() {
     let body = monitor["last_pings"][0]["body"].as_str().unwrap();
     assert!(body.len() == 10_000 && body.contains("oops") && body.contains("5000"));
     assert_eq!(run("kill -9 $$").0, Some(137));
+    // What it leaves running does not keep us.
+    let begun = Instant::now();
+    assert_eq!(
+        run("sleep 20 & echo started"),
+        (Some(0), "started\n".into())
+    );
+    assert!(begun.elapsed() < Duration::from_secs(10));
     // A server that is away does not keep the command from running.
     drop(thrum);
     assert_eq!(run("echo still").1, "still\n");

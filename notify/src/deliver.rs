@@ -98,10 +98,6 @@ impl Notify {
         let Some(alert) = self.store.alert(project, id).await? else {
             return Ok(());
         };
-        let Some(channel) = channel else {
-            // The channel was deleted; what was on its way through it is given up.
-            return self.conclude(&alert, channel_id, &delivery, false).await;
-        };
         match state {
             Some(state) if state.is_final() => {
                 // Settled, but perhaps not concluded: somebody crashed in between.
@@ -117,6 +113,9 @@ impl Notify {
             }
             _ => {}
         }
+        let Some(channel) = channel else {
+            return self.give_up(&alert, channel_id, now).await;
+        };
         let begun = state.is_some_and(|state| state != DeliveryState::Waiting);
         if !begun {
             if self.waits_for_earlier(&alert, &channel, now).await? {
@@ -132,6 +131,28 @@ impl Notify {
             // Meeting another's claim is success for now: a timer looks again when it ends.
             Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The channel was deleted: what was on its way through it is dead, and says why.
+    async fn give_up(
+        &self,
+        alert: &Alert,
+        channel: ChannelId,
+        now: UnixMs,
+    ) -> Result<(), NotifyError> {
+        let claim = self.new_claim(alert.project, alert.id, channel, now, CLAIM_MS);
+        match self.store.claim(&claim, now).await {
+            Ok(_) => {}
+            Err(StoreError::Conflict) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let dead = Settled::Dead {
+            error: "the channel was deleted".into(),
+        };
+        match self.settle(&claim, &dead).await? {
+            Some(delivery) => self.conclude(alert, channel, &delivery, true).await,
+            None => Ok(()),
         }
     }
 

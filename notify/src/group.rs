@@ -96,13 +96,16 @@ impl Notify {
                 suppressed(channel)
             }
             Some(channel) => {
-                let message = Message::of_group(claim.alert, &alerts);
+                let message = match &alerts[..] {
+                    [alone] => Message::of_alert(alone, channel),
+                    many => Message::of_group(claim.alert, many),
+                };
                 let sent = self.sender.send(channel, &message, claim).await;
                 self.outcome(sent, claim, &group)
             }
         };
         if !matches!(settled, Settled::Retry { .. }) {
-            let dead = matches!(settled, Settled::Dead { .. }) && channel.is_some();
+            let dead = matches!(settled, Settled::Dead { .. });
             for chunk in alerts.chunks(CONCURRENCY) {
                 let members = chunk
                     .iter()

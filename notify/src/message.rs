@@ -83,7 +83,7 @@ impl Message {
         let count = match (downs, ups) {
             (downs, 0) => format!("{downs} monitors are DOWN"),
             (0, ups) => format!("{ups} monitors are UP"),
-            (downs, ups) => format!("{downs} monitors are DOWN, {ups} are UP"),
+            (downs, ups) => format!("{downs} DOWN, {ups} UP"),
         };
         let mut text = format!("{count}:\n");
         for alert in alerts.iter().take(MAX_LISTED) {
@@ -362,7 +362,7 @@ mod tests {
             .chain([alert("db-01", AlertKind::Up)])
             .collect();
         let message = Message::of_group(alerts[0].id, &alerts);
-        assert_eq!(message.subject, "60 monitors are DOWN, 1 are UP");
+        assert_eq!(message.subject, "60 DOWN, 1 UP");
         assert_eq!(message.json["type"], "monitors.changed");
         assert_eq!(
             message.json["data"]["changes"].as_array().unwrap().len(),

@@ -108,7 +108,9 @@ impl Monitor {
 
 /// Checks a name that a heartbeat registers: 1–100 letters, digits, `.`, `_`, `-`.
 pub fn check_heartbeat_name(field: &str, name: &str) -> Result<(), Invalid> {
+    // A path of dots alone leads elsewhere.
     let fits = (1..=MAX_NAME).contains(&name.len())
+        && !matches!(name, "." | "..")
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
@@ -170,7 +172,7 @@ mod tests {
         for good in ["web-01", "a", "A.b_c-9", &"x".repeat(100)] {
             assert!(check_heartbeat_name("monitor", good).is_ok(), "{good}");
         }
-        for bad in ["", "a b", "ä", "a/b", "a\n", &"x".repeat(101)] {
+        for bad in ["", ".", "..", "a b", "ä", "a/b", "a\n", &"x".repeat(101)] {
             assert!(check_heartbeat_name("monitor", bad).is_err(), "{bad}");
         }
     }

@@ -3,7 +3,7 @@
 use super::SendError;
 use crate::message::Message;
 use aws_sdk_sns::Client;
-use aws_sdk_sns::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sns::operation::publish::PublishError;
 use aws_sdk_sns::types::MessageAttributeValue;
 use std::fmt::Debug;
@@ -88,9 +88,8 @@ fn note<R: Debug + 'static>(
                 reason: format!("SNS answered {code}"),
                 permanent: matches!(code, "InvalidParameter" | "NotFound"),
             },
-            None => {
-                tracing::error!(error = %DisplayErrorContext(&error), "SNS could not be reached");
-                SendError::passing("SNS could not be reached; the log says why")
-            }
+            None => SendError::passing(
+                "SNS could not be reached; AWS_REGION and credentials must be set as for the AWS CLI",
+            ),
         })
 }

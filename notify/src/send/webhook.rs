@@ -84,7 +84,7 @@ impl Webhook {
                 "the receiver answered {}",
                 answer.status()
             ))),
-            Err(error) => Err(SendError::passing(reason(error))),
+            Err(error) => Err(failure(error)),
         }
     }
 }
@@ -104,17 +104,26 @@ pub fn signature(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<S
 }
 
 /// What went wrong, without the URL, which may be a secret: the innermost cause says it best.
-fn reason(error: reqwest::Error) -> String {
+fn failure(error: reqwest::Error) -> SendError {
     if error.is_timeout() {
-        return format!("the receiver did not answer within {} s", TIMEOUT.as_secs());
+        let seconds = TIMEOUT.as_secs();
+        return SendError::passing(format!("the receiver did not answer within {seconds} s"));
     }
     let error = error.without_url();
     let mut cause: &dyn Error = &error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    format!("the receiver could not be reached: {cause}")
+    if cause.is::<PrivateAddress>() {
+        return SendError::permanent(cause.to_string());
+    }
+    SendError::passing(format!("the receiver could not be reached: {cause}"))
 }
+
+/// A name leads to addresses that are not public.
+#[derive(Debug, thiserror::Error)]
+#[error("the URL's name leads to a private address; --allow-private-webhooks would allow it")]
+struct PrivateAddress;
 
 /// Resolves names to their public addresses alone.
 #[derive(Debug)]
@@ -127,7 +136,7 @@ impl Resolve for PublicOnly {
             let (public, private): (Vec<_>, Vec<_>) =
                 found.partition(|address| is_public(address.ip()));
             if public.is_empty() && !private.is_empty() {
-                return Err("its name leads to a private address".into());
+                return Err(PrivateAddress.into());
             }
             Ok(Box::new(public.into_iter()) as Addrs)
         })
@@ -152,6 +161,32 @@ mod tests {
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
         assert_eq!(signature("plain", "id", 0, ""), None);
+    }
+
+    #[tokio::test]
+    async fn a_webhook_to_a_private_name_is_given_up_at_once() {
+        let webhook = Webhook::new(false, thrum_schema::world::SystemWorld::arc()).unwrap();
+        let message = Message {
+            json: serde_json::json!({}),
+            subject: String::new(),
+            text: String::new(),
+            sms: String::new(),
+        };
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        for url in [
+            "http://localhost:9/",
+            "http://127.0.0.1:9/",
+            "http://[::1]:9/",
+        ] {
+            let error = webhook
+                .send(url, secret, "key", &message)
+                .await
+                .unwrap_err();
+            assert!(
+                error.permanent && error.reason.contains("private"),
+                "{error}"
+            );
+        }
     }
 
     #[tokio::test]
