@@ -23,7 +23,8 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use dynoxide::Database;
 use flush::Flusher;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +115,11 @@ impl Engine {
         meter: Option<Meter>,
         temporary: Option<tempfile::TempDir>,
     ) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(directory)
+        // It holds the secrets of webhooks and what pings said: for this user alone.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
             .with_context(|| format!("can't make the data directory {}", directory.display()))?;
         let lock = File::create(directory.join("lock"))
             .with_context(|| format!("can't write in {}", directory.display()))?;
@@ -160,9 +165,8 @@ impl Engine {
                 "embedded", "embedded", None, None, "embedded",
             ))
             .timeout_config(timeouts)
-            .http_client(self.clone())
-            .build();
-        Client::from_conf(config)
+            .http_client(self.clone());
+        Client::from_conf(thrum_schema::store::retrying(config).build())
     }
 
     /// A reader of the table's stream, from the oldest record that was not handled.

@@ -244,13 +244,16 @@ async fn read<T: Send + 'static>(
 
 /// DynamoDB's own sweeper of expired items.
 async fn remove_expired(engine: Engine, mut stopped: watch::Receiver<bool>) {
-    while !*stopped.borrow() {
+    // Not at once: after a long absence the sweep comes first, and judges what is overdue.
+    while tokio::time::timeout(TTL_EVERY, stopped.changed())
+        .await
+        .is_err()
+    {
         let swept = engine.clone();
         match tokio::task::spawn_blocking(move || swept.sweep_ttl()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::error!(%error, "expired items were not removed"),
             Err(error) => tracing::error!(%error, "expired items were not removed"),
         }
-        let _ = tokio::time::timeout(TTL_EVERY, stopped.changed()).await;
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::{Hook, Mailbox, Thrum, skip_without_python};
@@ -260,103 +260,93 @@ fn nothing_is_lost_however_often_it_is_killed() {
         thrum = Thrum::start(directory.path(), &[]);
     }
     // Quiet down: everything ends down, and all that is owed is delivered.
-    let owed = |thrum: &Thrum| -> Vec<Value> {
-        let of = |path: &str, list: &str| thrum.get(path)[list].as_array().unwrap().clone();
-        let monitors = of("/v1/monitors", "monitors").into_iter();
-        let alerts = of("/v1/alerts?limit=200", "alerts").into_iter();
-        let up = monitors.filter(|monitor| monitor["status"] != "down");
-        up.chain(alerts.filter(|alert| alert["state"] == "pending"))
-            .collect()
-    };
+    std::thread::sleep(Duration::from_secs(3));
+    let told: Vec<Vec<(String, String)>> = names.iter().map(|name| told(&thrum, name)).collect();
     let begun = Instant::now();
     loop {
-        let owed = owed(&thrum);
-        if owed.is_empty() {
-            break;
-        }
+        let (heard, in_groups) = (changes(&hook), changes(&grouped));
+        let owed = names.iter().zip(&told).find_map(|(name, told)| {
+            let has = |heard: &HashMap<String, Vec<(String, String)>>, flip| {
+                heard.get(name).is_some_and(|flips| flips.contains(flip))
+            };
+            let owed = told
+                .iter()
+                .find(|flip| !has(&heard, *flip) || !has(&in_groups, *flip));
+            owed.map(|flip| (name, flip))
+        });
+        let Some(owed) = owed else { break };
+        let alerts = || thrum.get("/v1/alerts?limit=200")["alerts"].to_string();
         let patient = begun.elapsed() < Duration::from_secs(120);
-        assert!(
-            patient,
-            "{} are still owed, such as {:#}",
-            owed.len(),
-            owed[0]
-        );
+        assert!(patient, "{owed:?} is still owed: {}", alerts());
         std::thread::sleep(Duration::from_millis(500));
     }
     println!("settled after {:?}", begun.elapsed());
     std::thread::sleep(Duration::from_secs(1));
-    let mut by_alert: HashMap<String, Vec<String>> = HashMap::new();
-    let mut by_monitor: HashMap<String, Vec<(String, String)>> = HashMap::new();
+    // Each alert came under one key, however often.
+    let mut ids: HashMap<String, Vec<String>> = HashMap::new();
     for (id, body) in hook.received() {
-        let data = &body["data"];
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let alert = text(&data["alert_id"]);
-        let ids = by_alert.entry(alert).or_default();
-        if ids.is_empty() {
-            by_monitor
-                .entry(text(&data["monitor"]["name"]))
-                .or_default()
-                .push((text(&data["status"]), text(&data["flip_at"])));
-        }
-        ids.push(id);
+        ids.entry(text(&body["data"]["alert_id"]))
+            .or_default()
+            .push(id);
     }
-    let mut in_groups: HashSet<(String, String)> = HashSet::new();
-    for body in grouped.bodies() {
+    for (alert, ids) in &ids {
+        let same = ids
+            .iter()
+            .all(|id| id.starts_with(alert.as_str()) && *id == ids[0]);
+        assert!(same, "{ids:?}");
+    }
+    let repeated = ids.values().filter(|ids| ids.len() > 1).count();
+    let heard = changes(&hook);
+    for (i, name) in names.iter().enumerate() {
+        let pings = thrum.get(&format!("/v1/monitors/{name}"))["pings"]
+            .as_u64()
+            .unwrap();
+        let (answered, sent) = (answered[i], sent[i]);
+        let counted = (answered..=sent).contains(&pings);
+        assert!(
+            counted,
+            "{name}: {answered} answered, {pings} counted, {sent} sent"
+        );
+        // In the order in which they happened, a repetition aside.
+        let (heard, told) = (&heard[name], &told[i]);
+        assert_eq!(&heard[heard.len() - told.len()..], &told[..], "{name}");
+    }
+    let pings: u64 = answered.iter().sum();
+    let flips: usize = told.iter().map(Vec::len).sum();
+    println!(
+        "{kills} kills, {pings} heartbeats, {flips} flips, {repeated} alerts came more than once"
+    );
+    assert!(flips > 2 * MONITORS, "they went down and up: {flips}");
+}
+
+/// The newest flips that people are told of, oldest first: the status after and the time of each.
+fn told(thrum: &Thrum, name: &str) -> Vec<(String, String)> {
+    let monitor = thrum.get(&format!("/v1/monitors/{name}"));
+    assert_eq!(monitor["status"], "down", "{name}");
+    let flips = monitor["flips"].as_array().unwrap().iter().rev();
+    flips
+        .filter(|flip| flip["alert"] == true)
+        .map(|flip| (text(&flip["to"]), text(&flip["at"])))
+        .collect()
+}
+
+/// What a hook heard of each monitor, in the order in which it heard it first.
+fn changes(hook: &Hook) -> HashMap<String, Vec<(String, String)>> {
+    let mut heard: HashMap<String, Vec<(String, String)>> = HashMap::new();
+    for body in hook.bodies() {
         let data = &body["data"];
         let changes = data["changes"].as_array().cloned();
         for change in changes.unwrap_or_else(|| vec![data.clone()]) {
-            let text = |value: &Value| value.as_str().unwrap().to_owned();
-            in_groups.insert((text(&change["monitor"]["name"]), text(&change["flip_at"])));
+            let flips = heard.entry(text(&change["monitor"]["name"])).or_default();
+            let flip = (text(&change["status"]), text(&change["flip_at"]));
+            if !flips.contains(&flip) {
+                flips.push(flip);
+            }
         }
     }
-    let mut repeated = 0;
-    for (alert, ids) in &by_alert {
-        assert!(
-            ids.iter()
-                .all(|id| id.starts_with(alert.as_str()) && *id == ids[0]),
-            "{ids:?}"
-        );
-        repeated += usize::from(ids.len() > 1);
-    }
-    let mut flips = 0;
-    for (i, name) in names.iter().enumerate() {
-        let monitor = thrum.get(&format!("/v1/monitors/{name}"));
-        let pings = monitor["pings"].as_u64().unwrap();
-        assert!(
-            (answered[i]..=sent[i]).contains(&pings),
-            "{name}: {} answered, {pings} counted, {} sent",
-            answered[i],
-            sent[i]
-        );
-        // The newest flips that people are told of, in their order, are what the hook heard.
-        let mut told: Vec<(String, String)> = monitor["flips"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter(|flip| flip["alert"] == true)
-            .map(|flip| {
-                let text = |value: &Value| value.as_str().unwrap().to_owned();
-                (text(&flip["to"]), text(&flip["at"]))
-            })
-            .collect();
-        told.reverse();
-        let heard = by_monitor.remove(name).unwrap_or_default();
-        flips += told.len();
-        assert!(
-            heard.len() >= told.len(),
-            "{name}: {told:?} was heard as {heard:?}"
-        );
-        assert_eq!(heard[heard.len() - told.len()..], told, "{name}");
-        for (status, at) in told {
-            assert!(
-                in_groups.contains(&(name.clone(), at.clone())),
-                "{name} {status} {at}"
-            );
-        }
-    }
-    let pings: u64 = answered.iter().sum();
-    println!(
-        "{kills} kills, {pings} heartbeats, {flips} flips, {repeated} alerts delivered more than once"
-    );
-    assert!(flips > 2 * MONITORS, "they went down and up: {flips}");
+    heard
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }

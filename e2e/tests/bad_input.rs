@@ -405,6 +405,13 @@ async fn each_bad_request_has_a_precise_error_and_leaves_no_trace() {
         ),
         (
             &Method::GET,
+            "/v1/monitors/%ff",
+            String::new(),
+            404,
+            "no such",
+        ),
+        (
+            &Method::GET,
             "/v1/nothing",
             String::new(),
             404,

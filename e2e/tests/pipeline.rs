@@ -561,3 +561,217 @@ async fn the_deep_check_follows_a_probe_through_the_pipeline() {
         "{reasons}"
     );
 }
+
+/// Up, down and up again within a minute: timers of two epochs wait in the same slot, and fire together.
+#[tokio::test]
+async fn timers_of_two_epochs_in_one_round_are_one_monitor() {
+    let stage = Stage::new().await;
+    let times = json!({"monitor": "job", "period_s": 600, "grace_s": 3_600});
+    stage.heartbeat(times.clone()).await;
+    stage
+        .heartbeat(json!({"monitor": "job", "status": "fail"}))
+        .await;
+    stage.heartbeat(times).await;
+    stage.run(2 * 3_600_000, 60_000).await;
+    assert_eq!(stage.monitor("job").await["status"], "down");
+    let downs = stage.alerts().await;
+    assert_eq!(
+        downs
+            .iter()
+            .filter(|alert| alert["type"] == "monitor.down")
+            .count(),
+        2
+    );
+}
+
+/// What makes a deadline that is over already goes down at once: its timer is not armed behind the cursor.
+#[tokio::test]
+async fn a_deadline_that_is_over_when_it_is_made_is_noticed() {
+    let stage = Stage::new().await;
+    let receiver = Receiver::start().await;
+    stage.webhook(&receiver.url, json!({})).await;
+    stage
+        .heartbeat(json!({"monitor": "job", "period_s": 86_400}))
+        .await;
+    stage.run(2 * 3_600_000, 60_000).await;
+    // A log does not count as heard of, but brings a shorter period.
+    let body = json!({"monitor": "job", "status": "log", "period_s": 60, "grace_s": 30});
+    stage.heartbeat(body).await;
+    stage.run(2_000, 1_000).await;
+    assert_eq!(receiver.received().len(), 1);
+    assert_eq!(receiver.received()[0].body["data"]["status"], "down");
+    // A run that timed out goes on while another one succeeds: up, and down again for the first.
+    let uuid = stage.monitor("job").await["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let rid = |n: u8| format!("rid=0a1b2c3d-4e5f-4a0b-8c1d-2e3f4051620{n}");
+    stage.ping(&uuid).await;
+    stage.ping(&format!("{uuid}/start?{}", rid(1))).await;
+    stage.run(40_000, 1_000).await;
+    stage.ping(&format!("{uuid}?{}", rid(2))).await;
+    stage.run(40_000, 1_000).await;
+    let changes: Vec<String> = receiver
+        .received()
+        .iter()
+        .flat_map(|received| received.changes())
+        .map(|(_, status)| status)
+        .collect();
+    assert_eq!(changes, ["down", "up", "down", "up", "down"]);
+}
+
+#[tokio::test]
+async fn an_alert_that_is_not_for_a_channel_does_not_break_its_order() {
+    let stage = Stage::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer(500);
+    stage
+        .webhook(&receiver.url, json!({"notify_up": false}))
+        .await;
+    for status in ["fail", "ok", "fail"] {
+        stage
+            .heartbeat(json!({"monitor": "job", "status": status}))
+            .await;
+        stage.run(5_000, 1_000).await;
+    }
+    receiver.answer(200);
+    stage.run(300_000, 5_000).await;
+    let alerts = stage.alerts().await;
+    let taken: Vec<String> = receiver
+        .taken()
+        .iter()
+        .map(|received| {
+            received.body["data"]["alert_id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    let (first, third) = (
+        alerts[2]["id"].as_str().unwrap(),
+        alerts[0]["id"].as_str().unwrap(),
+    );
+    assert_eq!(taken, [first, third]);
+}
+
+#[tokio::test]
+async fn a_group_and_a_redelivery_survive_the_loss_of_the_bus() {
+    let stage = Stage::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer(500);
+    stage
+        .webhook(&receiver.url, json!({"group_threshold": 1}))
+        .await;
+    for i in 0..5 {
+        beat(&stage, &format!("web-{i}")).await;
+    }
+    stage.run(8_000, 500).await;
+    // The group's retry fires, and is lost with everything else on the bus.
+    receiver.answer(200);
+    for _ in 0..60 {
+        stage.world.advance(1_000);
+        stage.tick().await;
+        stage.lose_bus();
+    }
+    assert!(receiver.taken().is_empty());
+    stage.run(130_000, 1_000).await;
+    let taken = receiver.taken();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].changes().len(), 5);
+    assert!(
+        stage
+            .alerts()
+            .await
+            .iter()
+            .all(|alert| alert["state"] == "delivered")
+    );
+
+    receiver.answer(410);
+    stage
+        .heartbeat(json!({"monitor": "job", "status": "fail"}))
+        .await;
+    stage.run(1_000, 500).await;
+    let alert = stage.alerts().await[0].clone();
+    assert_eq!(alert["state"], "dead");
+    receiver.answer(200);
+    let path = format!("/v1/alerts/{}/redeliver", alert["id"].as_str().unwrap());
+    assert_eq!(
+        stage.call(Method::POST, &path, Value::Null).await.status,
+        202
+    );
+    stage.world.advance(100);
+    stage.tick().await;
+    stage.lose_bus();
+    stage.run(70_000, 1_000).await;
+    assert_eq!(stage.alerts().await[0]["state"], "delivered");
+}
+
+#[tokio::test]
+async fn what_a_deleted_channel_still_had_to_tell_is_dead_and_says_why() {
+    let stage = Stage::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answer(500);
+    let id = stage.webhook(&receiver.url, json!({})).await;
+    stage
+        .heartbeat(json!({"monitor": "job", "status": "fail"}))
+        .await;
+    stage.run(1_000, 500).await;
+    stage
+        .call(Method::DELETE, &format!("/v1/channels/{id}"), Value::Null)
+        .await;
+    stage.run(60_000, 1_000).await;
+    let alert = stage.alerts().await[0].clone();
+    assert_eq!(
+        (&alert["state"], &alert["deliveries"][0]["state"]),
+        (&json!("dead"), &json!("dead"))
+    );
+    assert_eq!(alert["deliveries"][0]["error"], "the channel was deleted");
+}
+
+#[tokio::test]
+async fn a_reader_sees_nothing_that_lets_others_write() {
+    let stage = Stage::new().await;
+    stage.webhook("http://127.0.0.1:9/secret", json!({})).await;
+    stage
+        .heartbeat(json!({"monitor": "job", "status": "fail"}))
+        .await;
+    let uuid = stage.monitor("job").await["uuid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for path in [
+        "/v1/monitors",
+        "/v1/monitors/job",
+        "/v1/channels",
+        "/v1/alerts",
+    ] {
+        let request = axum::http::Request::get(path)
+            .header("x-api-key", e2e::READ_KEY)
+            .body(axum::body::Body::empty());
+        let reply = stage.send(request.unwrap()).await;
+        assert_eq!(reply.status, 200);
+        let text = reply.text();
+        assert!(
+            !text.contains(&uuid) && !text.contains("secret"),
+            "{path}: {text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_idle_pipeline_is_healthy_at_every_minute() {
+    let stage = std::sync::Arc::new(Stage::new().await);
+    for _ in 0..12 {
+        stage.run(60_000, 5_000).await;
+        let asked = {
+            let stage = std::sync::Arc::clone(&stage);
+            tokio::spawn(async move { stage.call(Method::GET, "/v1/status", Value::Null).await })
+        };
+        while !asked.is_finished() {
+            stage.carry().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let reply = asked.await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+}

@@ -80,21 +80,27 @@ impl Evaluate {
         now: UnixMs,
         judged: &mut Judged,
     ) -> Result<Vec<Lease>> {
-        let ids: Vec<MonitorId> = fired.iter().map(|(monitor, _)| *monitor).collect();
+        // A monitor may have timers of several epochs; a batch must not name it twice.
+        let ids: HashSet<MonitorId> = fired.iter().map(|(monitor, _)| *monitor).collect();
+        let ids: Vec<MonitorId> = ids.into_iter().collect();
         match self.store.leases(&ids).await {
             Err(StoreError::Corrupt(_)) => {}
             result => return result,
         }
         let mut leases = Vec::new();
-        for (monitor, epoch) in fired.iter().copied() {
-            match self.store.leases(&[monitor]).await {
+        for id in ids {
+            match self.store.leases(&[id]).await {
                 Ok(lease) => leases.extend(lease),
                 Err(StoreError::Corrupt(error)) => {
                     tracing::error!(%error, "a lease can't be read; it is looked at again");
-                    let what = What::Deadline { monitor, epoch };
-                    judged
-                        .rearm
-                        .push(Timer { due: now, what }.after_trouble(now));
+                    let epochs = fired.iter().filter(|(monitor, _)| *monitor == id);
+                    judged.rearm.extend(epochs.map(|(monitor, epoch)| {
+                        let what = What::Deadline {
+                            monitor: *monitor,
+                            epoch: *epoch,
+                        };
+                        Timer { due: now, what }.after_trouble(now)
+                    }));
                 }
                 Err(error) => return Err(error),
             }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use thrum_evaluate::{Evaluate, EventBridge, HttpDoor, Pulse};
-use thrum_schema::Store;
 use thrum_schema::world::SystemWorld;
+use thrum_schema::{Store, store};
 
 /// The schedule's period, and the gap between pulses that is an outage (T3).
 const PULSE_EVERY_MS: i64 = 30_000;
@@ -38,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
         .load()
         .await;
     let store = Store::new(
-        aws_sdk_dynamodb::Client::new(&aws),
+        aws_sdk_dynamodb::Client::from_conf(store::retrying((&aws).into()).build()),
         &variable("THRUM_TABLE")?,
         shards,
         SystemWorld::arc(),

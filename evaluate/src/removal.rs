@@ -27,13 +27,14 @@ impl Evaluate {
             let event = Event::Timer { outages: &outages };
             let mut outcome = transition(&monitor, lost, &event, now);
             let written = if state.lease.is_some() {
-                match &outcome.flip {
-                    Some(flip) => match self.store.add_lost_history(lost, flip).await {
-                        // Done before.
-                        Err(StoreError::Conflict) => Ok(()),
-                        result => result,
-                    },
-                    None => Ok(()),
+                match self
+                    .store
+                    .add_lost_history(lost, outcome.flip.as_ref())
+                    .await
+                {
+                    // Done before.
+                    Err(StoreError::Conflict) => Ok(()),
+                    result => result,
                 }
             } else {
                 let alert_id = AlertId(self.store.world().uuid_v7(now));

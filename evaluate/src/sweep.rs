@@ -25,6 +25,9 @@ const ROUND_MS: i64 = 30_000;
 /// How long after an audit the next one follows, at least and at most, in milliseconds.
 const AUDIT_MS: std::ops::RangeInclusive<i64> = 30_000..=300_000;
 
+/// How long after a delivery's timer fired it is looked at again, in milliseconds.
+const DELIVER_AGAIN_MS: i64 = 60_000;
+
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -177,11 +180,15 @@ impl Evaluate {
                     let over = delivery.state.is_some_and(DeliveryState::is_final);
                     !superseded && !over && delivery.state != Some(DeliveryState::Gathering)
                 });
-                look.work = waits.then_some(Work::Deliver {
-                    project,
-                    alert,
-                    channel,
-                });
+                if waits {
+                    look.work = Some(Work::Deliver {
+                        project,
+                        alert,
+                        channel,
+                    });
+                    // Should that be lost on its way: a group and a redelivery have no audit behind them.
+                    look.again = Some(now + DELIVER_AGAIN_MS);
+                }
             }
             What::Audit { project, alert } => {
                 let found = self.store.alert(project, alert).await?;

@@ -2,10 +2,11 @@
 
 use crate::app::App;
 use crate::auth::{Reader, Writer};
+use crate::body::PathId;
 use crate::monitors::outage_view;
 use crate::problem::Problem;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
@@ -30,9 +31,10 @@ pub struct Params {
 
 pub async fn list(
     State(app): State<App>,
-    Reader(project): Reader,
+    reader: Reader,
     params: Result<Query<Params>, QueryRejection>,
 ) -> Result<axum::Json<Value>, Problem> {
+    let project = reader.project;
     let Query(params) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
     let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
@@ -47,7 +49,11 @@ pub async fn list(
     let views: Vec<Value> = stream::iter(alerts)
         .map(|alert| async move {
             let deliveries = store.deliveries(alert.id).await?;
-            Ok::<_, StoreError>(view(&alert, &deliveries))
+            let mut view = view(&alert, &deliveries);
+            if let (false, Some(monitor)) = (reader.sees_secrets, view["monitor"].as_object_mut()) {
+                monitor.remove("uuid");
+            }
+            Ok::<_, StoreError>(view)
         })
         .buffered(CONCURRENCY)
         .try_collect()
@@ -59,7 +65,7 @@ pub async fn list(
 pub async fn redeliver(
     State(app): State<App>,
     Writer(project): Writer,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<(StatusCode, axum::Json<Value>), Problem> {
     let not_found = || Problem::not_found("alert");
     let id: AlertId = id.parse().map_err(|_| not_found())?;

@@ -18,7 +18,12 @@ pub struct Keys {
 
 /// The caller may read `project`.
 #[derive(Debug, Clone, Copy)]
-pub struct Reader(pub ProjectId);
+pub struct Reader {
+    /// The project.
+    pub project: ProjectId,
+    /// Whether the caller may also see what lets others write: ping URLs, and the URLs of webhooks.
+    pub sees_secrets: bool,
+}
 
 /// The caller may read and change `project`.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +33,11 @@ impl FromRequestParts<App> for Reader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        authenticate(&parts.headers, app)
-            .await
-            .map(|key| Self(key.project))
+        let key = authenticate(&parts.headers, app).await?;
+        Ok(Self {
+            project: key.project,
+            sees_secrets: key.scope == Scope::Write,
+        })
     }
 }
 

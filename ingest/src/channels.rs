@@ -2,9 +2,9 @@
 
 use crate::app::App;
 use crate::auth::{Reader, Writer};
-use crate::body::Json;
+use crate::body::{Json, PathId};
 use crate::problem::Problem;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -46,23 +46,33 @@ fn some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u32>>, D::Er
     Option::deserialize(from).map(Some)
 }
 
-pub async fn list(
-    State(app): State<App>,
-    Reader(project): Reader,
-) -> Result<axum::Json<Value>, Problem> {
-    let mut channels = app.store.channels(project).await?;
+pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Value>, Problem> {
+    let mut channels = app.store.channels(reader.project).await?;
     channels.sort_by_key(|channel| (channel.created, channel.id));
-    let channels: Vec<Value> = channels.iter().map(view).collect();
+    let channels: Vec<Value> = channels
+        .iter()
+        .map(|channel| reader.shown(view(channel)))
+        .collect();
     Ok(axum::Json(json!({ "channels": channels })))
 }
 
 pub async fn get(
     State(app): State<App>,
-    Reader(project): Reader,
-    Path(id): Path<String>,
+    reader: Reader,
+    PathId(id): PathId,
 ) -> Result<axum::Json<Value>, Problem> {
-    let channel = find(&app, project, &id).await?;
-    Ok(axum::Json(view(&channel)))
+    let channel = find(&app, reader.project, &id).await?;
+    Ok(axum::Json(reader.shown(view(&channel))))
+}
+
+impl Reader {
+    /// A channel as this caller may see it: the URL of a webhook lets others post there.
+    fn shown(self, mut channel: Value) -> Value {
+        if let (false, Some(members)) = (self.sees_secrets, channel.as_object_mut()) {
+            members.remove("url");
+        }
+        channel
+    }
 }
 
 pub async fn create(
@@ -101,7 +111,7 @@ pub async fn create(
 pub async fn update(
     State(app): State<App>,
     Writer(project): Writer,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     Json(request): Json<Request>,
 ) -> Result<axum::Json<Value>, Problem> {
     let mut channel = find(&app, project, &id).await?;
@@ -117,7 +127,7 @@ pub async fn update(
 pub async fn delete(
     State(app): State<App>,
     Writer(project): Writer,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
     let channel = find(&app, project, &id).await?;
     app.store.delete_channel(project, channel.id).await?;
@@ -128,7 +138,7 @@ pub async fn delete(
 pub async fn test(
     State(app): State<App>,
     Writer(project): Writer,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<(StatusCode, axum::Json<Value>), Problem> {
     let channel = find(&app, project, &id).await?;
     let now = app.store.world().now();

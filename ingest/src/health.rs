@@ -13,8 +13,10 @@ use tokio::sync::Mutex;
 const FRESH_MS: i64 = 10_000;
 /// How long a probe may take from the table through bus and queue to notify, in milliseconds.
 const RELAY_MS: i64 = 5_000;
-/// How far the sweep may be behind, in minutes; it always keeps two.
-const MAX_SWEEP_LAG_MIN: i64 = 5;
+/// How far the sweep's cursor may be behind, in minutes: idle, it lags up to seven by design.
+const MAX_SWEEP_LAG_MIN: i64 = 10;
+/// How old the pipeline's own heartbeat may be, in milliseconds. While it is older, nothing goes down (T3).
+const MAX_PULSE_AGE_MS: i64 = 150_000;
 
 /// The last deep check.
 #[derive(Debug, Default)]
@@ -69,6 +71,7 @@ async fn check(app: &App, now: UnixMs) -> Vec<String> {
         app.store.probe(now).await.map(|()| None),
     );
     note("the check of the sweep", sweep_lag(app, now).await);
+    note("the check of the pulse", pulse_age(app, now).await);
     note("the check of the relay", relay(app, now).await);
     reasons
 }
@@ -85,6 +88,13 @@ async fn sweep_lag(app: &App, now: UnixMs) -> Result<Option<String>, StoreError>
         }
     }
     Ok(None)
+}
+
+async fn pulse_age(app: &App, now: UnixMs) -> Result<Option<String>, StoreError> {
+    let age_ms = app.store.pulse().await?.map_or(i64::MAX, |seen| now - seen);
+    Ok((age_ms > MAX_PULSE_AGE_MS).then(|| {
+        "the pipeline's own heartbeat does not come through: nothing goes down meanwhile".to_owned()
+    }))
 }
 
 async fn relay(app: &App, now: UnixMs) -> Result<Option<String>, StoreError> {

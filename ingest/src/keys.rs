@@ -2,9 +2,9 @@
 
 use crate::app::App;
 use crate::auth::Writer;
-use crate::body::Json;
+use crate::body::{Json, PathId};
 use crate::problem::Problem;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ pub async fn create(
 pub async fn revoke(
     State(app): State<App>,
     Writer(project): Writer,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
     let keys = app.store.api_keys(project).await?;
     let key = keys

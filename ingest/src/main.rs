@@ -5,8 +5,8 @@ use aws_config::BehaviorVersion;
 use aws_config::timeout::TimeoutConfig;
 use std::time::Duration;
 use thrum_ingest::{App, Config, router};
-use thrum_schema::Store;
 use thrum_schema::world::SystemWorld;
+use thrum_schema::{Store, store};
 
 /// How long a call may take, with its retries: what arms a timer must not be late (T2).
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
@@ -30,7 +30,7 @@ async fn main() -> anyhow::Result<()> {
         .timeout_config(timeouts)
         .load()
         .await;
-    let client = aws_sdk_dynamodb::Client::new(&aws);
+    let client = aws_sdk_dynamodb::Client::from_conf(store::retrying((&aws).into()).build());
     let store = Store::new(client, &table, shards, SystemWorld::arc());
     lambda_http::run(router(App::new(store, config)))
         .await

@@ -2,8 +2,9 @@
 
 use crate::app::App;
 use crate::auth::Reader;
+use crate::body::PathId;
 use crate::problem::Problem;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
@@ -16,10 +17,8 @@ use thrum_schema::{Monitor, MonitorId, Outage, Ping, Schedule, UnixMs};
 const LAST_FLIPS: i32 = 20;
 const LAST_PINGS: usize = 20;
 
-pub async fn list(
-    State(app): State<App>,
-    Reader(project): Reader,
-) -> Result<axum::Json<Value>, Problem> {
+pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Value>, Problem> {
+    let project = reader.project;
     let now = app.store.world().now();
     let (mut monitors, outages) =
         futures::try_join!(app.store.monitors(project), app.store.outages())?;
@@ -37,7 +36,7 @@ pub async fn list(
         .map(|monitor| {
             let lost = || Lease::lost(monitor);
             let lease = leases.get(&monitor.id).cloned().unwrap_or_else(lost);
-            Value::Object(view(monitor, &lease, &outages, now))
+            Value::Object(view(monitor, &lease, &outages, now, reader))
         })
         .collect();
     Ok(axum::Json(json!({ "monitors": monitors })))
@@ -45,9 +44,10 @@ pub async fn list(
 
 pub async fn get(
     State(app): State<App>,
-    Reader(project): Reader,
-    Path(id): Path<String>,
+    reader: Reader,
+    PathId(id): PathId,
 ) -> Result<axum::Json<Value>, Problem> {
+    let project = reader.project;
     let now = app.store.world().now();
     let not_found = || Problem::not_found("monitor");
     let id = match MonitorId::parse_canonical(&id) {
@@ -74,7 +74,7 @@ pub async fn get(
     let lease = state
         .and_then(|state| state.lease)
         .unwrap_or_else(|| Lease::lost(&monitor));
-    let mut view = view(&monitor, &lease, &outages, now);
+    let mut view = view(&monitor, &lease, &outages, now, reader);
     let flips: Vec<Value> = flips
         .iter()
         .map(|flip| {
@@ -95,12 +95,21 @@ pub async fn get(
     Ok(axum::Json(Value::Object(view)))
 }
 
-/// A monitor as `/v1` shows it.
-fn view(monitor: &Monitor, lease: &Lease, outages: &[Outage], now: UnixMs) -> Map<String, Value> {
+/// A monitor as `/v1` shows it. Its uuid is the secret of its ping URL, and not for readers.
+fn view(
+    monitor: &Monitor,
+    lease: &Lease,
+    outages: &[Outage],
+    now: UnixMs,
+    reader: Reader,
+) -> Map<String, Value> {
     let held = lease.deadline_after(outages);
     let mut view = Map::new();
     let mut put = |name: &str, value: Value| view.insert(name.to_owned(), value);
-    put("uuid", json!(monitor.id));
+    if reader.sees_secrets {
+        put("uuid", json!(monitor.id));
+        put("ping_path", json!(format!("/ping/{}", monitor.id)));
+    }
     put("name", json!(monitor.name));
     put("slug", json!(monitor.slug));
     put("tags", json!(monitor.tags));
@@ -125,7 +134,6 @@ fn view(monitor: &Monitor, lease: &Lease, outages: &[Outage], now: UnixMs) -> Ma
     }
     put("grace_s", json!(monitor.grace_s));
     put("channels", targets_view(&monitor.targets));
-    put("ping_path", json!(format!("/ping/{}", monitor.id)));
     view
 }
 

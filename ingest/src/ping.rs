@@ -51,7 +51,6 @@ pub async fn ping(State(app): State<App>, request: Request) -> Response {
 }
 
 async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
-    let at = app.store.world().now();
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let path = path.strip_prefix("/ping/").unwrap_or_default();
@@ -78,6 +77,7 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
         Ok(body) => body,
         Err(_) => return Err(Refused::BrokenBody),
     };
+    let at = app.store.world().now();
     let incoming = Incoming {
         kind,
         rules: Rules::default(),

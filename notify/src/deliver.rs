@@ -16,6 +16,8 @@ use thrum_schema::{StoreError, UnixMs};
 /// How long a delivery waits for an earlier one of the same monitor before it looks again, in milliseconds.
 /// Whoever settles the earlier one tells it to go on at once.
 const WAIT_MS: i64 = 60_000;
+/// How many earlier alerts of a monitor that were not for a channel are passed over.
+const MAX_PASSED_OVER: usize = 20;
 /// How long after it was gathered an alert should be in a group, in milliseconds.
 const GATHERED_MS: i64 = 5 * GATHER_MS;
 
@@ -118,7 +120,10 @@ impl Notify {
         };
         let begun = state.is_some_and(|state| state != DeliveryState::Waiting);
         if !begun {
-            if self.waits_for_earlier(&alert, &channel, now).await? {
+            if self
+                .waits_for_earlier(&alert, &channel, &delivery, now)
+                .await?
+            {
                 return Ok(());
             }
             if self.gathers(&alert, &channel, now).await? {
@@ -162,25 +167,50 @@ impl Notify {
         &self,
         alert: &Alert,
         channel: &Channel,
+        delivery: &Delivery,
         now: UnixMs,
     ) -> Result<bool, NotifyError> {
-        let Some(prev) = alert.prev else {
+        let Some(prev) = self.earlier(alert, channel).await? else {
             return Ok(false);
         };
-        let Some(earlier) = self.store.alert(alert.project, prev).await? else {
-            return Ok(false);
-        };
-        let id = channel.id.to_string();
-        let open = earlier.open.is_some_and(|open| open.contains(&id));
-        if earlier.planned && !open {
-            return Ok(false);
-        }
         if !self.store.wait_for(prev, alert.id, channel.id).await? {
             return Ok(false);
+        }
+        if delivery.until.is_some_and(|until| until > now) {
+            // It waits already, and has its timer.
+            return Ok(true);
         }
         let claim = self.new_claim(alert.project, alert.id, channel.id, now, WAIT_MS);
         self.store.mark_waiting(&claim).await?;
         Ok(true)
+    }
+
+    /// The earlier alert of the same monitor that this channel does not have yet. Those that were not for this
+    /// channel are passed over.
+    async fn earlier(
+        &self,
+        alert: &Alert,
+        channel: &Channel,
+    ) -> Result<Option<AlertId>, NotifyError> {
+        let id = channel.id.to_string();
+        let mut prev = alert.prev;
+        for _ in 0..MAX_PASSED_OVER {
+            let Some(earlier_id) = prev else {
+                return Ok(None);
+            };
+            let Some(earlier) = self.store.alert(alert.project, earlier_id).await? else {
+                return Ok(None);
+            };
+            let open = earlier.open.is_some_and(|open| open.contains(&id));
+            if !earlier.planned || open {
+                return Ok(Some(earlier_id));
+            }
+            if self.store.delivery(earlier_id, channel.id).await?.is_some() {
+                return Ok(None);
+            }
+            prev = earlier.prev;
+        }
+        Ok(None)
     }
 
     /// Whether the channel has more alerts just now than it wants one by one (A6). If so, this one is gathered.
@@ -296,9 +326,7 @@ impl Notify {
             Ok(note) => Settled::Sent { at: now, note },
             Err(error) => {
                 let text: String = error.reason.chars().take(MAX_ERROR).collect();
-                let begun = delivery
-                    .redriven
-                    .unwrap_or(UnixMs(claim.alert.created_ms()));
+                let begun = delivery.redriven.or(delivery.first).unwrap_or(now);
                 let wait_ms = backoff_ms(delivery.attempts, self.store.world().jitter());
                 let at = now + wait_ms;
                 if error.permanent || at > begun + self.config.delivery_window_ms {

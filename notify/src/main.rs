@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use thrum_notify::send::{Email, Sns, Webhook};
 use thrum_notify::{Config, Notify, Sender, Sqs};
-use thrum_schema::Store;
 use thrum_schema::alert::DELIVERY_WINDOW_S;
 use thrum_schema::world::SystemWorld;
+use thrum_schema::{Store, store};
 
 /// How long a call may take, with its retries: what arms a timer must not be late (T2).
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
         Err(_) => 16,
     };
     let store = Store::new(
-        aws_sdk_dynamodb::Client::new(&aws),
+        aws_sdk_dynamodb::Client::from_conf(store::retrying((&aws).into()).build()),
         &variable("THRUM_TABLE")?,
         shards,
         Arc::clone(&world),

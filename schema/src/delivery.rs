@@ -63,10 +63,13 @@ pub struct Delivery {
     pub state: Option<DeliveryState>,
     /// How often sending was begun.
     pub attempts: u32,
+    /// When sending was first begun: the window counts from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<UnixMs>,
     /// Whose claim it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Uuid>,
-    /// When the claim ends, or when the next attempt is due.
+    /// When the claim or the wait ends, or when the next attempt is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMs>,
     /// Whether quota was taken for it.

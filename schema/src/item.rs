@@ -124,6 +124,14 @@ impl Key {
         )
     }
 
+    /// The mark that a lease which TTL removed was restored.
+    pub fn restored(lost: &Lease) -> Self {
+        Self::new(
+            format!("M#{}", lost.monitor),
+            format!("RESTORED#{:020}", lost.version),
+        )
+    }
+
     /// An alert: partitioned by the day it was made, which its id tells.
     pub fn alert(project: ProjectId, alert: AlertId) -> Self {
         Self::new(
@@ -263,6 +271,18 @@ pub fn monitor(monitor: &Monitor) -> Item {
 /// A monitor's lease.
 pub fn lease(lease: &Lease) -> Item {
     encode(&Key::lease(lease.monitor), "lease", lease)
+}
+
+/// The mark that a lease which TTL removed was restored.
+pub fn restored(lost: &Lease) -> Item {
+    let key = Key::restored(lost);
+    let expires_s = lost.expires_at.unwrap_or(0) + FLIP_TTL_S;
+    expiring(
+        &key,
+        "restored",
+        &HashMap::<String, String>::new(),
+        expires_s,
+    )
 }
 
 /// The monitor that a name means.

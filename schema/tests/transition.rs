@@ -407,10 +407,12 @@ impl Timers {
     fn follow(&mut self, outcome: &Outcome, now: UnixMs) {
         let lease = &outcome.lease;
         if let Some(deadline) = outcome.arm {
-            self.0
-                .push((look_at(deadline, lease.grace_s, now), lease.epoch));
+            let due = look_at(deadline, lease.grace_s, now);
+            assert!(due >= now, "nobody looks behind the cursor");
+            self.0.push((due, lease.epoch));
         }
         if let Some(deadline) = lease.deadline() {
+            let deadline = deadline.max(now);
             let armed = self
                 .0
                 .iter()

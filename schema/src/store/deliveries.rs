@@ -84,7 +84,8 @@ impl Store {
             .update_expression(
                 "SET #state = :claimed, #token = :token, #until = :until, #alert = :alert, \
                  #channel = :channel, #project = :project, kind = :kind, v = :v, \
-                 expires_at = if_not_exists(expires_at, :expires) \
+                 expires_at = if_not_exists(expires_at, :expires), \
+                 #first = if_not_exists(#first, :now) \
                  ADD attempts :one",
             )
             .condition_expression(
@@ -95,6 +96,7 @@ impl Store {
                 ("#state", "state"),
                 ("#token", "token"),
                 ("#until", "until"),
+                ("#first", "first"),
                 ("#alert", "alert"),
                 ("#channel", "channel"),
                 ("#project", "project"),
@@ -371,6 +373,7 @@ impl Store {
             project: Some(claim.project),
             state: Some(DeliveryState::Claimed),
             attempts: 1,
+            first: Some(claim.until - crate::delivery::CLAIM_MS),
             token: Some(claim.token),
             until: Some(claim.until),
             members: members.to_vec(),
@@ -452,17 +455,19 @@ impl Store {
         };
         self.update(
             &Key::delivery(claim.alert, claim.channel),
-            "SET #state = :state, #alert = :alert, #channel = :channel, #project = :project, \
+            "SET #state = :state, #until = :until, #alert = :alert, #channel = :channel, #project = :project, \
              kind = :kind, v = :v, expires_at = if_not_exists(expires_at, :expires)",
             "attribute_not_exists(#state) OR #state = :waiting",
             &[
                 ("#state", "state"),
+                ("#until", "until"),
                 ("#alert", "alert"),
                 ("#channel", "channel"),
                 ("#project", "project"),
             ],
             vec![
                 (":state", s(state)),
+                (":until", n(claim.until.0)),
                 (":waiting", s("waiting")),
                 (":alert", s(claim.alert.to_string())),
                 (":channel", s(claim.channel.to_string())),

@@ -237,11 +237,11 @@ impl Store {
     }
 
     /// Adds the pings of a lease that TTL removed to the one that a ping made in its place, and records the
-    /// flip that was missed in between; once, for the flip is made once. 4 WU.
+    /// flip that was missed in between; once, for the mark that it was done is made once. 4 to 6 WU.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if that was done already, or the monitor is gone.
-    pub async fn add_lost_history(&self, lost: &Lease, flip: &Flip) -> Result<()> {
+    pub async fn add_lost_history(&self, lost: &Lease, flip: Option<&Flip>) -> Result<()> {
         let add_pings = self.update(
             &Key::lease(lost.monitor),
             "ADD pings :pings, version :one",
@@ -249,8 +249,9 @@ impl Store {
             &[],
             vec![(":pings", n(lost.pings)), (":one", n(1))],
         );
-        let missed = self.create(item::flip(lost.monitor, flip));
-        self.transact(vec![add_pings, missed]).await
+        let mut writes = vec![add_pings, self.create(item::restored(lost))];
+        writes.extend(flip.map(|flip| self.write(item::flip(lost.monitor, flip))));
+        self.transact(writes).await
     }
 
     /// What a change brings besides the lease.

@@ -21,6 +21,9 @@ pub use timers::{Cursor, TimerItem};
 use crate::item::{self, Item, Key, s};
 use crate::world::World;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::Builder as ConfigBuilder;
+use aws_sdk_dynamodb::config::interceptors::InterceptorContext;
+use aws_sdk_dynamodb::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
@@ -281,6 +284,32 @@ impl Store {
         TransactWriteItem::builder()
             .update(update.build().expect("complete"))
             .build()
+    }
+}
+
+/// Makes a client try again what met a transaction on the same item: DynamoDB refuses the write, and the SDK would
+/// give up.
+pub fn retrying(config: ConfigBuilder) -> ConfigBuilder {
+    config.retry_classifier(TransactionConflicts)
+}
+
+#[derive(Debug)]
+struct TransactionConflicts;
+
+impl ClassifyRetry for TransactionConflicts {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let body = context.response().and_then(|reply| reply.body().bytes());
+        let name = b"TransactionConflictException";
+        match body {
+            Some(body) if body.windows(name.len()).any(|text| text == name) => {
+                RetryAction::transient_error()
+            }
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "a write met a transaction on its item"
     }
 }
 
