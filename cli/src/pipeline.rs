@@ -90,9 +90,14 @@ impl Pipeline {
             options.notify,
         );
         // One process at a time has the database, so its claims are always our own.
-        let evaluate = Evaluate::new(store.clone(), Arc::new(queue.clone()), "serve");
+        let evaluate = Evaluate::new(
+            store.clone(),
+            Arc::new(queue.clone()),
+            "serve",
+            PULSE_GAP_MS,
+        );
         let door = Arc::new(RouterDoor(router.clone()));
-        let pulse = Pulse::new(door, PULSE_EVERY_MS, PULSE_GAP_MS);
+        let pulse = Pulse::new(door, PULSE_EVERY_MS);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(tick(evaluate.clone(), pulse, stopped.clone()));

@@ -175,7 +175,7 @@ impl Stage {
         let router = thrum_ingest::router(App::new(store.clone(), config));
         let wire = Wire::default();
         let notify = notify(&store, shared, &wire, Sns::from_environment());
-        let pulse = Pulse::new(Arc::new(Door(router.clone())), 5_000, 60_000);
+        let pulse = Pulse::new(Arc::new(Door(router.clone())), 5_000);
         let stream = Mutex::new(engine.stream().expect("a stream"));
         Self {
             world,
@@ -197,7 +197,12 @@ impl Stage {
 
     /// A sweeper that claims shards as `name`.
     pub fn sweeper(&self, name: &str) -> Evaluate {
-        Evaluate::new(self.store.clone(), Arc::new(self.wire.clone()), name)
+        Evaluate::new(
+            self.store.clone(),
+            Arc::new(self.wire.clone()),
+            name,
+            60_000,
+        )
     }
 
     /// Keeps the pulse and sweeps every shard, as the schedule would.
@@ -211,6 +216,16 @@ impl Stage {
             total.flips += swept.flips;
         }
         total
+    }
+
+    /// Lets `ms` pass in which the pipeline is there, but nothing is swept.
+    pub async fn idle(&self, ms: i64) {
+        let evaluate = self.sweeper("test");
+        let end = self.world.now() + ms;
+        while self.world.now() < end {
+            self.world.advance((end - self.world.now()).min(50_000));
+            evaluate.keep_pulse(&self.pulse).await.expect("a pulse");
+        }
     }
 
     /// Brings the stream's records to evaluate and all work to notify, until there is no more.

@@ -118,7 +118,13 @@ async fn timers_that_were_missed_for_days_are_found() {
     let stage = Stage::new().await;
     beat(&stage, "web-01").await;
     stage.world.advance(3 * 86_400_000);
-    assert_eq!(stage.sweeper("test").sweep(0).await.unwrap().flips, 1);
+    stage.run(5_000, 500).await;
+    let flip = stage.monitor("web-01").await["flips"][0].clone();
+    assert_eq!(flip["to"], "down");
+    assert_eq!(
+        flip["outage"]["start"], "2025-11-21T04:40:00.000Z",
+        "{flip}"
+    );
 }
 
 #[tokio::test]
@@ -504,7 +510,7 @@ async fn a_lease_that_ttl_removed_is_restored_down() {
         "down",
         "never unknown"
     );
-    stage.world.advance(7_200_000);
+    stage.idle(7_200_000).await;
     stage.carry().await;
     let monitor = stage.monitor("web-01").await;
     assert_eq!(
@@ -520,7 +526,7 @@ async fn a_lease_that_ttl_removed_is_restored_down() {
     // A ping that comes before the record is handled makes a new lease; the counters are added to it.
     beat(&stage, "db-01").await;
     stage.engine.sweep_ttl().unwrap();
-    stage.world.advance(7_200_000);
+    stage.idle(7_200_000).await;
     assert_eq!(beat(&stage, "db-01").await["status"], "up");
     stage.carry().await;
     let monitor = stage.monitor("db-01").await;
@@ -529,6 +535,16 @@ async fn a_lease_that_ttl_removed_is_restored_down() {
         (&json!("up"), &json!(2))
     );
     assert_eq!(monitor["flips"].as_array().unwrap().len(), 2, "{monitor}");
+
+    // After an outage of ours it is not down yet, and its pings count all the same.
+    beat(&stage, "api-01").await;
+    stage.engine.sweep_ttl().unwrap();
+    stage.world.advance(7_200_000);
+    assert_eq!(beat(&stage, "api-01").await["status"], "up");
+    for _ in 0..2 {
+        stage.carry().await;
+    }
+    assert_eq!(stage.monitor("api-01").await["pings"], 2);
 }
 
 #[tokio::test]

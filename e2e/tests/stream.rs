@@ -60,7 +60,7 @@ async fn what_was_not_relayed_is_reported_and_nothing_else() {
     let stage = Stage::new().await;
     let alert = alert_image(&stage).await;
     let bus = Arc::new(Halting::default());
-    let evaluate = Evaluate::new(stage.store.clone(), bus.clone(), "test");
+    let evaluate = Evaluate::new(stage.store.clone(), bus.clone(), "test", 60_000);
     let foreign = json!({"kind": {"S": "somebody else's"}});
     let broken = json!({"kind": {"S": "alert"}, "id": {"N": "7"}});
     let event: Event = serde_json::from_value(json!({"Records": [

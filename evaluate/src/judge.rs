@@ -35,7 +35,7 @@ impl Evaluate {
             return Ok(Judged::default());
         }
         let mut judged = Judged::default();
-        let outages = self.store.outages().await?;
+        let outages = self.outages(now).await?;
         let leases = self.leases_of(&fired, now, &mut judged).await?;
         let mut late = Vec::new();
         let mut bursts: HashMap<ProjectId, u32> = HashMap::new();

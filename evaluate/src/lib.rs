@@ -22,15 +22,19 @@ pub struct Evaluate {
     bus: Arc<dyn Bus>,
     /// Who claims shards: one name for each sweeper.
     name: Arc<str>,
+    /// A gap between pulses of more than so many milliseconds is an outage (T3).
+    gap_ms: i64,
 }
 
 impl Evaluate {
-    /// A handler that reads and writes `store`, relays to `bus`, and claims shards as `name`.
-    pub fn new(store: Store, bus: Arc<dyn Bus>, name: &str) -> Self {
+    /// A handler that reads and writes `store`, relays to `bus`, claims shards as `name`, and takes a gap between
+    /// pulses of more than `gap_ms` for an outage.
+    pub fn new(store: Store, bus: Arc<dyn Bus>, name: &str, gap_ms: i64) -> Self {
         Self {
             store,
             bus,
             name: name.into(),
+            gap_ms,
         }
     }
 

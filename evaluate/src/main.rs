@@ -48,9 +48,9 @@ async fn main() -> anyhow::Result<()> {
         &variable("THRUM_BUS")?,
     );
     let door = HttpDoor::new(variable("THRUM_PULSE_URL")?)?;
-    let pulse = Arc::new(Pulse::new(Arc::new(door), PULSE_EVERY_MS, PULSE_GAP_MS));
+    let pulse = Arc::new(Pulse::new(Arc::new(door), PULSE_EVERY_MS));
     let name = store.world().uuid_v4().to_string();
-    let evaluate = Evaluate::new(store.clone(), Arc::new(bus), &name);
+    let evaluate = Evaluate::new(store.clone(), Arc::new(bus), &name, PULSE_GAP_MS);
     store.ensure_pipeline(store.world().now()).await?;
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
         let (evaluate, pulse, store) = (evaluate.clone(), Arc::clone(&pulse), store.clone());

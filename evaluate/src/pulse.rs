@@ -51,17 +51,15 @@ impl FrontDoor for HttpDoor {
 pub struct Pulse {
     door: Arc<dyn FrontDoor>,
     every_ms: i64,
-    gap_ms: i64,
     due: Mutex<Option<UnixMs>>,
 }
 
 impl Pulse {
-    /// A pulse through `door` every `every_ms`; a gap of more than `gap_ms` is an outage.
-    pub fn new(door: Arc<dyn FrontDoor>, every_ms: i64, gap_ms: i64) -> Self {
+    /// A pulse through `door` every `every_ms`.
+    pub fn new(door: Arc<dyn FrontDoor>, every_ms: i64) -> Self {
         Self {
             door,
             every_ms,
-            gap_ms,
             due: Mutex::new(None),
         }
     }
@@ -80,13 +78,7 @@ impl Evaluate {
         if due.is_some_and(|due| now < due && due - now <= pulse.every_ms) {
             return Ok(None);
         }
-        let seen = self.store.pulse().await?;
-        let outage = seen
-            .filter(|seen| now - *seen > pulse.gap_ms)
-            .map(|seen| Outage {
-                start: seen,
-                end: now,
-            });
+        let outage = self.outage_now(now).await?;
         if let Some(outage) = &outage {
             tracing::warn!(start = %outage.start, end = %outage.end, "the pipeline was away");
             self.store.put_outage(outage).await?;
@@ -96,5 +88,25 @@ impl Evaluate {
         }
         *due = Some(now + pulse.every_ms);
         Ok(outage)
+    }
+
+    /// The outages to judge by at `now`: those that are recorded, and the one that may not be yet. A stream record
+    /// may come before the schedule does, and a machine may be put to sleep between any two lines.
+    pub(crate) async fn outages(&self, now: UnixMs) -> Result<Vec<Outage>> {
+        let (mut outages, unrecorded) =
+            futures::try_join!(self.store.outages(), self.outage_now(now))?;
+        outages.extend(unrecorded);
+        Ok(outages)
+    }
+
+    /// The outage since the last pulse, if the gap is one. 1 RU.
+    async fn outage_now(&self, now: UnixMs) -> Result<Option<Outage>> {
+        let seen = self.store.pulse().await?;
+        Ok(seen
+            .filter(|seen| now - *seen > self.gap_ms)
+            .map(|seen| Outage {
+                start: seen,
+                end: now,
+            }))
     }
 }

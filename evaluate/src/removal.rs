@@ -15,7 +15,7 @@ impl Evaluate {
     /// of the down then would follow its own up.
     pub(crate) async fn on_removed(&self, lost: &Lease) -> Result<()> {
         let id = lost.monitor;
-        let outages = self.store.outages().await?;
+        let outages = self.outages(self.store.world().now()).await?;
         for _ in 0..MAX_ATTEMPTS {
             let Some(state) = self.store.state(id).await? else {
                 return Ok(());
