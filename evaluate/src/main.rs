@@ -1,48 +1,24 @@
 //! The evaluate Lambda: stream batches and the schedule's ticks come to the same function.
 
-use anyhow::Context;
-use aws_config::BehaviorVersion;
-use aws_config::timeout::TimeoutConfig;
+use anyhow::anyhow;
 use aws_lambda_events::event::dynamodb::Event;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
 use thrum_evaluate::{Evaluate, EventBridge, HttpDoor, Pulse};
-use thrum_schema::world::SystemWorld;
-use thrum_schema::{Store, store};
+use thrum_schema::Store;
+use thrum_schema::store::{connect, required};
 
-/// The schedule's period, and the gap between pulses that is an outage (T3).
+/// How often the pulse is kept at most, and the gap between pulses that is an outage (T3).
 const PULSE_EVERY_MS: i64 = 30_000;
 const PULSE_GAP_MS: i64 = 150_000;
-
-/// How long a call may take, with its retries: what arms a timer must not be late (T2).
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().json().without_time().init();
-    let variable =
-        |name: &'static str| std::env::var(name).with_context(|| format!("{name} must be set"));
-    let shards = match std::env::var("THRUM_TIMER_SHARDS") {
-        Ok(text) => text
-            .parse()
-            .context("THRUM_TIMER_SHARDS must be a number")?,
-        Err(_) => 16,
-    };
-    let timeouts = TimeoutConfig::builder()
-        .operation_timeout(OPERATION_TIMEOUT)
-        .build();
-    let aws = aws_config::defaults(BehaviorVersion::latest())
-        .timeout_config(timeouts)
-        .load()
-        .await;
-    let store = Store::new(
-        aws_sdk_dynamodb::Client::from_conf(store::retrying((&aws).into()).build()),
-        &variable("THRUM_TABLE")?,
-        shards,
-        SystemWorld::arc(),
-    );
+    let lookup = |name: &str| std::env::var(name).ok();
+    let variable = |name| required(lookup, name).map_err(|error| anyhow!(error));
+    let (aws, store) = connect(lookup).await.map_err(|error| anyhow!(error))?;
     let bus = EventBridge::new(
         aws_sdk_eventbridge::Client::new(&aws),
         &variable("THRUM_BUS")?,
@@ -57,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
         async move { handle(&evaluate, &pulse, &store, event.payload).await }
     }))
     .await
-    .map_err(|error| anyhow::anyhow!(error))
+    .map_err(|error| anyhow!(error))
 }
 
 async fn handle(

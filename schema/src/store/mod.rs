@@ -5,6 +5,8 @@
 
 mod alerts;
 mod channels;
+#[cfg(feature = "lambda")]
+mod connect;
 mod deliveries;
 mod heartbeat;
 mod keys;
@@ -14,6 +16,8 @@ mod table;
 mod timers;
 mod usage;
 
+#[cfg(feature = "lambda")]
+pub use connect::{connect, required};
 pub use deliveries::{Claim, Settled};
 pub use heartbeat::{Commit, Fast, Rules, State};
 pub use timers::{Cursor, TimerItem};

@@ -1,0 +1,49 @@
+//! The table as a Lambda function finds it: by its environment.
+
+use super::{Store, retrying};
+use crate::world::SystemWorld;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_dynamodb::Client;
+use std::time::Duration;
+
+/// How long a call may take, with its retries: what arms a timer must not be late (T2).
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
+/// Timer shards, unless `THRUM_TIMER_SHARDS` says otherwise. Their number may only grow.
+const DEFAULT_SHARDS: u16 = 16;
+
+/// Connects to the table that `THRUM_TABLE` names; the configuration is for the function's other clients.
+///
+/// # Errors
+/// A variable that is missing or wrong.
+pub async fn connect(
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<(SdkConfig, Store), String> {
+    let table = required(&lookup, "THRUM_TABLE")?;
+    let shards = match lookup("THRUM_TIMER_SHARDS") {
+        None => DEFAULT_SHARDS,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|shards| (1..=999).contains(shards))
+            .ok_or("THRUM_TIMER_SHARDS must be 1 to 999")?,
+    };
+    let timeouts = TimeoutConfig::builder()
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let aws = aws_config::defaults(BehaviorVersion::latest())
+        .timeout_config(timeouts)
+        .load()
+        .await;
+    let client = Client::from_conf(retrying((&aws).into()).build());
+    let store = Store::new(client, &table, shards, SystemWorld::arc());
+    Ok((aws, store))
+}
+
+/// The variable `name`.
+///
+/// # Errors
+/// It is not set.
+pub fn required(lookup: impl Fn(&str) -> Option<String>, name: &str) -> Result<String, String> {
+    lookup(name).ok_or_else(|| format!("{name} must be set"))
+}
