@@ -260,7 +260,6 @@ fn nothing_is_lost_however_often_it_is_killed() {
         thrum = Thrum::start(directory.path(), &[]);
     }
     // Quiet down: everything ends down, and all that is owed is delivered.
-    std::thread::sleep(Duration::from_secs(3));
     let told: Vec<Vec<(String, String)>> = names.iter().map(|name| told(&thrum, name)).collect();
     let begun = Instant::now();
     loop {
@@ -319,10 +318,14 @@ fn nothing_is_lost_however_often_it_is_killed() {
     assert!(flips > 2 * MONITORS, "they went down and up: {flips}");
 }
 
-/// The newest flips that people are told of, oldest first: the status after and the time of each.
+/// The newest flips that people are told of, oldest first: the status after and the time of each. The last one is
+/// waited for: the monitor is silent, and goes down.
 fn told(thrum: &Thrum, name: &str) -> Vec<(String, String)> {
-    let monitor = thrum.get(&format!("/v1/monitors/{name}"));
-    assert_eq!(monitor["status"], "down", "{name}");
+    let path = format!("/v1/monitors/{name}");
+    support::wait_until(Duration::from_secs(60), || {
+        thrum.get(&path)["flips"][0]["to"] == "down"
+    });
+    let monitor = thrum.get(&path);
     let flips = monitor["flips"].as_array().unwrap().iter().rev();
     flips
         .filter(|flip| flip["alert"] == true)

@@ -3,6 +3,7 @@
 use crate::{BusError, Evaluate};
 use std::collections::HashSet;
 use thiserror::Error;
+use thrum_schema::alert::ALERT_TTL_S;
 use thrum_schema::item::Key;
 use thrum_schema::store::TimerItem;
 use thrum_schema::timer::{Timer, What};
@@ -180,7 +181,9 @@ impl Evaluate {
                     let over = delivery.state.is_some_and(DeliveryState::is_final);
                     !superseded && !over && delivery.state != Some(DeliveryState::Gathering)
                 });
-                if waits {
+                // An alert that TTL has removed, or soon will, is nothing to wait for.
+                let gone = now - UnixMs(alert.created_ms()) > ALERT_TTL_S * 1000;
+                if waits && !gone {
                     look.work = Some(Work::Deliver {
                         project,
                         alert,

@@ -205,7 +205,8 @@ impl Notify {
             if !earlier.planned || open {
                 return Ok(Some(earlier_id));
             }
-            if self.store.delivery(earlier_id, channel.id).await?.is_some() {
+            let delivery = self.store.delivery(earlier_id, channel.id).await?;
+            if delivery.is_some_and(|delivery| delivery.state.is_some()) {
                 return Ok(None);
             }
             prev = earlier.prev;
