@@ -54,8 +54,6 @@ pub struct Pipeline {
     pub router: Router,
     /// The table.
     pub store: Store,
-    /// The handler of stream and timers, for tests.
-    pub evaluate: Evaluate,
     queue: LocalQueue,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -101,18 +99,12 @@ impl Pipeline {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(tick(evaluate.clone(), pulse, stopped.clone()));
-        tasks.spawn(pump(
-            engine.clone(),
-            evaluate.clone(),
-            world,
-            stopped.clone(),
-        )?);
+        tasks.spawn(pump(engine.clone(), evaluate, world, stopped.clone())?);
         tasks.spawn(remove_expired(engine.clone(), stopped));
         tokio::spawn(queue.clone().run(work, notify));
         Ok(Self {
             router,
             store,
-            evaluate,
             queue,
             stop,
             tasks,

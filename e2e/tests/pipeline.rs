@@ -458,26 +458,26 @@ async fn a_claim_whose_taker_died_ends_and_is_taken_over() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_same_work_at_the_same_time_is_done_once() {
-    let stage = Stage::new().await;
-    let receiver = Receiver::start().await;
-    receiver.delay(Duration::from_millis(50));
-    stage.webhook(&receiver.url, json!({})).await;
-    stage
-        .heartbeat(json!({"monitor": "job", "status": "fail"}))
-        .await;
-    let alert = stage.alerts().await[0]["id"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let work = thrum_schema::work::Work::Alert {
-        project: ProjectId::FIRST,
-        alert,
-    };
-    let twice = join_all((0..20).map(|_| stage.notify.handle(&work))).await;
-    assert!(twice.into_iter().all(|result| result.is_ok()));
-    stage.carry().await;
-    assert_eq!(receiver.received().len(), 1);
+    // By itself, and where so much of it looks like a burst, and is gathered.
+    for threshold in [0, 5] {
+        let stage = Stage::new().await;
+        let receiver = Receiver::start().await;
+        receiver.delay(Duration::from_millis(50));
+        let more = json!({"group_threshold": threshold});
+        stage.webhook(&receiver.url, more).await;
+        let failure = json!({"monitor": "job", "status": "fail"});
+        stage.heartbeat(failure).await;
+        let alert = stage.alerts().await[0]["id"].as_str().unwrap().parse();
+        let work = thrum_schema::work::Work::Alert {
+            project: ProjectId::FIRST,
+            alert: alert.unwrap(),
+        };
+        for result in join_all((0..20).map(|_| stage.notify.handle(&work))).await {
+            result.unwrap();
+        }
+        stage.run(5_000, 500).await;
+        assert_eq!(receiver.received().len(), 1, "threshold {threshold}");
+    }
 }
 
 #[tokio::test]

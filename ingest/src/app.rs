@@ -3,7 +3,6 @@
 use crate::auth::Keys;
 use crate::cache::Cache;
 use crate::health::Health;
-use axum::extract::FromRef;
 use std::sync::Arc;
 use thrum_schema::{MonitorId, ProjectId, Store};
 
@@ -81,12 +80,6 @@ impl App {
             slugs: Arc::default(),
             health: Arc::default(),
         }
-    }
-}
-
-impl FromRef<App> for Store {
-    fn from_ref(app: &App) -> Self {
-        app.store.clone()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::body::{Json, from_value};
 use crate::problem::Problem;
 use crate::record::{By, Incoming, RecordError};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -91,12 +91,7 @@ pub async fn post(
     if !members.contains_key("heartbeats") {
         let valid = validate(&app, &template, body, "")?;
         let results = record_all(&app, project, vec![(0, Ok(valid))]).await?;
-        if let [Answer::Refused { error, .. }] = &results[..] {
-            return Err(Problem::new(
-                axum::http::StatusCode::CONFLICT,
-                error.clone(),
-            ));
-        }
+        refuse_alone(&results)?;
         return Ok(axum::Json(json!({ "results": results })));
     }
     let items = batch(body)?;
@@ -136,12 +131,15 @@ pub async fn legacy(
         name: body.host_id,
         incoming,
     };
-    match &record_all(&app, project, vec![(0, Ok(valid))]).await?[..] {
-        [Answer::Refused { error, .. }] => Err(Problem::new(
-            axum::http::StatusCode::CONFLICT,
-            error.clone(),
-        )),
-        _ => Ok(axum::Json(json!({ "message": "OK" }))),
+    refuse_alone(&record_all(&app, project, vec![(0, Ok(valid))]).await?)?;
+    Ok(axum::Json(json!({ "message": "OK" })))
+}
+
+/// A heartbeat that came alone and could not be recorded is an error of the request.
+fn refuse_alone(results: &[Answer]) -> Result<(), Problem> {
+    match results {
+        [Answer::Refused { error, .. }] => Err(Problem::new(StatusCode::CONFLICT, error.clone())),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ mod webhook;
 
 pub use email::Email;
 pub use sns::Sns;
-pub use webhook::{TIMEOUT as WEBHOOK_TIMEOUT, Webhook, signature};
+pub use webhook::{Webhook, signature};
 
 use crate::message::Message;
 use thiserror::Error;

@@ -121,24 +121,6 @@ impl StreamReader {
         self.deleted = oldest.map_or(self.handled, |id| (id - 1).min(self.handled));
         Ok(trimmed)
     }
-
-    /// How many records there are.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn len(&self) -> anyhow::Result<usize> {
-        Ok(self
-            .connection
-            .query_row("SELECT COUNT(*) FROM _stream_records", [], |row| row.get(0))?)
-    }
-
-    /// Whether there are no records.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn is_empty(&self) -> anyhow::Result<bool> {
-        Ok(self.len()? == 0)
-    }
 }
 
 /// A row as the record of a Lambda event.

@@ -16,7 +16,7 @@ use thrum_schema::World;
 use thrum_schema::channel::{check_webhook_url, is_public};
 
 /// How long a receiver may take.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends webhooks.
 #[derive(Debug)]
