@@ -21,6 +21,8 @@ Examples:
   thrum exec http://host:8080/ping/KEY/backup --create -- ./backup.sh
   thrum channels add webhook https://example.org/hook
   thrum monitors
+  thrum monitors snooze backup 2h
+  thrum monitors export monitors.yaml             … and `import` it elsewhere
 
 Every flag of `serve` is also a variable: --listen is THRUM_LISTEN.
 THRUM_API_KEY, THRUM_READ_KEY (32 characters) and THRUM_PING_KEY (22) add
@@ -34,14 +36,18 @@ enum Command {
     Exec(exec::Exec),
     /// Send a ping
     Ping(remote::Ping),
-    /// Show monitors
+    /// Show monitors; pause, snooze, delete, export and import them
     Monitors(remote::Monitors),
     /// Show alerts, and redeliver what is dead
     Alerts(remote::Alerts),
     /// List, add, test and delete channels
     Channels(remote::Channels),
-    /// List, make and revoke API keys
+    /// List, make, rotate and revoke API keys
     Keys(remote::Keys),
+    /// List, make and delete projects (needs the admin key)
+    Projects(remote::Projects),
+    /// Show what the project used
+    Usage(remote::Usage),
 }
 
 #[tokio::main]
@@ -65,6 +71,8 @@ async fn main() -> ExitCode {
         Command::Alerts(args) => remote::alerts(args).await,
         Command::Channels(args) => remote::channels(args).await,
         Command::Keys(args) => remote::keys(args).await,
+        Command::Projects(args) => remote::projects(args).await,
+        Command::Usage(args) => remote::usage(args).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

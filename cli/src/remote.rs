@@ -1,10 +1,24 @@
-//! Commands that talk to a running Thrum: `ping`, `monitors`, `channels`, `keys`.
+//! Commands that talk to a running Thrum, a file each.
+
+mod alerts;
+mod channels;
+mod keys;
+mod monitors;
+mod ping;
+mod projects;
+
+pub use alerts::{Alerts, alerts};
+pub use channels::{Channels, channels};
+pub use keys::{Keys, keys};
+pub use monitors::{Monitors, monitors};
+pub use ping::{Ping, ping};
+pub use projects::{Projects, Usage, projects, usage};
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
-use reqwest::Method;
+use clap::Args;
+use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,309 +44,32 @@ pub struct Remote {
     json: bool,
 }
 
-/// What `thrum ping` is told.
-#[derive(Debug, Args)]
-pub struct Ping {
-    /// The monitor's ping URL
-    url: String,
-
-    /// What to report, if not a success
-    #[arg(long, value_parser = ["start", "fail", "log"], conflicts_with = "exit_status")]
-    status: Option<String>,
-
-    /// Report an exit status: 0 is a success
-    #[arg(long)]
-    exit_status: Option<u8>,
-
-    /// Text to keep with it
-    #[arg(long, short)]
-    message: Option<String>,
-
-    /// Make the monitor if there is none with this slug
-    #[arg(long)]
-    create: bool,
-}
-
-/// What to do with alerts.
-#[derive(Debug, Args)]
-pub struct Alerts {
-    #[command(subcommand)]
-    action: Option<AlertAction>,
-
-    #[command(flatten)]
-    remote: Remote,
-}
-
-#[derive(Debug, Subcommand)]
-enum AlertAction {
-    /// List the newest alerts (the default)
-    List,
-    /// Try an alert's dead deliveries again
-    Redeliver {
-        /// The alert's id
-        id: String,
-    },
-}
-
-/// Which monitors to show.
-#[derive(Debug, Args)]
-pub struct Monitors {
-    /// Its uuid or slug; all of them without one
-    monitor: Option<String>,
-
-    #[command(flatten)]
-    remote: Remote,
-}
-
-/// What to do with channels.
-#[derive(Debug, Args)]
-pub struct Channels {
-    #[command(subcommand)]
-    action: Option<ChannelAction>,
-
-    #[command(flatten)]
-    remote: Remote,
-}
-
-#[derive(Debug, Subcommand)]
-enum ChannelAction {
-    /// List the channels (the default)
-    List,
-    /// Add one: `thrum channels add email ops@example.org`
-    Add {
-        /// webhook, email, sms or sns
-        #[arg(value_parser = ["webhook", "email", "sms", "sns"])]
-        kind: String,
-        /// The URL, address, number or topic ARN
-        to: String,
-        /// What to call it
-        #[arg(long)]
-        name: Option<String>,
-    },
-    /// Send a test message
-    Test {
-        /// The channel's id
-        id: String,
-    },
-    /// Delete one
-    Delete {
-        /// The channel's id
-        id: String,
-    },
-}
-
-/// What to do with API keys.
-#[derive(Debug, Args)]
-pub struct Keys {
-    #[command(subcommand)]
-    action: Option<KeyAction>,
-
-    #[command(flatten)]
-    remote: Remote,
-}
-
-#[derive(Debug, Subcommand)]
-enum KeyAction {
-    /// List the keys (the default)
-    List,
-    /// Make one; it is shown once
-    Create {
-        /// write or read
-        #[arg(value_parser = ["write", "read"])]
-        scope: String,
-        /// What to call it
-        #[arg(long, default_value = "")]
-        name: String,
-    },
-    /// Revoke one; handlers forget it within half a minute
-    Revoke {
-        /// The key's id
-        id: String,
-    },
-}
-
-/// `thrum ping`
-///
-/// # Errors
-/// The ping was not recorded.
-pub async fn ping(args: Ping) -> anyhow::Result<()> {
-    check_url(&args.url)?;
-    let mut url = args.url.trim_end_matches('/').to_owned();
-    match (args.exit_status, &args.status) {
-        (Some(status), _) => url.push_str(&format!("/{status}")),
-        (None, Some(status)) => url.push_str(&format!("/{status}")),
-        (None, None) => {}
-    }
-    if args.create {
-        url.push_str("?create=1");
-    }
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-    let answer = client
-        .post(url)
-        .body(args.message.unwrap_or_default())
-        .send()
-        .await?;
-    let (status, text) = (answer.status(), answer.text().await?);
-    if !status.is_success() {
-        let hint = if status.as_u16() == 404 && !args.create {
-            "; is the URL right? --create makes a monitor by ping key and slug"
-        } else {
-            ""
-        };
-        bail!("the ping was not recorded: {status} {text}{hint}");
-    }
-    println!("{text}");
-    Ok(())
-}
-
-/// `thrum monitors`
-///
-/// # Errors
-/// The server refused, or can't be reached.
-pub async fn monitors(args: Monitors) -> anyhow::Result<()> {
-    let remote = args.remote;
-    if let Some(id) = args.monitor {
-        let monitor = remote
-            .call(
-                Method::GET,
-                &format!("/v1/monitors/{}", segment(&id)?),
-                None,
-            )
-            .await?;
-        println!("{}", serde_json::to_string_pretty(&monitor)?);
-        return Ok(());
-    }
-    let reply = remote.call(Method::GET, "/v1/monitors", None).await?;
-    remote.print(
-        &reply,
-        "monitors",
-        &["name", "status", "pings", "last_ping", "deadline", "uuid"],
-    )
-}
-
-/// `thrum channels`
-///
-/// # Errors
-/// The server refused, or can't be reached.
-pub async fn channels(args: Channels) -> anyhow::Result<()> {
-    let remote = args.remote;
-    match args.action.unwrap_or(ChannelAction::List) {
-        ChannelAction::List => {
-            let reply = remote.call(Method::GET, "/v1/channels", None).await?;
-            let columns = ["name", "kind", "url", "to", "topic_arn", "id"];
-            remote.print(&reply, "channels", &columns)
-        }
-        ChannelAction::Add { kind, to, name } => {
-            let member = match kind.as_str() {
-                "webhook" => "url",
-                "sns" => "topic_arn",
-                _ => "to",
-            };
-            let mut body = Map::new();
-            body.insert("kind".into(), json!(kind));
-            body.insert(member.into(), json!(to));
-            if let Some(name) = name {
-                body.insert("name".into(), json!(name));
-            }
-            let reply = remote
-                .call(Method::POST, "/v1/channels", Some(Value::Object(body)))
-                .await?;
-            println!("{}", serde_json::to_string_pretty(&reply)?);
-            Ok(())
-        }
-        ChannelAction::Test { id } => {
-            let path = format!("/v1/channels/{}/test", segment(&id)?);
-            let reply = remote.call(Method::POST, &path, None).await?;
-            println!("On its way: alert {}", cell(&reply["alert_id"]));
-            Ok(())
-        }
-        ChannelAction::Delete { id } => {
-            remote
-                .call(
-                    Method::DELETE,
-                    &format!("/v1/channels/{}", segment(&id)?),
-                    None,
-                )
-                .await?;
-            println!("Deleted.");
-            Ok(())
-        }
-    }
-}
-
-/// `thrum alerts`
-///
-/// # Errors
-/// The server refused, or can't be reached.
-pub async fn alerts(args: Alerts) -> anyhow::Result<()> {
-    let remote = args.remote;
-    match args.action.unwrap_or(AlertAction::List) {
-        AlertAction::List => {
-            let mut reply = remote.call(Method::GET, "/v1/alerts", None).await?;
-            if !remote.json
-                && let Some(alerts) = reply["alerts"].as_array_mut()
-            {
-                for alert in alerts {
-                    alert["monitor"] = alert["monitor"]["name"].take();
-                    let errors = alert["deliveries"].as_array().into_iter().flatten();
-                    let errors: Vec<String> = errors.map(|d| cell(&d["error"])).collect();
-                    alert["error"] = errors.concat().into();
-                }
-            }
-            let columns = ["created_at", "type", "monitor", "state", "error", "id"];
-            remote.print(&reply, "alerts", &columns)
-        }
-        AlertAction::Redeliver { id } => {
-            let path = format!("/v1/alerts/{}/redeliver", segment(&id)?);
-            remote.call(Method::POST, &path, None).await?;
-            println!("On its way again.");
-            Ok(())
-        }
-    }
-}
-
-/// `thrum keys`
-///
-/// # Errors
-/// The server refused, or can't be reached.
-pub async fn keys(args: Keys) -> anyhow::Result<()> {
-    let remote = args.remote;
-    match args.action.unwrap_or(KeyAction::List) {
-        KeyAction::List => {
-            let reply = remote.call(Method::GET, "/v1/keys", None).await?;
-            remote.print(&reply, "keys", &["id", "scope", "name", "created"])
-        }
-        KeyAction::Create { scope, name } => {
-            let body = json!({ "scope": scope, "name": name });
-            let reply = remote.call(Method::POST, "/v1/keys", Some(body)).await?;
-            println!("{}", cell(&reply["key"]));
-            eprintln!(
-                "It is shown this once: keep it. Its id is {}.",
-                cell(&reply["id"])
-            );
-            Ok(())
-        }
-        KeyAction::Revoke { id } => {
-            remote
-                .call(Method::DELETE, &format!("/v1/keys/{}", segment(&id)?), None)
-                .await?;
-            println!("Revoked.");
-            Ok(())
-        }
-    }
-}
-
 impl Remote {
+    /// Calls `path` with the API key; an error says what the server said.
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         let key = self
             .api_key
             .as_ref()
             .context("an API key is needed: set THRUM_API_KEY, or give --api-key")?;
+        let (_, reply) = self
+            .call_with(("x-api-key", key), method, path, body)
+            .await?;
+        Ok(reply)
+    }
+
+    /// The status and the body of a reply that is no error.
+    async fn call_with(
+        &self,
+        (header, key): (&str, &SecretString),
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<(StatusCode, Value)> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let base = self.url.trim_end_matches('/');
         let mut request = client
             .request(method, format!("{base}{path}"))
-            .header("x-api-key", key.expose_secret());
+            .header(header, key.expose_secret());
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -346,7 +83,7 @@ impl Remote {
             let detail = reply["detail"].as_str().unwrap_or("no reason given");
             bail!("{status}: {detail}");
         }
-        Ok(reply)
+        Ok((status, reply))
     }
 
     /// Prints the list `name` of a reply as a table; columns that are empty throughout are left out.

@@ -9,10 +9,11 @@ use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use thrum_schema::Store;
+use thrum_ingest::{AdminKey, PINGS_PER_MINUTE, check_admin_key, check_site_url};
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{self, API_KEY_LEN, ApiKey, PING_KEY_LEN, Scope};
 use thrum_schema::world::SystemWorld;
+use thrum_schema::{Plans, Project, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -72,6 +73,26 @@ pub struct Serve {
     /// When a heartbeat is answered: when it is on the disk (full), or when the operating system has it (normal)
     #[arg(long, env = "THRUM_SYNC", default_value = "full")]
     sync: Sync,
+
+    /// How many pings a minute a monitor may send in the long run, and at once; 0 is no bound
+    #[arg(long, env = "THRUM_PINGS_PER_MINUTE", default_value_t = PINGS_PER_MINUTE)]
+    pings_per_minute: u32,
+
+    /// Where people reach it, for the URLs that it tells: https://thrum.example.org. As each request says, without it
+    #[arg(long, env = "THRUM_SITE_URL", value_parser = check_site_url)]
+    site_url: Option<String>,
+
+    /// The key of who may make projects, at least 24 characters. Without one, nobody may
+    #[arg(long, env = "THRUM_ADMIN_KEY", hide_env_values = true, value_parser = check_admin_key)]
+    admin_key: Option<SecretString>,
+
+    /// The key of the operator's metrics, at /api/v3/metrics/
+    #[arg(long, env = "THRUM_METRICS_KEY", hide_env_values = true)]
+    metrics_key: Option<SecretString>,
+
+    /// Changes to the plans, as JSON: {"free": {"requests_per_day": 500, "monitors": null}}
+    #[arg(long, env = "THRUM_PLANS", value_parser = Plans::from_json)]
+    plans: Option<Plans>,
 
     /// How long delivery of an alert is tried
     #[arg(long, env = "THRUM_DELIVERY_WINDOW", default_value = "24h", value_parser = window)]
@@ -151,14 +172,21 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         format!("can't listen on {listen}; choose another --listen, such as 127.0.0.1:8080")
     })?;
     let address = listener.local_addr()?;
+    let plans = args.plans.unwrap_or_default();
     let options = Options {
         ingest: thrum_ingest::Config {
             ping_log: args.ping_log == OnOff::On,
             allow_private_webhooks: args.allow_private_webhooks,
+            pings_per_minute: (args.pings_per_minute > 0).then_some(args.pings_per_minute),
+            site_url: args.site_url,
+            plans: plans.clone(),
+            admin_key: args.admin_key.map_or(AdminKey::None, AdminKey::Key),
+            metrics_key: args.metrics_key,
             ..thrum_ingest::Config::default()
         },
         notify: thrum_notify::Config {
             delivery_window_ms: i64::try_from(args.delivery_window.as_millis())?,
+            plans,
         },
         smtp_url: args.smtp_url,
         mail_from: args.mail_from,
@@ -208,7 +236,9 @@ struct Shown {
 async fn bootstrap(store: &Store, preset: PresetKeys) -> anyhow::Result<Shown> {
     let world = store.world();
     let project = ProjectId::FIRST;
-    store.ensure_project(project, "default").await?;
+    store
+        .create_project(&Project::with_badges(project, "default", world))
+        .await?;
     let fresh = store.api_keys(project).await?.is_empty();
     let mut shown = Shown::default();
     for (name, given) in [
@@ -234,13 +264,7 @@ async fn bootstrap(store: &Store, preset: PresetKeys) -> anyhow::Result<Shown> {
             None if fresh => show.insert(key::new_api_key(world, scope)).clone(),
             None => continue,
         };
-        let key = ApiKey {
-            hash: key::hash(&secret),
-            project,
-            scope,
-            name: name.into(),
-            created: world.now(),
-        };
+        let key = ApiKey::new(&secret, project, scope, name, world.now());
         store.put_api_key(&key).await?;
     }
     match preset.ping {

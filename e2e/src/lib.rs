@@ -5,4 +5,4 @@ mod receiver;
 mod stage;
 
 pub use receiver::{Received, Receiver};
-pub use stage::{API_KEY, PING_KEY, READ_KEY, Reply, Stage};
+pub use stage::{ADMIN_KEY, API_KEY, METRICS_KEY, PING_KEY, READ_KEY, Reply, Stage};

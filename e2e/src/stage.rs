@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thrum::engine::{Engine, Meter, StreamReader, TABLE};
 use thrum_evaluate::{Bus, BusError, Evaluate, FrontDoor, Pulse, Swept};
-use thrum_ingest::App;
+use thrum_ingest::{AdminKey, App};
 use thrum_notify::send::{Email, Sns, Webhook};
 use thrum_notify::{Config, Later, LaterError, Notify, Sender};
 use thrum_schema::id::{MonitorId, ProjectId};
-use thrum_schema::key::{self, ApiKey, Scope};
+use thrum_schema::key::{ApiKey, Scope};
 use thrum_schema::work::Work;
 use thrum_schema::world::ManualWorld;
-use thrum_schema::{Store, UnixMs, World};
+use thrum_schema::{Plans, Project, Store, UnixMs, World};
 use tower::ServiceExt;
 
 /// The read-write key of the first project.
@@ -26,6 +26,11 @@ pub const API_KEY: &str = "hcw_0123456789abcdefghijklmnopqr";
 pub const READ_KEY: &str = "hcr_0123456789abcdefghijklmnopqr";
 /// Its ping key.
 pub const PING_KEY: &str = "0123456789abcdefghijkl";
+
+/// The admin key of a stage that has one.
+pub const ADMIN_KEY: &str = "admin-0123456789abcdefghijklmn";
+/// The key of its operator's metrics.
+pub const METRICS_KEY: &str = "metrics-0123456789";
 
 /// When tests begin: 2025-11-21T04:40:00Z.
 const START: UnixMs = UnixMs(1_763_700_000_000);
@@ -110,6 +115,7 @@ fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, sns: Sns) -> Notify
     };
     let config = Config {
         delivery_window_ms: 86_400_000,
+        plans: Plans::default(),
     };
     Notify::new(store.clone(), sender, Arc::new(wire.clone()), config)
 }
@@ -140,6 +146,16 @@ impl Stage {
         Self::with(1, thrum_ingest::Config::default()).await
     }
 
+    /// [`Self::new`], with an admin key and a metrics key.
+    pub async fn with_admin() -> Self {
+        let config = thrum_ingest::Config {
+            admin_key: AdminKey::Key(ADMIN_KEY.into()),
+            metrics_key: Some(METRICS_KEY.into()),
+            ..Default::default()
+        };
+        Self::with(1, config).await
+    }
+
     /// [`Self::new`], with a number of timer shards and options of the front door. Private webhooks are allowed.
     pub async fn with(shards: u16, config: thrum_ingest::Config) -> Self {
         let world = ManualWorld::new(START, 42);
@@ -151,17 +167,11 @@ impl Stage {
         store.ensure_pipeline(START).await.expect("cursors");
         let project = ProjectId::FIRST;
         store
-            .ensure_project(project, "default")
+            .create_project(&Project::with_badges(project, "default", &*world))
             .await
             .expect("a project");
         for (secret, scope) in [(API_KEY, Scope::Write), (READ_KEY, Scope::Read)] {
-            let key = ApiKey {
-                hash: key::hash(secret),
-                project,
-                scope,
-                name: "test".into(),
-                created: START,
-            };
+            let key = ApiKey::new(secret, project, scope, "test", START);
             store.put_api_key(&key).await.expect("a key");
         }
         store
@@ -299,6 +309,21 @@ impl Stage {
             .method(method)
             .uri(path)
             .header("x-api-key", API_KEY)
+            .body(body)
+            .expect("a request");
+        self.send(request).await
+    }
+
+    /// A request with the admin key.
+    pub async fn admin(&self, method: Method, path: &str, body: Value) -> Reply {
+        let body = match body {
+            Value::Null => Body::empty(),
+            body => Body::from(body.to_string()),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("x-admin-key", ADMIN_KEY)
             .body(body)
             .expect("a request");
         self.send(request).await

@@ -526,35 +526,11 @@ async fn another_key_reads_and_an_unknown_one_does_nothing() {
 
 #[tokio::test]
 async fn a_monitors_rules_decide_what_a_ping_means() {
-    use thrum_schema::monitor::KeywordFilter;
-    use thrum_schema::store::Commit;
-    use thrum_schema::{Event, Lease, Monitor, transition};
     let stage = Stage::new().await;
     stage.ping(&format!("{PING_KEY}/job?create=1")).await;
-    let id = stage.monitor("job").await["uuid"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let state = stage.store.state(id).await.unwrap().unwrap();
-    let plain = stage
-        .store
-        .monitor(state.project, id)
-        .await
-        .unwrap()
-        .unwrap();
-    let reconfigure = async |monitor: &Monitor| {
-        let before: Lease = stage.store.state(id).await.unwrap().unwrap().lease.unwrap();
-        let now = stage.world.now();
-        let outcome = transition(monitor, &before, &Event::Reconfigured, now);
-        let commit = Commit {
-            monitor,
-            before: Some(&before),
-            outcome: &outcome,
-            alert: None,
-            reconfigured: true,
-        };
-        stage.store.commit(&commit, now).await.unwrap();
+    let reconfigure = async |body: Value| {
+        let reply = stage.call(Method::PATCH, "/v1/monitors/job", body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
     };
     let send = async |method: &str, path: &str, body: &'static [u8]| {
         let request = Request::builder()
@@ -571,16 +547,9 @@ async fn a_monitors_rules_decide_what_a_ping_means() {
         (kind, monitor["status"].as_str().unwrap().to_owned())
     };
     let pair = |kind: &str, status: &str| (kind.to_owned(), status.to_owned());
-    reconfigure(&Monitor {
-        filter: Some(KeywordFilter {
-            failure: "ERROR".into(),
-            success: "done".into(),
-            start: "begin".into(),
-            default_fail: false,
-        }),
-        ..plain.clone()
-    })
-    .await;
+    let keywords =
+        json!({"failure": "ERROR", "success": "done", "start": "begin", "http_body": true});
+    reconfigure(json!({ "keywords": keywords })).await;
     // Keywords beat the URL; bytes that are no text harm nothing.
     assert_eq!(send("POST", "", b"ERROR at 7").await, pair("fail", "down"));
     assert_eq!(
@@ -589,11 +558,7 @@ async fn a_monitors_rules_decide_what_a_ping_means() {
     );
     assert_eq!(send("POST", "", b"begin").await, pair("start", "up"));
     assert_eq!(send("GET", "", b"").await, pair("ign", "up"));
-    reconfigure(&Monitor {
-        post_only: true,
-        ..plain
-    })
-    .await;
+    reconfigure(json!({"keywords": {}, "methods": "POST"})).await;
     assert_eq!(send("GET", "/fail", b"").await, pair("ign", "up"));
     assert_eq!(send("POST", "/fail", b"").await, pair("fail", "down"));
 }

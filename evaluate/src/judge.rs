@@ -3,7 +3,7 @@
 use crate::Evaluate;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{HashMap, HashSet};
-use thrum_schema::id::{AlertId, MonitorId, ProjectId};
+use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::store::{Commit, Result};
 use thrum_schema::timer::{Timer, What, look_at};
 use thrum_schema::transition::{Event, transition};
@@ -142,14 +142,16 @@ impl Evaluate {
             let now = self.store.world().now();
             let mut outcome = transition(&monitor, &lease, &Event::Timer { outages }, now);
             if outcome.changed(&lease) {
-                let id = AlertId(self.store.world().uuid_v7(now));
-                let alert = outcome.raise(&monitor, id, lease.seen, burst);
+                let alert = self
+                    .store
+                    .announce(&monitor, &mut outcome, lease.seen, burst, now)
+                    .await?;
                 let commit = Commit {
                     monitor: &monitor,
                     before: Some(&lease),
                     outcome: &outcome,
                     alert: alert.as_ref(),
-                    reconfigured: false,
+                    was: None,
                 };
                 match self.store.commit(&commit, now).await {
                     Ok(()) => {}

@@ -7,6 +7,7 @@ mod pulse;
 mod removal;
 mod stream;
 mod sweep;
+mod tell;
 
 pub use bus::{Bus, BusError, EventBridge};
 pub use pulse::{FrontDoor, HttpDoor, Pulse};

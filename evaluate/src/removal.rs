@@ -1,7 +1,6 @@
 //! Leases that TTL removed: the net below the sweep.
 
 use crate::Evaluate;
-use thrum_schema::id::AlertId;
 use thrum_schema::store::{Commit, Result};
 use thrum_schema::transition::{Event, transition};
 use thrum_schema::{Lease, StoreError};
@@ -37,8 +36,10 @@ impl Evaluate {
                     result => result,
                 }
             } else {
-                let alert_id = AlertId(self.store.world().uuid_v7(now));
-                let alert = outcome.raise(&monitor, alert_id, lost.seen, None);
+                let alert = self
+                    .store
+                    .announce(&monitor, &mut outcome, lost.seen, None, now)
+                    .await?;
                 // Whatever timer it had may be gone with it.
                 outcome.lease.version += 1;
                 if let Some(deadline) = outcome.lease.deadline() {
@@ -50,7 +51,7 @@ impl Evaluate {
                     before: None,
                     outcome: &outcome,
                     alert: alert.as_ref(),
-                    reconfigured: false,
+                    was: None,
                 };
                 self.store.commit(&commit, now).await
             };

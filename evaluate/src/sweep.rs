@@ -164,7 +164,7 @@ struct Look {
 }
 
 impl Evaluate {
-    /// Looks whether what a timer was armed for is still to be done. 1 RU.
+    /// Looks whether what a timer was armed for is still to be done. 1 RU, and what telling people costs.
     async fn look(&self, timer: Timer, now: UnixMs) -> Result<Look, StoreError> {
         let mut look = Look::default();
         match timer.what {
@@ -202,6 +202,10 @@ impl Evaluate {
                 }
             }
             What::Flush { project, channel } => look.work = Some(Work::Flush { project, channel }),
+            What::Remind { monitor, flip, n } => {
+                look.again = self.remind(monitor, flip, n).await?;
+            }
+            What::Wake { monitor, flip } => look.again = self.wake(monitor, flip).await?,
         }
         Ok(look)
     }

@@ -3,38 +3,119 @@
 use crate::app::App;
 use crate::auth::{Reader, Writer};
 use crate::body::PathId;
-use crate::monitors::outage_view;
+use crate::monitors::OutageView;
 use crate::problem::Problem;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use futures::{StreamExt, TryStreamExt, stream};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use thrum_schema::alert::{ALERT_TTL_S, Alert};
+use serde::{Deserialize, Serialize};
+use thrum_schema::alert::{ALERT_TTL_S, Alert, AlertState, Reason};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState};
-use thrum_schema::id::AlertId;
+use thrum_schema::id::{AlertId, ChannelId, MonitorId};
 use thrum_schema::store::Claim;
 use thrum_schema::{StoreError, UnixMs};
+use utoipa::ToSchema;
 
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
 /// How many alerts' deliveries are read at a time.
 const CONCURRENCY: usize = 16;
 
+/// How many alerts are looked through for those that a filter asks for.
+const MAX_SEARCHED: usize = 1_000;
+
 /// What a client may ask for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-pub struct Params {
+#[into_params(parameter_in = Query)]
+pub struct AlertParams {
+    /// At most so many, 1 to 200; 50 by default.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
+    /// Only those with a delivery through this channel.
+    channel: Option<String>,
+    /// Only those in this state: pending, delivered or dead.
+    state: Option<String>,
 }
 
+/// Alerts, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Alerts {
+    alerts: Vec<AlertView>,
+}
+
+/// What was told, to whom, and what went wrong with it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AlertView {
+    #[schema(value_type = String)]
+    id: AlertId,
+    /// `monitor.down`, `monitor.up`, `monitor.reminder`, `channel.test` or `channel.limited`.
+    #[serde(rename = "type")]
+    what: &'static str,
+    /// `pending`, `delivered` or `dead`.
+    #[schema(value_type = String)]
+    state: AlertState,
+    created_at: String,
+    flip_at: Option<String>,
+    #[schema(value_type = Option<String>)]
+    reason: Option<Reason>,
+    deadline: Option<String>,
+    outage: Option<OutageView>,
+    monitor: Option<SubjectView>,
+    deliveries: Vec<DeliveryView>,
+}
+
+/// The monitor that an alert is about, as it was then.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SubjectView {
+    /// Not for read-only keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    uuid: Option<MonitorId>,
+    name: String,
+    slug: String,
+    tags: Vec<String>,
+}
+
+/// An alert on its way through a channel.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryView {
+    #[schema(value_type = Option<String>)]
+    channel: Option<ChannelId>,
+    /// `waiting`, `gathering`, `claimed`, `retry`, `sent`, `suppressed` or `dead`.
+    #[schema(value_type = Option<String>)]
+    state: Option<DeliveryState>,
+    attempts: u32,
+    sent_at: Option<String>,
+    next_attempt_at: Option<String>,
+    error: Option<String>,
+    note: Option<String>,
+    /// The group it went out with.
+    #[schema(value_type = Option<String>)]
+    group: Option<AlertId>,
+}
+
+/// Deliveries that are tried again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Redelivered {
+    #[schema(value_type = String)]
+    alert_id: AlertId,
+    #[schema(value_type = Vec<String>)]
+    channels: Vec<ChannelId>,
+}
+
+/// Lists the newest alerts with their deliveries.
+#[utoipa::path(
+    get, path = "/v1/alerts", operation_id = "list_alerts", tag = "alerts",
+    security(("api_key" = []), ("bearer" = [])), params(AlertParams),
+    responses((status = 200, body = Alerts), crate::openapi::Problems),
+)]
 pub async fn list(
     State(app): State<App>,
     reader: Reader,
-    params: Result<Query<Params>, QueryRejection>,
-) -> Result<axum::Json<Value>, Problem> {
-    let project = reader.project;
+    params: Result<Query<AlertParams>, QueryRejection>,
+) -> Result<axum::Json<Alerts>, Problem> {
     let Query(params) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
     let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
@@ -42,34 +123,64 @@ pub async fn list(
             "limit must be 1 to {MAX_LIMIT}"
         )));
     }
+    let state = match params.state.as_deref() {
+        None => None,
+        Some("pending") => Some(AlertState::Pending),
+        Some("delivered") => Some(AlertState::Delivered),
+        Some("dead") => Some(AlertState::Dead),
+        Some(_) => {
+            return Err(Problem::bad_request(
+                "state must be pending, delivered or dead",
+            ));
+        }
+    };
+    reader.caller.charge(&app).await?;
     let now = app.store.world().now();
     let days = ALERT_TTL_S / 86_400 + 1;
-    let alerts = app.store.recent_alerts(project, now, days, limit).await?;
-    let store = &app.store;
-    let views: Vec<Value> = stream::iter(alerts)
+    let filtered = state.is_some() || params.channel.is_some();
+    let most = if filtered { MAX_SEARCHED } else { limit };
+    let mut alerts = app
+        .store
+        .recent_alerts(reader.project, now, days, most)
+        .await?;
+    alerts.retain(|alert| state.is_none_or(|state| alert.state() == state));
+    let (store, reader, channel) = (&app.store, &reader, &params.channel);
+    let alerts = stream::iter(alerts)
         .map(|alert| async move {
             let deliveries = store.deliveries(alert.id).await?;
-            let mut view = view(&alert, &deliveries);
-            if let (false, Some(monitor)) = (reader.sees_secrets, view["monitor"].as_object_mut()) {
-                monitor.remove("uuid");
-            }
-            Ok::<_, StoreError>(view)
+            Ok::<_, StoreError>(view(&alert, &deliveries, reader.sees_secrets))
         })
         .buffered(CONCURRENCY)
+        .try_filter(|alert| {
+            let through = channel.as_ref().is_none_or(|channel| {
+                let mut channels = alert.deliveries.iter().filter_map(|d| d.channel);
+                channels.any(|id| id.to_string() == *channel)
+            });
+            std::future::ready(through)
+        })
+        .take(limit)
         .try_collect()
         .await?;
-    Ok(axum::Json(json!({ "alerts": views })))
+    Ok(axum::Json(Alerts { alerts }))
 }
 
 /// Brings an alert's dead deliveries back: each is tried again at once, for as long as the first time.
+#[utoipa::path(
+    post, path = "/v1/alerts/{id}/redeliver", operation_id = "redeliver_alert", tag = "alerts",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The alert's id")),
+    responses((status = 202, body = Redelivered), crate::openapi::ProblemsOfOne),
+)]
 pub async fn redeliver(
     State(app): State<App>,
-    Writer(project): Writer,
+    writer: Writer,
     PathId(id): PathId,
-) -> Result<(StatusCode, axum::Json<Value>), Problem> {
+) -> Result<(StatusCode, axum::Json<Redelivered>), Problem> {
+    let project = writer.project;
     let not_found = || Problem::not_found("alert");
     let id: AlertId = id.parse().map_err(|_| not_found())?;
     app.store.alert(project, id).await?.ok_or_else(not_found)?;
+    writer.caller.charge(&app).await?;
     let now = app.store.world().now();
     let mut channels = Vec::new();
     for delivery in app.store.deliveries(id).await? {
@@ -96,37 +207,48 @@ pub async fn redeliver(
             "no delivery of this alert is dead; those that are under way are retried by themselves",
         ));
     }
-    let body = json!({ "alert_id": id, "channels": channels });
-    Ok((StatusCode::ACCEPTED, axum::Json(body)))
+    let redelivered = Redelivered {
+        alert_id: id,
+        channels,
+    };
+    Ok((StatusCode::ACCEPTED, axum::Json(redelivered)))
 }
 
-fn view(alert: &Alert, deliveries: &[Delivery]) -> Value {
-    let deliveries: Vec<Value> = deliveries
-        .iter()
-        .map(|delivery| {
-            let retry = delivery.state == Some(DeliveryState::Retry);
-            json!({
-                "channel": delivery.channel,
-                "state": delivery.state,
-                "attempts": delivery.attempts,
-                "sent_at": delivery.sent.filter(|at| at.0 > 0).map(UnixMs::rfc3339),
-                "next_attempt_at": delivery.until.filter(|_| retry).map(UnixMs::rfc3339),
-                "error": delivery.error,
-                "note": delivery.note.as_ref().filter(|note| !note.is_empty()),
-                "group": delivery.group,
-            })
-        })
-        .collect();
-    json!({
-        "id": alert.id,
-        "type": alert.what,
-        "state": alert.state(),
-        "created_at": UnixMs(alert.id.created_ms()).rfc3339(),
-        "flip_at": alert.flip.as_ref().map(|flip| flip.at.rfc3339()),
-        "reason": alert.flip.as_ref().map(|flip| flip.reason),
-        "deadline": alert.flip.as_ref().and_then(|flip| flip.deadline).map(UnixMs::rfc3339),
-        "outage": alert.outage().map(outage_view),
-        "monitor": alert.monitor,
-        "deliveries": deliveries,
-    })
+fn view(alert: &Alert, deliveries: &[Delivery], sees_secrets: bool) -> AlertView {
+    let flip = alert.flip.as_ref();
+    AlertView {
+        id: alert.id,
+        what: alert.what.as_str(),
+        state: alert.state(),
+        created_at: UnixMs(alert.id.created_ms()).rfc3339(),
+        flip_at: flip.map(|flip| flip.at.rfc3339()),
+        reason: flip.map(|flip| flip.reason),
+        deadline: flip.and_then(|flip| flip.deadline).map(UnixMs::rfc3339),
+        outage: alert.outage().map(Into::into),
+        monitor: alert.monitor.as_ref().map(|subject| SubjectView {
+            uuid: sees_secrets.then_some(subject.uuid),
+            name: subject.name.clone(),
+            slug: subject.slug.clone(),
+            tags: subject.tags.clone(),
+        }),
+        deliveries: deliveries.iter().map(Into::into).collect(),
+    }
+}
+
+impl From<&Delivery> for DeliveryView {
+    fn from(delivery: &Delivery) -> Self {
+        let retry = delivery.state == Some(DeliveryState::Retry);
+        let sent = delivery.sent.filter(|at| at.0 > 0);
+        let next = delivery.until.filter(|_| retry);
+        Self {
+            channel: delivery.channel,
+            state: delivery.state,
+            attempts: delivery.attempts,
+            sent_at: sent.map(UnixMs::rfc3339),
+            next_attempt_at: next.map(UnixMs::rfc3339),
+            error: delivery.error.clone(),
+            note: delivery.note.clone().filter(|note| !note.is_empty()),
+            group: delivery.group,
+        }
+    }
 }

@@ -3,8 +3,15 @@
 use crate::auth::Keys;
 use crate::cache::Cache;
 use crate::health::Health;
+use crate::problem::Problem;
+use crate::summary::Summaries;
+use axum::http::StatusCode;
+use futures::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use std::fmt::Debug;
 use std::sync::Arc;
-use thrum_schema::{MonitorId, ProjectId, Store};
+use thrum_schema::key::hash;
+use thrum_schema::{MonitorId, Plans, Project, ProjectId, Store, UnixMs};
 
 /// What an operator decides.
 #[derive(Debug, Clone)]
@@ -15,6 +22,40 @@ pub struct Config {
     pub body_limit: usize,
     /// Whether webhooks may go to private addresses.
     pub allow_private_webhooks: bool,
+    /// How many pings a minute a monitor may send in the long run, and at once; no bound without it.
+    pub pings_per_minute: Option<u32>,
+    /// Where people reach it, `https://thrum.example.org`; as each request says, without it.
+    pub site_url: Option<String>,
+    /// What the projects' plans allow.
+    pub plans: Plans,
+    /// Who may make projects: the key itself, or where it is kept.
+    pub admin_key: AdminKey,
+    /// The key of the operator's metrics.
+    pub metrics_key: Option<SecretString>,
+}
+
+/// Most pings a monitor may send a minute, unless it is said otherwise: what runs wild is stopped, nobody else.
+pub const PINGS_PER_MINUTE: u32 = 600;
+
+/// How long an admin key that is kept elsewhere is believed, in milliseconds.
+const ADMIN_KEY_MS: i64 = 300_000;
+
+/// Keeps a secret somewhere else.
+pub trait SecretSource: Send + Sync + Debug {
+    /// Fetches it; an error says why it could not be.
+    fn fetch(&self) -> BoxFuture<'_, Result<SecretString, String>>;
+}
+
+/// Who may make projects.
+#[derive(Debug, Clone, Default)]
+pub enum AdminKey {
+    /// Nobody.
+    #[default]
+    None,
+    /// Who has this key.
+    Key(SecretString),
+    /// Who has the key that is kept there.
+    Kept(Arc<dyn SecretSource>),
 }
 
 impl Default for Config {
@@ -23,6 +64,11 @@ impl Default for Config {
             ping_log: true,
             body_limit: 10_000,
             allow_private_webhooks: false,
+            pings_per_minute: Some(PINGS_PER_MINUTE),
+            site_url: None,
+            plans: Plans::default(),
+            admin_key: AdminKey::None,
+            metrics_key: None,
         }
     }
 }
@@ -39,6 +85,7 @@ impl Config {
             Some("off" | "false" | "0") => Ok(false),
             Some(_) => Err(format!("{name} must be on or off")),
         };
+        let text = |name: &str| lookup(name).filter(|text| !text.is_empty());
         let default = Self::default();
         let body_limit = match lookup("THRUM_BODY_LIMIT").as_deref() {
             None | Some("") => default.body_limit,
@@ -52,7 +99,60 @@ impl Config {
             ping_log: flag("THRUM_PING_LOG", default.ping_log)?,
             body_limit,
             allow_private_webhooks: flag("THRUM_ALLOW_PRIVATE_WEBHOOKS", false)?,
+            pings_per_minute: match text("THRUM_PINGS_PER_MINUTE") {
+                None => default.pings_per_minute,
+                Some(text) => match text.parse() {
+                    Ok(0) => None,
+                    Ok(n) => Some(n),
+                    Err(_) => {
+                        return Err("THRUM_PINGS_PER_MINUTE must be a number; 0 is no bound".into());
+                    }
+                },
+            },
+            site_url: text("THRUM_SITE_URL")
+                .map(|url| check_site_url(&url))
+                .transpose()?,
+            plans: match text("THRUM_PLANS") {
+                None => default.plans,
+                Some(text) => {
+                    Plans::from_json(&text).map_err(|error| format!("THRUM_PLANS: {error}"))?
+                }
+            },
+            admin_key: match text("THRUM_ADMIN_KEY") {
+                None => AdminKey::None,
+                Some(key) => AdminKey::Key(check_admin_key(&key)?),
+            },
+            metrics_key: text("THRUM_METRICS_KEY").map(SecretString::from),
         })
+    }
+}
+
+/// Checks the URL of the site, and takes its last slash off.
+///
+/// # Errors
+/// It is no http or https URL.
+pub fn check_site_url(url: &str) -> Result<String, String> {
+    let plain = url.trim_end_matches('/');
+    let host = plain
+        .strip_prefix("https://")
+        .or_else(|| plain.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['?', '#', '@', ' ']) => {
+            Ok(plain.to_owned())
+        }
+        _ => Err("the site's URL must be like https://thrum.example.org".to_owned()),
+    }
+}
+
+/// Checks that an admin key is long enough not to be guessed.
+///
+/// # Errors
+/// It is shorter than 24 characters.
+pub fn check_admin_key(key: &str) -> Result<SecretString, String> {
+    if key.len() >= 24 {
+        Ok(key.into())
+    } else {
+        Err("the admin key must have at least 24 characters".to_owned())
     }
 }
 
@@ -67,6 +167,11 @@ pub struct App {
     /// Monitors by project and slug, where it is not ambiguous.
     pub(crate) slugs: Arc<Cache<(ProjectId, String), MonitorId>>,
     pub(crate) health: Arc<Health>,
+    /// Projects by their ids.
+    pub(crate) projects: Arc<Cache<ProjectId, Arc<Project>>>,
+    pub(crate) summaries: Arc<Summaries>,
+    /// The hash of an admin key that is kept elsewhere.
+    kept_admin_key: Arc<tokio::sync::Mutex<Option<(UnixMs, String)>>>,
 }
 
 impl App {
@@ -79,6 +184,37 @@ impl App {
             names: Arc::default(),
             slugs: Arc::default(),
             health: Arc::default(),
+            projects: Arc::default(),
+            summaries: Arc::default(),
+            kept_admin_key: Arc::default(),
+        }
+    }
+
+    /// The hash of the admin key, if there is one.
+    pub(crate) async fn admin_key_hash(&self) -> Result<Option<String>, Problem> {
+        let source = match &self.config.admin_key {
+            AdminKey::None => return Ok(None),
+            AdminKey::Key(key) => return Ok(Some(hash(key.expose_secret()))),
+            AdminKey::Kept(source) => source,
+        };
+        let mut kept = self.kept_admin_key.lock().await;
+        let now = self.store.world().now();
+        match &*kept {
+            Some((at, hash)) if now - *at < ADMIN_KEY_MS => Ok(Some(hash.clone())),
+            _ => match source.fetch().await {
+                Ok(key) => {
+                    let hash = hash(key.expose_secret());
+                    *kept = Some((now, hash.clone()));
+                    Ok(Some(hash))
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the admin key could not be fetched");
+                    Err(Problem::new(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "the admin key can't be checked now; try again",
+                    ))
+                }
+            },
         }
     }
 }

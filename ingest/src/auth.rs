@@ -1,13 +1,15 @@
-//! Who may do what: API keys, from a header, checked against their hashes.
+//! Who may do what: API keys and the admin key, from a header, checked against their hashes.
 
 use crate::app::App;
 use crate::cache::Cache;
+use crate::meter::{Caller, Tab};
 use crate::problem::Problem;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use thrum_schema::ProjectId;
+use subtle::ConstantTimeEq;
 use thrum_schema::key::{API_KEY_LEN, ApiKey, Scope, hash};
+use thrum_schema::{ProjectId, StoreError};
 
 /// Keys that were looked up within the last half minute, by their hashes.
 #[derive(Debug, Default)]
@@ -17,17 +19,28 @@ pub struct Keys {
 }
 
 /// The caller may read `project`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Reader {
     /// The project.
     pub project: ProjectId,
     /// Whether the caller may also see what lets others write: ping URLs, and the URLs of webhooks.
     pub sees_secrets: bool,
+    /// Whom to charge.
+    pub caller: Caller,
 }
 
 /// The caller may read and change `project`.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    /// The project.
+    pub project: ProjectId,
+    /// Whom to charge.
+    pub caller: Caller,
+}
+
+/// The caller runs this installation.
 #[derive(Debug, Clone, Copy)]
-pub struct Writer(pub ProjectId);
+pub struct Admin;
 
 impl FromRequestParts<App> for Reader {
     type Rejection = Problem;
@@ -37,6 +50,10 @@ impl FromRequestParts<App> for Reader {
         Ok(Self {
             project: key.project,
             sees_secrets: key.scope == Scope::Write,
+            caller: Caller {
+                key,
+                tab: Tab::of(parts),
+            },
         })
     }
 }
@@ -47,7 +64,13 @@ impl FromRequestParts<App> for Writer {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let key = authenticate(&parts.headers, app).await?;
         if key.scope == Scope::Write {
-            Ok(Self(key.project))
+            Ok(Self {
+                project: key.project,
+                caller: Caller {
+                    key,
+                    tab: Tab::of(parts),
+                },
+            })
         } else {
             Err(Problem::new(
                 StatusCode::FORBIDDEN,
@@ -55,6 +78,50 @@ impl FromRequestParts<App> for Writer {
             ))
         }
     }
+}
+
+impl Writer {
+    /// The same caller, as one who reads.
+    pub fn reader(&self) -> Reader {
+        Reader {
+            project: self.project,
+            sees_secrets: true,
+            caller: self.caller.clone(),
+        }
+    }
+}
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let given = parts
+            .headers
+            .get("x-admin-key")
+            .and_then(|value| value.to_str().ok())
+            .ok_or_else(|| {
+                Problem::new(
+                    StatusCode::UNAUTHORIZED,
+                    "the admin key is required: X-Admin-Key: <key>",
+                )
+            })?;
+        match app.admin_key_hash().await? {
+            Some(expected) if same(&expected, &hash(given)) => Ok(Self),
+            Some(_) => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "this is not the admin key",
+            )),
+            None => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "there is no admin key; set THRUM_ADMIN_KEY",
+            )),
+        }
+    }
+}
+
+/// Whether two hashes are the same, in constant time.
+pub fn same(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
 }
 
 async fn authenticate(headers: &HeaderMap, app: &App) -> Result<ApiKey, Problem> {
@@ -72,26 +139,30 @@ async fn authenticate(headers: &HeaderMap, app: &App) -> Result<ApiKey, Problem>
     if secret.len() != API_KEY_LEN {
         return Err(unauthorized("an API key has exactly 32 characters"));
     }
-    let now = app.store.world().now();
-    let hash = hash(secret);
-    if let Some(key) = app.keys.api.get(&hash, now) {
-        return Ok(key);
-    }
-    let key = app
-        .store
-        .api_key(secret)
+    app.api_key(secret)
         .await?
-        .ok_or_else(|| unauthorized("this API key is not known"))?;
-    app.keys.api.put(hash, key.clone(), now);
-    Ok(key)
+        .ok_or_else(|| unauthorized("this API key is not known"))
 }
 
 impl App {
+    /// The API key that `secret` is, believed for at most half a minute.
+    pub(crate) async fn api_key(&self, secret: &str) -> Result<Option<ApiKey>, StoreError> {
+        let now = self.store.world().now();
+        let hash = hash(secret);
+        let key = match self.keys.api.get(&hash, now) {
+            Some(key) => Some(key),
+            None => self.store.api_key(secret).await?.inspect(|key| {
+                self.keys.api.put(hash, key.clone(), now);
+            }),
+        };
+        Ok(key.filter(|key| key.holds(now)))
+    }
+
     /// The project whose ping key `secret` is.
     pub(crate) async fn project_of_ping_key(
         &self,
         secret: &str,
-    ) -> Result<Option<ProjectId>, thrum_schema::StoreError> {
+    ) -> Result<Option<ProjectId>, StoreError> {
         let now = self.store.world().now();
         let hash = hash(secret);
         if let Some(project) = self.keys.ping.get(&hash, now) {
@@ -104,8 +175,13 @@ impl App {
         Ok(project)
     }
 
-    /// Forgets a key that was revoked here; other handlers forget it within half a minute.
+    /// Forgets an API key that was changed here; other handlers forget it within half a minute.
     pub(crate) fn forget_key(&self, hash: &str) {
         self.keys.api.forget(&hash.to_owned());
+    }
+
+    /// Forgets a ping key that was revoked here; other handlers forget it within half a minute.
+    pub(crate) fn forget_ping_key(&self, hash: &str) {
+        self.keys.ping.forget(&hash.to_owned());
     }
 }

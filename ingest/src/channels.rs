@@ -3,13 +3,13 @@
 use crate::app::App;
 use crate::auth::{Reader, Writer};
 use crate::body::{Json, PathId};
+use crate::monitors::some;
 use crate::problem::Problem;
 use axum::extract::State;
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{
     Channel, ChannelKind, DEFAULT_GROUP_THRESHOLD, MAX_CHANNELS, check_email, check_phone,
@@ -17,7 +17,9 @@ use thrum_schema::channel::{
 };
 use thrum_schema::error::Invalid;
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
+use thrum_schema::store::ChannelHealth;
 use thrum_schema::{StoreError, World};
+use utoipa::ToSchema;
 
 /// Longest name, in characters.
 const MAX_NAME: usize = 100;
@@ -25,61 +27,155 @@ const MAX_NAME: usize = 100;
 const SECRET_PREFIX: &str = "whsec_";
 
 /// What a client sends to make or change a channel. Absent members keep their value, or take their default.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct ChannelRequest {
+    /// 1 to 100 characters; the kind by default.
     name: Option<String>,
+    /// `webhook`, `email`, `sms` or `sns`; it can't be changed.
     kind: Option<String>,
+    /// Where a webhook posts.
     url: Option<String>,
+    /// What signs it, `whsec_` and base64; made if absent.
     secret: Option<String>,
+    /// An e-mail address, or a phone number in E.164 form.
     to: Option<String>,
     topic_arn: Option<String>,
     notify_down: Option<bool>,
     notify_up: Option<bool>,
+    /// Alerts within two seconds beyond which they are sent as one; 0 never groups.
     group_threshold: Option<u32>,
+    /// Most messages a (UTC) day; null for no limit.
     #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<u32>)]
     daily_limit: Option<Option<u32>>,
 }
 
-/// Tells an explicit null, which removes the limit, from a missing member.
-fn some<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u32>>, D::Error> {
-    Option::deserialize(from).map(Some)
+/// A channel.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChannelView {
+    #[schema(value_type = String)]
+    id: ChannelId,
+    name: String,
+    kind: &'static str,
+    notify_down: bool,
+    notify_up: bool,
+    group_threshold: u32,
+    daily_limit: Option<u32>,
+    created: String,
+    /// Not for read-only keys: it lets others post there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// What signs a webhook: shown when it is made, and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic_arn: Option<String>,
+    /// How its deliveries fail, if the last one did.
+    failing: Option<Failing>,
 }
 
-pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Value>, Problem> {
-    let mut channels = app.store.channels(reader.project).await?;
+/// How a channel's deliveries fail.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Failing {
+    /// How many attempts failed since one was sent.
+    attempts: u64,
+    since: String,
+    last_at: String,
+    last_error: String,
+}
+
+/// Channels.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Channels {
+    channels: Vec<ChannelView>,
+}
+
+/// A test message that is on its way.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TestSent {
+    #[schema(value_type = String)]
+    alert_id: AlertId,
+    /// Where to see what became of it.
+    see: &'static str,
+}
+
+impl From<&ChannelHealth> for Failing {
+    fn from(health: &ChannelHealth) -> Self {
+        Self {
+            attempts: health.failures,
+            since: health.since.rfc3339(),
+            last_at: health.failed_at.rfc3339(),
+            last_error: health.last_error.clone(),
+        }
+    }
+}
+
+/// Lists the channels of the project, and which of them fail.
+#[utoipa::path(
+    get, path = "/v1/channels", operation_id = "list_channels", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = Channels), crate::openapi::Problems),
+)]
+pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Channels>, Problem> {
+    reader.caller.charge(&app).await?;
+    let (mut channels, failing) = futures::try_join!(
+        app.store.channels(reader.project),
+        app.store.failing_channels(reader.project)
+    )?;
     channels.sort_by_key(|channel| (channel.created, channel.id));
-    let channels: Vec<Value> = channels
+    let channels = channels
         .iter()
-        .map(|channel| reader.shown(view(channel)))
+        .map(|channel| reader.shown(channel, &failing))
         .collect();
-    Ok(axum::Json(json!({ "channels": channels })))
+    Ok(axum::Json(Channels { channels }))
 }
 
+/// Shows a channel.
+#[utoipa::path(
+    get, path = "/v1/channels/{id}", operation_id = "get_channel", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The channel's id")),
+    responses((status = 200, body = ChannelView), crate::openapi::ProblemsOfOne),
+)]
 pub async fn get(
     State(app): State<App>,
     reader: Reader,
     PathId(id): PathId,
-) -> Result<axum::Json<Value>, Problem> {
+) -> Result<axum::Json<ChannelView>, Problem> {
     let channel = find(&app, reader.project, &id).await?;
-    Ok(axum::Json(reader.shown(view(&channel))))
+    reader.caller.charge(&app).await?;
+    let failing = app.store.failing_channels(reader.project).await?;
+    Ok(axum::Json(reader.shown(&channel, &failing)))
 }
 
 impl Reader {
-    /// A channel as this caller may see it: the URL of a webhook lets others post there.
-    fn shown(self, mut channel: Value) -> Value {
-        if let (false, Some(members)) = (self.sees_secrets, channel.as_object_mut()) {
-            members.remove("url");
+    /// A channel as this caller may see it.
+    fn shown(&self, channel: &Channel, failing: &[ChannelHealth]) -> ChannelView {
+        let mut view = view(channel);
+        if !self.sees_secrets {
+            view.url = None;
         }
-        channel
+        let health = failing.iter().find(|health| health.channel == channel.id);
+        view.failing = health.map(Failing::from);
+        view
     }
 }
 
+/// Makes a channel. The secret of a webhook is shown once.
+#[utoipa::path(
+    post, path = "/v1/channels", operation_id = "create_channel", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])), request_body = ChannelRequest,
+    responses((status = 201, body = ChannelView), crate::openapi::Problems),
+)]
 pub async fn create(
     State(app): State<App>,
-    Writer(project): Writer,
-    Json(request): Json<Request>,
-) -> Result<(StatusCode, axum::Json<Value>), Problem> {
+    writer: Writer,
+    Json(request): Json<ChannelRequest>,
+) -> Result<(StatusCode, axum::Json<ChannelView>), Problem> {
+    let project = writer.project;
     let world = app.store.world();
     let via = request.via(None, &app)?;
     if app.store.channels(project).await?.len() >= MAX_CHANNELS {
@@ -99,24 +195,33 @@ pub async fn create(
         daily_limit: None,
         created: world.now(),
     })?;
+    writer.caller.charge(&app).await?;
     app.store.put_channel(&channel).await?;
     let mut body = view(&channel);
     // Shown here, and never again.
     if let ChannelKind::Webhook { secret, .. } = &channel.via {
-        body["secret"] = json!(secret);
+        body.secret = Some(secret.clone());
     }
     Ok((StatusCode::CREATED, axum::Json(body)))
 }
 
+/// Changes a channel: only what is given.
+#[utoipa::path(
+    patch, path = "/v1/channels/{id}", operation_id = "update_channel", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])), request_body = ChannelRequest,
+    params(("id" = String, Path, description = "The channel's id")),
+    responses((status = 200, body = ChannelView), crate::openapi::ProblemsOfOne),
+)]
 pub async fn update(
     State(app): State<App>,
-    Writer(project): Writer,
+    writer: Writer,
     PathId(id): PathId,
-    Json(request): Json<Request>,
-) -> Result<axum::Json<Value>, Problem> {
-    let mut channel = find(&app, project, &id).await?;
+    Json(request): Json<ChannelRequest>,
+) -> Result<axum::Json<ChannelView>, Problem> {
+    let mut channel = find(&app, writer.project, &id).await?;
     channel.via = request.via(Some(&channel.via), &app)?;
     let channel = request.applied_to(channel)?;
+    writer.caller.charge(&app).await?;
     match app.store.replace_channel(&channel).await {
         Ok(()) => Ok(axum::Json(view(&channel))),
         Err(StoreError::Conflict) => Err(Problem::not_found("channel")),
@@ -124,29 +229,48 @@ pub async fn update(
     }
 }
 
+/// Deletes a channel. What was on its way through it is given up.
+#[utoipa::path(
+    delete, path = "/v1/channels/{id}", operation_id = "delete_channel", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The channel's id")),
+    responses((status = 204, description = "It is gone"), crate::openapi::ProblemsOfOne),
+)]
 pub async fn delete(
     State(app): State<App>,
-    Writer(project): Writer,
+    writer: Writer,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    let channel = find(&app, project, &id).await?;
-    app.store.delete_channel(project, channel.id).await?;
+    let channel = find(&app, writer.project, &id).await?;
+    writer.caller.charge(&app).await?;
+    app.store.delete_channel(writer.project, channel.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Sends a test message, through the same outbox as every alert.
+#[utoipa::path(
+    post, path = "/v1/channels/{id}/test", operation_id = "test_channel", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The channel's id")),
+    responses((status = 202, body = TestSent), crate::openapi::ProblemsOfOne),
+)]
 pub async fn test(
     State(app): State<App>,
-    Writer(project): Writer,
+    writer: Writer,
     PathId(id): PathId,
-) -> Result<(StatusCode, axum::Json<Value>), Problem> {
+) -> Result<(StatusCode, axum::Json<TestSent>), Problem> {
+    let project = writer.project;
     let channel = find(&app, project, &id).await?;
+    writer.caller.charge(&app).await?;
     let now = app.store.world().now();
     let id = AlertId(app.store.world().uuid_v7(now));
     let alert = Alert::of_channel(id, project, AlertKind::Test, channel.id);
     app.store.raise(&alert, now).await?;
-    let body = json!({ "alert_id": id, "see": "/v1/alerts" });
-    Ok((StatusCode::ACCEPTED, axum::Json(body)))
+    let sent = TestSent {
+        alert_id: id,
+        see: "/v1/alerts",
+    };
+    Ok((StatusCode::ACCEPTED, axum::Json(sent)))
 }
 
 async fn find(app: &App, project: ProjectId, id: &str) -> Result<Channel, Problem> {
@@ -156,7 +280,7 @@ async fn find(app: &App, project: ProjectId, id: &str) -> Result<Channel, Proble
     found.ok_or_else(not_found)
 }
 
-impl Request {
+impl ChannelRequest {
     /// How the channel is to deliver: `before` is how it did.
     fn via(&self, before: Option<&ChannelKind>, app: &App) -> Result<ChannelKind, Invalid> {
         let kind = match (&self.kind, before) {
@@ -270,21 +394,26 @@ impl Request {
     }
 }
 
-fn view(channel: &Channel) -> Value {
-    let mut view = json!({
-        "id": channel.id,
-        "name": channel.name,
-        "kind": channel.via.name(),
-        "notify_down": channel.notify_down,
-        "notify_up": channel.notify_up,
-        "group_threshold": channel.group_threshold,
-        "daily_limit": channel.daily_limit,
-        "created": channel.created.rfc3339(),
-    });
-    match &channel.via {
-        ChannelKind::Webhook { url, .. } => view["url"] = json!(url),
-        ChannelKind::Email { to } | ChannelKind::Sms { to } => view["to"] = json!(to),
-        ChannelKind::Sns { topic_arn } => view["topic_arn"] = json!(topic_arn),
+fn view(channel: &Channel) -> ChannelView {
+    let mut view = ChannelView {
+        id: channel.id,
+        name: channel.name.clone(),
+        kind: channel.via.name(),
+        notify_down: channel.notify_down,
+        notify_up: channel.notify_up,
+        group_threshold: channel.group_threshold,
+        daily_limit: channel.daily_limit,
+        created: channel.created.rfc3339(),
+        url: None,
+        secret: None,
+        to: None,
+        topic_arn: None,
+        failing: None,
+    };
+    match channel.via.clone() {
+        ChannelKind::Webhook { url, .. } => view.url = Some(url),
+        ChannelKind::Email { to } | ChannelKind::Sms { to } => view.to = Some(to),
+        ChannelKind::Sns { topic_arn } => view.topic_arn = Some(topic_arn),
     }
     view
 }

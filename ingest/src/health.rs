@@ -4,10 +4,11 @@ use crate::app::App;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
 use std::time::Duration;
 use thrum_schema::{StoreError, UnixMs};
 use tokio::sync::Mutex;
+use utoipa::ToSchema;
 
 /// How long a deep check's outcome is given again, in milliseconds: many may ask, one is made.
 const FRESH_MS: i64 = 10_000;
@@ -18,17 +19,35 @@ const MAX_SWEEP_LAG_MIN: i64 = 10;
 /// How old the pipeline's own heartbeat may be, in milliseconds. While it is older, nothing goes down (T3).
 const MAX_PULSE_AGE_MS: i64 = 150_000;
 
+/// Whether the whole pipeline works.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeepStatus {
+    /// `ok` or `failing`.
+    status: &'static str,
+    /// What fails.
+    reasons: Vec<String>,
+    checked_at: Option<String>,
+}
+
 /// The last deep check.
 #[derive(Debug, Default)]
 pub struct Health(Mutex<Option<(UnixMs, Vec<String>)>>);
 
-/// No authorisation, no I/O.
+/// Whether it is alive: no authorisation, no I/O.
+#[utoipa::path(
+    get, path = "/health", operation_id = "get_health", tag = "health",
+    responses((status = 200, body = String, content_type = "text/plain")),
+)]
 pub async fn health() -> &'static str {
     "OK"
 }
 
 /// The deep check: 200, or 503 with reasons. It writes and reads the table, sends a probe the way of an alert,
 /// and looks how far the sweep is.
+#[utoipa::path(
+    get, path = "/v1/status", operation_id = "get_deep_status", tag = "health",
+    responses((status = 200, body = DeepStatus), (status = 503, body = DeepStatus)),
+)]
 pub async fn status(State(app): State<App>) -> Response {
     let mut last = app.health.0.lock().await;
     let now = app.store.world().now();
@@ -47,7 +66,11 @@ pub async fn status(State(app): State<App>) -> Response {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "failing")
     };
-    let body = json!({ "status": status, "reasons": reasons, "checked_at": checked_at });
+    let body = DeepStatus {
+        status,
+        reasons,
+        checked_at,
+    };
     (
         code,
         [(header::CACHE_CONTROL, "no-store")],

@@ -3,13 +3,14 @@
 use crate::app::App;
 use crate::auth::Writer;
 use crate::body::{Json, from_value};
+use crate::meter::seconds;
 use crate::problem::Problem;
 use crate::record::{By, Incoming, RecordError};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use thrum_schema::error::Invalid;
 use thrum_schema::lease::Shown;
@@ -18,6 +19,7 @@ use thrum_schema::ping::{MAX_USER_AGENT, Ping};
 use thrum_schema::schedule::MAX_PERIOD_S;
 use thrum_schema::store::Rules;
 use thrum_schema::{MonitorId, PingKind, ProjectId};
+use utoipa::ToSchema;
 
 /// Most heartbeats in a request.
 const MAX_BATCH: usize = 100;
@@ -25,26 +27,36 @@ const MAX_BATCH: usize = 100;
 const MAX_METRICS: usize = 20;
 /// Longest name of a figure.
 const MAX_METRIC_NAME: usize = 64;
+/// What is said to a monitor that is too fast.
+const TOO_MANY: &str = "this monitor's heartbeats come too fast";
 /// How many monitors of a batch are written at a time.
 const CONCURRENCY: usize = 16;
 
 /// What a client sends.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Heartbeat {
+pub struct Heartbeat {
+    /// The monitor's name: 1 to 100 letters, digits, `.`, `_`, `-`.
     monitor: String,
+    /// By the exit status, if absent; else ok.
     status: Option<HeartbeatStatus>,
+    /// Another heartbeat follows within so many seconds.
+    #[schema(minimum = 1, maximum = 31_536_000)]
     period_s: Option<u64>,
+    /// And may be so many seconds late.
+    #[schema(minimum = 0, maximum = 31_536_000)]
     grace_s: Option<u64>,
+    /// Text to keep with it.
     message: Option<String>,
     exit_status: Option<u8>,
+    /// At most 20 named figures.
     #[serde(default)]
     metrics: BTreeMap<String, f64>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum HeartbeatStatus {
+pub enum HeartbeatStatus {
     Ok,
     Fail,
     Start,
@@ -52,21 +64,52 @@ enum HeartbeatStatus {
 }
 
 /// What became of a heartbeat.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-enum Answer {
+pub enum Answer {
+    /// It is recorded.
     Recorded {
         monitor: String,
+        #[schema(value_type = String)]
         uuid: MonitorId,
+        #[schema(value_type = String)]
         status: Shown,
         pings: u64,
         deadline: Option<String>,
     },
+    /// It is not, and why.
     Refused {
         #[serde(skip_serializing_if = "Option::is_none")]
         monitor: Option<String>,
         error: String,
+        /// The reply's status, and how long to wait, if the heartbeat came alone.
+        #[serde(skip)]
+        #[schema(ignore)]
+        alone: Option<(StatusCode, i64)>,
     },
+}
+
+/// One heartbeat, or up to 100.
+#[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it stands for what `post` tells apart by hand, for the errors' sake"
+)]
+#[serde(untagged)]
+pub enum Heartbeats {
+    /// One.
+    One(Heartbeat),
+    /// Some.
+    Many {
+        /// At most 100.
+        heartbeats: Vec<Heartbeat>,
+    },
+}
+
+/// A result for each heartbeat, in their order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Results {
+    results: Vec<Answer>,
 }
 
 /// A heartbeat that is fit to be recorded.
@@ -75,13 +118,18 @@ struct Valid {
     incoming: Incoming,
 }
 
+#[utoipa::path(
+    post, path = "/v1/heartbeats", operation_id = "post_heartbeats", tag = "heartbeats",
+    security(("api_key" = []), ("bearer" = [])), request_body = Heartbeats,
+    responses((status = 200, body = Results), crate::openapi::Problems),
+)]
 pub async fn post(
     State(app): State<App>,
-    Writer(project): Writer,
+    Writer { project, .. }: Writer,
     method: Method,
     headers: HeaderMap,
     Json(body): Json<Value>,
-) -> Result<axum::Json<Value>, Problem> {
+) -> Result<axum::Json<Results>, Problem> {
     let template = template(&app, &method, &headers);
     let Value::Object(members) = &body else {
         return Err(Problem::bad_request(
@@ -92,7 +140,7 @@ pub async fn post(
         let valid = validate(&app, &template, body, "")?;
         let results = record_all(&app, project, vec![(0, Ok(valid))]).await?;
         refuse_alone(&results)?;
-        return Ok(axum::Json(json!({ "results": results })));
+        return Ok(axum::Json(Results { results }));
     }
     let items = batch(body)?;
     let checked = items
@@ -108,17 +156,22 @@ pub async fn post(
         })
         .collect();
     let results = record_all(&app, project, checked).await?;
-    Ok(axum::Json(json!({ "results": results })))
+    Ok(axum::Json(Results { results }))
 }
 
 /// The endpoint of the predecessor's clients, which misspelt it: `{"hostId", "intervalMs"}`.
+#[utoipa::path(
+    post, path = "/v1/heartbeat", operation_id = "post_legacy_heartbeat", tag = "heartbeats",
+    security(("api_key" = []), ("bearer" = [])), request_body = Legacy,
+    responses((status = 200, body = LegacyAnswer), crate::openapi::Problems),
+)]
 pub async fn legacy(
     State(app): State<App>,
-    Writer(project): Writer,
+    Writer { project, .. }: Writer,
     method: Method,
     headers: HeaderMap,
     Json(body): Json<Legacy>,
-) -> Result<axum::Json<Value>, Problem> {
+) -> Result<axum::Json<LegacyAnswer>, Problem> {
     check_heartbeat_name("hostId", &body.host_id)?;
     let period_s = match body.interval_ms {
         None => None,
@@ -132,23 +185,40 @@ pub async fn legacy(
         incoming,
     };
     refuse_alone(&record_all(&app, project, vec![(0, Ok(valid))]).await?)?;
-    Ok(axum::Json(json!({ "message": "OK" })))
+    Ok(axum::Json(LegacyAnswer { message: "OK" }))
 }
 
 /// A heartbeat that came alone and could not be recorded is an error of the request.
 fn refuse_alone(results: &[Answer]) -> Result<(), Problem> {
     match results {
-        [Answer::Refused { error, .. }] => Err(Problem::new(StatusCode::CONFLICT, error.clone())),
+        [
+            Answer::Refused {
+                alone: Some((StatusCode::TOO_MANY_REQUESTS, wait_ms)),
+                ..
+            },
+        ] => Err(Problem::too_many(TOO_MANY, *wait_ms)),
+        [Answer::Refused { error, alone, .. }] => {
+            let status = alone.map_or(StatusCode::CONFLICT, |(status, _)| status);
+            Err(Problem::new(status, error.clone()))
+        }
         _ => Ok(()),
     }
 }
 
 /// What the predecessor's clients send; they may send more.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Legacy {
+    /// The monitor's name.
     host_id: String,
+    /// Milliseconds between two heartbeats.
     interval_ms: Option<u64>,
+}
+
+/// What they expect.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LegacyAnswer {
+    message: &'static str,
 }
 
 /// The heartbeats of `{"heartbeats": [ … ]}`.
@@ -275,6 +345,8 @@ fn template(app: &App, method: &Method, headers: &HeaderMap) -> Incoming {
             rid: None,
             exit_status: None,
             duration_ms: None,
+            early: false,
+            overlap: false,
             metrics: BTreeMap::new(),
             body: Vec::new(),
         },
@@ -299,7 +371,15 @@ async fn record_all(
                 .push((i, valid.incoming)),
             Err((monitor, invalid)) => {
                 let error = invalid.to_string();
-                answers.insert(i, Answer::Refused { monitor, error });
+                let alone = None;
+                answers.insert(
+                    i,
+                    Answer::Refused {
+                        monitor,
+                        error,
+                        alone,
+                    },
+                );
             }
         }
     }
@@ -327,6 +407,11 @@ async fn record_one(
     let recorded = app
         .record_named(project, By::Name, name, true, incoming)
         .await;
+    let refused = |error: &str, status, wait_ms| Answer::Refused {
+        monitor: Some(name.to_owned()),
+        error: error.to_owned(),
+        alone: Some((status, wait_ms)),
+    };
     match recorded {
         Ok(recorded) => {
             let lease = recorded.lease;
@@ -338,10 +423,16 @@ async fn record_one(
                 deadline: lease.deadline().map(|deadline| deadline.rfc3339()),
             })
         }
-        Err(RecordError::Ambiguous) => Ok(Answer::Refused {
-            monitor: Some(name.to_owned()),
-            error: "several monitors have this slug and none has this name; rename one".into(),
-        }),
+        Err(RecordError::Ambiguous) => Ok(refused(
+            "several monitors have this slug and none has this name; rename one",
+            StatusCode::CONFLICT,
+            0,
+        )),
+        Err(error @ RecordError::Full) => Ok(refused(&error.to_string(), StatusCode::FORBIDDEN, 0)),
+        Err(RecordError::TooMany(wait_ms)) => {
+            let error = format!("{TOO_MANY}; try again in {} s", seconds(wait_ms));
+            Ok(refused(&error, StatusCode::TOO_MANY_REQUESTS, wait_ms))
+        }
         Err(RecordError::NotFound) => Err(thrum_schema::StoreError::Conflict.into()),
         Err(RecordError::Store(error)) => Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! `/v1/keys`: the API keys of a project, by their hashes' first digits.
+//! `/v1/keys`: the API keys of a project, by their hashes' first digits; and its ping key.
 
 use crate::app::App;
 use crate::auth::Writer;
@@ -6,91 +6,326 @@ use crate::body::{Json, PathId};
 use crate::problem::Problem;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use thrum_schema::key::{self, ApiKey, Scope};
+use serde::{Deserialize, Serialize};
+use thrum_schema::key::{self, ApiKey, KEY_ID_LEN, Scope};
+use thrum_schema::plan::Limits;
+use thrum_schema::{ProjectId, StoreError, UnixMs};
+use utoipa::ToSchema;
 
-/// Most API keys a project may have.
-const MAX_KEYS: usize = 100;
-/// How many digits of its hash name a key.
-const ID_LEN: usize = 16;
+/// Most API keys a project may have, whatever its plan.
+const MAX_KEYS: u32 = 100;
+/// Longest name, in characters.
+const MAX_NAME: usize = 100;
+/// How long a key and its successor are both good, unless it is said otherwise, in seconds: a day; and at most.
+const OVERLAP_S: u64 = 86_400;
+const MAX_OVERLAP_S: u64 = 30 * 86_400;
 
 /// What a client sends to make a key.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub struct KeyRequest {
+    /// `write` or `read`.
+    #[schema(value_type = String)]
     scope: Scope,
+    /// At most 100 characters.
     #[serde(default)]
     name: String,
+    /// Requests a day; at most what the plan allows.
+    #[schema(minimum = 1)]
+    requests_per_day: Option<u32>,
+    /// Requests a minute; at most what the plan allows.
+    #[schema(minimum = 1)]
+    requests_per_minute: Option<u32>,
 }
 
-pub async fn list(
-    State(app): State<App>,
-    Writer(project): Writer,
-) -> Result<axum::Json<Value>, Problem> {
-    let keys = app.store.api_keys(project).await?;
-    let keys: Vec<Value> = keys.iter().map(view).collect();
-    Ok(axum::Json(json!({ "keys": keys })))
+/// How a key is to be rotated.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// For so many seconds both are good; a day by default.
+    #[schema(minimum = 0, maximum = 2_592_000)]
+    overlap_s: Option<u64>,
 }
 
+/// An API key, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct KeyView {
+    id: String,
+    name: String,
+    #[schema(value_type = String)]
+    scope: Scope,
+    created: String,
+    /// When it ends, if it was rotated.
+    until: Option<String>,
+    /// What it may use, where that is not what the plan says.
+    requests_per_day: Option<u32>,
+    requests_per_minute: Option<u32>,
+}
+
+/// An API key with its secret: shown once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NewKey {
+    /// The secret. It is shown here, and never again.
+    key: String,
+    #[serde(flatten)]
+    view: KeyView,
+}
+
+/// API keys.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct KeyList {
+    keys: Vec<KeyView>,
+}
+
+/// A ping key: shown once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NewPingKey {
+    /// The secret. It is shown here, and never again.
+    ping_key: String,
+}
+
+impl From<&ApiKey> for KeyView {
+    fn from(key: &ApiKey) -> Self {
+        let limits = key.limits.unwrap_or_default();
+        Self {
+            id: key.id().to_owned(),
+            name: key.name.clone(),
+            scope: key.scope,
+            created: key.created.rfc3339(),
+            until: key.until.map(UnixMs::rfc3339),
+            requests_per_day: limits.requests_per_day,
+            requests_per_minute: limits.requests_per_minute,
+        }
+    }
+}
+
+impl KeyRequest {
+    /// Checks the request against `plan`, whose limits it may not exceed.
+    pub fn check(&self, plan: &Limits) -> Result<(), Problem> {
+        if self.name.chars().count() > MAX_NAME {
+            return Err(Problem::bad_request(format!(
+                "name must be at most {MAX_NAME} characters"
+            )));
+        }
+        for (field, given, most) in [
+            (
+                "requests_per_day",
+                self.requests_per_day,
+                plan.requests_per_day,
+            ),
+            (
+                "requests_per_minute",
+                self.requests_per_minute,
+                plan.requests_per_minute,
+            ),
+        ] {
+            let most = most.unwrap_or(u32::MAX);
+            if given.is_some_and(|given| !(1..=most).contains(&given)) {
+                return Err(Problem::bad_request(format!(
+                    "{field} must be 1 to {most}, as the plan allows"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// A new key and its secret.
+    pub fn key(self, app: &App, project: ProjectId) -> (String, ApiKey) {
+        let world = app.store.world();
+        let secret = key::new_api_key(world, self.scope);
+        let limits = Limits {
+            requests_per_day: self.requests_per_day,
+            requests_per_minute: self.requests_per_minute,
+            ..Limits::default()
+        };
+        let mut key = ApiKey::new(&secret, project, self.scope, &self.name, world.now());
+        key.limits = (limits != Limits::default()).then_some(limits);
+        (secret, key)
+    }
+}
+
+impl App {
+    /// Makes a key of a project.
+    pub(crate) async fn make_key(
+        &self,
+        project: ProjectId,
+        request: KeyRequest,
+    ) -> Result<NewKey, Problem> {
+        let most = self.limits(project).await?.keys.unwrap_or(MAX_KEYS);
+        if self.good_keys(project).await?.len() >= most as usize {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                format!("a project of this plan has at most {most} keys; revoke one first"),
+            ));
+        }
+        let (secret, key) = request.key(self, project);
+        self.store.put_api_key(&key).await?;
+        Ok(NewKey {
+            key: secret,
+            view: (&key).into(),
+        })
+    }
+
+    /// The keys of a project that have not ended.
+    async fn good_keys(&self, project: ProjectId) -> Result<Vec<ApiKey>, StoreError> {
+        let now = self.store.world().now();
+        let mut keys = self.store.api_keys(project).await?;
+        keys.retain(|key| key.holds(now));
+        keys.sort_by(|a, b| a.created.cmp(&b.created).then(a.hash.cmp(&b.hash)));
+        Ok(keys)
+    }
+}
+
+/// Lists the API keys of the project, without their secrets.
+#[utoipa::path(
+    get, path = "/v1/keys", operation_id = "list_keys", tag = "keys",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = KeyList), crate::openapi::Problems),
+)]
+pub async fn list(State(app): State<App>, writer: Writer) -> Result<axum::Json<KeyList>, Problem> {
+    writer.caller.charge(&app).await?;
+    let keys = app.good_keys(writer.project).await?;
+    let keys = keys.iter().map(KeyView::from).collect();
+    Ok(axum::Json(KeyList { keys }))
+}
+
+/// Makes an API key; its secret is shown once.
+#[utoipa::path(
+    post, path = "/v1/keys", operation_id = "create_key", tag = "keys",
+    security(("api_key" = []), ("bearer" = [])), request_body = KeyRequest,
+    responses((status = 201, body = NewKey), crate::openapi::Problems),
+)]
 pub async fn create(
     State(app): State<App>,
-    Writer(project): Writer,
-    Json(request): Json<Request>,
-) -> Result<(StatusCode, axum::Json<Value>), Problem> {
-    if request.name.chars().count() > 100 {
-        return Err(Problem::bad_request("name must be at most 100 characters"));
-    }
-    if app.store.api_keys(project).await?.len() >= MAX_KEYS {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            format!("a project has at most {MAX_KEYS} keys; revoke one first"),
-        ));
-    }
-    let secret = key::new_api_key(app.store.world(), request.scope);
-    let key = ApiKey {
-        hash: key::hash(&secret),
-        project,
-        scope: request.scope,
-        name: request.name,
-        created: app.store.world().now(),
-    };
-    app.store.put_api_key(&key).await?;
-    let mut body = view(&key);
-    // Shown here, and never again.
-    body["key"] = json!(secret);
-    Ok((StatusCode::CREATED, axum::Json(body)))
+    writer: Writer,
+    Json(request): Json<KeyRequest>,
+) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
+    request.check(&app.limits(writer.project).await?)?;
+    writer.caller.charge(&app).await?;
+    let made = app.make_key(writer.project, request).await?;
+    Ok((StatusCode::CREATED, axum::Json(made)))
 }
 
+/// Rotates an API key: makes its successor, and ends it after an overlap in which both are good.
+#[utoipa::path(
+    post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys",
+    security(("api_key" = []), ("bearer" = [])), request_body = Rotation,
+    params(("id" = String, Path, description = "The key's id")),
+    responses((status = 201, body = NewKey), crate::openapi::ProblemsOfOne),
+)]
+pub async fn rotate(
+    State(app): State<App>,
+    writer: Writer,
+    PathId(id): PathId,
+    Json(rotation): Json<Rotation>,
+) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
+    let overlap_s = rotation.overlap_s.unwrap_or(OVERLAP_S);
+    if overlap_s > MAX_OVERLAP_S {
+        return Err(Problem::bad_request(format!(
+            "overlap_s must be at most {MAX_OVERLAP_S}"
+        )));
+    }
+    let keys = app.good_keys(writer.project).await?;
+    let key = named(&keys, &id)?;
+    writer.caller.charge(&app).await?;
+    let world = app.store.world();
+    let now = world.now();
+    let secret = key::new_api_key(world, key.scope);
+    let mut successor = ApiKey::new(&secret, key.project, key.scope, &key.name, now);
+    successor.limits = key.limits;
+    let until = now + i64::try_from(overlap_s * 1000).unwrap_or(0);
+    let ending = ApiKey {
+        until: Some(key.until.map_or(until, |before| before.min(until))),
+        ..key.clone()
+    };
+    match app.store.rotate_api_key(&ending, &successor).await {
+        Ok(()) => {}
+        Err(StoreError::Conflict) => return Err(Problem::not_found("key")),
+        Err(error) => return Err(error.into()),
+    }
+    app.forget_key(&key.hash);
+    let made = NewKey {
+        key: secret,
+        view: (&successor).into(),
+    };
+    Ok((StatusCode::CREATED, axum::Json(made)))
+}
+
+/// Revokes an API key.
+#[utoipa::path(
+    delete, path = "/v1/keys/{id}", operation_id = "revoke_key", tag = "keys",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The key's id")),
+    responses((status = 204, description = "Handlers forget it within half a minute"), crate::openapi::ProblemsOfOne),
+)]
 pub async fn revoke(
     State(app): State<App>,
-    Writer(project): Writer,
+    writer: Writer,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    let keys = app.store.api_keys(project).await?;
-    let key = keys
-        .iter()
-        .find(|key| id.len() == ID_LEN && key.hash.starts_with(&id))
-        .ok_or_else(|| Problem::not_found("key"))?;
+    let keys = app.good_keys(writer.project).await?;
+    let key = named(&keys, &id)?;
+    let lasting = |key: &&ApiKey| key.scope == Scope::Write && key.until.is_none();
     let others = keys
         .iter()
-        .any(|other| other.hash != key.hash && other.scope == Scope::Write);
+        .filter(lasting)
+        .any(|other| other.hash != key.hash);
     if !others {
         return Err(Problem::new(
             StatusCode::CONFLICT,
             "this is the last read-write key; make another one first",
         ));
     }
+    writer.caller.charge(&app).await?;
     app.store.delete_api_key(key).await?;
     app.forget_key(&key.hash);
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn view(key: &ApiKey) -> Value {
-    json!({
-        "id": key.hash[..ID_LEN],
-        "name": key.name,
-        "scope": key.scope,
-        "created": key.created.rfc3339(),
-    })
+/// Makes the project's ping key anew: URLs with the one before are no longer good.
+#[utoipa::path(
+    post, path = "/v1/ping-key", operation_id = "rotate_ping_key", tag = "keys",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 201, body = NewPingKey), crate::openapi::Problems),
+)]
+pub async fn rotate_ping_key(
+    State(app): State<App>,
+    writer: Writer,
+) -> Result<(StatusCode, axum::Json<NewPingKey>), Problem> {
+    writer.caller.charge(&app).await?;
+    let before = app.store.ping_keys(writer.project).await?;
+    let ping_key = key::new_ping_key(app.store.world());
+    app.store.put_ping_key(writer.project, &ping_key).await?;
+    drop_ping_keys(&app, writer.project, &before).await?;
+    Ok((StatusCode::CREATED, axum::Json(NewPingKey { ping_key })))
+}
+
+/// Takes the project's ping key away: no URL with a slug is good.
+#[utoipa::path(
+    delete, path = "/v1/ping-key", operation_id = "delete_ping_key", tag = "keys",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 204, description = "Handlers forget it within half a minute"), crate::openapi::Problems),
+)]
+pub async fn delete_ping_key(
+    State(app): State<App>,
+    writer: Writer,
+) -> Result<StatusCode, Problem> {
+    writer.caller.charge(&app).await?;
+    let before = app.store.ping_keys(writer.project).await?;
+    drop_ping_keys(&app, writer.project, &before).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn drop_ping_keys(app: &App, project: ProjectId, hashes: &[String]) -> Result<(), Problem> {
+    for hash in hashes {
+        app.store.delete_ping_key(project, hash).await?;
+        app.forget_ping_key(hash);
+    }
+    Ok(())
+}
+
+fn named<'a>(keys: &'a [ApiKey], id: &str) -> Result<&'a ApiKey, Problem> {
+    keys.iter()
+        .find(|key| id.len() == KEY_ID_LEN && key.id() == id)
+        .ok_or_else(|| Problem::not_found("key"))
 }

@@ -4,17 +4,29 @@
 mod alerts;
 mod app;
 mod auth;
+mod badges;
 mod body;
 mod cache;
+mod change;
 mod channels;
 mod health;
 mod heartbeats;
 mod keys;
+mod management;
+mod meter;
 mod monitors;
+mod openapi;
 mod ping;
 mod problem;
+mod projects;
+mod prometheus;
 mod record;
 mod router;
+mod summary;
+mod usage;
 
-pub use app::{App, Config};
+pub use app::{
+    AdminKey, App, Config, PINGS_PER_MINUTE, SecretSource, check_admin_key, check_site_url,
+};
+pub use openapi::document;
 pub use router::router;

@@ -1,172 +1,464 @@
-//! `GET /v1/monitors`: what is watched, and how it is.
+//! `/v1/monitors`: what is watched, by which rules, and how it is.
+
+mod request;
+mod view;
+
+pub use request::{MonitorRequest, check_until, check_windows, some};
+pub use view::{Around, MonitorView, OutageView, WindowSpec};
 
 use crate::app::App;
-use crate::auth::Reader;
-use crate::body::PathId;
+use crate::auth::{Reader, Writer};
+use crate::body::{Json, PathId};
+use crate::change::{ChangeError, Edit, Found};
 use crate::problem::Problem;
-use axum::extract::State;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use serde_json::{Map, Value, json};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use thrum_schema::channel::Targets;
+use thrum_schema::error::Invalid;
 use thrum_schema::lease::Lease;
-use thrum_schema::{Monitor, MonitorId, Outage, Ping, Schedule, UnixMs};
+use thrum_schema::silence::{MAX_SNOOZE_MS, Window, maintenance};
+use thrum_schema::uptime::uptime;
+use thrum_schema::{Event, Monitor, MonitorId, PingKind, ProjectId, Status, UnixMs};
+use utoipa::ToSchema;
 
 /// How many flips and pings a monitor shows.
 const LAST_FLIPS: i32 = 20;
 const LAST_PINGS: usize = 20;
+/// Most flips that an uptime is reckoned from.
+const MAX_FLIPS: i32 = 10_000;
+/// Most openings of a maintenance window that an uptime is reckoned from.
+const MAX_OPENINGS: usize = 20_000;
 
-pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Value>, Problem> {
-    let project = reader.project;
-    let now = app.store.world().now();
-    let (mut monitors, outages) =
-        futures::try_join!(app.store.monitors(project), app.store.outages())?;
-    let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
-    let leases: HashMap<MonitorId, Lease> = app
-        .store
-        .leases(&ids)
-        .await?
-        .into_iter()
-        .map(|lease| (lease.monitor, lease))
-        .collect();
-    monitors.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
-    let monitors: Vec<Value> = monitors
-        .iter()
-        .map(|monitor| {
-            let lost = || Lease::lost(monitor);
-            let lease = leases.get(&monitor.id).cloned().unwrap_or_else(lost);
-            Value::Object(view(monitor, &lease, &outages, now, reader))
-        })
-        .collect();
-    Ok(axum::Json(json!({ "monitors": monitors })))
+/// Monitors.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Monitors {
+    monitors: Vec<MonitorView>,
 }
 
+/// Which monitors to list.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only those with this tag.
+    tag: Option<String>,
+    /// Only those with this status: new, up, grace, down or paused.
+    status: Option<String>,
+}
+
+/// Until when to snooze.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Snooze {
+    /// Until this instant, RFC 3339.
+    until: Option<String>,
+    /// For so many seconds.
+    #[schema(minimum = 1, maximum = 31_622_400)]
+    for_s: Option<u64>,
+}
+
+/// Which span to judge.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Span {
+    /// The last so many days, 1 to 93.
+    #[param(minimum = 1, maximum = 93)]
+    days: Option<i64>,
+}
+
+/// How long a monitor was down. Maintenance is left out of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Uptime {
+    from: String,
+    to: String,
+    /// Seconds in which it was watched: neither new nor paused, nor in maintenance.
+    watched_s: i64,
+    /// Seconds of these in which it was down.
+    down_s: i64,
+    /// How often it went down.
+    downs: u32,
+    /// The part of the time in which it was up, 0 to 1; null if it was not watched.
+    uptime: Option<f64>,
+}
+
+impl Snooze {
+    /// The instant that it means.
+    pub fn until(&self, now: UnixMs) -> Result<UnixMs, Invalid> {
+        match (&self.until, self.for_s) {
+            (Some(text), None) => check_until("until", text, now),
+            (None, Some(s)) => match i64::try_from(s) {
+                Ok(s) if s > 0 && s <= MAX_SNOOZE_MS / 1000 => Ok(now + s * 1000),
+                _ => Err(Invalid::new("for_s", "must be 1 s to a year")),
+            },
+            _ => Err(Invalid::new("until", "or for_s is required, and not both")),
+        }
+    }
+}
+
+/// Lists the monitors of the project.
+#[utoipa::path(
+    get, path = "/v1/monitors", operation_id = "list_monitors", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])), params(Filter),
+    responses((status = 200, body = Monitors), crate::openapi::Problems),
+)]
+pub async fn list(
+    State(app): State<App>,
+    reader: Reader,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<axum::Json<Monitors>, Problem> {
+    let Query(filter) = filter.map_err(|error| Problem::bad_request(error.body_text()))?;
+    reader.caller.charge(&app).await?;
+    let id = reader.project;
+    let now = app.store.world().now();
+    let (mut monitors, outages) = futures::try_join!(app.store.monitors(id), app.store.outages())?;
+    let project = app.project(id).await?;
+    monitors.retain(|monitor| {
+        filter
+            .tag
+            .as_ref()
+            .is_none_or(|tag| monitor.tags.contains(tag))
+    });
+    let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
+    let leases = app.store.leases(&ids).await?;
+    let leases: HashMap<MonitorId, Lease> = leases.into_iter().map(|l| (l.monitor, l)).collect();
+    monitors.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
+    let around = Around {
+        reader: &reader,
+        project: &project,
+        outages: &outages,
+        now,
+    };
+    let monitors = monitors
+        .iter()
+        .map(|monitor| match leases.get(&monitor.id) {
+            Some(lease) => around.view(monitor, lease),
+            None => around.view(monitor, &Lease::lost(monitor)),
+        })
+        .filter(|view| {
+            let status = serde_json::to_value(view.status).unwrap_or_default();
+            filter
+                .status
+                .as_ref()
+                .is_none_or(|wanted| status == **wanted)
+        })
+        .collect();
+    Ok(axum::Json(Monitors { monitors }))
+}
+
+/// Shows a monitor with its last flips, pings and failures.
+#[utoipa::path(
+    get, path = "/v1/monitors/{id}", operation_id = "get_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid or slug")),
+    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+)]
 pub async fn get(
     State(app): State<App>,
     reader: Reader,
     PathId(id): PathId,
-) -> Result<axum::Json<Value>, Problem> {
-    let project = reader.project;
-    let now = app.store.world().now();
-    let not_found = || Problem::not_found("monitor");
-    let id = match MonitorId::parse_canonical(&id) {
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let found = find(&app, reader.project, &id).await?;
+    reader.caller.charge(&app).await?;
+    let id = found.monitor.id;
+    let (flips, pings) = futures::try_join!(app.store.flips(id, LAST_FLIPS), app.store.pings(id))?;
+    let mut view = show(&app, &reader, &found).await?;
+    let failures = pings.iter().filter(|ping| ping.kind == PingKind::Fail);
+    view.last_failures = Some(failures.take(LAST_PINGS).map(Into::into).collect());
+    view.last_pings = Some(pings.iter().take(LAST_PINGS).map(Into::into).collect());
+    view.flips = Some(flips.iter().map(Into::into).collect());
+    Ok(axum::Json(view))
+}
+
+/// Makes a monitor; or updates the one that `unique` knows it by.
+#[utoipa::path(
+    post, path = "/v1/monitors", operation_id = "create_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])), request_body = MonitorRequest,
+    responses(
+        (status = 200, description = "There was one, and it is as the request says", body = MonitorView),
+        (status = 201, description = "It is made", body = MonitorView),
+        crate::openapi::Problems,
+    ),
+)]
+pub async fn create(
+    State(app): State<App>,
+    writer: Writer,
+    Json(request): Json<MonitorRequest>,
+) -> Result<(StatusCode, axum::Json<MonitorView>), Problem> {
+    let channels = app.store.channels(writer.project).await?;
+    let fit = request.check(&channels, app.store.world().now())?;
+    writer.caller.charge(&app).await?;
+    let make = |monitor: &Monitor| {
+        let is_new = *monitor == Monitor::new(monitor.id, monitor.project, monitor.created);
+        fit.applied_to(monitor, is_new)
+    };
+    let same = |monitor: &Monitor| fit.means(monitor);
+    let same: Option<&(dyn Fn(&Monitor) -> bool + Sync)> = fit.unique().map(|_| &same as _);
+    let upserted = app
+        .upsert(writer.project, same, fit.unique_slug(), make)
+        .await
+        .map_err(problem)?;
+    let status = if upserted.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let view = show(&app, &writer.reader(), &upserted.found).await?;
+    Ok((status, axum::Json(view)))
+}
+
+/// Changes a monitor: only what is given.
+#[utoipa::path(
+    patch, path = "/v1/monitors/{id}", operation_id = "update_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])), request_body = MonitorRequest,
+    params(("id" = String, Path, description = "Its uuid or slug")),
+    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn update(
+    State(app): State<App>,
+    writer: Writer,
+    PathId(id): PathId,
+    Json(request): Json<MonitorRequest>,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let found = find(&app, writer.project, &id).await?;
+    let channels = app.store.channels(writer.project).await?;
+    let fit = request.check(&channels, app.store.world().now())?;
+    // What is wrong only together with what the monitor is.
+    fit.applied_to(&found.monitor, false)?;
+    writer.caller.charge(&app).await?;
+    let edit = |monitor: &Monitor, _: &Lease| {
+        Ok::<_, Invalid>(Edit {
+            monitor: Some(fit.applied_to(monitor, false)?),
+            events: Vec::new(),
+        })
+    };
+    let changed = app.change(writer.project, found.monitor.id, edit).await;
+    let found = changed.map_err(problem)?;
+    Ok(axum::Json(show(&app, &writer.reader(), &found).await?))
+}
+
+/// Deletes a monitor.
+#[utoipa::path(
+    delete, path = "/v1/monitors/{id}", operation_id = "delete_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid or slug")),
+    responses((status = 204, description = "It is gone"), crate::openapi::ProblemsOfOne),
+)]
+pub async fn delete(
+    State(app): State<App>,
+    writer: Writer,
+    PathId(id): PathId,
+) -> Result<StatusCode, Problem> {
+    let found = find(&app, writer.project, &id).await?;
+    writer.caller.charge(&app).await?;
+    app.delete::<Invalid>(writer.project, found.monitor.id)
+        .await
+        .map_err(problem)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Pauses a monitor: it is not watched until its next success, or until it is resumed.
+#[utoipa::path(
+    post, path = "/v1/monitors/{id}/pause", operation_id = "pause_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid or slug")),
+    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn pause(
+    state: State<App>,
+    writer: Writer,
+    id: PathId,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let pause = |_: &Monitor, _: &Lease| {
+        Ok(Edit {
+            monitor: None,
+            events: vec![Event::Pause],
+        })
+    };
+    edited(state, writer, id, pause).await
+}
+
+/// Resumes a monitor that is paused.
+#[utoipa::path(
+    post, path = "/v1/monitors/{id}/resume", operation_id = "resume_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid or slug")),
+    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn resume(
+    state: State<App>,
+    writer: Writer,
+    id: PathId,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let not_paused = || Problem::new(StatusCode::CONFLICT, "the monitor is not paused");
+    let resume = |_: &Monitor, lease: &Lease| match lease.status {
+        Status::Paused => Ok(Edit {
+            monitor: None,
+            events: vec![Event::Resume],
+        }),
+        _ => Err(not_paused()),
+    };
+    edited(state, writer, id, resume).await
+}
+
+/// Silences a monitor's alerts for some time; at its end, what is still down alerts.
+#[utoipa::path(
+    post, path = "/v1/monitors/{id}/snooze", operation_id = "snooze_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
+    params(("id" = String, Path, description = "Its uuid or slug")),
+    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn snooze(
+    State(app): State<App>,
+    writer: Writer,
+    id: PathId,
+    Json(snooze): Json<Snooze>,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let until = snooze.until(app.store.world().now())?;
+    edited(State(app), writer, id, snoozed(Some(until))).await
+}
+
+/// Ends a snooze.
+#[utoipa::path(
+    delete, path = "/v1/monitors/{id}/snooze", operation_id = "end_monitor_snooze", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid or slug")),
+    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn end_snooze(
+    state: State<App>,
+    writer: Writer,
+    id: PathId,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    edited(state, writer, id, snoozed(None)).await
+}
+
+fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &Lease) -> Result<Edit, Problem> {
+    move |monitor, _| {
+        let mut monitor = monitor.clone();
+        monitor.options.snoozed_until = until;
+        Ok(Edit {
+            monitor: Some(monitor),
+            events: Vec::new(),
+        })
+    }
+}
+
+/// How long a monitor was down in the last days, without its maintenance.
+#[utoipa::path(
+    get, path = "/v1/monitors/{id}/uptime", operation_id = "get_uptime", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid or slug"), Span),
+    responses((status = 200, body = Uptime), crate::openapi::ProblemsOfOne),
+)]
+pub async fn get_uptime(
+    State(app): State<App>,
+    reader: Reader,
+    PathId(id): PathId,
+    span: Result<Query<Span>, QueryRejection>,
+) -> Result<axum::Json<Uptime>, Problem> {
+    let Query(span) = span.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let days = span.days.unwrap_or(30);
+    if !(1..=93).contains(&days) {
+        return Err(Problem::bad_request("days must be 1 to 93"));
+    }
+    let found = find(&app, reader.project, &id).await?;
+    reader.caller.charge(&app).await?;
+    let to = app.store.world().now();
+    let from = to - days * 86_400_000;
+    let monitor = &found.monitor;
+    // From the beginning: what it was at the beginning of the span shows the flip before it.
+    let mut flips = app
+        .store
+        .flips_between(monitor.id, UnixMs(0), to + 1, MAX_FLIPS)
+        .await?;
+    flips.reverse();
+    let first = flips.first().map_or(found.lease.status, |flip| flip.from);
+    let project = app.project(reader.project).await?;
+    let windows: Vec<&Window> = monitor
+        .options
+        .windows
+        .iter()
+        .chain(&project.windows)
+        .collect();
+    let spans = maintenance(&windows, from, to, MAX_OPENINGS);
+    let judged = uptime(first, &flips, &spans, from, to);
+    #[expect(clippy::cast_precision_loss, reason = "93 days of milliseconds fit")]
+    let part =
+        (judged.watched_ms > 0).then(|| 1.0 - judged.down_ms as f64 / judged.watched_ms as f64);
+    Ok(axum::Json(Uptime {
+        from: from.rfc3339(),
+        to: to.rfc3339(),
+        watched_s: judged.watched_ms / 1000,
+        down_s: judged.down_ms / 1000,
+        downs: judged.downs,
+        uptime: part,
+    }))
+}
+
+async fn edited(
+    State(app): State<App>,
+    writer: Writer,
+    PathId(id): PathId,
+    edit: impl Fn(&Monitor, &Lease) -> Result<Edit, Problem>,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let found = find(&app, writer.project, &id).await?;
+    edit(&found.monitor, &found.lease)?;
+    writer.caller.charge(&app).await?;
+    let changed = app.change(writer.project, found.monitor.id, edit).await;
+    let found = changed.map_err(|error| match error {
+        ChangeError::Refused(problem) => problem,
+        ChangeError::NotFound | ChangeError::Foreign => Problem::not_found("monitor"),
+        ChangeError::Full => full(),
+        ChangeError::Store(error) => error.into(),
+    })?;
+    Ok(axum::Json(show(&app, &writer.reader(), &found).await?))
+}
+
+/// The monitor that `id` means: a uuid, or a slug that one monitor has.
+async fn find(app: &App, project: ProjectId, id: &str) -> Result<Found, Problem> {
+    let id = match MonitorId::parse_canonical(id) {
         Some(id) => id,
-        None => match *app.store.monitors_with_slug(project, &id).await? {
+        None => match *app.store.monitors_with_slug(project, id).await? {
             [id] => id,
-            [] => return Err(not_found()),
+            [] => return Err(Problem::not_found("monitor")),
             _ => {
                 return Err(Problem::new(
-                    axum::http::StatusCode::CONFLICT,
+                    StatusCode::CONFLICT,
                     "several monitors have this slug; use a uuid",
                 ));
             }
         },
     };
-    let (monitor, state, outages, flips, pings) = futures::try_join!(
-        app.store.monitor(project, id),
-        app.store.state(id),
-        app.store.outages(),
-        app.store.flips(id, LAST_FLIPS),
-        app.store.pings(id),
-    )?;
-    let monitor = monitor.ok_or_else(not_found)?;
-    let lease = state
-        .and_then(|state| state.lease)
-        .unwrap_or_else(|| Lease::lost(&monitor));
-    let mut view = view(&monitor, &lease, &outages, now, reader);
-    let flips: Vec<Value> = flips
-        .iter()
-        .map(|flip| {
-            json!({
-                "n": flip.n,
-                "at": flip.at.rfc3339(),
-                "from": flip.from,
-                "to": flip.to,
-                "reason": flip.reason,
-                "alert": flip.alert,
-                "outage": flip.outage.map(outage_view),
-            })
-        })
-        .collect();
-    let pings: Vec<Value> = pings.iter().take(LAST_PINGS).map(ping_view).collect();
-    view.insert("flips".into(), flips.into());
-    view.insert("last_pings".into(), pings.into());
-    Ok(axum::Json(Value::Object(view)))
+    app.found::<Invalid>(project, id).await.map_err(problem)
 }
 
-/// A monitor as `/v1` shows it. Its uuid is the secret of its ping URL, and not for readers.
-fn view(
-    monitor: &Monitor,
-    lease: &Lease,
-    outages: &[Outage],
-    now: UnixMs,
-    reader: Reader,
-) -> Map<String, Value> {
-    let held = lease.deadline_after(outages);
-    let mut view = Map::new();
-    let mut put = |name: &str, value: Value| view.insert(name.to_owned(), value);
-    if reader.sees_secrets {
-        put("uuid", json!(monitor.id));
-        put("ping_path", json!(format!("/ping/{}", monitor.id)));
-    }
-    put("name", json!(monitor.name));
-    put("slug", json!(monitor.slug));
-    put("tags", json!(monitor.tags));
-    put("status", json!(lease.shown(now, outages)));
-    put("started", json!(lease.run.is_some()));
-    put("pings", json!(lease.pings));
-    put("last_ping", json!(lease.seen.map(UnixMs::rfc3339)));
-    put("deadline", json!(held.map(|(at, _)| at.rfc3339())));
-    put(
-        "outage",
-        json!(held.and_then(|(_, outage)| outage).map(outage_view)),
-    );
-    put("last_duration_ms", json!(lease.last_duration_ms));
-    match &monitor.schedule {
-        Schedule::Simple { period_s } => {
-            put("period_s", json!(period_s));
-        }
-        Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz } => {
-            put("schedule", json!(expr));
-            put("tz", json!(tz));
-        }
-    }
-    put("grace_s", json!(monitor.grace_s));
-    put("channels", targets_view(&monitor.targets));
-    view
+async fn show(app: &App, reader: &Reader, found: &Found) -> Result<MonitorView, Problem> {
+    let outages = app.store.outages().await?;
+    let project = app.project(reader.project).await?;
+    let around = Around {
+        reader,
+        project: &project,
+        outages: &outages,
+        now: app.store.world().now(),
+    };
+    Ok(around.view(&found.monitor, &found.lease))
 }
 
-fn targets_view(targets: &Targets) -> Value {
-    match targets {
-        Targets::All => json!("all"),
-        Targets::These(ids) => json!(ids),
-    }
+fn full() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "the project has as many monitors as its plan allows; delete one first",
+    )
 }
 
-/// An outage of ours as `/v1` shows it.
-pub fn outage_view(outage: Outage) -> Value {
-    json!({ "start": outage.start.rfc3339(), "end": outage.end.rfc3339() })
-}
-
-/// A logged ping. A body that is text is shown as such, any other as base64.
-fn ping_view(ping: &Ping) -> Value {
-    let mut view = json!({
-        "n": ping.n,
-        "at": ping.at.rfc3339(),
-        "type": ping.kind,
-        "scheme": ping.scheme,
-        "remote_addr": ping.remote_addr,
-        "method": ping.method,
-        "ua": ping.ua,
-        "rid": ping.rid,
-        "exit_status": ping.exit_status,
-        "duration_ms": ping.duration_ms,
-        "metrics": ping.metrics,
-    });
-    match std::str::from_utf8(&ping.body) {
-        Ok(text) => view["body"] = json!(text),
-        Err(_) => view["body_base64"] = json!(BASE64_STANDARD.encode(&ping.body)),
+fn problem(error: ChangeError<Invalid>) -> Problem {
+    match error {
+        ChangeError::NotFound | ChangeError::Foreign => Problem::not_found("monitor"),
+        ChangeError::Full => full(),
+        ChangeError::Refused(invalid) => invalid.into(),
+        ChangeError::Store(error) => error.into(),
     }
-    view
 }

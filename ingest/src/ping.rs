@@ -4,6 +4,7 @@ mod route;
 
 use crate::app::App;
 use crate::body::first_bytes;
+use crate::meter::seconds;
 use crate::record::{By, Incoming, RecordError, Recorded};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -25,7 +26,19 @@ pub async fn ping(State(app): State<App>, request: Request) -> Response {
     let mut response = match receive(&app, request).await {
         Ok(recorded) if recorded.created => (StatusCode::CREATED, "Created").into_response(),
         Ok(_) => (StatusCode::OK, "OK").into_response(),
-        Err(refused) => (refused.status(), refused.to_string()).into_response(),
+        Err(refused) => {
+            let mut response = (refused.status(), refused.to_string()).into_response();
+            let wait_s = match refused {
+                Refused::TooMany(wait_s) => Some(wait_s),
+                Refused::Unavailable => Some(1),
+                _ => None,
+            };
+            if let Some(wait_s) = wait_s {
+                let headers = response.headers_mut();
+                headers.insert(header::RETRY_AFTER, wait_s.into());
+            }
+            response
+        }
     };
     let headers = response.headers_mut();
     headers.insert(
@@ -41,11 +54,6 @@ pub async fn ping(State(app): State<App>, request: Request) -> Response {
         (header::EXPIRES, "Thu, 01 Jan 1970 00:00:00 GMT"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
-    }
-    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }
@@ -92,6 +100,8 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
             rid,
             exit_status,
             duration_ms: None,
+            early: false,
+            overlap: false,
             metrics: Default::default(),
             body: body.into(),
         },
@@ -125,6 +135,9 @@ impl From<RecordError> for Refused {
         match error {
             RecordError::NotFound => Self::NotFound,
             RecordError::Ambiguous => Self::Ambiguous,
+            // As the contract has it: what may not be made is not there.
+            RecordError::Full => Self::NotFound,
+            RecordError::TooMany(wait_ms) => Self::TooMany(seconds(wait_ms)),
             RecordError::Store(error) => error.into(),
         }
     }
@@ -143,6 +156,7 @@ impl Refused {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Url | Self::Rid | Self::BrokenBody => StatusCode::BAD_REQUEST,
             Self::Ambiguous => StatusCode::CONFLICT,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -249,3 +263,45 @@ impl route::Action {
         })
     }
 }
+
+/// A ping by the monitor's uuid. Any method but OPTIONS counts.
+#[utoipa::path(
+    post, path = "/ping/{uuid}", operation_id = "ping_by_uuid", tag = "pings",
+    params(
+        ("uuid" = String, Path, description = "The monitor's uuid; then nothing, /start, /fail, /log, or an exit status"),
+        ("rid" = Option<String>, Query, description = "The id of the run, a uuid"),
+    ),
+    request_body(content = String, description = "Kept with the ping, up to a limit", content_type = "text/plain"),
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 400, body = String, content_type = "text/plain"),
+        (status = 404, body = String, content_type = "text/plain"),
+        (status = 429, body = String, content_type = "text/plain"),
+        (status = 503, body = String, content_type = "text/plain"),
+    ),
+)]
+#[expect(dead_code, reason = "`ping` answers; this describes it")]
+pub fn by_uuid() {}
+
+/// A ping by a ping key and a slug. Any method but OPTIONS counts.
+#[utoipa::path(
+    post, path = "/ping/{ping_key}/{slug}", operation_id = "ping_by_slug", tag = "pings",
+    params(
+        ("ping_key" = String, Path, description = "The project's ping key"),
+        ("slug" = String, Path, description = "The monitor's slug; then nothing, /start, /fail, /log, or an exit status"),
+        ("rid" = Option<String>, Query, description = "The id of the run, a uuid"),
+        ("create" = Option<String>, Query, description = "1 makes the monitor if there is none"),
+    ),
+    request_body(content = String, description = "Kept with the ping, up to a limit", content_type = "text/plain"),
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 201, body = String, content_type = "text/plain"),
+        (status = 400, body = String, content_type = "text/plain"),
+        (status = 404, body = String, content_type = "text/plain"),
+        (status = 409, body = String, content_type = "text/plain"),
+        (status = 429, body = String, content_type = "text/plain"),
+        (status = 503, body = String, content_type = "text/plain"),
+    ),
+)]
+#[expect(dead_code, reason = "`ping` answers; this describes it")]
+pub fn by_slug() {}

@@ -3,14 +3,16 @@
 //! The policy: a 4xx says what was wrong, where, and what to do instead; a 5xx reveals nothing of the inside, and
 //! is logged once, here.
 
+use crate::meter::seconds;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use thrum_schema::StoreError;
 use thrum_schema::error::Invalid;
+use utoipa::ToSchema;
 
 /// An error reply.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
     #[serde(rename = "type")]
     kind: &'static str,
@@ -20,6 +22,9 @@ pub struct Problem {
     /// The field that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// Seconds after which it may be tried again.
+    #[serde(skip)]
+    retry_after_s: Option<i64>,
 }
 
 impl Problem {
@@ -31,6 +36,19 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             field: None,
+            retry_after_s: None,
+        }
+    }
+
+    /// 429, with the milliseconds until it may be tried again.
+    pub fn too_many(what: &str, wait_ms: i64) -> Self {
+        let wait_s = seconds(wait_ms);
+        Self {
+            retry_after_s: Some(wait_s),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("{what}; try again in {wait_s} s"),
+            )
         }
     }
 
@@ -81,6 +99,9 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        if let Some(wait_s) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, wait_s.into());
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -1,19 +1,19 @@
 //! Recording a ping: the one write of the fast path, and the slow path around the state machine.
 
 use crate::app::App;
-use std::time::Duration;
 use thiserror::Error;
 use thrum_schema::channel::Targets;
-use thrum_schema::id::{AlertId, MonitorId, ProjectId};
+use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::monitor::{DEFAULT_GRACE_S, DEFAULT_PERIOD_S};
 use thrum_schema::ping::Ping;
-use thrum_schema::store::{Commit, Fast, Rules};
-use thrum_schema::transition::{self, Event};
+use thrum_schema::plan::Rate;
+use thrum_schema::store::{Claims, Commit, Creation, Fast, Rules};
+use thrum_schema::transition::{self, Event, Outcome};
 use thrum_schema::{Lease, Monitor, PingKind, Schedule, StoreError};
 
 /// How long a write is tried against others before it is given up, in milliseconds. It is less than the 30 s after
 /// which a write that arms a timer must begin anew with a fresh reading of the clock (T2).
-const PATIENCE_MS: i64 = 20_000;
+pub const PATIENCE_MS: i64 = 20_000;
 
 /// A ping that was received and validated.
 #[derive(Debug, Clone)]
@@ -42,6 +42,11 @@ pub enum RecordError {
     NotFound,
     #[error("several monitors have this slug")]
     Ambiguous,
+    #[error("the project has as many monitors as its plan allows")]
+    Full,
+    /// Milliseconds until one is taken.
+    #[error("too many pings")]
+    TooMany(i64),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -62,18 +67,21 @@ impl App {
         id: MonitorId,
         incoming: Incoming,
     ) -> Result<Recorded, RecordError> {
-        let at = incoming.ping.at;
-        if incoming.kind == PingKind::Success
-            && let Fast::Counted(lease) = self.store.heartbeat(id, at, incoming.rules).await?
-        {
-            self.log(id, &lease, PingKind::Success, None, incoming)
-                .await?;
-            return Ok(Recorded {
-                lease: *lease,
-                created: false,
-            });
+        if incoming.kind != PingKind::Success {
+            return self.record_by_rules(id, incoming).await;
         }
-        self.record_by_rules(id, incoming).await
+        let (at, rules) = (incoming.ping.at, incoming.rules);
+        match self.store.heartbeat(id, at, rules, self.rate()).await? {
+            Fast::Counted(lease) => {
+                self.log(id, &lease, Understood::plain(), incoming).await?;
+                Ok(Recorded {
+                    lease: *lease,
+                    created: false,
+                })
+            }
+            Fast::TooMany(wait_ms) => Err(RecordError::TooMany(wait_ms)),
+            Fast::NeedsRules => self.record_by_rules(id, incoming).await,
+        }
     }
 
     /// Records a ping of the monitor that `project` calls `name`; makes it, once, if `create` says how.
@@ -124,6 +132,11 @@ impl App {
         }
     }
 
+    /// How fast a monitor's pings may come.
+    fn rate(&self) -> Option<Rate> {
+        self.config.pings_per_minute.map(Rate::per_minute)
+    }
+
     /// The one monitor that `project` calls `name`.
     pub(crate) async fn find(
         &self,
@@ -163,33 +176,36 @@ impl App {
                 .await?
                 .ok_or(RecordError::NotFound)?;
             let wanted = incoming.rules.applied_to(&stored);
-            let reconfigured = wanted.is_some();
-            let monitor = wanted.unwrap_or(stored);
-            let before = state.lease.clone().unwrap_or_else(|| Lease::lost(&monitor));
-            let event = event(&monitor, &incoming);
-            let events = [Event::Reconfigured, event];
-            let events = if reconfigured {
+            let monitor = wanted.as_ref().unwrap_or(&stored);
+            let before = state.lease.clone().unwrap_or_else(|| Lease::lost(monitor));
+            let tat = match self.rate() {
+                Some(rate) => Some(rate.take(before.tat, at.0).map_err(RecordError::TooMany)?),
+                None => None,
+            };
+            let events = [Event::Reconfigured, event(monitor, &incoming)];
+            let events = if wanted.is_some() {
                 &events[..]
             } else {
                 &events[1..]
             };
-            let mut outcome = transition::transitions(&monitor, &before, events, now);
-            let alert_id = AlertId(self.store.world().uuid_v7(now));
+            let mut outcome = transition::transitions(monitor, &before, events, now);
+            outcome.lease.tat = tat;
             let last_ping = outcome.lease.seen;
-            let alert = outcome.raise(&monitor, alert_id, last_ping, None);
+            let alert = self
+                .store
+                .announce(monitor, &mut outcome, last_ping, None, now)
+                .await?;
             let commit = Commit {
-                monitor: &monitor,
+                monitor,
                 before: state.lease.as_ref(),
                 outcome: &outcome,
                 alert: alert.as_ref(),
-                reconfigured,
+                was: wanted.is_some().then_some(&stored),
             };
             match self.store.commit(&commit, now).await {
                 Ok(()) => {
-                    let kind = outcome.kind.unwrap_or(incoming.kind);
-                    let duration_ms = outcome.duration_ms;
-                    self.log(id, &outcome.lease, kind, duration_ms, incoming)
-                        .await?;
+                    let understood = Understood::of(&outcome, incoming.kind);
+                    self.log(id, &outcome.lease, understood, incoming).await?;
                     return Ok(Recorded {
                         lease: outcome.lease,
                         created: false,
@@ -216,35 +232,45 @@ impl App {
             None => DEFAULT_GRACE_S,
         };
         let monitor = Monitor {
-            id: MonitorId(self.store.world().uuid_v4()),
-            project,
             name: name.to_owned(),
             slug: name.to_owned(),
-            tags: Vec::new(),
             schedule: Schedule::Simple { period_s },
             grace_s: incoming.rules.grace_s.unwrap_or(default_grace_s),
             targets: Targets::All,
-            manual_resume: false,
-            post_only: false,
-            filter: None,
-            created: now,
+            ..Monitor::new(MonitorId(self.store.world().uuid_v4()), project, now)
         };
+        // The API makes as many as the plan allows; what provisions itself may be twice as many.
+        let limit = self.limits(project).await?.monitors;
+        let limit = limit.map(|limit| limit.saturating_mul(2));
         let before = Lease::new(&monitor);
         let event = event(&monitor, &incoming);
         let mut outcome = transition::transition(&monitor, &before, &event, now);
-        let alert_id = AlertId(self.store.world().uuid_v7(now));
         let last_ping = outcome.lease.seen;
-        let alert = outcome.raise(&monitor, alert_id, last_ping, None);
-        let commit = Commit {
-            monitor: &monitor,
-            before: None,
-            outcome: &outcome,
-            alert: alert.as_ref(),
-            reconfigured: false,
+        let alert = self
+            .store
+            .announce(&monitor, &mut outcome, last_ping, None, now)
+            .await?;
+        let creation = Creation {
+            commit: Commit {
+                monitor: &monitor,
+                before: None,
+                outcome: &outcome,
+                alert: alert.as_ref(),
+                was: None,
+            },
+            claims: Claims::Alone,
+            limit,
+            after: None,
         };
-        self.store.create_monitor(&commit, now).await?;
-        let kind = outcome.kind.unwrap_or(incoming.kind);
-        self.log(monitor.id, &outcome.lease, kind, None, incoming)
+        match self.store.create_monitor(&creation, now).await {
+            Ok(()) => {}
+            Err(StoreError::Conflict) if !self.store.census(project).await?.has_room(limit) => {
+                return Err(RecordError::Full);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let understood = Understood::of(&outcome, incoming.kind);
+        self.log(monitor.id, &outcome.lease, understood, incoming)
             .await?;
         Ok(Recorded {
             lease: outcome.lease,
@@ -257,8 +283,7 @@ impl App {
         &self,
         id: MonitorId,
         lease: &Lease,
-        kind: PingKind,
-        duration_ms: Option<i64>,
+        understood: Understood,
         incoming: Incoming,
     ) -> Result<(), StoreError> {
         if !self.config.ping_log || id == MonitorId::PULSE {
@@ -266,18 +291,47 @@ impl App {
         }
         let ping = Ping {
             n: lease.pings,
-            kind,
-            duration_ms,
+            kind: understood.kind,
+            duration_ms: understood.duration_ms,
+            early: understood.early,
+            overlap: understood.overlap,
             ..incoming.ping
         };
+        if understood.kind == PingKind::Fail {
+            self.store.log_failure(id, lease.fails, &ping).await?;
+        }
         self.store.log_ping(id, &ping).await
     }
+}
 
-    /// Waits a little, and longer and more randomly with every attempt, before a race is run again.
-    async fn back_off(&self, attempt: u32) {
-        let most_ms = f64::from(4_u32 << attempt.min(6));
-        let wait_ms = self.store.world().jitter() * most_ms;
-        tokio::time::sleep(Duration::from_micros((wait_ms * 1000.0) as u64)).await;
+/// What a ping meant in the end.
+#[derive(Debug, Clone, Copy)]
+struct Understood {
+    kind: PingKind,
+    duration_ms: Option<i64>,
+    early: bool,
+    overlap: bool,
+}
+
+impl Understood {
+    /// A success that needed no rules.
+    const fn plain() -> Self {
+        Self {
+            kind: PingKind::Success,
+            duration_ms: None,
+            early: false,
+            overlap: false,
+        }
+    }
+
+    /// As the rules had it.
+    fn of(outcome: &Outcome, asked: PingKind) -> Self {
+        Self {
+            kind: outcome.kind.unwrap_or(asked),
+            duration_ms: outcome.duration_ms,
+            early: outcome.early,
+            overlap: outcome.overlap,
+        }
     }
 }
 

@@ -2,9 +2,13 @@
 
 use crate::app::App;
 use crate::problem::Problem;
-use crate::{alerts, channels, health, heartbeats, keys, monitors, ping};
+use crate::{
+    alerts, badges, channels, health, heartbeats, keys, management, meter, monitors, openapi, ping,
+    projects, prometheus, usage,
+};
 use axum::Router;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
 use std::time::Duration;
@@ -17,14 +21,32 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The HTTP service: served by Lambda and by `thrum serve` alike, and called without a socket by tests.
 pub fn router(app: App) -> Router {
     Router::new()
-        // The pinging API of existing clients; errors are plain text.
+        // What existing clients speak: pings in plain text, checks in the words of the management API.
         .route("/ping/{*rest}", any(ping::ping))
+        .route("/api/{*rest}", any(management::api))
+        .route("/badge/{*path}", any(badges::of_tag))
+        .route("/b/{states}/{badge}", any(badges::of_monitor))
+        .route("/projects/{project}/metrics", get(prometheus::by_header))
+        .route("/projects/{project}/metrics/", get(prometheus::by_header))
+        .route("/projects/{project}/metrics/{key}", get(prometheus::by_url))
         // Our own API; errors are problem+json.
         .route("/v1/heartbeats", post(heartbeats::post))
         .route("/v1/heartbeat", post(heartbeats::legacy))
         .route("/v1/hearbeat", post(heartbeats::legacy))
-        .route("/v1/monitors", get(monitors::list))
-        .route("/v1/monitors/{id}", get(monitors::get))
+        .route("/v1/monitors", get(monitors::list).post(monitors::create))
+        .route(
+            "/v1/monitors/{id}",
+            get(monitors::get)
+                .patch(monitors::update)
+                .delete(monitors::delete),
+        )
+        .route("/v1/monitors/{id}/pause", post(monitors::pause))
+        .route("/v1/monitors/{id}/resume", post(monitors::resume))
+        .route(
+            "/v1/monitors/{id}/snooze",
+            post(monitors::snooze).delete(monitors::end_snooze),
+        )
+        .route("/v1/monitors/{id}/uptime", get(monitors::get_uptime))
         .route("/v1/channels", get(channels::list).post(channels::create))
         .route(
             "/v1/channels/{id}",
@@ -37,8 +59,34 @@ pub fn router(app: App) -> Router {
         .route("/v1/alerts/{id}/redeliver", post(alerts::redeliver))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", delete(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::rotate))
+        .route(
+            "/v1/ping-key",
+            post(keys::rotate_ping_key).delete(keys::delete_ping_key),
+        )
+        .route(
+            "/v1/project",
+            get(projects::get_own).patch(projects::update_own),
+        )
+        .route(
+            "/v1/project/snooze",
+            post(projects::snooze).delete(projects::end_snooze),
+        )
+        .route("/v1/project/badge-key", post(projects::rotate_badge_key))
+        .route("/v1/usage", get(usage::get))
+        // For who runs the installation.
+        .route("/v1/projects", get(projects::list).post(projects::create))
+        .route(
+            "/v1/projects/{id}",
+            get(projects::get)
+                .patch(projects::update)
+                .delete(projects::delete),
+        )
+        .route("/v1/projects/{id}/keys", post(projects::create_key))
+        // For everybody.
         .route("/v1/status", get(health::status))
         .route("/health", get(health::health))
+        .route("/openapi.json", get(openapi::get))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(TimeoutLayer::with_status_code(
@@ -46,6 +94,7 @@ pub fn router(app: App) -> Router {
             REQUEST_TIMEOUT,
         ))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(app.clone(), meter::headers))
         .with_state(app)
 }
 

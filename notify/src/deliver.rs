@@ -6,9 +6,10 @@ use crate::{Notify, NotifyError};
 use futures::future::join_all;
 use std::time::Duration;
 use thrum_schema::alert::{Alert, AlertKind};
-use thrum_schema::channel::Channel;
+use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, GATHER_MS, MAX_ERROR, backoff_ms};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
+use thrum_schema::project::DEFAULT_PLAN;
 use thrum_schema::store::{Claim, Settled};
 use thrum_schema::work::Work;
 use thrum_schema::{StoreError, UnixMs};
@@ -222,7 +223,7 @@ impl Notify {
         now: UnixMs,
     ) -> Result<bool, NotifyError> {
         let threshold = channel.group_threshold;
-        if threshold == 0 || !matches!(alert.what, AlertKind::Down | AlertKind::Up) {
+        if threshold == 0 || matches!(alert.what, AlertKind::Test | AlertKind::Limited) {
             return Ok(false);
         }
         let rate = self.store.count_rate(channel.id, now).await?;
@@ -261,17 +262,26 @@ impl Notify {
         delivery: Delivery,
     ) -> Result<(), NotifyError> {
         let told_anyway = alert.what == AlertKind::Limited;
-        let settled = if !told_anyway && !self.take_quota(channel, &delivery).await? {
-            self.tell_of_limit(channel).await?;
-            suppressed(channel)
+        let refused = if told_anyway {
+            None
         } else {
-            let message = Message::of_alert(alert, channel);
-            let sent = self.sender.send(channel, &message, claim).await;
-            self.outcome(sent, claim, &delivery)
+            self.take_quota(channel, &delivery).await?
+        };
+        let settled = match refused {
+            Some(error) => {
+                self.tell_of_limit(channel).await?;
+                Settled::Suppressed { error }
+            }
+            None => {
+                let message = Message::of_alert(alert, channel);
+                let sent = self.sender.send(channel, &message, claim).await;
+                self.outcome(sent, claim, &delivery)
+            }
         };
         let Some(delivery) = self.settle(claim, &settled).await? else {
             return Ok(());
         };
+        self.note_health(claim, &settled).await?;
         match settled {
             Settled::Retry { .. } => Ok(()),
             Settled::Dead { .. } => self.conclude(alert, channel.id, &delivery, true).await,
@@ -281,26 +291,57 @@ impl Notify {
         }
     }
 
-    /// Takes the channel's daily limit and the project's meter, before sending (A7); an attempt that failed has
-    /// paid for the next.
+    /// Takes the channel's daily limit, and the project's meter within its plan, before sending (A7); an attempt that
+    /// failed has paid for the next. Returns which limit is reached, if one is.
     pub(crate) async fn take_quota(
         &self,
         channel: &Channel,
         delivery: &Delivery,
-    ) -> Result<bool, NotifyError> {
+    ) -> Result<Option<String>, NotifyError> {
         if delivery.charged {
-            return Ok(true);
+            return Ok(None);
         }
         let now = self.store.world().now();
-        let project = channel.project;
+        let id = channel.project;
         if let Some(limit) = channel.daily_limit {
             let meter = format!("channel#{}", channel.id);
-            if !self.store.take(project, &meter, now, Some(limit)).await? {
-                return Ok(false);
+            if !self.store.take(id, &meter, now, Some(limit)).await? {
+                return Ok(Some(format!(
+                    "the channel's daily limit of {limit} is reached"
+                )));
             }
         }
+        let mut limit = None;
+        if matches!(channel.via, ChannelKind::Sms { .. }) {
+            let project = self.store.project(id).await?;
+            let plan = project.map_or_else(|| DEFAULT_PLAN.to_owned(), |project| project.plan);
+            limit = self.config.plans.limits(&plan).sms_per_day;
+        }
         let meter = format!("deliveries#{}", channel.via.name());
-        Ok(self.store.take(project, &meter, now, None).await?)
+        let taken = self.store.take(id, &meter, now, limit).await?;
+        Ok(limit
+            .filter(|_| !taken)
+            .map(|limit| format!("the plan's daily limit of {limit} text messages is reached")))
+    }
+
+    /// Records how the channel fares, for people to see.
+    pub(crate) async fn note_health(
+        &self,
+        claim: &Claim,
+        settled: &Settled,
+    ) -> Result<(), NotifyError> {
+        let (project, channel) = (claim.project, claim.channel);
+        match settled {
+            Settled::Sent { .. } => self.store.channel_sent(project, channel).await?,
+            Settled::Retry { error, .. } | Settled::Dead { error } => {
+                let now = self.store.world().now();
+                self.store
+                    .channel_failed(project, channel, error, now)
+                    .await?;
+            }
+            Settled::Suppressed { .. } => {}
+        }
+        Ok(())
     }
 
     /// Tells a channel once a day that its limit is reached.
@@ -393,12 +434,5 @@ impl Notify {
             token: self.store.world().uuid_v4(),
             until: now + lasts_ms,
         }
-    }
-}
-
-pub(crate) fn suppressed(channel: &Channel) -> Settled {
-    let limit = channel.daily_limit.unwrap_or_default();
-    Settled::Suppressed {
-        error: format!("the channel's daily limit of {limit} is reached"),
     }
 }

@@ -1,6 +1,5 @@
 //! Many alerts in one message (A6).
 
-use crate::deliver::suppressed;
 use crate::message::Message;
 use crate::{Notify, NotifyError};
 use futures::future::try_join_all;
@@ -91,19 +90,22 @@ impl Notify {
             Some(_) if alerts.is_empty() => Settled::Dead {
                 error: "its alerts are gone".into(),
             },
-            Some(channel) if !self.take_quota(channel, &group).await? => {
-                self.tell_of_limit(channel).await?;
-                suppressed(channel)
-            }
-            Some(channel) => {
-                let message = match &alerts[..] {
-                    [alone] => Message::of_alert(alone, channel),
-                    many => Message::of_group(claim.alert, many),
-                };
-                let sent = self.sender.send(channel, &message, claim).await;
-                self.outcome(sent, claim, &group)
-            }
+            Some(channel) => match self.take_quota(channel, &group).await? {
+                Some(error) => {
+                    self.tell_of_limit(channel).await?;
+                    Settled::Suppressed { error }
+                }
+                None => {
+                    let message = match &alerts[..] {
+                        [alone] => Message::of_alert(alone, channel),
+                        many => Message::of_group(claim.alert, many),
+                    };
+                    let sent = self.sender.send(channel, &message, claim).await;
+                    self.outcome(sent, claim, &group)
+                }
+            },
         };
+
         if !matches!(settled, Settled::Retry { .. }) {
             let dead = matches!(settled, Settled::Dead { .. });
             for chunk in alerts.chunks(CONCURRENCY) {
@@ -114,6 +116,9 @@ impl Notify {
             }
         }
         self.settle(claim, &settled).await?;
+        if channel.is_some() {
+            self.note_health(claim, &settled).await?;
+        }
         Ok(())
     }
 

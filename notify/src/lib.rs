@@ -15,7 +15,7 @@ pub use send::Sender;
 use gates::Gates;
 use std::sync::Arc;
 use thiserror::Error;
-use thrum_schema::{Store, StoreError};
+use thrum_schema::{Plans, Store, StoreError};
 
 /// Why work could not be done now; the queue brings it again.
 #[derive(Debug, Error)]
@@ -29,10 +29,12 @@ pub enum NotifyError {
 }
 
 /// What an operator decides.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// How long an alert's delivery is tried, in milliseconds.
     pub delivery_window_ms: i64,
+    /// What the projects' plans allow.
+    pub plans: Plans,
 }
 
 /// The notify handler. Cheap to clone.
@@ -41,7 +43,7 @@ pub struct Notify {
     store: Store,
     sender: Arc<Sender>,
     later: Arc<dyn Later>,
-    config: Config,
+    config: Arc<Config>,
     gates: Arc<Gates>,
 }
 
@@ -52,7 +54,7 @@ impl Notify {
             store,
             sender: Arc::new(sender),
             later,
-            config,
+            config: Arc::new(config),
             gates: Arc::default(),
         }
     }

@@ -6,6 +6,7 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
 use thrum_notify::send::{Email, Sns, Webhook};
 use thrum_notify::{Config, Notify, Sender, Sqs};
+use thrum_schema::Plans;
 use thrum_schema::alert::DELIVERY_WINDOW_S;
 use thrum_schema::store::{connect, required};
 use thrum_schema::world::SystemWorld;
@@ -24,8 +25,13 @@ async fn main() -> anyhow::Result<()> {
     };
     let queue = required(lookup, "THRUM_QUEUE_URL").map_err(|error| anyhow!(error))?;
     let later = Sqs::new(aws_sdk_sqs::Client::new(&aws), &queue);
+    let plans = match lookup("THRUM_PLANS") {
+        Some(text) => Plans::from_json(&text).map_err(|error| anyhow!(error))?,
+        None => Plans::default(),
+    };
     let config = Config {
         delivery_window_ms: DELIVERY_WINDOW_S * 1000,
+        plans,
     };
     let notify = Notify::new(store, sender, Arc::new(later), config);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<SqsEvent>| {

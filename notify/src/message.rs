@@ -35,7 +35,7 @@ impl Message {
             "type": alert.what,
             "timestamp": happened.rfc3339(),
             "data": match alert.what {
-                AlertKind::Down | AlertKind::Up => change(alert),
+                AlertKind::Down | AlertKind::Up | AlertKind::Reminder => change(alert),
                 AlertKind::Test | AlertKind::Limited => json!({
                     "alert_id": alert.id,
                     "channel": { "id": channel.id, "name": channel.name },
@@ -44,7 +44,9 @@ impl Message {
             },
         });
         let (subject, text) = match alert.what {
-            AlertKind::Down | AlertKind::Up => (headline(alert), sentence(alert)),
+            AlertKind::Down | AlertKind::Up | AlertKind::Reminder => {
+                (headline(alert), sentence(alert))
+            }
             AlertKind::Test => (
                 format!("Test of {}", channel.name),
                 format!(
@@ -55,16 +57,19 @@ impl Message {
             AlertKind::Limited => (
                 format!("Limit reached: {}", channel.name),
                 format!(
-                    "The channel {} has reached its limit of {} messages for {} (UTC). Further alerts of this day \
-                     are recorded, but not sent.",
+                    "The channel {} has reached {} for {} (UTC). Further alerts of this day are recorded, but not \
+                     sent.",
                     channel.name,
-                    channel.daily_limit.unwrap_or_default(),
+                    match channel.daily_limit {
+                        Some(limit) => format!("its limit of {limit} messages"),
+                        None => "the limit of its plan".to_owned(),
+                    },
                     happened.utc().format("%Y-%m-%d"),
                 ),
             ),
         };
         let sms = match alert.what {
-            AlertKind::Down | AlertKind::Up => sms(alert),
+            AlertKind::Down | AlertKind::Up | AlertKind::Reminder => sms(alert),
             _ => format!("Thrum: {subject}"),
         };
         Self {
@@ -78,8 +83,8 @@ impl Message {
     /// The message of a group of alerts, which are in the order in which they happened.
     pub fn of_group(group: AlertId, alerts: &[Alert]) -> Self {
         let timestamp = UnixMs(group.created_ms());
-        let downs = alerts.iter().filter(|a| a.what == AlertKind::Down).count();
-        let ups = alerts.len() - downs;
+        let ups = alerts.iter().filter(|a| a.what == AlertKind::Up).count();
+        let downs = alerts.len() - ups;
         let count = match (downs, ups) {
             (downs, 0) => format!("{downs} monitors are DOWN"),
             (0, ups) => format!("{ups} monitors are UP"),
@@ -130,13 +135,17 @@ fn change(alert: &Alert) -> Value {
     let flip = alert.flip.as_ref();
     let mut change = json!({
         "alert_id": alert.id,
-        "status": if alert.what == AlertKind::Down { "down" } else { "up" },
+        "status": if alert.what == AlertKind::Up { "up" } else { "down" },
+        "reminder": alert.what == AlertKind::Reminder,
         "reason": flip.map(|flip| flip.reason),
         "flip_at": alert.happened().rfc3339(),
         "deadline": flip.and_then(|flip| flip.deadline).map(UnixMs::rfc3339),
         "last_ping": alert.last_ping.map(UnixMs::rfc3339),
         "monitor": alert.monitor,
     });
+    if let Some(missed) = flip.map(|flip| flip.missed).filter(|missed| *missed > 0) {
+        change["missed"] = missed.into();
+    }
     if let Some(outage) = alert.outage() {
         change["outage"] = json!({ "start": outage.start.rfc3339(), "end": outage.end.rfc3339() });
     }
@@ -152,10 +161,10 @@ fn name(alert: &Alert) -> &str {
 }
 
 fn headline(alert: &Alert) -> String {
-    let status = if alert.what == AlertKind::Down {
-        "DOWN"
-    } else {
-        "UP"
+    let status = match alert.what {
+        AlertKind::Up => "UP",
+        AlertKind::Reminder => "Still DOWN",
+        _ => "DOWN",
     };
     format!("{status}: {}", name(alert))
 }
@@ -170,15 +179,21 @@ fn sentence(alert: &Alert) -> String {
             format!("{name} is DOWN since {at}: nothing was heard by then.")
         }
         (AlertKind::Down, _) => format!("{name} is DOWN since {at}: it reported a failure."),
+        (AlertKind::Reminder, _) => format!("{name} is still DOWN, since {at}."),
         (_, _) => format!("{name} is UP again since {at}."),
     };
-    if alert.what == AlertKind::Down {
+    if alert.what != AlertKind::Up {
         match alert.last_ping {
             Some(last) => {
                 let _ = write!(text, " Last heard at {}.", clock(last));
             }
             None => text.push_str(" It was never heard of."),
         }
+    }
+    let missed = alert.flip.as_ref().map_or(0, |flip| flip.missed);
+    if missed > 0 {
+        let runs = if missed == 1 { "run was" } else { "runs were" };
+        let _ = write!(text, " {missed} {runs} missed.");
     }
     if let Some(outage) = alert.outage() {
         let _ = write!(
@@ -199,6 +214,10 @@ fn sms(alert: &Alert) -> String {
             format!("Thrum: {} is DOWN, not heard by {time} UTC", name(alert))
         }
         (AlertKind::Down, _) => format!("Thrum: {} is DOWN, failed at {time} UTC", name(alert)),
+        (AlertKind::Reminder, _) => {
+            let since = alert.happened().utc().format("%Y-%m-%d %H:%M:%S");
+            format!("Thrum: {} is still DOWN, since {since} UTC", name(alert))
+        }
         (_, _) => format!("Thrum: {} is UP since {time} UTC", name(alert)),
     }
 }
@@ -287,8 +306,10 @@ mod tests {
                     Reason::Success
                 },
                 alert: true,
+                silenced: false,
                 deadline: down.then_some(UnixMs(1_763_700_009_000)),
                 outage: None,
+                missed: 0,
             }),
             last_ping: Some(UnixMs(1_763_700_006_000)),
             prev: None,
@@ -353,6 +374,24 @@ mod tests {
         assert!(subject.len() <= 100 && subject.is_ascii(), "{subject}");
         assert!(message.sms.len() <= 160 && message.sms.is_ascii());
         assert!(message.html().contains("&lt;b&gt;") && !message.html().contains("<b>"));
+    }
+
+    #[test]
+    fn a_reminder_says_still_and_a_recovery_what_was_missed() {
+        let message = Message::of_alert(&alert("web-01", AlertKind::Reminder), &channel());
+        assert_eq!(message.subject, "Still DOWN: web-01");
+        assert!(
+            message
+                .text
+                .starts_with("web-01 is still DOWN, since 2025-11-21")
+        );
+        assert_eq!(message.json["type"], "monitor.reminder");
+        assert_eq!(message.json["data"]["status"], "down");
+        let mut up = alert("web-01", AlertKind::Up);
+        up.flip.as_mut().unwrap().missed = 3;
+        let message = Message::of_alert(&up, &channel());
+        assert!(message.text.contains("3 runs were missed"));
+        assert_eq!(message.json["data"]["missed"], 3);
     }
 
     #[test]

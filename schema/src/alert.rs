@@ -40,6 +40,9 @@ pub enum AlertKind {
     /// A monitor is back.
     #[serde(rename = "monitor.up")]
     Up,
+    /// A monitor is still down.
+    #[serde(rename = "monitor.reminder")]
+    Reminder,
     /// A person tests a channel.
     #[serde(rename = "channel.test")]
     Test,
@@ -54,6 +57,7 @@ impl AlertKind {
         match self {
             Self::Down => "monitor.down",
             Self::Up => "monitor.up",
+            Self::Reminder => "monitor.reminder",
             Self::Test => "channel.test",
             Self::Limited => "channel.limited",
         }
@@ -157,6 +161,20 @@ impl Alert {
             last_ping,
             prev,
             burst,
+        }
+    }
+
+    /// The reminder that a monitor is still down since `flip`.
+    pub fn reminder(
+        id: AlertId,
+        monitor: &Monitor,
+        flip: &Flip,
+        last_ping: Option<UnixMs>,
+        prev: Option<AlertId>,
+    ) -> Self {
+        Self {
+            what: AlertKind::Reminder,
+            ..Self::of_flip(id, monitor, flip, last_ping, prev, None)
         }
     }
 

@@ -92,7 +92,7 @@ impl Channel {
     /// Whether it tells of such an alert.
     pub const fn wants(&self, what: AlertKind) -> bool {
         match what {
-            AlertKind::Down => self.notify_down,
+            AlertKind::Down | AlertKind::Reminder => self.notify_down,
             AlertKind::Up => self.notify_up,
             AlertKind::Test | AlertKind::Limited => true,
         }

@@ -40,6 +40,10 @@ id!(
     ChannelId
 );
 id!(
+    /// A monitor's public badge.
+    BadgeId
+);
+id!(
     /// An alert, or a group of them; time-ordered (version 7), so that it tells the day of its partition.
     AlertId
 );

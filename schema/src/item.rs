@@ -7,12 +7,13 @@
 use crate::alert::{ALERT_TTL_S, Alert};
 use crate::channel::Channel;
 use crate::delivery::Delivery;
-use crate::id::{AlertId, ChannelId, MonitorId, ProjectId};
+use crate::id::{AlertId, BadgeId, ChannelId, MonitorId, ProjectId};
 use crate::key::ApiKey;
 use crate::lease::Lease;
 use crate::monitor::Monitor;
 use crate::outage::{OUTAGE_TTL_S, Outage};
-use crate::ping::{LOG_SLOTS, LOG_TTL_S, Ping};
+use crate::ping::{FAIL_SLOTS, LOG_SLOTS, LOG_TTL_S, Ping};
+use crate::project::Project;
 use crate::store::StoreError;
 use crate::time::UnixMs;
 use crate::timer::{self, Timer};
@@ -111,6 +112,57 @@ impl Key {
         Self::lone(format!("PK#{hash}"))
     }
 
+    /// The monitor that a public badge shows.
+    pub fn badge(badge: BadgeId) -> Self {
+        Self::lone(format!("B#{badge}"))
+    }
+
+    /// The monitor that read-only clients mean.
+    pub fn unique_key(project: ProjectId, unique_key: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("UK#{unique_key}"))
+    }
+
+    /// How many monitors a project has.
+    pub fn census(project: ProjectId) -> Self {
+        Self::new(format!("P#{project}"), "CENSUS")
+    }
+
+    /// A project among all of them.
+    pub fn project_ref(project: ProjectId) -> Self {
+        Self::new("PROJECTS", project.to_string())
+    }
+
+    /// A ping key among its project's.
+    pub fn project_ping_key(project: ProjectId, hash: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("PINGKEY#{hash}"))
+    }
+
+    /// The project that a badge key means.
+    pub fn badge_key(badge_key: &str) -> Self {
+        Self::lone(format!("BK#{badge_key}"))
+    }
+
+    /// What an API key used of its day's quota and of its rate.
+    pub fn requests(project: ProjectId, at: UnixMs, key_id: &str) -> Self {
+        Self::usage(project, at, &format!("requests#{key_id}"))
+    }
+
+    /// The partition of a project's usage of the day of `at`.
+    pub fn usage_of(project: ProjectId, at: UnixMs) -> String {
+        format!("U#{project}#{}", at.day())
+    }
+
+    /// A slot of the failures in a monitor's log, for its `fails`-th failure.
+    pub fn failure(monitor: MonitorId, fails: u64) -> Self {
+        let slot = fails % FAIL_SLOTS;
+        Self::new(format!("M#{monitor}"), format!("FAIL#{slot:03}"))
+    }
+
+    /// How a channel's deliveries fare.
+    pub fn channel_health(project: ProjectId, channel: ChannelId) -> Self {
+        Self::new(format!("P#{project}"), format!("HEALTH#{channel}"))
+    }
+
     /// A slot of a monitor's log, for its `n`-th ping.
     pub fn ping(monitor: MonitorId, n: u64) -> Self {
         Self::new(format!("M#{monitor}"), format!("PING#{:03}", n % LOG_SLOTS))
@@ -167,7 +219,7 @@ impl Key {
 
     /// A counter of a project's day.
     pub fn usage(project: ProjectId, at: UnixMs, meter: &str) -> Self {
-        Self::new(format!("U#{project}#{}", at.day()), meter)
+        Self::new(Self::usage_of(project, at), meter)
     }
 
     /// The partition of the timers of a shard that are due in a minute.
@@ -285,15 +337,56 @@ pub fn restored(lost: &Lease) -> Item {
     )
 }
 
+/// An item that leads to a monitor.
+fn leads_to(monitor: &Monitor, key: &Key, kind: &str) -> Item {
+    #[derive(Serialize)]
+    struct To {
+        project: ProjectId,
+        monitor: MonitorId,
+    }
+    let to = To {
+        project: monitor.project,
+        monitor: monitor.id,
+    };
+    encode(key, kind, &to)
+}
+
 /// The monitor that a name means.
 pub fn name(monitor: &Monitor) -> Item {
-    let mut item = encode(
-        &Key::name(monitor.project, &monitor.name),
-        "name",
-        &HashMap::<String, String>::new(),
-    );
-    item.insert("monitor".into(), s(monitor.id.to_string()));
-    item
+    leads_to(monitor, &Key::name(monitor.project, &monitor.name), "name")
+}
+
+/// The monitor that a public badge shows.
+pub fn badge(monitor: &Monitor) -> Item {
+    leads_to(monitor, &Key::badge(monitor.badge()), "badge")
+}
+
+/// The monitor that read-only clients mean.
+pub fn unique_key(monitor: &Monitor) -> Item {
+    let key = Key::unique_key(monitor.project, &monitor.unique_key());
+    leads_to(monitor, &key, "uniquekey")
+}
+
+/// A project: itself, its place among all of them, and what its badges lead by.
+pub fn project(project: &Project) -> [Item; 3] {
+    #[derive(Serialize)]
+    struct To {
+        project: ProjectId,
+    }
+    let to = To {
+        project: project.id,
+    };
+    [
+        encode(&Key::project(project.id), "project", project),
+        encode(&Key::project_ref(project.id), "projectref", &to),
+        encode(&Key::badge_key(&project.badge_key), "badgekey", &to),
+    ]
+}
+
+/// A failure in the part of the log that keeps the last of them.
+pub fn failure(monitor: MonitorId, fails: u64, ping: &Ping) -> Item {
+    let key = Key::failure(monitor, fails);
+    expiring(&key, "ping", ping, ping.at.secs() + LOG_TTL_S)
 }
 
 /// A logged ping.
@@ -337,14 +430,20 @@ pub fn channel(channel: &Channel) -> Item {
 
 /// An API key: the item that a secret finds, and the one that its project lists.
 pub fn api_key(api_key: &ApiKey) -> [Item; 2] {
-    [
+    let mut items = [
         encode(&Key::api_key(&api_key.hash), "key", api_key),
         encode(
             &Key::project_key(api_key.project, &api_key.hash),
             "projectkey",
             api_key,
         ),
-    ]
+    ];
+    if let Some(until) = api_key.until {
+        for item in &mut items {
+            item.insert("expires_at".into(), n(until.secs() + 1));
+        }
+    }
+    items
 }
 
 /// A mark of the deep health check.

@@ -1,15 +1,18 @@
 //! API keys: made once, shown once, stored as their SHA-256.
 
 use crate::id::ProjectId;
+use crate::monitor::hex;
+use crate::plan::Limits;
 use crate::time::UnixMs;
 use crate::world::World;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use subtle::ConstantTimeEq;
 
 /// Length of an API key, as the contract's clients expect.
 pub const API_KEY_LEN: usize = 32;
+/// How many digits of its hash name a key.
+pub const KEY_ID_LEN: usize = 16;
 /// Length of a ping key.
 pub const PING_KEY_LEN: usize = 22;
 
@@ -36,9 +39,44 @@ pub struct ApiKey {
     pub name: String,
     /// When it was made.
     pub created: UnixMs,
+    /// When it ends, if it was rotated: until then, it and its successor are good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixMs>,
+    /// What it may use, where that is not what the project's plan says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
 }
 
 impl ApiKey {
+    /// The key of `secret`.
+    pub fn new(
+        secret: &str,
+        project: ProjectId,
+        scope: Scope,
+        name: &str,
+        created: UnixMs,
+    ) -> Self {
+        Self {
+            hash: hash(secret),
+            project,
+            scope,
+            name: name.to_owned(),
+            created,
+            until: None,
+            limits: None,
+        }
+    }
+
+    /// What people call it by: the first digits of its hash.
+    pub fn id(&self) -> &str {
+        self.hash.get(..KEY_ID_LEN).unwrap_or_default()
+    }
+
+    /// Whether it is good at `now`.
+    pub fn holds(&self, now: UnixMs) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+
     /// Whether `secret` is this key, in constant time.
     pub fn is(&self, secret: &str) -> bool {
         self.hash.as_bytes().ct_eq(hash(secret).as_bytes()).into()
@@ -47,12 +85,7 @@ impl ApiKey {
 
 /// The hex SHA-256 of a key: what is stored and looked up.
 pub fn hash(secret: &str) -> String {
-    Sha256::digest(secret.as_bytes())
-        .iter()
-        .fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    hex(&Sha256::digest(secret.as_bytes()))
 }
 
 /// A new API key: `hcw_` or `hcr_`, then 28 letters and digits.
@@ -70,6 +103,16 @@ pub fn new_api_key(world: &dyn World, scope: Scope) -> String {
 /// A new ping key: 22 lower-case letters and digits.
 pub fn new_ping_key(world: &dyn World) -> String {
     alphanumeric(world, PING_KEY_LEN, &ALPHANUMERIC[..36])
+}
+
+/// A new badge key: what the URLs of a project's badges begin with.
+pub fn new_badge_key(world: &dyn World) -> String {
+    world.uuid_v4().to_string()
+}
+
+/// A new secret that signs the URLs of a project's badges.
+pub fn new_badge_secret(world: &dyn World) -> String {
+    alphanumeric(world, 40, ALPHANUMERIC)
 }
 
 const ALPHANUMERIC: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";

@@ -11,6 +11,9 @@ use uuid::Uuid;
 /// acts at the deadline; TTL is the net below it.
 pub const TTL_SLACK_S: i64 = 3_600;
 
+/// Most runs of a monitor that are watched at the same time, each on its own.
+pub const MAX_RUNS: usize = 20;
+
 /// What a monitor is known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,11 +62,26 @@ pub struct Lease {
     /// The run in progress, or one that timed out and was not heard of since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
+    /// Earlier runs that are still in progress, where every run is watched; oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Run>,
     /// How long the last run took, if the last success or failure ended one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_duration_ms: Option<i64>,
     /// How many pings there were.
     pub pings: u64,
+    /// How many failures there were in a row.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+    /// How many failures there were; the log keeps the last of them whatever follows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fails: u64,
+    /// How many runs were missed, up to the last recovery.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missed: u64,
+    /// Up to when pings have used their rate (GCRA).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tat: Option<i64>,
     /// Counts every write; slow writes are guarded by it.
     pub version: u64,
     /// Counts the deadlines that were brought closer; timers of an older epoch are void.
@@ -73,6 +91,15 @@ pub struct Lease {
     /// When the last flip happened; flip times never run backwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flip_at: Option<UnixMs>,
+    /// The last flip was silenced: people believe that it is what it was before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untold: bool,
+    /// How often people were reminded that it is down.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reminded: u32,
+    /// When they were last told that it is down, by the alert or a reminder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<UnixMs>,
     /// The last alert: the next one follows it (A8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_alert: Option<AlertId>,
@@ -83,6 +110,9 @@ pub struct Lease {
     pub period_s: Option<u32>,
     /// The grace, in seconds.
     pub grace_s: u32,
+    /// How long a run may take, in seconds, if that is not the grace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_grace_s: Option<u32>,
     /// When the next success is expected, if the schedule is not simple.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_at: Option<UnixMs>,
@@ -94,6 +124,10 @@ pub struct Lease {
     /// When TTL may remove the lease, in epoch seconds. Only leases that wait for something have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
+}
+
+fn is_zero<T: Default + PartialEq>(n: &T) -> bool {
+    *n == T::default()
 }
 
 /// What a waiting lease waits for.
@@ -132,16 +166,25 @@ impl Lease {
             status: Status::New,
             seen: None,
             run: None,
+            others: Vec::new(),
             last_duration_ms: None,
             pings: 0,
+            failures: 0,
+            fails: 0,
+            missed: 0,
+            tat: None,
             version: 0,
             epoch: 0,
             flips: 0,
             flip_at: None,
+            untold: false,
+            reminded: 0,
+            told_at: None,
             last_alert: None,
             plain: false,
             period_s: None,
             grace_s: 0,
+            start_grace_s: None,
             expected_at: None,
             extension: None,
             ttl_span: 0,
@@ -163,6 +206,10 @@ impl Lease {
     pub(crate) fn follow(&mut self, monitor: &Monitor) {
         self.period_s = monitor.schedule.period_s();
         self.grace_s = monitor.grace_s;
+        self.start_grace_s = monitor.options.start_grace_s;
+        if !monitor.options.all_runs {
+            self.others.clear();
+        }
         self.expected_at = match (self.period_s, self.seen) {
             (None, Some(seen)) => monitor.schedule.next_after(seen),
             _ => None,
@@ -174,7 +221,9 @@ impl Lease {
     pub(crate) fn derive(&mut self, monitor: &Monitor) {
         self.plain = self.status == Status::Up
             && self.run.is_none()
+            && self.others.is_empty()
             && self.extension.is_none()
+            && self.failures == 0
             && monitor.is_plain();
         self.ttl_span =
             i64::from(self.period_s.unwrap_or(0)) + i64::from(self.grace_s) + TTL_SLACK_S;
@@ -194,23 +243,51 @@ impl Lease {
         }
     }
 
+    /// The runs in progress.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.others.iter().chain(&self.run)
+    }
+
+    /// How long a run may take, in milliseconds.
+    pub fn run_limit_ms(&self) -> i64 {
+        i64::from(self.start_grace_s.unwrap_or(self.grace_s)) * 1000
+    }
+
     /// What it waits for, before any extension; `None` if it waits for nothing.
+    ///
+    /// A run must end within the grace that it has. While one is in progress that has a grace of its own, the
+    /// schedule waits for that too: what has begun in time may take its time.
     pub fn window(&self) -> Option<Window> {
         if self.status == Status::Down {
             return None;
         }
-        let started = self.run.map(|run| run.at);
-        let (opens, grace_start) = match (self.expected(), started) {
-            (Some(expected), Some(started)) if started <= expected => (started, started),
-            (Some(expected), _) => (expected - self.lead_ms(), expected),
-            (None, Some(started)) => (started, started),
-            (None, None) => return None,
-        };
-        Some(Window {
-            opens,
-            grace_start,
-            deadline: grace_start + i64::from(self.grace_s) * 1000,
-        })
+        let started = self.runs().map(|run| run.at).min();
+        let run = started.map(|started| Window {
+            opens: started,
+            grace_start: started,
+            deadline: started + self.run_limit_ms(),
+        });
+        let schedule = self.expected().map(|expected| {
+            let more_s = self.start_grace_s.filter(|_| started.is_some());
+            let grace_s = i64::from(self.grace_s) + i64::from(more_s.unwrap_or(0));
+            Window {
+                opens: expected - self.lead_ms(),
+                grace_start: expected,
+                deadline: expected + grace_s * 1000,
+            }
+        });
+        match (schedule, run) {
+            (Some(schedule), Some(run)) if run.deadline <= schedule.deadline => Some(run),
+            (Some(window), _) | (None, Some(window)) => Some(window),
+            (None, None) => None,
+        }
+    }
+
+    /// When the next ping is expected, as the contract shows it: the start of the run in progress, if that is earlier.
+    pub fn next_ping(&self) -> Option<UnixMs> {
+        let started = self.runs().map(|run| run.at).min();
+        let started = started.filter(|_| self.status != Status::Down);
+        [self.expected(), started].into_iter().flatten().min()
     }
 
     /// When it goes down unless it is heard of; `None` if it waits for nothing.
@@ -240,9 +317,8 @@ impl Lease {
     /// The status that people see at `now`: an overdue monitor shows as down before that is recorded.
     /// Boundaries are inclusive.
     pub fn shown(&self, now: UnixMs, outages: &[Outage]) -> Shown {
-        let overdue_run = self
-            .run
-            .is_some_and(|run| now >= run.at + i64::from(self.grace_s) * 1000);
+        let limit_ms = self.run_limit_ms();
+        let overdue_run = self.runs().any(|run| now >= run.at + limit_ms);
         let held = self.deadline_after(outages);
         let moved = held.is_some_and(|(deadline, outage)| outage.is_some() && now < deadline);
         if overdue_run && !moved {

@@ -3,14 +3,27 @@
 
 use crate::channel::Targets;
 use crate::error::Invalid;
-use crate::id::{MonitorId, ProjectId};
+use crate::id::{BadgeId, MonitorId, ProjectId};
 use crate::ping::PingKind;
 use crate::schedule::{MAX_PERIOD_S, Schedule};
+use crate::silence::Window;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+use std::fmt::Write;
 
 /// Longest name and slug, in characters.
 pub const MAX_NAME: usize = 100;
+/// Longest tags, joined by spaces, in characters.
+pub const MAX_TAGS: usize = 500;
+/// Longest description, in characters.
+pub const MAX_DESC: usize = 4_000;
+/// Longest list of keywords, in characters.
+pub const MAX_KEYWORDS: usize = 200;
+/// Most failures in a row that may be let pass.
+pub const MAX_FAILURES: u32 = 100;
+/// Shortest time between two reminders, in seconds.
+pub const MIN_REMIND_S: u32 = 60;
 /// Period of a monitor that a ping provisions (`create=1`), in seconds: the contract's default.
 pub const DEFAULT_PERIOD_S: u32 = 86_400;
 /// Grace of a monitor that a ping provisions, in seconds: the contract's default.
@@ -30,8 +43,14 @@ pub struct Monitor {
     /// Words to filter by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub desc: String,
     /// When it expects to hear.
     pub schedule: Schedule,
+    /// The zone that an expression takes which comes later without one; for simple schedules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// How long it waits beyond that, in seconds.
     pub grace_s: u32,
     /// Where its alerts go.
@@ -43,10 +62,46 @@ pub struct Monitor {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub post_only: bool,
     /// Keywords that decide what a body means.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub filter: Option<KeywordFilter>,
+    #[serde(default, skip_serializing_if = "KeywordFilter::is_default")]
+    pub filter: KeywordFilter,
+    /// What goes beyond the contract.
+    #[serde(default, skip_serializing_if = "Options::is_default")]
+    pub options: Options,
     /// When it was made.
     pub created: UnixMs,
+}
+
+/// What a monitor may ask for beyond the contract; by default, nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// How long a run may take, in seconds, if that is not the grace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_grace_s: Option<u32>,
+    /// How many failures in a row make it go down, if not the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+    /// A run that comes more than so many seconds before it is expected is marked as early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_s: Option<u32>,
+    /// Every run is watched on its own, by its id, not only the latest.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all_runs: bool,
+    /// Seconds between two reminders while it is down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remind_s: Option<u32>,
+    /// Nothing alerts before this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snoozed_until: Option<UnixMs>,
+    /// Recurring times in which nothing alerts, and nothing counts as downtime.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
+}
+
+impl Options {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Decides by keywords what a ping means. Keyword lists are comma-separated, trimmed, case-sensitive
@@ -55,16 +110,33 @@ pub struct Monitor {
 #[serde(default)]
 pub struct KeywordFilter {
     /// A body that has one of these reports a failure.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub failure: String,
     /// A body that has one of these reports a success.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub success: String,
     /// A body that has one of these reports a start.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub start: String,
+    /// Looks at the bodies of HTTP requests.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub http_body: bool,
+    /// Looks at the subjects of e-mails.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub subject: bool,
+    /// Looks at the bodies of e-mails.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub body: bool,
     /// A body that has none of them reports a failure, rather than being ignored.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub default_fail: bool,
 }
 
 impl KeywordFilter {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// What a ping with `body` means. Bytes that are not UTF-8 match no keyword and do no harm.
     pub fn classify(&self, body: &[u8]) -> PingKind {
         let text = String::from_utf8_lossy(body);
@@ -89,21 +161,82 @@ impl KeywordFilter {
 }
 
 impl Monitor {
+    /// A monitor with the contract's defaults: no name, no tags, no channel, a day's period and an hour's grace.
+    pub fn new(id: MonitorId, project: ProjectId, created: UnixMs) -> Self {
+        Self {
+            id,
+            project,
+            name: String::new(),
+            slug: String::new(),
+            tags: Vec::new(),
+            desc: String::new(),
+            schedule: Schedule::Simple {
+                period_s: DEFAULT_PERIOD_S,
+            },
+            zone: None,
+            grace_s: DEFAULT_GRACE_S,
+            targets: Targets::These(Vec::new()),
+            manual_resume: false,
+            post_only: false,
+            filter: KeywordFilter::default(),
+            options: Options::default(),
+            created,
+        }
+    }
+
     /// What a ping that asks for `kind` means to this monitor: its method and body may change that.
     pub fn classify(&self, kind: PingKind, method: &str, body: &[u8]) -> PingKind {
         if self.post_only && method != "POST" {
-            return PingKind::Ign;
-        }
-        match &self.filter {
-            Some(filter) => filter.classify(body),
-            None => kind,
+            PingKind::Ign
+        } else if self.filter.http_body {
+            self.filter.classify(body)
+        } else {
+            kind
         }
     }
 
     /// Whether a success needs no rule but the period: the precondition of the one-write heartbeat.
     pub fn is_plain(&self) -> bool {
-        self.schedule.period_s().is_some() && !self.post_only && self.filter.is_none()
+        self.schedule.period_s().is_some()
+            && !self.post_only
+            && !self.filter.http_body
+            && self.options.early_s.is_none()
     }
+
+    /// What read-only clients call it: the SHA-1 of the first 16 hex digits of its id, which it does not tell.
+    /// Contract §3.3.
+    pub fn unique_key(&self) -> String {
+        let digits = self.id.0.simple().to_string();
+        hex(&Sha1::digest(&digits.as_bytes()[..16]))
+    }
+
+    /// The id of its public badge. It follows from the monitor's, and does not tell it.
+    pub fn badge(&self) -> BadgeId {
+        let hash = sha2::Sha256::digest(format!("badge {}", self.id));
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        BadgeId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// How many failures in a row make it go down.
+    pub fn failures_to_alert(&self) -> u32 {
+        self.options.failures.unwrap_or(1).max(1)
+    }
+
+    /// Whether heartbeats by name may mean it.
+    pub fn has_heartbeat_name(&self) -> bool {
+        check_heartbeat_name("name", &self.name).is_ok()
+    }
+}
+
+/// Bytes as lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 /// Checks a name that a heartbeat registers: 1–100 letters, digits, `.`, `_`, `-`.
@@ -145,7 +278,8 @@ mod tests {
             failure: "ERROR, Fatal".into(),
             success: "done,".into(),
             start: " begin ".into(),
-            default_fail: false,
+            http_body: true,
+            ..KeywordFilter::default()
         };
         for (body, expected) in [
             ("done, but with an ERROR", PingKind::Fail),
@@ -165,6 +299,19 @@ mod tests {
             .classify(b"\xff"),
             PingKind::Fail
         );
+    }
+
+    #[test]
+    fn public_names_follow_from_the_id_and_do_not_tell_it() {
+        let id: MonitorId = "803f680d-e89b-492b-82ef-2be7b774a92d".parse().unwrap();
+        let monitor = Monitor::new(id, ProjectId::FIRST, UnixMs(0));
+        // printf 803f680de89b492b | sha1sum
+        assert_eq!(
+            monitor.unique_key(),
+            "124f983e0e3dcaeba921cfcef46efd084576e783"
+        );
+        assert_ne!(monitor.badge().0, id.0);
+        assert_eq!(monitor.badge(), monitor.clone().badge());
     }
 
     #[test]

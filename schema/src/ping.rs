@@ -6,6 +6,8 @@ use uuid::Uuid;
 
 /// How many pings a monitor's log keeps: the slots of its ring.
 pub const LOG_SLOTS: u64 = 100;
+/// How many failures it keeps besides, however many successes follow.
+pub const FAIL_SLOTS: u64 = 20;
 /// How long a logged ping is kept, in seconds: 93 days.
 pub const LOG_TTL_S: i64 = 93 * 86_400;
 /// Longest user agent kept, in characters.
@@ -56,6 +58,12 @@ pub struct Ping {
     /// How long the run took that it ended, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<i64>,
+    /// The run came too early for the schedule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub early: bool,
+    /// The run began while another was in progress.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overlap: bool,
     /// Named figures that came with it (`{"rows": 12.5}`).
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub metrics: std::collections::BTreeMap<String, f64>,

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_PERIOD_S: u32 = 365 * 86_400;
 /// Longest expression, in characters.
 pub const MAX_EXPRESSION: usize = 100;
+/// Missed runs are counted up to this many at a time.
+pub const MAX_MISSED: u32 = 1_000;
 /// An expression must have an instant after this one, 2000-01-01T00:00:00Z; the contract's clients rely on it.
 const FUTURE_FROM: UnixMs = UnixMs(946_684_800_000);
 
@@ -92,6 +94,30 @@ impl Schedule {
         }
     }
 
+    /// Its instants strictly after `last`, in order, for as long as there are any.
+    pub fn instants(&self, last: UnixMs) -> impl Iterator<Item = UnixMs> + use<> {
+        let schedule = self.clone();
+        std::iter::successors(schedule.next_after(last), move |at| {
+            schedule.next_after(*at)
+        })
+    }
+
+    /// How many runs were missed from the last one at `last` until `now`: those that were due with their grace; at
+    /// most [`MAX_MISSED`].
+    pub fn missed(&self, last: UnixMs, grace_s: u32, now: UnixMs) -> u32 {
+        let by = now - i64::from(grace_s) * 1000;
+        match self.period_s() {
+            Some(period_s) => {
+                let missed = (by - last).max(0) / (i64::from(period_s) * 1000);
+                u32::try_from(missed).unwrap_or(MAX_MISSED).min(MAX_MISSED)
+            }
+            None => {
+                let due = self.instants(last).take_while(|at| *at <= by);
+                u32::try_from(due.take(MAX_MISSED as usize).count()).unwrap_or(MAX_MISSED)
+            }
+        }
+    }
+
     /// Seconds between successes, if the schedule is simple.
     pub const fn period_s(&self) -> Option<u32> {
         match self {
@@ -102,7 +128,7 @@ impl Schedule {
 }
 
 /// The zone of an IANA name; names that were since renamed are mapped to their successors.
-fn zone(name: &str) -> Option<Tz> {
+pub fn zone(name: &str) -> Option<Tz> {
     let name = match name {
         "Europe/Kiev" => "Europe/Kyiv",
         "Asia/Calcutta" => "Asia/Kolkata",
@@ -140,6 +166,26 @@ mod tests {
     fn a_period_counts_from_the_last_success() {
         let every = Schedule::simple("period_s", 300).unwrap();
         assert_eq!(every.next_after(UnixMs(1_500)), Some(UnixMs(301_500)));
+    }
+
+    #[test]
+    fn missed_runs_are_those_that_were_due_with_their_grace() {
+        let every = Schedule::simple("period_s", 60).unwrap();
+        let cron = Schedule::parse("* * * * *", "UTC").unwrap();
+        let last = at("2026-01-01T00:00:00Z");
+        for schedule in [every, cron] {
+            for (seconds, missed) in [
+                (0, 0),
+                (89, 0),
+                (90, 1),
+                (149, 1),
+                (150, 2),
+                (10_000_000, 1_000),
+            ] {
+                let now = last + seconds * 1000;
+                assert_eq!(schedule.missed(last, 30, now), missed, "{seconds}");
+            }
+        }
     }
 
     #[test]

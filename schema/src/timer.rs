@@ -40,6 +40,22 @@ pub enum What {
         /// The channel.
         channel: ChannelId,
     },
+    /// A reminder that a monitor is still down. Void if it flipped since, or was reminded since.
+    Remind {
+        /// The monitor.
+        monitor: MonitorId,
+        /// The number of the flip that took it down.
+        flip: u64,
+        /// How many reminders came before.
+        n: u32,
+    },
+    /// The end of a silence: does a flip still hold that people were not told of? Void if it flipped since.
+    Wake {
+        /// The monitor.
+        monitor: MonitorId,
+        /// The number of the flip.
+        flip: u64,
+    },
 }
 
 /// A timer entry.
@@ -66,7 +82,9 @@ impl Timer {
     /// The shard it belongs to, of `shards`.
     pub fn shard(&self, shards: u16) -> u16 {
         let id = match self.what {
-            What::Deadline { monitor, .. } => monitor.0,
+            What::Deadline { monitor, .. }
+            | What::Remind { monitor, .. }
+            | What::Wake { monitor, .. } => monitor.0,
             What::Deliver { alert, .. } | What::Audit { alert, .. } => alert.0,
             What::Flush { channel, .. } => channel.0,
         };
@@ -83,6 +101,8 @@ impl Timer {
             }
             What::Audit { alert, .. } => format!("a{}", alert.0.simple()),
             What::Flush { channel, .. } => format!("f{}", channel.0.simple()),
+            What::Remind { monitor, flip, n } => format!("r{}.{flip}.{n}", monitor.0.simple()),
+            What::Wake { monitor, flip } => format!("w{}.{flip}", monitor.0.simple()),
         }
     }
 }
@@ -108,21 +128,32 @@ pub fn look_at(deadline: UnixMs, grace_s: u32, now: UnixMs) -> UnixMs {
 pub fn encode(entries: &[Timer]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * 29);
     for Timer { due, what } in entries {
-        let (tag, ids, epoch): (u8, Vec<Uuid>, Option<u32>) = match *what {
-            What::Deadline { monitor, epoch } => (0, vec![monitor.0], Some(epoch)),
+        let mut entry = |tag: u8, ids: &[Uuid]| {
+            bytes.push(tag);
+            bytes.extend(due.0.to_be_bytes());
+            ids.iter().for_each(|id| bytes.extend(id.as_bytes()));
+        };
+        match *what {
+            What::Deadline { monitor, epoch } => {
+                entry(0, &[monitor.0]);
+                bytes.extend(epoch.to_be_bytes());
+            }
             What::Deliver {
                 project,
                 alert,
                 channel,
-            } => (1, vec![project.0, alert.0, channel.0], None),
-            What::Audit { project, alert } => (2, vec![project.0, alert.0], None),
-            What::Flush { project, channel } => (3, vec![project.0, channel.0], None),
-        };
-        bytes.push(tag);
-        bytes.extend(due.0.to_be_bytes());
-        ids.iter().for_each(|id| bytes.extend(id.as_bytes()));
-        if let Some(epoch) = epoch {
-            bytes.extend(epoch.to_be_bytes());
+            } => entry(1, &[project.0, alert.0, channel.0]),
+            What::Audit { project, alert } => entry(2, &[project.0, alert.0]),
+            What::Flush { project, channel } => entry(3, &[project.0, channel.0]),
+            What::Remind { monitor, flip, n } => {
+                entry(4, &[monitor.0]);
+                bytes.extend(flip.to_be_bytes());
+                bytes.extend(n.to_be_bytes());
+            }
+            What::Wake { monitor, flip } => {
+                entry(5, &[monitor.0]);
+                bytes.extend(flip.to_be_bytes());
+            }
         }
     }
     bytes
@@ -159,6 +190,15 @@ pub fn decode(mut bytes: &[u8]) -> Option<Vec<Timer>> {
                 project: ProjectId(id(&mut bytes)?),
                 channel: ChannelId(id(&mut bytes)?),
             },
+            4 => What::Remind {
+                monitor: MonitorId(id(&mut bytes)?),
+                flip: u64::from_be_bytes(take(&mut bytes)?),
+                n: u32::from_be_bytes(take(&mut bytes)?),
+            },
+            5 => What::Wake {
+                monitor: MonitorId(id(&mut bytes)?),
+                flip: u64::from_be_bytes(take(&mut bytes)?),
+            },
             _ => return None,
         };
         entries.push(Timer { due, what });
@@ -190,6 +230,15 @@ mod tests {
             What::Flush {
                 project: ProjectId(id),
                 channel: ChannelId(id),
+            },
+            What::Remind {
+                monitor: MonitorId(id),
+                flip: 8,
+                n: 9,
+            },
+            What::Wake {
+                monitor: MonitorId(id),
+                flip: 10,
             },
         ]
         .map(|what| Timer {

@@ -5,7 +5,7 @@
 
 use crate::alert::{Alert, Reason};
 use crate::id::AlertId;
-use crate::lease::{Extension, Lease, Run, Status};
+use crate::lease::{Extension, Lease, MAX_RUNS, Run, Status};
 use crate::monitor::Monitor;
 use crate::outage::Outage;
 use crate::ping::PingKind;
@@ -56,12 +56,23 @@ pub struct Flip {
     pub reason: Reason,
     /// Whether people are told.
     pub alert: bool,
+    /// Whether they would be, had it not been silenced; if it is still so when the silence ends, they are told then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silenced: bool,
     /// The deadline that was missed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<UnixMs>,
     /// The outage of ours after which it was judged anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outage: Option<Outage>,
+    /// How many runs were missed, on the way up after they were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missed: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// What an event does.
@@ -73,13 +84,31 @@ pub struct Outcome {
     pub flip: Option<Flip>,
     /// A timer that must be armed in the same write: the deadline came closer (T1).
     pub arm: Option<UnixMs>,
+    /// When to look whether the silenced flip still holds.
+    pub wake: Option<UnixMs>,
+    /// When to remind people that it is down.
+    pub remind: Option<UnixMs>,
     /// How long the run took that a ping ended.
     pub duration_ms: Option<i64>,
     /// What the ping meant in the end: a paused monitor may ignore it.
     pub kind: Option<PingKind>,
+    /// The run came too early for the schedule.
+    pub early: bool,
+    /// The run began while another was in progress.
+    pub overlap: bool,
 }
 
 impl Outcome {
+    /// Silences the flip until `until`, if it alerts: people hear of it then, if it still holds.
+    pub fn silence(&mut self, until: UnixMs) {
+        if let Some(flip) = self.flip.as_mut().filter(|flip| flip.alert) {
+            flip.alert = false;
+            flip.silenced = true;
+            self.lease.untold = true;
+            self.wake = Some(until);
+        }
+    }
+
     /// The alert that the flip asks for, if it does; the lease remembers it, for the next alert follows it (A8).
     pub fn raise(
         &mut self,
@@ -90,6 +119,7 @@ impl Outcome {
     ) -> Option<Alert> {
         let flip = self.flip.as_ref().filter(|flip| flip.alert)?;
         let prev = self.lease.last_alert.replace(id);
+        self.lease.told_at = (flip.to == Status::Down).then(|| UnixMs(id.created_ms()));
         Some(Alert::of_flip(id, monitor, flip, last_ping, prev, burst))
     }
 
@@ -116,11 +146,13 @@ pub fn transitions(
         flip: None,
         duration_ms: None,
         kind: None,
+        early: false,
+        overlap: false,
     };
     for event in events {
         match *event {
             Event::Ping { kind, rid, at } => step.ping(monitor, kind, rid, at),
-            Event::Timer { outages } => step.timer(outages, now),
+            Event::Timer { outages } => step.timer(monitor, outages, now),
             Event::Pause if step.lease.status != Status::Paused => step.pause(now),
             Event::Resume if step.lease.status == Status::Paused => step.resume(now),
             Event::Pause | Event::Resume => {}
@@ -138,6 +170,8 @@ struct Step {
     flip: Option<Flip>,
     duration_ms: Option<i64>,
     kind: Option<PingKind>,
+    early: bool,
+    overlap: bool,
 }
 
 impl Step {
@@ -146,36 +180,84 @@ impl Step {
         let kind = if ignored { PingKind::Ign } else { kind };
         self.kind = Some(kind);
         self.lease.pings += 1;
+        self.mark(monitor, kind, at);
         match kind {
             PingKind::Success => {
+                let missed = self.missed(monitor, at);
                 self.heard(monitor, rid, at, false);
+                self.lease.failures = 0;
+                if monitor.options.all_runs && self.lease.status == Status::Down {
+                    self.forget_overdue_runs(at);
+                }
                 self.flip_to(Status::Up, at, Reason::Success);
+                if let Some(flip) = self.flip.as_mut().filter(|flip| flip.from == Status::Down) {
+                    flip.missed = missed;
+                    self.lease.missed += u64::from(missed);
+                }
             }
             PingKind::Fail => {
+                self.lease.fails += 1;
+                self.lease.failures = self.lease.failures.saturating_add(1);
                 self.heard(monitor, rid, at, true);
-                self.flip_to(Status::Down, at, Reason::Fail);
+                let down = self.lease.status == Status::Down;
+                if down || self.lease.failures >= monitor.failures_to_alert() {
+                    self.flip_to(Status::Down, at, Reason::Fail);
+                } else {
+                    // Heard of, and let pass: it is watched from now on.
+                    self.flip_to(Status::Up, at, Reason::Fail);
+                }
             }
-            PingKind::Start => {
-                self.lease.run = Some(Run { at, rid });
-                self.lease.extension = None;
-            }
+            PingKind::Start => self.start(monitor, Run { at, rid }),
             PingKind::Log | PingKind::Ign => {}
         }
     }
 
-    /// A success or a failure: the monitor was heard of, and a run may have ended.
-    fn heard(&mut self, monitor: &Monitor, rid: Option<Uuid>, at: UnixMs, failed: bool) {
+    /// Marks a run that comes too early for the schedule, or while another is in progress.
+    fn mark(&mut self, monitor: &Monitor, kind: PingKind, at: UnixMs) {
+        let lease = &self.lease;
+        let begins = match kind {
+            PingKind::Start => true,
+            PingKind::Success | PingKind::Fail => lease.run.is_none(),
+            PingKind::Log | PingKind::Ign => return,
+        };
+        if let (true, Some(early_s), Some(expected)) =
+            (begins, monitor.options.early_s, lease.expected())
+        {
+            self.early = at + i64::from(early_s) * 1000 < expected;
+        }
+        let limit_ms = lease.run_limit_ms();
+        let in_progress = lease.runs().any(|run| at < run.at + limit_ms);
+        self.overlap = kind == PingKind::Start && in_progress;
+    }
+
+    /// How many runs were missed since it was last heard of, if it comes back now.
+    fn missed(&self, monitor: &Monitor, at: UnixMs) -> u32 {
+        match (self.lease.status, self.lease.seen) {
+            (Status::Down, Some(seen)) => monitor.schedule.missed(seen, monitor.grace_s, at),
+            _ => 0,
+        }
+    }
+
+    /// A run begins: the one that is watched, or one of them.
+    fn start(&mut self, monitor: &Monitor, run: Run) {
         let lease = &mut self.lease;
-        lease.last_duration_ms = None;
-        if let Some(run) = lease.run {
-            if run.rid == rid {
-                self.duration_ms = Some((at - run.at).max(0));
-                lease.last_duration_ms = self.duration_ms;
-                lease.run = None;
-            } else if failed || rid.is_none() {
-                lease.run = None;
+        lease.extension = None;
+        if monitor.options.all_runs {
+            lease.others.retain(|other| other.rid != run.rid);
+            if let Some(before) = lease.run.filter(|before| before.rid != run.rid)
+                && lease.others.len() + 1 < MAX_RUNS
+            {
+                lease.others.push(before);
             }
         }
+        lease.run = Some(run);
+    }
+
+    /// A success or a failure: the monitor was heard of, and a run may have ended.
+    fn heard(&mut self, monitor: &Monitor, rid: Option<Uuid>, at: UnixMs, failed: bool) {
+        self.end_run(monitor, rid, at, failed);
+        let lease = &mut self.lease;
+        lease.last_duration_ms = self.duration_ms;
         let seen = lease.seen.map_or(at, |seen| seen.max(at));
         lease.seen = Some(seen);
         lease.extension = None;
@@ -184,7 +266,40 @@ impl Step {
         }
     }
 
-    fn timer(&mut self, outages: &[Outage], now: UnixMs) {
+    /// Ends the run that a success or a failure belongs to. Where only the latest run is watched, a failure or a
+    /// success without an id ends it in any case.
+    fn end_run(&mut self, monitor: &Monitor, rid: Option<Uuid>, at: UnixMs, failed: bool) {
+        let lease = &mut self.lease;
+        let ended = match lease.run {
+            Some(run) if run.rid == rid => {
+                lease.run = lease.others.pop();
+                Some(run)
+            }
+            _ if monitor.options.all_runs => {
+                let position = lease.others.iter().position(|run| run.rid == rid);
+                position.map(|i| lease.others.remove(i))
+            }
+            Some(_) if failed || rid.is_none() => {
+                lease.run = None;
+                None
+            }
+            _ => None,
+        };
+        self.duration_ms = ended.map(|run| (at - run.at).max(0));
+    }
+
+    /// Forgets the runs that are overdue at `at`, where every run is watched: each alerts once.
+    fn forget_overdue_runs(&mut self, at: UnixMs) {
+        let lease = &mut self.lease;
+        let limit_ms = lease.run_limit_ms();
+        let overdue = |run: &Run| run.at + limit_ms <= at;
+        lease.others.retain(|run| !overdue(run));
+        if lease.run.as_ref().is_some_and(overdue) {
+            lease.run = lease.others.pop();
+        }
+    }
+
+    fn timer(&mut self, monitor: &Monitor, outages: &[Outage], now: UnixMs) {
         let Some((deadline, outage)) = self.lease.deadline_after(outages) else {
             return;
         };
@@ -193,6 +308,9 @@ impl Step {
             if let Some(flip) = &mut self.flip {
                 flip.deadline = Some(deadline);
                 flip.outage = outage;
+            }
+            if monitor.options.all_runs {
+                self.forget_overdue_runs(now);
             }
         } else {
             self.lease.extension = outage.map(|outage| Extension {
@@ -204,12 +322,16 @@ impl Step {
 
     fn pause(&mut self, now: UnixMs) {
         self.lease.run = None;
+        self.lease.others.clear();
+        self.lease.untold = false;
         self.lease.extension = None;
         self.flip_to(Status::Paused, now, Reason::Paused);
     }
 
     fn resume(&mut self, now: UnixMs) {
         self.lease.run = None;
+        self.lease.others.clear();
+        self.lease.failures = 0;
         self.lease.seen = None;
         self.lease.expected_at = None;
         self.flip_to(Status::New, now, Reason::Resumed);
@@ -227,6 +349,12 @@ impl Step {
         self.lease.flip_at = Some(at);
         if to == Status::Down {
             self.lease.extension = None;
+            self.lease.reminded = 0;
+        }
+        let mut alert = to == Status::Down || (from, to) == (Status::Down, Status::Up);
+        // People never heard of what it was before: they believe already what it is now.
+        if alert && std::mem::take(&mut self.lease.untold) {
+            alert = false;
         }
         self.flip = Some(Flip {
             n: self.lease.flips,
@@ -234,9 +362,11 @@ impl Step {
             from,
             to,
             reason,
-            alert: to == Status::Down || (from, to) == (Status::Down, Status::Up),
+            alert,
+            silenced: false,
             deadline: None,
             outage: None,
+            missed: 0,
         });
     }
 
@@ -259,8 +389,12 @@ impl Step {
             lease: self.lease,
             flip: self.flip,
             arm,
+            wake: None,
+            remind: None,
             duration_ms: self.duration_ms,
             kind: self.kind,
+            early: self.early,
+            overlap: self.overlap,
         }
     }
 }

@@ -10,11 +10,12 @@ use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId};
 use thrum_schema::item::{self, Item, Key};
 use thrum_schema::key::{ApiKey, Scope};
 use thrum_schema::lease::{Extension, Run};
-use thrum_schema::monitor::KeywordFilter;
+use thrum_schema::monitor::{KeywordFilter, Options};
 use thrum_schema::ping::Ping;
+use thrum_schema::silence::Window;
 use thrum_schema::timer::{MAX_ENTRIES, Timer, What};
 use thrum_schema::transition::Flip;
-use thrum_schema::{Lease, Monitor, Outage, PingKind, Schedule, Status, UnixMs};
+use thrum_schema::{Lease, Limits, Monitor, Outage, PingKind, Project, Schedule, Status, UnixMs};
 use uuid::Uuid;
 
 const NOW: UnixMs = UnixMs(1_763_700_000_123);
@@ -29,21 +30,30 @@ fn alert_id() -> AlertId {
 
 fn monitor() -> Monitor {
     Monitor {
-        id: MonitorId(id(1)),
-        project: ProjectId::FIRST,
         name: "Nightly backup".into(),
         slug: "backup".into(),
         tags: vec!["prod".into(), "db".into()],
+        desc: "Every table".into(),
         schedule: Schedule::parse("0 3 * * *", "Europe/Berlin").unwrap(),
         grace_s: 600,
         targets: Targets::These(vec![ChannelId(id(2))]),
         manual_resume: true,
         post_only: true,
-        filter: Some(KeywordFilter {
+        filter: KeywordFilter {
             failure: "ERROR".into(),
+            http_body: true,
             ..KeywordFilter::default()
-        }),
-        created: NOW,
+        },
+        options: Options {
+            start_grace_s: Some(7_200),
+            failures: Some(3),
+            early_s: Some(60),
+            all_runs: true,
+            remind_s: Some(3_600),
+            snoozed_until: Some(NOW),
+            windows: vec![Window::new("w", "0 3 * * 0", 3_600, "UTC").unwrap()],
+        },
+        ..Monitor::new(MonitorId(id(1)), ProjectId::FIRST, NOW)
     }
 }
 
@@ -55,6 +65,8 @@ fn flip() -> Flip {
         to: Status::Down,
         reason: Reason::Timeout,
         alert: true,
+        silenced: true,
+        missed: 3,
         deadline: Some(NOW),
         outage: Some(Outage {
             start: NOW - 900_000,
@@ -73,6 +85,13 @@ fn full_lease() -> Lease {
         }),
         last_duration_ms: Some(i64::MAX),
         pings: u64::MAX,
+        failures: u32::MAX,
+        fails: u64::MAX,
+        missed: u64::MAX,
+        tat: Some(i64::MAX),
+        untold: true,
+        reminded: u32::MAX,
+        told_at: Some(NOW),
         version: u64::MAX,
         epoch: u32::MAX,
         flips: u64::MAX,
@@ -80,6 +99,7 @@ fn full_lease() -> Lease {
         last_alert: Some(alert_id()),
         period_s: Some(u32::MAX),
         grace_s: u32::MAX,
+        start_grace_s: Some(u32::MAX),
         expected_at: Some(NOW),
         extension: Some(Extension {
             deadline: NOW,
@@ -170,6 +190,8 @@ fn pings_and_flips() {
         rid: Some(id(9)),
         exit_status: Some(7),
         duration_ms: Some(1_500),
+        early: true,
+        overlap: true,
         metrics: BTreeMap::from([("rows".into(), 12.5)]),
         body: b"\xff\x00disk full".to_vec(),
     };
@@ -179,6 +201,27 @@ fn pings_and_flips() {
     let stored = item::flip(MonitorId(id(1)), &flip());
     assert_json_snapshot!("flip", show(&stored));
     assert_eq!(item::decode::<Flip>(stored).unwrap(), flip());
+}
+
+#[test]
+fn projects() {
+    let project = Project {
+        badge_key: "803f680d-e89b-492b-82ef-2be7b774a92d".into(),
+        badge_secret: "secret".into(),
+        created: NOW,
+        snoozed_until: Some(NOW),
+        windows: monitor().options.windows,
+        remind_s: Some(3_600),
+        version: 7,
+        ..Project::new(ProjectId::FIRST, "default")
+    };
+    let [itself, among_all, badge_key] = item::project(&project);
+    assert_eq!(item::decode::<Project>(itself.clone()).unwrap(), project);
+    assert_json_snapshot!("project", show(&itself));
+    assert_json_snapshot!("project_among_all", show(&among_all));
+    assert_json_snapshot!("badge_key", show(&badge_key));
+    assert_json_snapshot!("badge", show(&item::badge(&monitor())));
+    assert_json_snapshot!("unique_key", show(&item::unique_key(&monitor())));
 }
 
 #[test]
@@ -231,11 +274,12 @@ fn channels_keys_and_outages() {
     assert_json_snapshot!("channel", show(&stored));
     assert_eq!(item::decode::<Channel>(stored).unwrap(), channel);
     let key = ApiKey {
-        hash: thrum_schema::key::hash("secret"),
-        project: ProjectId::FIRST,
-        scope: Scope::Write,
-        name: "ci".into(),
-        created: NOW,
+        until: Some(NOW),
+        limits: Some(Limits {
+            requests_per_day: Some(500),
+            ..Limits::default()
+        }),
+        ..ApiKey::new("secret", ProjectId::FIRST, Scope::Write, "ci", NOW)
     };
     let [by_hash, by_project] = item::api_key(&key);
     assert_json_snapshot!("key", show(&by_hash));
@@ -278,6 +322,13 @@ fn other_keys() {
         Key::usage(ProjectId::FIRST, NOW, "deliveries#sms"),
         Key::cursor(3),
         Key::probe_arrived(),
+        Key::badge(monitor().badge()),
+        Key::unique_key(ProjectId::FIRST, &monitor().unique_key()),
+        Key::census(ProjectId::FIRST),
+        Key::requests(ProjectId::FIRST, NOW, "0123456789abcdef"),
+        Key::failure(MonitorId(id(1)), 43),
+        Key::channel_health(ProjectId::FIRST, ChannelId(id(2))),
+        Key::project_ping_key(ProjectId::FIRST, &thrum_schema::key::hash("ping")),
     ];
     let shown: Vec<String> = keys
         .iter()

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use thrum_schema::channel::Targets;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::lease::Shown;
+use thrum_schema::monitor::Options;
 use thrum_schema::timer::look_at;
 use thrum_schema::{
     Event, Lease, Monitor, Outage, Outcome, PingKind, Schedule, Status, UnixMs, transition,
@@ -16,18 +17,13 @@ const T0: UnixMs = UnixMs(1_763_700_000_000);
 
 fn monitor(manual_resume: bool) -> Monitor {
     Monitor {
-        id: MonitorId(Uuid::from_u128(1)),
-        project: ProjectId::FIRST,
         name: "web-01".into(),
         slug: "web-01".into(),
-        tags: Vec::new(),
         schedule: Schedule::Simple { period_s: PERIOD_S },
         grace_s: GRACE_S,
         targets: Targets::All,
         manual_resume,
-        post_only: false,
-        filter: None,
-        created: T0,
+        ..Monitor::new(MonitorId(Uuid::from_u128(1)), ProjectId::FIRST, T0)
     }
 }
 
@@ -373,6 +369,271 @@ fn cron_monitors_expect_their_next_instant() {
     assert_eq!(up.lease.shown(UnixMs(i64::MAX / 2), &[]), Shown::Up);
 }
 
+fn with(options: Options) -> Monitor {
+    Monitor {
+        options,
+        ..monitor(false)
+    }
+}
+
+fn run(kind: PingKind, rid: Option<u8>, at: UnixMs) -> Event<'static> {
+    let rid = rid.map(|rid| Uuid::from_u128(rid.into()));
+    Event::Ping { kind, rid, at }
+}
+
+/// Plays events, each at its second, and returns the lease and the last outcome.
+fn play(monitor: &Monitor, start: &Lease, events: &[(i64, PingKind, Option<u8>)]) -> Outcome {
+    let mut lease = start.clone();
+    let mut last = None;
+    for &(at, kind, rid) in events {
+        let outcome = transition(monitor, &lease, &run(kind, rid, s(at)), s(at));
+        lease = outcome.lease.clone();
+        last = Some(outcome);
+    }
+    last.expect("some events")
+}
+
+#[test]
+fn failures_are_let_pass_up_to_the_last_of_them() {
+    use PingKind::{Fail, Success};
+    let three = with(Options {
+        failures: Some(3),
+        ..Options::default()
+    });
+    // (from, what it reports) → (status, flips since, told)
+    for (from, kinds, status, told) in [
+        (Status::Up, &[Fail][..], Status::Up, false),
+        (Status::Up, &[Fail, Fail], Status::Up, false),
+        (Status::Up, &[Fail, Fail, Fail], Status::Down, true),
+        (
+            Status::Up,
+            &[Fail, Fail, Success, Fail, Fail],
+            Status::Up,
+            false,
+        ),
+        (Status::Up, &[Fail, Fail, Fail, Fail], Status::Down, false),
+        (Status::New, &[Fail], Status::Up, false),
+        (Status::New, &[Fail, Fail, Fail], Status::Down, true),
+        (Status::Paused, &[Fail], Status::Up, false),
+        (Status::Down, &[Fail], Status::Down, false),
+        (Status::Down, &[Success], Status::Up, true),
+    ] {
+        let start = match from {
+            // As a missed deadline leaves it.
+            Status::Down => {
+                let up = lease(&three, Status::Up, false);
+                transition(&three, &up, &Event::Timer { outages: &[] }, s(1_000)).lease
+            }
+            from => lease(&three, from, false),
+        };
+        let events: Vec<_> = kinds
+            .iter()
+            .zip(2_000..)
+            .map(|(k, at)| (at, *k, None))
+            .collect();
+        let outcome = play(&three, &start, &events);
+        let case = format!("{from:?} {kinds:?}");
+        assert_eq!(outcome.lease.status, status, "{case}");
+        assert_eq!(outcome.flip.is_some_and(|flip| flip.alert), told, "{case}");
+        let fails = kinds.iter().filter(|kind| **kind == Fail).count() as u64;
+        assert_eq!(outcome.lease.fails, fails, "{case}: all are counted");
+    }
+    // A deadline alerts at once, and what was let pass still waits for the next.
+    let up = lease(&three, Status::Up, false);
+    let passed = play(&three, &up, &[(10, Fail, None)]).lease;
+    assert!(!passed.plain, "the next success must reset the count");
+    assert_eq!(
+        passed.deadline(),
+        Some(s(10 + i64::from(PERIOD_S + GRACE_S)))
+    );
+    assert_eq!(
+        play(&three, &passed, &[(20, Success, None)]).lease.failures,
+        0
+    );
+}
+
+#[test]
+fn a_run_may_have_a_grace_of_its_own() {
+    use PingKind::Start;
+    let long = with(Options {
+        start_grace_s: Some(600),
+        ..Options::default()
+    });
+    let up = lease(&long, Status::Up, false);
+    let deadline = |lease: &Lease| lease.deadline().map(|at| (at - T0) / 1000);
+    assert_eq!(deadline(&up), Some(90), "no run: period and grace");
+    let running = play(&long, &up, &[(50, Start, None)]).lease;
+    assert_eq!(deadline(&running), Some(650), "the run has its own");
+    assert_eq!(
+        running.next_ping(),
+        Some(s(50)),
+        "shown as the contract has it"
+    );
+    // What begins again and again and never ends is noticed: by the schedule, its grace and the run's.
+    let again = play(&long, &up, &[(50, Start, None), (300, Start, None)]).lease;
+    assert_eq!(deadline(&again), Some(690));
+    let shorter = with(Options {
+        start_grace_s: Some(10),
+        ..Options::default()
+    });
+    let up = lease(&shorter, Status::Up, false);
+    let outcome = play(&shorter, &up, &[(50, Start, None)]);
+    assert_eq!(deadline(&outcome.lease), Some(60));
+    assert_eq!(outcome.arm, Some(s(60)), "T1");
+    assert_eq!(outcome.lease.shown(s(60), &[]), Shown::Down);
+}
+
+#[test]
+fn every_run_can_be_watched_on_its_own() {
+    use PingKind::{Fail, Start, Success};
+    let all = with(Options {
+        all_runs: true,
+        ..Options::default()
+    });
+    let up = lease(&all, Status::Up, false);
+    let (a, b, c) = (Some(1), Some(2), Some(3));
+    let runs = |lease: &Lease| {
+        lease
+            .runs()
+            .map(|run| (run.at - T0) / 1000)
+            .collect::<Vec<_>>()
+    };
+    let three = play(&all, &up, &[(1, Start, a), (5, Start, b), (9, Start, c)]).lease;
+    assert_eq!(runs(&three), [1, 5, 9]);
+    assert_eq!(three.deadline(), Some(s(31)), "the earliest counts");
+    // (what ends, duration, what still runs)
+    for (kind, rid, duration_s, left) in [
+        (Success, a, Some(19), vec![5, 9]),
+        (Success, b, Some(15), vec![1, 9]),
+        (Fail, c, Some(11), vec![1, 5]),
+        (Success, None, None, vec![1, 5, 9]),
+        (Fail, Some(9), None, vec![1, 5, 9]),
+    ] {
+        let outcome = play(&all, &three, &[(20, kind, rid)]);
+        assert_eq!(outcome.duration_ms, duration_s.map(|s| s * 1000), "{rid:?}");
+        assert_eq!(runs(&outcome.lease), left, "{rid:?}");
+    }
+    // One that begins again is one.
+    assert_eq!(
+        runs(&play(&all, &three, &[(12, Start, a)]).lease),
+        [5, 9, 12]
+    );
+    // The others end in time; the one that does not is told, once.
+    let left = play(&all, &three, &[(20, Success, b), (21, Success, c)]).lease;
+    assert_eq!(runs(&left), [1]);
+    let late = transition(&all, &left, &Event::Timer { outages: &[] }, s(31));
+    assert!(late.flip.is_some_and(|flip| flip.alert && flip.at == s(31)));
+    assert_eq!(runs(&late.lease), Vec::<i64>::new(), "each alerts once");
+    let back = play(&all, &late.lease, &[(40, Success, Some(7))]).lease;
+    assert_eq!((back.status, back.deadline()), (Status::Up, Some(s(130))));
+    // What was overdue while it was down does not take it down again.
+    let down = transition(&all, &three, &Event::Timer { outages: &[] }, s(31)).lease;
+    assert_eq!(runs(&down), [5, 9]);
+    let back = play(&all, &down, &[(60, Success, Some(7))]).lease;
+    assert_eq!((back.status, runs(&back)), (Status::Up, vec![]));
+    // However many there are, the oldest stay.
+    let many: Vec<_> = (0..60_u8).map(|i| (i64::from(i), Start, Some(i))).collect();
+    let many = play(&all, &up, &many).lease;
+    assert_eq!(many.runs().count(), thrum_schema::lease::MAX_RUNS);
+    assert_eq!(many.runs().next().map(|run| run.at), Some(s(0)));
+    // By default only the latest is watched.
+    let default = monitor(false);
+    let latest = play(&default, &up, &[(1, Start, a), (5, Start, b)]).lease;
+    assert_eq!(runs(&latest), [5]);
+    // Where it is no longer asked for, the others are forgotten.
+    let plain = transition(&default, &three, &Event::Reconfigured, s(10)).lease;
+    assert_eq!(runs(&plain), [9]);
+}
+
+#[test]
+fn early_and_overlapping_runs_are_marked() {
+    use PingKind::{Fail, Log, Start, Success};
+    let marks = with(Options {
+        early_s: Some(10),
+        ..Options::default()
+    });
+    let up = lease(&marks, Status::Up, false);
+    // Expected at 60 s; what comes before 50 s is early.
+    for (events, early, overlap) in [
+        (&[(49, Success, None)][..], true, false),
+        (&[(50, Success, None)], false, false),
+        (&[(49, Start, None)], true, false),
+        (&[(49, Fail, None)], true, false),
+        (&[(49, Log, None)], false, false),
+        (&[(45, Start, None), (49, Success, None)], false, false),
+        (&[(55, Start, None), (60, Start, None)], false, true),
+        (&[(55, Start, Some(1)), (60, Start, Some(2))], false, true),
+        (&[(55, Start, None), (90, Start, None)], false, false),
+    ] {
+        let outcome = play(&marks, &up, events);
+        assert_eq!(
+            (outcome.early, outcome.overlap),
+            (early, overlap),
+            "{events:?}"
+        );
+    }
+    assert!(!up.plain, "the rules must decide");
+    let default = lease(&monitor(false), Status::Up, false);
+    assert!(!play(&monitor(false), &default, &[(1, Success, None)]).early);
+}
+
+#[test]
+fn missed_runs_are_counted_when_it_is_back() {
+    use PingKind::Success;
+    let monitor = monitor(false);
+    let up = lease(&monitor, Status::Up, false);
+    let down = transition(&monitor, &up, &Event::Timer { outages: &[] }, s(90)).lease;
+    // Due at 60, 120, 180 … with 30 s of grace each.
+    for (at, missed) in [(91, 1), (149, 1), (150, 2), (700, 11)] {
+        let outcome = play(&monitor, &down, &[(at, Success, None)]);
+        assert_eq!(outcome.flip.unwrap().missed, missed, "{at}");
+        assert_eq!(outcome.lease.missed, u64::from(missed), "{at}");
+    }
+    assert_eq!(play(&monitor, &up, &[(89, Success, None)]).lease.missed, 0);
+}
+
+#[test]
+fn people_are_told_what_they_do_not_believe_already() {
+    use PingKind::{Fail, Success};
+    let monitor = monitor(false);
+    let up = lease(&monitor, Status::Up, false);
+    let silent = |mut outcome: Outcome| {
+        outcome.silence(s(1_000));
+        assert!(
+            outcome
+                .flip
+                .as_ref()
+                .is_some_and(|flip| flip.silenced && !flip.alert)
+        );
+        assert_eq!(outcome.wake, Some(s(1_000)));
+        outcome.lease
+    };
+    let alerts = |outcome: &Outcome| outcome.flip.as_ref().is_some_and(|flip| flip.alert);
+    // Down in silence, and back: nobody hears of either.
+    let down = silent(play(&monitor, &up, &[(1, Fail, None)]));
+    assert!(down.untold);
+    let back = play(&monitor, &down, &[(2, Success, None)]);
+    assert!(!alerts(&back) && !back.lease.untold);
+    // And the next time, they do.
+    assert!(alerts(&play(&monitor, &back.lease, &[(3, Fail, None)])));
+    // Told that it is down, back in silence, and down again: they believe that already.
+    let told = play(&monitor, &up, &[(1, Fail, None)]).lease;
+    let back = silent(play(&monitor, &told, &[(2, Success, None)]));
+    let again = play(&monitor, &back, &[(3, Fail, None)]);
+    assert!(!alerts(&again) && !again.lease.untold);
+    assert!(alerts(&play(&monitor, &again.lease, &[(4, Success, None)])));
+    // A pause forgets it.
+    assert!(
+        !transition(&monitor, &down, &Event::Pause, s(5))
+            .lease
+            .untold
+    );
+    // What alerts nobody can't be silenced.
+    let mut new = play(&monitor, &Lease::new(&monitor), &[(1, Success, None)]);
+    new.silence(s(9));
+    assert!(new.wake.is_none() && !new.lease.untold);
+}
+
 /// Something that happens some milliseconds after what happened before.
 #[derive(Debug, Clone)]
 enum Step {
@@ -396,6 +657,24 @@ fn steps() -> impl Strategy<Value = Vec<(Step, i64)>> {
         3 => Just(Step::Wait),
     ];
     prop::collection::vec((step, 0..200_000_i64), 1..60)
+}
+
+/// What a monitor may ask for beyond the contract; mostly nothing.
+fn options() -> impl Strategy<Value = Options> {
+    let rare = |seconds: std::ops::Range<u32>| prop::option::weighted(0.3, seconds);
+    (
+        rare(1..300),
+        rare(1..4),
+        rare(0..60),
+        prop::bool::weighted(0.3),
+    )
+        .prop_map(|(start_grace_s, failures, early_s, all_runs)| Options {
+            start_grace_s,
+            failures,
+            early_s,
+            all_runs,
+            ..Options::default()
+        })
 }
 
 /// The timers that the table would hold for one monitor: entries of an epoch, each with its due instant.
@@ -434,8 +713,8 @@ proptest! {
     /// Whatever happens, in any order: no panic, T1 holds, versions and flips count, flip times never run backwards,
     /// and the one-write heartbeat does exactly what the rules would.
     #[test]
-    fn any_history_keeps_the_invariants(history in steps(), cron in any::<bool>()) {
-        let mut monitor = monitor(false);
+    fn any_history_keeps_the_invariants(history in steps(), cron in any::<bool>(), options in options()) {
+        let mut monitor = with(options);
         if cron {
             monitor.schedule = Schedule::parse("*/3 * * * *", "Europe/Berlin").unwrap();
         }

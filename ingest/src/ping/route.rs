@@ -54,6 +54,9 @@ pub enum Refused {
     /// A slug that several monitors have.
     #[error("ambiguous slug")]
     Ambiguous,
+    /// More pings than a monitor may send; seconds until one is taken.
+    #[error("too many pings; try again in {0} s")]
+    TooMany(i64),
     /// A body that broke off.
     #[error("the body broke off")]
     BrokenBody,

@@ -1,20 +1,29 @@
 //! Heartbeats: the one write of the fast path, and the guarded writes of the slow one.
 
-use super::{Result, Store, StoreError, classify};
+use super::{Result, Store, StoreError, classify, failed_condition};
 use crate::alert::Alert;
-use crate::id::{MonitorId, ProjectId};
+use crate::id::{AlertId, MonitorId, ProjectId};
 use crate::item::{self, Item, Key, n, s};
-use crate::lease::Lease;
+use crate::lease::{Lease, Status};
 use crate::monitor::Monitor;
 use crate::ping::Ping;
+use crate::plan::Rate;
+use crate::project::Project;
 use crate::schedule::Schedule;
+use crate::silence::silenced_until;
 use crate::time::UnixMs;
 use crate::timer::{Timer, What, look_at};
 use crate::transition::{Flip, Outcome};
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 
 /// How long after it was made an alert is audited for the first time, in milliseconds (A5).
 pub const FIRST_AUDIT_MS: i64 = 30_000;
+
+/// How long after a flip was silenced it is looked at again at the latest, in milliseconds: the silence may be ended
+/// early.
+pub const WAKE_MS: i64 = 600_000;
 
 /// What became of a heartbeat on the fast path.
 #[derive(Debug)]
@@ -23,6 +32,8 @@ pub enum Fast {
     Counted(Box<Lease>),
     /// Nothing was written: the monitor's rules must decide.
     NeedsRules,
+    /// Nothing was written: there were too many. Milliseconds until one passes.
+    TooMany(i64),
 }
 
 /// What a heartbeat says of its own schedule; `None` leaves it as it is.
@@ -68,46 +79,125 @@ pub struct Commit<'a> {
     pub outcome: &'a Outcome,
     /// The alert that tells of the flip.
     pub alert: Option<&'a Alert>,
-    /// Whether the configuration changed too.
-    pub reconfigured: bool,
+    /// The monitor as it was, if its configuration changed.
+    pub was: Option<&'a Monitor>,
+}
+
+impl Rules {
+    /// Whether `lease` follows them.
+    fn hold(self, lease: &Lease) -> bool {
+        self.period_s
+            .is_none_or(|period_s| lease.period_s == Some(period_s))
+            && self.grace_s.is_none_or(|grace_s| lease.grace_s == grace_s)
+    }
+}
+
+/// How a heartbeat takes its share of the rate.
+struct Pace {
+    condition: &'static str,
+    set: &'static str,
+    values: Vec<(&'static str, AttributeValue)>,
 }
 
 impl Store {
     /// A success at `now` on a plain, `up` monitor: one `UpdateItem`, on condition that the lease is there,
-    /// `up`, plain, and was not seen later, and that period and grace are what `rules` say, where they do.
-    /// 1 WU.
-    pub async fn heartbeat(&self, monitor: MonitorId, now: UnixMs, rules: Rules) -> Result<Fast> {
+    /// `up`, plain, and was not seen later, that period and grace are what `rules` say, where they do, and that pings
+    /// have not used up their `rate`. A steady sender passes with this attempt, a burst with a second. 1 WU, or 2.
+    pub async fn heartbeat(
+        &self,
+        monitor: MonitorId,
+        now: UnixMs,
+        rules: Rules,
+        rate: Option<Rate>,
+    ) -> Result<Fast> {
+        let steady = rate.map(|rate| Pace {
+            condition: "(attribute_not_exists(tat) OR tat <= :now)",
+            set: "tat = :tat",
+            values: vec![(":tat", n(now.0 + rate.interval_ms))],
+        });
+        let before = match self.try_heartbeat(monitor, now, rules, steady).await? {
+            Ok(lease) => return Ok(Fast::Counted(lease)),
+            Err(before) => before,
+        };
+        let (Some(rate), Some(lease)) = (rate, before) else {
+            return Ok(Fast::NeedsRules);
+        };
+        let plain = lease.plain && lease.status == Status::Up && lease.seen <= Some(now);
+        let tat = lease.tat.unwrap_or(0);
+        if !plain || !rules.hold(&lease) || tat <= now.0 {
+            return Ok(Fast::NeedsRules);
+        }
+        if let Err(wait_ms) = rate.take(Some(tat), now.0) {
+            return Ok(Fast::TooMany(wait_ms));
+        }
+        let burst = Pace {
+            condition: "tat > :now AND tat <= :most",
+            set: "tat = tat + :interval",
+            values: vec![
+                (":most", n(now.0 + rate.burst_ms)),
+                (":interval", n(rate.interval_ms)),
+            ],
+        };
+        match self.try_heartbeat(monitor, now, rules, Some(burst)).await? {
+            Ok(lease) => Ok(Fast::Counted(lease)),
+            Err(_) => Ok(Fast::NeedsRules),
+        }
+    }
+
+    /// The lease after the heartbeat; or, if the condition did not hold, as it was, if there is one.
+    async fn try_heartbeat(
+        &self,
+        monitor: MonitorId,
+        now: UnixMs,
+        rules: Rules,
+        pace: Option<Pace>,
+    ) -> Result<Result<Box<Lease>, Option<Box<Lease>>>> {
         let mut condition = "#status = :up AND plain = :true AND seen <= :now".to_owned();
+        let mut set = "SET seen = :now, expires_at = :now_s + ttl_span".to_owned();
         let mut request = self
             .client
             .update_item()
             .table_name(&*self.table)
             .set_key(Some(Key::lease(monitor).attributes()))
-            .update_expression(
-                "SET seen = :now, expires_at = :now_s + ttl_span \
-                 ADD pings :one, version :one REMOVE last_duration_ms",
-            )
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":up", s("up"))
             .expression_attribute_values(":true", AttributeValue::Bool(true))
             .expression_attribute_values(":now", n(now.0))
             .expression_attribute_values(":now_s", n(now.secs()))
             .expression_attribute_values(":one", n(1))
-            .return_values(ReturnValue::AllNew);
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         for (name, value) in [("period_s", rules.period_s), ("grace_s", rules.grace_s)] {
             if let Some(value) = value {
                 condition.push_str(&format!(" AND {name} = :{name}"));
                 request = request.expression_attribute_values(format!(":{name}"), n(value));
             }
         }
-        let sent = request.condition_expression(condition).send().await;
-        match sent.map_err(classify) {
+        if let Some(pace) = pace {
+            condition.push_str(&format!(" AND {}", pace.condition));
+            set.push_str(&format!(", {}", pace.set));
+            for (name, value) in pace.values {
+                request = request.expression_attribute_values(name, value);
+            }
+        }
+        let sent = request
+            .update_expression(format!(
+                "{set} ADD pings :one, version :one REMOVE last_duration_ms"
+            ))
+            .condition_expression(condition)
+            .send()
+            .await;
+        match sent {
             Ok(answer) => {
                 let lease = answer.attributes.unwrap_or_default();
-                Ok(Fast::Counted(Box::new(item::decode(lease)?)))
+                Ok(Ok(Box::new(item::decode(lease)?)))
             }
-            Err(StoreError::Conflict) => Ok(Fast::NeedsRules),
-            Err(error) => Err(error),
+            Err(error) => match failed_condition(&error) {
+                Some(before) => Ok(Err(before
+                    .map(|item| item::decode(item).map(Box::new))
+                    .transpose()?)),
+                None => Err(classify(error)),
+            },
         }
     }
 
@@ -143,7 +233,11 @@ impl Store {
     /// [`StoreError::Conflict`] if the lease has changed, or the monitor is gone.
     pub async fn commit(&self, commit: &Commit<'_>, now: UnixMs) -> Result<()> {
         let lease = item::lease(&commit.outcome.lease);
-        let extra = self.consequences(commit, now);
+        let mut extra = self.consequences(commit, now);
+        if let Some(was) = commit.was {
+            extra.push(self.write(item::monitor(commit.monitor)));
+            extra.extend(self.rename(Some(was), Some(commit.monitor)).await?);
+        }
         if let (Some(before), true) = (commit.before, extra.is_empty()) {
             self.client
                 .put_item()
@@ -168,42 +262,49 @@ impl Store {
         self.transact(writes).await
     }
 
-    /// Writes a new monitor together with its first event. Name and slug must be free: however many race, one
-    /// is made. 2 WU for each of monitor, owner, lease, name, slug and what the event brings.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] if the name or the slug is taken.
-    pub async fn create_monitor(&self, commit: &Commit<'_>, now: UnixMs) -> Result<()> {
-        let monitor = commit.monitor;
-        let ids = AttributeValue::Ss(vec![monitor.id.to_string()]);
-        let mut writes = vec![
-            self.create(item::monitor(monitor)),
-            self.create(item::owner(monitor)),
-            self.create(item::lease(&commit.outcome.lease)),
-            self.create(item::name(monitor)),
-            self.update(
-                &Key::slug(monitor.project, &monitor.slug),
-                "SET kind = :kind, v = :v ADD ids :ids",
-                "attribute_not_exists(ids)",
-                &[],
-                vec![
-                    (":kind", s("slug")),
-                    (":v", n(item::MAPPING_VERSION)),
-                    (":ids", ids),
-                ],
-            ),
-        ];
-        writes.extend(self.consequences(commit, now));
-        self.transact(writes).await
+    /// Decides what people hear of an outcome, before it is committed: its alert, if it asks for one; nothing for now,
+    /// if alerts are silenced; and reminders, if the monitor or its project wants them. 1 RU if it alerts.
+    pub async fn announce(
+        &self,
+        monitor: &Monitor,
+        outcome: &mut Outcome,
+        last_ping: Option<UnixMs>,
+        burst: Option<u32>,
+        now: UnixMs,
+    ) -> Result<Option<Alert>> {
+        let Some(flip) = outcome.flip.as_ref().filter(|flip| flip.alert) else {
+            return Ok(None);
+        };
+        let (at, down) = (flip.at, flip.to == Status::Down);
+        let project = self.project(monitor.project).await?;
+        let project = project.unwrap_or_else(|| Project::new(monitor.project, ""));
+        if let Some(until) = silenced_until(monitor, &project, at) {
+            outcome.silence(until);
+            return Ok(None);
+        }
+        if let (true, Some(every_s)) = (down, monitor.options.remind_s.or(project.remind_s)) {
+            outcome.remind = Some(now + i64::from(every_s) * 1000);
+        }
+        let id = AlertId(self.world.uuid_v7(now));
+        Ok(outcome.raise(monitor, id, last_ping, burst))
     }
 
     /// Logs a ping in its slot of the monitor's ring, unless a later one is there. 1 WU per kB.
     pub async fn log_ping(&self, monitor: MonitorId, ping: &Ping) -> Result<()> {
+        self.log(item::ping(monitor, ping), ping).await
+    }
+
+    /// Logs a failure once more, where the last of them stay whatever follows. 1 WU per kB.
+    pub async fn log_failure(&self, monitor: MonitorId, fails: u64, ping: &Ping) -> Result<()> {
+        self.log(item::failure(monitor, fails, ping), ping).await
+    }
+
+    async fn log(&self, item: Item, ping: &Ping) -> Result<()> {
         let logged = self
             .client
             .put_item()
             .table_name(&*self.table)
-            .set_item(Some(item::ping(monitor, ping)))
+            .set_item(Some(item))
             .condition_expression("attribute_not_exists(pk) OR #n < :n")
             .expression_attribute_names("#n", "n")
             .expression_attribute_values(":n", n(ping.n))
@@ -216,9 +317,10 @@ impl Store {
         }
     }
 
-    /// The last `limit` flips of a monitor, newest first. 0.5 RU per 4 kB.
+    /// The last `limit` flips of a monitor, newest first. 1 RU per 4 kB.
     pub async fn flips(&self, monitor: MonitorId, limit: i32) -> Result<Vec<Flip>> {
         let query = super::Query {
+            consistent: true,
             newest_first: true,
             limit: Some(limit),
             ..Default::default()
@@ -227,12 +329,35 @@ impl Store {
             .await
     }
 
-    /// The log of a monitor, newest first. 0.5 RU per 4 kB.
+    /// The flips of a monitor from `from` to just before `to`, newest first, at most `limit`. 0.5 RU per 4 kB.
+    pub async fn flips_between(
+        &self,
+        monitor: MonitorId,
+        from: UnixMs,
+        to: UnixMs,
+        limit: i32,
+    ) -> Result<Vec<Flip>> {
+        let edge = |at: UnixMs| format!("FLIP#{:013}", at.0.clamp(0, 9_999_999_999_999));
+        let query = super::Query {
+            newest_first: true,
+            limit: Some(limit),
+            ..Default::default()
+        };
+        self.query_between(&Key::lease(monitor).pk, &edge(from), &edge(to), query)
+            .await
+    }
+
+    /// The log of a monitor, newest first: its last pings, and its last failures even if they are older. 1 RU per
+    /// 4 kB.
     pub async fn pings(&self, monitor: MonitorId) -> Result<Vec<Ping>> {
-        let mut pings: Vec<Ping> = self
-            .query_prefix(&Key::lease(monitor).pk, "PING#", super::Query::default())
-            .await?;
+        let pk = Key::lease(monitor).pk;
+        let (mut pings, failures) = futures::try_join!(
+            self.query_prefix::<Ping>(&pk, "PING#", super::Query::default()),
+            self.query_prefix::<Ping>(&pk, "FAIL#", super::Query::default()),
+        )?;
+        pings.extend(failures);
         pings.sort_by_key(|ping| std::cmp::Reverse(ping.n));
+        pings.dedup_by_key(|ping| ping.n);
         Ok(pings)
     }
 
@@ -255,13 +380,10 @@ impl Store {
     }
 
     /// What a change brings besides the lease.
-    fn consequences(&self, commit: &Commit<'_>, now: UnixMs) -> Vec<TransactWriteItem> {
+    pub(super) fn consequences(&self, commit: &Commit<'_>, now: UnixMs) -> Vec<TransactWriteItem> {
         let outcome = commit.outcome;
         let monitor = commit.monitor;
         let mut writes = Vec::new();
-        if commit.reconfigured {
-            writes.push(self.write(item::monitor(monitor)));
-        }
         if let Some(flip) = &outcome.flip {
             writes.push(self.write(item::flip(monitor.id, flip)));
         }
@@ -278,6 +400,19 @@ impl Store {
                 },
             };
             writes.push(self.write(self.timer_item(timer)));
+        }
+        let flip = outcome.lease.flips;
+        if let Some(due) = outcome.wake {
+            let monitor = monitor.id;
+            let what = What::Wake { monitor, flip };
+            let due = due.min(now + WAKE_MS).max(now);
+            writes.push(self.write(self.timer_item(Timer { due, what })));
+        }
+        if let Some(due) = outcome.remind {
+            let n = outcome.lease.reminded;
+            let monitor = monitor.id;
+            let what = What::Remind { monitor, flip, n };
+            writes.push(self.write(self.timer_item(Timer { due, what })));
         }
         writes
     }

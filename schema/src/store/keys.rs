@@ -4,19 +4,13 @@ use super::{Query, Result, Store, StoreError};
 use crate::id::ProjectId;
 use crate::item::{self, Key};
 use crate::key::{ApiKey, hash};
-use aws_sdk_dynamodb::types::{Delete, TransactWriteItem};
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
 struct PingKey {
     hash: String,
     project: ProjectId,
-}
-
-/// A project.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Project {
-    name: String,
 }
 
 impl Store {
@@ -26,9 +20,13 @@ impl Store {
         Ok(found.filter(|key| key.is(secret)))
     }
 
-    /// A project's API keys. 0.5 RU per 4 kB.
+    /// A project's API keys. 1 RU per 4 kB.
     pub async fn api_keys(&self, project: ProjectId) -> Result<Vec<ApiKey>> {
-        self.query_prefix(&Key::project(project).pk, "KEY#", Query::default())
+        let query = Query {
+            consistent: true,
+            ..Query::default()
+        };
+        self.query_prefix(&Key::project(project).pk, "KEY#", query)
             .await
     }
 
@@ -41,21 +39,35 @@ impl Store {
         }
     }
 
+    /// Writes the successor of an API key, and when the key itself ends. 8 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the key is gone.
+    pub async fn rotate_api_key(&self, ending: &ApiKey, successor: &ApiKey) -> Result<()> {
+        let mut writes: Vec<TransactWriteItem> = item::api_key(successor)
+            .map(|item| self.create(item))
+            .into();
+        for item in item::api_key(ending) {
+            let put = self
+                .put_item(item)
+                .condition_expression("attribute_exists(pk)");
+            writes.push(
+                TransactWriteItem::builder()
+                    .put(put.build().expect("complete"))
+                    .build(),
+            );
+        }
+        self.transact(writes).await
+    }
+
     /// Revokes an API key. 4 WU.
     pub async fn delete_api_key(&self, key: &ApiKey) -> Result<()> {
         let keys = [
             Key::api_key(&key.hash),
             Key::project_key(key.project, &key.hash),
         ];
-        let writes = keys.map(|key| {
-            let delete = Delete::builder()
-                .table_name(&*self.table)
-                .set_key(Some(key.attributes()));
-            TransactWriteItem::builder()
-                .delete(delete.build().expect("complete"))
-                .build()
-        });
-        self.transact(writes.into()).await
+        self.transact(keys.map(|key| self.remove(&key)).into())
+            .await
     }
 
     /// The project whose ping key `secret` is. 1 RU.
@@ -64,30 +76,39 @@ impl Store {
         Ok(found.map(|key| key.project))
     }
 
-    /// Writes a project's ping key. 1 WU.
+    /// Writes a ping key of a project. 4 WU.
     pub async fn put_ping_key(&self, project: ProjectId, secret: &str) -> Result<()> {
         let key = PingKey {
             hash: hash(secret),
             project,
         };
-        self.put(item::encode(&Key::ping_key(&key.hash), "pingkey", &key))
-            .await
+        self.transact(vec![
+            self.write(item::encode(&Key::ping_key(&key.hash), "pingkey", &key)),
+            self.write(item::encode(
+                &Key::project_ping_key(project, &key.hash),
+                "projectpingkey",
+                &key,
+            )),
+        ])
+        .await
     }
 
-    /// Makes a project unless it is there. True if this call made it. 1 WU.
-    pub async fn ensure_project(&self, project: ProjectId, name: &str) -> Result<bool> {
-        let body = Project { name: name.into() };
-        let made = self
-            .transact(vec![self.create(item::encode(
-                &Key::project(project),
-                "project",
-                &body,
-            ))])
-            .await;
-        match made {
-            Ok(()) => Ok(true),
-            Err(StoreError::Conflict) => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// The hashes of a project's ping keys. 0.5 RU per 4 kB.
+    pub async fn ping_keys(&self, project: ProjectId) -> Result<Vec<String>> {
+        let query = Query {
+            consistent: true,
+            ..Query::default()
+        };
+        let keys: Vec<PingKey> = self
+            .query_prefix(&Key::project(project).pk, "PINGKEY#", query)
+            .await?;
+        Ok(keys.into_iter().map(|key| key.hash).collect())
+    }
+
+    /// Revokes a ping key by its hash. 4 WU.
+    pub async fn delete_ping_key(&self, project: ProjectId, hash: &str) -> Result<()> {
+        let keys = [Key::ping_key(hash), Key::project_ping_key(project, hash)];
+        self.transact(keys.map(|key| self.remove(&key)).into())
+            .await
     }
 }

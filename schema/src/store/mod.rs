@@ -12,15 +12,19 @@ mod heartbeat;
 mod keys;
 mod monitors;
 mod outages;
+mod projects;
 mod table;
 mod timers;
 mod usage;
 
+pub use channels::ChannelHealth;
 #[cfg(feature = "lambda")]
 pub use connect::{connect, required};
 pub use deliveries::{Claim, Settled};
-pub use heartbeat::{Commit, Fast, Rules, State};
+pub use heartbeat::{Commit, Fast, Rules, State, WAKE_MS};
+pub use monitors::{Census, Claims, Creation};
 pub use timers::{Cursor, TimerItem};
+pub use usage::{Balance, Charge, Charged};
 
 use crate::item::{self, Item, Key, s};
 use crate::world::World;
@@ -30,15 +34,19 @@ use aws_sdk_dynamodb::config::interceptors::InterceptorContext;
 use aws_sdk_dynamodb::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ConditionCheck, KeysAndAttributes, Put, TransactWriteItem, Update,
+    AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem, Update,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
+/// How many batches of a long read are under way at a time.
+const BATCHES_AT_A_TIME: usize = 4;
 /// How often a transaction is tried that meets others on their way.
 const MAX_TRANSACTION_ATTEMPTS: u32 = 6;
 
@@ -115,40 +123,49 @@ impl Store {
         Ok(())
     }
 
-    /// Reads items by their keys, consistently, in calls of 100. 1 RU an item.
+    /// Reads items by their keys, consistently, in calls of 100, some at a time. 1 RU an item.
     async fn get_many<T: DeserializeOwned>(&self, keys: Vec<Key>) -> Result<Vec<T>> {
+        let chunks: Vec<Vec<Key>> = keys.chunks(100).map(<[Key]>::to_vec).collect();
+        let found: Vec<Vec<T>> = stream::iter(chunks)
+            .map(|chunk| self.get_batch(chunk))
+            .buffered(BATCHES_AT_A_TIME)
+            .try_collect()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Reads at most 100 items, asking again for those that the table left out.
+    async fn get_batch<T: DeserializeOwned>(&self, keys: Vec<Key>) -> Result<Vec<T>> {
         let mut found = Vec::with_capacity(keys.len());
-        for chunk in keys.chunks(100) {
-            let mut wanted: Vec<Item> = chunk.iter().map(Key::attributes).collect();
-            let mut attempt = 0;
-            while !wanted.is_empty() {
-                self.pause_before_attempt(attempt).await?;
-                attempt += 1;
-                let request = KeysAndAttributes::builder()
-                    .set_keys(Some(wanted))
-                    .consistent_read(true)
-                    .build()
-                    .expect("keys are given");
-                let mut answer = self
-                    .client
-                    .batch_get_item()
-                    .request_items(&*self.table, request)
-                    .send()
-                    .await
-                    .map_err(classify)?;
-                let items = answer
-                    .responses
-                    .as_mut()
-                    .and_then(|tables| tables.remove(&*self.table));
-                for item in items.unwrap_or_default() {
-                    found.push(item::decode(item)?);
-                }
-                wanted = answer
-                    .unprocessed_keys
-                    .and_then(|mut tables| tables.remove(&*self.table))
-                    .map(|left| left.keys)
-                    .unwrap_or_default();
+        let mut wanted: Vec<Item> = keys.iter().map(Key::attributes).collect();
+        let mut attempt = 0;
+        while !wanted.is_empty() {
+            self.pause_before_attempt(attempt).await?;
+            attempt += 1;
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(wanted))
+                .consistent_read(true)
+                .build()
+                .expect("keys are given");
+            let mut answer = self
+                .client
+                .batch_get_item()
+                .request_items(&*self.table, request)
+                .send()
+                .await
+                .map_err(classify)?;
+            let items = answer
+                .responses
+                .as_mut()
+                .and_then(|tables| tables.remove(&*self.table));
+            for item in items.unwrap_or_default() {
+                found.push(item::decode(item)?);
             }
+            wanted = answer
+                .unprocessed_keys
+                .and_then(|mut tables| tables.remove(&*self.table))
+                .map(|left| left.keys)
+                .unwrap_or_default();
         }
         Ok(found)
     }
@@ -198,13 +215,37 @@ impl Store {
         prefix: &str,
         query: Query,
     ) -> Result<Vec<T>> {
-        let mut condition = "pk = :pk";
-        let mut values = vec![(":pk", s(pk))];
         // An empty key value is refused, even as a prefix.
-        if !prefix.is_empty() {
-            condition = "pk = :pk AND begins_with(sk, :prefix)";
-            values.push((":prefix", s(prefix)));
+        if prefix.is_empty() {
+            return self.query("pk = :pk", vec![(":pk", s(pk))], query).await;
         }
+        let values = vec![(":pk", s(pk)), (":prefix", s(prefix))];
+        self.query("pk = :pk AND begins_with(sk, :prefix)", values, query)
+            .await
+    }
+
+    /// Reads the part of a partition whose sort keys lie from `from` to `to`. Costs as [`Self::query_prefix`].
+    async fn query_between<T: DeserializeOwned>(
+        &self,
+        pk: &str,
+        from: &str,
+        to: &str,
+        query: Query,
+    ) -> Result<Vec<T>> {
+        if from > to {
+            return Ok(Vec::new());
+        }
+        let values = vec![(":pk", s(pk)), (":from", s(from)), (":to", s(to))];
+        self.query("pk = :pk AND sk BETWEEN :from AND :to", values, query)
+            .await
+    }
+
+    async fn query<T: DeserializeOwned>(
+        &self,
+        condition: &str,
+        values: Vec<(&str, AttributeValue)>,
+        query: Query,
+    ) -> Result<Vec<T>> {
         let mut found = Vec::new();
         let mut from = None;
         loop {
@@ -269,7 +310,36 @@ impl Store {
             .build()
     }
 
-    /// An update in a transaction.
+    /// The removal of an item in a transaction.
+    fn remove(&self, key: &Key) -> TransactWriteItem {
+        let delete = Delete::builder()
+            .table_name(&*self.table)
+            .set_key(Some(key.attributes()));
+        TransactWriteItem::builder()
+            .delete(delete.build().expect("complete"))
+            .build()
+    }
+
+    /// The removal in a transaction of an item for which `condition` holds.
+    fn remove_if(
+        &self,
+        key: &Key,
+        names: &[(&str, &str)],
+        condition: &str,
+        values: Vec<(&str, AttributeValue)>,
+    ) -> TransactWriteItem {
+        let delete = Delete::builder()
+            .table_name(&*self.table)
+            .set_key(Some(key.attributes()))
+            .condition_expression(condition)
+            .set_expression_attribute_names(names_of(names))
+            .set_expression_attribute_values(values_of(values));
+        TransactWriteItem::builder()
+            .delete(delete.build().expect("complete"))
+            .build()
+    }
+
+    /// An update in a transaction, whatever was there if `condition` is empty.
     fn update(
         &self,
         key: &Key,
@@ -282,7 +352,7 @@ impl Store {
             .table_name(&*self.table)
             .set_key(Some(key.attributes()))
             .update_expression(expression)
-            .condition_expression(condition)
+            .set_condition_expression((!condition.is_empty()).then(|| condition.to_owned()))
             .set_expression_attribute_names(names_of(names))
             .set_expression_attribute_values(values_of(values));
         TransactWriteItem::builder()
@@ -355,6 +425,17 @@ where
         return StoreError::Conflict;
     }
     unavailable(&error)
+}
+
+/// What was there, if an update failed by its condition; `None` if it failed for another reason.
+#[expect(clippy::option_option, reason = "there may be nothing there")]
+fn failed_condition<R>(error: &SdkError<UpdateItemError, R>) -> Option<Option<Item>> {
+    match error.as_service_error() {
+        Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+            Some(failed.item.clone().filter(|item| !item.is_empty()))
+        }
+        _ => None,
+    }
 }
 
 /// Why a transaction was cancelled.

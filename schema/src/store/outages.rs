@@ -4,6 +4,7 @@ use super::{Query, Result, Store, StoreError};
 use crate::id::{MonitorId, ProjectId};
 use crate::item::{self, Key};
 use crate::lease::{Lease, Status};
+use crate::monitor::Monitor;
 use crate::outage::{MAX_OUTAGES, Outage};
 use crate::time::UnixMs;
 
@@ -35,26 +36,16 @@ impl Store {
     /// Makes the pulse's lease unless it is there: a monitor like any other on the fast path, but without an
     /// owner, a timer or an alert. 2 WU.
     pub async fn ensure_pulse(&self, now: UnixMs) -> Result<()> {
+        let monitor = Monitor::new(MonitorId::PULSE, ProjectId(uuid::Uuid::nil()), now);
         let lease = Lease {
-            monitor: MonitorId::PULSE,
-            project: ProjectId(uuid::Uuid::nil()),
             status: Status::Up,
             seen: Some(now),
-            run: None,
-            last_duration_ms: None,
-            pings: 0,
             version: 1,
-            epoch: 0,
-            flips: 0,
-            flip_at: None,
-            last_alert: None,
             plain: true,
             period_s: Some(60),
             grace_s: 0,
-            expected_at: None,
-            extension: None,
             ttl_span: PULSE_TTL_S,
-            expires_at: None,
+            ..Lease::new(&monitor)
         };
         match self.transact(vec![self.create(item::lease(&lease))]).await {
             Ok(()) | Err(StoreError::Conflict) => Ok(()),

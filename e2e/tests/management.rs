@@ -1,0 +1,984 @@
+//! The management API that existing clients speak: every endpoint, every kind of key, every error, as data.
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use e2e::{API_KEY, READ_KEY, Reply, Stage};
+use serde_json::{Value, json};
+
+/// A project that is not ours.
+struct Other {
+    api_key: String,
+    read_key: String,
+    uuid: String,
+    unique_key: String,
+}
+
+async fn call(stage: &Stage, method: &str, path: &str, key: &str, body: &str) -> Reply {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "thrum.test");
+    if !key.is_empty() {
+        request = request.header("x-api-key", key);
+    }
+    stage
+        .send(request.body(Body::from(body.to_owned())).unwrap())
+        .await
+}
+
+async fn create(stage: &Stage, body: Value) -> Value {
+    let body = body.to_string();
+    let reply = call(stage, "POST", "/api/v3/checks/", API_KEY, &body).await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    reply.json()
+}
+
+async fn other_project(stage: &Stage) -> Other {
+    let made = stage
+        .admin(
+            Method::POST,
+            "/v1/projects",
+            json!({"name": "other", "plan": "pro"}),
+        )
+        .await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let made = made.json();
+    let key = |name: &str| made[name].as_str().unwrap().to_owned();
+    let (api_key, read_key) = (key("api_key"), key("read_key"));
+    let check = call(
+        stage,
+        "POST",
+        "/api/v3/checks/",
+        &api_key,
+        r#"{"name": "theirs"}"#,
+    )
+    .await
+    .json();
+    let uuid = check["uuid"].as_str().unwrap().to_owned();
+    let theirs = call(
+        stage,
+        "GET",
+        &format!("/api/v3/checks/{uuid}"),
+        &read_key,
+        "",
+    )
+    .await
+    .json();
+    Other {
+        unique_key: theirs["unique_key"].as_str().unwrap().to_owned(),
+        api_key,
+        read_key,
+        uuid,
+    }
+}
+
+/// The codes and bodies of the contract: endpoint × key × error.
+#[tokio::test]
+async fn every_endpoint_key_and_error() {
+    let stage = Stage::with_admin().await;
+    let other = other_project(&stage).await;
+    let mine = create(&stage, json!({"name": "mine", "slug": "mine"})).await;
+    let id = mine["uuid"].as_str().unwrap();
+    stage.ping(id).await;
+    let ro = call(&stage, "GET", &format!("/api/v3/checks/{id}"), READ_KEY, "")
+        .await
+        .json();
+    let unique = ro["unique_key"].as_str().unwrap();
+    let nobody = "0a1b2c3d-4e5f-4a0b-8c1d-2e3f40516273";
+    let wrong = "x".repeat(32);
+    let missing = r#"{"error":"missing api key"}"#;
+    let wrong_key = r#"{"error":"wrong api key"}"#;
+    // (method, path, allowed methods, whether a read-only key will do)
+    let endpoints = [
+        ("GET", "checks/".to_owned(), "GET, POST", true),
+        ("POST", "checks/".to_owned(), "GET, POST", false),
+        ("GET", format!("checks/{id}"), "GET, POST, DELETE", true),
+        ("POST", format!("checks/{id}"), "GET, POST, DELETE", false),
+        ("GET", format!("checks/{unique}"), "GET", true),
+        ("POST", format!("checks/{id}/pause"), "POST", false),
+        ("POST", format!("checks/{id}/resume"), "POST", false),
+        ("GET", format!("checks/{id}/pings/"), "GET", false),
+        ("GET", format!("checks/{id}/pings/1/body"), "GET", false),
+        ("GET", format!("checks/{id}/flips/"), "GET", true),
+        ("GET", format!("checks/{unique}/flips/"), "GET", true),
+        ("GET", "channels/".to_owned(), "GET", false),
+        ("GET", "badges/".to_owned(), "GET", true),
+        ("DELETE", format!("checks/{id}"), "GET, POST, DELETE", false),
+    ];
+    for version in ["v1", "v2", "v3"] {
+        for (method, path, methods, for_readers) in &endpoints {
+            for path in [
+                path.trim_end_matches('/').to_owned(),
+                format!("{}/", path.trim_end_matches('/')),
+            ] {
+                let path = &format!("/api/{version}/{path}");
+                let case = format!("{method} {path}");
+                for (key, body) in [("", missing), ("short", missing), (&*wrong, wrong_key)] {
+                    let reply = call(&stage, method, path, key, "").await;
+                    assert_eq!(
+                        (reply.status.as_u16(), reply.text().as_str()),
+                        (401, body),
+                        "{case} {key}"
+                    );
+                    assert_eq!(reply.headers["content-type"], "application/json", "{case}");
+                }
+                let reply = call(&stage, method, path, READ_KEY, "").await;
+                if *for_readers {
+                    assert_eq!(reply.status, 200, "{case}");
+                } else {
+                    assert_eq!(
+                        (reply.status.as_u16(), &*reply.text()),
+                        (401, wrong_key),
+                        "{case}"
+                    );
+                }
+                let options = call(&stage, "OPTIONS", path, "", "").await;
+                assert_eq!(
+                    (options.status.as_u16(), &*options.text()),
+                    (204, ""),
+                    "{case}"
+                );
+                for not_taken in ["HEAD", "PUT", "PATCH", "TRACE"] {
+                    let reply = call(&stage, not_taken, path, API_KEY, "").await;
+                    assert_eq!(
+                        (reply.status.as_u16(), &*reply.text()),
+                        (405, ""),
+                        "{not_taken} {path}"
+                    );
+                }
+                for reply in [options, reply] {
+                    for (name, value) in [
+                        ("access-control-allow-origin", "*"),
+                        ("access-control-allow-headers", "X-Api-Key"),
+                        ("access-control-allow-methods", methods),
+                        ("access-control-max-age", "600"),
+                    ] {
+                        assert_eq!(reply.headers[name], *value, "{case} {name}");
+                    }
+                }
+                // Another project's key: its own lists, 403 for a uuid of ours, 404 for a unique key.
+                if path.contains(id) {
+                    let reply = call(&stage, method, path, &other.api_key, "{}").await;
+                    assert_eq!((reply.status.as_u16(), &*reply.text()), (403, ""), "{case}");
+                    let gone = path.replace(id, nobody);
+                    assert_eq!(
+                        call(&stage, method, &gone, API_KEY, "{}").await.status,
+                        404,
+                        "{case}"
+                    );
+                } else if path.contains(unique) {
+                    assert_eq!(
+                        call(&stage, method, path, &other.read_key, "").await.status,
+                        404,
+                        "{case}"
+                    );
+                }
+            }
+        }
+    }
+    for (method, path) in [("GET", "checks"), ("GET", "badges"), ("GET", "channels")] {
+        let theirs = call(
+            &stage,
+            method,
+            &format!("/api/v3/{path}"),
+            &other.api_key,
+            "",
+        )
+        .await;
+        assert!(
+            !theirs.text().contains(id) && theirs.status == 200,
+            "{path}"
+        );
+    }
+    let foreign = format!("/api/v3/checks/{}", other.unique_key);
+    assert_eq!(
+        call(&stage, "GET", &foreign, READ_KEY, "").await.status,
+        404
+    );
+    let foreign = format!("/api/v3/checks/{}", other.uuid);
+    assert_eq!(
+        call(&stage, "GET", &foreign, READ_KEY, "").await.status,
+        403
+    );
+    // Bodies: what can't be read comes before the key; what is wrong in it after the check was found.
+    let unreadable = r#"{"error":"could not parse request body"}"#;
+    let no_object = r#"{"error":"json validation error: value is not an object"}"#;
+    let too_small = r#"{"error":"json validation error: timeout is too small"}"#;
+    for path in [
+        "checks/".to_owned(),
+        format!("checks/{id}"),
+        format!("checks/{id}/pause"),
+    ] {
+        let path = format!("/api/v3/{path}");
+        for (body, expected) in [
+            ("{", unreadable),
+            ("\u{0}", unreadable),
+            ("[]", no_object),
+            ("null", no_object),
+        ] {
+            let reply = call(&stage, "POST", &path, "", body).await;
+            assert_eq!(
+                (reply.status.as_u16(), &*reply.text()),
+                (400, expected),
+                "{path} {body}"
+            );
+        }
+    }
+    let bad = r#"{"timeout": 1}"#;
+    for (path, key, status, expected) in [
+        ("checks/".to_owned(), API_KEY, 400, too_small),
+        (format!("checks/{id}"), API_KEY, 400, too_small),
+        (format!("checks/{id}"), &*other.api_key, 403, ""),
+        (
+            format!("checks/{nobody}"),
+            API_KEY,
+            404,
+            r#"{"error":"not found"}"#,
+        ),
+    ] {
+        let reply = call(&stage, "POST", &format!("/api/v3/{path}"), key, bad).await;
+        assert_eq!(
+            (reply.status.as_u16(), &*reply.text()),
+            (status, expected),
+            "{path}"
+        );
+    }
+    // A key in the body will do for POSTs.
+    let keyed = json!({"api_key": API_KEY, "name": "renamed"}).to_string();
+    let path = format!("/api/v3/checks/{id}");
+    assert_eq!(
+        call(&stage, "POST", &path, "", &keyed).await.json()["name"],
+        "renamed"
+    );
+    let keyed = json!({"api_key": READ_KEY}).to_string();
+    assert_eq!(
+        call(&stage, "POST", &path, "", &keyed).await.text(),
+        wrong_key
+    );
+    for nowhere in [
+        "/api/v4/checks/",
+        "/api/v3/",
+        "/api/v3/checks/nothing",
+        "/api/",
+    ] {
+        assert_eq!(
+            call(&stage, "GET", nowhere, API_KEY, "").await.status,
+            404,
+            "{nowhere}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn endpoints_for_everybody_and_for_the_operator() {
+    let stage = Stage::with_admin().await;
+    let status = call(&stage, "GET", "/api/v3/status/", "", "").await;
+    assert_eq!((status.status.as_u16(), &*status.text()), (200, "OK"));
+    let uuid = "0a1b2c3d-4e5f-4a0b-8c1d-2e3f40516273";
+    let callback = format!("/api/v3/notifications/{uuid}/status");
+    assert_eq!(
+        call(&stage, "POST", &callback, "", "error=x").await.status,
+        200
+    );
+    assert_eq!(call(&stage, "GET", &callback, "", "").await.status, 405);
+    assert_eq!(
+        call(&stage, "POST", "/api/v3/bounces/", "", "x")
+            .await
+            .status,
+        200
+    );
+    let metrics = async |key: &str| {
+        let request = Request::get("/api/v3/metrics/").header("x-metrics-key", key);
+        stage.send(request.body(Body::empty()).unwrap()).await
+    };
+    for wrong in ["", "wrong"] {
+        let reply = metrics(wrong).await;
+        assert_eq!((reply.status.as_u16(), &*reply.text()), (403, ""));
+    }
+    let reply = metrics(e2e::METRICS_KEY).await.json();
+    assert!(
+        reply["ts"].is_i64() && reply["num_unprocessed_flips"] == 0,
+        "{reply}"
+    );
+}
+
+#[tokio::test]
+async fn a_check_has_the_contracts_members_and_clones_itself() {
+    let stage = Stage::new().await;
+    let channel = stage
+        .webhook("http://127.0.0.1:9/", json!({"name": "ops"}))
+        .await;
+    let given = json!({
+        "name": "DB Backup", "slug": "db", "tags": "prod db", "desc": "nightly", "grace": 600,
+        "schedule": "0 3 * * *", "tz": "Europe/Kiev", "manual_resume": true, "methods": "POST",
+        "start_kw": "begin", "success_kw": "done", "failure_kw": "ERROR", "filter_subject": true,
+        "filter_body": true, "filter_http_body": true, "filter_default_fail": true, "channels": "ops",
+        "whatever": null,
+    });
+    let made = create(&stage, given).await;
+    let id = made["uuid"].as_str().unwrap();
+    let badge = made["badge_url"].as_str().unwrap().to_owned();
+    assert!(badge.starts_with("http://thrum.test/b/2/") && badge.ends_with(".svg"));
+    let expected = json!({
+        "name": "DB Backup", "slug": "db", "tags": "prod db", "desc": "nightly", "grace": 600, "n_pings": 0,
+        "status": "new", "started": false, "last_ping": null, "next_ping": null, "manual_resume": true,
+        "methods": "POST", "subject": "done", "subject_fail": "ERROR", "start_kw": "begin", "success_kw": "done",
+        "failure_kw": "ERROR", "filter_subject": true, "filter_body": true, "filter_http_body": true,
+        "filter_default_fail": true, "badge_url": badge, "uuid": id,
+        "ping_url": format!("http://thrum.test/ping/{id}"),
+        "update_url": format!("http://thrum.test/api/v3/checks/{id}"),
+        "pause_url": format!("http://thrum.test/api/v3/checks/{id}/pause"),
+        "resume_url": format!("http://thrum.test/api/v3/checks/{id}/resume"),
+        "channels": channel, "schedule": "0 3 * * *", "tz": "Europe/Kyiv",
+    });
+    assert_eq!(made, expected);
+    // What a list answers can be posted back, and makes a clone.
+    let list = call(&stage, "GET", "/api/v3/checks/", API_KEY, "")
+        .await
+        .json();
+    let clone = create(&stage, list["checks"][0].clone()).await;
+    for member in made.as_object().unwrap().keys() {
+        let own = [
+            "uuid",
+            "badge_url",
+            "ping_url",
+            "update_url",
+            "pause_url",
+            "resume_url",
+        ];
+        if !own.contains(&member.as_str()) {
+            assert_eq!(clone[member], made[member], "{member}");
+        }
+    }
+    assert_ne!(clone["uuid"], made["uuid"]);
+    // A reader sees what it may.
+    let path = format!("/api/v3/checks/{id}");
+    let read = call(&stage, "GET", &path, READ_KEY, "").await.json();
+    for hidden in [
+        "uuid",
+        "ping_url",
+        "update_url",
+        "pause_url",
+        "resume_url",
+        "channels",
+    ] {
+        assert!(read.get(hidden).is_none(), "{hidden}");
+    }
+    let unique = read["unique_key"].as_str().unwrap();
+    let by_key = call(
+        &stage,
+        "GET",
+        &format!("/api/v3/checks/{unique}"),
+        READ_KEY,
+        "",
+    )
+    .await;
+    assert_eq!(by_key.json(), read);
+    // The defaults.
+    let blank = create(&stage, json!({})).await;
+    for (member, value) in [
+        ("name", json!("")),
+        ("slug", json!("")),
+        ("tags", json!("")),
+        ("timeout", json!(86_400)),
+        ("grace", json!(3_600)),
+        ("channels", json!("")),
+        ("methods", json!("")),
+        ("manual_resume", json!(false)),
+    ] {
+        assert_eq!(blank[member], value, "{member}");
+    }
+    assert!(blank.get("schedule").is_none() && blank.get("last_duration").is_none());
+}
+
+#[tokio::test]
+async fn a_check_lives_as_the_contract_says() {
+    let stage = Stage::new().await;
+    let made = create(&stage, json!({"name": "job", "timeout": 60, "grace": 60})).await;
+    let id = made["uuid"].as_str().unwrap().to_owned();
+    let path = &format!("/api/v3/checks/{id}");
+    let check = async |version: &str| {
+        let path = path.replace("v3", version);
+        call(&stage, "GET", &path, API_KEY, "").await.json()
+    };
+    stage.ping(&id).await;
+    let up = check("v3").await;
+    assert_eq!((&up["status"], &up["n_pings"]), (&json!("up"), &json!(1)));
+    assert_eq!(up["last_ping"], "2025-11-21T04:40:00+00:00");
+    assert_eq!(up["next_ping"], "2025-11-21T04:41:00+00:00");
+    stage.world.advance(10_000);
+    stage.ping(&format!("{id}/start")).await;
+    let started = check("v3").await;
+    assert_eq!(
+        (&started["status"], &started["started"]),
+        (&json!("up"), &json!(true))
+    );
+    assert_eq!(started["next_ping"], "2025-11-21T04:40:10+00:00");
+    assert_eq!(check("v1").await["status"], "started");
+    assert!(
+        check("v1").await["ping_url"]
+            .as_str()
+            .unwrap()
+            .contains("/ping/")
+    );
+    assert!(
+        check("v2").await["pause_url"]
+            .as_str()
+            .unwrap()
+            .contains("/api/v2/")
+    );
+    stage.world.advance(400);
+    stage.ping(&format!("{id}/7")).await;
+    let down = check("v3").await;
+    assert_eq!(
+        (&down["status"], &down["last_duration"]),
+        (&json!("down"), &json!(0))
+    );
+    assert!(down["next_ping"].is_null());
+    // Pause is idempotent, resume is not.
+    for _ in 0..2 {
+        let paused = call(&stage, "POST", &format!("{path}/pause"), API_KEY, "").await;
+        assert_eq!(
+            (paused.status.as_u16(), &paused.json()["status"]),
+            (200, &json!("paused"))
+        );
+    }
+    let resume = format!("{path}/resume/");
+    let resumed = call(&stage, "POST", &resume, API_KEY, "").await;
+    assert_eq!(
+        (resumed.status.as_u16(), &resumed.json()["status"]),
+        (200, &json!("new"))
+    );
+    assert!(resumed.json()["last_ping"].is_null());
+    let again = call(&stage, "POST", &resume, API_KEY, "").await;
+    assert_eq!(
+        (again.status.as_u16(), &*again.text()),
+        (409, "check is not paused")
+    );
+    // Flips, newest first, filtered.
+    let flips = async |query: &str| {
+        let reply = call(
+            &stage,
+            "GET",
+            &format!("{path}/flips/{query}"),
+            READ_KEY,
+            "",
+        )
+        .await;
+        (reply.status.as_u16(), reply.json()["flips"].clone())
+    };
+    let (_, all) = flips("").await;
+    let ups: Vec<i64> = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["up"].as_i64().unwrap())
+        .collect();
+    assert_eq!(ups, [0, 0, 0, 1]);
+    assert_eq!(
+        all[3],
+        json!({"timestamp": "2025-11-21T04:40:00+00:00", "up": 1})
+    );
+    let begun = 1_763_700_000;
+    for (query, n) in [
+        ("?seconds=0".to_owned(), 4),
+        ("?seconds=10".to_owned(), 3),
+        (format!("?start={begun}"), 4),
+        (format!("?start={}", begun + 1), 3),
+        (format!("?end={}", begun + 1), 1),
+        (format!("?start={}&end={}", begun + 5, begun + 6), 0),
+        (format!("?start=9&end={begun}"), 0),
+    ] {
+        let (status, found) = flips(&query).await;
+        assert_eq!(
+            (status, found.as_array().unwrap().len()),
+            (200, n),
+            "{query}"
+        );
+    }
+    for bad in [
+        "?start=",
+        "?seconds=x",
+        "?seconds=31536001",
+        "?end=-1",
+        "?end=10000000001",
+    ] {
+        let reply = call(&stage, "GET", &format!("{path}/flips/{bad}"), READ_KEY, "").await;
+        assert_eq!((reply.status.as_u16(), &*reply.text()), (400, ""), "{bad}");
+    }
+    // Deleted: answered as it was, without channels; then it is nowhere.
+    let deleted = call(&stage, "DELETE", path, API_KEY, "").await.json();
+    assert_eq!(
+        (&deleted["name"], &deleted["channels"]),
+        (&json!("job"), &json!(""))
+    );
+    assert_eq!(call(&stage, "GET", path, API_KEY, "").await.status, 404);
+    assert_eq!(stage.ping(&id).await.status, 404);
+    let list = call(&stage, "GET", "/api/v3/checks/", API_KEY, "")
+        .await
+        .json();
+    assert_eq!(list, json!({"checks": []}));
+}
+
+#[tokio::test]
+async fn updates_change_what_is_given_and_upserts_know_their_check() {
+    let stage = Stage::new().await;
+    let ops = stage
+        .webhook("http://127.0.0.1:9/", json!({"name": "ops"}))
+        .await;
+    let dev = stage
+        .webhook("http://127.0.0.1:9/", json!({"name": "dev"}))
+        .await;
+    stage
+        .webhook("http://127.0.0.1:9/", json!({"name": "dev"}))
+        .await;
+    let post = async |path: &str, body: Value| {
+        call(&stage, "POST", path, API_KEY, &body.to_string()).await
+    };
+    let made = create(
+        &stage,
+        json!({"name": "a", "slug": "a", "tags": "x y", "timeout": 60}),
+    )
+    .await;
+    let path = format!("/api/v3/checks/{}", made["uuid"].as_str().unwrap());
+    let changed = post(&path, json!({"grace": 90})).await.json();
+    assert_eq!(
+        (&changed["grace"], &changed["timeout"], &changed["tags"]),
+        (&json!(90), &json!(60), &json!("x y"))
+    );
+    let changed = post(&path, json!({"channels": "*"})).await.json();
+    assert_eq!(changed["channels"].as_str().unwrap().split(',').count(), 3);
+    assert_eq!(
+        post(&path, json!({"channels": "ops"})).await.json()["channels"],
+        ops.as_str()
+    );
+    assert_eq!(
+        post(&path, json!({"channels": &dev})).await.json()["channels"],
+        dev.as_str()
+    );
+    assert_eq!(
+        post(&path, json!({"name": "a"})).await.json()["channels"],
+        dev.as_str(),
+        "unchanged"
+    );
+    assert_eq!(
+        post(&path, json!({"channels": ""})).await.json()["channels"],
+        ""
+    );
+    for (channels, error) in [
+        ("dev", "non-unique channel identifier: dev"),
+        ("nobody", "invalid channel identifier: nobody"),
+        ("ops,", "empty channel identifier"),
+    ] {
+        let reply = post(&path, json!({"channels": channels, "name": "changed"})).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.json()),
+            (400, json!({"error": error}))
+        );
+    }
+    // Versions 1 and 2 derive the slug from the name, unless it is given.
+    for (version, body, slug) in [
+        ("v1", json!({"name": "My Job"}), "my-job"),
+        ("v2", json!({"name": "My Job", "slug": "own"}), "own"),
+        ("v3", json!({"name": "My Job"}), ""),
+    ] {
+        let reply = post(&format!("/api/{version}/checks/"), body).await;
+        assert_eq!(reply.json()["slug"], slug, "{version}");
+    }
+    // Upserts.
+    for (body, status, is_same) in [
+        (
+            json!({"name": "a", "unique": ["name"], "grace": 120}),
+            200,
+            true,
+        ),
+        (
+            json!({"slug": "a", "tags": "x y", "unique": ["slug", "tags"]}),
+            200,
+            true,
+        ),
+        (
+            json!({"timeout": 60, "grace": 120, "unique": ["timeout", "grace"]}),
+            200,
+            true,
+        ),
+        (json!({"name": "b", "unique": ["name"]}), 201, false),
+        (json!({"name": "a", "unique": ["name", "slug"]}), 201, false),
+        (json!({"name": "a", "unique": []}), 201, false),
+    ] {
+        let reply = post("/api/v3/checks/", body.clone()).await;
+        assert_eq!(reply.status.as_u16(), status, "{body}");
+        assert_eq!(reply.json()["uuid"] == made["uuid"], is_same, "{body}");
+    }
+    // Names and slugs lead where they now belong.
+    let renamed = post(&path, json!({"name": "new-name", "slug": "new-slug"}))
+        .await
+        .json();
+    let heard = stage.heartbeat(json!({"monitor": "new-name"})).await;
+    assert_eq!(heard["uuid"], renamed["uuid"]);
+    assert_eq!(
+        stage
+            .ping(&format!("{}/new-slug", e2e::PING_KEY))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        stage.ping(&format!("{}/a", e2e::PING_KEY)).await.status,
+        404
+    );
+    // Lists are filtered by slug and by all of the tags.
+    for (query, n) in [
+        ("?slug=new-slug", 1),
+        ("?slug=none", 0),
+        ("?tag=x", 1),
+        ("?tag=x&tag=y", 1),
+        ("?tag=x&tag=z", 0),
+        ("?tag=x%20y", 0),
+    ] {
+        let list = call(
+            &stage,
+            "GET",
+            &format!("/api/v3/checks/{query}"),
+            READ_KEY,
+            "",
+        )
+        .await
+        .json();
+        assert_eq!(list["checks"].as_array().unwrap().len(), n, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn racing_upserts_make_one_check() {
+    let stage = std::sync::Arc::new(Stage::new().await);
+    for unique in ["name", "slug"] {
+        let racers = (0..24).map(|_| {
+            let stage = std::sync::Arc::clone(&stage);
+            let body = json!({unique: format!("by-{unique}"), "unique": [unique]}).to_string();
+            tokio::spawn(async move {
+                let reply = call(&stage, "POST", "/api/v3/checks/", API_KEY, &body).await;
+                (
+                    reply.status.as_u16(),
+                    reply.json()["uuid"].as_str().unwrap().to_owned(),
+                )
+            })
+        });
+        let replies: Vec<(u16, String)> = futures::future::join_all(racers)
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        let made = replies.iter().filter(|(status, _)| *status == 201).count();
+        assert_eq!(made, 1, "{replies:?}");
+        assert!(replies.iter().all(|(_, uuid)| *uuid == replies[0].1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pings_that_race_a_deletion_bring_nothing_back_and_are_never_an_error() {
+    let stage = std::sync::Arc::new(Stage::new().await);
+    let made = create(&stage, json!({"name": "job", "slug": "job"})).await;
+    let id = made["uuid"].as_str().unwrap().to_owned();
+    let pingers = (0..40).map(|i| {
+        let (stage, id) = (std::sync::Arc::clone(&stage), id.clone());
+        tokio::spawn(async move {
+            let action = ["", "/start", "/fail", "/log"][i % 4];
+            stage.ping(&format!("{id}{action}")).await.status.as_u16()
+        })
+    });
+    let pingers: Vec<_> = pingers.collect();
+    let path = format!("/api/v3/checks/{id}");
+    let deleted = call(&stage, "DELETE", &path, API_KEY, "").await;
+    assert_eq!(deleted.status, 200);
+    for status in futures::future::join_all(pingers).await {
+        assert!([200, 404].contains(&status.unwrap()));
+    }
+    assert_eq!(stage.ping(&id).await.status, 404);
+    assert!(
+        stage
+            .store
+            .state(id.parse().unwrap())
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(
+        stage
+            .store
+            .census(thrum_schema::ProjectId::FIRST)
+            .await
+            .unwrap()
+            .n,
+        0
+    );
+}
+
+#[tokio::test]
+async fn the_log_tells_of_runs_and_keeps_bodies_and_failures() {
+    let stage = Stage::new().await;
+    let made = create(&stage, json!({"name": "job"})).await;
+    let id = made["uuid"].as_str().unwrap().to_owned();
+    let (a, b) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2));
+    for (path, after_ms) in [
+        (format!("/start?rid={a}"), 0),
+        (format!("/start?rid={b}"), 1_000),
+        (format!("?rid={a}"), 1_500),
+        (format!("/fail?rid={b}"), 2_000),
+        (format!("?rid={b}"), 10),
+    ] {
+        stage.world.advance(after_ms);
+        stage.ping(&format!("{id}{path}")).await;
+    }
+    let request =
+        Request::post(format!("/ping/{id}/3")).body(Body::from(&b"\xff\x00disk full"[..]));
+    stage.send(request.unwrap()).await;
+    let path = format!("/api/v3/checks/{id}/pings/");
+    let log = call(&stage, "GET", &path, API_KEY, "").await.json();
+    let pings = log["pings"].as_array().unwrap();
+    let seen: Vec<(u64, &str, Value)> = pings
+        .iter()
+        .map(|p| {
+            (
+                p["n"].as_u64().unwrap(),
+                p["type"].as_str().unwrap(),
+                p["duration"].clone(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (6, "fail", Value::Null),
+            (5, "success", Value::Null),
+            (4, "fail", json!(3.5)),
+            (3, "success", json!(2.5)),
+            (2, "start", Value::Null),
+            (1, "start", Value::Null),
+        ]
+    );
+    let newest = &pings[0];
+    assert_eq!(newest["date"], "2025-11-21T04:40:04.510000+00:00");
+    assert_eq!(
+        (&newest["method"], &newest["scheme"], &newest["rid"]),
+        (&json!("POST"), &json!("http"), &Value::Null)
+    );
+    let body_url = newest["body_url"].as_str().unwrap();
+    let body = call(
+        &stage,
+        "GET",
+        body_url.strip_prefix("http://thrum.test").unwrap(),
+        API_KEY,
+        "",
+    )
+    .await;
+    assert_eq!(body.bytes, b"\xff\x00disk full");
+    assert_eq!(body.headers["content-type"], "text/plain");
+    for n in [1, 99] {
+        assert_eq!(
+            call(&stage, "GET", &format!("{path}{n}/body"), API_KEY, "")
+                .await
+                .status,
+            404,
+            "{n}"
+        );
+    }
+    // However many successes follow, the last failures stay, with what they said.
+    for _ in 0..130 {
+        stage.world.advance(1_000);
+        stage.ping(&id).await;
+    }
+    let log = call(&stage, "GET", &path, API_KEY, "").await.json();
+    let pings = log["pings"].as_array().unwrap();
+    let (last, failures) = (pings.len() - 2, &pings[pings.len() - 2..]);
+    assert_eq!(last, 100);
+    assert_eq!(
+        (&failures[0]["n"], &failures[1]["n"]),
+        (&json!(6), &json!(4))
+    );
+    let kept = call(&stage, "GET", &format!("{path}6/body"), API_KEY, "").await;
+    assert_eq!(kept.bytes, b"\xff\x00disk full");
+}
+
+#[tokio::test]
+async fn badges_are_signed_and_never_cached() {
+    let stage = Stage::new().await;
+    for (name, tags) in [("a", "prod db"), ("b", "prod"), ("c", "späte/ecke")] {
+        let made = create(
+            &stage,
+            json!({"name": name, "tags": tags, "timeout": 60, "grace": 60}),
+        )
+        .await;
+        let id = made["uuid"].as_str().unwrap();
+        stage
+            .ping(&format!("{id}/{}", if name == "b" { "fail" } else { "" }))
+            .await;
+    }
+    let list = call(&stage, "GET", "/api/v3/badges/", READ_KEY, "")
+        .await
+        .json();
+    let url = |tag: &str, format: &str| {
+        let url = list["badges"][tag][format].as_str().unwrap();
+        url.strip_prefix("http://thrum.test").unwrap().to_owned()
+    };
+    stage.world.advance(70_000);
+    for (tag, format, expected) in [
+        (
+            "prod",
+            "json",
+            json!({"status": "down", "total": 2, "grace": 1, "down": 1}),
+        ),
+        (
+            "db",
+            "json",
+            json!({"status": "up", "total": 1, "grace": 1, "down": 0}),
+        ),
+        (
+            "db",
+            "json3",
+            json!({"status": "late", "total": 1, "grace": 1, "down": 0}),
+        ),
+        (
+            "*",
+            "json",
+            json!({"status": "down", "total": 3, "grace": 2, "down": 1}),
+        ),
+        (
+            "späte/ecke",
+            "json3",
+            json!({"status": "late", "total": 1, "grace": 1, "down": 0}),
+        ),
+        (
+            "db",
+            "shields3",
+            json!({"schemaVersion": 1, "label": "db", "message": "late", "color": "important"}),
+        ),
+        (
+            "prod",
+            "shields",
+            json!({"schemaVersion": 1, "label": "prod", "message": "down", "color": "critical"}),
+        ),
+    ] {
+        let reply = call(&stage, "GET", &url(tag, format), "", "").await;
+        assert_eq!(reply.json(), expected, "{tag} {format}");
+        assert!(
+            reply.headers["cache-control"]
+                .to_str()
+                .unwrap()
+                .contains("no-store")
+        );
+        assert_eq!(reply.headers["access-control-allow-origin"], "*");
+    }
+    let svg = call(&stage, "GET", &url("db", "svg3"), "", "").await;
+    assert_eq!(svg.headers["content-type"], "image/svg+xml");
+    assert!(svg.text().contains("#fe7d37") && svg.text().contains(">late<"));
+    let path = url("db", "json");
+    assert_eq!(call(&stage, "POST", &path, "", "").await.status, 405);
+    assert_eq!(call(&stage, "OPTIONS", &path, "", "").await.status, 204);
+    for forged in [
+        path.replace("/db.", "/prod."),
+        path.replace(".json", ".png"),
+        path.replace("-2/", "/"),
+        "/badge/x/y.svg".into(),
+        "/badge/x".into(),
+    ] {
+        let reply = call(&stage, "GET", &forged, "", "").await;
+        let is_same = forged == path.replace("-2/", "/");
+        assert_eq!(
+            reply.status.as_u16(),
+            if is_same { 200 } else { 404 },
+            "{forged}"
+        );
+    }
+    // A check's own.
+    let checks = call(&stage, "GET", "/api/v3/checks/", API_KEY, "")
+        .await
+        .json();
+    let badge = checks["checks"][0]["badge_url"].as_str().unwrap();
+    let badge = badge
+        .strip_prefix("http://thrum.test")
+        .unwrap()
+        .replace(".svg", ".json");
+    assert_eq!(
+        call(&stage, "GET", &badge, "", "").await.json()["status"],
+        "up"
+    );
+    let three = badge.replace("/b/2/", "/b/3/");
+    assert_eq!(
+        call(&stage, "GET", &three, "", "").await.json()["status"],
+        "late"
+    );
+    assert_eq!(
+        call(&stage, "GET", &badge.replace("/b/2/", "/b/4/"), "", "")
+            .await
+            .status,
+        404
+    );
+    assert_eq!(
+        call(
+            &stage,
+            "GET",
+            "/b/2/0a1b2c3d-4e5f-4a0b-8c1d-2e3f40516273.svg",
+            "",
+            ""
+        )
+        .await
+        .status,
+        404
+    );
+    // A new badge key makes the URLs of the one before worthless.
+    stage
+        .call(Method::POST, "/v1/project/badge-key", Value::Null)
+        .await;
+    assert_eq!(call(&stage, "GET", &path, "", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_with_the_read_only_key() {
+    let stage = Stage::with_admin().await;
+    let other = other_project(&stage).await;
+    let made = create(&stage, json!({"name": "a", "tags": "prod"})).await;
+    stage
+        .ping(&format!("{}/fail", made["uuid"].as_str().unwrap()))
+        .await;
+    let first = thrum_schema::ProjectId::FIRST;
+    let path = format!("/projects/{first}/metrics");
+    let scrape = async |path: &str, token: &str| {
+        let mut request = Request::get(path);
+        if !token.is_empty() {
+            request = request.header("authorization", token);
+        }
+        stage.send(request.body(Body::empty()).unwrap()).await
+    };
+    for (path, token, status) in [
+        (format!("{path}/{READ_KEY}"), String::new(), 200),
+        (format!("{path}/"), format!("Bearer {READ_KEY}"), 200),
+        (path.clone(), format!("Bearer {READ_KEY}"), 200),
+        (format!("{path}/"), String::new(), 401),
+        (format!("{path}/"), format!("Basic {READ_KEY}"), 401),
+        (format!("{path}/short"), String::new(), 400),
+        (format!("{path}/{API_KEY}"), String::new(), 403),
+        (format!("{path}/{}", "x".repeat(32)), String::new(), 403),
+        (format!("{path}/{}", other.read_key), String::new(), 404),
+    ] {
+        let reply = scrape(&path, &token).await;
+        assert_eq!(reply.status.as_u16(), status, "{path} {token}");
+        if status == 200 {
+            assert!(
+                reply.headers["content-type"]
+                    .to_str()
+                    .unwrap()
+                    .starts_with("text/plain")
+            );
+            let text = reply.text();
+            assert!(
+                text.contains("hc_check_up{name=\"a\",tags=\"prod\",unique_key=\""),
+                "{text}"
+            );
+            assert!(
+                text.contains("hc_tag_up{tag=\"prod\"} 0") && text.contains("hc_checks_total 1")
+            );
+            assert!(!text.contains("theirs"));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What people are told later: reminders that a monitor is still down, and what was silenced and still holds.
+
+use crate::Evaluate;
+use thrum_schema::alert::Alert;
+use thrum_schema::id::{AlertId, MonitorId};
+use thrum_schema::project::Project;
+use thrum_schema::silence::silenced_until;
+use thrum_schema::store::{Commit, Result, WAKE_MS};
+use thrum_schema::transition::{Flip, Outcome};
+use thrum_schema::{Lease, Monitor, Status, StoreError, UnixMs};
+
+/// How often people are told against heartbeats that race it; then the timer fires again.
+const MAX_ATTEMPTS: usize = 20;
+
+/// A monitor that people may have to be told of.
+struct Case {
+    monitor: Monitor,
+    lease: Lease,
+    project: Project,
+    /// Until when its alerts are silenced, if they are.
+    silenced_until: Option<UnixMs>,
+}
+
+impl Evaluate {
+    /// A reminder is due, the `n`-th after the flip that took the monitor down: raises it together with the timer of
+    /// the next, on condition that the monitor did not change since. Returns when to look again, if it is too early.
+    pub(crate) async fn remind(
+        &self,
+        monitor: MonitorId,
+        flip: u64,
+        n: u32,
+    ) -> Result<Option<UnixMs>> {
+        for _ in 0..MAX_ATTEMPTS {
+            let now = self.store.world().now();
+            let Some(case) = self.case(monitor, flip, now).await? else {
+                return Ok(None);
+            };
+            let every_s = case.monitor.options.remind_s.or(case.project.remind_s);
+            let (Some(every_s), Status::Down, false) =
+                (every_s, case.lease.status, case.lease.untold)
+            else {
+                return Ok(None);
+            };
+            if case.lease.reminded != n {
+                return Ok(None);
+            }
+            let every_ms = i64::from(every_s) * 1000;
+            let due = case.lease.told_at.map_or(now, |told| told + every_ms);
+            if let Some(later) = case.silenced_until.or((due > now).then_some(due)) {
+                return Ok(Some(later));
+            }
+            let Some(flip) = self.last_flip(&case.lease).await? else {
+                return Ok(None);
+            };
+            let mut lease = case.lease.clone();
+            let id = AlertId(self.store.world().uuid_v7(now));
+            let prev = lease.last_alert.replace(id);
+            lease.reminded += 1;
+            lease.told_at = Some(now);
+            let alert = Alert::reminder(id, &case.monitor, &flip, lease.seen, prev);
+            let mut outcome = outcome(lease);
+            outcome.remind = Some(now + every_ms);
+            match self.tell(&case, outcome, alert, now).await {
+                Err(StoreError::Conflict) => {}
+                result => return result.map(|()| None),
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+
+    /// A silence may be over: what it hid and still holds is told now. Returns when to look again, if it goes on.
+    pub(crate) async fn wake(&self, monitor: MonitorId, flip: u64) -> Result<Option<UnixMs>> {
+        for _ in 0..MAX_ATTEMPTS {
+            let now = self.store.world().now();
+            let Some(case) = self.case(monitor, flip, now).await? else {
+                return Ok(None);
+            };
+            if !case.lease.untold {
+                return Ok(None);
+            }
+            if let Some(until) = case.silenced_until {
+                return Ok(Some(until.min(now + WAKE_MS)));
+            }
+            let Some(flip) = self.last_flip(&case.lease).await? else {
+                return Ok(None);
+            };
+            let mut outcome = outcome(Lease {
+                untold: false,
+                ..case.lease.clone()
+            });
+            outcome.flip = Some(Flip {
+                alert: true,
+                ..flip
+            });
+            let every_s = case.monitor.options.remind_s.or(case.project.remind_s);
+            if let (Status::Down, Some(every_s)) = (outcome.lease.status, every_s) {
+                outcome.remind = Some(now + i64::from(every_s) * 1000);
+            }
+            let id = AlertId(self.store.world().uuid_v7(now));
+            let seen = case.lease.seen;
+            let Some(alert) = outcome.raise(&case.monitor, id, seen, None) else {
+                return Ok(None);
+            };
+            match self.tell(&case, outcome, alert, now).await {
+                Err(StoreError::Conflict) => {}
+                result => return result.map(|()| None),
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+
+    /// What is to be judged, unless the monitor is gone or has flipped since. 3 RU.
+    async fn case(&self, id: MonitorId, flip: u64, now: UnixMs) -> Result<Option<Case>> {
+        let Some(state) = self.store.state(id).await? else {
+            return Ok(None);
+        };
+        let Some(lease) = state.lease.filter(|lease| lease.flips == flip) else {
+            return Ok(None);
+        };
+        let (monitor, project) = futures::try_join!(
+            self.store.monitor(state.project, id),
+            self.store.project(state.project)
+        )?;
+        let Some(monitor) = monitor else {
+            return Ok(None);
+        };
+        let project = project.unwrap_or_else(|| Project::new(state.project, ""));
+        Ok(Some(Case {
+            silenced_until: silenced_until(&monitor, &project, now),
+            monitor,
+            lease,
+            project,
+        }))
+    }
+
+    /// The flip that made the monitor what it is.
+    async fn last_flip(&self, lease: &Lease) -> Result<Option<Flip>> {
+        let flips = self.store.flips(lease.monitor, 1).await?;
+        Ok(flips.into_iter().find(|flip| flip.n == lease.flips))
+    }
+
+    async fn tell(
+        &self,
+        case: &Case,
+        mut outcome: Outcome,
+        alert: Alert,
+        now: UnixMs,
+    ) -> Result<()> {
+        outcome.lease.version += 1;
+        let commit = Commit {
+            monitor: &case.monitor,
+            before: Some(&case.lease),
+            outcome: &outcome,
+            alert: Some(&alert),
+            was: None,
+        };
+        self.store.commit(&commit, now).await
+    }
+}
+
+/// An outcome that changes nothing but the lease.
+fn outcome(lease: Lease) -> Outcome {
+    Outcome {
+        lease,
+        flip: None,
+        arm: None,
+        wake: None,
+        remind: None,
+        duration_ms: None,
+        kind: None,
+        early: false,
+        overlap: false,
+    }
+}

@@ -1,0 +1,478 @@
+//! Projects: a project's own settings by `/v1/project`; all of them, for who runs the installation, by `/v1/projects`.
+
+use crate::app::App;
+use crate::auth::{Admin, Reader, Writer};
+use crate::body::{Json, PathId};
+use crate::keys::{KeyRequest, NewKey};
+use crate::monitors::{Snooze, WindowSpec, check_windows, some};
+use crate::problem::Problem;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use thrum_schema::error::Invalid;
+use thrum_schema::key::{self, ApiKey, Scope};
+use thrum_schema::monitor::MIN_REMIND_S;
+use thrum_schema::plan::Limits;
+use thrum_schema::schedule::MAX_PERIOD_S;
+use thrum_schema::timer::{Timer, What};
+use thrum_schema::{MonitorId, Project, ProjectId, StoreError, UnixMs};
+use utoipa::ToSchema;
+
+/// Longest name, in characters.
+const MAX_NAME: usize = 100;
+/// How often a change is tried against others.
+const MAX_ATTEMPTS: usize = 10;
+
+/// A project.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProjectView {
+    #[schema(value_type = String)]
+    id: ProjectId,
+    name: String,
+    /// The name of its plan.
+    plan: String,
+    limits: LimitsView,
+    /// How many monitors it has.
+    monitors: i64,
+    snoozed_until: Option<String>,
+    windows: Vec<WindowSpec>,
+    /// Seconds between two reminders of monitors that say nothing of their own.
+    remind_s: Option<u32>,
+    created: String,
+}
+
+/// What a plan allows; null is no limit.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LimitsView {
+    /// Requests a key may make in a (UTC) day; heartbeats are not among them.
+    requests_per_day: Option<u32>,
+    /// Requests a key may make a minute in the long run.
+    requests_per_minute: Option<u32>,
+    /// Monitors that the API makes; pings and heartbeats may provision twice as many.
+    monitors: Option<u32>,
+    /// Text messages a (UTC) day.
+    sms_per_day: Option<u32>,
+    /// API keys.
+    keys: Option<u32>,
+}
+
+impl From<Limits> for LimitsView {
+    fn from(limits: Limits) -> Self {
+        Self {
+            requests_per_day: limits.requests_per_day,
+            requests_per_minute: limits.requests_per_minute,
+            monitors: limits.monitors,
+            sms_per_day: limits.sms_per_day,
+            keys: limits.keys,
+        }
+    }
+}
+
+/// Projects.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProjectList {
+    projects: Vec<ProjectView>,
+}
+
+/// A new project with its keys: they are shown once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NewProject {
+    #[serde(flatten)]
+    project: ProjectView,
+    /// Its read-write key.
+    api_key: String,
+    /// Its read-only key.
+    read_key: String,
+    /// Its ping key.
+    ping_key: String,
+}
+
+/// What a project says of itself. Absent members keep their value.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProjectRequest {
+    /// At most 100 characters.
+    name: Option<String>,
+    /// Recurring maintenance windows of all its monitors.
+    windows: Option<Vec<WindowSpec>>,
+    /// Seconds between two reminders of monitors that say nothing of their own; null for none.
+    #[serde(deserialize_with = "some")]
+    #[schema(value_type = Option<u64>)]
+    remind_s: Option<Option<u64>>,
+}
+
+/// What who runs the installation says of a project.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminProjectRequest {
+    /// At most 100 characters.
+    name: Option<String>,
+    /// The name of a plan; `free` for a new project.
+    plan: Option<String>,
+}
+
+async fn view(app: &App, project: &Project) -> Result<ProjectView, Problem> {
+    let census = app.store.census(project.id).await?;
+    Ok(ProjectView {
+        id: project.id,
+        name: project.name.clone(),
+        plan: project.plan.clone(),
+        limits: app.config.plans.limits(&project.plan).into(),
+        monitors: census.n,
+        snoozed_until: project.snoozed_until.map(UnixMs::rfc3339),
+        windows: project.windows.iter().map(Into::into).collect(),
+        remind_s: project.remind_s,
+        created: project.created.rfc3339(),
+    })
+}
+
+impl App {
+    async fn find_project(&self, id: ProjectId) -> Result<Project, Problem> {
+        let found = self.store.project(id).await?;
+        found.ok_or_else(|| Problem::not_found("project"))
+    }
+
+    /// Changes a project, again and again until nobody else does at the same time.
+    async fn change_project(
+        &self,
+        id: ProjectId,
+        edit: impl Fn(&mut Project),
+    ) -> Result<Project, Problem> {
+        for _ in 0..MAX_ATTEMPTS {
+            let before = self.find_project(id).await?;
+            let mut after = before.clone();
+            edit(&mut after);
+            if after == before {
+                return Ok(after);
+            }
+            match self.store.replace_project(&before, &after).await {
+                Ok(()) => {
+                    self.projects.forget(&id);
+                    if before.snoozed_until != after.snoozed_until
+                        || before.windows != after.windows
+                    {
+                        self.wake_all(id).await?;
+                    }
+                    return Ok(after);
+                }
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// A silence of the project changed: whatever was silenced is looked at again.
+    async fn wake_all(&self, id: ProjectId) -> Result<(), StoreError> {
+        let monitors = self.store.monitors(id).await?;
+        let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
+        let now = self.store.world().now();
+        let leases = self.store.leases(&ids).await?;
+        let timers: Vec<Timer> = leases
+            .iter()
+            .filter(|lease| lease.untold)
+            .map(|lease| Timer {
+                due: now,
+                what: What::Wake {
+                    monitor: lease.monitor,
+                    flip: lease.flips,
+                },
+            })
+            .collect();
+        self.store.arm(&timers).await
+    }
+}
+
+/// Shows the project that the key belongs to.
+#[utoipa::path(
+    get, path = "/v1/project", operation_id = "get_project", tag = "project",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn get_own(
+    State(app): State<App>,
+    reader: Reader,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    reader.caller.charge(&app).await?;
+    let project = app.find_project(reader.project).await?;
+    Ok(axum::Json(view(&app, &project).await?))
+}
+
+/// Changes the project that the key belongs to.
+#[utoipa::path(
+    patch, path = "/v1/project", operation_id = "update_project", tag = "project",
+    security(("api_key" = []), ("bearer" = [])), request_body = ProjectRequest,
+    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn update_own(
+    State(app): State<App>,
+    writer: Writer,
+    Json(request): Json<ProjectRequest>,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    let name = request.name.map(check_name).transpose()?;
+    let windows = request.windows.as_deref().map(check_windows).transpose()?;
+    let remind_s = request.remind_s.map(check_remind).transpose()?;
+    writer.caller.charge(&app).await?;
+    let project = app
+        .change_project(writer.project, |project| {
+            if let Some(name) = &name {
+                project.name.clone_from(name);
+            }
+            if let Some(windows) = &windows {
+                project.windows.clone_from(windows);
+            }
+            if let Some(remind_s) = remind_s {
+                project.remind_s = remind_s;
+            }
+        })
+        .await?;
+    Ok(axum::Json(view(&app, &project).await?))
+}
+
+/// Silences all alerts of the project for some time; at its end, what is still down alerts.
+#[utoipa::path(
+    post, path = "/v1/project/snooze", operation_id = "snooze_project", tag = "project",
+    security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
+    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn snooze(
+    State(app): State<App>,
+    writer: Writer,
+    Json(snooze): Json<Snooze>,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    let until = snooze.until(app.store.world().now())?;
+    writer.caller.charge(&app).await?;
+    let edit = |project: &mut Project| project.snoozed_until = Some(until);
+    let project = app.change_project(writer.project, edit).await?;
+    Ok(axum::Json(view(&app, &project).await?))
+}
+
+/// Ends a snooze of the project.
+#[utoipa::path(
+    delete, path = "/v1/project/snooze", operation_id = "end_project_snooze", tag = "project",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn end_snooze(
+    State(app): State<App>,
+    writer: Writer,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    writer.caller.charge(&app).await?;
+    let edit = |project: &mut Project| project.snoozed_until = None;
+    let project = app.change_project(writer.project, edit).await?;
+    Ok(axum::Json(view(&app, &project).await?))
+}
+
+/// Makes the keys of the project's public badges anew: the URLs of those before are no longer good.
+#[utoipa::path(
+    post, path = "/v1/project/badge-key", operation_id = "rotate_badge_key", tag = "project",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn rotate_badge_key(
+    State(app): State<App>,
+    writer: Writer,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    writer.caller.charge(&app).await?;
+    let badge_key = key::new_badge_key(app.store.world());
+    let badge_secret = key::new_badge_secret(app.store.world());
+    let edit = |project: &mut Project| {
+        project.badge_key.clone_from(&badge_key);
+        project.badge_secret.clone_from(&badge_secret);
+    };
+    let project = app.change_project(writer.project, edit).await?;
+    Ok(axum::Json(view(&app, &project).await?))
+}
+
+/// Lists all projects.
+#[utoipa::path(
+    get, path = "/v1/projects", operation_id = "list_projects", tag = "admin",
+    security(("admin_key" = [])),
+    responses((status = 200, body = ProjectList), crate::openapi::Problems),
+)]
+pub async fn list(State(app): State<App>, _: Admin) -> Result<axum::Json<ProjectList>, Problem> {
+    let mut found = app.store.projects().await?;
+    found.sort_by(|a, b| a.created.cmp(&b.created).then(a.id.cmp(&b.id)));
+    let mut projects = Vec::with_capacity(found.len());
+    for project in &found {
+        projects.push(view(&app, project).await?);
+    }
+    Ok(axum::Json(ProjectList { projects }))
+}
+
+/// Makes a project, and its first keys; they are shown once.
+#[utoipa::path(
+    post, path = "/v1/projects", operation_id = "create_project", tag = "admin",
+    security(("admin_key" = [])), request_body = AdminProjectRequest,
+    responses((status = 201, body = NewProject), crate::openapi::Problems),
+)]
+pub async fn create(
+    State(app): State<App>,
+    _: Admin,
+    Json(request): Json<AdminProjectRequest>,
+) -> Result<(StatusCode, axum::Json<NewProject>), Problem> {
+    let name = check_name(request.name.unwrap_or_else(|| "unnamed".to_owned()))?;
+    let plan = request.plan.unwrap_or_else(|| "free".to_owned());
+    check_plan(&app, &plan)?;
+    let world = app.store.world();
+    let id = ProjectId(world.uuid_v4());
+    let project = Project {
+        plan,
+        ..Project::with_badges(id, &name, world)
+    };
+    let api_key = key::new_api_key(world, Scope::Write);
+    let read_key = key::new_api_key(world, Scope::Read);
+    let ping_key = key::new_ping_key(world);
+    app.store.create_project(&project).await?;
+    for (secret, scope, name) in [
+        (&api_key, Scope::Write, "first"),
+        (&read_key, Scope::Read, "first, read-only"),
+    ] {
+        let key = ApiKey::new(secret, id, scope, name, project.created);
+        app.store.put_api_key(&key).await?;
+    }
+    app.store.put_ping_key(id, &ping_key).await?;
+    let made = NewProject {
+        project: view(&app, &project).await?,
+        api_key,
+        read_key,
+        ping_key,
+    };
+    Ok((StatusCode::CREATED, axum::Json(made)))
+}
+
+/// Shows a project.
+#[utoipa::path(
+    get, path = "/v1/projects/{id}", operation_id = "get_any_project", tag = "admin",
+    security(("admin_key" = [])), params(("id" = String, Path, description = "The project's id")),
+    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn get(
+    State(app): State<App>,
+    _: Admin,
+    PathId(id): PathId,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    let project = app.find_project(parse(&id)?).await?;
+    Ok(axum::Json(view(&app, &project).await?))
+}
+
+/// Changes a project's name or plan.
+#[utoipa::path(
+    patch, path = "/v1/projects/{id}", operation_id = "update_any_project", tag = "admin",
+    security(("admin_key" = [])), request_body = AdminProjectRequest,
+    params(("id" = String, Path, description = "The project's id")),
+    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+)]
+pub async fn update(
+    State(app): State<App>,
+    _: Admin,
+    PathId(id): PathId,
+    Json(request): Json<AdminProjectRequest>,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    let id = parse(&id)?;
+    let name = request.name.map(check_name).transpose()?;
+    if let Some(plan) = &request.plan {
+        check_plan(&app, plan)?;
+    }
+    let project = app
+        .change_project(id, |project| {
+            if let Some(name) = &name {
+                project.name.clone_from(name);
+            }
+            if let Some(plan) = &request.plan {
+                project.plan.clone_from(plan);
+            }
+        })
+        .await?;
+    Ok(axum::Json(view(&app, &project).await?))
+}
+
+/// Deletes a project that has no monitors, with its keys and channels.
+#[utoipa::path(
+    delete, path = "/v1/projects/{id}", operation_id = "delete_project", tag = "admin",
+    security(("admin_key" = [])), params(("id" = String, Path, description = "The project's id")),
+    responses((status = 204, description = "It is gone"), crate::openapi::ProblemsOfOne),
+)]
+pub async fn delete(
+    State(app): State<App>,
+    _: Admin,
+    PathId(id): PathId,
+) -> Result<StatusCode, Problem> {
+    let project = app.find_project(parse(&id)?).await?;
+    let occupied = || {
+        Problem::new(
+            StatusCode::CONFLICT,
+            "the project has monitors; delete them first",
+        )
+    };
+    if app.store.census(project.id).await?.n > 0 {
+        return Err(occupied());
+    }
+    match app.store.delete_project(&project).await {
+        Ok(()) => {
+            app.projects.forget(&project.id);
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Err(StoreError::Conflict) => Err(occupied()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes an API key of a project, with limits of its own, above its plan's if need be.
+#[utoipa::path(
+    post, path = "/v1/projects/{id}/keys", operation_id = "create_any_key", tag = "admin",
+    security(("admin_key" = [])), request_body = KeyRequest,
+    params(("id" = String, Path, description = "The project's id")),
+    responses((status = 201, body = NewKey), crate::openapi::ProblemsOfOne),
+)]
+pub async fn create_key(
+    State(app): State<App>,
+    _: Admin,
+    PathId(id): PathId,
+    Json(request): Json<KeyRequest>,
+) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
+    request.check(&Limits::default())?;
+    let project = app.find_project(parse(&id)?).await?;
+    let made = app.make_key(project.id, request).await?;
+    Ok((StatusCode::CREATED, axum::Json(made)))
+}
+
+fn parse(id: &str) -> Result<ProjectId, Problem> {
+    id.parse().map_err(|_| Problem::not_found("project"))
+}
+
+fn check_name(name: String) -> Result<String, Invalid> {
+    let fits = (1..=MAX_NAME).contains(&name.chars().count());
+    if fits && !name.contains(char::is_control) {
+        Ok(name)
+    } else {
+        Err(Invalid::new(
+            "name",
+            format!("must be 1 to {MAX_NAME} characters in one line"),
+        ))
+    }
+}
+
+fn check_plan(app: &App, plan: &str) -> Result<(), Invalid> {
+    let names: Vec<&str> = app.config.plans.names().collect();
+    if names.contains(&plan) {
+        Ok(())
+    } else {
+        Err(Invalid::new(
+            "plan",
+            format!("must be one of {}", names.join(", ")),
+        ))
+    }
+}
+
+fn check_remind(remind_s: Option<u64>) -> Result<Option<u32>, Invalid> {
+    let range = u64::from(MIN_REMIND_S)..=u64::from(MAX_PERIOD_S);
+    match remind_s {
+        None => Ok(None),
+        Some(s) if range.contains(&s) => Ok(u32::try_from(s).ok()),
+        Some(_) => Err(Invalid::new(
+            "remind_s",
+            format!("must be {MIN_REMIND_S} to {MAX_PERIOD_S} seconds, or null"),
+        )),
+    }
+}

@@ -1,0 +1,180 @@
+//! How a project is, at a glance: what badges and metrics show. Made anew for each request while the project is small,
+//! and kept for some seconds where that costs something; never cached by HTTP.
+
+use crate::app::App;
+use crate::management::Site;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE;
+use hmac::{Hmac, Mac};
+use serde::Serialize;
+use sha1::Sha1;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use thrum_schema::lease::Shown;
+use thrum_schema::{Lease, Monitor, MonitorId, Outage, Project, ProjectId, StoreError, UnixMs};
+use utoipa::ToSchema;
+
+/// How long a summary is given again, in milliseconds.
+const FRESH_MS: i64 = 10_000;
+/// Projects with at most so many monitors are looked at anew each time.
+const SMALL: usize = 200;
+/// Summaries beyond which those that are stale are forgotten.
+const MAX_KEPT: usize = 1_000;
+
+/// A monitor, at a glance.
+#[derive(Debug, Clone)]
+pub struct Glance {
+    pub name: String,
+    pub tags: Vec<String>,
+    pub unique_key: String,
+    pub shown: Shown,
+    pub started: bool,
+}
+
+/// A project's monitors, at a glance, in the order of their names.
+#[derive(Debug, Clone, Default)]
+pub struct Summary(pub Vec<Glance>);
+
+/// How many of some monitors are how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub total: usize,
+    pub grace: usize,
+    pub down: usize,
+}
+
+type Kept = Arc<tokio::sync::Mutex<Option<(UnixMs, Arc<Summary>)>>>;
+
+/// The summaries that are kept, one for each project; whoever asks while one is made waits for it.
+#[derive(Debug, Default)]
+pub struct Summaries(Mutex<HashMap<ProjectId, Kept>>);
+
+impl Glance {
+    /// The monitor as it is at `now`.
+    pub fn of(monitor: &Monitor, lease: &Lease, outages: &[Outage], now: UnixMs) -> Self {
+        Self {
+            name: monitor.name.clone(),
+            tags: monitor.tags.clone(),
+            unique_key: monitor.unique_key(),
+            shown: lease.shown(now, outages),
+            started: lease.run.is_some(),
+        }
+    }
+}
+
+impl Tally {
+    /// Counts monitors. New and paused ones are as good as up.
+    pub fn of<'a>(glances: impl Iterator<Item = &'a Glance>) -> Self {
+        glances.fold(Self::default(), |tally, glance| Self {
+            total: tally.total + 1,
+            grace: tally.grace + usize::from(glance.shown == Shown::Grace),
+            down: tally.down + usize::from(glance.shown == Shown::Down),
+        })
+    }
+}
+
+impl Summary {
+    /// Those that have `tag`; all of them for `*`.
+    pub fn tagged<'a>(&'a self, tag: &'a str) -> impl Iterator<Item = &'a Glance> {
+        let has = move |glance: &&Glance| tag == "*" || glance.tags.iter().any(|t| t == tag);
+        self.0.iter().filter(has)
+    }
+}
+
+impl App {
+    /// A project, at a glance.
+    pub(crate) async fn summary(&self, project: ProjectId) -> Result<Arc<Summary>, StoreError> {
+        let kept = self.summaries.of(project);
+        let mut kept = kept.lock().await;
+        let now = self.store.world().now();
+        if let Some((at, summary)) = &*kept
+            && now - *at < FRESH_MS
+        {
+            return Ok(Arc::clone(summary));
+        }
+        let summary = Arc::new(self.summarize(project, now).await?);
+        *kept = (summary.0.len() > SMALL).then(|| (now, Arc::clone(&summary)));
+        Ok(summary)
+    }
+
+    async fn summarize(&self, project: ProjectId, now: UnixMs) -> Result<Summary, StoreError> {
+        let (mut monitors, outages) =
+            futures::try_join!(self.store.monitors(project), self.store.outages())?;
+        monitors.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
+        let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
+        let leases = self.store.leases(&ids).await?;
+        let leases: HashMap<MonitorId, Lease> =
+            leases.into_iter().map(|l| (l.monitor, l)).collect();
+        let glances = monitors
+            .iter()
+            .map(|monitor| match leases.get(&monitor.id) {
+                Some(lease) => Glance::of(monitor, lease, &outages, now),
+                None => Glance::of(monitor, &Lease::lost(monitor), &outages, now),
+            });
+        Ok(Summary(glances.collect()))
+    }
+}
+
+impl Summaries {
+    fn of(&self, project: ProjectId) -> Kept {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() > MAX_KEPT {
+            kept.retain(|_, kept| Arc::strong_count(kept) > 1);
+        }
+        Arc::clone(kept.entry(project).or_default())
+    }
+}
+
+/// The URLs of a badge: with two states (late is up) and with three.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BadgeUrls {
+    svg: String,
+    svg3: String,
+    json: String,
+    json3: String,
+    shields: String,
+    shields3: String,
+}
+
+impl BadgeUrls {
+    /// The URLs of the badge of a tag; of all monitors for `*`.
+    pub fn of(project: &Project, tag: &str, site: &Site) -> Self {
+        let signature = signature(project, tag);
+        let root = format!("{}/badge/{}", site.root, project.badge_key);
+        let url = |states: &str, format: &str| match tag {
+            "*" => format!("{root}/{signature}{states}.{format}"),
+            tag => format!("{root}/{signature}{states}/{}.{format}", quote(tag)),
+        };
+        Self {
+            svg: url("-2", "svg"),
+            svg3: url("", "svg"),
+            json: url("-2", "json"),
+            json3: url("", "json"),
+            shields: url("-2", "shields"),
+            shields3: url("", "shields"),
+        }
+    }
+}
+
+/// What signs the URL of a badge. Contract §4.
+pub fn signature(project: &Project, tag: &str) -> String {
+    let mut mac = Hmac::<Sha1>::new_from_slice(project.badge_secret.as_bytes())
+        .expect("a key of any length will do");
+    mac.update(project.badge_key.as_bytes());
+    mac.update(tag.as_bytes());
+    let mut text = BASE64_URL_SAFE.encode(mac.finalize().into_bytes());
+    text.truncate(8);
+    text
+}
+
+/// A tag as a part of a path.
+fn quote(tag: &str) -> String {
+    tag.bytes().fold(String::new(), |mut path, b| {
+        if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
+            path.push(char::from(b));
+        } else {
+            path.push_str(&format!("%{b:02X}"));
+        }
+        path
+    })
+}

@@ -1,0 +1,204 @@
+//! Times in which nothing alerts: until a snooze ends, and in recurring maintenance windows. At their end, what is
+//! still down alerts.
+
+use crate::error::Invalid;
+use crate::monitor::Monitor;
+use crate::project::Project;
+use crate::schedule::Schedule;
+use crate::time::UnixMs;
+use serde::{Deserialize, Serialize};
+
+/// Most maintenance windows of a monitor or a project.
+pub const MAX_WINDOWS: usize = 10;
+/// Shortest and longest window, in seconds: a minute and a week.
+pub const WINDOW_S: std::ops::RangeInclusive<u32> = 60..=7 * 86_400;
+/// Longest snooze, in milliseconds: a year.
+pub const MAX_SNOOZE_MS: i64 = 366 * 86_400_000;
+/// How many instants of a window's schedule are looked at: overlapping ones are one silence as far as these reach.
+const MAX_INSTANTS: usize = 50;
+
+/// A recurring maintenance window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// When it opens: a cron expression of five fields.
+    pub cron: String,
+    /// How long it lasts, in seconds.
+    pub duration_s: u32,
+    /// The zone of the expression.
+    pub tz: String,
+}
+
+impl Window {
+    /// A window, or what is wrong with it.
+    ///
+    /// # Errors
+    /// An expression that is no cron expression, an unknown zone, a duration that is too short or too long.
+    pub fn new(field: &str, cron: &str, duration_s: u64, tz: &str) -> Result<Self, Invalid> {
+        let at = |name: &str| format!("{field}.{name}");
+        let schedule = Schedule::parse(cron, tz).map_err(|invalid| {
+            let name = if invalid.field == "tz" { "tz" } else { "cron" };
+            Invalid::new(at(name), invalid.problem)
+        })?;
+        let Schedule::Cron { expr, tz } = schedule else {
+            return Err(Invalid::new(
+                at("cron"),
+                "must be a cron expression of five fields, such as 0 3 * * 0",
+            ));
+        };
+        match u32::try_from(duration_s) {
+            Ok(duration_s) if WINDOW_S.contains(&duration_s) => Ok(Self {
+                cron: expr,
+                duration_s,
+                tz,
+            }),
+            _ => Err(Invalid::new(
+                at("duration_s"),
+                format!("must be {} to {} seconds", WINDOW_S.start(), WINDOW_S.end()),
+            )),
+        }
+    }
+
+    /// When it closes, if it is open at `at`.
+    pub fn open_at(&self, at: UnixMs) -> Option<UnixMs> {
+        let lasts_ms = i64::from(self.duration_s) * 1000;
+        let opened = self.instants(at - lasts_ms, at).last()?;
+        Some(opened + lasts_ms)
+    }
+
+    /// Its openings after `from` and by `to`.
+    fn instants(&self, from: UnixMs, to: UnixMs) -> impl Iterator<Item = UnixMs> {
+        let schedule = Schedule::Cron {
+            expr: self.cron.clone(),
+            tz: self.tz.clone(),
+        };
+        schedule
+            .instants(from)
+            .take(MAX_INSTANTS)
+            .take_while(move |opens| *opens <= to)
+    }
+}
+
+/// Until when alerts of `monitor` are silenced, if they are at `at`.
+pub fn silenced_until(monitor: &Monitor, project: &Project, at: UnixMs) -> Option<UnixMs> {
+    let snoozes = [monitor.options.snoozed_until, project.snoozed_until]
+        .into_iter()
+        .flatten()
+        .filter(|until| *until > at);
+    let windows = monitor.options.windows.iter().chain(&project.windows);
+    snoozes
+        .chain(windows.filter_map(|window| window.open_at(at)))
+        .max()
+}
+
+/// The maintenance of `monitor` between `from` and `to`, as spans in order that do not overlap.
+pub fn maintenance(
+    windows: &[&Window],
+    from: UnixMs,
+    to: UnixMs,
+    most: usize,
+) -> Vec<(UnixMs, UnixMs)> {
+    let mut spans: Vec<(UnixMs, UnixMs)> = Vec::new();
+    for window in windows {
+        let lasts_ms = i64::from(window.duration_s) * 1000;
+        let schedule = Schedule::Cron {
+            expr: window.cron.clone(),
+            tz: window.tz.clone(),
+        };
+        let opens = schedule.instants(from - lasts_ms).take(most);
+        for opens in opens.take_while(|opens| *opens < to) {
+            spans.push((opens.max(from), (opens + lasts_ms).min(to)));
+        }
+    }
+    spans.sort_unstable();
+    let mut merged: Vec<(UnixMs, UnixMs)> = Vec::new();
+    for (start, end) in spans {
+        match merged.last_mut() {
+            Some((_, last)) if start <= *last => *last = end.max(*last),
+            _ if start < end => merged.push((start, end)),
+            _ => {}
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{MonitorId, ProjectId};
+    use chrono::DateTime;
+
+    fn at(rfc3339: &str) -> UnixMs {
+        DateTime::parse_from_rfc3339(rfc3339)
+            .unwrap()
+            .to_utc()
+            .into()
+    }
+
+    #[test]
+    fn a_window_is_open_from_its_instant_for_its_duration_in_its_zone() {
+        let window = Window::new("windows[0]", "0 3 * * *", 3_600, "Europe/Berlin").unwrap();
+        for (when, closes) in [
+            ("2026-06-01T00:59:59.999Z", None),
+            ("2026-06-01T01:00:00Z", Some("2026-06-01T02:00:00Z")),
+            ("2026-06-01T01:59:59.999Z", Some("2026-06-01T02:00:00Z")),
+            ("2026-06-01T02:00:00Z", None),
+            // Winter time.
+            ("2026-12-01T01:30:00Z", None),
+            ("2026-12-01T02:30:00Z", Some("2026-12-01T03:00:00Z")),
+        ] {
+            assert_eq!(window.open_at(at(when)), closes.map(at), "{when}");
+        }
+    }
+
+    #[test]
+    fn the_longest_silence_counts() {
+        let now = at("2026-06-01T01:30:00Z");
+        let mut monitor = Monitor::new(MonitorId::PULSE, ProjectId::FIRST, UnixMs(0));
+        let mut project = Project::new(ProjectId::FIRST, "test");
+        assert_eq!(silenced_until(&monitor, &project, now), None);
+        monitor.options.snoozed_until = Some(now);
+        assert_eq!(silenced_until(&monitor, &project, now), None, "it is over");
+        monitor.options.snoozed_until = Some(now + 1_000);
+        assert_eq!(silenced_until(&monitor, &project, now), Some(now + 1_000));
+        project.windows = vec![Window::new("w", "0 1 * * *", 7_200, "UTC").unwrap()];
+        let closes = at("2026-06-01T03:00:00Z");
+        assert_eq!(silenced_until(&monitor, &project, now), Some(closes));
+        project.snoozed_until = Some(closes + 1);
+        assert_eq!(silenced_until(&monitor, &project, now), Some(closes + 1));
+    }
+
+    #[test]
+    fn maintenance_is_merged_and_cut() {
+        let one = Window::new("w", "0 1 * * *", 7_200, "UTC").unwrap();
+        let other = Window::new("w", "0 2 * * *", 7_200, "UTC").unwrap();
+        let spans = maintenance(
+            &[&one, &other],
+            at("2026-06-01T01:30:00Z"),
+            at("2026-06-02T01:10:00Z"),
+            100,
+        );
+        assert_eq!(
+            spans,
+            [
+                (at("2026-06-01T01:30:00Z"), at("2026-06-01T04:00:00Z")),
+                (at("2026-06-02T01:00:00Z"), at("2026-06-02T01:10:00Z")),
+            ]
+        );
+    }
+
+    #[test]
+    fn bad_windows_are_named() {
+        for (cron, duration_s, tz, field) in [
+            ("daily", 3_600, "UTC", "w.cron"),
+            ("0 0 30 2 *", 3_600, "UTC", "w.cron"),
+            ("0 3 * * *", 59, "UTC", "w.duration_s"),
+            ("0 3 * * *", u64::MAX, "UTC", "w.duration_s"),
+            ("0 3 * * *", 3_600, "Mars/Olympus", "w.tz"),
+        ] {
+            assert_eq!(
+                Window::new("w", cron, duration_s, tz).unwrap_err().field,
+                field
+            );
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Projects.
+
+use super::{Query, Result, Store, StoreError};
+use crate::id::ProjectId;
+use crate::item::{self, Key, n};
+use crate::project::Project;
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use serde::Deserialize;
+
+impl Store {
+    /// A project. 1 RU.
+    pub async fn project(&self, project: ProjectId) -> Result<Option<Project>> {
+        self.get(&Key::project(project)).await
+    }
+
+    /// All projects. 0.5 RU per 4 kB, and 1 each.
+    pub async fn projects(&self) -> Result<Vec<Project>> {
+        #[derive(Deserialize)]
+        struct Ref {
+            project: ProjectId,
+        }
+        let refs: Vec<Ref> = self.query_prefix("PROJECTS", "", Query::default()).await?;
+        let keys = refs.iter().map(|found| Key::project(found.project));
+        self.get_many(keys.collect()).await
+    }
+
+    /// Makes a project unless it is there. True if this call made it. 6 WU.
+    pub async fn create_project(&self, project: &Project) -> Result<bool> {
+        let writes = item::project(project).map(|item| self.create(item));
+        match self.transact(writes.into()).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a changed project, on condition that it is still what `before` says. 4 to 6 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it was changed meanwhile, or is gone.
+    pub async fn replace_project(&self, before: &Project, after: &Project) -> Result<()> {
+        let after = Project {
+            version: before.version + 1,
+            ..after.clone()
+        };
+        let [project, _, badge_key] = item::project(&after);
+        let put = self
+            .put_item(project)
+            .condition_expression("version = :version")
+            .expression_attribute_values(":version", n(before.version));
+        let mut writes = vec![
+            TransactWriteItem::builder()
+                .put(put.build().expect("complete"))
+                .build(),
+            self.write(badge_key),
+        ];
+        if before.badge_key != after.badge_key {
+            writes.push(self.remove(&Key::badge_key(&before.badge_key)));
+        }
+        self.transact(writes).await
+    }
+
+    /// Deletes a project that has no monitors, with its keys and channels. 2 WU each.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it has monitors, or was changed meanwhile.
+    pub async fn delete_project(&self, project: &Project) -> Result<()> {
+        let id = project.id;
+        let (keys, ping_keys, channels) =
+            futures::try_join!(self.api_keys(id), self.ping_keys(id), self.channels(id),)?;
+        // Keys first: a project that is half gone can't be used.
+        for key in &keys {
+            self.delete_api_key(key).await?;
+        }
+        for hash in &ping_keys {
+            self.delete_ping_key(id, hash).await?;
+        }
+        for channel in &channels {
+            self.delete_channel(id, channel.id).await?;
+        }
+        self.transact(vec![
+            self.remove_if(
+                &Key::project(id),
+                &[],
+                "version = :version",
+                vec![(":version", n(project.version))],
+            ),
+            self.remove_if(
+                &Key::census(id),
+                &[("#n", "n")],
+                "attribute_not_exists(#n) OR #n <= :none",
+                vec![(":none", n(0))],
+            ),
+            self.remove(&Key::project_ref(id)),
+            self.remove(&Key::badge_key(&project.badge_key)),
+        ])
+        .await
+    }
+
+    /// The project that a badge key means. 1 RU.
+    pub async fn project_by_badge_key(&self, badge_key: &str) -> Result<Option<ProjectId>> {
+        #[derive(Deserialize)]
+        struct To {
+            project: ProjectId,
+        }
+        let found: Option<To> = self.get(&Key::badge_key(badge_key)).await?;
+        Ok(found.map(|found| found.project))
+    }
+}

@@ -1,0 +1,107 @@
+//! How long a monitor was down: its flips, without the maintenance.
+
+use crate::lease::Status;
+use crate::time::UnixMs;
+use crate::transition::Flip;
+
+/// What a span of time was like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Uptime {
+    /// Milliseconds of the span in which the monitor was watched: neither new nor paused, nor in maintenance.
+    pub watched_ms: i64,
+    /// Milliseconds of these in which it was down.
+    pub down_ms: i64,
+    /// How often it went down outside of maintenance.
+    pub downs: u32,
+}
+
+/// Judges the span from `from` to `to` by `flips`, oldest first, of which the earliest may lie before it, and by the
+/// spans of `maintenance`, in order and not overlapping. `first` is the status before the earliest flip.
+pub fn uptime(
+    first: Status,
+    flips: &[Flip],
+    maintenance: &[(UnixMs, UnixMs)],
+    from: UnixMs,
+    to: UnixMs,
+) -> Uptime {
+    let mut uptime = Uptime::default();
+    let mut status = first;
+    let mut since = from;
+    let mut account = |status: Status, start: UnixMs, end: UnixMs| {
+        if !matches!(status, Status::Up | Status::Down) {
+            return;
+        }
+        let counted = (end - start).max(0) - overlap(maintenance, start, end);
+        uptime.watched_ms += counted;
+        if status == Status::Down {
+            uptime.down_ms += counted;
+        }
+    };
+    let mut downs = 0;
+    for flip in flips {
+        let at = flip.at.max(from).min(to);
+        account(status, since, at);
+        let in_span = (from..to).contains(&flip.at);
+        let excused = maintenance
+            .iter()
+            .any(|(start, end)| (*start..*end).contains(&flip.at));
+        if flip.to == Status::Down && in_span && !excused {
+            downs += 1;
+        }
+        (status, since) = (flip.to, at);
+    }
+    account(status, since, to);
+    Uptime { downs, ..uptime }
+}
+
+fn overlap(spans: &[(UnixMs, UnixMs)], from: UnixMs, to: UnixMs) -> i64 {
+    spans
+        .iter()
+        .map(|(start, end)| ((*end).min(to) - (*start).max(from)).max(0))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Reason;
+
+    #[test]
+    fn maintenance_is_no_downtime() {
+        let flip = |n, s, from, to| Flip {
+            n,
+            at: UnixMs::from_secs(s),
+            from,
+            to,
+            reason: Reason::Timeout,
+            alert: true,
+            silenced: false,
+            deadline: None,
+            outage: None,
+            missed: 0,
+        };
+        use Status::{Down, New, Up};
+        let flips = [
+            flip(1, 50, New, Up),
+            flip(2, 200, Up, Down),
+            flip(3, 300, Down, Up),
+            flip(4, 410, Up, Down),
+            flip(5, 450, Down, Up),
+        ];
+        let s = UnixMs::from_secs;
+        let judge =
+            |maintenance: &[(UnixMs, UnixMs)]| uptime(New, &flips, maintenance, s(100), s(1_000));
+        let all = judge(&[]);
+        assert_eq!(
+            (all.watched_ms, all.down_ms, all.downs),
+            (900_000, 140_000, 2)
+        );
+        let some = judge(&[(s(250), s(260)), (s(400), s(500))]);
+        assert_eq!(
+            (some.watched_ms, some.down_ms, some.downs),
+            (790_000, 90_000, 1)
+        );
+        let never = uptime(New, &[], &[], s(0), s(10));
+        assert_eq!(never, Uptime::default());
+    }
+}
