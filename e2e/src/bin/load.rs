@@ -163,11 +163,14 @@ async fn engine_alone(directory: &Path, log: bool, duration: Duration) -> anyhow
             while begun.elapsed() < duration {
                 let sent = Instant::now();
                 let id = ids[i % ids.len()];
-                let counted = store.heartbeat(id, world.now(), Default::default(), None).await;
+                let counted = store
+                    .heartbeat(id, world.now(), Default::default(), None)
+                    .await;
                 let pings = match counted.expect("the engine answers") {
                     thrum_schema::store::Fast::Counted(lease) => lease.pings,
                     // Another connection's reading of the clock was later; it counts as a write all the same.
-                    thrum_schema::store::Fast::NeedsRules | thrum_schema::store::Fast::TooMany(_) => 0,
+                    thrum_schema::store::Fast::NeedsRules
+                    | thrum_schema::store::Fast::TooMany(_) => 0,
                 };
                 if log {
                     let ping = thrum_schema::Ping {

@@ -1,6 +1,6 @@
 //! Heartbeats: the one write of the fast path, and the guarded writes of the slow one.
 
-use super::{Result, Store, StoreError, classify, failed_condition};
+use super::{Pace, Result, Store, StoreError, classify, failed_condition};
 use crate::alert::Alert;
 use crate::id::{AlertId, MonitorId, ProjectId};
 use crate::item::{self, Item, Key, n, s};
@@ -92,13 +92,6 @@ impl Rules {
     }
 }
 
-/// How a heartbeat takes its share of the rate.
-struct Pace {
-    condition: &'static str,
-    set: &'static str,
-    values: Vec<(&'static str, AttributeValue)>,
-}
-
 impl Store {
     /// A success at `now` on a plain, `up` monitor: one `UpdateItem`, on condition that the lease is there,
     /// `up`, plain, and was not seen later, that period and grace are what `rules` say, where they do, and that pings
@@ -110,11 +103,7 @@ impl Store {
         rules: Rules,
         rate: Option<Rate>,
     ) -> Result<Fast> {
-        let steady = rate.map(|rate| Pace {
-            condition: "(attribute_not_exists(tat) OR tat <= :now)",
-            set: "tat = :tat",
-            values: vec![(":tat", n(now.0 + rate.interval_ms))],
-        });
+        let steady = rate.map(|rate| Pace::steady(rate, now));
         let before = match self.try_heartbeat(monitor, now, rules, steady).await? {
             Ok(lease) => return Ok(Fast::Counted(lease)),
             Err(before) => before,
@@ -130,14 +119,7 @@ impl Store {
         if let Err(wait_ms) = rate.take(Some(tat), now.0) {
             return Ok(Fast::TooMany(wait_ms));
         }
-        let burst = Pace {
-            condition: "tat > :now AND tat <= :most",
-            set: "tat = tat + :interval",
-            values: vec![
-                (":most", n(now.0 + rate.burst_ms)),
-                (":interval", n(rate.interval_ms)),
-            ],
-        };
+        let burst = Pace::burst(rate, now);
         match self.try_heartbeat(monitor, now, rules, Some(burst)).await? {
             Ok(lease) => Ok(Fast::Counted(lease)),
             Err(_) => Ok(Fast::NeedsRules),
@@ -323,7 +305,6 @@ impl Store {
             consistent: true,
             newest_first: true,
             limit: Some(limit),
-            ..Default::default()
         };
         self.query_prefix(&Key::lease(monitor).pk, "FLIP#", query)
             .await

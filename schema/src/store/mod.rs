@@ -26,7 +26,9 @@ pub use monitors::{Census, Claims, Creation};
 pub use timers::{Cursor, TimerItem};
 pub use usage::{Balance, Charge, Charged};
 
-use crate::item::{self, Item, Key, s};
+use crate::item::{self, Item, Key, n, s};
+use crate::plan::Rate;
+use crate::time::UnixMs;
 use crate::world::World;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Builder as ConfigBuilder;
@@ -384,6 +386,36 @@ impl ClassifyRetry for TransactionConflicts {
 
     fn name(&self) -> &'static str {
         "a write met a transaction on its item"
+    }
+}
+
+/// How an update takes its share of a rate (GCRA), in its own attribute `tat`; `:now` is the current instant.
+struct Pace {
+    set: &'static str,
+    condition: &'static str,
+    values: Vec<(&'static str, AttributeValue)>,
+}
+
+impl Pace {
+    /// As long as the instant is behind: a steady sender passes so.
+    fn steady(rate: Rate, now: UnixMs) -> Self {
+        Self {
+            set: "tat = :tat",
+            condition: "(attribute_not_exists(tat) OR tat <= :now)",
+            values: vec![(":tat", n(now.0 + rate.interval_ms))],
+        }
+    }
+
+    /// As long as the instant is not too far ahead: a burst passes so.
+    fn burst(rate: Rate, now: UnixMs) -> Self {
+        Self {
+            set: "tat = tat + :interval",
+            condition: "tat > :now AND tat <= :most",
+            values: vec![
+                (":most", n(now.0 + rate.burst_ms)),
+                (":interval", n(rate.interval_ms)),
+            ],
+        }
     }
 }
 

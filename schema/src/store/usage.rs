@@ -1,6 +1,6 @@
 //! Usage: counters of a project's day, taken by conditional updates (A7).
 
-use super::{Query, Result, Store, StoreError, classify, failed_condition};
+use super::{Pace, Query, Result, Store, StoreError, classify, failed_condition};
 use crate::id::ProjectId;
 use crate::item::{self, Key, USAGE_TTL_S, n, s};
 use crate::plan::Rate;
@@ -97,12 +97,7 @@ impl Store {
     /// Charges a request at `now`: the day's quota and the rate are taken together by one conditional update, or
     /// nothing is. A steady caller passes with the first attempt, a burst with a second. 1 WU, or 2.
     pub async fn charge(&self, charge: &Charge<'_>, now: UnixMs) -> Result<Charged> {
-        let steady = charge.rate.map(|rate| {
-            let set = "tat = :tat";
-            let condition = "(attribute_not_exists(tat) OR tat <= :now)";
-            let values = vec![(":tat", n(now.0 + rate.interval_ms)), (":now", n(now.0))];
-            (set, condition, values)
-        });
+        let steady = charge.rate.map(|rate| Pace::steady(rate, now));
         let mut used = match self.try_charge(charge, steady, now).await? {
             Ok(used) => return Ok(Charged::Taken(charge.balance(used, now))),
             Err(used) => used,
@@ -111,16 +106,7 @@ impl Store {
         if let Some(rate) = charge.rate.filter(|rate| passes(*rate))
             && !charge.exhausted(used)
         {
-            let values = vec![
-                (":now", n(now.0)),
-                (":most", n(now.0 + rate.burst_ms)),
-                (":interval", n(rate.interval_ms)),
-            ];
-            let burst = (
-                "tat = tat + :interval",
-                "tat > :now AND tat <= :most",
-                values,
-            );
+            let burst = Pace::burst(rate, now);
             used = match self.try_charge(charge, Some(burst), now).await? {
                 Ok(used) => return Ok(Charged::Taken(charge.balance(used, now))),
                 Err(used) => used,
@@ -151,7 +137,7 @@ impl Store {
     async fn try_charge(
         &self,
         charge: &Charge<'_>,
-        pace: Option<(&str, &str, Vec<(&str, AttributeValue)>)>,
+        pace: Option<Pace>,
         now: UnixMs,
     ) -> Result<Result<Used, Used>> {
         let mut set = "SET kind = :kind, v = :v, expires_at = :expires".to_owned();
@@ -160,10 +146,11 @@ impl Store {
         if charge.quota.is_some() {
             conditions.push(format!("({BELOW})"));
         }
-        if let Some((more, condition, more_values)) = pace {
-            set.push_str(&format!(", {more}"));
-            conditions.push(condition.to_owned());
-            values.extend(more_values);
+        if let Some(pace) = pace {
+            set.push_str(&format!(", {}", pace.set));
+            conditions.push(pace.condition.to_owned());
+            values.extend(pace.values);
+            values.push((":now", n(now.0)));
         }
         let key = Key::requests(charge.project, now, charge.key_id);
         let sent = self

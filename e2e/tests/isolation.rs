@@ -1,0 +1,239 @@
+//! Nobody reaches another project's things, and who may read may not write: every route there is, as the API's own
+//! description lists them.
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use e2e::{READ_KEY, Reply, Stage};
+use serde_json::{Value, json};
+
+/// Every method and path of the description, with what stands for each parameter.
+fn routes(of: &[(&str, &str)]) -> Vec<(String, String)> {
+    let document = thrum_ingest::document();
+    let paths = document["paths"].as_object().unwrap();
+    let mut routes = Vec::new();
+    for (path, item) in paths {
+        let mut path = path.clone();
+        for (name, value) in of {
+            path = path.replace(&format!("{{{name}}}"), value);
+        }
+        for method in item.as_object().unwrap().keys() {
+            if ["get", "post", "put", "patch", "delete"].contains(&method.as_str()) {
+                routes.push((method.to_uppercase(), path.clone()));
+            }
+        }
+    }
+    assert!(routes.len() > 50, "{}", routes.len());
+    routes
+}
+
+async fn send(stage: &Stage, method: &str, path: &str, key: &str, body: &str) -> Reply {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("x-api-key", key);
+    stage
+        .send(request.body(Body::from(body.to_owned())).unwrap())
+        .await
+}
+
+/// All that the table holds of the first project, but what counts its requests.
+async fn everything(stage: &Stage) -> Vec<String> {
+    let mut shown = Vec::new();
+    for path in [
+        "/v1/monitors",
+        "/v1/monitors/job",
+        "/v1/channels",
+        "/v1/alerts",
+        "/v1/keys",
+        "/v1/project",
+    ] {
+        let reply = stage.call(Method::GET, path, Value::Null).await;
+        assert_eq!(reply.status, 200, "{path}");
+        shown.push(reply.text());
+    }
+    shown
+}
+
+/// A body that would be good at most routes, so that not its form is what is refused.
+fn body_for(method: &str, path: &str) -> &'static str {
+    match (method, path) {
+        ("GET" | "DELETE", _) => "",
+        (_, path) if path.ends_with("/heartbeats") => r#"{"monitor": "job", "status": "fail"}"#,
+        (_, path) if path.ends_with("/heartbeat") => r#"{"hostId": "job"}"#,
+        ("POST", path) if path.ends_with("snooze") => r#"{"for_s": 60}"#,
+        ("POST", "/v1/keys") => r#"{"scope": "write"}"#,
+        ("POST", "/v1/channels") => r#"{"kind": "email", "to": "a@example.org"}"#,
+        (_, path) if path.starts_with("/v1/monitors") || path.starts_with("/v1/channels/") => {
+            r#"{"name": "stolen"}"#
+        }
+        (_, "/v1/project") => r#"{"name": "stolen"}"#,
+        _ => "{}",
+    }
+}
+
+#[tokio::test]
+async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
+    let stage = Stage::with_admin().await;
+    let made = stage
+        .admin(
+            Method::POST,
+            "/v1/projects",
+            json!({"name": "thief", "plan": "owner"}),
+        )
+        .await;
+    let thief = made.json()["api_key"].as_str().unwrap().to_owned();
+    let made = stage
+        .call(
+            Method::POST,
+            "/v1/monitors",
+            json!({"name": "job", "slug": "job", "tags": ["secret-tag"]}),
+        )
+        .await
+        .json();
+    let uuid = made["uuid"].as_str().unwrap();
+    let channel = stage
+        .webhook(
+            "http://127.0.0.1:9/secret-hook",
+            json!({"name": "secret-channel"}),
+        )
+        .await;
+    let request = Request::post(format!("/ping/{uuid}/fail")).body(Body::from("secret-body"));
+    stage.send(request.unwrap()).await;
+    stage.carry().await;
+    let alert = stage.alerts().await[0]["id"].as_str().unwrap().to_owned();
+    let keys = stage
+        .call(Method::GET, "/v1/keys", Value::Null)
+        .await
+        .json();
+    let key = keys["keys"][0]["id"].as_str().unwrap().to_owned();
+    let before = everything(&stage).await;
+    let mut walked = 0;
+    for (whose, caller) in [
+        ("another project's", thief.as_str()),
+        ("a reader's", READ_KEY),
+    ] {
+        for id in [
+            uuid,
+            "job",
+            made["unique_key"].as_str().unwrap(),
+            &channel,
+            &alert,
+            &key,
+        ] {
+            let first = thrum_schema::ProjectId::FIRST.to_string();
+            let values = [
+                ("id", id),
+                ("check", uuid),
+                ("n", "1"),
+                ("project", &*first),
+                ("key", caller),
+                ("path", "x/y.svg"),
+                ("states", "2"),
+                ("badge", "x.svg"),
+                ("uuid", "x"),
+                ("ping_key", "x"),
+                ("slug", "job"),
+            ];
+            for (method, path) in routes(&values) {
+                let makes_own = caller == thief && !path.contains(id) && !path.contains(uuid);
+                if path.starts_with("/v1/projects/") || path.starts_with("/ping/") || makes_own {
+                    continue;
+                }
+                let reply = send(&stage, &method, &path, caller, body_for(&method, &path)).await;
+                let case = format!(
+                    "{whose} key: {method} {path} → {} {}",
+                    reply.status,
+                    reply.text()
+                );
+                walked += 1;
+                if caller == thief {
+                    assert!(
+                        [401, 403, 404, 405, 409].contains(&reply.status.as_u16()),
+                        "{case}"
+                    );
+                    for secret in [uuid, "secret", "job"] {
+                        assert!(!reply.text().contains(secret), "{case}");
+                    }
+                } else if method == "GET" {
+                    for secret in [uuid, "secret-hook", "secret-body"] {
+                        // The log of `/v1` shows bodies to readers; the contract's does not.
+                        let may_see = secret == "secret-body" && path.starts_with("/v1/monitors/");
+                        assert!(may_see || !reply.text().contains(secret), "{case}");
+                    }
+                } else {
+                    let callback = path.ends_with("/status") || path.ends_with("/bounces/");
+                    assert!(
+                        callback || [401, 403, 404].contains(&reply.status.as_u16()),
+                        "{case}"
+                    );
+                }
+            }
+        }
+        assert_eq!(
+            everything(&stage).await,
+            before,
+            "{whose} key changed something"
+        );
+    }
+    assert!(walked > 300, "{walked}");
+    // What lists without naming anything, lists the caller's own.
+    for path in [
+        "/v1/monitors",
+        "/v1/channels",
+        "/v1/alerts",
+        "/v1/keys",
+        "/v1/usage",
+        "/api/v3/badges/",
+    ] {
+        let reply = send(&stage, "GET", path, &thief, "").await;
+        assert_eq!(reply.status, 200, "{path}");
+        for secret in [uuid, "secret", "job", &key, &alert] {
+            assert!(!reply.text().contains(secret), "{path} tells {secret}");
+        }
+    }
+    // Nor does a heartbeat by the same name reach it.
+    let reply = send(
+        &stage,
+        "POST",
+        "/v1/heartbeats",
+        &thief,
+        r#"{"monitor": "job"}"#,
+    )
+    .await;
+    assert_ne!(reply.json()["results"][0]["uuid"], uuid);
+    assert_eq!(everything(&stage).await, before);
+}
+
+/// A route that the description lacks would be walked by nobody.
+#[tokio::test]
+async fn the_description_knows_every_route() {
+    let source = include_str!("../../ingest/src/router.rs");
+    let document = thrum_ingest::document();
+    let paths = document["paths"].as_object().unwrap();
+    let described = |path: &str| {
+        let same = |a: &str| a.trim_end_matches('/') == path.trim_end_matches('/');
+        paths.keys().any(|known| same(known))
+    };
+    let routes = source
+        .split("\"/")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next());
+    let mut n = 0;
+    for route in routes {
+        let route = format!("/{route}");
+        n += 1;
+        // The misspelt twin of the predecessor's path, the paths that hold many, and the document itself.
+        let several = [
+            "/ping/{*rest}",
+            "/api/{*rest}",
+            "/badge/{*path}",
+            "/v1/hearbeat",
+            "/openapi.json",
+        ];
+        assert!(
+            several.contains(&&*route) || described(&route),
+            "{route} is not described"
+        );
+    }
+    assert!(n > 30, "{n}");
+}

@@ -1,0 +1,43 @@
+//! The API's description is a contract of ours: it changes only on purpose.
+
+use serde_json::Value;
+
+#[test]
+fn the_description_is_what_it_was() {
+    insta::assert_json_snapshot!("openapi", thrum_ingest::document());
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_every_call_has_a_name_of_its_own() {
+    let document = thrum_ingest::document();
+    assert_eq!(document["openapi"], "3.1.0");
+    let mut references = Vec::new();
+    collect(&document, &mut references);
+    assert!(!references.is_empty());
+    for reference in references {
+        let pointer = reference.trim_start_matches('#');
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+    let mut names = std::collections::HashSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, call) in item.as_object().unwrap() {
+            let name = call["operationId"].as_str().unwrap();
+            assert!(names.insert(name.to_owned()), "{method} {path}: {name}");
+        }
+    }
+}
+
+fn collect(value: &Value, references: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                if let (true, Some(reference)) = (name == "$ref", value.as_str()) {
+                    references.push(reference.to_owned());
+                }
+                collect(value, references);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, references)),
+        _ => {}
+    }
+}
