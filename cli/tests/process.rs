@@ -1,12 +1,10 @@
 //! The real binary: started, stopped, killed, and talked to over the wire.
 
-mod support;
-
+use crate::support::{self, Hook, Mailbox, Thrum, skip_without_python};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::{Hook, Mailbox, Thrum, skip_without_python};
 
 #[test]
 fn a_silent_host_is_told_by_webhook_and_mail_once_each_and_so_is_its_return() {

@@ -48,7 +48,7 @@ async fn each_bad_request_has_a_precise_error_and_leaves_no_trace() {
             heartbeats,
             "[]".into(),
             400,
-            "must be a heartbeat object",
+            "the body must be an object",
         ),
         (
             &post,

@@ -141,7 +141,7 @@ async fn a_request_costs_at_most_two_writes_and_a_steady_one_costs_one() {
     let tenant = project(&stage, "free").await;
     let key = tenant["api_key"].as_str().unwrap();
     send(&stage, "GET", "/v1/keys", key, "").await;
-    let mut writes = async |advance: i64| {
+    let writes = async |advance: i64| {
         stage.world.advance(advance);
         stage.meter.take();
         let reply = send(&stage, "GET", "/v1/keys", key, "").await;

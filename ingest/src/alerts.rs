@@ -35,8 +35,22 @@ pub struct AlertParams {
     limit: Option<usize>,
     /// Only those with a delivery through this channel.
     channel: Option<String>,
-    /// Only those in this state: pending, delivered or dead.
-    state: Option<String>,
+    /// Only those in this state.
+    #[param(value_type = Option<StateParam>)]
+    state: Option<AlertState>,
+}
+
+/// How far an alert is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(
+    dead_code,
+    reason = "it describes `AlertState`, which knows no descriptions"
+)]
+pub enum StateParam {
+    Pending,
+    Delivered,
+    Dead,
 }
 
 /// Alerts, newest first.
@@ -53,8 +67,7 @@ pub struct AlertView {
     /// `monitor.down`, `monitor.up`, `monitor.reminder`, `channel.test` or `channel.limited`.
     #[serde(rename = "type")]
     what: &'static str,
-    /// `pending`, `delivered` or `dead`.
-    #[schema(value_type = String)]
+    #[schema(value_type = StateParam)]
     state: AlertState,
     created_at: String,
     flip_at: Option<String>,
@@ -123,17 +136,7 @@ pub async fn list(
             "limit must be 1 to {MAX_LIMIT}"
         )));
     }
-    let state = match params.state.as_deref() {
-        None => None,
-        Some("pending") => Some(AlertState::Pending),
-        Some("delivered") => Some(AlertState::Delivered),
-        Some("dead") => Some(AlertState::Dead),
-        Some(_) => {
-            return Err(Problem::bad_request(
-                "state must be pending, delivered or dead",
-            ));
-        }
-    };
+    let state = params.state;
     reader.caller.charge(&app).await?;
     let now = app.store.world().now();
     let days = ALERT_TTL_S / 86_400 + 1;

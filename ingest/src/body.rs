@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use thrum_schema::error::Invalid;
 
 /// Longest JSON body, in bytes: a batch of 100 heartbeats with their messages fits.
 pub const MAX_JSON: usize = 2 * 1024 * 1024;
@@ -58,11 +59,13 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
-/// Reads `value` as `T`; an error names the field, below `place`.
-pub fn from_value<T: DeserializeOwned>(
-    value: Value,
-    place: &str,
-) -> Result<T, thrum_schema::error::Invalid> {
+/// Reads `value`, which must be an object, as `T`; an error names the field, below `place`.
+pub fn from_value<T: DeserializeOwned>(value: Value, place: &str) -> Result<T, Invalid> {
+    // A list would do for serde: its items, one by one, as members.
+    if !value.is_object() {
+        let field = if place.is_empty() { "the body" } else { place };
+        return Err(Invalid::new(field, "must be an object"));
+    }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let field = match (place, path.as_str()) {
@@ -71,7 +74,7 @@ pub fn from_value<T: DeserializeOwned>(
             (place, ".") => place.to_owned(),
             (place, path) => format!("{place}.{path}"),
         };
-        thrum_schema::error::Invalid::new(field, format!("is wrong: {}", error.into_inner()))
+        Invalid::new(field, format!("is wrong: {}", error.into_inner()))
     })
 }
 

@@ -31,8 +31,10 @@ const SECRET_PREFIX: &str = "whsec_";
 #[serde(deny_unknown_fields)]
 pub struct ChannelRequest {
     /// 1 to 100 characters; the kind by default.
+    #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
-    /// `webhook`, `email`, `sms` or `sns`; it can't be changed.
+    /// It can't be changed.
+    #[schema(value_type = Option<KindName>)]
     kind: Option<String>,
     /// Where a webhook posts.
     url: Option<String>,
@@ -47,8 +49,22 @@ pub struct ChannelRequest {
     group_threshold: Option<u32>,
     /// Most messages a (UTC) day; null for no limit.
     #[serde(default, deserialize_with = "some")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<u32>, minimum = 1)]
     daily_limit: Option<Option<u32>>,
+}
+
+/// How a channel delivers.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(
+    dead_code,
+    reason = "it describes what `ChannelRequest::via` tells apart by hand"
+)]
+pub enum KindName {
+    Webhook,
+    Email,
+    Sms,
+    Sns,
 }
 
 /// A channel.

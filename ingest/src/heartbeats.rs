@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use thrum_schema::error::Invalid;
 use thrum_schema::lease::Shown;
@@ -37,6 +37,7 @@ const CONCURRENCY: usize = 16;
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// The monitor's name: 1 to 100 letters, digits, `.`, `_`, `-`.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,100}$")]
     monitor: String,
     /// By the exit status, if absent; else ok.
     status: Option<HeartbeatStatus>,
@@ -128,15 +129,12 @@ pub async fn post(
     Writer { project, .. }: Writer,
     method: Method,
     headers: HeaderMap,
-    Json(body): Json<Value>,
+    Json(members): Json<Map<String, Value>>,
 ) -> Result<axum::Json<Results>, Problem> {
     let template = template(&app, &method, &headers);
-    let Value::Object(members) = &body else {
-        return Err(Problem::bad_request(
-            "the body must be a heartbeat object, or {\"heartbeats\": [ … ]}",
-        ));
-    };
-    if !members.contains_key("heartbeats") {
+    let alone = !members.contains_key("heartbeats");
+    let body = Value::Object(members);
+    if alone {
         let valid = validate(&app, &template, body, "")?;
         let results = record_all(&app, project, vec![(0, Ok(valid))]).await?;
         refuse_alone(&results)?;
@@ -210,8 +208,10 @@ fn refuse_alone(results: &[Answer]) -> Result<(), Problem> {
 #[serde(rename_all = "camelCase")]
 pub struct Legacy {
     /// The monitor's name.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,100}$")]
     host_id: String,
     /// Milliseconds between two heartbeats.
+    #[schema(minimum = 1)]
     interval_ms: Option<u64>,
 }
 

@@ -20,15 +20,27 @@ const MAX_NAME: usize = 100;
 const OVERLAP_S: u64 = 86_400;
 const MAX_OVERLAP_S: u64 = 30 * 86_400;
 
+/// What a key allows.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(
+    dead_code,
+    reason = "it describes `Scope`, which knows no descriptions"
+)]
+pub enum KeyScope {
+    Write,
+    Read,
+}
+
 /// What a client sends to make a key.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRequest {
-    /// `write` or `read`.
-    #[schema(value_type = String)]
+    #[schema(value_type = KeyScope)]
     scope: Scope,
     /// At most 100 characters.
     #[serde(default)]
+    #[schema(max_length = 100)]
     name: String,
     /// Requests a day; at most what the plan allows.
     #[schema(minimum = 1)]
@@ -52,7 +64,7 @@ pub struct Rotation {
 pub struct KeyView {
     id: String,
     name: String,
-    #[schema(value_type = String)]
+    #[schema(value_type = KeyScope)]
     scope: Scope,
     created: String,
     /// When it ends, if it was rotated.

@@ -17,7 +17,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use thrum_schema::error::Invalid;
-use thrum_schema::lease::Lease;
+use thrum_schema::lease::{Lease, Shown};
 use thrum_schema::silence::{MAX_SNOOZE_MS, Window, maintenance};
 use thrum_schema::uptime::uptime;
 use thrum_schema::{Event, Monitor, MonitorId, PingKind, ProjectId, Status, UnixMs};
@@ -44,8 +44,24 @@ pub struct Monitors {
 pub struct Filter {
     /// Only those with this tag.
     tag: Option<String>,
-    /// Only those with this status: new, up, grace, down or paused.
-    status: Option<String>,
+    /// Only those with this status.
+    #[param(value_type = Option<StatusParam>)]
+    status: Option<Shown>,
+}
+
+/// How a monitor is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(
+    dead_code,
+    reason = "it describes `Shown`, which knows no descriptions"
+)]
+pub enum StatusParam {
+    New,
+    Up,
+    Grace,
+    Down,
+    Paused,
 }
 
 /// Until when to snooze.
@@ -137,13 +153,7 @@ pub async fn list(
             Some(lease) => around.view(monitor, lease),
             None => around.view(monitor, &Lease::lost(monitor)),
         })
-        .filter(|view| {
-            let status = serde_json::to_value(view.status).unwrap_or_default();
-            filter
-                .status
-                .as_ref()
-                .is_none_or(|wanted| status == **wanted)
-        })
+        .filter(|view| filter.status.is_none_or(|status| view.status == status))
         .collect();
     Ok(axum::Json(Monitors { monitors }))
 }

@@ -21,8 +21,10 @@ use utoipa::ToSchema;
 #[serde(default, deny_unknown_fields)]
 pub struct MonitorRequest {
     /// At most 100 characters.
+    #[schema(max_length = 100)]
     name: Option<String>,
     /// At most 100 lower-case letters, digits, `-` and `_`.
+    #[schema(pattern = "^[a-z0-9_-]{0,100}$")]
     slug: Option<String>,
     /// Words without spaces.
     tags: Option<Vec<String>>,

@@ -32,8 +32,7 @@ pub struct MonitorView {
     pub slug: String,
     pub tags: Vec<String>,
     pub desc: String,
-    /// `new`, `up`, `grace`, `down` or `paused`.
-    #[schema(value_type = String)]
+    #[schema(value_type = super::StatusParam)]
     pub status: Shown,
     /// Whether a run is in progress.
     pub started: bool,

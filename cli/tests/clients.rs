@@ -1,0 +1,269 @@
+//! Clients that are not ours, unmodified, against the real binary; and our own command.
+
+use crate::support::{API_KEY, Hook, PING_KEY, Thrum, skip_without_python};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn succeeded(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+#[test]
+fn the_python_client_does_everything_it_offers() {
+    let Some(python) = skip_without_python() else {
+        return;
+    };
+    let hook = Hook::start();
+    let directory = tempfile::tempdir().unwrap();
+    let thrum = Thrum::start(directory.path(), &[]);
+    thrum.post(
+        "/v1/channels",
+        json!({"kind": "webhook", "url": hook.url, "name": "ops"}),
+    );
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/clients/healthchecks_io_client.py"
+    );
+    let output = Command::new(python)
+        .args([script, &thrum.url, API_KEY, PING_KEY])
+        .output()
+        .unwrap();
+    assert!(succeeded(&output).ends_with("ok\n"));
+}
+
+/// The crate task-mon, which `THRUM_TEST_TASK_MON` names.
+#[test]
+fn task_mon_reports_what_it_runs() {
+    let Some(task_mon) = std::env::var_os("THRUM_TEST_TASK_MON").map(PathBuf::from) else {
+        eprintln!("LEFT OUT: THRUM_TEST_TASK_MON is not set; see CONTRIBUTING.md");
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let thrum = Thrum::start(directory.path(), &[]);
+    let made = thrum.post("/v1/monitors", json!({"name": "job", "slug": "job"}));
+    let uuid = made["uuid"].as_str().unwrap();
+    let base = format!("{}/ping", thrum.url);
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&task_mon);
+        command.args(["--base-url", &base]).args(args);
+        command.output().unwrap()
+    };
+    let by_slug = ["--slug", "job", "--ping-key", PING_KEY];
+    let ways: [&[&str]; 6] = [
+        &["--uuid", uuid, "--", "echo", "hello"],
+        &["--uuid", uuid, "--time", "--", "echo", "timed"],
+        &[
+            by_slug[0], by_slug[1], by_slug[2], by_slug[3], "--time", "--", "true",
+        ],
+        &[
+            "--uuid",
+            uuid,
+            "--detailed",
+            "--env",
+            "--head",
+            "--",
+            "echo",
+            "detailed",
+        ],
+        &["--uuid", uuid, "--ping-only", "--", "echo", "unsaid"],
+        &[
+            "--uuid",
+            uuid,
+            "--log",
+            "--user-agent",
+            "me",
+            "--",
+            "echo",
+            "logged",
+        ],
+    ];
+    for args in ways {
+        succeeded(&run(args));
+    }
+    // It reports the exit status, and keeps its own at 0.
+    succeeded(&run(&["--uuid", uuid, "--", "sh", "-c", "exit 7"]));
+    let monitor = thrum.get("/v1/monitors/job");
+    let pings: Vec<(&str, &str)> = monitor["last_pings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .rev()
+        .map(|ping| {
+            (
+                ping["type"].as_str().unwrap(),
+                ping["body"].as_str().unwrap().trim(),
+            )
+        })
+        .collect();
+    let kinds: Vec<&str> = pings.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            "success", "start", "success", "start", "success", "success", "success", "log", "fail"
+        ]
+    );
+    assert_eq!(pings[0].1, "hello");
+    assert!(pings[5].1.contains("detailed") && pings[6].1.is_empty() && pings[7].1 == "logged");
+    assert_eq!(monitor["status"], "down");
+    assert!(
+        monitor["last_pings"][6]["duration_ms"].is_i64(),
+        "{}",
+        monitor["last_pings"][6]
+    );
+}
+
+/// `thrum …` against a running Thrum.
+fn thrum(url: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_thrum"));
+    command
+        .args(args)
+        .env("THRUM_URL", url)
+        .env("THRUM_API_KEY", API_KEY);
+    command
+}
+
+#[test]
+fn monitors_are_exported_and_imported_and_the_second_time_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = (directory.path().join("one"), directory.path().join("other"));
+    let (one, other) = (Thrum::start(&one, &[]), Thrum::start(&other, &[]));
+    for server in [&one, &other] {
+        server.post(
+            "/v1/channels",
+            json!({"kind": "email", "to": "ops@example.org", "name": "ops"}),
+        );
+    }
+    one.post(
+        "/v1/heartbeats",
+        json!({"monitor": "web-01", "period_s": 60}),
+    );
+    one.post(
+        "/v1/monitors",
+        json!({
+            "name": "Nightly backup", "slug": "backup", "tags": ["prod", "db"], "desc": "of everything: \"all\"",
+            "schedule": "0 3 * * *", "tz": "Europe/Berlin", "grace_s": 600, "channels": ["ops"],
+            "manual_resume": true, "methods": "POST", "keywords": {"failure": "ERROR", "http_body": true},
+            "start_grace_s": 7200, "failures": 3, "early_s": 60, "all_runs": true, "remind_s": 3600,
+            "windows": [{"cron": "0 3 * * 0", "duration_s": 3600, "tz": "UTC"}],
+        }),
+    );
+    for ending in ["yaml", "json"] {
+        let file = directory.path().join(format!("monitors.{ending}"));
+        let file = file.to_str().unwrap();
+        succeeded(
+            &thrum(&one.url, &["monitors", "export", file])
+                .output()
+                .unwrap(),
+        );
+        let dry = ["monitors", "import", file, "--dry-run"];
+        let would = succeeded(&thrum(&other.url, &dry).output().unwrap());
+        let import = ["monitors", "import", file];
+        let said = succeeded(&thrum(&other.url, &import).output().unwrap());
+        if ending == "yaml" {
+            assert!(would.contains("would make backup") && would.contains("would make web-01"));
+            assert_eq!(said, "2 made, 0 updated, 0 as they were\n");
+        } else {
+            assert_eq!(said, "0 made, 0 updated, 2 as they were\n");
+        }
+        // What came out of the other is what went in.
+        let shown = |server: &Thrum| {
+            let args = ["monitors", "export", "--format", ending];
+            succeeded(&thrum(&server.url, &args).output().unwrap())
+        };
+        assert_eq!(shown(&one), shown(&other));
+    }
+    let file = directory.path().join("monitors.yaml");
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("grace_s: 600", "grace_s: 900");
+    std::fs::write(&file, text).unwrap();
+    let import = ["monitors", "import", file.to_str().unwrap()];
+    let said = succeeded(&thrum(&other.url, &import).output().unwrap());
+    assert_eq!(said, "0 made, 1 updated, 1 as they were\n");
+    assert_eq!(other.get("/v1/monitors/backup")["grace_s"], 900);
+    // What is wrong is named, and where.
+    for (text, error) in [
+        ("monitors: 7", "has no list `monitors`"),
+        (
+            "monitors: [{name: x, period_s: 0}]",
+            "monitors[0] (x): 400 Bad Request: period_s must be 1 to",
+        ),
+        (
+            "monitors: [{tags: [a]}]",
+            "monitors[0]: has neither a slug nor a name",
+        ),
+        (
+            "monitors: [{slug: a}, {slug: a}]",
+            "monitors[0] and monitors[1] have the same slug a",
+        ),
+        ("{", "is not YAML"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let output = thrum(&other.url, &import).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && said.contains(error),
+            "{text}: {said}"
+        );
+    }
+}
+
+#[test]
+fn the_command_manages_monitors_keys_and_projects() {
+    let directory = tempfile::tempdir().unwrap();
+    let admin_key = "admin-0123456789abcdefghijklmn";
+    let server = Thrum::start(directory.path(), &["--admin-key", admin_key]);
+    server.post("/v1/monitors", json!({"name": "job", "slug": "job"}));
+    let run = |args: &[&str]| succeeded(&thrum(&server.url, args).output().unwrap());
+    assert_eq!(run(&["monitors", "pause", "job"]), "job is paused.\n");
+    assert_eq!(run(&["monitors", "resume", "job"]), "job is new.\n");
+    assert!(run(&["monitors", "snooze", "job", "2h"]).starts_with("Silenced until 20"));
+    assert_eq!(
+        run(&["monitors", "snooze", "job", "0s"]),
+        "It alerts again.\n"
+    );
+    assert!(run(&["monitors", "job"]).contains("\"slug\": \"job\""));
+    assert!(run(&["usage"]).contains("REQUESTS"));
+    let key = run(&["keys", "create", "read", "--name", "ci"]);
+    assert!(key.starts_with("hcr_") && key.trim().len() == 32, "{key}");
+    let keys = server.get("/v1/keys");
+    let ci = keys["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|key| key["name"] == "ci")
+        .unwrap();
+    let id = ci["id"].as_str().unwrap();
+    assert!(run(&["keys", "rotate", id, "--overlap", "1h"]).starts_with("hcr_"));
+    assert_eq!(run(&["keys", "revoke", id]), "Revoked.\n");
+    assert_eq!(run(&["keys", "rotate-ping-key"]).trim().len(), 22);
+    let projects = |args: &[&str]| {
+        let mut command = thrum(&server.url, &["projects"]);
+        command.args(args).env("THRUM_ADMIN_KEY", admin_key);
+        succeeded(&command.output().unwrap())
+    };
+    let made = projects(&["create", "tenant", "--plan", "pro"]);
+    let id = made
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .last()
+        .unwrap()
+        .to_owned();
+    assert!(made.contains("API key") && made.contains("hcw_"));
+    assert!(projects(&[]).contains("tenant"));
+    assert_eq!(projects(&["plan", &id, "enterprise"]), "Changed.\n");
+    assert_eq!(projects(&["delete", &id]), "Deleted.\n");
+    assert_eq!(run(&["monitors", "delete", "job"]), "Deleted.\n");
+    let refused = thrum(&server.url, &["projects"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("THRUM_ADMIN_KEY"));
+}

@@ -1,0 +1,5 @@
+//! The real binary, and what talks to it.
+
+mod clients;
+mod process;
+mod support;
