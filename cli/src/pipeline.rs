@@ -54,6 +54,7 @@ pub struct Pipeline {
     pub router: Router,
     /// The table.
     pub store: Store,
+    app: App,
     queue: LocalQueue,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -73,7 +74,8 @@ impl Pipeline {
         store.ensure_table().await?;
         store.ensure_pipeline(world.now()).await?;
         let allow_private = options.ingest.allow_private_webhooks;
-        let router = thrum_ingest::router(App::new(store.clone(), options.ingest));
+        let app = App::new(store.clone(), options.ingest);
+        let router = thrum_ingest::router(app.clone());
         let (queue, work) = LocalQueue::new();
         let sender = Sender {
             webhook: Webhook::new(allow_private, Arc::clone(&world))?,
@@ -105,10 +107,21 @@ impl Pipeline {
         Ok(Self {
             router,
             store,
+            app,
             queue,
             stop,
             tasks,
         })
+    }
+
+    /// Reads in advance what the first list would have to wait for.
+    pub fn warm(&self) {
+        let app = self.app.clone();
+        tokio::spawn(async move {
+            if let Err(error) = app.warm().await {
+                tracing::warn!(%error, "the monitors were not read in advance");
+            }
+        });
     }
 
     /// Stops the schedule and the stream, and waits for the deliveries that are under way, for some seconds. What

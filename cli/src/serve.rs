@@ -195,6 +195,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pipeline = Pipeline::start(&engine, options, SystemWorld::arc()).await?;
     let keys = bootstrap(&pipeline.store, preset).await?;
+    pipeline.warm();
     greet(address, &args.data, args.memory, &keys);
 
     let (stop, stopped) = tokio::sync::watch::channel(false);

@@ -1,4 +1,4 @@
-//! SNS, SQS and EventBridge over the wire, against an implementation that is not ours: moto, from PyPI.
+//! SNS, SQS, EventBridge and Secrets Manager over the wire, against an implementation that is not ours: moto, from PyPI.
 //!
 //! `THRUM_TEST_PYTHON` names a Python with `moto[server]`; without it these tests say loudly that they are left out.
 
@@ -307,4 +307,46 @@ async fn a_message_that_is_no_work_is_reported_and_harms_no_other() {
         .collect();
     assert_eq!(failed, ["garbage", "foreign", "empty"]);
     assert_eq!(stage.store.arrived_probe().await.unwrap(), Some(UnixMs(5)));
+}
+
+#[tokio::test]
+async fn the_admin_key_is_kept_in_secrets_manager() {
+    let Some(moto) = Moto::start() else { return };
+    let client = aws_sdk_secretsmanager::Client::new(&moto.config);
+    let made = client
+        .create_secret()
+        .name("admin")
+        .secret_string(e2e::ADMIN_KEY)
+        .send()
+        .await
+        .unwrap();
+    let arn = made.arn.unwrap();
+    let stage = async |arn: &str| {
+        let source = thrum_ingest::SecretsManager::new(client.clone(), arn);
+        let admin_key = thrum_ingest::AdminKey::Kept(std::sync::Arc::new(source));
+        let config = thrum_ingest::Config {
+            admin_key,
+            ..Default::default()
+        };
+        Stage::with(1, config).await
+    };
+    let kept = stage(&arn).await;
+    let list = kept.admin(Method::GET, "/v1/projects", Value::Null).await;
+    assert_eq!(list.status, 200, "{}", list.text());
+    // Rotated: the new one holds within five minutes.
+    let rotated = "another-0123456789abcdefghijk";
+    client
+        .put_secret_value()
+        .secret_id(&arn)
+        .secret_string(rotated)
+        .send()
+        .await
+        .unwrap();
+    kept.world.advance(300_000);
+    let list = kept.admin(Method::GET, "/v1/projects", Value::Null).await;
+    assert_eq!(list.status, 401);
+    // Never open when it can't be fetched.
+    let gone = stage("arn:aws:secretsmanager:eu-central-1:123456789012:secret:none").await;
+    let list = gone.admin(Method::GET, "/v1/projects", Value::Null).await;
+    assert_eq!(list.status, 503, "{}", list.text());
 }

@@ -4,6 +4,7 @@ use crate::auth::Keys;
 use crate::cache::Cache;
 use crate::health::Health;
 use crate::problem::Problem;
+use crate::roster::Rosters;
 use crate::summary::Summaries;
 use axum::http::StatusCode;
 use futures::future::BoxFuture;
@@ -169,6 +170,7 @@ pub struct App {
     pub(crate) health: Arc<Health>,
     /// Projects by their ids.
     pub(crate) projects: Arc<Cache<ProjectId, Arc<Project>>>,
+    pub(crate) rosters: Arc<Rosters>,
     pub(crate) summaries: Arc<Summaries>,
     /// The hash of an admin key that is kept elsewhere.
     kept_admin_key: Arc<tokio::sync::Mutex<Option<(UnixMs, String)>>>,
@@ -185,6 +187,7 @@ impl App {
             slugs: Arc::default(),
             health: Arc::default(),
             projects: Arc::default(),
+            rosters: Arc::default(),
             summaries: Arc::default(),
             kept_admin_key: Arc::default(),
         }

@@ -131,6 +131,9 @@ impl App {
         self.store.commit(&commit, now).await?;
         if reconfigured {
             self.forget_monitor(old);
+            let version = outcome.lease.version;
+            self.rosters
+                .note(monitor.project, monitor.id, version, Some(&monitor));
         }
         Ok(Found {
             monitor,
@@ -198,6 +201,8 @@ impl App {
             match self.store.create_monitor(&creation, now).await {
                 Ok(()) => {
                     self.forget_monitor(&monitor);
+                    let version = outcome.lease.version;
+                    self.rosters.note(project, id, version, Some(&monitor));
                     let found = Found {
                         monitor,
                         lease: outcome.lease,
@@ -222,18 +227,16 @@ impl App {
         slug: Option<&str>,
         same: &(dyn Fn(&Monitor) -> bool + Sync),
     ) -> Result<Option<MonitorId>, StoreError> {
-        let monitors = match slug.filter(|slug| !slug.is_empty()) {
-            Some(slug) => {
-                let ids = self.store.monitors_with_slug(project, slug).await?;
-                self.store.monitors_by_id(project, &ids).await?
-            }
-            None => self.store.monitors(project).await?,
+        let Some(slug) = slug.filter(|slug| !slug.is_empty()) else {
+            let monitors = self.monitors(project).await?;
+            let oldest = monitors.iter().find(|monitor| same(monitor));
+            return Ok(oldest.map(|monitor| monitor.id));
         };
-        let first = monitors
-            .into_iter()
-            .filter(|monitor| same(monitor))
-            .min_by_key(|monitor| (monitor.created, monitor.id));
-        Ok(first.map(|monitor| monitor.id))
+        let ids = self.store.monitors_with_slug(project, slug).await?;
+        let monitors = self.store.monitors_by_id(project, &ids).await?;
+        let found = monitors.iter().filter(|monitor| same(monitor));
+        let oldest = found.min_by_key(|monitor| (monitor.created, monitor.id));
+        Ok(oldest.map(|monitor| monitor.id))
     }
 
     /// Deletes a monitor; returns it as it was.
@@ -251,6 +254,7 @@ impl App {
             match self.store.delete_monitor(&found.monitor).await {
                 Ok(()) => {
                     self.forget_monitor(&found.monitor);
+                    self.rosters.note(project, id, u64::MAX, None);
                     return Ok(found);
                 }
                 Err(StoreError::Conflict) => self.back_off(attempt).await,

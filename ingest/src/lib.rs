@@ -21,7 +21,9 @@ mod problem;
 mod projects;
 mod prometheus;
 mod record;
+mod roster;
 mod router;
+mod secret;
 mod summary;
 mod usage;
 
@@ -30,3 +32,4 @@ pub use app::{
 };
 pub use openapi::document;
 pub use router::router;
+pub use secret::SecretsManager;

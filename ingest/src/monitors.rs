@@ -15,7 +15,6 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use thrum_schema::error::Invalid;
 use thrum_schema::lease::{Lease, Shown};
 use thrum_schema::silence::{MAX_SNOOZE_MS, Window, maintenance};
@@ -129,18 +128,18 @@ pub async fn list(
     reader.caller.charge(&app).await?;
     let id = reader.project;
     let now = app.store.world().now();
-    let (mut monitors, outages) = futures::try_join!(app.store.monitors(id), app.store.outages())?;
+    let (monitors, outages) = futures::try_join!(app.monitors(id), app.store.outages())?;
     let project = app.project(id).await?;
-    monitors.retain(|monitor| {
+    let wants = |monitor: &&Monitor| {
         filter
             .tag
             .as_ref()
             .is_none_or(|tag| monitor.tags.contains(tag))
-    });
-    let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
-    let leases = app.store.leases(&ids).await?;
-    let leases: HashMap<MonitorId, Lease> = leases.into_iter().map(|l| (l.monitor, l)).collect();
+    };
+    let monitors = monitors.iter().map(AsRef::as_ref);
+    let mut monitors: Vec<&Monitor> = monitors.filter(wants).collect();
     monitors.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
+    let leases = app.leases_of(&monitors).await?;
     let around = Around {
         reader: &reader,
         project: &project,
@@ -149,10 +148,8 @@ pub async fn list(
     };
     let monitors = monitors
         .iter()
-        .map(|monitor| match leases.get(&monitor.id) {
-            Some(lease) => around.view(monitor, lease),
-            None => around.view(monitor, &Lease::lost(monitor)),
-        })
+        .zip(&leases)
+        .map(|(monitor, lease)| around.view(monitor, lease))
         .filter(|view| filter.status.is_none_or(|status| view.status == status))
         .collect();
     Ok(axum::Json(Monitors { monitors }))

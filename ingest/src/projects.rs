@@ -332,6 +332,8 @@ pub async fn create(
         app.store.put_api_key(&key).await?;
     }
     app.store.put_ping_key(id, &ping_key).await?;
+    // From now on, what is made here is known without a query.
+    app.monitors(id).await?;
     let made = NewProject {
         project: view(&app, &project).await?,
         api_key,

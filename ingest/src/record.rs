@@ -204,6 +204,10 @@ impl App {
             };
             match self.store.commit(&commit, now).await {
                 Ok(()) => {
+                    if let Some(wanted) = &wanted {
+                        let version = outcome.lease.version;
+                        self.rosters.note(wanted.project, id, version, Some(wanted));
+                    }
                     let understood = Understood::of(&outcome, incoming.kind);
                     self.log(id, &outcome.lease, understood, incoming).await?;
                     return Ok(Recorded {
@@ -263,7 +267,11 @@ impl App {
             after: None,
         };
         match self.store.create_monitor(&creation, now).await {
-            Ok(()) => {}
+            Ok(()) => {
+                let version = outcome.lease.version;
+                self.rosters
+                    .note(project, monitor.id, version, Some(&monitor));
+            }
             Err(StoreError::Conflict) if !self.store.census(project).await?.has_room(limit) => {
                 return Err(RecordError::Full);
             }

@@ -11,7 +11,7 @@ use sha1::Sha1;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use thrum_schema::lease::Shown;
-use thrum_schema::{Lease, Monitor, MonitorId, Outage, Project, ProjectId, StoreError, UnixMs};
+use thrum_schema::{Lease, Monitor, Outage, Project, ProjectId, StoreError, UnixMs};
 use utoipa::ToSchema;
 
 /// How long a summary is given again, in milliseconds.
@@ -98,19 +98,12 @@ impl App {
     }
 
     async fn summarize(&self, project: ProjectId, now: UnixMs) -> Result<Summary, StoreError> {
-        let (mut monitors, outages) =
-            futures::try_join!(self.store.monitors(project), self.store.outages())?;
+        let (monitors, outages) = futures::try_join!(self.monitors(project), self.store.outages())?;
+        let mut monitors: Vec<&Monitor> = monitors.iter().map(AsRef::as_ref).collect();
         monitors.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
-        let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
-        let leases = self.store.leases(&ids).await?;
-        let leases: HashMap<MonitorId, Lease> =
-            leases.into_iter().map(|l| (l.monitor, l)).collect();
-        let glances = monitors
-            .iter()
-            .map(|monitor| match leases.get(&monitor.id) {
-                Some(lease) => Glance::of(monitor, lease, &outages, now),
-                None => Glance::of(monitor, &Lease::lost(monitor), &outages, now),
-            });
+        let leases = self.leases_of(&monitors).await?;
+        let glances = monitors.iter().zip(&leases);
+        let glances = glances.map(|(monitor, lease)| Glance::of(monitor, lease, &outages, now));
         Ok(Summary(glances.collect()))
     }
 }

@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use thrum_schema::channel::Channel;
 use thrum_schema::key::hash;
@@ -174,21 +174,18 @@ pub(super) async fn list_checks(call: &Call<'_>) -> Result<Response, Refusal> {
             _ => true,
         })
     };
-    let store = &call.app.store;
     let around = call.surroundings().await?;
-    let monitors = store.monitors(call.project()).await?;
-    let mut monitors: Vec<Monitor> = monitors.into_iter().filter(wants).collect();
-    monitors.sort_by_key(|monitor| (monitor.created, monitor.id));
-    let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
-    let leases = store.leases(&ids).await?;
-    let leases: HashMap<MonitorId, Lease> = leases.into_iter().map(|l| (l.monitor, l)).collect();
-    let view = call.view(&around);
-    let checks = monitors
+    let monitors = call.app.monitors(call.project()).await?;
+    let monitors: Vec<&Monitor> = monitors
         .iter()
-        .map(|monitor| match leases.get(&monitor.id) {
-            Some(lease) => view.of(monitor, lease),
-            None => view.of(monitor, &Lease::lost(monitor)),
-        })
+        .map(AsRef::as_ref)
+        .filter(|monitor| wants(monitor))
+        .collect();
+    let leases = call.app.leases_of(&monitors).await?;
+    let view = call.view(&around);
+    let checks = monitors.iter().zip(&leases);
+    let checks = checks
+        .map(|(monitor, lease)| view.of(monitor, lease))
         .collect();
     Ok(axum::Json(Checks { checks }).into_response())
 }
@@ -474,8 +471,8 @@ pub(super) async fn list_channels(call: &Call<'_>) -> Result<Response, Refusal> 
 pub(super) async fn list_badges(call: &Call<'_>) -> Result<Response, Refusal> {
     call.charge().await?;
     let project = call.app.project(call.project()).await?;
-    let monitors = call.app.store.monitors(call.project()).await?;
-    let tags = monitors.into_iter().flat_map(|monitor| monitor.tags);
+    let monitors = call.app.monitors(call.project()).await?;
+    let tags = monitors.iter().flat_map(|monitor| monitor.tags.clone());
     let badges = tags
         .chain(["*".to_owned()])
         .collect::<BTreeSet<String>>()

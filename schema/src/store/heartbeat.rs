@@ -218,6 +218,7 @@ impl Store {
         let mut extra = self.consequences(commit, now);
         if let Some(was) = commit.was {
             extra.push(self.write(item::monitor(commit.monitor)));
+            extra.push(self.count(was.project, 0, None, None));
             extra.extend(self.rename(Some(was), Some(commit.monitor)).await?);
         }
         if let (Some(before), true) = (commit.before, extra.is_empty()) {

@@ -125,11 +125,25 @@ impl Store {
         Ok(())
     }
 
-    /// Reads items by their keys, consistently, in calls of 100, some at a time. 1 RU an item.
-    async fn get_many<T: DeserializeOwned>(&self, keys: Vec<Key>) -> Result<Vec<T>> {
+    /// Reads items by their keys, consistently, in calls of 100, some at a time and each a task of its own: what
+    /// costs time is making items of what the table answers. 1 RU an item.
+    async fn get_many<T: DeserializeOwned + Send + 'static>(
+        &self,
+        keys: Vec<Key>,
+    ) -> Result<Vec<T>> {
+        if keys.len() <= 100 {
+            return self.get_batch(keys).await;
+        }
         let chunks: Vec<Vec<Key>> = keys.chunks(100).map(<[Key]>::to_vec).collect();
         let found: Vec<Vec<T>> = stream::iter(chunks)
-            .map(|chunk| self.get_batch(chunk))
+            .map(|chunk| {
+                let store = self.clone();
+                let task = tokio::spawn(async move { store.get_batch(chunk).await });
+                async move {
+                    let failed = |error| StoreError::Unavailable(format!("a read failed: {error}"));
+                    task.await.map_err(failed)?
+                }
+            })
             .buffered(BATCHES_AT_A_TIME)
             .try_collect()
             .await?;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 pub struct Census {
     /// How many there are.
     pub n: i64,
-    /// Counts those that were made and deleted.
+    /// Counts how often one was made, changed or deleted: as long as it is the same, so are they all.
     pub changes: u64,
 }
 
@@ -225,8 +225,8 @@ impl Store {
         )
     }
 
-    /// Counts monitors that are made or deleted.
-    fn count(
+    /// Counts a monitor that is made, changed or deleted.
+    pub(super) fn count(
         &self,
         project: ProjectId,
         by: i64,
