@@ -468,6 +468,15 @@ async fn projects_are_made_and_deleted_with_the_admin_key_alone() {
     );
     let key = tenant["api_key"].as_str().unwrap();
     send(&stage, "POST", "/v1/monitors", key, r#"{"slug": "a"}"#).await;
+    let first = format!("/v1/projects/{}", thrum_schema::ProjectId::FIRST);
+    assert_eq!(
+        stage
+            .admin(Method::DELETE, &first, Value::Null)
+            .await
+            .status,
+        409,
+        "the first one stays"
+    );
     let path = format!("/v1/projects/{id}");
     assert_eq!(
         stage.admin(Method::DELETE, &path, Value::Null).await.status,

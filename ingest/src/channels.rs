@@ -46,10 +46,11 @@ pub struct ChannelRequest {
     notify_down: Option<bool>,
     notify_up: Option<bool>,
     /// Alerts within two seconds beyond which they are sent as one; 0 never groups.
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
     group_threshold: Option<u32>,
     /// Most messages a (UTC) day; null for no limit.
     #[serde(default, deserialize_with = "some")]
-    #[schema(value_type = Option<u32>, minimum = 1)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_i64)]
     daily_limit: Option<Option<u32>>,
 }
 

@@ -102,7 +102,9 @@ pub enum Heartbeats {
     One(Heartbeat),
     /// Some.
     Many {
-        /// At most 100.
+        /// At most 100, each as if it came alone. What is wrong with one is said in its place, and the others are
+        /// recorded.
+        #[schema(value_type = Vec<Value>)]
         heartbeats: Vec<Heartbeat>,
     },
 }

@@ -14,6 +14,8 @@ use utoipa::ToSchema;
 
 /// Most API keys a project may have, whatever its plan.
 const MAX_KEYS: u32 = 100;
+/// The greatest limit of a key.
+const MAX_LIMIT: u32 = 1_000_000_000;
 /// Longest name, in characters.
 const MAX_NAME: usize = 100;
 /// How long a key and its successor are both good, unless it is said otherwise, in seconds: a day; and at most.
@@ -43,10 +45,10 @@ pub struct KeyRequest {
     #[schema(max_length = 100)]
     name: String,
     /// Requests a day; at most what the plan allows.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
     requests_per_day: Option<u32>,
     /// Requests a minute; at most what the plan allows.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
     requests_per_minute: Option<u32>,
 }
 
@@ -131,7 +133,7 @@ impl KeyRequest {
                 plan.requests_per_minute,
             ),
         ] {
-            let most = most.unwrap_or(u32::MAX);
+            let most = most.unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
             if given.is_some_and(|given| !(1..=most).contains(&given)) {
                 return Err(Problem::bad_request(format!(
                     "{field} must be 1 to {most}, as the plan allows"

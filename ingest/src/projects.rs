@@ -401,6 +401,12 @@ pub async fn delete(
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
     let project = app.find_project(parse(&id)?).await?;
+    if project.id == ProjectId::FIRST {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "this is the project that every installation begins with; it stays",
+        ));
+    }
     let occupied = || {
         Problem::new(
             StatusCode::CONFLICT,
