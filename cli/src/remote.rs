@@ -19,9 +19,13 @@ use clap::Args;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait where the server says that there were too many requests, in seconds, and how often.
+const MAX_WAIT_S: u64 = 60;
+const MAX_WAITS: usize = 20;
 
 /// Where the server is, and who asks.
 #[derive(Debug, Args)]
@@ -67,16 +71,29 @@ impl Remote {
     ) -> anyhow::Result<(StatusCode, Value)> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let base = self.url.trim_end_matches('/');
-        let mut request = client
-            .request(method, format!("{base}{path}"))
-            .header(header, key.expose_secret());
-        if let Some(body) = body {
-            request = request.json(&body);
+        let send = async || {
+            let mut request = client
+                .request(method.clone(), format!("{base}{path}"))
+                .header(header, key.expose_secret());
+            if let Some(body) = &body {
+                request = request.json(body);
+            }
+            let sent = request.send().await;
+            sent.with_context(|| format!("{base} can't be reached; is it the right --url?"))
+        };
+        let mut answer = send().await?;
+        for _ in 0..MAX_WAITS {
+            let wait_s = answer.headers().get("retry-after");
+            let wait_s = wait_s.and_then(|text| text.to_str().ok()?.parse::<u64>().ok());
+            match wait_s {
+                Some(s @ ..=MAX_WAIT_S) if answer.status() == StatusCode::TOO_MANY_REQUESTS => {
+                    eprintln!("too many requests; going on in {s} s");
+                    tokio::time::sleep(Duration::from_secs(s)).await;
+                    answer = send().await?;
+                }
+                _ => break,
+            }
         }
-        let answer = request
-            .send()
-            .await
-            .with_context(|| format!("{base} can't be reached; is it the right --url?"))?;
         let status = answer.status();
         let reply: Value = answer.json().await.unwrap_or_default();
         if !status.is_success() {
@@ -89,8 +106,7 @@ impl Remote {
     /// Prints the list `name` of a reply as a table; columns that are empty throughout are left out.
     fn print(&self, reply: &Value, name: &str, columns: &[&str]) -> anyhow::Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(reply)?);
-            return Ok(());
+            return out(&serde_json::to_string_pretty(reply)?);
         }
         let rows = reply[name].as_array().context("the reply has no list")?;
         if rows.is_empty() {
@@ -111,13 +127,21 @@ impl Remote {
                 .iter()
                 .map(|(column, width)| format!("{:<width$}", cell(column)))
                 .collect();
-            println!("{}", cells.join("  ").trim_end());
+            out(cells.join("  ").trim_end())
         };
-        line(&|column| column.to_uppercase());
+        line(&|column| column.to_uppercase())?;
         for row in rows {
-            line(&|column| cell(&row[column]));
+            line(&|column| cell(&row[column]))?;
         }
         Ok(())
+    }
+}
+
+/// Writes a line to stdout. Who reads it may have seen enough: `thrum alerts | head`.
+fn out(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => Ok(written?),
     }
 }
 

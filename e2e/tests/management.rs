@@ -984,3 +984,87 @@ async fn prometheus_scrapes_with_the_read_only_key() {
         }
     }
 }
+
+#[tokio::test]
+async fn names_and_slugs_never_stand_in_each_others_way() {
+    let stage = Stage::new().await;
+    let key = e2e::PING_KEY;
+    // Another check has the slug as its name.
+    create(&stage, json!({"name": "backup", "slug": "nightly"})).await;
+    let made = stage.ping(&format!("{key}/backup?create=1")).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(stage.ping(&format!("{key}/backup")).await.status, 200);
+    // A slug that could never be one is refused before anything is made of it.
+    let long = format!("{key}/{}?create=1", "x".repeat(101));
+    let refused = stage.ping(&long).await;
+    assert_eq!(
+        (refused.status.as_u16(), &*refused.text()),
+        (400, "invalid url format")
+    );
+    // A heartbeat's name may be no slug: the monitor is found by its name, and can be written back as it is read.
+    stage.heartbeat(json!({"monitor": "Web.01"})).await;
+    stage.heartbeat(json!({"monitor": "web.01"})).await;
+    let list = call(&stage, "GET", "/api/v3/checks/", API_KEY, "")
+        .await
+        .json();
+    let slugs: Vec<&str> = list["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|check| check["name"].as_str().unwrap().ends_with(".01"))
+        .map(|check| check["slug"].as_str().unwrap())
+        .collect();
+    assert_eq!(slugs.len(), 2);
+    assert!(slugs.contains(&"web01") && slugs.contains(&""), "{slugs:?}");
+    for check in list["checks"].as_array().unwrap() {
+        create(&stage, check.clone()).await;
+    }
+    assert_eq!(stage.monitor("Web.01").await["name"], "Web.01");
+    // A slug that becomes ambiguous is so at once.
+    let one = create(&stage, json!({"name": "one", "slug": "same"})).await;
+    assert_eq!(stage.ping(&format!("{key}/same")).await.status, 200);
+    let other = create(&stage, json!({"name": "other"})).await;
+    let path = format!("/api/v3/checks/{}", other["uuid"].as_str().unwrap());
+    call(&stage, "POST", &path, API_KEY, r#"{"slug": "same"}"#).await;
+    let ambiguous = stage.ping(&format!("{key}/same")).await;
+    assert_eq!(
+        (ambiguous.status.as_u16(), &*ambiguous.text()),
+        (409, "ambiguous slug")
+    );
+    call(&stage, "DELETE", &path, API_KEY, "").await;
+    assert_eq!(stage.ping(&format!("{key}/same")).await.status, 200);
+    assert_eq!(
+        stage.monitor(one["uuid"].as_str().unwrap()).await["pings"],
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_channel_that_some_alert_alone_is_not_deleted_by_accident() {
+    let stage = Stage::new().await;
+    let id = stage
+        .webhook("http://127.0.0.1:9/", json!({"name": "ops"}))
+        .await;
+    let body = json!({"name": "job", "channels": ["ops"]});
+    stage.call(Method::POST, "/v1/monitors", body).await;
+    let path = format!("/v1/channels/{id}");
+    let refused = stage.call(Method::DELETE, &path, Value::Null).await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.text().contains("job"), "{}", refused.text());
+    let forced = stage
+        .call(Method::DELETE, &format!("{path}?force=true"), Value::Null)
+        .await;
+    assert_eq!(forced.status, 204);
+    // Lists are no objects, and keywords mean something without being told where to look.
+    let list = json!({"name": "k", "keywords": ["ERROR"]});
+    let refused = stage.call(Method::POST, "/v1/monitors", list).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    let keywords = json!({"name": "k", "keywords": {"failure": "ERROR"}});
+    let made = stage
+        .call(Method::POST, "/v1/monitors", keywords)
+        .await
+        .json();
+    assert_eq!(made["keywords"]["http_body"], true);
+    let nameless = stage.call(Method::POST, "/v1/monitors", json!({})).await;
+    assert_eq!(nameless.status, 400);
+}

@@ -498,3 +498,34 @@ async fn projects_are_made_and_deleted_with_the_admin_key_alone() {
         401
     );
 }
+
+#[tokio::test]
+async fn a_rotation_renews_no_quota_and_keys_are_bounded() {
+    let stage = stage(r#"{"free": {"requests_per_day": 10, "keys": 4}}"#).await;
+    let tenant = project(&stage, "free").await;
+    let first = tenant["api_key"].as_str().unwrap().to_owned();
+    let list = send(&stage, "GET", "/v1/keys", &first, "").await.json();
+    let write = list["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|key| key["scope"] == "write");
+    let path = format!("/v1/keys/{}/rotate", write.unwrap()["id"].as_str().unwrap());
+    let rotated = send(&stage, "POST", &path, &first, "{}").await.json();
+    let second = rotated["key"].as_str().unwrap().to_owned();
+    let reply = send(&stage, "GET", "/v1/keys", &second, "").await;
+    assert_eq!(header(&reply, "ratelimit-remaining"), 7, "counted on");
+    // Three there are, the one that ends included; the fifth is one too many, and costs nothing.
+    let create = r#"{"scope": "read"}"#;
+    assert_eq!(
+        send(&stage, "POST", "/v1/keys", &second, create)
+            .await
+            .status,
+        201
+    );
+    for (path, body) in [("/v1/keys", create), (&*path, "{}")] {
+        let refused = send(&stage, "POST", path, &second, body).await;
+        assert_eq!(refused.status, 409, "{}", refused.text());
+        assert!(!refused.headers.contains_key("ratelimit-limit"));
+    }
+}

@@ -53,7 +53,7 @@ async fn reminders_come_while_it_is_down_and_stop_when_it_is_back() {
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
     let uuid = monitor(&stage, "job", json!({"remind_s": 600})).await;
-    let quiet = monitor(&stage, "quiet", json!({})).await;
+    let quiet = monitor(&stage, "quiet", json!({"period_s": 86_400})).await;
     let mut seen = 0;
     stage.ping(&format!("{uuid}/fail")).await;
     stage.ping(&format!("{quiet}/fail")).await;
@@ -107,6 +107,9 @@ async fn reminders_come_while_it_is_down_and_stop_when_it_is_back() {
     stage.run(600_000, 10_000).await;
     assert_eq!(told(&receiver, &mut seen), []);
     // The project's interval is for those that say nothing; and what is back is left alone.
+    stage.ping(&quiet).await;
+    stage.run(2_000, 1_000).await;
+    told(&receiver, &mut seen);
     patch(&stage, "/v1/project", json!({"remind_s": 60})).await;
     stage.ping(&uuid).await;
     stage.ping(&format!("{uuid}/fail")).await;
@@ -481,4 +484,70 @@ async fn a_plan_bounds_text_messages() {
             .any(|alert| alert["type"] == "channel.limited"),
         "told once"
     );
+}
+
+#[tokio::test]
+async fn what_is_down_already_is_reminded_of_by_the_project_and_after_a_silent_return() {
+    let stage = Stage::new().await;
+    let receiver = Receiver::start().await;
+    stage.webhook(&receiver.url, json!({})).await;
+    let job = monitor(&stage, "job", json!({"period_s": 86_400})).await;
+    let mut seen = 0;
+    stage.ping(&format!("{job}/fail")).await;
+    stage.run(10_000, 1_000).await;
+    assert_eq!(
+        told(&receiver, &mut seen),
+        events(&[("monitor.down", "job")])
+    );
+    patch(&stage, "/v1/project", json!({"remind_s": 60})).await;
+    stage.run(52_000, 1_000).await;
+    assert_eq!(
+        told(&receiver, &mut seen),
+        events(&[("monitor.reminder", "job")])
+    );
+    // A reminder that a snooze put off comes soon after the snooze is ended early.
+    let snooze = "/v1/monitors/job/snooze";
+    stage
+        .call(Method::POST, snooze, json!({"for_s": 86_400}))
+        .await;
+    stage.run(300_000, 10_000).await;
+    assert_eq!(told(&receiver, &mut seen), []);
+    stage.call(Method::DELETE, snooze, Value::Null).await;
+    stage.run(600_000, 10_000).await;
+    assert!(!told(&receiver, &mut seen).is_empty());
+    // Back in silence, and down again: they believe it still, and are reminded still.
+    stage.call(Method::POST, snooze, json!({"for_s": 30})).await;
+    stage.ping(&job).await;
+    stage.ping(&format!("{job}/fail")).await;
+    stage.run(200_000, 10_000).await;
+    let kinds = told(&receiver, &mut seen);
+    assert!(
+        kinds.len() >= 2 && kinds.iter().all(|(kind, _)| kind == "monitor.reminder"),
+        "{kinds:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_silence_may_be_longer_than_the_history_is_kept() {
+    let stage = Stage::new().await;
+    let receiver = Receiver::start().await;
+    stage.webhook(&receiver.url, json!({})).await;
+    let job = monitor(&stage, "job", json!({"period_s": 86_400})).await;
+    let snooze = json!({"for_s": 200 * 86_400});
+    stage
+        .call(Method::POST, "/v1/monitors/job/snooze", snooze)
+        .await;
+    stage.ping(&format!("{job}/fail")).await;
+    // The engine removes what has expired by the real clock, for which the stage's history is long over.
+    stage.engine.sweep_ttl().unwrap();
+    let id = job.parse().unwrap();
+    assert!(stage.store.flips(id, 9).await.unwrap().is_empty());
+    stage
+        .call(Method::DELETE, "/v1/monitors/job/snooze", Value::Null)
+        .await;
+    stage.run(2_000, 1_000).await;
+    let down = receiver.received().pop().expect("it is told").body;
+    assert_eq!(down["type"], "monitor.down");
+    assert_eq!(down["data"]["reason"], "fail");
+    assert_eq!(down["data"]["flip_at"], "2025-11-21T04:40:00.000Z");
 }

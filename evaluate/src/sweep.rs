@@ -1,6 +1,7 @@
 //! The sweep: every timer that is due is handled, then deleted, then the cursor moves on (T2).
 
 use crate::{BusError, Evaluate};
+use futures::{StreamExt, stream};
 use std::collections::HashSet;
 use thiserror::Error;
 use thrum_schema::alert::ALERT_TTL_S;
@@ -23,6 +24,8 @@ const NO_CURSOR_MIN: i64 = 24 * 60;
 const ROUND: usize = 40;
 /// How long a round may take before its results are too old to arm timers by, in milliseconds (T2).
 const ROUND_MS: i64 = 30_000;
+/// How many timers are looked at at a time.
+const CONCURRENCY: usize = 16;
 /// How long after an audit the next one follows, at least and at most, in milliseconds.
 const AUDIT_MS: std::ops::RangeInclusive<i64> = 30_000..=300_000;
 
@@ -119,12 +122,26 @@ impl Evaluate {
         let mut rearm = Vec::new();
         let mut works = Vec::new();
         let mut deadlines = HashSet::new();
+        let mut others = Vec::new();
         for timer in due {
-            if let What::Deadline { monitor, epoch } = timer.what {
-                deadlines.insert((monitor, epoch));
-                continue;
+            match timer.what {
+                What::Deadline { monitor, epoch } => {
+                    deadlines.insert((monitor, epoch));
+                }
+                _ => others.push(timer),
             }
-            match self.look(timer, now).await {
+        }
+        // Deadlines first: nothing is as urgent.
+        let judged = self.judge(deadlines, now).await?;
+        swept.flips += judged.flips;
+        rearm.extend(judged.rearm);
+        let looks: Vec<_> = stream::iter(others)
+            .map(|timer| async move { (timer, self.look(timer, now).await) })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for (timer, look) in looks {
+            match look {
                 Ok(look) => {
                     works.extend(look.work);
                     rearm.extend(look.again.map(|due| Timer { due, ..timer }));
@@ -137,9 +154,6 @@ impl Evaluate {
                 Err(error) => return Err(error.into()),
             }
         }
-        let judged = self.judge(deadlines, now).await?;
-        swept.flips += judged.flips;
-        rearm.extend(judged.rearm);
         for result in self.bus.publish(&works).await {
             result?;
         }

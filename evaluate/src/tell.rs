@@ -7,7 +7,7 @@ use thrum_schema::project::Project;
 use thrum_schema::silence::silenced_until;
 use thrum_schema::store::{Commit, Result, WAKE_MS};
 use thrum_schema::transition::{Flip, Outcome};
-use thrum_schema::{Lease, Monitor, Status, StoreError, UnixMs};
+use thrum_schema::{Lease, Monitor, Reason, Status, StoreError, UnixMs};
 
 /// How often people are told against heartbeats that race it; then the timer fires again.
 const MAX_ATTEMPTS: usize = 20;
@@ -46,12 +46,14 @@ impl Evaluate {
             }
             let every_ms = i64::from(every_s) * 1000;
             let due = case.lease.told_at.map_or(now, |told| told + every_ms);
-            if let Some(later) = case.silenced_until.or((due > now).then_some(due)) {
-                return Ok(Some(later));
+            if let Some(until) = case.silenced_until {
+                // It may be ended early.
+                return Ok(Some(until.min(now + WAKE_MS)));
             }
-            let Some(flip) = self.last_flip(&case.lease).await? else {
-                return Ok(None);
-            };
+            if due > now {
+                return Ok(Some(due));
+            }
+            let flip = self.last_flip(&case.lease, now).await?;
             let mut lease = case.lease.clone();
             let id = AlertId(self.store.world().uuid_v7(now));
             let prev = lease.last_alert.replace(id);
@@ -81,9 +83,7 @@ impl Evaluate {
             if let Some(until) = case.silenced_until {
                 return Ok(Some(until.min(now + WAKE_MS)));
             }
-            let Some(flip) = self.last_flip(&case.lease).await? else {
-                return Ok(None);
-            };
+            let flip = self.last_flip(&case.lease, now).await?;
             let mut outcome = outcome(Lease {
                 untold: false,
                 ..case.lease.clone()
@@ -133,10 +133,28 @@ impl Evaluate {
         }))
     }
 
-    /// The flip that made the monitor what it is.
-    async fn last_flip(&self, lease: &Lease) -> Result<Option<Flip>> {
+    /// The flip that made the monitor what it is. Its history is kept for some months; what is silent for longer is told
+    /// by what the lease knows.
+    async fn last_flip(&self, lease: &Lease, now: UnixMs) -> Result<Flip> {
         let flips = self.store.flips(lease.monitor, 1).await?;
-        Ok(flips.into_iter().find(|flip| flip.n == lease.flips))
+        let found = flips.into_iter().find(|flip| flip.n == lease.flips);
+        let (from, reason) = match lease.status {
+            Status::Down if lease.failures > 0 => (Status::Up, Reason::Fail),
+            Status::Down => (Status::Up, Reason::Timeout),
+            _ => (Status::Down, Reason::Success),
+        };
+        Ok(found.unwrap_or(Flip {
+            n: lease.flips,
+            at: lease.flip_at.unwrap_or(now),
+            from,
+            to: lease.status,
+            reason,
+            alert: false,
+            silenced: true,
+            deadline: None,
+            outage: None,
+            missed: 0,
+        }))
     }
 
     async fn tell(

@@ -183,13 +183,23 @@ pub async fn redeliver(
     let not_found = || Problem::not_found("alert");
     let id: AlertId = id.parse().map_err(|_| not_found())?;
     app.store.alert(project, id).await?.ok_or_else(not_found)?;
+    let none_dead = || {
+        Problem::new(
+            StatusCode::CONFLICT,
+            "no delivery of this alert is dead; those that are under way are retried by themselves",
+        )
+    };
+    let deliveries = app.store.deliveries(id).await?;
+    let is_dead = |delivery: &&Delivery| delivery.state == Some(DeliveryState::Dead);
+    let dead = deliveries.iter().filter(is_dead);
+    let dead: Vec<ChannelId> = dead.filter_map(|delivery| delivery.channel).collect();
+    if dead.is_empty() {
+        return Err(none_dead());
+    }
     writer.caller.charge(&app).await?;
     let now = app.store.world().now();
     let mut channels = Vec::new();
-    for delivery in app.store.deliveries(id).await? {
-        let (Some(DeliveryState::Dead), Some(channel)) = (delivery.state, delivery.channel) else {
-            continue;
-        };
+    for channel in dead {
         let claim = Claim {
             project,
             alert: id,
@@ -205,10 +215,7 @@ pub async fn redeliver(
         }
     }
     if channels.is_empty() {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "no delivery of this alert is dead; those that are under way are retried by themselves",
-        ));
+        return Err(none_dead());
     }
     let redelivered = Redelivered {
         alert_id: id,

@@ -155,7 +155,12 @@ impl App {
                 self.keys.api.put(hash, key.clone(), now);
             }),
         };
-        Ok(key.filter(|key| key.holds(now)))
+        let Some(key) = key.filter(|key| key.holds(now)) else {
+            return Ok(None);
+        };
+        // The key of a project that is gone opens nothing, even if it is still there.
+        let project = self.find_project(key.project).await?;
+        Ok(project.map(|_| key))
     }
 
     /// The project whose ping key `secret` is.

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::auth::same;
 use crate::problem::Problem;
-use crate::summary::{Glance, Tally, signature};
+use crate::summary::{Glance, SIGNATURE_LEN, Tally, signature};
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -43,6 +43,7 @@ enum Mood {
     responses(
         (status = 200, description = "The badge: SVG, or JSON", content((String = "image/svg+xml"), (serde_json::Value = "application/json"))),
         (status = 404, description = "No such badge, or a wrong signature", body = Problem, content_type = "application/problem+json"),
+        crate::openapi::Overload,
     ),
 )]
 pub async fn of_tag(State(app): State<App>, method: Method, Path(path): Path<String>) -> Response {
@@ -60,9 +61,10 @@ pub async fn of_tag(State(app): State<App>, method: Method, Path(path): Path<Str
             Some(_) => (signed, rest),
             None => (rest, "*"),
         };
+        // A signature of eight letters may itself end like that.
         let (signed, states) = match signed.strip_suffix("-2") {
-            Some(signed) => (signed, States::Two),
-            None => (signed, States::Three),
+            Some(signed) if signed.len() == SIGNATURE_LEN => (signed, States::Two),
+            _ => (signed, States::Three),
         };
         let Some(id) = app.store.project_by_badge_key(badge_key).await? else {
             return Ok(None);
@@ -89,6 +91,7 @@ pub async fn of_tag(State(app): State<App>, method: Method, Path(path): Path<Str
     responses(
         (status = 200, description = "The badge: SVG, or JSON", content((String = "image/svg+xml"), (serde_json::Value = "application/json"))),
         (status = 404, description = "No such badge", body = Problem, content_type = "application/problem+json"),
+        crate::openapi::Overload,
     ),
 )]
 pub async fn of_monitor(

@@ -54,7 +54,26 @@ pub struct Upserted {
     pub created: bool,
 }
 
+impl Found {
+    /// How many runs it missed so far, those since it was last heard of included.
+    pub fn missed(&self, now: UnixMs) -> u64 {
+        let watched = matches!(self.lease.status, Status::Up | Status::Down);
+        let since = self.lease.seen.filter(|_| watched).map_or(0, |seen| {
+            self.monitor
+                .schedule
+                .missed(seen, self.monitor.grace_s, now)
+        });
+        self.lease.missed + u64::from(since)
+    }
+}
+
 impl App {
+    /// Whether the project's plan has room for another monitor.
+    pub(crate) async fn has_room(&self, project: ProjectId) -> Result<bool, StoreError> {
+        let limit = self.limits(project).await?.monitors;
+        Ok(limit.is_none() || self.store.census(project).await?.has_room(limit))
+    }
+
     /// A monitor of `project`, consistently.
     pub(crate) async fn found<E>(
         &self,
@@ -131,6 +150,7 @@ impl App {
         self.store.commit(&commit, now).await?;
         if reconfigured {
             self.forget_monitor(old);
+            self.forget_monitor(&monitor);
             let version = outcome.lease.version;
             self.rosters
                 .note(monitor.project, monitor.id, version, Some(&monitor));

@@ -5,14 +5,15 @@ use crate::auth::{Reader, Writer};
 use crate::body::{Json, PathId};
 use crate::monitors::some;
 use crate::problem::Problem;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{
-    Channel, ChannelKind, DEFAULT_GROUP_THRESHOLD, MAX_CHANNELS, check_email, check_phone,
+    Channel, ChannelKind, DEFAULT_GROUP_THRESHOLD, MAX_CHANNELS, Targets, check_email, check_phone,
     check_topic_arn, check_webhook_url,
 };
 use thrum_schema::error::Invalid;
@@ -246,19 +247,46 @@ pub async fn update(
     }
 }
 
+/// How a channel is to be deleted.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Deletion {
+    /// Even if monitors alert nobody else.
+    force: Option<bool>,
+}
+
 /// Deletes a channel. What was on its way through it is given up.
 #[utoipa::path(
     delete, path = "/v1/channels/{id}", operation_id = "delete_channel", tag = "channels",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "The channel's id")),
+    params(("id" = String, Path, description = "The channel's id"), Deletion),
     responses((status = 204, description = "It is gone"), crate::openapi::ProblemsOfOne),
 )]
 pub async fn delete(
     State(app): State<App>,
     writer: Writer,
     PathId(id): PathId,
+    params: Result<Query<Deletion>, QueryRejection>,
 ) -> Result<StatusCode, Problem> {
+    let Query(params) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
     let channel = find(&app, writer.project, &id).await?;
+    if !params.force.unwrap_or(false) {
+        let monitors = app.monitors(writer.project).await?;
+        let only = Targets::These(vec![channel.id]);
+        let left = monitors.iter().filter(|monitor| monitor.targets == only);
+        let left: Vec<&str> = left.map(|monitor| &*monitor.name).collect();
+        if let Some(first) = left.first() {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                format!(
+                    "{} of the monitors alert nobody else ({first:?} is one); give them another channel first, or \
+                     delete it with ?force=true",
+                    left.len()
+                ),
+            ));
+        }
+    }
     writer.caller.charge(&app).await?;
     app.store.delete_channel(writer.project, channel.id).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -159,12 +159,8 @@ impl KeyRequest {
 }
 
 impl App {
-    /// Makes a key of a project.
-    pub(crate) async fn make_key(
-        &self,
-        project: ProjectId,
-        request: KeyRequest,
-    ) -> Result<NewKey, Problem> {
+    /// Whether the project may have another key. Those that end count, for they are good until then.
+    pub(crate) async fn check_room_for_key(&self, project: ProjectId) -> Result<(), Problem> {
         let most = self.limits(project).await?.keys.unwrap_or(MAX_KEYS);
         if self.good_keys(project).await?.len() >= most as usize {
             return Err(Problem::new(
@@ -172,6 +168,28 @@ impl App {
                 format!("a project of this plan has at most {most} keys; revoke one first"),
             ));
         }
+        Ok(())
+    }
+
+    /// Takes one of the keys that a project may make a day: each has a quota of its own.
+    async fn take_key(&self, project: ProjectId) -> Result<(), Problem> {
+        let most = self.limits(project).await?.keys.unwrap_or(MAX_KEYS);
+        let now = self.store.world().now();
+        if self.store.take(project, "keys", now, Some(most)).await? {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::CONFLICT,
+            format!("a project of this plan makes at most {most} keys a day; rotate one instead"),
+        ))
+    }
+
+    /// Makes a key of a project.
+    pub(crate) async fn make_key(
+        &self,
+        project: ProjectId,
+        request: KeyRequest,
+    ) -> Result<NewKey, Problem> {
         let (secret, key) = request.key(self, project);
         self.store.put_api_key(&key).await?;
         Ok(NewKey {
@@ -215,7 +233,9 @@ pub async fn create(
     Json(request): Json<KeyRequest>,
 ) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
     request.check(&app.limits(writer.project).await?)?;
+    app.check_room_for_key(writer.project).await?;
     writer.caller.charge(&app).await?;
+    app.take_key(writer.project).await?;
     let made = app.make_key(writer.project, request).await?;
     Ok((StatusCode::CREATED, axum::Json(made)))
 }
@@ -241,12 +261,14 @@ pub async fn rotate(
     }
     let keys = app.good_keys(writer.project).await?;
     let key = named(&keys, &id)?;
+    app.check_room_for_key(writer.project).await?;
     writer.caller.charge(&app).await?;
     let world = app.store.world();
     let now = world.now();
     let secret = key::new_api_key(world, key.scope);
     let mut successor = ApiKey::new(&secret, key.project, key.scope, &key.name, now);
     successor.limits = key.limits;
+    successor.meter = Some(key.meter().to_owned());
     let until = now + i64::try_from(overlap_s * 1000).unwrap_or(0);
     let ending = ApiKey {
         until: Some(key.until.map_or(until, |before| before.min(until))),
@@ -280,18 +302,22 @@ pub async fn revoke(
     let keys = app.good_keys(writer.project).await?;
     let key = named(&keys, &id)?;
     let lasting = |key: &&ApiKey| key.scope == Scope::Write && key.until.is_none();
-    let others = keys
-        .iter()
-        .filter(lasting)
-        .any(|other| other.hash != key.hash);
-    if !others {
-        return Err(Problem::new(
+    let last = || {
+        Problem::new(
             StatusCode::CONFLICT,
             "this is the last read-write key; make another one first",
-        ));
-    }
+        )
+    };
+    let mut others = keys.iter().filter(lasting);
+    let survivor = others.find(|other| other.hash != key.hash);
+    let survivor = survivor.ok_or_else(last)?;
     writer.caller.charge(&app).await?;
-    app.store.delete_api_key(key).await?;
+    match app.store.delete_api_key(key, Some(survivor)).await {
+        Ok(()) => {}
+        // Revoked at the same moment.
+        Err(StoreError::Conflict) => return Err(last()),
+        Err(error) => return Err(error.into()),
+    }
     app.forget_key(&key.hash);
     Ok(StatusCode::NO_CONTENT)
 }

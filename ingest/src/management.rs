@@ -7,7 +7,7 @@ mod route;
 mod spec;
 
 pub use endpoints::*;
-pub use spec::{CheckRequest, identify};
+pub use spec::{CheckRequest, identify, slugify};
 
 use crate::app::App;
 use crate::body::MAX_JSON;

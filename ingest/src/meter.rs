@@ -51,7 +51,7 @@ impl Caller {
         let limits = app.limits_of_key(&self.key).await?;
         let charge = Charge {
             project: self.key.project,
-            key_id: self.key.id(),
+            key_id: self.key.meter(),
             quota: limits.requests_per_day,
             rate: limits.requests_per_minute.map(Rate::per_minute),
         };
@@ -79,16 +79,31 @@ impl Caller {
 }
 
 impl App {
-    /// A project, as it was within the last half minute.
-    pub(crate) async fn project(&self, id: ProjectId) -> Result<Arc<Project>, StoreError> {
+    /// A project, as it was within the last half minute, if there is one.
+    pub(crate) async fn find_project(
+        &self,
+        id: ProjectId,
+    ) -> Result<Option<Arc<Project>>, StoreError> {
         let now = self.store.world().now();
         if let Some(project) = self.projects.get(&id, now) {
-            return Ok(project);
+            return Ok(Some(project));
         }
-        let found = self.store.project(id).await?;
-        let project = Arc::new(found.unwrap_or_else(|| Project::new(id, "")));
-        self.projects.put(id, Arc::clone(&project), now);
-        Ok(project)
+        let found = self.store.project(id).await?.map(Arc::new);
+        if let Some(project) = &found {
+            self.projects.put(id, Arc::clone(project), now);
+        }
+        Ok(found)
+    }
+
+    /// A project that a key leads to. One that is being deleted has the least of plans.
+    pub(crate) async fn project(&self, id: ProjectId) -> Result<Arc<Project>, StoreError> {
+        let found = self.find_project(id).await?;
+        Ok(found.unwrap_or_else(|| {
+            Arc::new(Project {
+                plan: "free".to_owned(),
+                ..Project::new(id, "")
+            })
+        }))
     }
 
     /// What a project's plan allows.

@@ -4,7 +4,7 @@ mod request;
 mod view;
 
 pub use request::{MonitorRequest, check_until, check_windows, some};
-pub use view::{Around, MonitorView, OutageView, WindowSpec};
+pub use view::{Around, MonitorView, OutageView, PingView, WindowSpec};
 
 use crate::app::App;
 use crate::auth::{Reader, Writer};
@@ -17,9 +17,10 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use thrum_schema::error::Invalid;
 use thrum_schema::lease::{Lease, Shown};
+use thrum_schema::monitor::check_heartbeat_name;
 use thrum_schema::silence::{MAX_SNOOZE_MS, Window, maintenance};
 use thrum_schema::uptime::uptime;
-use thrum_schema::{Event, Monitor, MonitorId, PingKind, ProjectId, Status, UnixMs};
+use thrum_schema::{Event, Monitor, MonitorId, PingKind, ProjectId, Status, StoreError, UnixMs};
 use utoipa::ToSchema;
 
 /// How many flips and pings a monitor shows.
@@ -28,7 +29,7 @@ const LAST_PINGS: usize = 20;
 /// Most flips that an uptime is reckoned from.
 const MAX_FLIPS: i32 = 10_000;
 /// Most openings of a maintenance window that an uptime is reckoned from.
-const MAX_OPENINGS: usize = 20_000;
+const MAX_OPENINGS: usize = 5_000;
 
 /// Monitors.
 #[derive(Debug, Serialize, ToSchema)]
@@ -140,12 +141,7 @@ pub async fn list(
     let mut monitors: Vec<&Monitor> = monitors.filter(wants).collect();
     monitors.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
     let leases = app.leases_of(&monitors).await?;
-    let around = Around {
-        reader: &reader,
-        project: &project,
-        outages: &outages,
-        now,
-    };
+    let around = Around::new(&reader, &project, &outages, now);
     let monitors = monitors
         .iter()
         .zip(&leases)
@@ -159,7 +155,7 @@ pub async fn list(
 #[utoipa::path(
     get, path = "/v1/monitors/{id}", operation_id = "get_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid or slug")),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
     responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
 )]
 pub async fn get(
@@ -172,9 +168,11 @@ pub async fn get(
     let id = found.monitor.id;
     let (flips, pings) = futures::try_join!(app.store.flips(id, LAST_FLIPS), app.store.pings(id))?;
     let mut view = show(&app, &reader, &found).await?;
+    view.missed = found.missed(app.store.world().now());
     let failures = pings.iter().filter(|ping| ping.kind == PingKind::Fail);
-    view.last_failures = Some(failures.take(LAST_PINGS).map(Into::into).collect());
-    view.last_pings = Some(pings.iter().take(LAST_PINGS).map(Into::into).collect());
+    let shown = |ping| PingView::of(ping, reader.sees_secrets);
+    view.last_failures = Some(failures.take(LAST_PINGS).map(shown).collect());
+    view.last_pings = Some(pings.iter().take(LAST_PINGS).map(shown).collect());
     view.flips = Some(flips.iter().map(Into::into).collect());
     Ok(axum::Json(view))
 }
@@ -195,7 +193,17 @@ pub async fn create(
     Json(request): Json<MonitorRequest>,
 ) -> Result<(StatusCode, axum::Json<MonitorView>), Problem> {
     let channels = app.store.channels(writer.project).await?;
-    let fit = request.check(&channels, app.store.world().now())?;
+    let now = app.store.world().now();
+    let fit = request.check(&channels, now)?;
+    // What is wrong with a new one, and whether there is room for it.
+    let blank = Monitor::new(MonitorId(app.store.world().uuid_v4()), writer.project, now);
+    let new = fit.applied_to(&blank, true)?;
+    if new.name.is_empty() && new.slug.is_empty() {
+        return Err(Problem::bad_request("name or slug is required"));
+    }
+    if fit.unique().is_none() && !app.has_room(writer.project).await? {
+        return Err(full());
+    }
     writer.caller.charge(&app).await?;
     let make = |monitor: &Monitor| {
         let is_new = *monitor == Monitor::new(monitor.id, monitor.project, monitor.created);
@@ -220,7 +228,7 @@ pub async fn create(
 #[utoipa::path(
     patch, path = "/v1/monitors/{id}", operation_id = "update_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])), request_body = MonitorRequest,
-    params(("id" = String, Path, description = "Its uuid or slug")),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
     responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
 )]
 pub async fn update(
@@ -250,7 +258,7 @@ pub async fn update(
 #[utoipa::path(
     delete, path = "/v1/monitors/{id}", operation_id = "delete_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid or slug")),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
     responses((status = 204, description = "It is gone"), crate::openapi::ProblemsOfOne),
 )]
 pub async fn delete(
@@ -270,7 +278,7 @@ pub async fn delete(
 #[utoipa::path(
     post, path = "/v1/monitors/{id}/pause", operation_id = "pause_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid or slug")),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
     responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
 )]
 pub async fn pause(
@@ -291,7 +299,7 @@ pub async fn pause(
 #[utoipa::path(
     post, path = "/v1/monitors/{id}/resume", operation_id = "resume_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid or slug")),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
     responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
 )]
 pub async fn resume(
@@ -314,7 +322,7 @@ pub async fn resume(
 #[utoipa::path(
     post, path = "/v1/monitors/{id}/snooze", operation_id = "snooze_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
-    params(("id" = String, Path, description = "Its uuid or slug")),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
     responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
 )]
 pub async fn snooze(
@@ -331,7 +339,7 @@ pub async fn snooze(
 #[utoipa::path(
     delete, path = "/v1/monitors/{id}/snooze", operation_id = "end_monitor_snooze", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid or slug")),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
     responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
 )]
 pub async fn end_snooze(
@@ -357,7 +365,7 @@ fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &Lease) -> Result<Edit, P
 #[utoipa::path(
     get, path = "/v1/monitors/{id}/uptime", operation_id = "get_uptime", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid or slug"), Span),
+    params(("id" = String, Path, description = "Its uuid, slug or name"), Span),
     responses((status = 200, body = Uptime), crate::openapi::ProblemsOfOne),
 )]
 pub async fn get_uptime(
@@ -390,7 +398,14 @@ pub async fn get_uptime(
         .iter()
         .chain(&project.windows)
         .collect();
-    let spans = maintenance(&windows, from, to, MAX_OPENINGS);
+    // Many openings take some time to reckon: not on the threads that serve requests.
+    let windows: Vec<Window> = windows.into_iter().cloned().collect();
+    let reckoned = tokio::task::spawn_blocking(move || {
+        let windows: Vec<&Window> = windows.iter().collect();
+        maintenance(&windows, from, to, MAX_OPENINGS)
+    });
+    let failed = |error| StoreError::Unavailable(format!("an uptime was not reckoned: {error}"));
+    let spans = reckoned.await.map_err(failed)?;
     let judged = uptime(first, &flips, &spans, from, to);
     #[expect(clippy::cast_precision_loss, reason = "93 days of milliseconds fit")]
     let part =
@@ -424,33 +439,36 @@ async fn edited(
     Ok(axum::Json(show(&app, &writer.reader(), &found).await?))
 }
 
-/// The monitor that `id` means: a uuid, or a slug that one monitor has.
+/// The monitor that `id` means: a uuid, a unique key, a slug that one monitor has, or the name that it heartbeats by.
 async fn find(app: &App, project: ProjectId, id: &str) -> Result<Found, Problem> {
-    let id = match MonitorId::parse_canonical(id) {
-        Some(id) => id,
-        None => match *app.store.monitors_with_slug(project, id).await? {
-            [id] => id,
-            [] => return Err(Problem::not_found("monitor")),
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    let id = if let Some(id) = MonitorId::parse_canonical(id) {
+        Some(id)
+    } else if id.len() == 40 && id.bytes().all(hex) {
+        app.store.monitor_by_unique_key(project, id).await?
+    } else {
+        match *app.store.monitors_with_slug(project, id).await? {
+            [id] => Some(id),
+            [] if check_heartbeat_name("id", id).is_ok() => {
+                app.store.monitor_named(project, id).await?
+            }
+            [] => None,
             _ => {
                 return Err(Problem::new(
                     StatusCode::CONFLICT,
                     "several monitors have this slug; use a uuid",
                 ));
             }
-        },
+        }
     };
+    let id = id.ok_or_else(|| Problem::not_found("monitor"))?;
     app.found::<Invalid>(project, id).await.map_err(problem)
 }
 
 async fn show(app: &App, reader: &Reader, found: &Found) -> Result<MonitorView, Problem> {
     let outages = app.store.outages().await?;
     let project = app.project(reader.project).await?;
-    let around = Around {
-        reader,
-        project: &project,
-        outages: &outages,
-        now: app.store.world().now(),
-    };
+    let around = Around::new(reader, &project, &outages, app.store.world().now());
     Ok(around.view(&found.monitor, &found.lease))
 }
 

@@ -10,6 +10,21 @@ use std::sync::LazyLock;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
+/// What any call may answer when there is too much of something.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "they stand for replies")]
+pub enum Overload {
+    /// The request did not come in time.
+    #[response(status = 408)]
+    Timeout,
+    /// The key's requests are used up, or come too fast; `Retry-After` says when to try again.
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(Problem),
+    /// The table does not answer.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(Problem),
+}
+
 /// What any call may answer that takes a key.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "they stand for replies")]
@@ -98,7 +113,7 @@ pub enum ProblemsOfOne {
         management::list_checks, management::create_check, management::get_check, management::update_check,
         management::delete_check, management::pause_check, management::resume_check, management::list_pings,
         management::get_ping_body, management::list_flips, management::list_channels, management::list_badges,
-        management::status, management::metrics,
+        management::status, management::metrics, management::notification_status, management::bounce,
         badges::of_tag, badges::of_monitor, prometheus::by_url, prometheus::by_header,
         health::health, health::status,
     ),

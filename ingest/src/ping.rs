@@ -73,7 +73,7 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
     let ((kind, exit_status), rid) = match checked {
         Ok(checked) => checked,
         Err(refused) => {
-            return Err(if query.create || exists(app, &target).await? {
+            return Err(if exists(app, &target, query.create).await? {
                 refused
             } else {
                 Refused::NotFound
@@ -120,10 +120,12 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
     Ok(recorded)
 }
 
-async fn exists(app: &App, target: &Target<'_>) -> Result<bool, Refused> {
+/// Whether a ping would be taken: its monitor is there, or it would be made.
+async fn exists(app: &App, target: &Target<'_>, create: bool) -> Result<bool, Refused> {
     match *target {
         Target::Monitor { id, .. } => Ok(app.store.state(id).await?.is_some()),
         Target::Slug { key, slug, .. } => match app.project_of_ping_key(key).await? {
+            Some(_) if create => Ok(true),
             Some(project) => Ok(app.find(project, By::Slug, slug).await?.is_some()),
             None => Ok(false),
         },

@@ -15,7 +15,7 @@ use thrum_schema::monitor::MIN_REMIND_S;
 use thrum_schema::plan::Limits;
 use thrum_schema::schedule::MAX_PERIOD_S;
 use thrum_schema::timer::{Timer, What};
-use thrum_schema::{MonitorId, Project, ProjectId, StoreError, UnixMs};
+use thrum_schema::{Monitor, Project, ProjectId, Status, StoreError, UnixMs};
 use utoipa::ToSchema;
 
 /// Longest name, in characters.
@@ -127,7 +127,7 @@ async fn view(app: &App, project: &Project) -> Result<ProjectView, Problem> {
 }
 
 impl App {
-    async fn find_project(&self, id: ProjectId) -> Result<Project, Problem> {
+    async fn fresh_project(&self, id: ProjectId) -> Result<Project, Problem> {
         let found = self.store.project(id).await?;
         found.ok_or_else(|| Problem::not_found("project"))
     }
@@ -139,7 +139,7 @@ impl App {
         edit: impl Fn(&mut Project),
     ) -> Result<Project, Problem> {
         for _ in 0..MAX_ATTEMPTS {
-            let before = self.find_project(id).await?;
+            let before = self.fresh_project(id).await?;
             let mut after = before.clone();
             edit(&mut after);
             if after == before {
@@ -148,11 +148,7 @@ impl App {
             match self.store.replace_project(&before, &after).await {
                 Ok(()) => {
                     self.projects.forget(&id);
-                    if before.snoozed_until != after.snoozed_until
-                        || before.windows != after.windows
-                    {
-                        self.wake_all(id).await?;
-                    }
+                    self.look_again(&before, &after).await?;
                     return Ok(after);
                 }
                 Err(StoreError::Conflict) => {}
@@ -162,23 +158,41 @@ impl App {
         Err(StoreError::Conflict.into())
     }
 
-    /// A silence of the project changed: whatever was silenced is looked at again.
-    async fn wake_all(&self, id: ProjectId) -> Result<(), StoreError> {
-        let monitors = self.store.monitors(id).await?;
-        let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
+    /// Where silences of the project changed, whatever was silenced is looked at again; where its reminders did, what is
+    /// down is.
+    async fn look_again(&self, before: &Project, after: &Project) -> Result<(), StoreError> {
+        let silences =
+            before.snoozed_until != after.snoozed_until || before.windows != after.windows;
+        let every_s = after.remind_s.filter(|_| before.remind_s != after.remind_s);
+        if !silences && every_s.is_none() {
+            return Ok(());
+        }
+        let monitors = self.monitors(after.id).await?;
+        let monitors: Vec<&Monitor> = monitors.iter().map(AsRef::as_ref).collect();
         let now = self.store.world().now();
-        let leases = self.store.leases(&ids).await?;
-        let timers: Vec<Timer> = leases
-            .iter()
-            .filter(|lease| lease.untold)
-            .map(|lease| Timer {
-                due: now,
-                what: What::Wake {
-                    monitor: lease.monitor,
-                    flip: lease.flips,
-                },
-            })
-            .collect();
+        let leases = self.leases_of(&monitors).await?;
+        let mut timers = Vec::new();
+        for (monitor, lease) in monitors.iter().zip(&leases) {
+            let (monitor_id, flip) = (monitor.id, lease.flips);
+            if silences && lease.untold {
+                let what = What::Wake {
+                    monitor: monitor_id,
+                    flip,
+                };
+                timers.push(Timer { due: now, what });
+            }
+            let reminded = lease.status == Status::Down && !lease.untold;
+            if let (Some(every_s), true, None) = (every_s, reminded, monitor.options.remind_s) {
+                let told = lease.told_at.unwrap_or(now);
+                let what = What::Remind {
+                    monitor: monitor_id,
+                    flip,
+                    n: lease.reminded,
+                };
+                let due = (told + i64::from(every_s) * 1000).max(now);
+                timers.push(Timer { due, what });
+            }
+        }
         self.store.arm(&timers).await
     }
 }
@@ -194,7 +208,7 @@ pub async fn get_own(
     reader: Reader,
 ) -> Result<axum::Json<ProjectView>, Problem> {
     reader.caller.charge(&app).await?;
-    let project = app.find_project(reader.project).await?;
+    let project = app.fresh_project(reader.project).await?;
     Ok(axum::Json(view(&app, &project).await?))
 }
 
@@ -354,7 +368,7 @@ pub async fn get(
     _: Admin,
     PathId(id): PathId,
 ) -> Result<axum::Json<ProjectView>, Problem> {
-    let project = app.find_project(parse(&id)?).await?;
+    let project = app.fresh_project(parse(&id)?).await?;
     Ok(axum::Json(view(&app, &project).await?))
 }
 
@@ -400,7 +414,7 @@ pub async fn delete(
     _: Admin,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    let project = app.find_project(parse(&id)?).await?;
+    let project = app.fresh_project(parse(&id)?).await?;
     if project.id == ProjectId::FIRST {
         return Err(Problem::new(
             StatusCode::CONFLICT,
@@ -416,12 +430,14 @@ pub async fn delete(
     if app.store.census(project.id).await?.n > 0 {
         return Err(occupied());
     }
-    match app.store.delete_project(&project).await {
-        Ok(()) => {
-            app.projects.forget(&project.id);
-            Ok(StatusCode::NO_CONTENT)
-        }
-        Err(StoreError::Conflict) => Err(occupied()),
+    let deleted = app.store.delete_project(&project).await;
+    app.projects.forget(&project.id);
+    match deleted {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(StoreError::Conflict) => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "the project was changed meanwhile, or got a monitor; look again",
+        )),
         Err(error) => Err(error.into()),
     }
 }
@@ -440,7 +456,7 @@ pub async fn create_key(
     Json(request): Json<KeyRequest>,
 ) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
     request.check(&Limits::default())?;
-    let project = app.find_project(parse(&id)?).await?;
+    let project = app.fresh_project(parse(&id)?).await?;
     let made = app.make_key(project.id, request).await?;
     Ok((StatusCode::CREATED, axum::Json(made)))
 }

@@ -24,6 +24,7 @@ use thrum_schema::lease::Shown;
         (status = 400, description = "A key has 32 characters"),
         (status = 403, description = "Not a read-only key of this installation"),
         (status = 404, description = "The key is another project's", body = Problem, content_type = "application/problem+json"),
+        crate::openapi::Overload,
     ),
 )]
 pub async fn by_url(
@@ -44,6 +45,7 @@ pub async fn by_url(
         (status = 401, description = "No bearer token"),
         (status = 403, description = "Not a read-only key of this installation"),
         (status = 404, description = "The key is another project's", body = Problem, content_type = "application/problem+json"),
+        crate::openapi::Overload,
     ),
 )]
 pub async fn by_header(

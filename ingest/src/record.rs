@@ -1,6 +1,7 @@
 //! Recording a ping: the one write of the fast path, and the slow path around the state machine.
 
 use crate::app::App;
+use crate::management::slugify;
 use thiserror::Error;
 use thrum_schema::channel::Targets;
 use thrum_schema::id::{MonitorId, ProjectId};
@@ -108,7 +109,7 @@ impl App {
             };
             let result = match id {
                 Some(id) => self.record(id, incoming.clone()).await,
-                None if create => self.create(project, name, incoming.clone()).await,
+                None if create => self.create(project, by, name, incoming.clone()).await,
                 None => return Err(RecordError::NotFound),
             };
             match result {
@@ -222,10 +223,12 @@ impl App {
         unreachable!("the loop ends by returning")
     }
 
-    /// Makes a monitor by its first ping: name and slug are `name`, it alerts all of the project's channels.
+    /// Makes a monitor by its first ping: its name is `name`, and its slug too, as far as that can be one and is free; it
+    /// alerts all of the project's channels.
     async fn create(
         &self,
         project: ProjectId,
+        by: By,
         name: &str,
         incoming: Incoming,
     ) -> Result<Recorded, RecordError> {
@@ -235,9 +238,24 @@ impl App {
             Some(period_s) => period_s.min(DEFAULT_GRACE_S),
             None => DEFAULT_GRACE_S,
         };
+        let (slug, claims) = match by {
+            By::Slug => (name.to_owned(), Claims::Slug),
+            By::Name => {
+                let slug = slugify(name);
+                let taken = slug != name
+                    && !slug.is_empty()
+                    && !self
+                        .store
+                        .monitors_with_slug(project, &slug)
+                        .await?
+                        .is_empty();
+                let slug = if taken { String::new() } else { slug };
+                (slug, Claims::Name)
+            }
+        };
         let monitor = Monitor {
             name: name.to_owned(),
-            slug: name.to_owned(),
+            slug,
             schedule: Schedule::Simple { period_s },
             grace_s: incoming.rules.grace_s.unwrap_or(default_grace_s),
             targets: Targets::All,
@@ -262,7 +280,7 @@ impl App {
                 alert: alert.as_ref(),
                 was: None,
             },
-            claims: Claims::Alone,
+            claims,
             limit,
             after: None,
         };

@@ -149,6 +149,9 @@ impl BadgeUrls {
     }
 }
 
+/// Letters of a badge's signature.
+pub const SIGNATURE_LEN: usize = 8;
+
 /// What signs the URL of a badge. Contract §4.
 pub fn signature(project: &Project, tag: &str) -> String {
     let mut mac = Hmac::<Sha1>::new_from_slice(project.badge_secret.as_bytes())
@@ -156,7 +159,7 @@ pub fn signature(project: &Project, tag: &str) -> String {
     mac.update(project.badge_key.as_bytes());
     mac.update(tag.as_bytes());
     let mut text = BASE64_URL_SAFE.encode(mac.finalize().into_bytes());
-    text.truncate(8);
+    text.truncate(SIGNATURE_LEN);
     text
 }
 

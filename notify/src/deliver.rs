@@ -9,7 +9,6 @@ use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, GATHER_MS, MAX_ERROR, backoff_ms};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
-use thrum_schema::project::DEFAULT_PLAN;
 use thrum_schema::store::{Claim, Settled};
 use thrum_schema::work::Work;
 use thrum_schema::{StoreError, UnixMs};
@@ -314,7 +313,7 @@ impl Notify {
         let mut limit = None;
         if matches!(channel.via, ChannelKind::Sms { .. }) {
             let project = self.store.project(id).await?;
-            let plan = project.map_or_else(|| DEFAULT_PLAN.to_owned(), |project| project.plan);
+            let plan = project.map_or_else(|| "free".to_owned(), |project| project.plan);
             limit = self.config.plans.limits(&plan).sms_per_day;
         }
         let meter = format!("deliveries#{}", channel.via.name());

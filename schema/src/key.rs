@@ -42,6 +42,9 @@ pub struct ApiKey {
     /// When it ends, if it was rotated: until then, it and its successor are good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMs>,
+    /// The id that its use is counted under, if not its own: its predecessor's, so that a rotation renews no quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meter: Option<String>,
     /// What it may use, where that is not what the project's plan says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
@@ -63,6 +66,7 @@ impl ApiKey {
             name: name.to_owned(),
             created,
             until: None,
+            meter: None,
             limits: None,
         }
     }
@@ -70,6 +74,11 @@ impl ApiKey {
     /// What people call it by: the first digits of its hash.
     pub fn id(&self) -> &str {
         self.hash.get(..KEY_ID_LEN).unwrap_or_default()
+    }
+
+    /// The id that its use is counted under.
+    pub fn meter(&self) -> &str {
+        self.meter.as_deref().unwrap_or(self.id())
     }
 
     /// Whether it is good at `now`.

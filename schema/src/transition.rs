@@ -196,6 +196,8 @@ impl Step {
                 }
             }
             PingKind::Fail => {
+                // What was missed before is not told by the way up any more: it counts from here.
+                self.lease.missed += u64::from(self.missed(monitor, at));
                 self.lease.fails += 1;
                 self.lease.failures = self.lease.failures.saturating_add(1);
                 self.heard(monitor, rid, at, true);

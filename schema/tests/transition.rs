@@ -589,6 +589,13 @@ fn missed_runs_are_counted_when_it_is_back() {
         assert_eq!(outcome.flip.unwrap().missed, missed, "{at}");
         assert_eq!(outcome.lease.missed, u64::from(missed), "{at}");
     }
+    // A failure in between does not make up for what was missed before it.
+    let failed = play(
+        &monitor,
+        &down,
+        &[(700, PingKind::Fail, None), (701, Success, None)],
+    );
+    assert_eq!(failed.lease.missed, 11);
     assert_eq!(play(&monitor, &up, &[(89, Success, None)]).lease.missed, 0);
 }
 

@@ -25,6 +25,8 @@ pub struct Monitors {
 
 #[derive(Debug, Subcommand)]
 enum MonitorAction {
+    /// List them (the default)
+    List,
     /// Pause one: it is not watched until its next success
     Pause {
         /// Its uuid or slug
@@ -102,7 +104,7 @@ const CONFIGURATION: [&str; 18] = [
 pub async fn monitors(args: Monitors) -> anyhow::Result<()> {
     let remote = args.remote;
     match (args.action, args.monitor) {
-        (None, None) => {
+        (None | Some(MonitorAction::List), None) => {
             let reply = remote.call(Method::GET, "/v1/monitors", None).await?;
             let columns = ["name", "status", "pings", "last_ping", "deadline", "uuid"];
             remote.print(&reply, "monitors", &columns)
@@ -119,6 +121,7 @@ pub async fn monitors(args: Monitors) -> anyhow::Result<()> {
 async fn act(remote: &Remote, action: MonitorAction) -> anyhow::Result<()> {
     let done = |reply: &Value| println!("{} is {}.", cell(&reply["name"]), cell(&reply["status"]));
     match action {
+        MonitorAction::List => {}
         MonitorAction::Pause { monitor } => {
             let path = format!("{}/pause", path(&monitor)?);
             done(&remote.call(Method::POST, &path, None).await?);
@@ -153,7 +156,16 @@ fn path(id: &str) -> anyhow::Result<String> {
 }
 
 async fn export(remote: &Remote, file: Option<&Path>, format: Format) -> anyhow::Result<()> {
-    let documents = documents(remote).await?;
+    let (documents, nameless): (Vec<Value>, Vec<Value>) = documents(remote)
+        .await?
+        .into_iter()
+        .partition(|document| identity(document).is_ok());
+    if !nameless.is_empty() {
+        let n = nameless.len();
+        eprintln!(
+            "{n} monitors have neither name nor slug, and are left out: no file could tell them apart"
+        );
+    }
     let format = match file {
         Some(file) => format_of(file)?,
         None => format,

@@ -161,6 +161,7 @@ fn refusal<E>(error: ChangeError<E>, refused: impl Fn(E) -> Refusal) -> Refusal 
     responses(
         (status = 200, body = Checks),
         (status = 401, body = ApiError),
+        crate::openapi::Overload,
     ),
 )]
 pub(super) async fn list_checks(call: &Call<'_>) -> Result<Response, Refusal> {
@@ -200,6 +201,7 @@ pub(super) async fn list_checks(call: &Call<'_>) -> Result<Response, Refusal> {
         (status = 201, description = "It is made", body = Check),
         (status = 400, body = ApiError),
         (status = 401, body = ApiError),
+        crate::openapi::Overload,
         (status = 403, description = "The project has as many checks as its plan allows"),
     ),
 )]
@@ -207,6 +209,9 @@ pub(super) async fn create_check(call: &Call<'_>) -> Result<Response, Refusal> {
     let spec = Spec::parse(&call.body).map_err(|problem| Refusal::invalid(&problem))?;
     let channels = call.app.store.channels(call.project()).await?;
     let targets = spec.targets(&channels).map_err(Refusal::bad)?;
+    if spec.unique.is_empty() && !call.app.has_room(call.project()).await? {
+        return Err(Refusal::Empty(StatusCode::FORBIDDEN));
+    }
     call.charge().await?;
     let make = |monitor: &Monitor| {
         Ok::<_, Infallible>(spec.applied_to(monitor, targets.as_ref(), call.version))
@@ -233,6 +238,7 @@ pub(super) async fn create_check(call: &Call<'_>) -> Result<Response, Refusal> {
     responses(
         (status = 200, body = Check),
         (status = 401, body = ApiError),
+        crate::openapi::Overload,
         (status = 403, description = "It belongs to another project"),
         (status = 404, body = ApiError),
     ),
@@ -254,6 +260,7 @@ pub(super) async fn get_check(call: &Call<'_>, check: Ref) -> Result<Response, R
         (status = 200, body = Check),
         (status = 400, body = ApiError),
         (status = 401, body = ApiError),
+        crate::openapi::Overload,
         (status = 403, description = "It belongs to another project"),
         (status = 404, body = ApiError),
     ),
@@ -283,6 +290,7 @@ pub(super) async fn update_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
     responses(
         (status = 200, body = Check),
         (status = 401, body = ApiError),
+        crate::openapi::Overload,
         (status = 403, description = "It belongs to another project"),
         (status = 404, body = ApiError),
     ),
@@ -306,6 +314,7 @@ pub(super) async fn delete_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
         (status = 200, body = Check),
         (status = 400, body = ApiError),
         (status = 401, body = ApiError),
+        crate::openapi::Overload,
         (status = 403, description = "It belongs to another project"),
         (status = 404, body = ApiError),
     ),
@@ -333,6 +342,7 @@ pub(super) async fn pause_check(call: &Call<'_>, id: MonitorId) -> Result<Respon
         (status = 200, body = Check),
         (status = 400, body = ApiError),
         (status = 401, body = ApiError),
+        crate::openapi::Overload,
         (status = 403, description = "It belongs to another project"),
         (status = 404, body = ApiError),
         (status = 409, description = "It is not paused", body = String, content_type = "text/plain"),
@@ -365,6 +375,7 @@ pub(super) async fn resume_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
     responses(
         (status = 200, body = Pings),
         (status = 401, body = ApiError),
+        crate::openapi::Overload,
         (status = 403, description = "It belongs to another project"),
         (status = 404, body = ApiError),
     ),
@@ -388,6 +399,7 @@ pub(super) async fn list_pings(call: &Call<'_>, id: MonitorId) -> Result<Respons
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 401, body = ApiError),
+        crate::openapi::Overload,
         (status = 403, description = "It belongs to another project"),
         (status = 404, description = "No such ping, no body, or no longer in the log", body = ApiError),
     ),
@@ -421,6 +433,7 @@ pub(super) async fn get_ping_body(
         (status = 200, body = Flips),
         (status = 400, description = "A parameter is no number, or out of its range"),
         (status = 401, body = ApiError),
+        crate::openapi::Overload,
         (status = 403, description = "It belongs to another project"),
         (status = 404, body = ApiError),
     ),
@@ -445,7 +458,7 @@ pub(super) async fn list_flips(call: &Call<'_>, check: Ref) -> Result<Response, 
 #[utoipa::path(
     get, path = "/api/v3/channels/", operation_id = "list_channel_entries", tag = "management",
     security(("api_key" = [])),
-    responses((status = 200, body = ChannelEntries), (status = 401, body = ApiError)),
+    responses((status = 200, body = ChannelEntries), (status = 401, body = ApiError), crate::openapi::Overload),
 )]
 pub(super) async fn list_channels(call: &Call<'_>) -> Result<Response, Refusal> {
     call.charge().await?;
@@ -466,7 +479,7 @@ pub(super) async fn list_channels(call: &Call<'_>) -> Result<Response, Refusal> 
 #[utoipa::path(
     get, path = "/api/v3/badges/", operation_id = "list_badges", tag = "management",
     security(("api_key" = [])),
-    responses((status = 200, body = Badges), (status = 401, body = ApiError)),
+    responses((status = 200, body = Badges), (status = 401, body = ApiError), crate::openapi::Overload),
 )]
 pub(super) async fn list_badges(call: &Call<'_>) -> Result<Response, Refusal> {
     call.charge().await?;
@@ -488,7 +501,7 @@ pub(super) async fn list_badges(call: &Call<'_>) -> Result<Response, Refusal> {
 /// Whether the table answers.
 #[utoipa::path(
     get, path = "/api/v3/status/", operation_id = "get_status", tag = "management",
-    responses((status = 200, body = String, content_type = "text/plain")),
+    responses((status = 200, body = String, content_type = "text/plain"), crate::openapi::Overload),
 )]
 pub(super) async fn status(app: &App) -> Result<Response, Refusal> {
     app.store.pulse().await?;
@@ -499,7 +512,7 @@ pub(super) async fn status(app: &App) -> Result<Response, Refusal> {
 #[utoipa::path(
     get, path = "/api/v3/metrics/", operation_id = "get_metrics", tag = "management",
     params(("X-Metrics-Key" = String, Header, description = "The metrics key")),
-    responses((status = 200, body = OperatorMetrics), (status = 403, description = "Not the metrics key")),
+    responses((status = 200, body = OperatorMetrics), (status = 403, description = "Not the metrics key"), crate::openapi::Overload),
 )]
 pub(super) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, Refusal> {
     let given = headers
@@ -530,6 +543,23 @@ pub(super) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, 
     };
     Ok(axum::Json(metrics).into_response())
 }
+
+/// What vendors' callbacks about deliveries get.
+#[utoipa::path(
+    post, path = "/api/v3/notifications/{id}/status", operation_id = "post_notification_status", tag = "management",
+    params(("id" = String, Path, description = "A uuid")),
+    responses((status = 200, description = "Always"), (status = 404, body = ApiError)),
+)]
+#[expect(dead_code, reason = "`callback` answers; this describes it")]
+pub fn notification_status() {}
+
+/// What mail servers' bounces get.
+#[utoipa::path(
+    post, path = "/api/v3/bounces/", operation_id = "post_bounce", tag = "management",
+    responses((status = 200, description = "Always")),
+)]
+#[expect(dead_code, reason = "`callback` answers; this describes it")]
+pub fn bounce() {}
 
 /// What vendors' callbacks get: no channel of ours has one, and they must not be tried again and again.
 pub(super) fn callback() -> Response {

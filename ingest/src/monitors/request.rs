@@ -3,8 +3,9 @@
 use super::view::{Keywords, WindowSpec};
 use crate::management::identify;
 use chrono::DateTime;
+use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thrum_schema::channel::{Channel, Targets};
 use thrum_schema::error::Invalid;
 use thrum_schema::monitor::{
@@ -45,6 +46,7 @@ pub struct MonitorRequest {
     manual_resume: Option<bool>,
     /// `POST` if only POSTs are to count, else empty.
     methods: Option<String>,
+    #[serde(deserialize_with = "object")]
     keywords: Option<Keywords>,
     /// How long a run may take, in seconds; null for the grace.
     #[serde(deserialize_with = "some")]
@@ -86,6 +88,13 @@ pub fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
+}
+
+/// Reads an object. A list would do for serde: its items, one by one, as members.
+fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    let value = Option::<Map<String, Value>>::deserialize(from)?;
+    let read = value.map(|members| serde_json::from_value(Value::Object(members)));
+    read.transpose().map_err(D::Error::custom)
 }
 
 /// A request that was found fit.
@@ -252,11 +261,14 @@ impl Fit {
         }
         if let Some(keywords) = &request.keywords {
             let keywords = keywords.clone();
+            let any = [&keywords.failure, &keywords.success, &keywords.start]
+                .iter()
+                .any(|list| !list.is_empty());
             monitor.filter = KeywordFilter {
                 failure: keywords.failure,
                 success: keywords.success,
                 start: keywords.start,
-                http_body: keywords.http_body,
+                http_body: keywords.http_body.unwrap_or(any),
                 subject: keywords.subject,
                 body: keywords.body,
                 default_fail: keywords.default_fail,

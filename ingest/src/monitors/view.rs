@@ -10,7 +10,7 @@ use thrum_schema::lease::Shown;
 use thrum_schema::monitor::KeywordFilter;
 use thrum_schema::silence::Window;
 use thrum_schema::transition::Flip;
-use thrum_schema::{Lease, Monitor, Outage, Ping, PingKind, Schedule, UnixMs};
+use thrum_schema::{Lease, Monitor, Outage, Ping, PingKind, Project, Schedule, UnixMs};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -49,7 +49,7 @@ pub struct MonitorView {
     pub last_duration_ms: Option<i64>,
     /// How many failures there were in a row.
     pub failures_in_a_row: u32,
-    /// How many runs were missed so far.
+    /// How many runs were missed so far; in lists, without those since it was last heard of.
     pub missed: u64,
     /// Until when its alerts are silenced, by a snooze or a maintenance window, its own or its project's.
     pub silenced_until: Option<String>,
@@ -176,8 +176,8 @@ pub struct Keywords {
     pub failure: String,
     pub success: String,
     pub start: String,
-    /// Look at the bodies of HTTP requests.
-    pub http_body: bool,
+    /// Look at the bodies of HTTP requests; if absent, do so if there is any keyword.
+    pub http_body: Option<bool>,
     /// Look at the subjects of e-mails.
     pub subject: bool,
     /// Look at the bodies of e-mails.
@@ -219,7 +219,7 @@ impl From<&KeywordFilter> for Keywords {
             failure: filter.failure.clone(),
             success: filter.success.clone(),
             start: filter.start.clone(),
-            http_body: filter.http_body,
+            http_body: Some(filter.http_body),
             subject: filter.subject,
             body: filter.body,
             default_fail: filter.default_fail,
@@ -261,8 +261,17 @@ impl From<&Flip> for FlipView {
     }
 }
 
-impl From<&Ping> for PingView {
-    fn from(ping: &Ping) -> Self {
+impl PingView {
+    /// A logged ping. What was sent, and from where, is not for read-only keys.
+    pub fn of(ping: &Ping, sees_secrets: bool) -> Self {
+        let mut view = Self::whole(ping);
+        if !sees_secrets {
+            (view.remote_addr, view.body, view.body_base64) = (None, None, None);
+        }
+        view
+    }
+
+    fn whole(ping: &Ping) -> Self {
         let text = std::str::from_utf8(&ping.body).ok();
         Self {
             n: ping.n,
@@ -288,9 +297,31 @@ impl From<&Ping> for PingView {
 #[derive(Debug)]
 pub struct Around<'a> {
     pub reader: &'a Reader,
-    pub project: &'a thrum_schema::Project,
     pub outages: &'a [Outage],
     pub now: UnixMs,
+    /// Until when the project silences all of them.
+    silenced_until: Option<UnixMs>,
+}
+
+impl<'a> Around<'a> {
+    pub fn new(
+        reader: &'a Reader,
+        project: &'a Project,
+        outages: &'a [Outage],
+        now: UnixMs,
+    ) -> Self {
+        let snooze = project.snoozed_until.filter(|until| *until > now);
+        let windows = project
+            .windows
+            .iter()
+            .filter_map(|window| window.open_at(now));
+        Self {
+            reader,
+            outages,
+            now,
+            silenced_until: windows.chain(snooze).max(),
+        }
+    }
 }
 
 impl Around<'_> {
@@ -305,13 +336,9 @@ impl Around<'_> {
         };
         let secrets = self.reader.sees_secrets;
         let options = &monitor.options;
-        let missed_now = match (lease.seen, lease.status) {
-            (Some(seen), thrum_schema::Status::Up | thrum_schema::Status::Down) => {
-                monitor.schedule.missed(seen, monitor.grace_s, self.now)
-            }
-            _ => 0,
-        };
-        let silenced = thrum_schema::silence::silenced_until(monitor, self.project, self.now);
+        let own = options.snoozed_until.filter(|until| *until > self.now);
+        let windows = options.windows.iter().filter_map(|w| w.open_at(self.now));
+        let silenced = windows.chain(own).chain(self.silenced_until).max();
         MonitorView {
             uuid: secrets.then_some(monitor.id.0),
             ping_path: secrets.then(|| format!("/ping/{}", monitor.id)),
@@ -336,7 +363,7 @@ impl Around<'_> {
             outage: held.and_then(|(_, outage)| outage).map(Into::into),
             last_duration_ms: lease.last_duration_ms,
             failures_in_a_row: lease.failures,
-            missed: lease.missed + u64::from(missed_now),
+            missed: lease.missed,
             silenced_until: silenced.map(UnixMs::rfc3339),
             period_s,
             schedule,

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 use thrum_schema::MonitorId;
+use thrum_schema::monitor::MAX_NAME;
 
 /// Which monitor a ping is for, and what it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub enum Refused {
     /// No such path, key, slug or monitor.
     #[error("not found")]
     NotFound,
-    /// A slug with an upper-case letter, or an exit status above 255.
+    /// A slug with an upper-case letter or too many of them, or an exit status above 255.
     #[error("invalid url format")]
     Url,
     /// A run id that is no UUID.
@@ -105,7 +106,7 @@ pub fn parse(path: &str) -> Result<Target<'_>, Refused> {
     if !is_word(key) || !is_word(slug) {
         return Err(Refused::NotFound);
     }
-    if slug.bytes().any(|b| b.is_ascii_uppercase()) {
+    if slug.bytes().any(|b| b.is_ascii_uppercase()) || slug.len() > MAX_NAME {
         return Err(Refused::Url);
     }
     Ok(Target::Slug { key, slug, action })
@@ -185,6 +186,7 @@ mod tests {
             ("k3y_-/web-01/".into(), Err(Refused::NotFound)),
             ("k3y_-/web-01/x".into(), Err(Refused::NotFound)),
             ("k3y_-/Web-01".into(), Err(Refused::Url)),
+            (format!("k3y_-/{}", "x".repeat(101)), Err(Refused::Url)),
             ("k3y_-/web.01".into(), Err(Refused::NotFound)),
             ("k3y.-/web".into(), Err(Refused::NotFound)),
             ("k3y_-".into(), Err(Refused::NotFound)),

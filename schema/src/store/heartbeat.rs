@@ -255,16 +255,20 @@ impl Store {
         burst: Option<u32>,
         now: UnixMs,
     ) -> Result<Option<Alert>> {
-        let Some(flip) = outcome.flip.as_ref().filter(|flip| flip.alert) else {
+        let Some(flip) = &outcome.flip else {
             return Ok(None);
         };
-        let (at, down) = (flip.at, flip.to == Status::Down);
+        let (at, down, alert) = (flip.at, flip.to == Status::Down, flip.alert);
+        if !alert && !down {
+            return Ok(None);
+        }
         let project = self.project(monitor.project).await?;
         let project = project.unwrap_or_else(|| Project::new(monitor.project, ""));
-        if let Some(until) = silenced_until(monitor, &project, at) {
+        if let (true, Some(until)) = (alert, silenced_until(monitor, &project, at)) {
             outcome.silence(until);
             return Ok(None);
         }
+        // Who believes already that it is down, is reminded all the same.
         if let (true, Some(every_s)) = (down, monitor.options.remind_s.or(project.remind_s)) {
             outcome.remind = Some(now + i64::from(every_s) * 1000);
         }

@@ -60,14 +60,17 @@ impl Store {
         self.transact(writes).await
     }
 
-    /// Revokes an API key. 4 WU.
-    pub async fn delete_api_key(&self, key: &ApiKey) -> Result<()> {
-        let keys = [
-            Key::api_key(&key.hash),
-            Key::project_key(key.project, &key.hash),
+    /// Revokes an API key, on condition that `survivor` is still there, if one is named. 4 WU, or 6.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the survivor is gone.
+    pub async fn delete_api_key(&self, key: &ApiKey, survivor: Option<&ApiKey>) -> Result<()> {
+        let mut writes = vec![
+            self.remove(&Key::api_key(&key.hash)),
+            self.remove(&Key::project_key(key.project, &key.hash)),
         ];
-        self.transact(keys.map(|key| self.remove(&key)).into())
-            .await
+        writes.extend(survivor.map(|key| self.require(&Key::api_key(&key.hash))));
+        self.transact(writes).await
     }
 
     /// The project whose ping key `secret` is. 1 RU.

@@ -23,8 +23,10 @@ pub struct Census {
 /// What a new monitor claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claims {
-    /// Its name and its slug must be free: however many race, one is made.
-    Alone,
+    /// Its name, and its slug if it has one, must be free: however many race, one is made.
+    Name,
+    /// Its slug must be free: however many race, one is made. It may share its name.
+    Slug,
     /// It may share them; as long as nobody has its name, heartbeats by that name are its own.
     Shared,
 }
@@ -139,9 +141,17 @@ impl Store {
             self.create(item::unique_key(monitor)),
             self.count(monitor.project, 1, creation.limit, creation.after),
         ];
+        // A project that is being deleted gets no more of them.
+        writes.push(self.require(&Key::project(monitor.project)));
         match creation.claims {
-            Claims::Alone => {
+            Claims::Name => {
                 writes.push(self.create(item::name(monitor)));
+                if !monitor.slug.is_empty() {
+                    writes.push(self.slug_update(monitor, "ADD", "attribute_not_exists(ids)"));
+                }
+            }
+            Claims::Slug => {
+                writes.extend(self.name_writes(None, Some(monitor)).await?);
                 writes.push(self.slug_update(monitor, "ADD", "attribute_not_exists(ids)"));
             }
             Claims::Shared => writes.extend(self.rename(None, Some(monitor)).await?),
@@ -178,6 +188,25 @@ impl Store {
         old: Option<&Monitor>,
         new: Option<&Monitor>,
     ) -> Result<Vec<TransactWriteItem>> {
+        let mut writes = self.name_writes(old, new).await?;
+        let slug_of = |monitor: Option<&Monitor>| monitor.map(|monitor| monitor.slug.clone());
+        if slug_of(old) != slug_of(new) {
+            if let Some(old) = old.filter(|old| !old.slug.is_empty()) {
+                writes.push(self.slug_update(old, "DELETE", ""));
+            }
+            if let Some(new) = new.filter(|new| !new.slug.is_empty()) {
+                writes.push(self.slug_update(new, "ADD", ""));
+            }
+        }
+        Ok(writes)
+    }
+
+    /// What leads to a monitor by its name, where that changes: the name is the first one's that has it.
+    async fn name_writes(
+        &self,
+        old: Option<&Monitor>,
+        new: Option<&Monitor>,
+    ) -> Result<Vec<TransactWriteItem>> {
         let mut writes = Vec::new();
         let name_of = |monitor: Option<&Monitor>| {
             monitor
@@ -196,15 +225,6 @@ impl Store {
                 && self.monitor_named(new.project, &name).await?.is_none()
             {
                 writes.push(self.create(item::name(new)));
-            }
-        }
-        let slug_of = |monitor: Option<&Monitor>| monitor.map(|monitor| monitor.slug.clone());
-        if slug_of(old) != slug_of(new) {
-            if let Some(old) = old.filter(|old| !old.slug.is_empty()) {
-                writes.push(self.slug_update(old, "DELETE", ""));
-            }
-            if let Some(new) = new.filter(|new| !new.slug.is_empty()) {
-                writes.push(self.slug_update(new, "ADD", ""));
             }
         }
         Ok(writes)

@@ -60,24 +60,15 @@ impl Store {
         self.transact(writes).await
     }
 
-    /// Deletes a project that has no monitors, with its keys and channels. 2 WU each.
+    /// Deletes a project that has no monitors, and then its keys and channels: from the first step on nobody can use
+    /// them, for there is no project that they lead to. 2 WU each.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if it has monitors, or was changed meanwhile.
+    /// [`StoreError::Conflict`] if it has monitors, or was changed meanwhile; nothing is deleted then.
     pub async fn delete_project(&self, project: &Project) -> Result<()> {
         let id = project.id;
         let (keys, ping_keys, channels) =
             futures::try_join!(self.api_keys(id), self.ping_keys(id), self.channels(id),)?;
-        // Keys first: a project that is half gone can't be used.
-        for key in &keys {
-            self.delete_api_key(key).await?;
-        }
-        for hash in &ping_keys {
-            self.delete_ping_key(id, hash).await?;
-        }
-        for channel in &channels {
-            self.delete_channel(id, channel.id).await?;
-        }
         self.transact(vec![
             self.remove_if(
                 &Key::project(id),
@@ -94,7 +85,17 @@ impl Store {
             self.remove(&Key::project_ref(id)),
             self.remove(&Key::badge_key(&project.badge_key)),
         ])
-        .await
+        .await?;
+        for key in &keys {
+            self.delete_api_key(key, None).await?;
+        }
+        for hash in &ping_keys {
+            self.delete_ping_key(id, hash).await?;
+        }
+        for channel in &channels {
+            self.delete_channel(id, channel.id).await?;
+        }
+        Ok(())
     }
 
     /// The project that a badge key means. 1 RU.
