@@ -78,7 +78,7 @@ pub struct Serve {
     #[arg(long, env = "THRUM_PINGS_PER_MINUTE", default_value_t = PINGS_PER_MINUTE)]
     pings_per_minute: u32,
 
-    /// Where people reach it, for the URLs that it tells: https://thrum.example.org. As each request says, without it
+    /// The URL by which people reach it, for the links that it tells; as each request says, without it
     #[arg(long, env = "THRUM_SITE_URL", value_parser = check_site_url)]
     site_url: Option<String>,
 
