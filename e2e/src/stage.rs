@@ -301,6 +301,23 @@ impl Stage {
 
     /// A request with the read-write key.
     pub async fn call(&self, method: Method, path: &str, body: Value) -> Reply {
+        self.call_by("x-api-key", API_KEY, method, path, body).await
+    }
+
+    /// A request with the admin key.
+    pub async fn admin(&self, method: Method, path: &str, body: Value) -> Reply {
+        self.call_by("x-admin-key", ADMIN_KEY, method, path, body)
+            .await
+    }
+
+    async fn call_by(
+        &self,
+        header: &str,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> Reply {
         let body = match body {
             Value::Null => Body::empty(),
             body => Body::from(body.to_string()),
@@ -308,25 +325,20 @@ impl Stage {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("x-api-key", API_KEY)
+            .header(header, key)
             .body(body)
             .expect("a request");
         self.send(request).await
     }
 
-    /// A request with the admin key.
-    pub async fn admin(&self, method: Method, path: &str, body: Value) -> Reply {
-        let body = match body {
-            Value::Null => Body::empty(),
-            body => Body::from(body.to_string()),
-        };
+    /// A request with any API key, its body as it stands.
+    pub async fn send_as(&self, method: &str, path: &str, key: &str, body: &str) -> Reply {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("x-admin-key", ADMIN_KEY)
-            .body(body)
-            .expect("a request");
-        self.send(request).await
+            .header("x-api-key", key)
+            .body(Body::from(body.to_owned()));
+        self.send(request.expect("a request")).await
     }
 
     /// A ping.

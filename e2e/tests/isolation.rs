@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request};
-use e2e::{READ_KEY, Reply, Stage};
+use e2e::{READ_KEY, Stage};
 use serde_json::{Value, json};
 
 /// Every method and path of the description, with what stands for each parameter.
@@ -24,16 +24,6 @@ fn routes(of: &[(&str, &str)]) -> Vec<(String, String)> {
     }
     assert!(routes.len() > 50, "{}", routes.len());
     routes
-}
-
-async fn send(stage: &Stage, method: &str, path: &str, key: &str, body: &str) -> Reply {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("x-api-key", key);
-    stage
-        .send(request.body(Body::from(body.to_owned())).unwrap())
-        .await
 }
 
 /// All that the table holds of the first project, but what counts its requests.
@@ -144,7 +134,9 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
                 {
                     continue;
                 }
-                let reply = send(&stage, &method, &path, caller, body_for(&method, &path)).await;
+                let reply = stage
+                    .send_as(&method, &path, caller, body_for(&method, &path))
+                    .await;
                 let case = format!(
                     "{whose} key: {method} {path} → {} {}",
                     reply.status,
@@ -193,21 +185,16 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
         "/v1/usage",
         "/api/v3/badges/",
     ] {
-        let reply = send(&stage, "GET", path, &thief, "").await;
+        let reply = stage.send_as("GET", path, &thief, "").await;
         assert_eq!(reply.status, 200, "{path}");
         for secret in [uuid, "secret", "job", &key, &alert] {
             assert!(!reply.text().contains(secret), "{path} tells {secret}");
         }
     }
     // Nor does a heartbeat by the same name reach it.
-    let reply = send(
-        &stage,
-        "POST",
-        "/v1/heartbeats",
-        &thief,
-        r#"{"monitor": "job"}"#,
-    )
-    .await;
+    let reply = stage
+        .send_as("POST", "/v1/heartbeats", &thief, r#"{"monitor": "job"}"#)
+        .await;
     assert_ne!(reply.json()["results"][0]["uuid"], uuid);
     assert_eq!(everything(&stage).await, before);
 }

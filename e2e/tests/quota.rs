@@ -24,23 +24,13 @@ async fn project(stage: &Stage, plan: &str) -> Value {
     made.json()
 }
 
-async fn send(stage: &Stage, method: &str, path: &str, key: &str, body: &str) -> Reply {
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("x-api-key", key);
-    stage
-        .send(request.body(Body::from(body.to_owned())).unwrap())
-        .await
-}
-
 fn header(reply: &Reply, name: &str) -> i64 {
     let value = reply.headers.get(name).unwrap_or_else(|| panic!("{name}"));
     value.to_str().unwrap().parse().unwrap()
 }
 
 async fn requests_today(stage: &Stage, key: &str) -> i64 {
-    let reply = send(stage, "GET", "/v1/usage?days=1", key, "").await;
+    let reply = stage.send_as("GET", "/v1/usage?days=1", key, "").await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     reply.json()["days"][0]["requests"].as_i64().unwrap()
 }
@@ -49,7 +39,7 @@ async fn requests_today(stage: &Stage, key: &str) -> i64 {
 async fn race(stage: &Arc<Stage>, n: usize, key: &str) -> Vec<Reply> {
     let racers = (0..n).map(|_| {
         let (stage, key) = (Arc::clone(stage), key.to_owned());
-        tokio::spawn(async move { send(&stage, "GET", "/v1/keys", &key, "").await })
+        tokio::spawn(async move { stage.send_as("GET", "/v1/keys", &key, "").await })
     });
     let replies = futures::future::join_all(racers).await;
     replies.into_iter().map(Result::unwrap).collect()
@@ -61,7 +51,7 @@ async fn of_200_at_once_exactly_the_50_pass_that_are_left() {
     let tenant = project(&stage, "free").await;
     let key = tenant["api_key"].as_str().unwrap();
     for left in (50..60).rev() {
-        let reply = send(&stage, "GET", "/v1/keys", key, "").await;
+        let reply = stage.send_as("GET", "/v1/keys", key, "").await;
         assert_eq!(header(&reply, "ratelimit-remaining"), left);
     }
     let replies = race(&stage, 200, key).await;
@@ -88,12 +78,13 @@ async fn of_200_at_once_exactly_the_50_pass_that_are_left() {
     // The counter says 60, and not one more: tomorrow shows it.
     stage.idle(69_599_000).await;
     assert_eq!(
-        send(&stage, "GET", "/v1/keys", key, "").await.status,
+        stage.send_as("GET", "/v1/keys", key, "").await.status,
         429,
         "true to the second"
     );
     stage.world.advance(1_000);
-    let reply = send(&stage, "GET", "/v1/usage?days=2", key, "")
+    let reply = stage
+        .send_as("GET", "/v1/usage?days=2", key, "")
         .await
         .json();
     assert_eq!(reply["days"][1]["requests"], 60);
@@ -123,9 +114,9 @@ async fn of_200_at_once_exactly_the_burst_passes() {
     }
     // A minute is 50 requests: one each 1.2 s, and a whole burst after a minute.
     stage.world.advance(1_199);
-    assert_eq!(send(&stage, "GET", "/v1/keys", key, "").await.status, 429);
+    assert_eq!(stage.send_as("GET", "/v1/keys", key, "").await.status, 429);
     stage.world.advance(1);
-    assert_eq!(send(&stage, "GET", "/v1/keys", key, "").await.status, 200);
+    assert_eq!(stage.send_as("GET", "/v1/keys", key, "").await.status, 200);
     stage.world.advance(60_000);
     let passed = race(&stage, 60, key)
         .await
@@ -140,11 +131,11 @@ async fn a_request_costs_at_most_two_writes_and_a_steady_one_costs_one() {
     let stage = stage(r#"{"free": {"requests_per_day": 5, "requests_per_minute": 3}}"#).await;
     let tenant = project(&stage, "free").await;
     let key = tenant["api_key"].as_str().unwrap();
-    send(&stage, "GET", "/v1/keys", key, "").await;
+    stage.send_as("GET", "/v1/keys", key, "").await;
     let writes = async |advance: i64| {
         stage.world.advance(advance);
         stage.meter.take();
-        let reply = send(&stage, "GET", "/v1/keys", key, "").await;
+        let reply = stage.send_as("GET", "/v1/keys", key, "").await;
         let used = stage.meter.take();
         (reply.status.as_u16(), used.calls_of("UpdateItem"))
     };
@@ -196,7 +187,7 @@ async fn what_is_refused_or_wrong_is_not_charged_and_heartbeats_never_are() {
             200,
         ),
     ] {
-        let reply = send(&stage, method, path, key, body).await;
+        let reply = stage.send_as(method, path, key, body).await;
         assert_eq!(
             reply.status.as_u16(),
             status,
@@ -208,7 +199,7 @@ async fn what_is_refused_or_wrong_is_not_charged_and_heartbeats_never_are() {
             "{method} {path}"
         );
     }
-    let reply = send(&stage, "GET", "/v1/monitors/web-01", key, "").await;
+    let reply = stage.send_as("GET", "/v1/monitors/web-01", key, "").await;
     assert_eq!(header(&reply, "ratelimit-remaining"), 18);
     assert_eq!(requests_today(&stage, key).await, 3);
 }
@@ -219,7 +210,7 @@ async fn plans_bound_monitors_and_provisioning_may_make_twice_as_many() {
     let tenant = project(&stage, "free").await;
     let key = tenant["api_key"].as_str().unwrap();
     let ping_key = tenant["ping_key"].as_str().unwrap();
-    let create = async |path: &str| send(&stage, "POST", path, key, r#"{"name": "x"}"#).await;
+    let create = async |path: &str| stage.send_as("POST", path, key, r#"{"name": "x"}"#).await;
     assert_eq!(create("/v1/monitors").await.status, 201);
     assert_eq!(create("/api/v3/checks/").await.status, 201);
     let full = create("/v1/monitors").await;
@@ -233,7 +224,8 @@ async fn plans_bound_monitors_and_provisioning_may_make_twice_as_many() {
     );
     let heartbeat = r#"{"monitor": "b"}"#;
     assert_eq!(
-        send(&stage, "POST", "/v1/heartbeats", key, heartbeat)
+        stage
+            .send_as("POST", "/v1/heartbeats", key, heartbeat)
             .await
             .status,
         200
@@ -243,17 +235,21 @@ async fn plans_bound_monitors_and_provisioning_may_make_twice_as_many() {
         404,
         "as the contract has it"
     );
-    let refused = send(&stage, "POST", "/v1/heartbeats", key, r#"{"monitor": "c"}"#).await;
+    let refused = stage
+        .send_as("POST", "/v1/heartbeats", key, r#"{"monitor": "c"}"#)
+        .await;
     assert_eq!(refused.status, 403, "{}", refused.text());
     // Deleting one makes room.
     assert_eq!(
-        send(&stage, "DELETE", "/v1/monitors/a", key, "")
+        stage
+            .send_as("DELETE", "/v1/monitors/a", key, "")
             .await
             .status,
         204
     );
     assert_eq!(
-        send(&stage, "POST", "/v1/heartbeats", key, r#"{"monitor": "c"}"#)
+        stage
+            .send_as("POST", "/v1/heartbeats", key, r#"{"monitor": "c"}"#)
             .await
             .status,
         200
@@ -331,24 +327,24 @@ async fn keys_are_rotated_with_an_overlap_and_revoked() {
     let stage = stage("{}").await;
     let tenant = project(&stage, "pro").await;
     let first = tenant["api_key"].as_str().unwrap().to_owned();
-    let works = async |key: &str| send(&stage, "GET", "/v1/keys", key, "").await.status == 200;
-    let list = send(&stage, "GET", "/v1/keys", &first, "").await.json();
+    let works = async |key: &str| stage.send_as("GET", "/v1/keys", key, "").await.status == 200;
+    let list = stage.send_as("GET", "/v1/keys", &first, "").await.json();
     let id = |i: usize| list["keys"][i]["id"].as_str().unwrap().to_owned();
     let write = (0..2)
         .find(|i| list["keys"][i]["scope"] == "write")
         .unwrap();
     assert!(!list.to_string().contains(&first), "secrets are shown once");
     let path = format!("/v1/keys/{}", id(write));
-    let refused = send(&stage, "DELETE", &path, &first, "").await;
+    let refused = stage.send_as("DELETE", &path, &first, "").await;
     assert_eq!(refused.status, 409, "the last one that writes");
-    let rotated = send(
-        &stage,
-        "POST",
-        &format!("{path}/rotate"),
-        &first,
-        r#"{"overlap_s": 3600}"#,
-    )
-    .await;
+    let rotated = stage
+        .send_as(
+            "POST",
+            &format!("{path}/rotate"),
+            &first,
+            r#"{"overlap_s": 3600}"#,
+        )
+        .await;
     assert_eq!(rotated.status, 201, "{}", rotated.text());
     let second = rotated.json()["key"].as_str().unwrap().to_owned();
     assert!(second.len() == 32 && second.starts_with("hcw_"));
@@ -360,43 +356,47 @@ async fn keys_are_rotated_with_an_overlap_and_revoked() {
         !works(&first).await && works(&second).await,
         "to the millisecond"
     );
-    let reply = send(
-        &stage,
-        "POST",
-        "/v1/keys",
-        &second,
-        r#"{"scope": "read", "name": "ci"}"#,
-    )
-    .await;
+    let reply = stage
+        .send_as(
+            "POST",
+            "/v1/keys",
+            &second,
+            r#"{"scope": "read", "name": "ci"}"#,
+        )
+        .await;
     let third = reply.json();
     let (id, key) = (
         third["id"].as_str().unwrap(),
         third["key"].as_str().unwrap(),
     );
     assert!(
-        key.starts_with("hcr_") && send(&stage, "GET", "/v1/monitors", key, "").await.status == 200
+        key.starts_with("hcr_")
+            && stage.send_as("GET", "/v1/monitors", key, "").await.status == 200
     );
     assert_eq!(
-        send(&stage, "DELETE", &format!("/v1/keys/{id}"), &second, "")
+        stage
+            .send_as("DELETE", &format!("/v1/keys/{id}"), &second, "")
             .await
             .status,
         204
     );
     assert_eq!(
-        send(&stage, "GET", "/v1/monitors", key, "").await.status,
+        stage.send_as("GET", "/v1/monitors", key, "").await.status,
         401
     );
     // The ping key.
     let old = tenant["ping_key"].as_str().unwrap();
     assert_eq!(stage.ping(&format!("{old}/a?create=1")).await.status, 201);
-    let new = send(&stage, "POST", "/v1/ping-key", &second, "")
+    let new = stage
+        .send_as("POST", "/v1/ping-key", &second, "")
         .await
         .json();
     let new = new["ping_key"].as_str().unwrap();
     assert_eq!(stage.ping(&format!("{old}/a")).await.status, 404);
     assert_eq!(stage.ping(&format!("{new}/a")).await.status, 200);
     assert_eq!(
-        send(&stage, "DELETE", "/v1/ping-key", &second, "")
+        stage
+            .send_as("DELETE", "/v1/ping-key", &second, "")
             .await
             .status,
         204
@@ -408,12 +408,13 @@ async fn keys_are_rotated_with_an_overlap_and_revoked() {
     );
     // A key may have less than its plan, by its own project; more, by the admin.
     let own = r#"{"scope": "read", "requests_per_day": 2}"#;
-    let tight = send(&stage, "POST", "/v1/keys", &second, own).await.json();
+    let tight = stage.send_as("POST", "/v1/keys", &second, own).await.json();
     let tight = tight["key"].as_str().unwrap();
     let statuses = [200, 200, 429];
     for status in statuses {
         assert_eq!(
-            send(&stage, "GET", "/v1/monitors", tight, "")
+            stage
+                .send_as("GET", "/v1/monitors", tight, "")
                 .await
                 .status
                 .as_u16(),
@@ -467,7 +468,9 @@ async fn projects_are_made_and_deleted_with_the_admin_key_alone() {
                 .contains("must be one of enterprise, free, owner, pro")
     );
     let key = tenant["api_key"].as_str().unwrap();
-    send(&stage, "POST", "/v1/monitors", key, r#"{"slug": "a"}"#).await;
+    stage
+        .send_as("POST", "/v1/monitors", key, r#"{"slug": "a"}"#)
+        .await;
     let first = format!("/v1/projects/{}", thrum_schema::ProjectId::FIRST);
     assert_eq!(
         stage
@@ -483,7 +486,7 @@ async fn projects_are_made_and_deleted_with_the_admin_key_alone() {
         409,
         "it has a monitor"
     );
-    send(&stage, "DELETE", "/v1/monitors/a", key, "").await;
+    stage.send_as("DELETE", "/v1/monitors/a", key, "").await;
     assert_eq!(
         stage.admin(Method::DELETE, &path, Value::Null).await.status,
         204
@@ -494,7 +497,7 @@ async fn projects_are_made_and_deleted_with_the_admin_key_alone() {
     );
     stage.world.advance(30_000);
     assert_eq!(
-        send(&stage, "GET", "/v1/monitors", key, "").await.status,
+        stage.send_as("GET", "/v1/monitors", key, "").await.status,
         401
     );
 }
@@ -504,28 +507,60 @@ async fn a_rotation_renews_no_quota_and_keys_are_bounded() {
     let stage = stage(r#"{"free": {"requests_per_day": 10, "keys": 4}}"#).await;
     let tenant = project(&stage, "free").await;
     let first = tenant["api_key"].as_str().unwrap().to_owned();
-    let list = send(&stage, "GET", "/v1/keys", &first, "").await.json();
+    let list = stage.send_as("GET", "/v1/keys", &first, "").await.json();
     let write = list["keys"]
         .as_array()
         .unwrap()
         .iter()
         .find(|key| key["scope"] == "write");
     let path = format!("/v1/keys/{}/rotate", write.unwrap()["id"].as_str().unwrap());
-    let rotated = send(&stage, "POST", &path, &first, "{}").await.json();
+    let rotated = stage.send_as("POST", &path, &first, "{}").await.json();
     let second = rotated["key"].as_str().unwrap().to_owned();
-    let reply = send(&stage, "GET", "/v1/keys", &second, "").await;
+    let reply = stage.send_as("GET", "/v1/keys", &second, "").await;
     assert_eq!(header(&reply, "ratelimit-remaining"), 7, "counted on");
     // Three there are, the one that ends included; the fifth is one too many, and costs nothing.
     let create = r#"{"scope": "read"}"#;
     assert_eq!(
-        send(&stage, "POST", "/v1/keys", &second, create)
+        stage
+            .send_as("POST", "/v1/keys", &second, create)
             .await
             .status,
         201
     );
     for (path, body) in [("/v1/keys", create), (&*path, "{}")] {
-        let refused = send(&stage, "POST", path, &second, body).await;
+        let refused = stage.send_as("POST", path, &second, body).await;
         assert_eq!(refused.status, 409, "{}", refused.text());
         assert!(!refused.headers.contains_key("ratelimit-limit"));
     }
+}
+
+/// If the table can't tell whether there is anything left, nothing passes.
+#[tokio::test]
+async fn without_the_table_nothing_passes() {
+    let stage = stage("{}").await;
+    let tenant = project(&stage, "free").await;
+    let key = tenant["api_key"].as_str().unwrap();
+    assert_eq!(stage.send_as("GET", "/v1/keys", key, "").await.status, 200);
+    // Key and project are still remembered; what is left is not.
+    let client = stage.engine.client();
+    let table = thrum::engine::TABLE;
+    client
+        .delete_table()
+        .table_name(table)
+        .send()
+        .await
+        .unwrap();
+    for path in ["/v1/keys", "/v1/monitors", "/api/v3/channels/"] {
+        let reply = stage.send_as("GET", path, key, "").await;
+        assert_eq!(
+            (reply.status.as_u16(), header(&reply, "retry-after")),
+            (503, 1),
+            "{path}"
+        );
+        assert_eq!(reply.headers["content-type"], "application/problem+json");
+    }
+    assert_eq!(
+        stage.ping(&format!("{PING_KEY}/a?create=1")).await.status,
+        503
+    );
 }

@@ -122,7 +122,7 @@ pub struct Redelivered {
 #[utoipa::path(
     get, path = "/v1/alerts", operation_id = "list_alerts", tag = "alerts",
     security(("api_key" = []), ("bearer" = [])), params(AlertParams),
-    responses((status = 200, body = Alerts), crate::openapi::Problems),
+    responses((status = 200, body = Alerts), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -172,7 +172,7 @@ pub async fn list(
     post, path = "/v1/alerts/{id}/redeliver", operation_id = "redeliver_alert", tag = "alerts",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The alert's id")),
-    responses((status = 202, body = Redelivered), crate::openapi::ProblemsOfOne),
+    responses((status = 202, body = Redelivered), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn redeliver(
     State(app): State<App>,

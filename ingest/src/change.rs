@@ -34,6 +34,24 @@ pub struct Edit {
     pub events: Vec<Event<'static>>,
 }
 
+impl Edit {
+    /// The monitor becomes this.
+    pub fn to(monitor: Monitor) -> Self {
+        Self {
+            monitor: Some(monitor),
+            events: Vec::new(),
+        }
+    }
+
+    /// This happens to the monitor.
+    pub fn event(event: Event<'static>) -> Self {
+        Self {
+            monitor: None,
+            events: vec![event],
+        }
+    }
+}
+
 /// A monitor and its state.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -182,12 +200,7 @@ impl App {
             if let Some(same) = same
                 && let Some(existing) = self.first_that(project, slug, same).await?
             {
-                let edit = |monitor: &Monitor, _: &Lease| {
-                    Ok(Edit {
-                        monitor: Some(make(monitor)?),
-                        events: Vec::new(),
-                    })
-                };
+                let edit = |monitor: &Monitor, _: &Lease| make(monitor).map(Edit::to);
                 match self.change(project, existing, edit).await {
                     // Deleted meanwhile: it is to be made after all.
                     Err(ChangeError::NotFound) => continue,

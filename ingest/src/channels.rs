@@ -135,7 +135,7 @@ impl From<&ChannelHealth> for Failing {
 #[utoipa::path(
     get, path = "/v1/channels", operation_id = "list_channels", tag = "channels",
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, body = Channels), crate::openapi::Problems),
+    responses((status = 200, body = Channels), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Channels>, Problem> {
     reader.caller.charge(&app).await?;
@@ -156,7 +156,7 @@ pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<C
     get, path = "/v1/channels/{id}", operation_id = "get_channel", tag = "channels",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The channel's id")),
-    responses((status = 200, body = ChannelView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = ChannelView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn get(
     State(app): State<App>,
@@ -186,7 +186,7 @@ impl Reader {
 #[utoipa::path(
     post, path = "/v1/channels", operation_id = "create_channel", tag = "channels",
     security(("api_key" = []), ("bearer" = [])), request_body = ChannelRequest,
-    responses((status = 201, body = ChannelView), crate::openapi::Problems),
+    responses((status = 201, body = ChannelView), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn create(
     State(app): State<App>,
@@ -228,7 +228,7 @@ pub async fn create(
     patch, path = "/v1/channels/{id}", operation_id = "update_channel", tag = "channels",
     security(("api_key" = []), ("bearer" = [])), request_body = ChannelRequest,
     params(("id" = String, Path, description = "The channel's id")),
-    responses((status = 200, body = ChannelView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = ChannelView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn update(
     State(app): State<App>,
@@ -261,7 +261,7 @@ pub struct Deletion {
     delete, path = "/v1/channels/{id}", operation_id = "delete_channel", tag = "channels",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The channel's id"), Deletion),
-    responses((status = 204, description = "It is gone"), crate::openapi::ProblemsOfOne),
+    responses((status = 204, description = "It is gone"), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn delete(
     State(app): State<App>,
@@ -297,7 +297,7 @@ pub async fn delete(
     post, path = "/v1/channels/{id}/test", operation_id = "test_channel", tag = "channels",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The channel's id")),
-    responses((status = 202, body = TestSent), crate::openapi::ProblemsOfOne),
+    responses((status = 202, body = TestSent), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn test(
     State(app): State<App>,

@@ -124,7 +124,7 @@ struct Valid {
 #[utoipa::path(
     post, path = "/v1/heartbeats", operation_id = "post_heartbeats", tag = "heartbeats",
     security(("api_key" = []), ("bearer" = [])), request_body = Heartbeats,
-    responses((status = 200, body = Results), crate::openapi::Problems),
+    responses((status = 200, body = Results), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn post(
     State(app): State<App>,
@@ -163,7 +163,7 @@ pub async fn post(
 #[utoipa::path(
     post, path = "/v1/heartbeat", operation_id = "post_legacy_heartbeat", tag = "heartbeats",
     security(("api_key" = []), ("bearer" = [])), request_body = Legacy,
-    responses((status = 200, body = LegacyAnswer), crate::openapi::Problems),
+    responses((status = 200, body = LegacyAnswer), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn legacy(
     State(app): State<App>,

@@ -212,7 +212,7 @@ impl App {
 #[utoipa::path(
     get, path = "/v1/keys", operation_id = "list_keys", tag = "keys",
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, body = KeyList), crate::openapi::Problems),
+    responses((status = 200, body = KeyList), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn list(State(app): State<App>, writer: Writer) -> Result<axum::Json<KeyList>, Problem> {
     writer.caller.charge(&app).await?;
@@ -225,7 +225,7 @@ pub async fn list(State(app): State<App>, writer: Writer) -> Result<axum::Json<K
 #[utoipa::path(
     post, path = "/v1/keys", operation_id = "create_key", tag = "keys",
     security(("api_key" = []), ("bearer" = [])), request_body = KeyRequest,
-    responses((status = 201, body = NewKey), crate::openapi::Problems),
+    responses((status = 201, body = NewKey), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn create(
     State(app): State<App>,
@@ -245,7 +245,7 @@ pub async fn create(
     post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys",
     security(("api_key" = []), ("bearer" = [])), request_body = Rotation,
     params(("id" = String, Path, description = "The key's id")),
-    responses((status = 201, body = NewKey), crate::openapi::ProblemsOfOne),
+    responses((status = 201, body = NewKey), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn rotate(
     State(app): State<App>,
@@ -292,7 +292,7 @@ pub async fn rotate(
     delete, path = "/v1/keys/{id}", operation_id = "revoke_key", tag = "keys",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The key's id")),
-    responses((status = 204, description = "Handlers forget it within half a minute"), crate::openapi::ProblemsOfOne),
+    responses((status = 204, description = "Handlers forget it within half a minute"), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn revoke(
     State(app): State<App>,
@@ -326,7 +326,7 @@ pub async fn revoke(
 #[utoipa::path(
     post, path = "/v1/ping-key", operation_id = "rotate_ping_key", tag = "keys",
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 201, body = NewPingKey), crate::openapi::Problems),
+    responses((status = 201, body = NewPingKey), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn rotate_ping_key(
     State(app): State<App>,
@@ -344,7 +344,7 @@ pub async fn rotate_ping_key(
 #[utoipa::path(
     delete, path = "/v1/ping-key", operation_id = "delete_ping_key", tag = "keys",
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 204, description = "Handlers forget it within half a minute"), crate::openapi::Problems),
+    responses((status = 204, description = "Handlers forget it within half a minute"), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn delete_ping_key(
     State(app): State<App>,

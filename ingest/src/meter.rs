@@ -3,7 +3,7 @@
 
 use crate::app::App;
 use crate::problem::Problem;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -125,7 +125,7 @@ impl App {
 }
 
 /// Adds what is left to every metered reply: as the IETF's drafts name it, and as many clients still read it.
-pub async fn headers(State(_): State<App>, mut request: Request, next: Next) -> Response {
+pub async fn headers(mut request: Request, next: Next) -> Response {
     let tab = Tab::default();
     request.extensions_mut().insert(tab.clone());
     let mut response = next.run(request).await;

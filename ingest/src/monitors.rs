@@ -118,7 +118,7 @@ impl Snooze {
 #[utoipa::path(
     get, path = "/v1/monitors", operation_id = "list_monitors", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])), params(Filter),
-    responses((status = 200, body = Monitors), crate::openapi::Problems),
+    responses((status = 200, body = Monitors), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn list(
     State(app): State<App>,
@@ -156,7 +156,7 @@ pub async fn list(
     get, path = "/v1/monitors/{id}", operation_id = "get_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "Its uuid, slug or name")),
-    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = MonitorView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn get(
     State(app): State<App>,
@@ -184,7 +184,7 @@ pub async fn get(
     responses(
         (status = 200, description = "There was one, and it is as the request says", body = MonitorView),
         (status = 201, description = "It is made", body = MonitorView),
-        crate::openapi::Problems,
+        crate::openapi::Problems, crate::openapi::Overload,
     ),
 )]
 pub async fn create(
@@ -229,7 +229,7 @@ pub async fn create(
     patch, path = "/v1/monitors/{id}", operation_id = "update_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])), request_body = MonitorRequest,
     params(("id" = String, Path, description = "Its uuid, slug or name")),
-    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = MonitorView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn update(
     State(app): State<App>,
@@ -243,12 +243,7 @@ pub async fn update(
     // What is wrong only together with what the monitor is.
     fit.applied_to(&found.monitor, false)?;
     writer.caller.charge(&app).await?;
-    let edit = |monitor: &Monitor, _: &Lease| {
-        Ok::<_, Invalid>(Edit {
-            monitor: Some(fit.applied_to(monitor, false)?),
-            events: Vec::new(),
-        })
-    };
+    let edit = |monitor: &Monitor, _: &Lease| fit.applied_to(monitor, false).map(Edit::to);
     let changed = app.change(writer.project, found.monitor.id, edit).await;
     let found = changed.map_err(problem)?;
     Ok(axum::Json(show(&app, &writer.reader(), &found).await?))
@@ -259,7 +254,7 @@ pub async fn update(
     delete, path = "/v1/monitors/{id}", operation_id = "delete_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "Its uuid, slug or name")),
-    responses((status = 204, description = "It is gone"), crate::openapi::ProblemsOfOne),
+    responses((status = 204, description = "It is gone"), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn delete(
     State(app): State<App>,
@@ -279,19 +274,14 @@ pub async fn delete(
     post, path = "/v1/monitors/{id}/pause", operation_id = "pause_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "Its uuid, slug or name")),
-    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = MonitorView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn pause(
     state: State<App>,
     writer: Writer,
     id: PathId,
 ) -> Result<axum::Json<MonitorView>, Problem> {
-    let pause = |_: &Monitor, _: &Lease| {
-        Ok(Edit {
-            monitor: None,
-            events: vec![Event::Pause],
-        })
-    };
+    let pause = |_: &Monitor, _: &Lease| Ok(Edit::event(Event::Pause));
     edited(state, writer, id, pause).await
 }
 
@@ -300,7 +290,7 @@ pub async fn pause(
     post, path = "/v1/monitors/{id}/resume", operation_id = "resume_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "Its uuid, slug or name")),
-    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = MonitorView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn resume(
     state: State<App>,
@@ -309,10 +299,7 @@ pub async fn resume(
 ) -> Result<axum::Json<MonitorView>, Problem> {
     let not_paused = || Problem::new(StatusCode::CONFLICT, "the monitor is not paused");
     let resume = |_: &Monitor, lease: &Lease| match lease.status {
-        Status::Paused => Ok(Edit {
-            monitor: None,
-            events: vec![Event::Resume],
-        }),
+        Status::Paused => Ok(Edit::event(Event::Resume)),
         _ => Err(not_paused()),
     };
     edited(state, writer, id, resume).await
@@ -323,7 +310,7 @@ pub async fn resume(
     post, path = "/v1/monitors/{id}/snooze", operation_id = "snooze_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
     params(("id" = String, Path, description = "Its uuid, slug or name")),
-    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = MonitorView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn snooze(
     State(app): State<App>,
@@ -340,7 +327,7 @@ pub async fn snooze(
     delete, path = "/v1/monitors/{id}/snooze", operation_id = "end_monitor_snooze", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "Its uuid, slug or name")),
-    responses((status = 200, body = MonitorView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = MonitorView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn end_snooze(
     state: State<App>,
@@ -354,10 +341,7 @@ fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &Lease) -> Result<Edit, P
     move |monitor, _| {
         let mut monitor = monitor.clone();
         monitor.options.snoozed_until = until;
-        Ok(Edit {
-            monitor: Some(monitor),
-            events: Vec::new(),
-        })
+        Ok(Edit::to(monitor))
     }
 }
 
@@ -366,7 +350,7 @@ fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &Lease) -> Result<Edit, P
     get, path = "/v1/monitors/{id}/uptime", operation_id = "get_uptime", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "Its uuid, slug or name"), Span),
-    responses((status = 200, body = Uptime), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = Uptime), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn get_uptime(
     State(app): State<App>,

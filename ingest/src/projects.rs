@@ -201,7 +201,7 @@ impl App {
 #[utoipa::path(
     get, path = "/v1/project", operation_id = "get_project", tag = "project",
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = ProjectView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn get_own(
     State(app): State<App>,
@@ -216,7 +216,7 @@ pub async fn get_own(
 #[utoipa::path(
     patch, path = "/v1/project", operation_id = "update_project", tag = "project",
     security(("api_key" = []), ("bearer" = [])), request_body = ProjectRequest,
-    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = ProjectView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn update_own(
     State(app): State<App>,
@@ -247,7 +247,7 @@ pub async fn update_own(
 #[utoipa::path(
     post, path = "/v1/project/snooze", operation_id = "snooze_project", tag = "project",
     security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
-    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = ProjectView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn snooze(
     State(app): State<App>,
@@ -265,7 +265,7 @@ pub async fn snooze(
 #[utoipa::path(
     delete, path = "/v1/project/snooze", operation_id = "end_project_snooze", tag = "project",
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = ProjectView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn end_snooze(
     State(app): State<App>,
@@ -281,7 +281,7 @@ pub async fn end_snooze(
 #[utoipa::path(
     post, path = "/v1/project/badge-key", operation_id = "rotate_badge_key", tag = "project",
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = ProjectView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn rotate_badge_key(
     State(app): State<App>,
@@ -302,7 +302,7 @@ pub async fn rotate_badge_key(
 #[utoipa::path(
     get, path = "/v1/projects", operation_id = "list_projects", tag = "admin",
     security(("admin_key" = [])),
-    responses((status = 200, body = ProjectList), crate::openapi::Problems),
+    responses((status = 200, body = ProjectList), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn list(State(app): State<App>, _: Admin) -> Result<axum::Json<ProjectList>, Problem> {
     let mut found = app.store.projects().await?;
@@ -318,7 +318,7 @@ pub async fn list(State(app): State<App>, _: Admin) -> Result<axum::Json<Project
 #[utoipa::path(
     post, path = "/v1/projects", operation_id = "create_project", tag = "admin",
     security(("admin_key" = [])), request_body = AdminProjectRequest,
-    responses((status = 201, body = NewProject), crate::openapi::Problems),
+    responses((status = 201, body = NewProject), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn create(
     State(app): State<App>,
@@ -361,7 +361,7 @@ pub async fn create(
 #[utoipa::path(
     get, path = "/v1/projects/{id}", operation_id = "get_any_project", tag = "admin",
     security(("admin_key" = [])), params(("id" = String, Path, description = "The project's id")),
-    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = ProjectView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn get(
     State(app): State<App>,
@@ -377,7 +377,7 @@ pub async fn get(
     patch, path = "/v1/projects/{id}", operation_id = "update_any_project", tag = "admin",
     security(("admin_key" = [])), request_body = AdminProjectRequest,
     params(("id" = String, Path, description = "The project's id")),
-    responses((status = 200, body = ProjectView), crate::openapi::ProblemsOfOne),
+    responses((status = 200, body = ProjectView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn update(
     State(app): State<App>,
@@ -407,7 +407,7 @@ pub async fn update(
 #[utoipa::path(
     delete, path = "/v1/projects/{id}", operation_id = "delete_project", tag = "admin",
     security(("admin_key" = [])), params(("id" = String, Path, description = "The project's id")),
-    responses((status = 204, description = "It is gone"), crate::openapi::ProblemsOfOne),
+    responses((status = 204, description = "It is gone"), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn delete(
     State(app): State<App>,
@@ -447,7 +447,7 @@ pub async fn delete(
     post, path = "/v1/projects/{id}/keys", operation_id = "create_any_key", tag = "admin",
     security(("admin_key" = [])), request_body = KeyRequest,
     params(("id" = String, Path, description = "The project's id")),
-    responses((status = 201, body = NewKey), crate::openapi::ProblemsOfOne),
+    responses((status = 201, body = NewKey), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn create_key(
     State(app): State<App>,

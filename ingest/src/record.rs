@@ -323,10 +323,12 @@ impl App {
             overlap: understood.overlap,
             ..incoming.ping
         };
-        if understood.kind == PingKind::Fail {
-            self.store.log_failure(id, lease.fails, &ping).await?;
+        if understood.kind != PingKind::Fail {
+            return self.store.log_ping(id, &ping).await;
         }
-        self.store.log_ping(id, &ping).await
+        let kept = self.store.log_failure(id, lease.fails, &ping);
+        futures::try_join!(self.store.log_ping(id, &ping), kept)?;
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
 };
 use axum::Router;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
 use std::time::Duration;
@@ -94,7 +94,7 @@ pub fn router(app: App) -> Router {
             REQUEST_TIMEOUT,
         ))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(app.clone(), meter::headers))
+        .layer(from_fn(meter::headers))
         .with_state(app)
 }
 

@@ -51,7 +51,7 @@ pub struct Day {
 #[utoipa::path(
     get, path = "/v1/usage", operation_id = "get_usage", tag = "project",
     security(("api_key" = []), ("bearer" = [])), params(Days),
-    responses((status = 200, body = Usage), crate::openapi::Problems),
+    responses((status = 200, body = Usage), crate::openapi::Problems, crate::openapi::Overload),
 )]
 pub async fn get(
     State(app): State<App>,

@@ -60,34 +60,38 @@ impl Window {
 
     /// When it closes, if it is open at `at`.
     pub fn open_at(&self, at: UnixMs) -> Option<UnixMs> {
-        let lasts_ms = i64::from(self.duration_s) * 1000;
-        let opened = self.instants(at - lasts_ms, at).last()?;
-        Some(opened + lasts_ms)
+        let openings = self.openings(at - self.lasts_ms());
+        let opened = openings
+            .take(MAX_INSTANTS)
+            .take_while(|opens| *opens <= at)
+            .last()?;
+        Some(opened + self.lasts_ms())
     }
 
-    /// Its openings after `from` and by `to`.
-    fn instants(&self, from: UnixMs, to: UnixMs) -> impl Iterator<Item = UnixMs> {
+    fn lasts_ms(&self) -> i64 {
+        i64::from(self.duration_s) * 1000
+    }
+
+    /// Its openings after `from`.
+    fn openings(&self, from: UnixMs) -> impl Iterator<Item = UnixMs> + use<> {
         let schedule = Schedule::Cron {
             expr: self.cron.clone(),
             tz: self.tz.clone(),
         };
-        schedule
-            .instants(from)
-            .take(MAX_INSTANTS)
-            .take_while(move |opens| *opens <= to)
+        schedule.instants(from)
     }
+}
+
+/// Until when a snooze and windows silence, if they do at `at`.
+pub fn until(snooze: Option<UnixMs>, windows: &[Window], at: UnixMs) -> Option<UnixMs> {
+    let open = windows.iter().filter_map(|window| window.open_at(at));
+    open.chain(snooze.filter(|until| *until > at)).max()
 }
 
 /// Until when alerts of `monitor` are silenced, if they are at `at`.
 pub fn silenced_until(monitor: &Monitor, project: &Project, at: UnixMs) -> Option<UnixMs> {
-    let snoozes = [monitor.options.snoozed_until, project.snoozed_until]
-        .into_iter()
-        .flatten()
-        .filter(|until| *until > at);
-    let windows = monitor.options.windows.iter().chain(&project.windows);
-    snoozes
-        .chain(windows.filter_map(|window| window.open_at(at)))
-        .max()
+    let own = until(monitor.options.snoozed_until, &monitor.options.windows, at);
+    own.max(until(project.snoozed_until, &project.windows, at))
 }
 
 /// The maintenance of `monitor` between `from` and `to`, as spans in order that do not overlap.
@@ -99,13 +103,9 @@ pub fn maintenance(
 ) -> Vec<(UnixMs, UnixMs)> {
     let mut spans: Vec<(UnixMs, UnixMs)> = Vec::new();
     for window in windows {
-        let lasts_ms = i64::from(window.duration_s) * 1000;
-        let schedule = Schedule::Cron {
-            expr: window.cron.clone(),
-            tz: window.tz.clone(),
-        };
-        let opens = schedule.instants(from - lasts_ms).take(most);
-        for opens in opens.take_while(|opens| *opens < to) {
+        let lasts_ms = window.lasts_ms();
+        let openings = window.openings(from - lasts_ms).take(most);
+        for opens in openings.take_while(|opens| *opens < to) {
             spans.push((opens.max(from), (opens + lasts_ms).min(to)));
         }
     }

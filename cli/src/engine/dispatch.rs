@@ -51,6 +51,7 @@ pub fn call(
         "TransactGetItems" => run(body, |request| database.transact_get_items(request)),
         "CreateTable" => run(body, |request| database.create_table(request)),
         "DescribeTable" => run(body, |request| database.describe_table(request)),
+        "DeleteTable" => run(body, |request| database.delete_table(request)),
         "UpdateTimeToLive" => run(body, |request| database.update_time_to_live(request)),
         _ => failure(&DynoxideError::ValidationException(format!(
             "the embedded table does not know {operation}"

@@ -134,6 +134,17 @@ impl Call<'_> {
         }
     }
 
+    /// Changes a check, and answers it as it then is.
+    async fn change(
+        &self,
+        id: MonitorId,
+        edit: impl Fn(&Monitor, &Lease) -> Result<Edit, Refusal>,
+    ) -> Result<Response, Refusal> {
+        let changed = self.app.change(self.project(), id, edit).await;
+        let found = changed.map_err(|error| refusal(error, |refused| refused))?;
+        self.reply(StatusCode::OK, &found).await
+    }
+
     async fn reply(&self, status: StatusCode, found: &Found) -> Result<Response, Refusal> {
         let around = self.surroundings().await?;
         let check = self.view(&around).of(&found.monitor, &found.lease);
@@ -271,15 +282,11 @@ pub(super) async fn update_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
     let channels = call.app.store.channels(call.project()).await?;
     let targets = spec.targets(&channels).map_err(Refusal::bad)?;
     call.charge().await?;
-    let edit = |monitor: &Monitor, _: &Lease| {
-        Ok::<_, Infallible>(Edit {
-            monitor: Some(spec.applied_to(monitor, targets.as_ref(), call.version)),
-            events: Vec::new(),
-        })
-    };
-    let changed = call.app.change(call.project(), id, edit).await;
-    let found = changed.map_err(|error| refusal(error, |never| match never {}))?;
-    call.reply(StatusCode::OK, &found).await
+    call.change(id, |monitor, _| {
+        let changed = spec.applied_to(monitor, targets.as_ref(), call.version);
+        Ok(Edit::to(changed))
+    })
+    .await
 }
 
 /// Deletes a check; answers it as it was.
@@ -322,15 +329,7 @@ pub(super) async fn delete_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
 pub(super) async fn pause_check(call: &Call<'_>, id: MonitorId) -> Result<Response, Refusal> {
     call.found(id).await?;
     call.charge().await?;
-    let edit = |_: &Monitor, _: &Lease| {
-        Ok::<_, Infallible>(Edit {
-            monitor: None,
-            events: vec![Event::Pause],
-        })
-    };
-    let changed = call.app.change(call.project(), id, edit).await;
-    let found = changed.map_err(|error| refusal(error, |never| match never {}))?;
-    call.reply(StatusCode::OK, &found).await
+    call.change(id, |_, _| Ok(Edit::event(Event::Pause))).await
 }
 
 /// Resumes a check that is paused.
@@ -355,16 +354,11 @@ pub(super) async fn resume_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
         return Err(not_paused());
     }
     call.charge().await?;
-    let edit = |_: &Monitor, lease: &Lease| match lease.status {
-        Status::Paused => Ok(Edit {
-            monitor: None,
-            events: vec![Event::Resume],
-        }),
-        _ => Err(()),
-    };
-    let changed = call.app.change(call.project(), id, edit).await;
-    let found = changed.map_err(|error| refusal(error, |()| not_paused()))?;
-    call.reply(StatusCode::OK, &found).await
+    call.change(id, |_, lease| match lease.status {
+        Status::Paused => Ok(Edit::event(Event::Resume)),
+        _ => Err(not_paused()),
+    })
+    .await
 }
 
 /// Lists the logged pings of a check.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use thrum_schema::channel::Targets;
 use thrum_schema::lease::Shown;
 use thrum_schema::monitor::KeywordFilter;
-use thrum_schema::silence::Window;
+use thrum_schema::silence::{self, Window};
 use thrum_schema::transition::Flip;
 use thrum_schema::{Lease, Monitor, Outage, Ping, PingKind, Project, Schedule, UnixMs};
 use utoipa::ToSchema;
@@ -310,16 +310,11 @@ impl<'a> Around<'a> {
         outages: &'a [Outage],
         now: UnixMs,
     ) -> Self {
-        let snooze = project.snoozed_until.filter(|until| *until > now);
-        let windows = project
-            .windows
-            .iter()
-            .filter_map(|window| window.open_at(now));
         Self {
             reader,
             outages,
             now,
-            silenced_until: windows.chain(snooze).max(),
+            silenced_until: silence::until(project.snoozed_until, &project.windows, now),
         }
     }
 }
@@ -336,9 +331,8 @@ impl Around<'_> {
         };
         let secrets = self.reader.sees_secrets;
         let options = &monitor.options;
-        let own = options.snoozed_until.filter(|until| *until > self.now);
-        let windows = options.windows.iter().filter_map(|w| w.open_at(self.now));
-        let silenced = windows.chain(own).chain(self.silenced_until).max();
+        let own = silence::until(options.snoozed_until, &options.windows, self.now);
+        let silenced = own.max(self.silenced_until);
         MonitorView {
             uuid: secrets.then_some(monitor.id.0),
             ping_path: secrets.then(|| format!("/ping/{}", monitor.id)),
