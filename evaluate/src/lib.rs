@@ -2,6 +2,7 @@
 //! the bus, and notices leases that TTL removed.
 
 mod bus;
+pub mod engine;
 mod judge;
 mod pulse;
 mod removal;

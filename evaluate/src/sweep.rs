@@ -220,6 +220,7 @@ impl Evaluate {
                 look.again = self.remind(monitor, flip, n).await?;
             }
             What::Wake { monitor, flip } => look.again = self.wake(monitor, flip).await?,
+            What::Watch { .. } | What::Request { .. } => {}
         }
         Ok(look)
     }

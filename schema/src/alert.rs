@@ -5,6 +5,7 @@ use crate::channel::Targets;
 use crate::id::{AlertId, ChannelId, MonitorId, ProjectId};
 use crate::monitor::Monitor;
 use crate::outage::Outage;
+use crate::signal::watch::Change;
 use crate::time::UnixMs;
 use crate::transition::Flip;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub enum AlertKind {
     /// A person tests a channel.
     #[serde(rename = "channel.test")]
     Test,
+    /// A signal changed.
+    #[serde(rename = "signal.changed")]
+    Signal,
     /// A channel's daily limit is reached: what follows today is suppressed.
     #[serde(rename = "channel.limited")]
     Limited,
@@ -58,6 +62,7 @@ impl AlertKind {
             Self::Down => "monitor.down",
             Self::Up => "monitor.up",
             Self::Reminder => "monitor.reminder",
+            Self::Signal => "signal.changed",
             Self::Test => "channel.test",
             Self::Limited => "channel.limited",
         }
@@ -117,6 +122,9 @@ pub struct Alert {
     /// The flip, unless it is about a channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flip: Option<Flip>,
+    /// The change of a signal, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Box<Change>>,
     /// The last success or failure before the flip, or the one that was it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_ping: Option<UnixMs>,
@@ -158,6 +166,7 @@ impl Alert {
                 tags: monitor.tags.clone(),
             }),
             flip: Some(flip.clone()),
+            signal: None,
             last_ping,
             prev,
             burst,
@@ -195,8 +204,34 @@ impl Alert {
             targets: Targets::These(vec![channel]),
             monitor: None,
             flip: None,
+            signal: None,
             last_ping: None,
             prev: None,
+            burst: None,
+        }
+    }
+
+    /// The alert that tells of a change of a signal.
+    pub fn of_signal(
+        id: AlertId,
+        project: ProjectId,
+        targets: Targets,
+        change: Change,
+        prev: Option<AlertId>,
+    ) -> Self {
+        Self {
+            id,
+            project,
+            what: AlertKind::Signal,
+            dead: false,
+            open: None,
+            planned: false,
+            targets,
+            monitor: None,
+            flip: None,
+            signal: Some(Box::new(change)),
+            last_ping: None,
+            prev,
             burst: None,
         }
     }

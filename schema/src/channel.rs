@@ -94,7 +94,7 @@ impl Channel {
         match what {
             AlertKind::Down | AlertKind::Reminder => self.notify_down,
             AlertKind::Up => self.notify_up,
-            AlertKind::Test | AlertKind::Limited => true,
+            AlertKind::Signal | AlertKind::Test | AlertKind::Limited => true,
         }
     }
 }

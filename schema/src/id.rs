@@ -48,6 +48,15 @@ id!(
     AlertId
 );
 
+id!(
+    /// A watch.
+    WatchId
+);
+id!(
+    /// A request for a signal or a backtest; time-ordered (version 7).
+    RequestId
+);
+
 impl ProjectId {
     /// The project that a fresh installation begins with.
     pub const FIRST: Self = Self(Uuid::from_u128(0x0000_0000_0000_4000_8000_0000_0000_0001));

@@ -68,12 +68,12 @@ pub struct Ping {
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub metrics: std::collections::BTreeMap<String, f64>,
     /// The first bytes of its body, as sent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "body")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "bytes")]
     pub body: Vec<u8>,
 }
 
-/// Bodies are stored as DynamoDB binary.
-mod body {
+/// Bytes are stored as DynamoDB binary.
+pub(crate) mod bytes {
     use serde::{Deserializer, Serializer, de};
 
     pub fn serialize<S: Serializer>(body: &[u8], to: S) -> Result<S::Ok, S::Error> {

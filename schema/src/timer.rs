@@ -1,6 +1,6 @@
 //! Timers: entries of the lazy timing wheel in the table.
 
-use crate::id::{AlertId, ChannelId, MonitorId, ProjectId};
+use crate::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use crate::time::UnixMs;
 use uuid::Uuid;
 
@@ -56,6 +56,20 @@ pub enum What {
         /// The number of the flip.
         flip: u64,
     },
+    /// A watch is to look. Void if its memory's epoch is another.
+    Watch {
+        /// The project.
+        project: ProjectId,
+        /// The watch.
+        watch: WatchId,
+        /// Its memory's epoch when it was armed.
+        epoch: u32,
+    },
+    /// A request that may have been lost on its way to evaluate's worker.
+    Request {
+        /// The request.
+        request: RequestId,
+    },
 }
 
 /// A timer entry.
@@ -87,6 +101,8 @@ impl Timer {
             | What::Wake { monitor, .. } => monitor.0,
             What::Deliver { alert, .. } | What::Audit { alert, .. } => alert.0,
             What::Flush { channel, .. } => channel.0,
+            What::Watch { watch, .. } => watch.0,
+            What::Request { request } => request.0,
         };
         let bytes = id.as_bytes();
         u16::from_be_bytes([bytes[14], bytes[15]]) % shards.max(1)
@@ -103,6 +119,8 @@ impl Timer {
             What::Flush { channel, .. } => format!("f{}", channel.0.simple()),
             What::Remind { monitor, flip, n } => format!("r{}.{flip}.{n}", monitor.0.simple()),
             What::Wake { monitor, flip } => format!("w{}.{flip}", monitor.0.simple()),
+            What::Watch { watch, epoch, .. } => format!("s{}.{epoch}", watch.0.simple()),
+            What::Request { request } => format!("q{}", request.0.simple()),
         }
     }
 }
@@ -154,6 +172,15 @@ pub fn encode(entries: &[Timer]) -> Vec<u8> {
                 entry(5, &[monitor.0]);
                 bytes.extend(flip.to_be_bytes());
             }
+            What::Watch {
+                project,
+                watch,
+                epoch,
+            } => {
+                entry(6, &[project.0, watch.0]);
+                bytes.extend(epoch.to_be_bytes());
+            }
+            What::Request { request } => entry(7, &[request.0]),
         }
     }
     bytes
@@ -199,6 +226,14 @@ pub fn decode(mut bytes: &[u8]) -> Option<Vec<Timer>> {
                 monitor: MonitorId(id(&mut bytes)?),
                 flip: u64::from_be_bytes(take(&mut bytes)?),
             },
+            6 => What::Watch {
+                project: ProjectId(id(&mut bytes)?),
+                watch: WatchId(id(&mut bytes)?),
+                epoch: u32::from_be_bytes(take(&mut bytes)?),
+            },
+            7 => What::Request {
+                request: RequestId(id(&mut bytes)?),
+            },
             _ => return None,
         };
         entries.push(Timer { due, what });
@@ -239,6 +274,14 @@ mod tests {
             What::Wake {
                 monitor: MonitorId(id),
                 flip: 10,
+            },
+            What::Watch {
+                project: ProjectId(id),
+                watch: WatchId(id),
+                epoch: 11,
+            },
+            What::Request {
+                request: RequestId(id),
             },
         ]
         .map(|what| Timer {

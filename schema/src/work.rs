@@ -1,13 +1,13 @@
 //! What the handlers tell each other through bus and queue.
 
-use crate::id::{AlertId, ChannelId, ProjectId};
+use crate::id::{AlertId, ChannelId, ProjectId, RequestId, WatchId};
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 
 /// The `source` of our events on the bus.
 pub const SOURCE: &str = "thrum";
 
-/// Something for notify to do. Idempotent: done twice, or for what is done already, it changes nothing.
+/// Something for notify to do, or for evaluate's worker. Idempotent: done twice, or for what is done already, it changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "do")]
 pub enum Work {
@@ -34,6 +34,18 @@ pub enum Work {
         /// The channel.
         channel: ChannelId,
     },
+    /// Work on a request (evaluate's).
+    Request {
+        /// The request.
+        request: RequestId,
+    },
+    /// Look at a watch's signal (evaluate's).
+    Watch {
+        /// The project.
+        project: ProjectId,
+        /// The watch.
+        watch: WatchId,
+    },
     /// Say that this came through: the deep health check asks.
     Probe {
         /// When it was asked.
@@ -42,12 +54,19 @@ pub enum Work {
 }
 
 impl Work {
+    /// Whether it is for evaluate's worker, and not for notify.
+    pub const fn is_for_evaluate(&self) -> bool {
+        matches!(self, Self::Request { .. } | Self::Watch { .. })
+    }
+
     /// The `detail-type` on the bus.
     pub const fn detail_type(&self) -> &'static str {
         match self {
             Self::Alert { .. } => "alert",
             Self::Deliver { .. } => "deliver",
             Self::Flush { .. } => "flush",
+            Self::Request { .. } => "request",
+            Self::Watch { .. } => "watch",
             Self::Probe { .. } => "probe",
         }
     }

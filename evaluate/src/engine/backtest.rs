@@ -1,0 +1,492 @@
+//! Backtests: what following a strategy would have come to, by stated and bounded assumptions.
+//!
+//! A signal is a position from the next fill on: BUY 1, SELL -1 (or none, without shorts), HOLD and what is unknown none.
+//! Costs are taken of what is traded, `|Δposition|`: a turn from long to short pays twice.
+
+use super::figures::{Figures, count, equity, ratio};
+use super::program::{Program, run};
+use super::walk::{Walked, walk};
+use serde::Serialize;
+use thrum_schema::UnixMs;
+use thrum_schema::error::Invalid;
+use thrum_schema::signal::plan::Plan;
+use thrum_schema::signal::request::{Backtest, Fill};
+use thrum_schema::signal::{Bar, Score, Strategy, Verdict};
+
+/// Most points of the equity that are shown.
+const MAX_POINTS: usize = 500;
+/// Where the future is cut off, in quarters of the bars.
+const CUTS: [usize; 3] = [1, 2, 3];
+/// The divisor's addend of the predecessor's Sharpe ratio.
+const EPSILON: f64 = 1e-12;
+
+/// What a backtest comes to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// When orders were filled.
+    pub fill: Fill,
+    pub fee_bps: f64,
+    pub slippage_bps: f64,
+    /// Bars in a year, as the figures have it.
+    pub annualization: f64,
+    /// How many bars were judged: from the first one that has a signal.
+    pub rows: usize,
+    pub from: String,
+    pub to: String,
+    /// How many of them had no signal, after the first.
+    pub unknown_bars: usize,
+    /// How many bars are missing among them.
+    pub missing_bars: i64,
+    /// The strategy's.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// The part of the time in which a position was held.
+    pub exposure: f64,
+    /// What was traded, in units of the capital.
+    pub turnover: f64,
+    /// How often the position changed, and how often from long to short or back.
+    pub position_changes: usize,
+    pub direct_flips: usize,
+    /// Positions from their beginning to their end, or to the last bar.
+    pub round_trips: usize,
+    /// The part of them that gained, net of costs.
+    pub win_rate: Option<f64>,
+    /// What those gained by what the others lost; absent if nothing was lost.
+    pub profit_factor: Option<f64>,
+    /// Holding from the first bar to the last, without costs.
+    pub buy_and_hold: Figures,
+    /// With costs by `|Δposition|` where the figures above have the predecessor's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_turnover: Option<Figures>,
+    /// The predecessor's own figures, where its arithmetic is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<Predecessor>,
+    /// Whether any signal changed when the future was cut off.
+    pub look_ahead: LookAhead,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walk_forward: Option<Walked>,
+    pub trades: Vec<Trade>,
+    pub equity: Vec<Point>,
+}
+
+/// The predecessor's figures by their names.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Predecessor {
+    pub rows: usize,
+    pub total_return: f64,
+    pub volatility: Option<f64>,
+    pub sharpe: Option<f64>,
+    pub max_drawdown: f64,
+    /// How often the position changed.
+    pub trades: usize,
+    pub bars_in_position: usize,
+    pub bars_won: usize,
+    /// By bars, which is no win rate of trades.
+    pub win_rate: Option<f64>,
+    pub equity_end: f64,
+    pub buy_hold_total_return: f64,
+    pub buy_hold_max_drawdown: f64,
+    pub buy_hold_equity_end: f64,
+}
+
+/// The check that no signal looks into the future: the bars are cut off, and every signal before must stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LookAhead {
+    pub clean: bool,
+    /// Where the bars were cut off.
+    pub cuts: Vec<usize>,
+    /// The first bar whose signal changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_changed: Option<String>,
+}
+
+/// A position from its beginning to its end.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trade {
+    /// `long` or `short`.
+    pub side: &'static str,
+    pub entered_at: String,
+    pub entry_price: f64,
+    /// When and where it ended; where it stood at last, if it is still open.
+    pub exited_at: String,
+    pub exit_price: f64,
+    pub open: bool,
+    pub bars: usize,
+    /// Net of costs.
+    pub net_return: f64,
+}
+
+/// The equity at a time, and that of buying and holding.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Point {
+    pub time: String,
+    pub equity: f64,
+    pub buy_and_hold: f64,
+}
+
+/// The periods of a backtest: each from one possible fill to the next.
+#[derive(Debug)]
+pub struct Periods {
+    /// The position held in each.
+    pub positions: Vec<i8>,
+    /// The return of holding one long.
+    pub returns: Vec<f64>,
+    /// When each begins, and its price.
+    pub begins: Vec<(UnixMs, f64)>,
+    /// When each ends, and its price.
+    pub ends: Vec<(UnixMs, f64)>,
+}
+
+impl Periods {
+    /// The return of each period net of costs, `cost` a unit of what is traded.
+    pub fn net(&self, cost: f64) -> Vec<f64> {
+        self.net_by(|before, now| cost * f64::from((now - before).abs()))
+    }
+
+    fn net_by(&self, cost: impl Fn(i8, i8) -> f64) -> Vec<f64> {
+        let mut before = 0;
+        let periods = self.positions.iter().zip(&self.returns);
+        periods
+            .map(|(position, r)| {
+                let cost = cost(std::mem::replace(&mut before, *position), *position);
+                f64::from(*position) * r - cost
+            })
+            .collect()
+    }
+
+    /// The ends of the periods.
+    pub fn times(&self) -> Vec<UnixMs> {
+        self.ends.iter().map(|(at, _)| *at).collect()
+    }
+
+    /// When the first begins.
+    pub fn began(&self) -> UnixMs {
+        self.begins.first().map_or(UnixMs(0), |(at, _)| *at)
+    }
+}
+
+/// The bars of a backtest that are judged, and the signals of each.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    pub bars: &'a [Bar],
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What was asked for can't be done, and why.
+pub type Refusal = Invalid;
+
+/// Judges a strategy by `bars` and `scores`, in the order of their times.
+///
+/// # Errors
+/// There is nothing to judge.
+pub fn backtest(
+    strategy: &Strategy,
+    plan: &Plan,
+    bars: &[Bar],
+    scores: &[Score],
+    spec: &Backtest,
+) -> Result<Report, Refusal> {
+    let program = Program::new(plan.clone());
+    let all = verdicts(&program, bars, scores);
+    let look_ahead = look_ahead(&program, bars, scores, &all);
+    let first = first_row(&all, bars, spec);
+    let end = spec
+        .to
+        .map_or(bars.len(), |to| bars.partition_point(|bar| bar.time < to));
+    let judged = match bars.get(first..end) {
+        Some(rows) if rows.len() >= 2 => Judged {
+            bars: rows,
+            verdicts: all[first..end].to_vec(),
+        },
+        _ => {
+            return Err(Invalid::new(
+                "the bars",
+                format!(
+                    "are too few: {} are there, {} are needed before the first signal, and two with a signal",
+                    bars.len(),
+                    program.needs()
+                ),
+            ));
+        }
+    };
+    let cost = (spec.fee_bps + spec.slippage_bps) / 10_000.0;
+    let annualization = spec
+        .annualization
+        .unwrap_or_else(|| annualization(plan, &judged, spec.fill));
+    let periods = periods(&judged, plan, spec);
+    let (times, began) = (periods.times(), periods.began());
+    let figures_of =
+        |returns: &[f64], epsilon| Figures::new(returns, &times, began, annualization, epsilon);
+    let net = periods.net(cost);
+    let by_turnover = figures_of(&net, 0.0);
+    let held = figures_of(&periods.returns, 0.0);
+    let trades = trades(&periods, cost);
+    let won = trades.iter().filter(|trade| trade.net_return > 0.0);
+    let gained: f64 = won.clone().map(|trade| trade.net_return).sum();
+    let lost: f64 = trades.iter().map(|trade| -trade.net_return.min(0.0)).sum();
+    let moves = || {
+        let before = std::iter::once(&0).chain(&periods.positions);
+        before
+            .zip(&periods.positions)
+            .map(|(before, now)| (*before, *now))
+    };
+    let in_position = periods
+        .positions
+        .iter()
+        .filter(|position| **position != 0)
+        .count();
+    let predecessor = (spec.fill == Fill::CloseToClose).then(|| {
+        // A flag where the position changes, whatever by: a turn paid half its cost.
+        let net = periods.net_by(|before, now| if before == now { 0.0 } else { cost });
+        let figures = figures_of(&net, EPSILON);
+        let won = periods
+            .positions
+            .iter()
+            .zip(&net)
+            .filter(|(p, r)| **p != 0 && **r > 0.0)
+            .count();
+        let numbers = Predecessor {
+            rows: judged.bars.len(),
+            total_return: figures.total_return,
+            volatility: figures.volatility,
+            sharpe: figures.sharpe,
+            max_drawdown: figures.max_drawdown,
+            trades: moves().filter(|(before, now)| before != now).count(),
+            bars_in_position: in_position,
+            bars_won: won,
+            win_rate: ratio(count(won), count(in_position)),
+            equity_end: figures.equity_end,
+            buy_hold_total_return: held.total_return,
+            buy_hold_max_drawdown: held.max_drawdown,
+            buy_hold_equity_end: held.equity_end,
+        };
+        (figures, net, numbers)
+    });
+    let (figures, net, by_turnover, predecessor) = match predecessor {
+        Some((figures, net, numbers)) => (figures, net, Some(by_turnover), Some(numbers)),
+        None => (by_turnover, net, None, None),
+    };
+    let walk_forward = spec
+        .walk_forward
+        .as_ref()
+        .map(|spec_walk| {
+            walk(
+                strategy,
+                plan,
+                bars,
+                scores,
+                first..end,
+                spec,
+                spec_walk,
+                annualization,
+            )
+        })
+        .transpose()?;
+    let span = judged.bars[judged.bars.len() - 1].time - judged.bars[0].time;
+    let missing = plan.timeframe.ms().map_or(0, |ms| {
+        span / ms + 1 - i64::try_from(judged.bars.len()).unwrap_or(0)
+    });
+    Ok(Report {
+        fill: spec.fill,
+        fee_bps: spec.fee_bps,
+        slippage_bps: spec.slippage_bps,
+        annualization,
+        rows: judged.bars.len(),
+        from: judged.bars[0].time.rfc3339(),
+        to: judged.bars[judged.bars.len() - 1].time.rfc3339(),
+        unknown_bars: judged
+            .verdicts
+            .iter()
+            .filter(|verdict| !verdict.is_known())
+            .count(),
+        missing_bars: missing.max(0),
+        exposure: count(in_position) / count(periods.positions.len()).max(1.0),
+        turnover: moves()
+            .map(|(before, now)| f64::from((now - before).abs()))
+            .sum(),
+        position_changes: moves().filter(|(before, now)| before != now).count(),
+        direct_flips: moves().filter(|(before, now)| before * now < 0).count(),
+        round_trips: trades.len(),
+        win_rate: ratio(count(won.count()), count(trades.len())),
+        profit_factor: ratio(gained, lost),
+        buy_and_hold: held,
+        figures,
+        by_turnover,
+        predecessor,
+        look_ahead,
+        walk_forward,
+        equity: points(&net, &periods),
+        trades,
+    })
+}
+
+/// The signals of all bars.
+pub fn verdicts(program: &Program, bars: &[Bar], scores: &[Score]) -> Vec<Verdict> {
+    let mut verdicts = Vec::with_capacity(bars.len());
+    run(
+        program,
+        &mut program.begin(),
+        bars,
+        scores,
+        |_, _, verdict| verdicts.push(verdict),
+    );
+    verdicts
+}
+
+/// The first bar that is judged: with a signal, and not before it is asked for.
+pub fn first_row(verdicts: &[Verdict], bars: &[Bar], spec: &Backtest) -> usize {
+    let from = spec
+        .from
+        .map_or(0, |from| bars.partition_point(|bar| bar.time < from));
+    let known = verdicts
+        .iter()
+        .skip(from)
+        .position(|verdict| verdict.is_known());
+    known.map_or(bars.len(), |known| from + known)
+}
+
+/// Cuts the future off, bars and sentiment, and looks whether any signal of the past changes.
+fn look_ahead(program: &Program, bars: &[Bar], scores: &[Score], all: &[Verdict]) -> LookAhead {
+    let timeframe = program.plan().timeframe;
+    let mut check = LookAhead {
+        clean: true,
+        cuts: Vec::new(),
+        first_changed: None,
+    };
+    for quarter in CUTS {
+        let cut = bars.len() * quarter / 4;
+        let Some(last) = bars[..cut].last() else {
+            continue;
+        };
+        let known = scores.partition_point(|score| score.time <= timeframe.close_of(last.time));
+        let again = verdicts(program, &bars[..cut], &scores[..known]);
+        check.cuts.push(cut);
+        if let Some(changed) = again.iter().zip(all).position(|(again, all)| again != all) {
+            check.clean = false;
+            check
+                .first_changed
+                .get_or_insert_with(|| bars[changed].time.rfc3339());
+        }
+    }
+    check
+}
+
+/// Bars in a year: by the timeframe, and, if bars are missing (nights, weekends, holes), by those that are there.
+fn annualization(plan: &Plan, judged: &Judged<'_>, fill: Fill) -> f64 {
+    let bars = judged.bars;
+    let span = bars[bars.len() - 1].time - bars[0].time;
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of some years")]
+    let years = span as f64 / (365.0 * 86_400_000.0);
+    let real = if years > 0.0 {
+        count(bars.len() - 1) / years
+    } else {
+        1.0
+    };
+    match plan.timeframe.bars_a_year() {
+        // The predecessor knew of no holes.
+        Some(full) if fill == Fill::CloseToClose => full,
+        Some(full) => real.min(full),
+        None => real,
+    }
+}
+
+/// The periods between fills.
+pub fn periods(judged: &Judged<'_>, plan: &Plan, spec: &Backtest) -> Periods {
+    let (bars, verdicts) = (judged.bars, &judged.verdicts);
+    let position = |verdict: Verdict| match verdict.position() {
+        -1 if !spec.short => 0,
+        position => position,
+    };
+    let closes = |bar: &Bar| (plan.timeframe.close_of(bar.time), bar.close);
+    let n = bars.len();
+    let mut periods = Periods {
+        positions: Vec::with_capacity(n),
+        returns: Vec::with_capacity(n),
+        begins: Vec::with_capacity(n),
+        ends: Vec::with_capacity(n),
+    };
+    let mut push = |position, begin: (UnixMs, f64), end: (UnixMs, f64)| {
+        periods.positions.push(position);
+        periods
+            .returns
+            .push(ratio(end.1, begin.1).map_or(0.0, |ratio| ratio - 1.0));
+        periods.begins.push(begin);
+        periods.ends.push(end);
+    };
+    match spec.fill {
+        // A row a bar, the first without a position and a return: as the predecessor reckoned.
+        Fill::CloseToClose => {
+            push(0, closes(&bars[0]), closes(&bars[0]));
+            for i in 1..n {
+                push(
+                    position(verdicts[i - 1]),
+                    closes(&bars[i - 1]),
+                    closes(&bars[i]),
+                );
+            }
+        }
+        Fill::NextOpen => {
+            for i in 1..n {
+                let opens = |bar: &Bar| (bar.time, bar.open);
+                let end = bars.get(i + 1).map_or_else(|| closes(&bars[i]), opens);
+                push(position(verdicts[i - 1]), opens(&bars[i]), end);
+            }
+        }
+    }
+    periods
+}
+
+/// Positions from their beginning to their end, each net of what its own two orders cost.
+fn trades(periods: &Periods, cost: f64) -> Vec<Trade> {
+    let mut trades: Vec<Trade> = Vec::new();
+    let mut worth = 0.0;
+    let mut before = 0;
+    for (i, position) in periods.positions.iter().enumerate() {
+        let (begin, end) = (periods.begins[i], periods.ends[i]);
+        if *position != before {
+            if let Some(trade) = trades.last_mut().filter(|_| before != 0) {
+                trade.open = false;
+                trade.net_return = worth * (1.0 - cost) - 1.0;
+            }
+            if *position != 0 {
+                worth = 1.0 - cost;
+                trades.push(Trade {
+                    side: if *position > 0 { "long" } else { "short" },
+                    entered_at: begin.0.rfc3339(),
+                    entry_price: begin.1,
+                    exited_at: String::new(),
+                    exit_price: begin.1,
+                    open: true,
+                    bars: 0,
+                    net_return: 0.0,
+                });
+            }
+            before = *position;
+        }
+        if *position != 0
+            && let Some(trade) = trades.last_mut()
+        {
+            worth = (worth * (1.0 + f64::from(*position) * periods.returns[i]).max(0.0)).min(1e300);
+            trade.bars += 1;
+            trade.exited_at = end.0.rfc3339();
+            trade.exit_price = end.1;
+            trade.net_return = worth - 1.0;
+        }
+    }
+    trades
+}
+
+/// The equity at no more than [`MAX_POINTS`] times, the last among them.
+fn points(net: &[f64], periods: &Periods) -> Vec<Point> {
+    let (equity, held) = (equity(net), equity(&periods.returns));
+    let step = equity.len().div_ceil(MAX_POINTS).max(1);
+    let last = equity.len().saturating_sub(1);
+    (0..equity.len())
+        .filter(|i| (last - i) % step == 0)
+        .map(|i| Point {
+            time: periods.ends[i].0.rfc3339(),
+            equity: equity[i],
+            buy_and_hold: held[i],
+        })
+        .collect()
+}

@@ -1,0 +1,152 @@
+//! Explanations, made from a state after a step.
+
+use super::program::{Program, State, holds};
+use thrum_schema::signal::explanation::{Condition, Explanation, Side};
+use thrum_schema::signal::plan::show;
+use thrum_schema::signal::strategy::Gaps;
+use thrum_schema::signal::{Bar, Verdict};
+
+impl Program {
+    /// Why the last bar's signal is what it is.
+    pub fn explain(&self, state: &State, bar: &Bar) -> Explanation {
+        let known = |x: f64| (!x.is_nan()).then_some(x);
+        let leaves = || self.plan().leaves.iter().zip(&state.leaves);
+        let conditions: Vec<Condition> = leaves()
+            .map(|(leaf, compared)| {
+                let (value, threshold) = (known(compared.left), known(compared.right));
+                let margin = value.zip(threshold).map(|(value, threshold)| {
+                    if leaf.op.wants_more() {
+                        value - threshold
+                    } else {
+                        threshold - value
+                    }
+                });
+                Condition {
+                    side: leaf.side,
+                    left: leaf.left_label.clone(),
+                    op: leaf.op,
+                    right: leaf.right_label.clone(),
+                    value,
+                    threshold,
+                    margin,
+                    met: compared.met,
+                }
+            })
+            .collect();
+        let changed = conditions.iter().zip(&state.leaves);
+        let changed = changed
+            .filter(|(_, compared)| compared.met != compared.before)
+            .map(|(condition, _)| condition.label())
+            .collect();
+        Explanation {
+            summary: self.summary(state, bar, &conditions),
+            conditions,
+            changed,
+        }
+    }
+
+    fn summary(&self, state: &State, bar: &Bar, conditions: &[Condition]) -> String {
+        let verdict = state.verdict.unwrap_or(Verdict::Warming);
+        let said = |side: Side, met: bool| {
+            let of = |condition: &&Condition| condition.side == side && condition.met == Some(met);
+            let texts: Vec<String> = conditions.iter().filter(of).map(sentence).collect();
+            texts.join("; ")
+        };
+        let at = format!("{verdict} at {}: ", show(bar.close));
+        let mut text = match verdict {
+            Verdict::Buy => format!("{at}{}.", said(Side::Buy, true)),
+            Verdict::Sell => format!("{at}{}.", said(Side::Sell, true)),
+            Verdict::Hold if holds(&self.plan().buy, state) => {
+                format!("{at}what speaks for BUY and what speaks for SELL cancel each other out.")
+            }
+            Verdict::Hold => {
+                let lacks = |side, name| match said(side, false) {
+                    texts if texts.is_empty() => format!("nothing speaks for {name}"),
+                    texts => format!("not {name}, for {texts}"),
+                };
+                format!(
+                    "{at}{}; {}.",
+                    lacks(Side::Buy, "BUY"),
+                    lacks(Side::Sell, "SELL")
+                )
+            }
+            Verdict::Warming => {
+                let needs = self.needs().max(state.bars + 1);
+                format!(
+                    "Unknown, for it is still warming up: {} of at least {needs} bars are there.",
+                    state.bars
+                )
+            }
+            Verdict::NoSentiment => match &state.score {
+                None => {
+                    "Unknown, for there is no sentiment at or before this bar's close.".to_owned()
+                }
+                Some(score) => format!(
+                    "Unknown, for the last sentiment, of {}, is too old.",
+                    score.time.utc().format("%Y-%m-%d %H:%M UTC")
+                ),
+            },
+            Verdict::Gap => match state.hole.filter(|hole| hole.since < self.refill()) {
+                Some(hole) => format!(
+                    "Unknown, for {} missing {} ago, and the windows need {} bars without a hole; {} more are needed.",
+                    count(hole.missing, "bar is", "bars are"),
+                    count(hole.since, "bar", "bars"),
+                    self.refill(),
+                    self.refill() - hole.since
+                ),
+                None => "Unknown, for a value that a condition needs is missing.".to_owned(),
+            },
+            Verdict::Stale => String::new(),
+        };
+        let hole = state.hole.filter(|hole| hole.since < self.refill());
+        if let (Gaps::Count, Some(hole)) = (self.plan().gaps, hole) {
+            text.push_str(&format!(
+                " {} missing {} ago; windows count bars all the same.",
+                count(hole.missing, "bar is", "bars are"),
+                count(hole.since, "bar", "bars")
+            ));
+        }
+        text
+    }
+}
+
+fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// `close 4704.56 is above sma(20) 4596.13, by 108.43`
+fn sentence(condition: &Condition) -> String {
+    let (Some(value), Some(threshold)) = (condition.value, condition.threshold) else {
+        return format!("{} is not known", condition.label());
+    };
+    let met = condition.met == Some(true);
+    let more = if met {
+        condition.op.wants_more()
+    } else {
+        value > threshold
+    };
+    let word = match (value == threshold, more, met && condition.op.crosses()) {
+        (true, ..) => "is the same as",
+        (_, true, true) => "crossed above",
+        (_, false, true) => "crossed below",
+        (_, true, false) => "is above",
+        (_, false, false) => "is below",
+    };
+    let named = |label: &str, x: f64| {
+        let number = show(x);
+        if label == number {
+            number
+        } else {
+            format!("{label} {number}")
+        }
+    };
+    let mut text = format!(
+        "{} {word} {}",
+        named(&condition.left, value),
+        named(&condition.right, threshold)
+    );
+    if value != threshold {
+        text.push_str(&format!(", by {}", show((value - threshold).abs())));
+    }
+    text
+}

@@ -1,0 +1,126 @@
+//! The figures of a series of returns. None of them can be NaN: what is not defined is absent.
+
+use serde::Serialize;
+use thrum_schema::UnixMs;
+
+/// Milliseconds of a year of 365 days.
+const YEAR_MS: f64 = 365.0 * 86_400_000.0;
+
+/// The figures of an equity that begins at 1.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figures {
+    /// The last equity less 1.
+    pub total_return: f64,
+    /// Compound annual growth rate, by the calendar; absent if it is beyond all measure.
+    pub cagr: Option<f64>,
+    /// The sample's standard deviation of returns, a year.
+    pub volatility: Option<f64>,
+    /// Mean return by deviation, a year; absent if nothing varies.
+    pub sharpe: Option<f64>,
+    /// Mean return by downside deviation (about 0, over all returns), a year; absent if nothing was lost.
+    pub sortino: Option<f64>,
+    /// The deepest fall from a height, as a negative part of it.
+    pub max_drawdown: f64,
+    /// The height, the bottom, and when the height was reached again, if it was.
+    pub max_drawdown_from: Option<String>,
+    pub max_drawdown_to: Option<String>,
+    pub max_drawdown_recovered: Option<String>,
+    /// The last equity.
+    pub equity_end: f64,
+    /// When everything was lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ruined_at: Option<String>,
+}
+
+/// The equity after each return; once it is lost, it is lost.
+pub fn equity(returns: &[f64]) -> Vec<f64> {
+    let mut equity = 1.0_f64;
+    returns
+        .iter()
+        .map(|r| {
+            // Not beyond what a number can hold, either.
+            equity = (equity * (1.0 + r).max(0.0)).min(1e300);
+            equity
+        })
+        .collect()
+}
+
+impl Figures {
+    /// The figures of `returns`, each of the period that ends at the time of the same place; `began` is when the first of
+    /// them began, and `annualization` how many there are in a year. `epsilon` is added to the Sharpe ratio's divisor, as
+    /// the predecessor did.
+    pub fn new(
+        returns: &[f64],
+        times: &[UnixMs],
+        began: UnixMs,
+        annualization: f64,
+        epsilon: f64,
+    ) -> Self {
+        let equity = equity(returns);
+        let end = equity.last().copied().unwrap_or(1.0);
+        let n = count(returns.len());
+        let mean = returns.iter().sum::<f64>() / n.max(1.0);
+        let squares = |of: &dyn Fn(f64) -> f64| returns.iter().map(|r| of(*r).powi(2)).sum::<f64>();
+        let deviation = (n > 1.0).then(|| (squares(&|r| r - mean) / (n - 1.0)).sqrt());
+        let downside = (squares(&|r| r.min(0.0)) / n.max(1.0)).sqrt();
+        let year = annualization.sqrt();
+        let years = times
+            .last()
+            .map_or(0.0, |last| count_ms(*last - began) / YEAR_MS);
+        let (mut high, mut high_at) = (1.0_f64, began);
+        let mut deepest = (0.0_f64, None);
+        for (equity, at) in equity.iter().zip(times) {
+            if *equity > high {
+                (high, high_at) = (*equity, *at);
+            }
+            let fall = equity / high - 1.0;
+            if fall < deepest.0 {
+                deepest = (fall, Some((high_at, *at, high)));
+            }
+        }
+        let recovered = deepest.1.and_then(|(_, bottom, high)| {
+            let mut later = equity.iter().zip(times).filter(|(_, at)| **at > bottom);
+            later
+                .find(|(equity, _)| **equity >= high)
+                .map(|(_, at)| at.rfc3339())
+        });
+        let lost = equity.iter().zip(times).find(|(equity, _)| **equity <= 0.0);
+        Self {
+            total_return: end - 1.0,
+            cagr: finite(if years > 0.0 {
+                end.powf(1.0 / years) - 1.0
+            } else {
+                f64::NAN
+            }),
+            volatility: deviation.map(|deviation| deviation * year).and_then(finite),
+            sharpe: deviation
+                .and_then(|deviation| ratio(mean * annualization, deviation * year + epsilon)),
+            sortino: ratio(mean * annualization, downside * year),
+            max_drawdown: deepest.0,
+            max_drawdown_from: deepest.1.map(|(from, ..)| from.rfc3339()),
+            max_drawdown_to: deepest.1.map(|(_, to, _)| to.rfc3339()),
+            max_drawdown_recovered: recovered,
+            equity_end: end,
+            ruined_at: lost.map(|(_, at)| at.rfc3339()),
+        }
+    }
+}
+
+/// `a / b`, if that is defined.
+pub fn ratio(a: f64, b: f64) -> Option<f64> {
+    if b == 0.0 { None } else { finite(a / b) }
+}
+
+pub fn finite(x: f64) -> Option<f64> {
+    x.is_finite().then_some(x)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "there are not that many")]
+pub const fn count(n: usize) -> f64 {
+    n as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of some years")]
+const fn count_ms(ms: i64) -> f64 {
+    ms as f64
+}

@@ -1,0 +1,400 @@
+//! A plan made ready, and the one step that live bars, replays and backtests take.
+
+use super::indicator::{Output, Stepper};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use thrum_schema::UnixMs;
+use thrum_schema::signal::plan::{Tree, What};
+use thrum_schema::signal::strategy::{Field, Gaps};
+use thrum_schema::signal::{Bar, Plan, Score, Verdict};
+
+/// The format of [`State`]; a change of any of its parts counts it, and tracks are begun anew.
+const FORMAT: u16 = 1;
+
+/// A plan made ready.
+#[derive(Debug, Clone)]
+pub struct Program {
+    plan: Plan,
+    /// Bars before it says anything.
+    needs: u64,
+    /// Bars after a hole before it says anything again.
+    refill: u64,
+}
+
+/// All that the past means to the future.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    format: u16,
+    /// How many bars there were.
+    pub bars: u64,
+    /// When the last one opened.
+    pub last: Option<UnixMs>,
+    /// What was said of it.
+    pub verdict: Option<Verdict>,
+    /// The last hole: how many bars were missing, and how many came since.
+    pub hole: Option<Hole>,
+    /// The last sentiment.
+    pub score: Option<Score>,
+    /// Whether a sentiment was wanted that was not there, or too old.
+    pub(super) no_sentiment: bool,
+    indicators: Vec<Slot>,
+    sources: Vec<Lag>,
+    frames: Vec<Frame>,
+    /// The comparisons, in the order of the plan's leaves.
+    pub(super) leaves: Vec<Compared>,
+}
+
+/// Bars that are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    /// How many.
+    pub missing: u64,
+    /// How many came since.
+    pub since: u64,
+}
+
+/// An indicator, its last output, and how many bars it took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Slot {
+    stepper: Stepper,
+    output: Output,
+    count: u32,
+    lookback: u32,
+}
+
+/// A source's value now, and those before it that are asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Lag {
+    now: f64,
+    before: VecDeque<f64>,
+}
+
+/// A longer bar in the making.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Frame {
+    bar: Option<Bar>,
+    /// When the one opened that the series began in the midst of: it is no whole one.
+    partial: Option<UnixMs>,
+}
+
+/// A comparison: both sides, the outcome, and the outcome before.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Compared {
+    pub left: f64,
+    pub right: f64,
+    pub met: Option<bool>,
+    pub before: Option<bool>,
+}
+
+impl State {
+    /// The bytes that are stored.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("a state maps to bytes")
+    }
+}
+
+impl Program {
+    /// Makes a plan ready.
+    pub fn new(plan: Plan) -> Self {
+        let needs = u64::from(plan.needs());
+        let longer = plan.indicators.iter().filter_map(|indicator| {
+            let frame = plan.frames[indicator.frame?].ms()?;
+            let base = plan.timeframe.ms()?;
+            let bars = u64::from(indicator.kind.lookback(indicator.args)) + 1;
+            Some(bars * (frame / base).unsigned_abs())
+        });
+        let refill = longer.max().unwrap_or(0).max(needs);
+        Self {
+            plan,
+            needs,
+            refill,
+        }
+    }
+
+    /// The plan.
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How many bars it needs, at least.
+    pub const fn needs(&self) -> u64 {
+        self.needs
+    }
+
+    /// After how many bars a hole is forgotten.
+    pub const fn refill(&self) -> u64 {
+        self.refill
+    }
+
+    /// The state before the first bar.
+    pub fn begin(&self) -> State {
+        let plan = &self.plan;
+        State {
+            format: FORMAT,
+            bars: 0,
+            last: None,
+            verdict: None,
+            hole: None,
+            score: None,
+            no_sentiment: false,
+            indicators: plan
+                .indicators
+                .iter()
+                .map(|indicator| Slot {
+                    stepper: Stepper::new(indicator.kind, indicator.args),
+                    output: [f64::NAN; 3],
+                    count: 0,
+                    lookback: indicator.kind.lookback(indicator.args),
+                })
+                .collect(),
+            sources: plan
+                .sources
+                .iter()
+                .map(|_| Lag {
+                    now: f64::NAN,
+                    before: VecDeque::new(),
+                })
+                .collect(),
+            frames: plan
+                .frames
+                .iter()
+                .map(|_| Frame {
+                    bar: None,
+                    partial: None,
+                })
+                .collect(),
+            leaves: vec![
+                Compared {
+                    left: f64::NAN,
+                    right: f64::NAN,
+                    met: None,
+                    before: None,
+                };
+                plan.leaves.len()
+            ],
+        }
+    }
+
+    /// A state that was stored; `None` if it is of another format or plan, and must be made anew.
+    pub fn decode(&self, bytes: &[u8]) -> Option<State> {
+        let state: State = postcard::from_bytes(bytes).ok()?;
+        let plan = &self.plan;
+        let fits = state.format == FORMAT
+            && state.indicators.len() == plan.indicators.len()
+            && state.sources.len() == plan.sources.len()
+            && state.frames.len() == plan.frames.len()
+            && state.leaves.len() == plan.leaves.len();
+        fits.then_some(state)
+    }
+
+    /// Takes a closed bar, later than the last one, and the last sentiment that was known at its close.
+    #[inline]
+    pub fn step(&self, state: &mut State, bar: &Bar, score: Option<Score>) -> Verdict {
+        let plan = &self.plan;
+        debug_assert!(state.last.is_none_or(|last| last < bar.time));
+        let close = plan.timeframe.close_of(bar.time);
+        self.note_hole(state, bar);
+        state.bars += 1;
+        state.last = Some(bar.time);
+        // What was known only later is not known yet.
+        if let Some(score) = score.filter(|score| score.time <= close) {
+            state.score = Some(score);
+        }
+        for (slot, indicator) in state.indicators.iter_mut().zip(&plan.indicators) {
+            if indicator.frame.is_none() {
+                slot.step(bar, indicator.of);
+            }
+        }
+        if !plan.frames.is_empty() {
+            self.step_frames(state, bar, close);
+        }
+        self.look(state, bar, close);
+        let verdict = self.judge(state);
+        state.verdict = Some(verdict);
+        verdict
+    }
+
+    fn note_hole(&self, state: &mut State, bar: &Bar) {
+        if let Some(hole) = &mut state.hole {
+            hole.since += 1;
+        }
+        if let (Some(ms), Some(last)) = (self.plan.timeframe.ms(), state.last) {
+            let missing = (bar.time - last) / ms - 1;
+            if missing > 0 {
+                state.hole = Some(Hole {
+                    missing: missing.unsigned_abs(),
+                    since: 1,
+                });
+            }
+        }
+    }
+
+    /// Longer bars are made of the series' own, and taken when they are closed.
+    fn step_frames(&self, state: &mut State, bar: &Bar, close: UnixMs) {
+        for (i, timeframe) in self.plan.frames.iter().enumerate() {
+            let open = timeframe.open_of(bar.time);
+            let frame = &mut state.frames[i];
+            if state.bars == 1 && bar.time != open {
+                frame.partial = Some(open);
+            }
+            // The last of its parts never came: it closed in the hole.
+            let overdue = frame.bar.take_if(|longer| longer.time != open);
+            if frame.partial != Some(open) {
+                match &mut frame.bar {
+                    Some(longer) => longer.absorb(bar),
+                    None => frame.bar = Some(Bar { time: open, ..*bar }),
+                }
+            }
+            // Ticks have no length: a longer bar of them is closed by the first tick after it.
+            let closes = self.plan.timeframe.ms().is_some();
+            let closed = frame
+                .bar
+                .take_if(|longer| closes && timeframe.close_of(longer.time) <= close);
+            for longer in overdue.into_iter().chain(closed) {
+                for (slot, indicator) in state.indicators.iter_mut().zip(&self.plan.indicators) {
+                    if indicator.frame == Some(i) {
+                        slot.step(&longer, indicator.of);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What every source is, and every comparison.
+    fn look(&self, state: &mut State, bar: &Bar, close: UnixMs) {
+        state.no_sentiment = false;
+        for (lag, source) in state.sources.iter_mut().zip(&self.plan.sources) {
+            let value = match source.what {
+                What::Const(number) => number,
+                What::Field(field) => figure(bar, field),
+                What::Sentiment { max_age_ms } => {
+                    let fresh =
+                        |score: &Score| max_age_ms.is_none_or(|max| close - score.time <= max);
+                    let score = state.score.filter(fresh);
+                    state.no_sentiment |= score.is_none();
+                    score.map_or(f64::NAN, |score| score.score)
+                }
+                What::Indicator { index, output } => state.indicators[index].output[output],
+            };
+            lag.now = if source.ago == 0 {
+                value
+            } else {
+                lag.before.push_back(value);
+                if lag.before.len() > source.ago as usize {
+                    lag.before.pop_front().unwrap_or(f64::NAN)
+                } else {
+                    f64::NAN
+                }
+            };
+        }
+        for (compared, leaf) in state.leaves.iter_mut().zip(&self.plan.leaves) {
+            let (left, right) = (state.sources[leaf.left].now, state.sources[leaf.right].now);
+            compared.before = compared.met;
+            compared.met = compared.outcome(leaf.op, left, right);
+            compared.left = left;
+            compared.right = right;
+        }
+    }
+
+    fn judge(&self, state: &State) -> Verdict {
+        if state.leaves.iter().any(|leaf| leaf.met.is_none()) || state.bars < self.needs {
+            let warm = state.bars >= self.needs
+                && state
+                    .indicators
+                    .iter()
+                    .all(|slot| slot.count >= slot.lookback);
+            return match warm {
+                false => Verdict::Warming,
+                true if state.no_sentiment => Verdict::NoSentiment,
+                true => Verdict::Gap,
+            };
+        }
+        if self.plan.gaps == Gaps::Unknown
+            && state.hole.is_some_and(|hole| hole.since < self.refill)
+        {
+            return Verdict::Gap;
+        }
+        match (holds(&self.plan.buy, state), holds(&self.plan.sell, state)) {
+            (true, false) => Verdict::Buy,
+            (false, true) => Verdict::Sell,
+            _ => Verdict::Hold,
+        }
+    }
+}
+
+/// Whether a tree of known comparisons holds.
+pub(super) fn holds(tree: &Tree, state: &State) -> bool {
+    match tree {
+        Tree::Leaf(index) => state.leaves[*index].met == Some(true),
+        Tree::All(trees) => trees.iter().all(|tree| holds(tree, state)),
+        Tree::Any(trees) => trees.iter().any(|tree| holds(tree, state)),
+        Tree::Not(tree) => !holds(tree, state),
+    }
+}
+
+impl Slot {
+    #[inline]
+    fn step(&mut self, bar: &Bar, of: Field) {
+        let x = figure(bar, of);
+        if x.is_nan() {
+            // A volume that is not known is not taken, and nothing is known of it at this bar.
+            self.output = [f64::NAN; 3];
+            return;
+        }
+        self.output = self.stepper.step(bar, x);
+        self.count = self.count.saturating_add(1);
+    }
+}
+
+impl Compared {
+    fn outcome(
+        &self,
+        op: thrum_schema::signal::explanation::Op,
+        left: f64,
+        right: f64,
+    ) -> Option<bool> {
+        use thrum_schema::signal::explanation::Op;
+        if left.is_nan() || right.is_nan() {
+            return None;
+        }
+        let before = !(self.left.is_nan() || self.right.is_nan());
+        match op {
+            Op::Gt => Some(left > right),
+            Op::Ge => Some(left >= right),
+            Op::Lt => Some(left < right),
+            Op::Le => Some(left <= right),
+            Op::CrossesAbove => before.then(|| left > right && self.left <= self.right),
+            Op::CrossesBelow => before.then(|| left < right && self.left >= self.right),
+        }
+    }
+}
+
+fn figure(bar: &Bar, field: Field) -> f64 {
+    match field {
+        Field::Open => bar.open,
+        Field::High => bar.high,
+        Field::Low => bar.low,
+        Field::Close => bar.close,
+        Field::Volume => bar.volume.unwrap_or(f64::NAN),
+        Field::Typical => (bar.high + bar.low + bar.close) / 3.0,
+    }
+}
+
+/// Steps bars, each with the last of `scores` at or before its close; both in the order of their times.
+pub fn run(
+    program: &Program,
+    state: &mut State,
+    bars: &[Bar],
+    scores: &[Score],
+    mut each: impl FnMut(&State, &Bar, Verdict),
+) {
+    let mut next = 0;
+    for bar in bars {
+        let close = program.plan.timeframe.close_of(bar.time);
+        let known = scores[next..].partition_point(|score| score.time <= close);
+        next += known;
+        let score = next.checked_sub(1).map(|i| scores[i]);
+        let verdict = program.step(state, bar, score);
+        each(state, bar, verdict);
+    }
+}

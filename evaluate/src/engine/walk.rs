@@ -1,0 +1,169 @@
+//! Walk-forward: parameters are chosen on the bars before each stretch, and judged on the stretch itself.
+
+use super::backtest::{Judged, Periods, Refusal, first_row, periods, verdicts};
+use super::figures::{Figures, finite};
+use super::program::Program;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use thrum_schema::error::Invalid;
+use thrum_schema::signal::plan::Plan;
+use thrum_schema::signal::request::{Backtest, WalkForward};
+use thrum_schema::signal::{Bar, Score, Strategy};
+
+/// Most bars that are stepped, all combinations together.
+const MAX_STEPS: usize = 5_000_000;
+/// Most stretches.
+const MAX_STRETCHES: usize = 500;
+
+/// What a walk forward comes to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Walked {
+    /// How many combinations of parameters were tried on each stretch.
+    pub combinations: usize,
+    pub stretches: Vec<Stretch>,
+    /// Of all stretches together, net of costs: what nobody could have fitted.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// A stretch that was judged by parameters chosen before it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stretch {
+    pub from: String,
+    pub to: String,
+    pub params: BTreeMap<String, f64>,
+    /// On the bars before it; absent if nothing varied.
+    pub train_sharpe: Option<f64>,
+    pub test_return: f64,
+}
+
+#[expect(clippy::too_many_arguments, reason = "it goes on where a backtest is")]
+pub fn walk(
+    strategy: &Strategy,
+    plan: &Plan,
+    bars: &[Bar],
+    scores: &[Score],
+    rows: Range<usize>,
+    spec: &Backtest,
+    forward: &WalkForward,
+    annualization: f64,
+) -> Result<Walked, Refusal> {
+    let combinations = combinations(&forward.grid);
+    if combinations.len() * bars.len() > MAX_STEPS {
+        return Err(Invalid::new(
+            "walk_forward.grid",
+            format!(
+                "has {} combinations: too many for {} bars",
+                combinations.len(),
+                bars.len()
+            ),
+        ));
+    }
+    let mut tried = Vec::with_capacity(combinations.len());
+    for given in &combinations {
+        let mut params = plan.params.clone();
+        params.extend(given.clone());
+        let plan = strategy.plan(Some(&plan.mode), &params, plan.timeframe)?;
+        let program = Program::new(plan);
+        let all = verdicts(&program, bars, scores);
+        // All begin together; what has no signal yet holds nothing.
+        debug_assert!(first_row(&all, bars, spec) <= bars.len());
+        let judged = Judged {
+            bars: &bars[rows.clone()],
+            verdicts: all[rows.clone()].to_vec(),
+        };
+        tried.push(periods(&judged, program.plan(), spec));
+    }
+    let (train, test) = (forward.train_bars as usize, forward.test_bars as usize);
+    let cost = (spec.fee_bps + spec.slippage_bps) / 10_000.0;
+    let net: Vec<Vec<f64>> = tried.iter().map(|periods| periods.net(cost)).collect();
+    let n = net.first().map_or(0, Vec::len);
+    if n < train + 2 {
+        return Err(Invalid::new(
+            "walk_forward.train_bars",
+            format!("must leave bars to judge: there are {n} with a signal"),
+        ));
+    }
+    if (n - train).div_ceil(test) > MAX_STRETCHES {
+        return Err(Invalid::new(
+            "walk_forward.test_bars",
+            format!("must make no more than {MAX_STRETCHES} stretches"),
+        ));
+    }
+    let times = tried[0].times();
+    let mut stitched: Vec<i8> = Vec::with_capacity(n - train);
+    let mut stretches = Vec::new();
+    let mut begin = train;
+    while begin < n {
+        let end = (begin + test).min(n);
+        let scored = net
+            .iter()
+            .map(|net| sharpe(&net[begin - train..begin], annualization));
+        let scored: Vec<Option<f64>> = scored.collect();
+        // The first of the best; one that never varied is as good as nothing done.
+        let rank = |sharpe: Option<f64>| sharpe.unwrap_or(0.0);
+        let mut best = 0;
+        for (i, sharpe) in scored.iter().enumerate() {
+            if rank(*sharpe) > rank(scored[best]) {
+                best = i;
+            }
+        }
+        stitched.extend(&tried[best].positions[begin..end]);
+        let test_return = net[best][begin..end]
+            .iter()
+            .fold(1.0, |worth, r| worth * (1.0 + r).max(0.0))
+            - 1.0;
+        stretches.push(Stretch {
+            from: times[begin - 1].rfc3339(),
+            to: times[end - 1].rfc3339(),
+            params: combinations[best].clone(),
+            train_sharpe: scored[best],
+            test_return,
+        });
+        begin = end;
+    }
+    let whole = Periods {
+        positions: stitched,
+        returns: tried[0].returns[train..].to_vec(),
+        ..tried.swap_remove(0)
+    };
+    let returns = whole.net(cost);
+    Ok(Walked {
+        combinations: combinations.len(),
+        stretches,
+        figures: Figures::new(
+            &returns,
+            &times[train..],
+            times[train - 1],
+            annualization,
+            0.0,
+        ),
+    })
+}
+
+/// Every combination of the values, in their order.
+fn combinations(grid: &BTreeMap<String, Vec<f64>>) -> Vec<BTreeMap<String, f64>> {
+    let mut all = vec![BTreeMap::new()];
+    for (name, values) in grid {
+        all = all
+            .iter()
+            .flat_map(|given| {
+                values.iter().map(|value| {
+                    let mut given = given.clone();
+                    given.insert(name.clone(), *value);
+                    given
+                })
+            })
+            .collect();
+    }
+    all
+}
+
+fn sharpe(returns: &[f64], annualization: f64) -> Option<f64> {
+    let n = super::figures::count(returns.len());
+    let mean = returns.iter().sum::<f64>() / n;
+    let squares: f64 = returns.iter().map(|r| (r - mean).powi(2)).sum();
+    let deviation = (squares / (n - 1.0)).sqrt();
+    finite(mean / deviation * annualization.sqrt())
+}

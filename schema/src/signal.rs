@@ -1,0 +1,87 @@
+//! Signals: what series, strategies, watches and requests are, and the rules that need no history.
+//!
+//! A strategy is data ([`Strategy`]); a [`Plan`] is a strategy with its numbers filled in, which evaluate's engine
+//! steps bar by bar.
+
+pub mod bar;
+pub mod explanation;
+pub mod indicator;
+pub mod lexicon;
+pub mod plan;
+pub mod request;
+pub mod series;
+pub mod strategy;
+pub mod track;
+pub mod watch;
+
+pub use bar::{Bar, Score};
+pub use explanation::Explanation;
+pub use plan::Plan;
+pub use request::{Request, RequestKind, RequestState};
+pub use series::{SeriesName, Timeframe};
+pub use strategy::Strategy;
+pub use track::{Signal, TrackId};
+pub use watch::Watch;
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What a strategy says of a bar: one of three decisions, or why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Verdict {
+    /// Buy.
+    Buy,
+    /// Neither.
+    Hold,
+    /// Sell.
+    Sell,
+    /// Unknown: there are fewer bars than the windows need.
+    Warming,
+    /// Unknown: the newest bar is too old.
+    Stale,
+    /// Unknown: bars, or a value that a condition needs, are missing.
+    Gap,
+    /// Unknown: there is no sentiment, or it is too old.
+    NoSentiment,
+}
+
+impl Verdict {
+    /// As people read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Buy => "BUY",
+            Self::Hold => "HOLD",
+            Self::Sell => "SELL",
+            Self::Warming => "WARMING",
+            Self::Stale => "STALE",
+            Self::Gap => "GAP",
+            Self::NoSentiment => "NO_SENTIMENT",
+        }
+    }
+
+    /// Whether it asks for something to be done.
+    pub const fn acts(self) -> bool {
+        matches!(self, Self::Buy | Self::Sell)
+    }
+
+    /// Whether it is a decision at all.
+    pub const fn is_known(self) -> bool {
+        matches!(self, Self::Buy | Self::Hold | Self::Sell)
+    }
+
+    /// The position that it stands for: 1, 0 or -1. What is unknown is no reason to hold one.
+    pub const fn position(self) -> i8 {
+        match self {
+            Self::Buy => 1,
+            Self::Sell => -1,
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

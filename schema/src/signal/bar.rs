@@ -1,0 +1,159 @@
+//! Bars and sentiment scores: what strategies are fed with.
+
+use super::series::Timeframe;
+use crate::error::Invalid;
+use crate::time::UnixMs;
+use serde::{Deserialize, Serialize};
+
+/// Latest time of a bar: 2100-01-01.
+const MAX_TIME: UnixMs = UnixMs(4_102_444_800_000);
+/// How far ahead of ours a client's clock may be, in milliseconds.
+pub const SKEW_MS: i64 = 2_000;
+
+/// A bar. A plain value is a bar whose prices are all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Bar {
+    /// When it opened.
+    #[serde(rename = "t")]
+    pub time: UnixMs,
+    /// The first price.
+    #[serde(rename = "o")]
+    pub open: f64,
+    /// The highest.
+    #[serde(rename = "h")]
+    pub high: f64,
+    /// The lowest.
+    #[serde(rename = "l")]
+    pub low: f64,
+    /// The last.
+    #[serde(rename = "c")]
+    pub close: f64,
+    /// What was traded, if it is known.
+    #[serde(rename = "vol", default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<f64>,
+}
+
+impl Bar {
+    /// A plain value.
+    pub const fn value(time: UnixMs, value: f64) -> Self {
+        Self {
+            time,
+            open: value,
+            high: value,
+            low: value,
+            close: value,
+            volume: None,
+        }
+    }
+
+    /// Checks that it is a closed bar of `timeframe`, and that its figures fit each other.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, timeframe: Timeframe, now: UnixMs) -> Result<(), Invalid> {
+        check_time(self.time)?;
+        if timeframe.open_of(self.time) != self.time {
+            return Err(Invalid::new(
+                "time",
+                format!(
+                    "must be when a bar of {timeframe} opens, in UTC: {} is inside of one",
+                    self.time
+                ),
+            ));
+        }
+        let closes = timeframe.close_of(self.time);
+        if closes > now + SKEW_MS {
+            return Err(Invalid::new(
+                "time",
+                format!("must be of a closed bar: this one closes at {closes}; send it then"),
+            ));
+        }
+        let prices = [
+            ("open", self.open),
+            ("high", self.high),
+            ("low", self.low),
+            ("close", self.close),
+        ];
+        for (name, price) in prices {
+            check_number(name, price)?;
+        }
+        if self.high < self.open.max(self.close).max(self.low) {
+            return Err(Invalid::new("high", "must be the highest of the four"));
+        }
+        if self.low > self.open.min(self.close) {
+            return Err(Invalid::new("low", "must be the lowest of the four"));
+        }
+        if let Some(volume) = self.volume {
+            check_number("volume", volume)?;
+            if volume < 0.0 {
+                return Err(Invalid::new("volume", "must not be negative"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the bar that follows within the same longer one into this one.
+    pub fn absorb(&mut self, next: &Self) {
+        self.high = self.high.max(next.high);
+        self.low = self.low.min(next.low);
+        self.close = next.close;
+        self.volume = match (self.volume, next.volume) {
+            (Some(a), Some(b)) => Some(a + b),
+            _ => None,
+        };
+    }
+}
+
+/// How people feel about a series: 0 is the worst, 1 the best.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// When it was known.
+    #[serde(rename = "t")]
+    pub time: UnixMs,
+    /// 0 to 1.
+    #[serde(rename = "s")]
+    pub score: f64,
+}
+
+impl Score {
+    /// Checks it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, now: UnixMs) -> Result<(), Invalid> {
+        check_time(self.time)?;
+        if self.time > now + SKEW_MS {
+            return Err(Invalid::new("time", "must not be in the future"));
+        }
+        if !(0.0..=1.0).contains(&self.score) {
+            return Err(Invalid::new("score", "must be 0 to 1"));
+        }
+        if self.score != 0.0 && self.score < 1e-100 {
+            return Err(Invalid::new("score", "must be 0, or at least 1e-100"));
+        }
+        Ok(())
+    }
+}
+
+fn check_time(time: UnixMs) -> Result<(), Invalid> {
+    if (UnixMs(0)..=MAX_TIME).contains(&time) {
+        Ok(())
+    } else {
+        Err(Invalid::new("time", "must be from 1970 to 2100"))
+    }
+}
+
+/// Checks that the table can hold a number, and its square too.
+///
+/// # Errors
+/// It is too large, or too small.
+pub fn check_number(field: &str, number: f64) -> Result<(), Invalid> {
+    if number == 0.0 || (1e-100..1e100).contains(&number.abs()) {
+        Ok(())
+    } else {
+        Err(Invalid::new(
+            field,
+            "must be 0, or between 1e-100 and 1e100 either way",
+        ))
+    }
+}

@@ -1,0 +1,601 @@
+//! A plan: one mode of a strategy with its numbers filled in, for bars of one timeframe. What evaluate's engine steps.
+
+use super::explanation::{Op, Side};
+use super::indicator::Kind;
+use super::series::Timeframe;
+use super::strategy::{
+    Comparison, Field, Gaps, MAX_INDICATORS, MAX_WINDOWS, Number, Operand, Rule, Strategy,
+};
+use crate::error::Invalid;
+use std::collections::BTreeMap;
+
+/// A plan. All indices are valid, all numbers are within their bounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The mode.
+    pub mode: String,
+    /// Every parameter, as it is.
+    pub params: BTreeMap<String, f64>,
+    /// The series' timeframe.
+    pub timeframe: Timeframe,
+    /// The longer timeframes that it looks at.
+    pub frames: Vec<Timeframe>,
+    /// Its indicators, each once.
+    pub indicators: Vec<Indicator>,
+    /// The sides of its comparisons, each once.
+    pub sources: Vec<Source>,
+    /// Its comparisons, each once.
+    pub leaves: Vec<Leaf>,
+    /// When to buy.
+    pub buy: Tree,
+    /// When to sell.
+    pub sell: Tree,
+    /// How many bars there must be, at least.
+    pub warmup: u32,
+    /// What a hole in the bars means.
+    pub gaps: Gaps,
+}
+
+/// An indicator with its parameters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Indicator {
+    /// Which.
+    pub kind: Kind,
+    /// Its parameters, in the order of [`Kind::args`].
+    pub args: [f64; 3],
+    /// The figure that it is of.
+    pub of: Field,
+    /// The longer timeframe that it is of, as an index into [`Plan::frames`].
+    pub frame: Option<usize>,
+}
+
+/// One side of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Source {
+    /// What it is.
+    pub what: What,
+    /// How many bars before.
+    pub ago: u32,
+}
+
+/// What a side of a comparison is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum What {
+    /// A number.
+    Const(f64),
+    /// A figure of the bar.
+    Field(Field),
+    /// The last sentiment, at most so many milliseconds old.
+    Sentiment {
+        /// Greatest age, if there is one.
+        max_age_ms: Option<i64>,
+    },
+    /// An output of an indicator.
+    Indicator {
+        /// Its index.
+        index: usize,
+        /// The output.
+        output: usize,
+    },
+}
+
+/// A comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leaf {
+    /// The side it speaks for: where it stands without a `not`.
+    pub side: Side,
+    /// How it compares.
+    pub op: Op,
+    /// Index of the left side's source.
+    pub left: usize,
+    /// Index of the right side's source.
+    pub right: usize,
+    /// The left side, as people read it.
+    pub left_label: String,
+    /// The right side, as people read it.
+    pub right_label: String,
+}
+
+/// Conditions over comparisons.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tree {
+    /// All hold.
+    All(Vec<Self>),
+    /// At least one holds.
+    Any(Vec<Self>),
+    /// It does not hold.
+    Not(Box<Self>),
+    /// The comparison of that index holds.
+    Leaf(usize),
+}
+
+impl Plan {
+    /// Whether it looks at sentiment.
+    pub fn uses_sentiment(&self) -> bool {
+        let is = |source: &Source| matches!(source.what, What::Sentiment { .. });
+        self.sources.iter().any(is)
+    }
+
+    /// How many bars of its own timeframe there must be before it says anything: longer timeframes may need more.
+    pub fn needs(&self) -> u32 {
+        let crosses = u32::from(self.leaves.iter().any(|leaf| leaf.op.crosses()));
+        let sources = self.sources.iter().map(|source| match source.what {
+            What::Indicator { index, .. } if self.indicators[index].frame.is_none() => {
+                let indicator = &self.indicators[index];
+                indicator.kind.lookback(indicator.args) + source.ago
+            }
+            _ => 1 + source.ago,
+        });
+        sources
+            .max()
+            .unwrap_or(1)
+            .saturating_add(crosses)
+            .max(self.warmup)
+    }
+}
+
+impl Strategy {
+    /// The plan of `mode` (or the default one) with `given` in place of its own parameters.
+    ///
+    /// # Errors
+    /// There is no such mode or parameter, or a number is out of its bounds.
+    pub fn plan(
+        &self,
+        mode: Option<&str>,
+        given: &BTreeMap<String, f64>,
+        timeframe: Timeframe,
+    ) -> Result<Plan, Invalid> {
+        let mode = mode.unwrap_or(&self.default_mode);
+        let rules = self.modes.get(mode).ok_or_else(|| {
+            let names: Vec<&str> = self.modes.keys().map(String::as_str).collect();
+            Invalid::new("mode", format!("must be one of {}", names.join(", ")))
+        })?;
+        let mut params = self.params.clone();
+        for (name, value) in given {
+            let place = format!("params.{name}");
+            let Some(param) = params.get_mut(name) else {
+                let names: Vec<&str> = self.params.keys().map(String::as_str).collect();
+                let known = if names.is_empty() {
+                    "it has none".to_owned()
+                } else {
+                    format!("those are {}", names.join(", "))
+                };
+                return Err(Invalid::new(
+                    place,
+                    format!("is no parameter of this strategy; {known}"),
+                ));
+            };
+            super::bar::check_number(&place, *value)?;
+            *param = *value;
+        }
+        let mut planner = Planner {
+            plan: Plan {
+                mode: mode.to_owned(),
+                params,
+                timeframe,
+                frames: Vec::new(),
+                indicators: Vec::new(),
+                sources: Vec::new(),
+                leaves: Vec::new(),
+                buy: Tree::Any(Vec::new()),
+                sell: Tree::Any(Vec::new()),
+                warmup: self.warmup,
+                gaps: self.gaps,
+            },
+            straight: Vec::new(),
+        };
+        planner.plan.buy = planner.tree(&rules.buy, Side::Buy, false)?;
+        planner.plan.sell = planner.tree(&rules.sell, Side::Sell, false)?;
+        planner.check_size()?;
+        Ok(planner.plan)
+    }
+}
+
+struct Planner {
+    plan: Plan,
+    /// Whether a leaf was met without a `not` around it.
+    straight: Vec<bool>,
+}
+
+impl Planner {
+    fn tree(&mut self, rule: &Rule, side: Side, negated: bool) -> Result<Tree, Invalid> {
+        let mut list = |rules: &[Rule]| -> Result<Vec<Tree>, Invalid> {
+            rules
+                .iter()
+                .map(|rule| self.tree(rule, side, negated))
+                .collect()
+        };
+        Ok(match rule {
+            Rule::All(rules) => Tree::All(list(rules)?),
+            Rule::Any(rules) => Tree::Any(list(rules)?),
+            Rule::Not(rule) => Tree::Not(Box::new(self.tree(rule, side, !negated)?)),
+            Rule::Compare(compare) => Tree::Leaf(self.leaf(compare, side, negated)?),
+        })
+    }
+
+    fn leaf(&mut self, compare: &Comparison, side: Side, negated: bool) -> Result<usize, Invalid> {
+        let (left, left_label) = self.source(&compare.left)?;
+        let (right, right_label) = self.source(&compare.right)?;
+        let op = compare.op;
+        let same = |leaf: &Leaf| (leaf.left, leaf.op, leaf.right) == (left, op, right);
+        if let Some(index) = self.plan.leaves.iter().position(same) {
+            // Where it stands without a `not` says for whom it speaks.
+            if !negated && !self.straight[index] {
+                self.straight[index] = true;
+                self.plan.leaves[index].side = side;
+            }
+            return Ok(index);
+        }
+        self.straight.push(!negated);
+        self.plan.leaves.push(Leaf {
+            side,
+            op,
+            left,
+            right,
+            left_label,
+            right_label,
+        });
+        Ok(self.plan.leaves.len() - 1)
+    }
+
+    fn source(&mut self, operand: &Operand) -> Result<(usize, String), Invalid> {
+        let (what, ago, mut label) = match operand {
+            Operand::Number(number) => {
+                let number = self.number(number)?;
+                (What::Const(number), 0, show(number))
+            }
+            Operand::Field { field, ago } => (What::Field(*field), *ago, field.as_str().to_owned()),
+            Operand::Sentiment { max_age_s } => {
+                let max_age_s = max_age_s
+                    .as_ref()
+                    .map(|number| self.number(number))
+                    .transpose()?;
+                let max_age_ms = match max_age_s {
+                    None => None,
+                    Some(0.0) => None,
+                    #[expect(clippy::cast_possible_truncation, reason = "it is bounded")]
+                    Some(s) if (1.0..=1e10).contains(&s) => Some((s * 1000.0) as i64),
+                    Some(_) => {
+                        return Err(Invalid::new(
+                            "max_age_s",
+                            "must be at least 1 second, or 0 for any age",
+                        ));
+                    }
+                };
+                (What::Sentiment { max_age_ms }, 0, "sentiment".to_owned())
+            }
+            Operand::Indicator {
+                kind,
+                args,
+                of,
+                timeframe,
+                output,
+                ago,
+            } => {
+                let (index, mut label) = self.indicator(*kind, args, *of, *timeframe)?;
+                if kind.outputs().len() > 1 {
+                    label = format!("{label} {}", kind.outputs()[*output]);
+                }
+                let output = *output;
+                (What::Indicator { index, output }, *ago, label)
+            }
+        };
+        if ago > 0 {
+            let bars = if ago == 1 { "bar" } else { "bars" };
+            label = format!("{label} {ago} {bars} ago");
+        }
+        let source = Source { what, ago };
+        let known = self.plan.sources.iter().position(|known| *known == source);
+        let index = known.unwrap_or_else(|| {
+            self.plan.sources.push(source);
+            self.plan.sources.len() - 1
+        });
+        Ok((index, label))
+    }
+
+    fn indicator(
+        &mut self,
+        kind: Kind,
+        given: &BTreeMap<String, Number>,
+        of: Option<Field>,
+        timeframe: Option<Timeframe>,
+    ) -> Result<(usize, String), Invalid> {
+        let mut args = [0.0; 3];
+        let mut shown = Vec::new();
+        for (slot, arg) in args.iter_mut().zip(kind.args()) {
+            let place = format!("{}.{}", kind.as_str(), arg.name);
+            let value = match (given.get(arg.name), arg.default) {
+                (Some(number), _) => self.number(number)?,
+                (None, Some(default)) => default,
+                (None, None) => return Err(Invalid::new(place, "is required")),
+            };
+            let fits = (arg.min..=arg.max).contains(&value) && (!arg.whole || value.fract() == 0.0);
+            if !fits {
+                let whole = if arg.whole { "a whole number, " } else { "" };
+                return Err(Invalid::new(
+                    place,
+                    format!(
+                        "must be {whole}{} to {}, and is {}",
+                        arg.min,
+                        arg.max,
+                        show(value)
+                    ),
+                ));
+            }
+            *slot = value;
+            shown.push(show(value));
+        }
+        if kind == Kind::Macd && args[0] >= args[1] {
+            return Err(Invalid::new("macd.fast", "must be less than slow"));
+        }
+        let of = of.unwrap_or(Field::Close);
+        if of != Field::Close {
+            shown.insert(0, of.as_str().to_owned());
+        }
+        let mut label = if shown.is_empty() {
+            kind.as_str().to_owned()
+        } else {
+            format!("{}({})", kind.as_str(), shown.join(", "))
+        };
+        let base = self.plan.timeframe;
+        let frame = match timeframe {
+            None => None,
+            Some(longer) if longer == base => None,
+            Some(longer) if longer.is_made_of(base) => {
+                label = format!("{label} of {longer}");
+                let frames = &mut self.plan.frames;
+                let known = frames.iter().position(|known| *known == longer);
+                Some(known.unwrap_or_else(|| {
+                    frames.push(longer);
+                    frames.len() - 1
+                }))
+            }
+            Some(other) => {
+                return Err(Invalid::new(
+                    "timeframe",
+                    format!("{other} of a condition must consist of whole bars of {base}"),
+                ));
+            }
+        };
+        let indicator = Indicator {
+            kind,
+            args,
+            of,
+            frame,
+        };
+        let known = self
+            .plan
+            .indicators
+            .iter()
+            .position(|known| *known == indicator);
+        let index = known.unwrap_or_else(|| {
+            self.plan.indicators.push(indicator);
+            self.plan.indicators.len() - 1
+        });
+        Ok((index, label))
+    }
+
+    fn number(&self, number: &Number) -> Result<f64, Invalid> {
+        match number {
+            Number::Is(number) => Ok(*number),
+            Number::Param { name, negated } => {
+                let found = self.plan.params.get(name).copied();
+                let value = found.ok_or_else(|| {
+                    Invalid::new(
+                        format!("${name}"),
+                        "is no parameter of this strategy; add it to params",
+                    )
+                })?;
+                Ok(if *negated { -value } else { value })
+            }
+        }
+    }
+
+    fn check_size(&self) -> Result<(), Invalid> {
+        if self.plan.indicators.len() > MAX_INDICATORS {
+            return Err(Invalid::new(
+                "the strategy",
+                format!("must have at most {MAX_INDICATORS} different indicators"),
+            ));
+        }
+        let windows = self.plan.indicators.iter().map(|i| i.kind.lookback(i.args));
+        let windows: u32 =
+            windows.sum::<u32>() + self.plan.sources.iter().map(|s| s.ago).sum::<u32>();
+        if windows > MAX_WINDOWS {
+            return Err(Invalid::new(
+                "the strategy",
+                format!(
+                    "must look at no more than {MAX_WINDOWS} bars in all of its windows; these are {windows}"
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A number as people write it.
+pub fn show(number: f64) -> String {
+    if number != 0.0 && !(1e-4..1e15).contains(&number.abs()) {
+        return format!("{number:e}");
+    }
+    // Six significant digits, without trailing zeros.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it is between 1e-4 and 1e15"
+    )]
+    let whole_digits = if number == 0.0 {
+        1
+    } else {
+        number.abs().log10().floor() as i32 + 1
+    };
+    let decimals = usize::try_from((6 - whole_digits).clamp(0, 9)).unwrap_or(0);
+    let text = format!("{number:.decimals$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::strategy::{builtin, builtins};
+    use serde_json::json;
+
+    #[test]
+    fn built_in_strategies_survive_their_json() {
+        for (name, strategy) in builtins() {
+            let again = Strategy::parse(&strategy.to_json());
+            assert_eq!(again.as_ref(), Ok(strategy), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_plan_has_everything_once_and_for_the_right_side() {
+        let strategy = builtin("trend-rsi").unwrap();
+        let plan = strategy
+            .plan(Some("combined"), &BTreeMap::new(), Timeframe::HOUR)
+            .unwrap();
+        let labels: Vec<String> = plan
+            .leaves
+            .iter()
+            .map(|leaf| {
+                format!(
+                    "{:?} {} {} {}",
+                    leaf.side,
+                    leaf.left_label,
+                    leaf.op.as_str(),
+                    leaf.right_label
+                )
+            })
+            .collect();
+        assert_eq!(
+            labels,
+            [
+                "Buy close > sma(20)",
+                "Buy rsi_cutler(14) > 55",
+                "Sell sentiment < 0.45",
+                "Sell close < sma(20)",
+                "Sell rsi_cutler(14) < 45",
+                "Buy sentiment > 0.55",
+            ]
+        );
+        assert_eq!((plan.indicators.len(), plan.needs()), (2, 50));
+        assert!(plan.uses_sentiment());
+    }
+
+    /// What is wrong is named with its place.
+    #[test]
+    fn errors_name_the_place() {
+        let never = json!({ "any": [] });
+        let of = |buy| json!({ "params": { "n": 5 }, "buy": buy, "sell": never });
+        let compare = |left| json!({ "left": left, "op": ">", "right": 1 });
+        let deep = (0..10).fold(compare(json!("close")), |inner, _| json!({ "not": inner }));
+        let many = json!({ "any": vec![compare(json!("close")); 33] });
+        let cases = [
+            (json!([]), "the strategy"),
+            (json!({}), "buy"),
+            (json!({ "buy": never }), "sell"),
+            (json!({ "buy": never, "sell": never, "x": 1 }), "x"),
+            (json!({ "buy": never, "sell": never, "modes": {} }), "modes"),
+            (json!({ "buy": never, "sell": never, "gaps": "x" }), "gaps"),
+            (
+                json!({ "buy": never, "sell": never, "warmup": 1.5 }),
+                "warmup",
+            ),
+            (
+                json!({ "buy": never, "sell": never, "params": { "a b": 1 } }),
+                "params.a b",
+            ),
+            (
+                json!({ "buy": never, "sell": never, "params": { "a": "1" } }),
+                "params.a",
+            ),
+            (of(json!({ "all": [] })), "buy.all"),
+            (
+                of(json!({ "all": [compare(json!("close")), 3] })),
+                "buy.all[1]",
+            ),
+            (of(json!({ "left": 1, "op": "=", "right": 2 })), "buy.op"),
+            (of(compare(json!("clos"))), "buy.left"),
+            (
+                of(compare(json!({ "indicator": "x" }))),
+                "buy.left.indicator",
+            ),
+            (
+                of(compare(json!({ "indicator": "sma", "m": 1 }))),
+                "buy.left.m",
+            ),
+            (of(compare(json!({ "indicator": "sma" }))), "sma.n"),
+            (of(compare(json!({ "indicator": "sma", "n": 0 }))), "sma.n"),
+            (
+                of(compare(json!({ "indicator": "sma", "n": 1.5 }))),
+                "sma.n",
+            ),
+            (
+                of(compare(json!({ "indicator": "sma", "n": 1e6 }))),
+                "sma.n",
+            ),
+            (of(compare(json!({ "indicator": "sma", "n": "$m" }))), "$m"),
+            (
+                of(compare(
+                    json!({ "indicator": "sma", "n": "$n", "timeframe": "7m" }),
+                )),
+                "buy.left.timeframe",
+            ),
+            (
+                of(compare(json!({ "indicator": "macd", "output": "x" }))),
+                "buy.left.output",
+            ),
+            (
+                of(compare(json!({ "indicator": "macd", "fast": 26 }))),
+                "macd.fast",
+            ),
+            (
+                of(compare(json!({ "field": "close", "ago": 101 }))),
+                "buy.left.ago",
+            ),
+            (
+                of(compare(json!({ "sentiment": { "age": 1 } }))),
+                "buy.left.sentiment.age",
+            ),
+            (of(deep), "buy.not.not.not.not.not.not.not.not"),
+            (of(many), "buy.any[32]"),
+        ];
+        for (strategy, field) in cases {
+            let error = Strategy::parse(&strategy).unwrap_err();
+            assert_eq!(error.field, field, "{error}");
+        }
+        let strategy = builtin("sma-cross").unwrap();
+        let plan = |mode, params: &[(&str, f64)]| {
+            let params = params
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), *value))
+                .collect();
+            strategy
+                .plan(mode, &params, Timeframe::HOUR)
+                .map_err(|error| error.field)
+        };
+        assert_eq!(plan(Some("x"), &[]), Err("mode".into()));
+        assert_eq!(plan(None, &[("n", 1.0)]), Err("params.n".into()));
+        assert_eq!(plan(None, &[("fast", 2000.0)]), Err("sma.n".into()));
+        assert_eq!(plan(None, &[("fast", f64::NAN)]), Err("params.fast".into()));
+    }
+
+    #[test]
+    fn numbers_are_shown_plainly() {
+        for (number, shown) in [
+            (0.0, "0"),
+            (20.0, "20"),
+            (4704.55615234375, "4704.56"),
+            (0.45, "0.45"),
+            (-88.369_566, "-88.3696"),
+            (1e20, "1e20"),
+            (0.000_01, "1e-5"),
+            (1_234_567.0, "1234567"),
+        ] {
+            assert_eq!(show(number), shown);
+        }
+    }
+}

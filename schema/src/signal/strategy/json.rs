@@ -1,0 +1,489 @@
+//! Strategies from and to JSON.
+
+use super::{
+    Comparison, DEFAULT_MODE, Field, Gaps, MAX_AGO, MAX_DEPTH, MAX_LEAVES, MAX_PARAMS, Number,
+    Operand, Rule, Rules, Strategy, check_name,
+};
+use crate::error::Invalid;
+use crate::signal::bar::check_number;
+use crate::signal::explanation::Op;
+use crate::signal::indicator::{Kind, MAX_WINDOW};
+use crate::signal::series::Timeframe;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// Longest description, in characters.
+const MAX_DESCRIPTION: usize = 1_000;
+
+type Members = Map<String, Value>;
+
+pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
+    let members = object(value, "the strategy")?;
+    only(
+        members,
+        "",
+        &[
+            "description",
+            "params",
+            "modes",
+            "default_mode",
+            "warmup",
+            "gaps",
+            "buy",
+            "sell",
+        ],
+    )?;
+    let description = text(members, "", "description")?.unwrap_or_default();
+    if description.chars().count() > MAX_DESCRIPTION {
+        return Err(Invalid::new(
+            "description",
+            format!("must be at most {MAX_DESCRIPTION} characters"),
+        ));
+    }
+    let mut modes = BTreeMap::new();
+    match members.get("modes") {
+        None => {
+            modes.insert(DEFAULT_MODE.to_owned(), rules(members, "")?);
+        }
+        Some(_) if members.contains_key("buy") || members.contains_key("sell") => {
+            return Err(Invalid::new("modes", "must not stand beside buy and sell"));
+        }
+        Some(value) => {
+            for (name, value) in object(value, "modes")? {
+                let place = format!("modes.{name}");
+                check_name(&place, name)?;
+                let members = object(value, &place)?;
+                only(members, &place, &["buy", "sell"])?;
+                modes.insert(name.clone(), rules(members, &place)?);
+            }
+        }
+    }
+    if modes.is_empty() || modes.len() > MAX_PARAMS {
+        return Err(Invalid::new("modes", format!("must be 1 to {MAX_PARAMS}")));
+    }
+    let default_mode = match text(members, "", "default_mode")? {
+        Some(mode) => mode,
+        None => modes.keys().next().cloned().unwrap_or_default(),
+    };
+    if !modes.contains_key(&default_mode) {
+        return Err(Invalid::new("default_mode", "must be one of the modes"));
+    }
+    let warmup = match members.get("warmup") {
+        None => 0,
+        Some(value) => whole(value, "warmup", 0, MAX_WINDOW)?,
+    };
+    let gaps = match text(members, "", "gaps")?.as_deref() {
+        None | Some("unknown") => Gaps::Unknown,
+        Some("count") => Gaps::Count,
+        Some(_) => {
+            return Err(Invalid::new(
+                "gaps",
+                "must be unknown (a hole in the bars makes the signal GAP until the windows are full again), or count \
+                 (windows count bars, wherever they are)",
+            ));
+        }
+    };
+    Ok(Strategy {
+        description,
+        params: params(members.get("params"))?,
+        modes,
+        default_mode,
+        warmup,
+        gaps,
+    })
+}
+
+fn params(value: Option<&Value>) -> Result<BTreeMap<String, f64>, Invalid> {
+    let mut params = BTreeMap::new();
+    let Some(value) = value else {
+        return Ok(params);
+    };
+    for (name, value) in object(value, "params")? {
+        let place = format!("params.{name}");
+        check_name(&place, name)?;
+        let number = value
+            .as_f64()
+            .ok_or_else(|| Invalid::new(&place, "must be a number"))?;
+        check_number(&place, number)?;
+        params.insert(name.clone(), number);
+    }
+    if params.len() > MAX_PARAMS {
+        return Err(Invalid::new(
+            "params",
+            format!("must be at most {MAX_PARAMS}"),
+        ));
+    }
+    Ok(params)
+}
+
+fn rules(members: &Members, place: &str) -> Result<Rules, Invalid> {
+    let mut left = MAX_LEAVES;
+    let mut side = |name: &str| {
+        let place = join(place, name);
+        let value = members.get(name).ok_or_else(|| {
+            Invalid::new(&place, "is required: a condition; {\"any\": []} for never")
+        })?;
+        rule(value, &place, 1, &mut left)
+    };
+    Ok(Rules {
+        buy: side("buy")?,
+        sell: side("sell")?,
+    })
+}
+
+fn rule(value: &Value, place: &str, depth: usize, left: &mut usize) -> Result<Rule, Invalid> {
+    if depth > MAX_DEPTH {
+        return Err(Invalid::new(
+            place,
+            format!("is nested more than {MAX_DEPTH} deep"),
+        ));
+    }
+    let members = object(value, place)?;
+    let several = |name: &str, value: &Value, left: &mut usize| {
+        let place = join(place, name);
+        let items = value
+            .as_array()
+            .ok_or_else(|| Invalid::new(&place, "must be a list of conditions"))?;
+        let rules = items.iter().enumerate();
+        rules
+            .map(|(i, item)| rule(item, &format!("{place}[{i}]"), depth + 1, left))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    match (members.len(), members.iter().next()) {
+        (1, Some((name, value))) if name == "all" => {
+            let rules = several(name, value, left)?;
+            if rules.is_empty() {
+                return Err(Invalid::new(
+                    join(place, name),
+                    "must have at least one condition",
+                ));
+            }
+            Ok(Rule::All(rules))
+        }
+        (1, Some((name, value))) if name == "any" => Ok(Rule::Any(several(name, value, left)?)),
+        (1, Some((name, value))) if name == "not" => {
+            let inner = rule(value, &join(place, name), depth + 1, left)?;
+            Ok(Rule::Not(Box::new(inner)))
+        }
+        _ => {
+            let fits = ["left", "op", "right"]
+                .iter()
+                .all(|name| members.contains_key(*name));
+            if !fits || members.len() != 3 {
+                return Err(Invalid::new(
+                    place,
+                    "must be {\"all\": […]}, {\"any\": […]}, {\"not\": …}, or a comparison {\"left\", \"op\", \"right\"}",
+                ));
+            }
+            *left = left.checked_sub(1).ok_or_else(|| {
+                Invalid::new(place, format!("is beyond {MAX_LEAVES} comparisons"))
+            })?;
+            let op = members["op"].as_str().unwrap_or_default();
+            let op = Op::ALL.into_iter().find(|known| known.as_str() == op);
+            Ok(Rule::Compare(Box::new(Comparison {
+                left: operand(&members["left"], &join(place, "left"))?,
+                op: op.ok_or_else(|| {
+                    Invalid::new(
+                        join(place, "op"),
+                        "must be >, >=, <, <=, crosses_above or crosses_below",
+                    )
+                })?,
+                right: operand(&members["right"], &join(place, "right"))?,
+            })))
+        }
+    }
+}
+
+fn operand(value: &Value, place: &str) -> Result<Operand, Invalid> {
+    match value {
+        Value::Number(_) => number(value, place).map(Operand::Number),
+        Value::String(text) if text.starts_with('$') || text.starts_with("-$") => {
+            number(value, place).map(Operand::Number)
+        }
+        Value::String(text) if text == "sentiment" => Ok(Operand::Sentiment { max_age_s: None }),
+        Value::String(text) => Ok(Operand::Field {
+            field: field(text, place)?,
+            ago: 0,
+        }),
+        Value::Object(members) if members.contains_key("sentiment") => {
+            only(members, place, &["sentiment"])?;
+            let place = join(place, "sentiment");
+            let members = object(&members["sentiment"], &place)?;
+            only(members, &place, &["max_age_s"])?;
+            let max_age_s = members
+                .get("max_age_s")
+                .map(|value| number(value, &join(&place, "max_age_s")))
+                .transpose()?;
+            Ok(Operand::Sentiment { max_age_s })
+        }
+        Value::Object(members) if members.contains_key("field") => {
+            only(members, place, &["field", "ago"])?;
+            let name = text(members, place, "field")?.unwrap_or_default();
+            Ok(Operand::Field {
+                field: field(&name, &join(place, "field"))?,
+                ago: ago(members, place)?,
+            })
+        }
+        Value::Object(members) if members.contains_key("indicator") => indicator(members, place),
+        _ => Err(Invalid::new(
+            place,
+            "must be a number, a parameter (\"$n\"), open, high, low, close, volume, typical, sentiment, or an object: \
+             {\"indicator\": …}, {\"field\": …, \"ago\": …} or {\"sentiment\": {\"max_age_s\": …}}",
+        )),
+    }
+}
+
+fn indicator(members: &Members, place: &str) -> Result<Operand, Invalid> {
+    let name = text(members, place, "indicator")?.unwrap_or_default();
+    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
+    let kind = kind.ok_or_else(|| {
+        let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+        Invalid::new(
+            join(place, "indicator"),
+            format!("must be one of {}", names.join(", ")),
+        )
+    })?;
+    let mut args = BTreeMap::new();
+    let mut of = None;
+    for (name, value) in members {
+        let place = join(place, name);
+        match name.as_str() {
+            "indicator" | "timeframe" | "output" | "ago" => {}
+            "of" if kind.is_of_a_value() => {
+                of = Some(field(value.as_str().unwrap_or_default(), &place)?);
+            }
+            name if kind.args().iter().any(|arg| arg.name == name) => {
+                args.insert(name.to_owned(), number(value, &place)?);
+            }
+            _ => {
+                let names = kind.args().iter().map(|arg| arg.name);
+                let names: Vec<&str> = names.chain(kind.is_of_a_value().then_some("of")).collect();
+                return Err(Invalid::new(
+                    place,
+                    format!(
+                        "is no parameter of {}; those are {}timeframe, output and ago",
+                        kind.as_str(),
+                        names
+                            .iter()
+                            .map(|name| format!("{name}, "))
+                            .collect::<String>()
+                    ),
+                ));
+            }
+        }
+    }
+    let output = match text(members, place, "output")? {
+        None => 0,
+        Some(name) => {
+            let place = join(place, "output");
+            let found = kind.outputs().iter().position(|output| **output == name);
+            found.ok_or_else(|| {
+                Invalid::new(
+                    place,
+                    format!("must be one of {}", kind.outputs().join(", ")),
+                )
+            })?
+        }
+    };
+    let timeframe = text(members, place, "timeframe")?;
+    let timeframe = timeframe
+        .map(|text| Timeframe::parse(&join(place, "timeframe"), &text))
+        .transpose()?;
+    Ok(Operand::Indicator {
+        kind,
+        args,
+        of,
+        timeframe,
+        output,
+        ago: ago(members, place)?,
+    })
+}
+
+fn ago(members: &Members, place: &str) -> Result<u32, Invalid> {
+    match members.get("ago") {
+        None => Ok(0),
+        Some(value) => whole(value, &join(place, "ago"), 0, MAX_AGO),
+    }
+}
+
+fn field(name: &str, place: &str) -> Result<Field, Invalid> {
+    // A plain value has only one.
+    let name = if name == "value" { "close" } else { name };
+    let found = Field::ALL.into_iter().find(|field| field.as_str() == name);
+    found.ok_or_else(|| {
+        Invalid::new(place, "must be open, high, low, close (or value), volume or typical; or sentiment, as a whole side")
+    })
+}
+
+fn number(value: &Value, place: &str) -> Result<Number, Invalid> {
+    if let Some(number) = value.as_f64() {
+        check_number(place, number)?;
+        return Ok(Number::Is(number));
+    }
+    let text = value.as_str().unwrap_or_default();
+    let (negated, text) = match text.strip_prefix('-') {
+        Some(text) => (true, text),
+        None => (false, text),
+    };
+    match text.strip_prefix('$') {
+        Some(name) => {
+            check_name(place, name)?;
+            let name = name.to_owned();
+            Ok(Number::Param { name, negated })
+        }
+        None => Err(Invalid::new(
+            place,
+            "must be a number, or a parameter such as \"$n\"",
+        )),
+    }
+}
+
+fn whole(value: &Value, place: &str, min: u32, max: u32) -> Result<u32, Invalid> {
+    let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
+    number
+        .filter(|n| (min..=max).contains(n))
+        .ok_or_else(|| Invalid::new(place, format!("must be a whole number, {min} to {max}")))
+}
+
+fn object<'a>(value: &'a Value, place: &str) -> Result<&'a Members, Invalid> {
+    value
+        .as_object()
+        .ok_or_else(|| Invalid::new(place, "must be an object"))
+}
+
+fn text(members: &Members, place: &str, name: &str) -> Result<Option<String>, Invalid> {
+    match members.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(Invalid::new(join(place, name), "must be text")),
+    }
+}
+
+fn only(members: &Members, place: &str, known: &[&str]) -> Result<(), Invalid> {
+    match members.keys().find(|name| !known.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(Invalid::new(
+            join(place, name),
+            format!("is not known here; what is: {}", known.join(", ")),
+        )),
+    }
+}
+
+fn join(place: &str, name: &str) -> String {
+    if place.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{place}.{name}")
+    }
+}
+
+pub fn to_json(strategy: &Strategy) -> Value {
+    let sides =
+        |rules: &Rules| json!({ "buy": rule_json(&rules.buy), "sell": rule_json(&rules.sell) });
+    let mut members = Members::new();
+    if !strategy.description.is_empty() {
+        members.insert("description".into(), strategy.description.clone().into());
+    }
+    if !strategy.params.is_empty() {
+        let params = strategy.params.iter();
+        let params: Members = params
+            .map(|(name, value)| (name.clone(), plain(*value)))
+            .collect();
+        members.insert("params".into(), params.into());
+    }
+    if strategy.warmup > 0 {
+        members.insert("warmup".into(), strategy.warmup.into());
+    }
+    if strategy.gaps == Gaps::Count {
+        members.insert("gaps".into(), "count".into());
+    }
+    match strategy.modes.get(DEFAULT_MODE) {
+        Some(rules) if strategy.modes.len() == 1 => {
+            members.insert("buy".into(), rule_json(&rules.buy));
+            members.insert("sell".into(), rule_json(&rules.sell));
+        }
+        _ => {
+            let modes = strategy.modes.iter();
+            let modes: Members = modes
+                .map(|(name, rules)| (name.clone(), sides(rules)))
+                .collect();
+            members.insert("modes".into(), modes.into());
+            members.insert("default_mode".into(), strategy.default_mode.clone().into());
+        }
+    }
+    members.into()
+}
+
+fn rule_json(rule: &Rule) -> Value {
+    let list = |rules: &[Rule]| rules.iter().map(rule_json).collect::<Vec<_>>();
+    match rule {
+        Rule::All(rules) => json!({ "all": list(rules) }),
+        Rule::Any(rules) => json!({ "any": list(rules) }),
+        Rule::Not(rule) => json!({ "not": rule_json(rule) }),
+        Rule::Compare(compare) => json!({
+            "left": operand_json(&compare.left),
+            "op": compare.op.as_str(),
+            "right": operand_json(&compare.right),
+        }),
+    }
+}
+
+fn operand_json(operand: &Operand) -> Value {
+    match operand {
+        Operand::Number(number) => number_json(number),
+        Operand::Field { field, ago: 0 } => field.as_str().into(),
+        Operand::Field { field, ago } => json!({ "field": field.as_str(), "ago": ago }),
+        Operand::Sentiment { max_age_s: None } => "sentiment".into(),
+        Operand::Sentiment {
+            max_age_s: Some(max_age_s),
+        } => json!({ "sentiment": { "max_age_s": number_json(max_age_s) } }),
+        Operand::Indicator {
+            kind,
+            args,
+            of,
+            timeframe,
+            output,
+            ago,
+        } => {
+            let mut members = Members::new();
+            members.insert("indicator".into(), kind.as_str().into());
+            for (name, value) in args {
+                members.insert(name.clone(), number_json(value));
+            }
+            if let Some(of) = of {
+                members.insert("of".into(), of.as_str().into());
+            }
+            if let Some(timeframe) = timeframe {
+                members.insert("timeframe".into(), timeframe.to_string().into());
+            }
+            if *output > 0 {
+                members.insert("output".into(), kind.outputs()[*output].into());
+            }
+            if *ago > 0 {
+                members.insert("ago".into(), (*ago).into());
+            }
+            members.into()
+        }
+    }
+}
+
+fn number_json(number: &Number) -> Value {
+    match number {
+        Number::Is(number) => plain(*number),
+        Number::Param { name, negated } => {
+            format!("{}${name}", if *negated { "-" } else { "" }).into()
+        }
+    }
+}
+
+/// A number, without a fraction where it has none.
+fn plain(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it is whole and below 1e15"
+        )]
+        return (number as i64).into();
+    }
+    number.into()
+}

@@ -1,0 +1,259 @@
+//! Watches: standing requests, which tell people when a signal changes.
+
+use super::series::{SeriesName, Timeframe};
+use super::track::{STALE_BARS, Signal};
+use super::{Explanation, Verdict};
+use crate::channel::Targets;
+use crate::id::{AlertId, ProjectId, WatchId};
+use crate::schedule::Schedule;
+use crate::time::UnixMs;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most watches of a project, and of a series.
+pub const MAX_WATCHES: usize = 200;
+/// Most watches of a series.
+pub const MAX_WATCHES_OF_SERIES: usize = 50;
+/// Most bars that a change is confirmed over.
+pub const MAX_CONFIRM_BARS: u32 = 100;
+
+/// When a watch looks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum On {
+    /// At every closed bar.
+    Bar,
+    /// By a schedule.
+    Schedule(Schedule),
+}
+
+/// A watch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Its id.
+    pub id: WatchId,
+    /// The project that owns it.
+    pub project: ProjectId,
+    /// What people call it.
+    pub name: String,
+    /// The series.
+    pub series: SeriesName,
+    /// Its timeframe.
+    pub timeframe: Timeframe,
+    /// The strategy, in its latest version.
+    pub strategy: String,
+    /// Its mode; the strategy's default without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Its parameters, those that were given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, f64>,
+    /// When it looks.
+    pub on: On,
+    /// Whom it tells.
+    pub targets: Targets,
+    /// After it told people, it tells nothing for so many seconds.
+    pub cooldown_s: u32,
+    /// A signal counts once so many bars in a row have it.
+    pub confirm_bars: u32,
+    /// When it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<UnixMs>,
+    /// The last bar when it was made: the signal there is what people know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<UnixMs>,
+    /// When it was made.
+    pub created: UnixMs,
+}
+
+/// What a watch remembers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// Counts the writes, and guards them.
+    pub version: u64,
+    /// What people believe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<Verdict>,
+    /// The bar at which it became so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told_bar: Option<UnixMs>,
+    /// The bar at which they were last told of a change, and what was before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<(UnixMs, Verdict)>,
+    /// When they were last told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<UnixMs>,
+    /// By which alert: the next one follows it (A8).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert: Option<AlertId>,
+    /// How often they were told.
+    pub alerts: u64,
+    /// Timers of another epoch are void.
+    pub epoch: u32,
+    /// When the timer is due that will look again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<UnixMs>,
+    /// When it last looked by its schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looked: Option<UnixMs>,
+    /// Why it can't look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What people are told of a signal: an alert's own copy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// The watch.
+    pub watch: WatchId,
+    /// What it is called.
+    pub name: String,
+    /// The series.
+    pub series: SeriesName,
+    /// Its timeframe.
+    pub timeframe: Timeframe,
+    /// The strategy.
+    pub strategy: String,
+    /// Its mode.
+    pub mode: String,
+    /// What people believed.
+    pub from: Verdict,
+    /// What it is.
+    pub to: Verdict,
+    /// The bar that it is so at.
+    pub bar: UnixMs,
+    /// The bar's close.
+    pub close: f64,
+    /// How old the data was, in seconds.
+    pub age_s: i64,
+    /// A correction of the past undid what they were told of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undone: bool,
+    /// Why it is so.
+    pub explanation: Explanation,
+}
+
+// Figures are finite and never compared for more than identity.
+impl Eq for Change {}
+
+/// What is known when a watch looks.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The last signals, newest first, one a bar; as many as are to be confirmed, if there are.
+    pub recent: &'a [Signal],
+    /// The signal at the bar that was the last when the watch was made.
+    pub baseline: Verdict,
+    /// What the signal at the bar of the last change is now.
+    pub at_change: Option<Verdict>,
+    /// When bars last came.
+    pub heard: Option<UnixMs>,
+    /// Now.
+    pub now: UnixMs,
+}
+
+/// What a look comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// What the watch remembers from now on. Its version is not counted yet.
+    pub memory: Memory,
+    /// What people are told: before, after, and whether it undoes what they were told.
+    pub tells: Option<(Verdict, Verdict, bool)>,
+    /// When to look again, whatever comes.
+    pub due: Option<UnixMs>,
+    /// It has ended.
+    pub over: bool,
+}
+
+impl Watch {
+    /// Looks at a signal: pure, and the only place that knows when people are told.
+    ///
+    /// They are told of a change that lets them do something, or takes the ground from what they did: from or to BUY or
+    /// SELL. What is between HOLD and not knowing is noted in silence.
+    pub fn judge(&self, memory: &Memory, view: &View<'_>) -> Judgement {
+        let now = view.now;
+        let mut memory = memory.clone();
+        memory.error = None;
+        if self.expires.is_some_and(|end| end <= now) {
+            memory.due = None;
+            return Judgement {
+                memory,
+                tells: None,
+                due: None,
+                over: true,
+            };
+        }
+        let before = *memory.told.get_or_insert(view.baseline);
+        let stale_at = self.stale_at(view);
+        let current = self.current(view, stale_at);
+        let cooled = memory
+            .told_at
+            .map(|told| told + i64::from(self.cooldown_s) * 1000);
+        let cooling = cooled.filter(|end| *end > now && self.cooldown_s > 0);
+        let mut tells = None;
+        let mut later = None;
+        if let Some(current) = current.filter(|current| *current != before) {
+            let worth = before.acts() || current.acts();
+            match cooling {
+                Some(end) if worth => later = Some(end),
+                _ => {
+                    let bar = view.recent.first().map(|signal| signal.bar);
+                    if worth {
+                        // The bar of which they were told says now what it said before that.
+                        let undone = memory
+                            .change
+                            .is_some_and(|(_, earlier)| view.at_change == Some(earlier));
+                        tells = Some((before, current, undone));
+                        memory.told_at = Some(now);
+                        memory.alerts += 1;
+                        memory.change = bar.map(|bar| (bar, before));
+                    }
+                    memory.told = Some(current);
+                    memory.told_bar = bar;
+                }
+            }
+        }
+        let scheduled = match &self.on {
+            On::Bar => None,
+            On::Schedule(schedule) => {
+                let last = memory.looked.unwrap_or(self.created);
+                let next = schedule.next_after(last.max(self.created));
+                match next {
+                    Some(next) if next <= now => {
+                        memory.looked = Some(now);
+                        schedule.next_after(now)
+                    }
+                    next => next,
+                }
+            }
+        };
+        let goes_stale = stale_at.filter(|at| *at > now && self.on == On::Bar);
+        let due = [goes_stale, later, scheduled, self.expires];
+        Judgement {
+            memory,
+            tells,
+            due: due.into_iter().flatten().min(),
+            over: false,
+        }
+    }
+
+    /// What the signal is, if enough bars have it.
+    fn current(&self, view: &View<'_>, stale_at: Option<UnixMs>) -> Option<Verdict> {
+        let newest = view.recent.first()?;
+        if stale_at.is_some_and(|at| at <= view.now) {
+            return Some(Verdict::Stale);
+        }
+        let enough = self.confirm_bars.max(1) as usize;
+        let mut same = view.recent.iter().take(enough);
+        let confirmed = view.recent.len() >= enough && same.all(|s| s.verdict == newest.verdict);
+        confirmed.then_some(newest.verdict)
+    }
+
+    /// When the newest bar is too old: some timeframes after its close, or after it came if that was later.
+    fn stale_at(&self, view: &View<'_>) -> Option<UnixMs> {
+        let newest = view.recent.first()?;
+        let ms = self.timeframe.ms()?;
+        let closed = self.timeframe.close_of(newest.bar);
+        Some(closed.max(view.heard.unwrap_or(closed)) + STALE_BARS * ms)
+    }
+}
