@@ -204,7 +204,7 @@ impl Engine {
             .to_owned();
         let body = request.body().bytes().unwrap_or_default().to_vec();
         let engine = Arc::clone(&self.0);
-        let kind = dispatch::Kind::of(&operation);
+        let kind = dispatch::Kind::of(&operation, &body);
         // Calls hold a lock and may wait for the disk: not on the threads that serve requests.
         let (status, reply) = tokio::task::spawn_blocking(move || {
             dispatch::call(&engine.database, &operation, &body, engine.meter.as_ref())

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use thrum_evaluate::{Bus, BusError};
+use thrum_evaluate::{Bus, BusError, Evaluate};
 use thrum_notify::{Later, LaterError, Notify};
 use thrum_schema::work::Work;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -41,16 +41,29 @@ impl LocalQueue {
         self.under_way.load(Ordering::SeqCst)
     }
 
-    /// Hands work to `notify`, each piece to a task of its own, until every sender is gone.
-    pub async fn run(self, mut work: UnboundedReceiver<Work>, notify: Notify) {
+    /// Hands work to `notify`, or to `evaluate` what is for its worker, each piece to a task of its own, until every sender
+    /// is gone.
+    pub async fn run(self, mut work: UnboundedReceiver<Work>, notify: Notify, evaluate: Evaluate) {
         while let Some(work) = work.recv().await {
-            let (notify, under_way) = (notify.clone(), Arc::clone(&self.under_way));
+            let (notify, evaluate) = (notify.clone(), evaluate.clone());
+            let under_way = Arc::clone(&self.under_way);
             tokio::spawn(async move {
                 for attempt in 1..=MAX_TRIES {
-                    match notify.handle(&work).await {
+                    let done = if work.is_for_evaluate() {
+                        evaluate
+                            .work(&work)
+                            .await
+                            .map_err(|error| error.to_string())
+                    } else {
+                        notify
+                            .handle(&work)
+                            .await
+                            .map_err(|error| error.to_string())
+                    };
+                    match done {
                         Ok(()) => break,
                         Err(error) => {
-                            tracing::error!(%error, ?work, attempt, "work for notify failed");
+                            tracing::error!(%error, ?work, attempt, "a piece of work failed");
                             tokio::time::sleep(RETRY_AFTER * attempt).await;
                         }
                     }

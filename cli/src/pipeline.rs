@@ -101,9 +101,14 @@ impl Pipeline {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(tick(evaluate.clone(), pulse, stopped.clone()));
-        tasks.spawn(pump(engine.clone(), evaluate, world, stopped.clone())?);
+        tasks.spawn(pump(
+            engine.clone(),
+            evaluate.clone(),
+            world,
+            stopped.clone(),
+        )?);
         tasks.spawn(remove_expired(engine.clone(), stopped));
-        tokio::spawn(queue.clone().run(work, notify));
+        tokio::spawn(queue.clone().run(work, notify, evaluate));
         Ok(Self {
             router,
             store,

@@ -255,7 +255,12 @@ impl Stage {
             if works.is_empty() && batch.event.records.is_empty() {
                 return;
             }
-            let handled = works.iter().map(|work| self.notify.handle(work));
+            let (own, others): (Vec<_>, Vec<_>) =
+                works.iter().partition(|work| work.is_for_evaluate());
+            for work in own {
+                evaluate.work(work).await.expect("evaluate");
+            }
+            let handled = others.iter().map(|work| self.notify.handle(work));
             for result in futures::future::join_all(handled).await {
                 result.expect("notify");
             }

@@ -5,13 +5,16 @@ mod bus;
 pub mod engine;
 mod judge;
 mod pulse;
+mod queue;
 mod removal;
+mod signals;
 mod stream;
 mod sweep;
 mod tell;
 
 pub use bus::{Bus, BusError, EventBridge};
 pub use pulse::{FrontDoor, HttpDoor, Pulse};
+pub use signals::offline;
 pub use sweep::Swept;
 
 use std::sync::Arc;

@@ -1,7 +1,8 @@
-//! The evaluate Lambda: stream batches and the schedule's ticks come to the same function.
+//! The evaluate Lambda: stream batches, the schedule's ticks and the work queue come to the same function.
 
 use anyhow::anyhow;
 use aws_lambda_events::event::dynamodb::Event;
+use aws_lambda_events::event::sqs::SqsEvent;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::sync::Arc;
@@ -42,6 +43,11 @@ async fn handle(
     store: &Store,
     payload: Value,
 ) -> Result<Value, Error> {
+    let source = payload.pointer("/Records/0/eventSource");
+    if source.and_then(Value::as_str) == Some("aws:sqs") {
+        let event: SqsEvent = serde_json::from_value(payload)?;
+        return Ok(serde_json::to_value(evaluate.on_work(&event).await)?);
+    }
     if payload.get("Records").is_some() {
         let event: Event = serde_json::from_value(payload)?;
         return Ok(serde_json::to_value(evaluate.on_stream(&event).await)?);

@@ -4,6 +4,8 @@ use crate::Evaluate;
 use aws_lambda_events::event::dynamodb::{Event, EventRecord};
 use aws_lambda_events::event::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use serde_dynamo::Item;
+use thrum_schema::id::{ProjectId, RequestId, WatchId};
+use thrum_schema::signal::track::Head;
 use thrum_schema::work::Work;
 use thrum_schema::{Alert, Lease, StoreError, UnixMs};
 
@@ -17,22 +19,38 @@ enum Meaning {
     Relay(Work),
     /// A lease that TTL removed.
     Removed(Box<Lease>),
+    /// Something of the signals.
+    Signal(Matter),
     /// Nothing.
     Nothing,
 }
 
+/// What a record means to the signals.
+#[derive(Debug, Clone, PartialEq)]
+enum Matter {
+    /// Bars or scores came for a series that is followed.
+    Nudge(ProjectId, Box<Head>),
+    /// A watch was made or changed.
+    Watch(ProjectId, WatchId),
+    /// Somebody asks for something.
+    Request(RequestId),
+}
+
 impl Evaluate {
-    /// Handles a batch of stream records (A2): relays alerts first, then looks at removed leases. What failed is
+    /// Handles a batch of stream records (A2): relays alerts first, then looks at removed leases, and then at signals, of
+    /// which it does what is short and sends the rest on. What failed is
     /// reported by its sequence number, and comes again with all that follows it; everything here may be done
     /// twice. A record that can't be understood is logged and passed over, for it would block its shard.
     pub async fn on_stream(&self, event: &Event) -> DynamoDbEventResponse {
         let mut relays = Vec::new();
         let mut removals = Vec::new();
+        let mut matters = Vec::new();
         for record in &event.records {
             let sequence = record.change.sequence_number.clone();
             match meaning(record) {
                 Ok(Meaning::Relay(work)) => relays.push((sequence, work)),
                 Ok(Meaning::Removed(lease)) => removals.push((sequence, lease)),
+                Ok(Meaning::Signal(matter)) => matters.push((sequence, matter)),
                 Ok(Meaning::Nothing) => {}
                 Err(error) => {
                     tracing::error!(?sequence, %error, "a stream record was not understood");
@@ -64,6 +82,12 @@ impl Evaluate {
                 }
             }
         }
+        for (sequence, matter) in matters {
+            if let Err(error) = self.on_matter(&matter).await {
+                tracing::error!(%error, "a signal was not reckoned; it will be tried again");
+                failed.push(sequence);
+            }
+        }
         let mut response = DynamoDbEventResponse::default();
         response.batch_item_failures = failed
             .into_iter()
@@ -74,6 +98,34 @@ impl Evaluate {
             })
             .collect();
         response
+    }
+}
+
+impl Evaluate {
+    /// Does what is short, and sends on what is long.
+    async fn on_matter(&self, matter: &Matter) -> Result<(), String> {
+        let works = match matter {
+            Matter::Nudge(project, head) => self.on_nudge(*project, head).await,
+            Matter::Watch(project, watch) => self.on_watch(*project, *watch).await,
+            Matter::Request(request) => self.on_request(*request).await,
+        };
+        let works = match works {
+            Ok(works) => works,
+            Err(StoreError::Corrupt(error)) => {
+                // It must not block the shard; it is logged, and somebody will mend it.
+                tracing::error!(%error, "something of the signals can't be read");
+                return Ok(());
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        if works.is_empty() {
+            return Ok(());
+        }
+        let results = self.bus.publish(&works).await;
+        results
+            .into_iter()
+            .collect::<Result<(), _>>()
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -95,6 +147,38 @@ fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
             }
             let probe: Probe = serde_dynamo::from_item(new.clone())?;
             Ok(Meaning::Relay(Work::Probe { at: probe.at }))
+        }
+        "INSERT" if kind(new) == Some("request") => {
+            #[derive(serde::Deserialize)]
+            struct Request {
+                id: RequestId,
+            }
+            let request: Request = serde_dynamo::from_item(new.clone())?;
+            Ok(Meaning::Signal(Matter::Request(request.id)))
+        }
+        "INSERT" | "MODIFY" if kind(new) == Some("watch") => {
+            #[derive(serde::Deserialize)]
+            struct Watch {
+                project: ProjectId,
+                id: WatchId,
+            }
+            let watch: Watch = serde_dynamo::from_item(new.clone())?;
+            Ok(Meaning::Signal(Matter::Watch(watch.project, watch.id)))
+        }
+        // A head counts its nudges; what else changes in it is of no account.
+        "INSERT" | "MODIFY"
+            if kind(new) == Some("series") && new.get("nudge") != old.get("nudge") =>
+        {
+            let project = match new.get("pk") {
+                Some(serde_dynamo::AttributeValue::S(pk)) => {
+                    pk.strip_prefix("P#").and_then(|id| id.parse().ok())
+                }
+                _ => None,
+            };
+            let head: Head = serde_dynamo::from_item(new.clone())?;
+            Ok(project.map_or(Meaning::Nothing, |project| {
+                Meaning::Signal(Matter::Nudge(project, Box::new(head)))
+            }))
         }
         "REMOVE" if kind(old) == Some("lease") && is_by_ttl(record) => Ok(Meaning::Removed(
             Box::new(serde_dynamo::from_item(old.clone())?),

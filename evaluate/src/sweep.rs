@@ -32,6 +32,9 @@ const AUDIT_MS: std::ops::RangeInclusive<i64> = 30_000..=300_000;
 /// How long after a delivery's timer fired it is looked at again, in milliseconds.
 const DELIVER_AGAIN_MS: i64 = 60_000;
 
+/// How long after a watch's or a request's timer fired it is looked at again, in milliseconds.
+const WORK_AGAIN_MS: i64 = 60_000;
+
 /// What a sweep did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -220,7 +223,23 @@ impl Evaluate {
                 look.again = self.remind(monitor, flip, n).await?;
             }
             What::Wake { monitor, flip } => look.again = self.wake(monitor, flip).await?,
-            What::Watch { .. } | What::Request { .. } => {}
+            What::Watch {
+                project,
+                watch,
+                epoch,
+            } => {
+                if self.watch_waits(watch, epoch).await? {
+                    look.work = Some(Work::Watch { project, watch });
+                    // Should that be lost on its way; whoever looks voids this timer.
+                    look.again = Some(now + WORK_AGAIN_MS);
+                }
+            }
+            What::Request { request } => {
+                if self.request_waits(request).await? {
+                    look.work = Some(Work::Request { request });
+                    look.again = Some(now + WORK_AGAIN_MS);
+                }
+            }
         }
         Ok(look)
     }

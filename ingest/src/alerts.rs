@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use thrum_schema::alert::{ALERT_TTL_S, Alert, AlertState, Reason};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState};
 use thrum_schema::id::{AlertId, ChannelId, MonitorId};
+use thrum_schema::signal::Verdict;
+use thrum_schema::signal::watch::Change;
 use thrum_schema::store::Claim;
 use thrum_schema::{StoreError, UnixMs};
 use utoipa::ToSchema;
@@ -64,7 +66,7 @@ pub struct Alerts {
 pub struct AlertView {
     #[schema(value_type = String)]
     id: AlertId,
-    /// `monitor.down`, `monitor.up`, `monitor.reminder`, `channel.test` or `channel.limited`.
+    /// `monitor.down`, `monitor.up`, `monitor.reminder`, `signal.changed`, `channel.test` or `channel.limited`.
     #[serde(rename = "type")]
     what: &'static str,
     #[schema(value_type = StateParam)]
@@ -76,6 +78,9 @@ pub struct AlertView {
     deadline: Option<String>,
     outage: Option<OutageView>,
     monitor: Option<SubjectView>,
+    /// The change of a signal that it tells of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<ChangeView>,
     deliveries: Vec<DeliveryView>,
 }
 
@@ -89,6 +94,40 @@ pub struct SubjectView {
     name: String,
     slug: String,
     tags: Vec<String>,
+}
+
+/// A change of a signal.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChangeView {
+    watch: String,
+    series: String,
+    timeframe: String,
+    strategy: String,
+    #[schema(value_type = crate::signals::SignalName)]
+    from: Verdict,
+    #[schema(value_type = crate::signals::SignalName)]
+    to: Verdict,
+    /// When the bar opened that it is so at.
+    bar: String,
+    /// A correction of the past undid what people were told of.
+    undone: bool,
+    summary: String,
+}
+
+impl From<&Change> for ChangeView {
+    fn from(change: &Change) -> Self {
+        Self {
+            watch: change.name.clone(),
+            series: change.series.to_string(),
+            timeframe: change.timeframe.to_string(),
+            strategy: change.strategy.clone(),
+            from: change.from,
+            to: change.to,
+            bar: change.bar.rfc3339(),
+            undone: change.undone,
+            summary: change.explanation.summary.clone(),
+        }
+    }
 }
 
 /// An alert on its way through a channel.
@@ -241,6 +280,7 @@ fn view(alert: &Alert, deliveries: &[Delivery], sees_secrets: bool) -> AlertView
             slug: subject.slug.clone(),
             tags: subject.tags.clone(),
         }),
+        signal: alert.signal.as_deref().map(Into::into),
         deliveries: deliveries.iter().map(Into::into).collect(),
     }
 }

@@ -24,6 +24,7 @@ mod record;
 mod roster;
 mod router;
 mod secret;
+mod signals;
 mod summary;
 mod usage;
 

@@ -1,6 +1,7 @@
 //! `/openapi.json`: the API's own description, made from the code that answers.
 
 use crate::problem::Problem;
+use crate::signals::{backtests, history, requests, series, strategies, watches};
 use crate::{
     alerts, badges, channels, health, heartbeats, keys, management, monitors, ping, projects,
     prometheus, usage,
@@ -76,6 +77,10 @@ pub enum Missing {
         projects::get_own, projects::update_own, projects::snooze, projects::end_snooze,
         projects::rotate_badge_key,
         usage::get,
+        series::list, series::post_bars, series::get_bars, series::post_values, series::post_sentiment,
+        history::latest, history::history, requests::post, requests::get, backtests::post, backtests::get,
+        strategies::list, strategies::get, strategies::put, strategies::delete,
+        watches::list, watches::get, watches::create, watches::update, watches::delete,
         projects::list, projects::create, projects::get, projects::update, projects::delete, projects::create_key,
         management::list_checks, management::create_check, management::get_check, management::update_check,
         management::delete_check, management::pause_check, management::resume_check, management::list_pings,

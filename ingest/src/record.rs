@@ -304,7 +304,7 @@ impl App {
         })
     }
 
-    /// Logs a ping that was counted, where pings are logged.
+    /// Logs a ping that was counted, where pings are logged, and feeds the series that its figures are.
     async fn log(
         &self,
         id: MonitorId,
@@ -312,7 +312,7 @@ impl App {
         understood: Understood,
         incoming: Incoming,
     ) -> Result<(), StoreError> {
-        if !self.config.ping_log || id == MonitorId::PULSE {
+        if id == MonitorId::PULSE || (!self.config.ping_log && lease.feeds.is_none()) {
             return Ok(());
         }
         let ping = Ping {
@@ -323,11 +323,13 @@ impl App {
             overlap: understood.overlap,
             ..incoming.ping
         };
-        if understood.kind != PingKind::Fail {
-            return self.store.log_ping(id, &ping).await;
+        if self.config.ping_log && understood.kind == PingKind::Fail {
+            let kept = self.store.log_failure(id, lease.fails, &ping);
+            futures::try_join!(self.store.log_ping(id, &ping), kept)?;
+        } else if self.config.ping_log {
+            self.store.log_ping(id, &ping).await?;
         }
-        let kept = self.store.log_failure(id, lease.fails, &ping);
-        futures::try_join!(self.store.log_ping(id, &ping), kept)?;
+        self.feed_series(lease, &ping).await;
         Ok(())
     }
 }

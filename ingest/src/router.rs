@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::problem::Problem;
+use crate::signals::{backtests, history, requests, series, strategies, watches};
 use crate::{
     alerts, badges, channels, health, heartbeats, keys, management, meter, monitors, openapi, ping,
     projects, prometheus, usage,
@@ -74,6 +75,36 @@ pub fn router(app: App) -> Router {
         )
         .route("/v1/project/badge-key", post(projects::rotate_badge_key))
         .route("/v1/usage", get(usage::get))
+        .route("/v1/series", get(series::list))
+        .route(
+            "/v1/series/{series}/bars",
+            get(series::get_bars).post(series::post_bars),
+        )
+        .route("/v1/series/{series}/values", post(series::post_values))
+        .route(
+            "/v1/series/{series}/sentiment",
+            post(series::post_sentiment),
+        )
+        .route("/v1/series/{series}/signal", get(history::latest))
+        .route("/v1/series/{series}/signals", get(history::history))
+        .route("/v1/signals", post(requests::post))
+        .route("/v1/signals/{id}", get(requests::get))
+        .route("/v1/backtests", post(backtests::post))
+        .route("/v1/backtests/{id}", get(backtests::get))
+        .route("/v1/strategies", get(strategies::list))
+        .route(
+            "/v1/strategies/{name}",
+            get(strategies::get)
+                .put(strategies::put)
+                .delete(strategies::delete),
+        )
+        .route("/v1/watches", get(watches::list).post(watches::create))
+        .route(
+            "/v1/watches/{id}",
+            get(watches::get)
+                .patch(watches::update)
+                .delete(watches::delete),
+        )
         // For who runs the installation.
         .route("/v1/projects", get(projects::list).post(projects::create))
         .route(

@@ -36,6 +36,8 @@ impl Notify {
             } => self.deliver(project, alert, channel).await,
             Work::Flush { project, channel } => self.flush(project, channel).await,
             Work::Probe { at } => Ok(self.store.probe_arrived(at).await?),
+            // Evaluate's.
+            Work::Request { .. } | Work::Watch { .. } => Ok(()),
         }
     }
 

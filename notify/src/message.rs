@@ -6,6 +6,8 @@ use thrum_schema::UnixMs;
 use thrum_schema::alert::{Alert, AlertKind, Reason, Subject};
 use thrum_schema::channel::Channel;
 use thrum_schema::id::AlertId;
+use thrum_schema::signal::view::{ExplanationView, ago};
+use thrum_schema::signal::watch::Change;
 
 /// Longest SNS subject, in ASCII characters.
 const MAX_SUBJECT: usize = 100;
@@ -36,6 +38,7 @@ impl Message {
             "timestamp": happened.rfc3339(),
             "data": match alert.what {
                 AlertKind::Down | AlertKind::Up | AlertKind::Reminder => change(alert),
+                AlertKind::Signal => signal(alert),
                 AlertKind::Test | AlertKind::Limited => json!({
                     "alert_id": alert.id,
                     "channel": { "id": channel.id, "name": channel.name },
@@ -47,6 +50,10 @@ impl Message {
             AlertKind::Down | AlertKind::Up | AlertKind::Reminder => {
                 (headline(alert), sentence(alert))
             }
+            AlertKind::Signal => match &alert.signal {
+                Some(change) => (signal_headline(change), signal_text(change)),
+                None => ("Signal changed".to_owned(), String::new()),
+            },
             AlertKind::Test => (
                 format!("Test of {}", channel.name),
                 format!(
@@ -83,16 +90,23 @@ impl Message {
     /// The message of a group of alerts, which are in the order in which they happened.
     pub fn of_group(group: AlertId, alerts: &[Alert]) -> Self {
         let timestamp = UnixMs(group.created_ms());
-        let ups = alerts.iter().filter(|a| a.what == AlertKind::Up).count();
-        let downs = alerts.len() - ups;
-        let count = match (downs, ups) {
-            (downs, 0) => format!("{downs} monitors are DOWN"),
-            (0, ups) => format!("{ups} monitors are UP"),
-            (downs, ups) => format!("{downs} DOWN, {ups} UP"),
+        let of = |what| alerts.iter().filter(|alert| alert.what == what).count();
+        let (ups, signals) = (of(AlertKind::Up), of(AlertKind::Signal));
+        let downs = alerts.len() - ups - signals;
+        let count = match (downs, ups, signals) {
+            (downs, 0, 0) => format!("{downs} monitors are DOWN"),
+            (0, ups, 0) => format!("{ups} monitors are UP"),
+            (downs, ups, 0) => format!("{downs} DOWN, {ups} UP"),
+            (0, 0, signals) => format!("{signals} signals changed"),
+            (downs, ups, signals) => format!("{downs} DOWN, {ups} UP, {signals} signals changed"),
         };
         let mut text = format!("{count}:\n");
         for alert in alerts.iter().take(MAX_LISTED) {
-            let _ = write!(text, "\n- {}", sentence(alert));
+            let line = match &alert.signal {
+                Some(change) => signal_headline(change),
+                None => sentence(alert),
+            };
+            let _ = write!(text, "\n- {line}");
         }
         if alerts.len() > MAX_LISTED {
             let _ = write!(text, "\n- … and {} more", alerts.len() - MAX_LISTED);
@@ -100,11 +114,11 @@ impl Message {
         let names: Vec<&str> = alerts.iter().map(name).collect();
         Self {
             json: json!({
-                "type": "monitors.changed",
+                "type": if signals == alerts.len() { "signals.changed" } else { "monitors.changed" },
                 "timestamp": timestamp.rfc3339(),
                 "data": {
                     "group_id": group,
-                    "changes": alerts.iter().map(change).collect::<Vec<_>>(),
+                    "changes": alerts.iter().map(any_change).collect::<Vec<_>>(),
                 },
             }),
             sms: gsm(&format!("Thrum: {count}: {}", names.join(", ")), MAX_SMS),
@@ -127,6 +141,64 @@ impl Message {
             escape(&self.subject),
             lines.join("<br>\n"),
         )
+    }
+}
+
+/// A change of a signal, as webhooks tell it.
+fn signal(alert: &Alert) -> Value {
+    let Some(change) = &alert.signal else {
+        return json!({ "alert_id": alert.id });
+    };
+    let explanation = ExplanationView::new(change.explanation.clone(), change.age_s);
+    let mut data = json!({
+        "alert_id": alert.id,
+        "watch": { "id": change.watch, "name": change.name },
+        "series": change.series,
+        "timeframe": change.timeframe,
+        "strategy": change.strategy,
+        "mode": change.mode,
+        "from": change.from,
+        "to": change.to,
+        "bar": change.bar.rfc3339(),
+        "close": change.close,
+        "explanation": explanation,
+    });
+    if change.undone {
+        data["undone"] = true.into();
+    }
+    data
+}
+
+/// `eth-usd 1h trend-rsi: HOLD → BUY`
+fn signal_headline(change: &Change) -> String {
+    format!(
+        "{} {} {}: {} -> {}",
+        change.series, change.timeframe, change.strategy, change.from, change.to
+    )
+}
+
+fn signal_text(change: &Change) -> String {
+    let changed = &change.explanation.changed;
+    let mut text = format!(
+        "{} went from {} to {} at the bar of {} ({}, {} old).\n{}",
+        change.name,
+        change.from,
+        change.to,
+        clock(change.bar),
+        change.timeframe,
+        ago(change.age_s),
+        change.explanation.summary
+    );
+    if !changed.is_empty() {
+        let _ = write!(text, "\nWhat changed at that bar: {}.", changed.join("; "));
+    }
+    text
+}
+
+fn any_change(alert: &Alert) -> Value {
+    match alert.what {
+        AlertKind::Signal => signal(alert),
+        _ => change(alert),
     }
 }
 
@@ -156,7 +228,7 @@ fn name(alert: &Alert) -> &str {
     match &alert.monitor {
         Some(Subject { name, slug, .. }) if name.is_empty() => slug,
         Some(Subject { name, .. }) => name,
-        None => "",
+        None => alert.signal.as_ref().map_or("", |change| &change.name),
     }
 }
 
@@ -295,6 +367,7 @@ mod tests {
                 slug: "web-01".into(),
                 tags: vec!["prod".into()],
             }),
+            signal: None,
             flip: Some(Flip {
                 n: 2,
                 at: UnixMs(1_763_700_009_000),

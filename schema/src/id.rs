@@ -76,9 +76,20 @@ impl MonitorId {
 impl AlertId {
     /// When the alert was made, from its time-ordered id; milliseconds since the epoch.
     pub fn created_ms(self) -> i64 {
-        let (head, _) = self.0.as_u64_pair();
-        (head >> 16).cast_signed()
+        made_ms(self.0)
     }
+}
+
+impl RequestId {
+    /// When the request was made, from its time-ordered id; milliseconds since the epoch.
+    pub fn created_ms(self) -> i64 {
+        made_ms(self.0)
+    }
+}
+
+fn made_ms(id: Uuid) -> i64 {
+    let (head, _) = id.as_u64_pair();
+    (head >> 16).cast_signed()
 }
 
 #[cfg(test)]

@@ -7,13 +7,21 @@
 use crate::alert::{ALERT_TTL_S, Alert};
 use crate::channel::Channel;
 use crate::delivery::Delivery;
-use crate::id::{AlertId, BadgeId, ChannelId, MonitorId, ProjectId};
+use crate::id::{AlertId, BadgeId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use crate::key::ApiKey;
 use crate::lease::Lease;
 use crate::monitor::Monitor;
 use crate::outage::{OUTAGE_TTL_S, Outage};
 use crate::ping::{FAIL_SLOTS, LOG_SLOTS, LOG_TTL_S, Ping};
 use crate::project::Project;
+use crate::signal::Score;
+use crate::signal::request::{REQUEST_TTL_S, Request};
+use crate::signal::series::{SeriesName, Timeframe};
+use crate::signal::strategy;
+use crate::signal::track::{
+    Checkpoint, Signal, StoredBar, TRACK_TTL_S, TrackId, TrackState, month,
+};
+use crate::signal::watch::{Memory, Watch};
 use crate::store::StoreError;
 use crate::time::UnixMs;
 use crate::timer::{self, Timer};
@@ -248,6 +256,99 @@ impl Key {
         Self::new("SWEEP", format!("{shard:03}"))
     }
 
+    /// A series and timeframe: what is there, and who watches.
+    pub fn head(project: ProjectId, series: &SeriesName, timeframe: Timeframe) -> Self {
+        Self::new(
+            format!("P#{project}"),
+            format!("SERIES#{series}#{timeframe}"),
+        )
+    }
+
+    /// The partition of a month's bars.
+    pub fn bars_of(
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        month: &str,
+    ) -> String {
+        format!("S#{project}#{series}#{timeframe}#{month}")
+    }
+
+    /// A bar.
+    pub fn bar(
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        open: UnixMs,
+    ) -> Self {
+        let pk = Self::bars_of(project, series, timeframe, &month(open));
+        Self::new(pk, format!("{:013}", open.0))
+    }
+
+    /// A sentiment score.
+    pub fn score(project: ProjectId, series: &SeriesName, at: UnixMs) -> Self {
+        Self::new(
+            format!("S#{project}#{series}"),
+            format!("SENT#{:013}", at.0),
+        )
+    }
+
+    /// A signal.
+    pub fn signal(track: &TrackId, bar: UnixMs, revision: u32) -> Self {
+        Self::new(
+            track.pk(),
+            format!("SIG#{}#{:013}#{revision:05}", track.key, bar.0),
+        )
+    }
+
+    /// How far a track is.
+    pub fn track(track: &TrackId) -> Self {
+        Self::new(track.pk(), format!("STATE#{}", track.key))
+    }
+
+    /// The state of a track after a bar.
+    pub fn checkpoint(track: &TrackId, bar: UnixMs) -> Self {
+        Self::new(track.pk(), format!("CHECK#{}#{:013}", track.key, bar.0))
+    }
+
+    /// A strategy, as it now is.
+    pub fn strategy(project: ProjectId, name: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("STRATEGY#{name}"))
+    }
+
+    /// A strategy, as it was.
+    pub fn strategy_version(project: ProjectId, name: &str, version: u32) -> Self {
+        Self::new(
+            format!("P#{project}"),
+            format!("STRATEGYVERSION#{name}#{version:06}"),
+        )
+    }
+
+    /// A request.
+    pub fn request(request: RequestId) -> Self {
+        Self::new(format!("R#{request}"), "REQ")
+    }
+
+    /// The bars that came with a request.
+    pub fn request_bars(request: RequestId) -> Self {
+        Self::new(format!("R#{request}"), "BARS")
+    }
+
+    /// A part of a request's result.
+    pub fn result(request: RequestId, part: u32) -> Self {
+        Self::new(format!("R#{request}"), format!("RESULT#{part:03}"))
+    }
+
+    /// A watch.
+    pub fn watch(project: ProjectId, watch: WatchId) -> Self {
+        Self::new(format!("P#{project}"), format!("W#{watch}"))
+    }
+
+    /// What a watch remembers.
+    pub fn memory(watch: WatchId) -> Self {
+        Self::new(format!("W#{watch}"), "MEMORY")
+    }
+
     /// An outage of ours.
     pub fn outage(start: UnixMs) -> Self {
         Self::new("OUTAGE", format!("{:013}", start.0))
@@ -467,6 +568,90 @@ pub fn probe(key: &Key, at: UnixMs) -> Item {
 pub fn outage(outage: &Outage) -> Item {
     let expires_s = outage.end.secs() + OUTAGE_TTL_S;
     expiring(&Key::outage(outage.start), "outage", outage, expires_s)
+}
+
+impl TrackId {
+    /// The partition of a series' tracks.
+    pub fn pk(&self) -> String {
+        format!("S#{}#{}", self.project, self.series)
+    }
+}
+
+/// A bar.
+pub fn bar(project: ProjectId, series: &SeriesName, timeframe: Timeframe, bar: &StoredBar) -> Item {
+    encode(&Key::bar(project, series, timeframe, bar.t), "bar", bar)
+}
+
+/// A sentiment score.
+pub fn score(project: ProjectId, series: &SeriesName, score: &Score) -> Item {
+    encode(&Key::score(project, series, score.time), "score", score)
+}
+
+/// A signal.
+pub fn signal(track: &TrackId, signal: &Signal) -> Item {
+    let key = Key::signal(track, signal.bar, signal.revision);
+    expiring(&key, "signal", signal, signal.computed.secs() + TRACK_TTL_S)
+}
+
+/// How far a track is.
+pub fn track(track: &TrackId, state: &TrackState, now: UnixMs) -> Item {
+    expiring(&Key::track(track), "track", state, now.secs() + TRACK_TTL_S)
+}
+
+/// The state of a track after a bar.
+pub fn checkpoint(track: &TrackId, checkpoint: &Checkpoint, now: UnixMs) -> Item {
+    let key = Key::checkpoint(track, checkpoint.last);
+    expiring(&key, "checkpoint", checkpoint, now.secs() + TRACK_TTL_S)
+}
+
+/// A strategy: as it now is, and as this version of it.
+pub fn strategy(project: ProjectId, stored: &strategy::Stored) -> [Item; 2] {
+    [
+        encode(&Key::strategy(project, &stored.name), "strategy", stored),
+        encode(
+            &Key::strategy_version(project, &stored.name, stored.version),
+            "strategyversion",
+            stored,
+        ),
+    ]
+}
+
+/// A request.
+pub fn request(request: &Request) -> Item {
+    expiring(
+        &Key::request(request.id),
+        "request",
+        request,
+        request_expires_s(request.id),
+    )
+}
+
+/// Some text of a request: the bars that came with it, or a part of its result.
+pub fn request_text(key: &Key, request: RequestId, text: &str) -> Item {
+    #[derive(Serialize)]
+    struct Text<'a> {
+        text: &'a str,
+    }
+    expiring(
+        key,
+        "requesttext",
+        &Text { text },
+        request_expires_s(request),
+    )
+}
+
+fn request_expires_s(request: RequestId) -> i64 {
+    UnixMs(request.created_ms()).secs() + REQUEST_TTL_S
+}
+
+/// A watch.
+pub fn watch(watch: &Watch) -> Item {
+    encode(&Key::watch(watch.project, watch.id), "watch", watch)
+}
+
+/// What a watch remembers.
+pub fn memory(watch: WatchId, memory: &Memory) -> Item {
+    encode(&Key::memory(watch), "memory", memory)
 }
 
 /// An item of at most [`timer::MAX_ENTRIES`] timers of one shard, due together at `due`.

@@ -11,6 +11,9 @@ use uuid::Uuid;
 /// acts at the deadline; TTL is the net below it.
 pub const TTL_SLACK_S: i64 = 3_600;
 
+/// Most figures of a monitor that are series: the lease stays small.
+pub const MAX_FEEDS: usize = 5;
+
 /// Most runs of a monitor that are watched at the same time, each on its own.
 pub const MAX_RUNS: usize = 20;
 
@@ -36,6 +39,15 @@ pub struct Run {
     /// The run id it began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rid: Option<Uuid>,
+}
+
+/// Figures of a monitor's heartbeats that are series, `monitor:<slug>:<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feeds {
+    /// The monitor's slug, when somebody asked for them.
+    pub slug: String,
+    /// The figures; `duration` and `interval` among them.
+    pub names: Vec<String>,
 }
 
 /// A deadline that was moved because we were away while a heartbeat might have come (T3).
@@ -119,6 +131,9 @@ pub struct Lease {
     /// A deadline that our own absence moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<Extension>,
+    /// Its figures that are series.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feeds: Option<Feeds>,
     /// Seconds from a plain success to the removal of the lease: period, grace and slack.
     pub ttl_span: i64,
     /// When TTL may remove the lease, in epoch seconds. Only leases that wait for something have it.
@@ -187,6 +202,7 @@ impl Lease {
             start_grace_s: None,
             expected_at: None,
             extension: None,
+            feeds: None,
             ttl_span: 0,
             expires_at: None,
         };

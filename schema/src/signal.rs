@@ -12,6 +12,7 @@ pub mod request;
 pub mod series;
 pub mod strategy;
 pub mod track;
+pub mod view;
 pub mod watch;
 
 pub use bar::{Bar, Score};

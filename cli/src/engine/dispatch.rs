@@ -19,13 +19,20 @@ pub enum Kind {
 
 impl Kind {
     /// The kind of `operation`.
-    pub fn of(operation: &str) -> Self {
+    pub fn of(operation: &str, body: &[u8]) -> Self {
         match operation {
+            // A series' nudge, among all the updates of leases.
+            "UpdateItem" if is_nudge(body) => Self::WriteForStream,
             "GetItem" | "BatchGetItem" | "Query" | "Scan" | "DescribeTable" => Self::Read,
             "TransactWriteItems" | "PutItem" => Self::WriteForStream,
             _ => Self::Write,
         }
     }
+}
+
+fn is_nudge(body: &[u8]) -> bool {
+    const NUDGE: &[u8] = b"ADD nudge";
+    body.windows(NUDGE.len()).any(|text| text == NUDGE)
 }
 
 /// Calls the engine; returns an HTTP status and a body, as DynamoDB would.

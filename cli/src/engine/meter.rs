@@ -44,7 +44,7 @@ impl Meter {
             .sum();
         let mut consumed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *consumed.calls.entry(operation.to_owned()).or_default() += 1;
-        match super::dispatch::Kind::of(operation) {
+        match super::dispatch::Kind::of(operation, &[]) {
             super::dispatch::Kind::Read => consumed.read_units += units,
             _ => consumed.write_units += units,
         }

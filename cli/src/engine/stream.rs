@@ -15,11 +15,13 @@ use std::time::Duration;
 const BATCH: usize = 100;
 /// How long records that were handled are kept, in seconds: a crash soon after replays what it may have cut short.
 const KEEP_S: i64 = 5;
-/// What evaluate is called for, as the filters of its event source say on AWS: alerts, probes, removals by TTL. The
+/// What evaluate is called for, as the filters of its event source say on AWS: alerts, probes, requests, watches, heads of
+/// series, removals by TTL. The
 /// text is a first sieve; evaluate looks at what comes through.
 const WANTED: &str = "(user_identity IS NOT NULL
      OR (event_name = 'INSERT' AND instr(new_image, '\"kind\":{\"S\":\"alert\"}'))
-     OR (event_name <> 'REMOVE' AND instr(keys_json, '\"PROBE\"')))";
+     OR (event_name <> 'REMOVE' AND (instr(keys_json, '\"PROBE\"') OR instr(keys_json, '\"REQ\"')
+         OR instr(keys_json, '\"W#') OR instr(keys_json, '\"SERIES#'))))";
 
 /// Gives the engine's stream table the index that its writes need.
 pub fn prepare(path: &Path) -> anyhow::Result<()> {

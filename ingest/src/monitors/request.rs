@@ -393,7 +393,10 @@ fn check_tags(tags: &[String]) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn check_channels(given: Option<&Value>, channels: &[Channel]) -> Result<Option<Targets>, Invalid> {
+pub fn check_channels(
+    given: Option<&Value>,
+    channels: &[Channel],
+) -> Result<Option<Targets>, Invalid> {
     let wrong = || Invalid::new("channels", "must be \"all\", or a list of ids or names");
     match given {
         None => Ok(None),

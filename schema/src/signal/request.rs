@@ -63,7 +63,7 @@ pub struct Request {
     /// Its mode.
     pub mode: String,
     /// Its parameters, those that were given.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(with = "super::track::json_text")]
     pub params: BTreeMap<String, f64>,
     /// Whether its bars are stored with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -14,6 +14,10 @@ use sha2::{Digest, Sha256};
 pub const CHECKPOINT_BARS: u64 = 500;
 /// How many bars of a series that was there before its track have stored signals; what is older, a backtest tells.
 pub const BACKFILL_BARS: usize = 500;
+/// How long a track is followed after somebody asked for it, in milliseconds: a week.
+pub const FOLLOW_MS: i64 = 7 * 86_400_000;
+/// Most tracks along a series that are followed at every bar, the last asked for first.
+pub const MAX_FOLLOWED: usize = 20;
 /// How long tracks and their signals are kept after they were last written, in seconds: 400 days.
 pub const TRACK_TTL_S: i64 = 400 * 86_400;
 /// How many timeframes may pass after a bar's close before it is stale.
@@ -136,8 +140,8 @@ impl Signal {
     }
 }
 
-/// Explanations are stored as JSON text: the table's numbers are not as wide as ours.
-mod json_text {
+/// What is stored as JSON text: the table's numbers are not as wide as ours.
+pub(super) mod json_text {
     use serde::de::{DeserializeOwned, Error as _};
     use serde::ser::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -155,9 +159,39 @@ mod json_text {
     }
 }
 
+/// A strategy that is followed, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Followed {
+    /// The strategy.
+    pub strategy: String,
+    /// Its version.
+    pub version: u32,
+    /// Its mode.
+    pub mode: String,
+    /// All of its parameters.
+    #[serde(with = "json_text")]
+    pub params: std::collections::BTreeMap<String, f64>,
+}
+
+impl Followed {
+    /// The strategy of a plan.
+    pub fn new(strategy: &str, version: u32, plan: &Plan) -> Self {
+        Self {
+            strategy: strategy.to_owned(),
+            version,
+            mode: plan.mode.clone(),
+            params: plan.params.clone(),
+        }
+    }
+}
+
 /// How far a track is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrackState {
+    /// What is followed.
+    pub of: Followed,
+    /// When somebody last asked for it: a week later it is followed no longer, until somebody asks again.
+    pub asked: UnixMs,
     /// Counts the writes, and guards them.
     pub version: u64,
     /// The last bar that it took; none at the beginning.
@@ -168,7 +202,12 @@ pub struct TrackState {
     pub high: Option<UnixMs>,
     /// Signals are stored from this bar on.
     pub since: UnixMs,
-    /// The engine's state.
+    /// When it last began anew: bars that were received well before are among those that it took.
+    pub begun: UnixMs,
+    /// Whether sentiment means anything to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sentiment: bool,
+    /// The engine's state; empty for the one before the first bar.
     #[serde(with = "super::super::ping::bytes")]
     pub state: Vec<u8>,
 }
@@ -193,6 +232,9 @@ pub struct Head {
     /// The months that have bars, `202611`.
     #[serde(default)]
     pub months: std::collections::BTreeSet<String>,
+    /// Whether a strategy is followed along it: what is written to it then concerns evaluate.
+    #[serde(default)]
+    pub followed: bool,
     /// The watches on it.
     #[serde(default)]
     pub watches: std::collections::BTreeSet<String>,
@@ -211,6 +253,24 @@ pub struct Head {
     /// When bars last came.
     #[serde(default)]
     pub heard: Option<UnixMs>,
+}
+
+impl Head {
+    /// A series that nothing was written to.
+    pub fn new(series: &SeriesName, timeframe: Timeframe) -> Self {
+        Self {
+            series: series.clone(),
+            timeframe,
+            months: std::collections::BTreeSet::new(),
+            followed: false,
+            watches: std::collections::BTreeSet::new(),
+            nudge: 0,
+            from: None,
+            to: None,
+            sentiment: false,
+            heard: None,
+        }
+    }
 }
 
 /// The month of an instant: how bars are partitioned.

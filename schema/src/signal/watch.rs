@@ -46,7 +46,7 @@ pub struct Watch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
     /// Its parameters, those that were given.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(with = "super::track::json_text")]
     pub params: BTreeMap<String, f64>,
     /// When it looks.
     pub on: On,

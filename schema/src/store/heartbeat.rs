@@ -4,7 +4,7 @@ use super::{Pace, Result, Store, StoreError, classify, failed_condition};
 use crate::alert::Alert;
 use crate::id::{AlertId, MonitorId, ProjectId};
 use crate::item::{self, Item, Key, n, s};
-use crate::lease::{Lease, Status};
+use crate::lease::{Feeds, Lease, Status};
 use crate::monitor::Monitor;
 use crate::ping::Ping;
 use crate::plan::Rate;
@@ -274,6 +274,31 @@ impl Store {
         }
         let id = AlertId(self.world.uuid_v7(now));
         Ok(outcome.raise(monitor, id, last_ping, burst))
+    }
+
+    /// Notes which figures of a monitor are series, guarded by its lease's version. 1 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the lease has changed.
+    pub async fn set_feeds(&self, lease: &Lease, feeds: &Feeds) -> Result<()> {
+        let names = feeds.names.iter().map(s).collect();
+        let feeds = [
+            ("slug".to_owned(), s(&feeds.slug)),
+            ("names".to_owned(), AttributeValue::L(names)),
+        ];
+        self.client
+            .update_item()
+            .table_name(&*self.table)
+            .set_key(Some(Key::lease(lease.monitor).attributes()))
+            .update_expression("SET feeds = :feeds ADD version :one")
+            .condition_expression("version = :version")
+            .expression_attribute_values(":feeds", AttributeValue::M(feeds.into()))
+            .expression_attribute_values(":one", n(1))
+            .expression_attribute_values(":version", n(lease.version))
+            .send()
+            .await
+            .map_err(classify)?;
+        Ok(())
     }
 
     /// Logs a ping in its slot of the monitor's ring, unless a later one is there. 1 WU per kB.

@@ -13,9 +13,14 @@ mod keys;
 mod monitors;
 mod outages;
 mod projects;
+mod requests;
+mod series;
+mod strategies;
 mod table;
 mod timers;
+mod tracks;
 mod usage;
+mod watches;
 
 pub use channels::ChannelHealth;
 #[cfg(feature = "lambda")]
@@ -23,7 +28,9 @@ pub use connect::{connect, required};
 pub use deliveries::{Claim, Settled};
 pub use heartbeat::{Commit, Fast, Rules, State, WAKE_MS};
 pub use monitors::{Census, Claims, Creation};
+pub use series::{Fed, Nudge, PutBar};
 pub use timers::{Cursor, TimerItem};
+pub use tracks::Advance;
 pub use usage::{Balance, Charge, Charged};
 
 use crate::item::{self, Item, Key, n, s};

@@ -1,0 +1,194 @@
+//! Corrections: what was written of a past that tracks had gone by.
+
+use super::MAX_ATTEMPTS;
+use super::follow::EVER;
+use crate::Evaluate;
+use std::collections::{BTreeMap, HashMap};
+use thrum_schema::id::ProjectId;
+use thrum_schema::signal::Score;
+use thrum_schema::signal::track::{Head, Signal, TrackId, TrackState};
+use thrum_schema::store::{Advance, Result};
+use thrum_schema::{StoreError, UnixMs};
+
+/// How many bars are compared with what tracks took; beyond, they are stepped again without asking.
+const MAX_COMPARED: usize = 2_000;
+/// How long before a track began a bar must have been received to be among those that it took, in milliseconds: a request
+/// may take 30 s, and clocks differ.
+const SURELY_MS: i64 = 60_000;
+
+impl Evaluate {
+    /// Takes every track that has gone past what a nudge is about back to its last checkpoint before it, unless it took
+    /// exactly that already: a record that comes twice changes nothing. Whoever follows the track then steps it again.
+    /// Gives the tracks.
+    pub(crate) async fn correct(
+        &self,
+        project: ProjectId,
+        head: &Head,
+    ) -> Result<Vec<(TrackId, TrackState)>> {
+        let tracks = self
+            .store
+            .tracks(project, &head.series, head.timeframe)
+            .await?;
+        let (Some(from), Some(to)) = (head.from, head.to) else {
+            return Ok(tracks);
+        };
+        let from = match head.timeframe.ms() {
+            // A score is for the bar that closes at or after it.
+            Some(ms) if head.sentiment => from - ms,
+            _ => from,
+        };
+        for (track, stored) in &tracks {
+            let ahead = stored.last.is_none_or(|last| last < from);
+            if ahead || (head.sentiment && !stored.sentiment) {
+                continue;
+            }
+            self.correct_track(track, stored.clone(), head, from, to)
+                .await?;
+        }
+        Ok(tracks)
+    }
+
+    async fn correct_track(
+        &self,
+        track: &TrackId,
+        mut stored: TrackState,
+        head: &Head,
+        from: UnixMs,
+        to: UnixMs,
+    ) -> Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(last) = stored.last.filter(|last| *last >= from) else {
+                return Ok(());
+            };
+            let untaken = if head.sentiment {
+                self.untaken_score(track, &stored, head, from).await?
+            } else {
+                self.untaken_bar(track, &stored, head, from, to.min(last))
+                    .await?
+            };
+            let Some(at) = untaken else {
+                return Ok(());
+            };
+            match self.rewind(track, &stored, at).await {
+                Err(StoreError::Conflict) => {}
+                result => return result,
+            }
+            match self.store.track(track).await? {
+                Some(newer) => stored = newer,
+                None => return Ok(()),
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+
+    /// The first bar from `from` to `to` that the track did not take, or took in another revision.
+    async fn untaken_bar(
+        &self,
+        track: &TrackId,
+        stored: &TrackState,
+        head: &Head,
+        from: UnixMs,
+        to: UnixMs,
+    ) -> Result<Option<UnixMs>> {
+        let bars = self
+            .store
+            .bars(track.project, head, from, to, MAX_COMPARED)
+            .await?;
+        if bars.len() == MAX_COMPARED {
+            return Ok(Some(from));
+        }
+        let signals = self.latest_signals(track, from, to).await?;
+        let untaken = bars.iter().find(|bar| match signals.get(&bar.t) {
+            Some(signal) => signal.bar_rev != bar.rev,
+            None if bar.t < stored.since => bar.at + SURELY_MS >= stored.begun,
+            None => true,
+        });
+        Ok(untaken.map(|bar| bar.t))
+    }
+
+    /// The first bar from `from` on that took another sentiment than it would now.
+    async fn untaken_score(
+        &self,
+        track: &TrackId,
+        stored: &TrackState,
+        head: &Head,
+        from: UnixMs,
+    ) -> Result<Option<UnixMs>> {
+        if from < stored.since {
+            return Ok(Some(from));
+        }
+        let close = |bar| head.timeframe.close_of(bar);
+        let found = self
+            .store
+            .signals(track, from, EVER, Some(MAX_COMPARED), false)
+            .await?;
+        if found.len() == MAX_COMPARED {
+            return Ok(Some(from));
+        }
+        let signals: BTreeMap<UnixMs, Signal> = found
+            .into_iter()
+            .map(|signal| (signal.bar, signal))
+            .collect();
+        let Some((last, _)) = signals.last_key_value() else {
+            return Ok(None);
+        };
+        let first = self
+            .store
+            .last_score(track.project, &track.series, close(from))
+            .await?;
+        let after = first.map(|score| score.time);
+        let later = self
+            .store
+            .scores(track.project, &track.series, after, close(*last))
+            .await?;
+        let scores: Vec<Score> = first.into_iter().chain(later).collect();
+        let untaken = signals.values().find(|signal| {
+            let known = scores.partition_point(|score| score.time <= close(signal.bar));
+            known.checked_sub(1).map(|i| scores[i]) != signal.score
+        });
+        Ok(untaken.map(|signal| signal.bar))
+    }
+
+    async fn latest_signals(
+        &self,
+        track: &TrackId,
+        from: UnixMs,
+        to: UnixMs,
+    ) -> Result<HashMap<UnixMs, Signal>> {
+        let found = self.store.signals(track, from, to, None, false).await?;
+        Ok(found
+            .into_iter()
+            .map(|signal| (signal.bar, signal))
+            .collect())
+    }
+
+    /// Takes a track back to its last checkpoint before `at`, or to its beginning.
+    async fn rewind(&self, track: &TrackId, stored: &TrackState, at: UnixMs) -> Result<()> {
+        let now = self.store.world().now();
+        let checkpoint = self.store.checkpoint_before(track, at).await?;
+        // Before the state: whoever moves the track on meanwhile makes this fail, and it begins again.
+        self.store.forget_checkpoints(track, at).await?;
+        let (last, state) = match checkpoint {
+            Some(checkpoint) => (Some(checkpoint.last), checkpoint.state),
+            None => (None, Vec::new()),
+        };
+        let rewound = TrackState {
+            of: stored.of.clone(),
+            asked: stored.asked,
+            version: stored.version + 1,
+            last,
+            high: stored.high.max(stored.last),
+            since: stored.since,
+            begun: now,
+            sentiment: stored.sentiment,
+            state,
+        };
+        let advance = Advance {
+            before: Some(stored.version),
+            state: &rewound,
+            signals: &[],
+            checkpoints: &[],
+        };
+        self.store.advance_track(track, &advance, now).await
+    }
+}

@@ -1,0 +1,307 @@
+//! Requests: a signal or a backtest that somebody asked for.
+
+use super::Progress;
+use super::follow::EVER;
+use crate::Evaluate;
+use crate::engine::backtest::Report;
+use crate::engine::{Program, backtest, run};
+use serde::Serialize;
+use serde_json::Value;
+use thrum_schema::UnixMs;
+use thrum_schema::error::Invalid;
+use thrum_schema::id::RequestId;
+use thrum_schema::signal::plan::Plan;
+use thrum_schema::signal::request::{
+    Backtest, MAX_BACKTEST_BARS, PATIENCE_MS, Request, RequestKind, RequestState,
+};
+use thrum_schema::signal::track::{Followed, Head, Signal, TrackId};
+use thrum_schema::signal::view::{Applied, SignalView};
+use thrum_schema::signal::{Bar, Score, Strategy};
+use thrum_schema::store::Result;
+
+/// What a request comes to: JSON, or why it can't be done.
+type Outcome = std::result::Result<Value, Invalid>;
+
+/// The result of a backtest, with what it is of.
+#[derive(Serialize)]
+struct Tested {
+    #[serde(flatten)]
+    applied: Applied,
+    #[serde(flatten)]
+    report: Report,
+}
+
+impl Evaluate {
+    /// Answers a request, if it is not answered yet and no more than `budget` bars need be stepped.
+    pub(super) async fn answer(&self, id: RequestId, budget: usize) -> Result<Progress<()>> {
+        let Some(request) = self.store.request(id).await? else {
+            return Ok(Progress::Done(()));
+        };
+        if request.state != RequestState::Queued {
+            return Ok(Progress::Done(()));
+        }
+        let now = self.store.world().now();
+        let outcome = if now - request.created > PATIENCE_MS {
+            Err(Invalid::new(
+                "the request",
+                "could not be finished within an hour",
+            ))
+        } else {
+            match self.work_out(&request, budget).await? {
+                Progress::Done(outcome) => outcome,
+                Progress::More => return Ok(Progress::More),
+            }
+        };
+        let now = self.store.world().now();
+        match outcome {
+            Ok(result) => {
+                self.store
+                    .finish_request(id, Ok(&result.to_string()), now)
+                    .await?
+            }
+            Err(error) => {
+                self.store
+                    .finish_request(id, Err(&error.to_string()), now)
+                    .await?
+            }
+        }
+        Ok(Progress::Done(()))
+    }
+
+    /// Whether a request still waits. 1 RU.
+    pub(crate) async fn request_waits(&self, id: RequestId) -> Result<bool> {
+        let request = self.store.request(id).await?;
+        Ok(request.is_some_and(|request| request.state == RequestState::Queued))
+    }
+
+    async fn work_out(&self, request: &Request, budget: usize) -> Result<Progress<Outcome>> {
+        let found = self
+            .strategy(request.project, &request.strategy, Some(request.version))
+            .await?;
+        let Some((strategy, version)) = found else {
+            let error = Invalid::new("strategy", "is not there any more");
+            return Ok(Progress::Done(Err(error)));
+        };
+        let plan = match strategy.plan(Some(&request.mode), &request.params, request.timeframe) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(Progress::Done(Err(error))),
+        };
+        let applied = Applied::new(request.series.as_ref(), &request.strategy, version, &plan);
+        match &request.what {
+            RequestKind::Signal { at } => self.signal(request, applied, plan, *at, budget).await,
+            // A backtest is never done while the stream waits.
+            RequestKind::Backtest(_) if budget != usize::MAX => Ok(Progress::More),
+            RequestKind::Backtest(spec) => {
+                let (bars, scores) = self.history(request, &plan, spec).await?;
+                let (strategy, spec) = (strategy.into_owned(), spec.clone());
+                // Some seconds, at the worst, in which others go on.
+                let tested = tokio::task::spawn_blocking(move || {
+                    test(applied, &strategy, &plan, &bars, &scores, &spec)
+                });
+                let tested = tested.await.map_err(|error| {
+                    thrum_schema::StoreError::Corrupt(format!("a backtest failed: {error}"))
+                })?;
+                Ok(Progress::Done(tested))
+            }
+        }
+    }
+
+    async fn signal(
+        &self,
+        request: &Request,
+        applied: Applied,
+        plan: Plan,
+        at: Option<UnixMs>,
+        budget: usize,
+    ) -> Result<Progress<Outcome>> {
+        let now = self.store.world().now();
+        let program = Program::new(plan);
+        let timeframe = request.timeframe;
+        let view = |view: SignalView| {
+            let value = serde_json::to_value(view).expect("a signal maps to JSON");
+            Ok(Progress::Done(Ok(value)))
+        };
+        let last_open = |at: UnixMs| at - timeframe.ms().unwrap_or(0);
+        let Some(series) = &request.series else {
+            let mut bars = self.store.request_bars(request.id).await?;
+            bars.retain(|bar| at.is_none_or(|at| bar.time <= last_open(at)));
+            let Some(signal) = last_signal(&program, &bars, &[], now) else {
+                return view(SignalView::without_bars(applied, now));
+            };
+            // They are as old as they are: who sends them knows.
+            let seen = at.unwrap_or_else(|| timeframe.close_of(signal.bar));
+            return view(SignalView::new(applied, signal, seen, true));
+        };
+        let head = self.store.head(request.project, series, timeframe).await?;
+        let Some(head) = head else {
+            return view(SignalView::without_bars(applied, now));
+        };
+        let track = TrackId::new(
+            request.project,
+            series,
+            &request.strategy,
+            request.version,
+            program.plan(),
+        );
+        let of = Followed::new(&request.strategy, request.version, program.plan());
+        let newest = match self
+            .follow(&track, (&program, &of), &head, budget, true)
+            .await?
+        {
+            Progress::Done(newest) => newest,
+            Progress::More => return Ok(Progress::More),
+        };
+        let signal = match at {
+            None => newest,
+            Some(at) => {
+                self.signal_as_of(&track, &program, &head, last_open(at), now)
+                    .await?
+            }
+        };
+        match signal {
+            Some(signal) => view(SignalView::new(applied, signal, at.unwrap_or(now), true)),
+            None => view(SignalView::without_bars(applied, at.unwrap_or(now))),
+        }
+    }
+
+    /// The signal of the last bar that opened at or before `to`. What is older than the stored ones is stepped again, from
+    /// the last checkpoint before.
+    async fn signal_as_of(
+        &self,
+        track: &TrackId,
+        program: &Program,
+        head: &Head,
+        to: UnixMs,
+        now: UnixMs,
+    ) -> Result<Option<Signal>> {
+        let last = self.store.last_bars(track.project, head, to, 1).await?;
+        let Some(bar) = last.first() else {
+            return Ok(None);
+        };
+        if let Some(signal) = self.store.signal_at(track, to).await?
+            && signal.bar == bar.t
+        {
+            return Ok(Some(signal));
+        }
+        let checkpoint = self.store.checkpoint_before(track, bar.t).await?;
+        let begun = checkpoint.and_then(|checkpoint| program.decode(&checkpoint.state));
+        let mut state = begun.unwrap_or_else(|| program.begin());
+        let from = state.last.map_or(UnixMs(0), |last| last + 1);
+        let bars = self
+            .store
+            .bars(track.project, head, from, bar.t, MAX_BACKTEST_BARS)
+            .await?;
+        let bars: Vec<Bar> = bars.iter().map(|bar| bar.bar()).collect();
+        let close = head.timeframe.close_of(bar.t);
+        let after = state.score.map(|score| score.time);
+        let scores = self
+            .store
+            .scores(track.project, &track.series, after, close)
+            .await?;
+        let mut verdict = None;
+        run(program, &mut state, &bars, &scores, |_, _, said| {
+            verdict = Some(said)
+        });
+        Ok(verdict.zip(bars.last()).map(|(verdict, last)| Signal {
+            bar: last.time,
+            revision: 0,
+            verdict,
+            close: last.close,
+            explanation: program.explain(&state, last),
+            bar_rev: bar.rev,
+            score: state.score,
+            computed: now,
+        }))
+    }
+
+    /// The bars and the sentiment of a backtest: from the beginning of the series, so that every state is what it was.
+    async fn history(
+        &self,
+        request: &Request,
+        plan: &Plan,
+        spec: &Backtest,
+    ) -> Result<(Vec<Bar>, Vec<Score>)> {
+        let Some(series) = &request.series else {
+            return Ok((self.store.request_bars(request.id).await?, Vec::new()));
+        };
+        let head = self
+            .store
+            .head(request.project, series, request.timeframe)
+            .await?;
+        let Some(head) = head else {
+            return Ok((Vec::new(), Vec::new()));
+        };
+        let to = spec.to.map_or(EVER, |to| to - 1);
+        let mut bars = self
+            .store
+            .last_bars(request.project, &head, to, MAX_BACKTEST_BARS)
+            .await?;
+        bars.reverse();
+        let scores = match bars.last() {
+            Some(last) if plan.uses_sentiment() => {
+                let close = request.timeframe.close_of(last.t);
+                self.store
+                    .scores(request.project, series, None, close)
+                    .await?
+            }
+            _ => Vec::new(),
+        };
+        Ok((bars.iter().map(|bar| bar.bar()).collect(), scores))
+    }
+}
+
+/// The signal of the last of some bars.
+fn last_signal(program: &Program, bars: &[Bar], scores: &[Score], now: UnixMs) -> Option<Signal> {
+    let mut state = program.begin();
+    let mut verdict = None;
+    run(program, &mut state, bars, scores, |_, _, said| {
+        verdict = Some(said)
+    });
+    let last = bars.last()?;
+    Some(Signal {
+        bar: last.time,
+        revision: 0,
+        verdict: verdict?,
+        close: last.close,
+        explanation: program.explain(&state, last),
+        bar_rev: 0,
+        score: state.score,
+        computed: now,
+    })
+}
+
+fn test(
+    applied: Applied,
+    strategy: &Strategy,
+    plan: &Plan,
+    bars: &[Bar],
+    scores: &[Score],
+    spec: &Backtest,
+) -> Outcome {
+    let report = backtest(strategy, plan, bars, scores, spec)?;
+    let tested = Tested { applied, report };
+    Ok(serde_json::to_value(tested).expect("a report maps to JSON"))
+}
+
+/// A backtest without a table: what a request of the same would come to.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn offline(
+    name: &str,
+    strategy: &Strategy,
+    plan: &Plan,
+    bars: &[Bar],
+    scores: &[Score],
+    spec: &Backtest,
+) -> Outcome {
+    thrum_schema::signal::request::check_backtest(spec)?;
+    test(
+        Applied::new(None, name, 0, plan),
+        strategy,
+        plan,
+        bars,
+        scores,
+        spec,
+    )
+}

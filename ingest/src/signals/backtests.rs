@@ -1,0 +1,169 @@
+//! `/v1/backtests`: what following a strategy would have come to.
+
+use super::instant_of;
+use super::requests::{Asked, Waiting, show};
+use super::series::BarRequest;
+use crate::app::App;
+use crate::auth::{Reader, Writer};
+use crate::body::{Json, PathId};
+use crate::problem::Problem;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use thrum_schema::signal::request::{Backtest, Fill, RequestKind, WalkForward, check_backtest};
+use utoipa::ToSchema;
+
+/// What is asked for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BacktestRequest {
+    /// The series; not if bars come with the request.
+    series: Option<String>,
+    timeframe: Option<String>,
+    #[schema(example = "trend-rsi")]
+    strategy: String,
+    /// The strategy's default, if absent.
+    mode: Option<String>,
+    /// Numbers in place of the strategy's own.
+    #[serde(default)]
+    params: BTreeMap<String, f64>,
+    /// From this bar on, RFC 3339; from the first with a signal, if absent.
+    from: Option<String>,
+    /// Before this instant.
+    to: Option<String>,
+    /// Fee, in hundredths of a per cent of what is traded; 10, if absent.
+    #[schema(minimum = 0, maximum = 1000)]
+    fee_bps: Option<f64>,
+    /// Slippage, likewise; 5, if absent.
+    #[schema(minimum = 0, maximum = 1000)]
+    slippage_bps: Option<f64>,
+    /// `next_open`, if absent: at the open of the bar after the signal's. `close_to_close` reckons as the predecessor did.
+    #[schema(value_type = Option<FillName>)]
+    fill: Option<Fill>,
+    /// Whether SELL is a short position; true, if absent.
+    short: Option<bool>,
+    /// Bars in a year; by the timeframe and the bars that are there, if absent.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    annualization: Option<f64>,
+    walk_forward: Option<WalkForwardRequest>,
+    /// At most 1000, for this once.
+    #[schema(value_type = Option<Vec<BarRequest>>, max_items = 1000)]
+    bars: Option<Vec<Value>>,
+}
+
+/// When orders are filled.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it describes `Fill`, which knows no descriptions")]
+pub enum FillName {
+    NextOpen,
+    CloseToClose,
+}
+
+/// Parameters chosen by their Sharpe ratio on the bars before each stretch, and judged on the stretch.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WalkForwardRequest {
+    #[schema(minimum = 10, maximum = 100_000)]
+    #[schema(value_type = i32)]
+    train_bars: u32,
+    #[schema(minimum = 10, maximum = 100_000)]
+    #[schema(value_type = i32)]
+    test_bars: u32,
+    /// Values to try, by parameter: at most 100 combinations.
+    grid: BTreeMap<String, Vec<f64>>,
+}
+
+/// A backtest that waits, or its result: figures (those without a meaning are null), trades and equity beside buying and
+/// holding.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BacktestAnswer {
+    #[serde(flatten)]
+    request: Waiting,
+    total_return: Option<f64>,
+    cagr: Option<f64>,
+    volatility: Option<f64>,
+    sharpe: Option<f64>,
+    sortino: Option<f64>,
+    max_drawdown: Option<f64>,
+    win_rate: Option<f64>,
+    profit_factor: Option<f64>,
+    exposure: Option<f64>,
+    #[schema(value_type = Option<Object>)]
+    buy_and_hold: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    look_ahead: Option<Value>,
+    #[schema(value_type = Option<Vec<Object>>)]
+    trades: Option<Value>,
+    #[schema(value_type = Option<Vec<Object>>)]
+    equity: Option<Value>,
+}
+
+/// Asks for a backtest: `202` and where it will be, or, with `Prefer: wait=N` (at most 10 s), the result itself.
+#[utoipa::path(
+    post, path = "/v1/backtests", operation_id = "request_backtest", tag = "signals",
+    security(("api_key" = []), ("bearer" = [])), request_body = BacktestRequest,
+    responses(
+        (status = 200, body = BacktestAnswer, description = "The result; with `Prefer: wait=N`"),
+        (status = 202, body = Waiting, description = "It waits"),
+        crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing,
+    ),
+)]
+pub async fn post(
+    State(app): State<App>,
+    writer: Writer,
+    headers: HeaderMap,
+    Json(body): Json<BacktestRequest>,
+) -> Result<Response, Problem> {
+    let default = Backtest::default();
+    let spec = Backtest {
+        from: instant_of("from", body.from.as_ref())?,
+        to: instant_of("to", body.to.as_ref())?,
+        fee_bps: body.fee_bps.unwrap_or(default.fee_bps),
+        slippage_bps: body.slippage_bps.unwrap_or(default.slippage_bps),
+        fill: body.fill.unwrap_or_default(),
+        short: body.short.unwrap_or(default.short),
+        annualization: body.annualization,
+        walk_forward: body.walk_forward.map(|forward| WalkForward {
+            train_bars: forward.train_bars,
+            test_bars: forward.test_bars,
+            grid: forward.grid,
+        }),
+    };
+    check_backtest(&spec)?;
+    let asked = Asked {
+        series: body.series,
+        timeframe: body.timeframe,
+        strategy: body.strategy,
+        mode: body.mode,
+        params: body.params,
+        bars: body.bars,
+        what: RequestKind::Backtest(spec),
+    };
+    asked.submit(&app, &writer, &headers).await
+}
+
+/// Shows a backtest.
+#[utoipa::path(
+    get, path = "/v1/backtests/{id}", operation_id = "get_backtest", tag = "signals",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The request's id")),
+    responses((status = 200, body = BacktestAnswer), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
+)]
+pub async fn get(
+    State(app): State<App>,
+    reader: Reader,
+    PathId(id): PathId,
+) -> Result<Response, Problem> {
+    show(
+        &app,
+        &reader,
+        &id,
+        |what| matches!(what, RequestKind::Backtest(_)),
+        "backtest",
+    )
+    .await
+}

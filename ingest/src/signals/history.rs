@@ -1,0 +1,245 @@
+//! `/v1/series/{series}/signal` and `/signals`: what strategies said of a series, and what was known when.
+
+use super::series::check_limit;
+use super::{SignalReply, instant_of, params_of, series_of, timeframe_of};
+use crate::app::App;
+use crate::auth::Reader;
+use crate::body::PathId;
+use crate::problem::Problem;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use thrum_schema::UnixMs;
+use thrum_schema::error::Invalid;
+use thrum_schema::signal::track::{Signal, TrackId};
+use thrum_schema::signal::view::{Applied, SignalView};
+use utoipa::ToSchema;
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1_000;
+/// The end of time.
+const EVER: UnixMs = UnixMs(9_999_999_999_999);
+
+/// Which strategy, along which timeframe.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LatestParams {
+    /// `tick` by default, for series of heartbeats.
+    timeframe: Option<String>,
+    /// The strategy.
+    strategy: Option<String>,
+    /// Its default mode, if absent.
+    mode: Option<String>,
+    /// Numbers in place of its own, as a JSON object.
+    params: Option<String>,
+}
+
+/// Which signals.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HistoryParams {
+    /// `tick` by default, for series of heartbeats.
+    timeframe: Option<String>,
+    /// The strategy.
+    strategy: Option<String>,
+    /// Its default mode, if absent.
+    mode: Option<String>,
+    /// Numbers in place of its own, as a JSON object.
+    params: Option<String>,
+    /// Of bars from this instant on; without it, the last ones.
+    from: Option<String>,
+    /// Of bars before this instant.
+    to: Option<String>,
+    /// At most so many, 1 to 1000; 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// As it was known at this instant: later corrections are left out.
+    as_known_at: Option<String>,
+    /// `all` shows what was superseded, too.
+    #[param(value_type = Option<RevisionsParam>)]
+    revisions: Option<Revisions>,
+}
+
+/// Which revisions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Revisions {
+    #[default]
+    Latest,
+    All,
+}
+
+/// Which revisions.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes `Revisions`")]
+pub enum RevisionsParam {
+    Latest,
+    All,
+}
+
+/// Signals, in the order of their bars.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct History {
+    #[schema(value_type = Vec<SignalReply>)]
+    signals: Vec<SignalView>,
+    /// Where to go on from, if there are more.
+    next_from: Option<String>,
+}
+
+/// Shows the latest signal of a strategy along a series, with its explanation and age. One that is too old is STALE.
+#[utoipa::path(
+    get, path = "/v1/series/{series}/signal", operation_id = "get_latest_signal", tag = "signals",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("series" = String, Path, description = "The series' name"), LatestParams),
+    responses((status = 200, body = SignalReply), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
+)]
+pub async fn latest(
+    State(app): State<App>,
+    reader: Reader,
+    PathId(series): PathId,
+    params: Result<Query<LatestParams>, QueryRejection>,
+) -> Result<axum::Json<SignalView>, Problem> {
+    let Query(params) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let (track, applied) = track(&app, &reader, &series, &params).await?;
+    let found = app.store.signal_at(&track, EVER).await?;
+    let signal = found.ok_or_else(none_yet)?;
+    reader.caller.charge(&app).await?;
+    let now = app.store.world().now();
+    Ok(axum::Json(SignalView::new(applied, signal, now, true)))
+}
+
+/// Shows signals of a strategy along a series: each bar's latest, as it was known at an instant, or every revision.
+#[utoipa::path(
+    get, path = "/v1/series/{series}/signals", operation_id = "get_signal_history", tag = "signals",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("series" = String, Path, description = "The series' name"), HistoryParams),
+    responses((status = 200, body = History), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
+)]
+pub async fn history(
+    State(app): State<App>,
+    reader: Reader,
+    PathId(series): PathId,
+    params: Result<Query<HistoryParams>, QueryRejection>,
+) -> Result<axum::Json<History>, Problem> {
+    let Query(params) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let from = instant_of("from", params.from.as_ref())?;
+    let to = instant_of("to", params.to.as_ref())?.unwrap_or(EVER);
+    let known_at = instant_of("as_known_at", params.as_known_at.as_ref())?;
+    let limit = check_limit(params.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let all = params.revisions.unwrap_or_default() == Revisions::All;
+    let which = LatestParams {
+        timeframe: params.timeframe,
+        strategy: params.strategy,
+        mode: params.mode,
+        params: params.params,
+    };
+    let (track, applied) = track(&app, &reader, &series, &which).await?;
+    reader.caller.charge(&app).await?;
+    let mut found: Vec<Signal> = Vec::new();
+    let mut more = false;
+    // A bar may have been superseded often: what is wanted is looked for page by page.
+    let (mut low, mut high) = (from.unwrap_or(UnixMs(0)), to - 1);
+    let newest_first = from.is_none();
+    while low <= high && !more {
+        let mut page = app
+            .store
+            .signals(&track, low, high, Some(MAX_LIMIT), newest_first)
+            .await?;
+        let full = page.len() == MAX_LIMIT;
+        let Some(edge) = page.last().map(|signal| signal.bar) else {
+            break;
+        };
+        if full && page.first().map(|signal| signal.bar) != Some(edge) {
+            // The last bar's revisions may be cut off; they come with the next page.
+            page.retain(|signal| signal.bar != edge);
+            if newest_first {
+                high = edge
+            } else {
+                low = edge
+            }
+        } else {
+            if newest_first {
+                high = edge - 1
+            } else {
+                low = edge + 1
+            }
+        }
+        page.retain(|signal| known_at.is_none_or(|at| signal.computed <= at));
+        if !newest_first {
+            page.reverse();
+        }
+        if !all {
+            // Newest first, the latest revision of a bar comes first.
+            page.dedup_by_key(|signal| signal.bar);
+        }
+        if newest_first {
+            found.extend(page);
+        } else {
+            page.reverse();
+            found.extend(page);
+        }
+        more = found.len() > limit;
+        if !full {
+            break;
+        }
+    }
+    found.truncate(limit);
+    if newest_first {
+        found.reverse();
+        more = false;
+    }
+    let next_from = found
+        .last()
+        .filter(|_| more)
+        .map(|signal| (signal.bar + 1).rfc3339());
+    let now = app.store.world().now();
+    let signals = found
+        .into_iter()
+        .map(|signal| SignalView::new(applied.clone(), signal, now, false))
+        .collect();
+    Ok(axum::Json(History { signals, next_from }))
+}
+
+async fn track(
+    app: &App,
+    reader: &Reader,
+    series: &str,
+    params: &LatestParams,
+) -> Result<(TrackId, Applied), Problem> {
+    let series = series_of(series)?;
+    let timeframe = timeframe_of(params.timeframe.as_ref(), Some(&series))?;
+    let name = params
+        .strategy
+        .as_deref()
+        .ok_or_else(|| Invalid::new("strategy", "is required"))?;
+    let given = params_of(params.params.as_ref())?;
+    let planned = app
+        .planned(
+            reader.project,
+            name,
+            params.mode.as_deref(),
+            &given,
+            timeframe,
+        )
+        .await?;
+    let track = TrackId::new(
+        reader.project,
+        &series,
+        name,
+        planned.version,
+        &planned.plan,
+    );
+    let applied = Applied::new(Some(&series), name, planned.version, &planned.plan);
+    Ok((track, applied))
+}
+
+fn none_yet() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "there is no such signal yet: POST /v1/signals asks for one, and a watch asks at every bar",
+    )
+}

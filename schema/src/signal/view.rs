@@ -1,0 +1,159 @@
+//! Signals as people see them.
+
+use super::explanation::{Condition, Explanation};
+use super::plan::{Plan, show};
+use super::series::SeriesName;
+use super::track::{STALE_BARS, Signal};
+use super::{Timeframe, Verdict};
+use crate::time::UnixMs;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Which strategy, as it was applied.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Applied {
+    /// The series; none if the bars came with the request.
+    pub series: Option<SeriesName>,
+    /// Its timeframe.
+    pub timeframe: Timeframe,
+    /// The strategy.
+    pub strategy: String,
+    /// Its version.
+    pub version: u32,
+    /// Its mode.
+    pub mode: String,
+    /// All of its parameters.
+    pub params: BTreeMap<String, f64>,
+}
+
+impl Applied {
+    /// The strategy of a plan.
+    pub fn new(series: Option<&SeriesName>, strategy: &str, version: u32, plan: &Plan) -> Self {
+        Self {
+            series: series.cloned(),
+            timeframe: plan.timeframe,
+            strategy: strategy.to_owned(),
+            version,
+            mode: plan.mode.clone(),
+            params: plan.params.clone(),
+        }
+    }
+}
+
+/// A signal, with its age.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SignalView {
+    /// The strategy.
+    #[serde(flatten)]
+    pub applied: Applied,
+    /// What it says now.
+    pub signal: Verdict,
+    /// What it said at its bar, if it is stale since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_known: Option<Verdict>,
+    /// When its bar opened; none if there is no bar.
+    pub bar: Option<String>,
+    /// When its bar closed.
+    pub bar_closed_at: Option<String>,
+    /// The bar's close.
+    pub close: Option<f64>,
+    /// How often the bar's signal was superseded.
+    pub revision: u32,
+    /// When it was reckoned.
+    pub computed_at: String,
+    /// How old the data is, in seconds: since the bar's close.
+    pub age_s: Option<i64>,
+    /// Why.
+    pub explanation: ExplanationView,
+}
+
+/// An explanation, with its age.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExplanationView {
+    /// Every condition, with its outcome.
+    pub conditions: Vec<Condition>,
+    /// The conditions whose outcome changed since the bar before.
+    pub changed: Vec<String>,
+    /// How old the data is, in seconds.
+    pub age_s: Option<i64>,
+    /// A paragraph for people.
+    pub summary: String,
+}
+
+impl ExplanationView {
+    /// An explanation of data that is so old.
+    pub fn new(explanation: Explanation, age_s: i64) -> Self {
+        Self {
+            conditions: explanation.conditions,
+            changed: explanation.changed,
+            age_s: Some(age_s),
+            summary: explanation.summary,
+        }
+    }
+}
+
+impl SignalView {
+    /// A signal as it is seen at `now`; with `stale`, one that is too old says so.
+    pub fn new(applied: Applied, signal: Signal, now: UnixMs, stale: bool) -> Self {
+        let timeframe = applied.timeframe;
+        let closed = timeframe.close_of(signal.bar);
+        let age_ms = (now - closed).max(0);
+        let too_old = stale && timeframe.ms().is_some_and(|ms| age_ms > STALE_BARS * ms);
+        let mut explanation = ExplanationView::new(signal.explanation, age_ms / 1000);
+        let mut verdict = signal.verdict;
+        if too_old {
+            explanation.summary = format!(
+                "Unknown, for the last bar closed {} ago, and bars of {timeframe} should come more often. What it said \
+                 then: {}",
+                ago(age_ms / 1000),
+                explanation.summary
+            );
+            verdict = Verdict::Stale;
+        }
+        Self {
+            applied,
+            signal: verdict,
+            last_known: too_old.then_some(signal.verdict),
+            bar: Some(signal.bar.rfc3339()),
+            bar_closed_at: Some(closed.rfc3339()),
+            close: Some(signal.close),
+            revision: signal.revision,
+            computed_at: signal.computed.rfc3339(),
+            age_s: Some(age_ms / 1000),
+            explanation,
+        }
+    }
+
+    /// What is said where there is no bar.
+    pub fn without_bars(applied: Applied, now: UnixMs) -> Self {
+        Self {
+            applied,
+            signal: Verdict::Warming,
+            last_known: None,
+            bar: None,
+            bar_closed_at: None,
+            close: None,
+            revision: 0,
+            computed_at: now.rfc3339(),
+            age_s: None,
+            explanation: ExplanationView {
+                conditions: Vec::new(),
+                changed: Vec::new(),
+                age_s: None,
+                summary: "Unknown, for there are no closed bars by then.".to_owned(),
+            },
+        }
+    }
+}
+
+/// How long ago something was, as people say it.
+pub fn ago(seconds: i64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "seconds of some years")]
+    let of = |unit: i64| show((seconds as f64 / unit as f64 * 10.0).round() / 10.0);
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        ..7_200 => format!("{} min", of(60)),
+        ..172_800 => format!("{} h", of(3_600)),
+        _ => format!("{} days", of(86_400)),
+    }
+}

@@ -1,0 +1,54 @@
+//! Strategies: as they are, and every version that they were.
+
+use super::{Query, Result, Store};
+use crate::id::ProjectId;
+use crate::item::{self, Key, n};
+use crate::signal::strategy::Stored;
+
+impl Store {
+    /// A strategy of a project, perhaps a deleted one. 1 RU.
+    pub async fn strategy(&self, project: ProjectId, name: &str) -> Result<Option<Stored>> {
+        self.get(&Key::strategy(project, name)).await
+    }
+
+    /// A strategy as it was. 1 RU.
+    pub async fn strategy_version(
+        &self,
+        project: ProjectId,
+        name: &str,
+        version: u32,
+    ) -> Result<Option<Stored>> {
+        self.get(&Key::strategy_version(project, name, version))
+            .await
+    }
+
+    /// The strategies of a project, deleted ones among them. 0.5 RU per 4 kB.
+    pub async fn strategies(&self, project: ProjectId) -> Result<Vec<Stored>> {
+        let pk = Key::project(project).pk;
+        self.query_prefix(&pk, "STRATEGY#", Query::default()).await
+    }
+
+    /// Writes a strategy in a new version, on condition that `before` is the one before. 4 WU.
+    ///
+    /// # Errors
+    /// [`super::StoreError::Conflict`] if somebody else changed it.
+    pub async fn put_strategy(
+        &self,
+        project: ProjectId,
+        stored: &Stored,
+        before: Option<u32>,
+    ) -> Result<()> {
+        let [now, version] = item::strategy(project, stored);
+        let put = self.put_item(now);
+        let put = match before {
+            None => put.condition_expression("attribute_not_exists(pk)"),
+            Some(before) => put
+                .condition_expression("version = :before")
+                .expression_attribute_values(":before", n(before)),
+        };
+        let put = aws_sdk_dynamodb::types::TransactWriteItem::builder()
+            .put(put.build().expect("complete"))
+            .build();
+        self.transact(vec![put, self.create(version)]).await
+    }
+}
