@@ -9,3 +9,4 @@ pub mod local;
 pub mod pipeline;
 pub mod remote;
 pub mod serve;
+pub mod signals;

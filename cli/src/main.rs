@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use thrum::{exec, remote, serve};
+use thrum::{exec, remote, serve, signals};
 use tracing_subscriber::EnvFilter;
 
 /// A dead man's switch that you own: hosts and jobs send heartbeats; when one stops, its people are told.
@@ -23,6 +23,9 @@ Examples:
   thrum monitors
   thrum monitors snooze backup 2h
   thrum monitors export monitors.yaml             … and `import` it elsewhere
+  thrum import bars eth.csv --series eth --timeframe 1h
+  thrum signal eth --strategy trend-rsi           BUY, HOLD, SELL, or why it is unknown
+  thrum backtest eth.csv --strategy sma-cross --param fast=5 --svg chart.svg
 
 Every flag of `serve` is also a variable: --listen is THRUM_LISTEN.
 THRUM_API_KEY, THRUM_READ_KEY (32 characters) and THRUM_PING_KEY (22) add
@@ -48,6 +51,14 @@ enum Command {
     Projects(remote::Projects),
     /// Show what the project used
     Usage(remote::Usage),
+    /// Send bars from a CSV file, with progress; an import that broke off goes on where it was
+    Import(signals::Import),
+    /// Ask what a strategy says of a series, and why
+    Signal(signals::Signal),
+    /// Reckon what following a strategy would have come to; on a series, or offline on a CSV file
+    Backtest(Box<signals::Backtest>),
+    /// Write a random walk of bars as CSV, to try things with
+    DemoBars(signals::DemoBars),
 }
 
 #[tokio::main]
@@ -73,6 +84,10 @@ async fn main() -> ExitCode {
         Command::Keys(args) => remote::keys(args).await,
         Command::Projects(args) => remote::projects(args).await,
         Command::Usage(args) => remote::usage(args).await,
+        Command::Import(args) => signals::import(args).await,
+        Command::Signal(args) => signals::signal(args).await,
+        Command::Backtest(args) => signals::backtest(*args).await,
+        Command::DemoBars(args) => signals::demo_bars(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

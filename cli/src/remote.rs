@@ -45,18 +45,43 @@ pub struct Remote {
 
     /// Print the reply as JSON
     #[arg(long, global = true)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 impl Remote {
     /// Calls `path` with the API key; an error says what the server said.
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
-        let key = self
-            .api_key
-            .as_ref()
-            .context("an API key is needed: set THRUM_API_KEY, or give --api-key")?;
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
         let (_, reply) = self
-            .call_with(("x-api-key", key), method, path, body)
+            .call_with(("x-api-key", self.key()?), method, path, body)
+            .await?;
+        Ok(reply)
+    }
+
+    fn key(&self) -> anyhow::Result<&SecretString> {
+        let key = self.api_key.as_ref();
+        key.context("an API key is needed: set THRUM_API_KEY, or give --api-key")
+    }
+
+    /// [`Self::call`], where the server is asked to wait some seconds for a result.
+    pub(crate) async fn call_waiting(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
+        let key = self.key()?;
+        let (_, reply) = self
+            .send(
+                &[("x-api-key", key.expose_secret()), ("prefer", "wait=10")],
+                method,
+                path,
+                body,
+            )
             .await?;
         Ok(reply)
     }
@@ -69,12 +94,24 @@ impl Remote {
         path: &str,
         body: Option<Value>,
     ) -> anyhow::Result<(StatusCode, Value)> {
+        self.send(&[(header, key.expose_secret())], method, path, body)
+            .await
+    }
+
+    async fn send(
+        &self,
+        headers: &[(&str, &str)],
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<(StatusCode, Value)> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let base = self.url.trim_end_matches('/');
         let send = async || {
-            let mut request = client
-                .request(method.clone(), format!("{base}{path}"))
-                .header(header, key.expose_secret());
+            let mut request = client.request(method.clone(), format!("{base}{path}"));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
             if let Some(body) = &body {
                 request = request.json(body);
             }
@@ -156,8 +193,8 @@ pub(crate) fn check_url(url: &str) -> anyhow::Result<()> {
 }
 
 /// An id as a segment of a path.
-fn segment(id: &str) -> anyhow::Result<&str> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+pub(crate) fn segment(id: &str) -> anyhow::Result<&str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
     if id.bytes().all(plain) && !matches!(id, "" | "." | "..") {
         Ok(id)
     } else {

@@ -267,6 +267,20 @@ impl Stage {
         }
     }
 
+    /// Brings the stream's records to evaluate, and forgets what that put on the bus: a crash.
+    pub async fn lose_work(&self) {
+        let batch = self
+            .stream
+            .lock()
+            .expect("not poisoned")
+            .next()
+            .expect("records");
+        let response = self.sweeper("test").on_stream(&batch.event).await;
+        assert!(response.batch_item_failures.is_empty());
+        self.stream.lock().expect("not poisoned").advance(&batch);
+        self.wire.take();
+    }
+
     /// Forgets what is on the bus: a crash.
     pub fn lose_bus(&self) {
         let batch = self

@@ -24,8 +24,6 @@ pub const EVER: UnixMs = UnixMs(9_999_999_999_999);
 struct Page<'a> {
     bars: &'a [StoredBar],
     scores: &'a [Score],
-    /// There are no bars after these.
-    is_last: bool,
 }
 
 impl Evaluate {
@@ -87,8 +85,7 @@ impl Evaluate {
                     asked: now,
                     version: 0,
                     last: None,
-                    // Signals may be there from a track that TTL removed.
-                    high: Some(EVER),
+                    high: None,
                     since: first.t,
                     begun: now,
                     sentiment: program.plan().uses_sentiment(),
@@ -135,7 +132,6 @@ impl Evaluate {
             let page = Page {
                 bars: &bars,
                 scores: &scores,
-                is_last: !full,
             };
             newest = self
                 .step_page(track, program, &mut state, &mut stored, &mut before, &page)
@@ -174,11 +170,7 @@ impl Evaluate {
         before: &mut Option<u64>,
         page: &Page<'_>,
     ) -> Result<Option<Signal>> {
-        let Page {
-            bars,
-            scores,
-            is_last,
-        } = *page;
+        let Page { bars, scores } = *page;
         let now = self.store.world().now();
         let known = self.known_signals(track, stored, bars).await?;
         let mut newest = None;
@@ -227,11 +219,7 @@ impl Evaluate {
             stored.state = state.encode();
             stored.version += 1;
             let reached = stored.last;
-            stored.high = match stored.high {
-                // What TTL may have left over is passed as soon as the end is.
-                Some(EVER) if rest.peek().is_none() && is_last => reached,
-                high => high.max(reached),
-            };
+            stored.high = stored.high.max(reached);
             let advance = Advance {
                 before: *before,
                 state: stored,

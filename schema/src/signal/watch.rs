@@ -249,11 +249,13 @@ impl Watch {
         confirmed.then_some(newest.verdict)
     }
 
-    /// When the newest bar is too old: some timeframes after its close, or after it came if that was later.
+    /// When the newest bar is too old: some timeframes after its close, or after it came, or the watch was made, if that was
+    /// later.
     fn stale_at(&self, view: &View<'_>) -> Option<UnixMs> {
         let newest = view.recent.first()?;
         let ms = self.timeframe.ms()?;
         let closed = self.timeframe.close_of(newest.bar);
-        Some(closed.max(view.heard.unwrap_or(closed)) + STALE_BARS * ms)
+        let heard = view.heard.unwrap_or(closed).max(self.created);
+        Some(closed.max(heard) + STALE_BARS * ms)
     }
 }

@@ -1,0 +1,131 @@
+//! A chart of a backtest: price and trades above, equity beside buying and holding below.
+
+use anyhow::{Context, anyhow};
+use chrono::{DateTime, Utc};
+use plotters::prelude::*;
+use serde_json::Value;
+use thrum_schema::signal::Bar;
+
+const SIZE: (u32, u32) = (1_100, 640);
+/// Blue and orange: told apart by everybody.
+const LONG: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
+const SHORT: RGBColor = RGBColor(0xc7, 0x5b, 0x12);
+const PRICE: RGBColor = RGBColor(0x33, 0x33, 0x33);
+const HELD: RGBColor = RGBColor(0x88, 0x88, 0x88);
+
+type At = DateTime<Utc>;
+
+/// Draws a report as SVG.
+///
+/// # Errors
+/// There is nothing to draw.
+pub fn draw(title: &str, bars: &[Bar], report: &Value) -> anyhow::Result<String> {
+    let from = time(&report["from"]).context("the report has no beginning")?;
+    let to = time(&report["to"]).context("the report has no end")?;
+    let price: Vec<(At, f64)> = bars
+        .iter()
+        .map(|bar| (bar.time.utc(), bar.close))
+        .filter(|(at, _)| (from..=to).contains(at))
+        .collect();
+    let points = report["equity"]
+        .as_array()
+        .context("the report has no equity")?;
+    let line = |name: &str| -> Vec<(At, f64)> {
+        let point = |point: &Value| Some((time(&point["time"])?, point[name].as_f64()?));
+        points.iter().filter_map(point).collect()
+    };
+    let (equity, held) = (line("equity"), line("buy_and_hold"));
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let wrong = |error: &dyn std::fmt::Display| anyhow!("the chart can't be drawn: {error}");
+        root.fill(&WHITE).map_err(|error| wrong(&error))?;
+        let (above, below) = root.split_vertically(SIZE.1 * 3 / 5);
+        let (low, high) = range(price.iter().map(|(_, y)| *y));
+        let mut chart = ChartBuilder::on(&above)
+            .caption(title, ("sans-serif", 20))
+            .margin(10)
+            .x_label_area_size(28)
+            .y_label_area_size(70)
+            .build_cartesian_2d(from..to, low..high)
+            .map_err(|error| wrong(&error))?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_label_formatter(&|at: &At| at.format("%Y-%m-%d").to_string())
+            .y_desc("price")
+            .draw()
+            .map_err(|error| wrong(&error))?;
+        chart
+            .draw_series(LineSeries::new(price, PRICE))
+            .map_err(|error| wrong(&error))?;
+        for (side, color) in [("long", LONG), ("short", SHORT)] {
+            let entries = report["trades"].as_array().into_iter().flatten();
+            let entries = entries.filter(|trade| trade["side"] == side);
+            let entries = entries.filter_map(|trade| {
+                Some((time(&trade["entered_at"])?, trade["entry_price"].as_f64()?))
+            });
+            // A triangle up for BUY, a circle for SELL: the form tells, too.
+            let marks = entries.map(|at| match side {
+                "long" => TriangleMarker::new(at, 6, color.filled()).into_dyn(),
+                _ => Circle::new(at, 4, color.filled()).into_dyn(),
+            });
+            chart
+                .draw_series(marks)
+                .map_err(|error| wrong(&error))?
+                .label(if side == "long" { "BUY" } else { "SELL" })
+                .legend(move |(x, y)| Circle::new((x + 8, y), 4, color.filled()));
+        }
+        chart
+            .configure_series_labels()
+            .background_style(WHITE.mix(0.8))
+            .draw()
+            .map_err(|error| wrong(&error))?;
+        let (low, high) = range(equity.iter().chain(&held).map(|(_, y)| *y));
+        let mut chart = ChartBuilder::on(&below)
+            .margin(10)
+            .x_label_area_size(28)
+            .y_label_area_size(70)
+            .build_cartesian_2d(from..to, low..high)
+            .map_err(|error| wrong(&error))?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .x_label_formatter(&|at: &At| at.format("%Y-%m-%d").to_string())
+            .y_desc("equity")
+            .draw()
+            .map_err(|error| wrong(&error))?;
+        for (points, color, label) in [(held, HELD, "buy and hold"), (equity, LONG, "strategy")] {
+            chart
+                .draw_series(LineSeries::new(points, color.stroke_width(2)))
+                .map_err(|error| wrong(&error))?
+                .label(label)
+                .legend(move |(x, y)| {
+                    PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(2))
+                });
+        }
+        chart
+            .configure_series_labels()
+            .background_style(WHITE.mix(0.8))
+            .draw()
+            .map_err(|error| wrong(&error))?;
+        root.present().map_err(|error| wrong(&error))?;
+    }
+    Ok(svg)
+}
+
+fn time(value: &Value) -> Option<At> {
+    value.as_str()?.parse().ok()
+}
+
+/// From a little below the least to a little above the greatest.
+fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), y| {
+        (low.min(y), high.max(y))
+    });
+    if low > high {
+        return (0.0, 1.0);
+    }
+    let room = ((high - low) * 0.05).max(high.abs() * 1e-6).max(1e-9);
+    (low - room, high + room)
+}

@@ -1,0 +1,106 @@
+//! Bars from CSV files.
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use std::path::Path;
+use thrum_schema::UnixMs;
+use thrum_schema::signal::Bar;
+
+/// What the columns may be called.
+const TIME: [&str; 5] = ["time", "timestamp", "date", "datetime", "open_time"];
+
+/// A row: its line in the file, and its bar or what is wrong with it.
+pub type Row = (u64, Result<Bar, String>);
+
+/// The rows of a file with a header: `time,open,high,low,close` and perhaps `volume`, in any order; others are passed over.
+/// Instants without an offset are refused, unless all are said to be `utc`.
+///
+/// # Errors
+/// The file can't be read, or lacks a column.
+pub fn read(path: &Path, utc: bool) -> anyhow::Result<Vec<Row>> {
+    let mut reader = ::csv::ReaderBuilder::new()
+        .flexible(true)
+        .trim(::csv::Trim::All)
+        .from_path(path)
+        .with_context(|| format!("{} can't be read", path.display()))?;
+    let header: Vec<String> = reader
+        .headers()?
+        .iter()
+        .map(|name| name.trim_start_matches('\u{feff}').to_lowercase())
+        .collect();
+    let column = |names: &[&str]| {
+        header
+            .iter()
+            .position(|name| names.contains(&name.as_str()))
+    };
+    let required = |names: &[&str]| {
+        column(names).with_context(|| {
+            format!(
+                "{} has no column {:?}; its header must be time,open,high,low,close,volume",
+                path.display(),
+                names[0]
+            )
+        })
+    };
+    let time = required(&TIME)?;
+    let prices = [
+        required(&["open"])?,
+        required(&["high"])?,
+        required(&["low"])?,
+        required(&["close"])?,
+    ];
+    let volume = column(&["volume"]);
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record?;
+        let line = record.position().map_or(0, ::csv::Position::line);
+        let number = |i: usize| {
+            let text = record.get(i).unwrap_or_default();
+            text.parse::<f64>()
+                .ok()
+                .filter(|x| x.is_finite())
+                .ok_or_else(|| format!("{text:?} is no number"))
+        };
+        let bar = || -> Result<Bar, String> {
+            Ok(Bar {
+                time: instant(record.get(time).unwrap_or_default(), utc)?,
+                open: number(prices[0])?,
+                high: number(prices[1])?,
+                low: number(prices[2])?,
+                close: number(prices[3])?,
+                volume: match volume.and_then(|i| record.get(i)) {
+                    None | Some("") => None,
+                    Some(_) => Some(number(volume.unwrap_or_default())?),
+                },
+            })
+        };
+        rows.push((line, bar()));
+    }
+    if rows.is_empty() {
+        bail!("{} has no rows", path.display());
+    }
+    Ok(rows)
+}
+
+fn instant(text: &str, utc: bool) -> Result<UnixMs, String> {
+    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+        return Ok(UnixMs(at.timestamp_millis()));
+    }
+    let naive = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        .or_else(|| {
+            NaiveDate::parse_from_str(text, "%Y-%m-%d")
+                .ok()?
+                .and_hms_opt(0, 0, 0)
+        });
+    match naive {
+        Some(naive) if utc => Ok(UnixMs(naive.and_utc().timestamp_millis())),
+        Some(_) => Err(format!(
+            "{text:?} has no offset: --utc says that all times are UTC"
+        )),
+        None => Err(format!(
+            "{text:?} is no instant such as 2026-11-21T05:00:00Z"
+        )),
+    }
+}

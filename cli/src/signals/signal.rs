@@ -1,0 +1,90 @@
+//! `thrum signal`: what a strategy says of a series, and why.
+
+use super::{Choice, finished};
+use crate::remote::Remote;
+use clap::Args;
+use reqwest::Method;
+use serde_json::Value;
+use thrum_schema::signal::plan::show;
+
+/// Which signal.
+#[derive(Debug, Args)]
+pub struct Signal {
+    /// The series
+    series: String,
+
+    /// How long its bars last; tick for plain values
+    #[arg(long, short, default_value = "1h")]
+    timeframe: String,
+
+    #[command(flatten)]
+    choice: Choice,
+
+    /// As of this instant, such as 2026-11-21T05:00:00Z; now without it
+    #[arg(long)]
+    at: Option<String>,
+
+    #[command(flatten)]
+    remote: Remote,
+}
+
+/// `thrum signal`
+///
+/// # Errors
+/// The server refused, or can't be reached.
+pub async fn signal(args: Signal) -> anyhow::Result<()> {
+    let mut body = args.choice.members(&args.timeframe);
+    body.insert("series".into(), args.series.clone().into());
+    if let Some(at) = &args.at {
+        body.insert("at".into(), at.clone().into());
+    }
+    let reply = args
+        .remote
+        .call_waiting(Method::POST, "/v1/signals", Some(body.into()))
+        .await?;
+    let reply = finished(reply)?;
+    if args.remote.json {
+        println!("{}", serde_json::to_string_pretty(&reply)?);
+        return Ok(());
+    }
+    print(&args.series, &reply);
+    Ok(())
+}
+
+fn print(series: &str, reply: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let number = |value: &Value| value.as_f64().map_or_else(|| "unknown".to_owned(), show);
+    println!(
+        "{series} {} {} ({}): {}",
+        text(&reply["timeframe"]),
+        text(&reply["strategy"]),
+        text(&reply["mode"]),
+        text(&reply["signal"])
+    );
+    println!("{}", text(&reply["explanation"]["summary"]));
+    if let Some(bar) = reply["bar"].as_str() {
+        println!("Bar of {bar}, closed at {}.", number(&reply["close"]));
+    }
+    let conditions = reply["explanation"]["conditions"].as_array();
+    for condition in conditions.into_iter().flatten() {
+        let met = match condition["met"].as_bool() {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "?",
+        };
+        println!(
+            "  {:<4} {:<34} {:<4} {} against {}, margin {}",
+            text(&condition["side"]),
+            format!(
+                "{} {} {}",
+                text(&condition["left"]),
+                text(&condition["op"]),
+                text(&condition["right"])
+            ),
+            met,
+            number(&condition["value"]),
+            number(&condition["threshold"]),
+            number(&condition["margin"]),
+        );
+    }
+}
