@@ -267,6 +267,21 @@ impl Stage {
         }
     }
 
+    /// Brings every record that the stream still has to evaluate once more, and does all that follows.
+    pub async fn redeliver(&self) {
+        let mut again = self.engine.stream().expect("a stream");
+        loop {
+            let batch = again.next().expect("records");
+            let response = self.sweeper("test").on_stream(&batch.event).await;
+            assert!(response.batch_item_failures.is_empty());
+            again.advance(&batch);
+            if !batch.full {
+                break;
+            }
+        }
+        self.carry().await;
+    }
+
     /// Brings the stream's records to evaluate, and forgets what that put on the bus: a crash.
     pub async fn lose_work(&self) {
         let batch = self

@@ -36,6 +36,10 @@ async fn everything(stage: &Stage) -> Vec<String> {
         "/v1/alerts",
         "/v1/keys",
         "/v1/project",
+        "/v1/series",
+        "/v1/series/job/bars?timeframe=1h",
+        "/v1/strategies",
+        "/v1/watches",
     ] {
         let reply = stage.call(Method::GET, path, Value::Null).await;
         assert_eq!(reply.status, 200, "{path}");
@@ -57,6 +61,21 @@ fn body_for(method: &str, path: &str) -> &'static str {
             r#"{"name": "stolen"}"#
         }
         (_, "/v1/project") => r#"{"name": "stolen"}"#,
+        ("POST", "/v1/signals" | "/v1/backtests") => {
+            r#"{"series": "job", "timeframe": "1h", "strategy": "threshold"}"#
+        }
+        ("POST", path) if path.ends_with("/bars") => {
+            r#"{"timeframe": "1h", "bars": [{"time": "2025-11-20T08:00:00Z", "open": 9, "high": 9, "low": 9, "close": 9}]}"#
+        }
+        ("POST", path) if path.ends_with("/values") => {
+            r#"{"values": [{"time": "2025-11-20T08:00:00Z", "value": 9}]}"#
+        }
+        ("POST", path) if path.ends_with("/sentiment") => {
+            r#"{"scores": [{"time": "2025-11-20T08:00:00Z", "score": 1}]}"#
+        }
+        ("PUT", path) if path.starts_with("/v1/strategies") => {
+            r#"{"buy": {"any": []}, "sell": {"any": []}}"#
+        }
         _ => "{}",
     }
 }
@@ -96,6 +115,30 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
         .await
         .json();
     let key = keys["keys"][0]["id"].as_str().unwrap().to_owned();
+    for (method, path, body) in [
+        (
+            Method::POST,
+            "/v1/series/job/bars",
+            json!({"timeframe": "1h", "bars": [{"time": "2025-11-20T08:00:00Z", "open": 1, "high": 1, "low": 1, "close": 1}]}),
+        ),
+        (
+            Method::PUT,
+            "/v1/strategies/secret-strategy",
+            json!({"buy": {"any": []}, "sell": {"any": []}}),
+        ),
+    ] {
+        let reply = stage.call(method, path, body).await;
+        assert!(reply.status.is_success(), "{}", reply.text());
+    }
+    let on = json!({"series": "job", "timeframe": "1h", "strategy": "secret-strategy"});
+    let watch = stage
+        .call(Method::POST, "/v1/watches", on.clone())
+        .await
+        .json();
+    let watch = watch["id"].as_str().unwrap().to_owned();
+    let asked = stage.call(Method::POST, "/v1/signals", on).await.json();
+    let asked = asked["id"].as_str().unwrap().to_owned();
+    stage.carry().await;
     let before = everything(&stage).await;
     let mut walked = 0;
     for (whose, caller) in [
@@ -109,6 +152,8 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
             &channel,
             &alert,
             &key,
+            &watch,
+            &asked,
         ] {
             let first = thrum_schema::ProjectId::FIRST.to_string();
             let values = [
@@ -123,9 +168,20 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
                 ("uuid", "x"),
                 ("ping_key", "x"),
                 ("slug", "job"),
+                ("series", "job"),
+                ("name", "secret-strategy"),
             ];
             for (method, path) in routes(&values) {
-                let makes_own = caller == thief && !path.contains(id) && !path.contains(uuid);
+                let writes_series = method != "GET" && path.starts_with("/v1/series/");
+                let names_nothing = !path.contains(id) && !path.contains(uuid);
+                let makes_own = caller == thief && (names_nothing || writes_series);
+                let path = match method.as_str() {
+                    "GET" if path.ends_with("/bars") => format!("{path}?timeframe=1h"),
+                    "GET" if path.starts_with("/v1/series/") => {
+                        format!("{path}?timeframe=1h&strategy=threshold")
+                    }
+                    _ => path,
+                };
                 // The deep check waits for a clock that stands still here.
                 if path == "/v1/status"
                     || path.starts_with("/v1/projects/")

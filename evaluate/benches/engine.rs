@@ -55,7 +55,7 @@ fn step(c: &mut Criterion) {
             || program.begin(),
             |state| {
                 run(&program, state, &bars, &[], |_, _, verdict| {
-                    drop(black_box(verdict))
+                    black_box(verdict);
                 })
             },
             BatchSize::SmallInput,
@@ -98,7 +98,7 @@ fn whole(c: &mut Criterion) {
         b.iter(|| {
             let mut state = program.begin();
             run(&program, &mut state, &million, &[], |_, _, verdict| {
-                drop(black_box(verdict))
+                black_box(verdict);
             });
             state
         });

@@ -7,11 +7,17 @@ use thrum_schema::alert::{Alert, AlertState, Reason};
 use thrum_schema::channel::{Channel, ChannelKind, Targets};
 use thrum_schema::delivery::{Delivery, DeliveryState};
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId};
+use thrum_schema::id::{RequestId, WatchId};
 use thrum_schema::item::{self, Item, Key};
 use thrum_schema::key::{ApiKey, Scope};
 use thrum_schema::lease::{Extension, Run};
 use thrum_schema::monitor::{KeywordFilter, Options};
 use thrum_schema::ping::Ping;
+use thrum_schema::signal::request::{Backtest, Request, RequestKind, RequestState};
+use thrum_schema::signal::strategy::{Stored, builtin};
+use thrum_schema::signal::track::{Checkpoint, Followed, Signal, StoredBar, TrackId, TrackState};
+use thrum_schema::signal::watch::{Memory, On, Watch};
+use thrum_schema::signal::{Bar, Explanation, Score, SeriesName, Timeframe, Verdict};
 use thrum_schema::silence::Window;
 use thrum_schema::timer::{MAX_ENTRIES, Timer, What};
 use thrum_schema::transition::Flip;
@@ -309,6 +315,150 @@ fn timers() {
     assert_json_snapshot!("timers_full", show(&full));
     assert!(size(&full) < 1_000, "{} bytes", size(&full));
     assert_eq!(item::timers_of(&full).unwrap(), entries);
+}
+
+#[test]
+fn the_items_of_the_signals() {
+    let series = SeriesName::parse("series", "eth-usd").unwrap();
+    let project = ProjectId::FIRST;
+    let plan = builtin("trend-rsi")
+        .unwrap()
+        .plan(None, &BTreeMap::new(), Timeframe::HOUR)
+        .unwrap();
+    let track = TrackId::new(project, &series, "trend-rsi", 1, &plan);
+    let bar = Bar {
+        volume: Some(7.0),
+        ..Bar::value(UnixMs(1_763_697_600_000), 0.1)
+    };
+    let stored = StoredBar::new(&bar, 1, NOW);
+    assert_json_snapshot!(
+        "bar",
+        show(&item::bar(project, &series, Timeframe::HOUR, &stored))
+    );
+    let score = Score {
+        time: NOW,
+        score: 0.25,
+    };
+    assert_json_snapshot!("score", show(&item::score(project, &series, &score)));
+    let signal = Signal {
+        bar: bar.time,
+        revision: 2,
+        verdict: Verdict::NoSentiment,
+        close: 0.1,
+        explanation: Explanation {
+            conditions: Vec::new(),
+            changed: Vec::new(),
+            summary: "why".into(),
+        },
+        bar_rev: 1,
+        score: Some(score),
+        computed: NOW,
+    };
+    assert_json_snapshot!("signal", show(&item::signal(&track, &signal)));
+    let state = TrackState {
+        of: Followed::new("trend-rsi", 1, &plan),
+        asked: NOW,
+        version: 9,
+        last: Some(bar.time),
+        high: Some(bar.time),
+        since: bar.time,
+        begun: NOW,
+        sentiment: false,
+        state: vec![1, 2, 3],
+    };
+    assert_json_snapshot!("track", show(&item::track(&track, &state, NOW)));
+    let checkpoint = Checkpoint {
+        last: bar.time,
+        state: vec![1, 2, 3],
+    };
+    assert_json_snapshot!(
+        "checkpoint",
+        show(&item::checkpoint(&track, &checkpoint, NOW))
+    );
+    let mine = Stored {
+        name: "mine".into(),
+        version: 3,
+        strategy: builtin("threshold").unwrap().clone(),
+        updated: NOW,
+        deleted: false,
+    };
+    assert_json_snapshot!(
+        "strategy",
+        item::strategy(project, &mine)
+            .iter()
+            .map(show)
+            .collect::<Vec<_>>()
+    );
+    let asked = Request {
+        id: RequestId(alert_id().0),
+        project,
+        what: RequestKind::Backtest(Backtest::default()),
+        series: Some(series.clone()),
+        timeframe: Timeframe::HOUR,
+        strategy: "trend-rsi".into(),
+        version: 1,
+        mode: "price_only".into(),
+        params: BTreeMap::from([("n".into(), 5.0)]),
+        inline: false,
+        state: RequestState::Queued,
+        created: NOW,
+        finished: None,
+        error: None,
+        parts: None,
+    };
+    assert_json_snapshot!("request", show(&item::request(&asked)));
+    let watch = Watch {
+        id: WatchId(id(7)),
+        project,
+        name: "eth".into(),
+        series,
+        timeframe: Timeframe::HOUR,
+        strategy: "trend-rsi".into(),
+        mode: None,
+        params: BTreeMap::new(),
+        on: On::Schedule(Schedule::parse("0 8 * * *", "Europe/Berlin").unwrap()),
+        targets: Targets::All,
+        cooldown_s: 60,
+        confirm_bars: 2,
+        expires: Some(NOW),
+        from: Some(bar.time),
+        created: NOW,
+    };
+    assert_json_snapshot!("watch", show(&item::watch(&watch)));
+    let memory = Memory {
+        told: Some(Verdict::Buy),
+        change: Some((bar.time, Verdict::Hold)),
+        ..Memory::default()
+    };
+    assert_json_snapshot!("memory", show(&item::memory(watch.id, &memory)));
+    let keys = [
+        Key::head(project, &watch.series, watch.timeframe),
+        Key::request_bars(asked.id),
+        Key::result(asked.id, 1),
+    ];
+    let keys: Vec<String> = keys
+        .iter()
+        .map(|key| format!("{} / {}", key.pk, key.sk))
+        .collect();
+    assert_json_snapshot!("signal_keys", keys);
+    // They come back as they were.
+    assert_eq!(
+        item::decode::<Signal>(item::signal(&track, &signal)).unwrap(),
+        signal
+    );
+    assert_eq!(
+        item::decode::<TrackState>(item::track(&track, &state, NOW)).unwrap(),
+        state
+    );
+    assert_eq!(item::decode::<Watch>(item::watch(&watch)).unwrap(), watch);
+    assert_eq!(
+        item::decode::<Memory>(item::memory(watch.id, &memory)).unwrap(),
+        memory
+    );
+    assert_eq!(
+        item::decode::<Request>(item::request(&asked)).unwrap(),
+        asked
+    );
 }
 
 #[test]

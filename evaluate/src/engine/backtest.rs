@@ -439,39 +439,37 @@ pub fn periods(judged: &Judged<'_>, plan: &Plan, spec: &Backtest) -> Periods {
 /// Positions from their beginning to their end, each net of what its own two orders cost.
 fn trades(periods: &Periods, cost: f64) -> Vec<Trade> {
     let mut trades: Vec<Trade> = Vec::new();
-    let mut worth = 0.0;
-    let mut before = 0;
-    for (i, position) in periods.positions.iter().enumerate() {
-        let (begin, end) = (periods.begins[i], periods.ends[i]);
-        if *position != before {
-            if let Some(trade) = trades.last_mut().filter(|_| before != 0) {
-                trade.open = false;
-                trade.net_return = worth * (1.0 - cost) - 1.0;
+    let positions = &periods.positions;
+    let mut begin = 0;
+    while begin < positions.len() {
+        let position = positions[begin];
+        let same = positions[begin..]
+            .iter()
+            .take_while(|other| **other == position);
+        let bars = same.count();
+        let end = begin + bars;
+        if position != 0 {
+            let mut worth = 1.0 - cost;
+            for r in &periods.returns[begin..end] {
+                worth = (worth * (1.0 + f64::from(position) * r).max(0.0)).min(1e300);
             }
-            if *position != 0 {
-                worth = 1.0 - cost;
-                trades.push(Trade {
-                    side: if *position > 0 { "long" } else { "short" },
-                    entered_at: begin.0.rfc3339(),
-                    entry_price: begin.1,
-                    exited_at: String::new(),
-                    exit_price: begin.1,
-                    open: true,
-                    bars: 0,
-                    net_return: 0.0,
-                });
+            let open = end == positions.len();
+            if !open {
+                worth *= 1.0 - cost;
             }
-            before = *position;
+            let (entered, exited) = (periods.begins[begin], periods.ends[end - 1]);
+            trades.push(Trade {
+                side: if position > 0 { "long" } else { "short" },
+                entered_at: entered.0.rfc3339(),
+                entry_price: entered.1,
+                exited_at: exited.0.rfc3339(),
+                exit_price: exited.1,
+                open,
+                bars,
+                net_return: worth - 1.0,
+            });
         }
-        if *position != 0
-            && let Some(trade) = trades.last_mut()
-        {
-            worth = (worth * (1.0 + f64::from(*position) * periods.returns[i]).max(0.0)).min(1e300);
-            trade.bars += 1;
-            trade.exited_at = end.0.rfc3339();
-            trade.exit_price = end.1;
-            trade.net_return = worth - 1.0;
-        }
+        begin = end;
     }
     trades
 }

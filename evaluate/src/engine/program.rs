@@ -219,10 +219,10 @@ impl Program {
             hole.since += 1;
         }
         if let (Some(ms), Some(last)) = (self.plan.timeframe.ms(), state.last) {
-            let missing = (bar.time - last) / ms - 1;
-            if missing > 0 {
+            let apart = bar.time - last;
+            if apart > ms {
                 state.hole = Some(Hole {
-                    missing: missing.unsigned_abs(),
+                    missing: (apart / ms - 1).unsigned_abs(),
                     since: 1,
                 });
             }

@@ -12,7 +12,7 @@ use thrum_schema::signal::{Bar, Timeframe, Verdict};
 /// Where the real bars are: `THRUM_TEST_DATA` says so. Without it the tests that need them say loudly that they are left
 /// out.
 pub fn data(file: &str) -> Option<PathBuf> {
-    match std::env::var_os("THRUM_TEST_DATA") {
+    match std::env::var_os("THRUM_TEST_DATA").filter(|folder| !folder.is_empty()) {
         Some(folder) => Some(PathBuf::from(folder).join(file)),
         None => {
             eprintln!("\n*** LEFT OUT: THRUM_TEST_DATA does not say where {file} is ***\n");

@@ -59,7 +59,7 @@ pub struct HistoryParams {
     /// As it was known at this instant: later corrections are left out.
     as_known_at: Option<String>,
     /// `all` shows what was superseded, too.
-    #[param(value_type = Option<RevisionsParam>)]
+    #[param(inline, value_type = Option<RevisionsParam>)]
     revisions: Option<Revisions>,
 }
 
@@ -226,6 +226,8 @@ async fn track(
             timeframe,
         )
         .await?;
+    let head = app.store.head(reader.project, &series, timeframe).await?;
+    head.ok_or_else(|| Problem::not_found("series in this timeframe"))?;
     let track = TrackId::new(
         reader.project,
         &series,
