@@ -22,6 +22,8 @@ use thrum_schema::work::Work;
 
 /// How many bars are stepped while the stream waits; what needs more goes through the work queue.
 pub(crate) const INLINE_BARS: usize = 1_000;
+/// How many watches of a series look while the stream waits.
+const INLINE_WATCHES: usize = 8;
 /// How many bars a piece of work steps before it lets others go on.
 const WORK_BARS: usize = 100_000;
 /// How often something is tried against others that do the same.
@@ -46,8 +48,13 @@ impl Evaluate {
             Work::Request { request } => {
                 while self.answer_guarded(request, usize::MAX).await? == Progress::More {}
             }
-            Work::Watch { project, watch } => {
-                while self.look_at_watch(project, watch, WORK_BARS, true).await? == Progress::More {
+            Work::Watch {
+                project,
+                watch,
+                asked,
+            } => {
+                while self.look_at_watch(project, watch, WORK_BARS, asked).await? == Progress::More
+                {
                 }
             }
             _ => {}
@@ -67,13 +74,21 @@ impl Evaluate {
         tracks.retain(|(_, stored)| now - stored.asked < FOLLOW_MS);
         tracks.sort_by_key(|(_, stored)| std::cmp::Reverse(stored.asked));
         let mut works = Vec::new();
-        for watch in head.watches.iter().filter_map(|watch| watch.parse().ok()) {
-            if self
-                .look_at_watch(project, watch, INLINE_BARS, false)
-                .await?
-                == Progress::More
+        let watches = head.watches.iter().filter_map(|watch| watch.parse().ok());
+        for (i, watch) in watches.enumerate() {
+            // The stream waits for some of them, and not for many.
+            let inline = i < INLINE_WATCHES;
+            if !inline
+                || self
+                    .look_at_watch(project, watch, INLINE_BARS, false)
+                    .await?
+                    == Progress::More
             {
-                works.push(Work::Watch { project, watch });
+                works.push(Work::Watch {
+                    project,
+                    watch,
+                    asked: false,
+                });
             }
         }
         // Those that nobody watches, but somebody asked for lately, after those that people wait for.
@@ -108,7 +123,11 @@ impl Evaluate {
                 .await?
             {
                 Progress::Done(()) => Vec::new(),
-                Progress::More => vec![Work::Watch { project, watch }],
+                Progress::More => vec![Work::Watch {
+                    project,
+                    watch,
+                    asked: true,
+                }],
             },
         )
     }

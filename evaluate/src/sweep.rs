@@ -229,7 +229,11 @@ impl Evaluate {
                 epoch,
             } => {
                 if self.watch_waits(watch, epoch).await? {
-                    look.work = Some(Work::Watch { project, watch });
+                    look.work = Some(Work::Watch {
+                        project,
+                        watch,
+                        asked: true,
+                    });
                     // Should that be lost on its way; whoever looks voids this timer.
                     look.again = Some(now + WORK_AGAIN_MS);
                 }

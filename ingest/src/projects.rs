@@ -430,6 +430,12 @@ pub async fn delete(
     if app.store.census(project.id).await?.n > 0 {
         return Err(occupied());
     }
+    if !app.store.watches(project.id).await?.is_empty() {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "the project has watches; delete them first",
+        ));
+    }
     let deleted = app.store.delete_project(&project).await;
     app.projects.forget(&project.id);
     match deleted {

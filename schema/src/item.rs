@@ -577,9 +577,13 @@ impl TrackId {
     }
 }
 
-/// A bar.
+/// A bar. What heartbeats feed goes on for ever, and is removed after a while; what clients send is theirs.
 pub fn bar(project: ProjectId, series: &SeriesName, timeframe: Timeframe, bar: &StoredBar) -> Item {
-    encode(&Key::bar(project, series, timeframe, bar.t), "bar", bar)
+    let key = Key::bar(project, series, timeframe, bar.t);
+    match series.monitor() {
+        Some(_) => expiring(&key, "bar", bar, bar.t.secs() + TRACK_TTL_S),
+        None => encode(&key, "bar", bar),
+    }
 }
 
 /// A sentiment score.

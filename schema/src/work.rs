@@ -45,6 +45,8 @@ pub enum Work {
         project: ProjectId,
         /// The watch.
         watch: WatchId,
+        /// Whether its timer or a person asks; if not, bars came.
+        asked: bool,
     },
     /// Say that this came through: the deep health check asks.
     Probe {

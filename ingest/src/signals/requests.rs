@@ -1,7 +1,7 @@
 //! `/v1/signals`: somebody asks for a signal. The request is written; evaluate answers it.
 
 use super::series::BarRequest;
-use super::{SignalReply, instant, timeframe_of};
+use super::{ExplanationView, SignalName, instant, timeframe_of};
 use crate::app::App;
 use crate::auth::{Reader, Writer};
 use crate::body::{Json, PathId, from_value};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use thrum_schema::error::Invalid;
 use thrum_schema::id::RequestId;
 use thrum_schema::signal::request::{MAX_INLINE_BARS, Request, RequestKind, RequestState};
-use thrum_schema::signal::{Bar, SeriesName, Timeframe};
+use thrum_schema::signal::{Bar, SeriesName, Timeframe, Verdict};
 use thrum_schema::{ProjectId, UnixMs};
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -65,18 +65,31 @@ pub struct Waiting {
     error: Option<String>,
 }
 
-/// A signal that was asked for.
+/// A signal that was asked for: its members beside those of the request, once it is done.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "it describes what evaluate stores")]
-#[serde(untagged)]
-pub enum SignalAnswer {
-    Waiting(Waiting),
-    Done {
-        #[serde(flatten)]
-        request: Waiting,
-        #[serde(flatten)]
-        signal: Box<SignalReply>,
-    },
+pub struct SignalAnswer {
+    #[serde(flatten)]
+    request: Waiting,
+    series: Option<String>,
+    timeframe: Option<String>,
+    strategy: Option<String>,
+    version: Option<i32>,
+    mode: Option<String>,
+    params: Option<BTreeMap<String, f64>>,
+    #[schema(value_type = Option<SignalName>)]
+    signal: Option<Verdict>,
+    /// What it said at its bar, if it is stale since.
+    #[schema(value_type = Option<SignalName>)]
+    last_known: Option<Verdict>,
+    /// When its bar opened.
+    bar: Option<String>,
+    bar_closed_at: Option<String>,
+    close: Option<f64>,
+    revision: Option<i32>,
+    computed_at: Option<String>,
+    /// Seconds since the bar's close.
+    age_s: Option<i64>,
+    explanation: Option<ExplanationView>,
 }
 
 /// Asks for a signal: `202` and where it will be, or, with `Prefer: wait=N` (at most 10 s), the signal itself.

@@ -33,8 +33,8 @@ pub struct BarsRequest {
     /// How long a bar lasts: `1m`, `15m`, `1h`, `4h`, `1d`, `1w` …
     #[schema(example = "1h")]
     timeframe: String,
-    /// At most 500. What is wrong with one is said in its place, and the others are taken.
-    #[schema(value_type = Vec<BarRequest>, max_items = 500)]
+    /// At most 500 `BarRequest`. What is wrong with one is said in its place, and the others are taken.
+    #[schema(value_type = Vec<Value>, min_items = 1, max_items = 500)]
     bars: Vec<Value>,
 }
 
@@ -74,13 +74,13 @@ impl BarRequest {
 pub struct ValuesRequest {
     /// `tick` by default: at any time.
     timeframe: Option<String>,
-    /// At most 500. What is wrong with one is said in its place, and the others are taken.
-    #[schema(value_type = Vec<ValueRequest>, max_items = 500)]
+    /// At most 500, each `{"time", "value"}`. What is wrong with one is said in its place, and the others are taken.
+    #[schema(value_type = Vec<Value>, min_items = 1, max_items = 500)]
     values: Vec<Value>,
 }
 
 /// A value.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValueRequest {
     /// When it was so, RFC 3339 with an offset.
@@ -92,13 +92,13 @@ pub struct ValueRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SentimentRequest {
-    /// At most 500.
+    /// At most 500, each `{"time", "score"}`.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<ScoreRequest>>, max_items = 500)]
+    #[schema(value_type = Option<Vec<Value>>, min_items = 1, max_items = 500)]
     scores: Option<Vec<Value>>,
-    /// At most 500, scored by the words in them.
+    /// At most 500, each `{"time", "text"}`, scored by the words in them.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<TextRequest>>, max_items = 500)]
+    #[schema(value_type = Option<Vec<Value>>, min_items = 1, max_items = 500)]
     texts: Option<Vec<Value>>,
 }
 
@@ -114,7 +114,7 @@ pub struct ScoreRequest {
 }
 
 /// A text that tells of sentiment.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextRequest {
     /// When it was known, RFC 3339 with an offset.
@@ -240,7 +240,7 @@ pub async fn list(
     post, path = "/v1/series/{series}/bars", operation_id = "post_bars", tag = "series",
     security(("api_key" = []), ("bearer" = [])), request_body = BarsRequest,
     params(("series" = String, Path, description = "The series' name")),
-    responses((status = 200, body = Taken), crate::openapi::Problems, crate::openapi::Overload),
+    responses((status = 200, body = Taken), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn post_bars(
     State(app): State<App>,
@@ -263,7 +263,7 @@ pub async fn post_bars(
     post, path = "/v1/series/{series}/values", operation_id = "post_values", tag = "series",
     security(("api_key" = []), ("bearer" = [])), request_body = ValuesRequest,
     params(("series" = String, Path, description = "The series' name")),
-    responses((status = 200, body = Taken), crate::openapi::Problems, crate::openapi::Overload),
+    responses((status = 200, body = Taken), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn post_values(
     State(app): State<App>,
@@ -291,7 +291,7 @@ pub async fn post_values(
     post, path = "/v1/series/{series}/sentiment", operation_id = "post_sentiment", tag = "series",
     security(("api_key" = []), ("bearer" = [])), request_body = SentimentRequest,
     params(("series" = String, Path, description = "The series' name")),
-    responses((status = 200, body = TakenScores), crate::openapi::Problems, crate::openapi::Overload),
+    responses((status = 200, body = TakenScores), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn post_sentiment(
     State(app): State<App>,

@@ -49,10 +49,10 @@ pub struct WatchRequest {
     /// Numbers in place of the strategy's own.
     params: Option<BTreeMap<String, f64>>,
     /// `"bar"` (the default): at every closed bar; or `{"every_s": 3600}`, or `{"cron": "0 8 * * *", "tz": "Europe/Berlin"}`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     on: Option<Value>,
     /// `"all"` (the default), or channels by id or by exact, unique name.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     channels: Option<Value>,
     /// After it told people, it tells nothing for so many seconds; 0, if absent.
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 2_592_000)]
@@ -77,9 +77,7 @@ pub struct WatchView {
     strategy: String,
     mode: Option<String>,
     params: BTreeMap<String, f64>,
-    #[schema(value_type = Object)]
     on: Value,
-    #[schema(value_type = Object)]
     channels: Value,
     cooldown_s: u32,
     confirm_bars: u32,

@@ -17,7 +17,7 @@ pub const BACKFILL_BARS: usize = 500;
 /// How long a track is followed after somebody asked for it, in milliseconds: a week.
 pub const FOLLOW_MS: i64 = 7 * 86_400_000;
 /// Most tracks along a series that are followed at every bar, the last asked for first.
-pub const MAX_FOLLOWED: usize = 20;
+pub const MAX_FOLLOWED: usize = 8;
 /// How long tracks and their signals are kept after they were last written, in seconds: 400 days.
 pub const TRACK_TTL_S: i64 = 400 * 86_400;
 /// How many timeframes may pass after a bar's close before it is stale.
