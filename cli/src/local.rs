@@ -9,10 +9,13 @@ use std::time::Duration;
 use thrum_evaluate::{Bus, BusError, Evaluate};
 use thrum_notify::{Later, LaterError, Notify};
 use thrum_schema::work::Work;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 /// How much work may be under way; beyond, the bus refuses, and stream and timers bring it again.
 const MAX_UNDER_WAY: usize = 20_000;
+/// How many long pieces of work are under way at a time.
+const MAX_LONG: usize = 4;
 /// How often work that failed is tried again, as the queue would; then audits and timers bring it.
 const MAX_TRIES: u32 = 5;
 /// How long it waits for that.
@@ -23,6 +26,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct LocalQueue {
     work: UnboundedSender<Work>,
     under_way: Arc<AtomicUsize>,
+    /// Room for evaluate's work, which is long.
+    room: Arc<Semaphore>,
 }
 
 impl LocalQueue {
@@ -32,6 +37,7 @@ impl LocalQueue {
         let queue = Self {
             work,
             under_way: Arc::default(),
+            room: Arc::new(Semaphore::new(MAX_LONG)),
         };
         (queue, receiver)
     }
@@ -47,9 +53,11 @@ impl LocalQueue {
         while let Some(work) = work.recv().await {
             let (notify, evaluate) = (notify.clone(), evaluate.clone());
             let under_way = Arc::clone(&self.under_way);
+            let room = Arc::clone(&self.room);
             tokio::spawn(async move {
                 for attempt in 1..=MAX_TRIES {
                     let done = if work.is_for_evaluate() {
+                        let _room = room.acquire().await;
                         evaluate
                             .work(&work)
                             .await

@@ -49,6 +49,11 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// Where the server is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Calls `path` with the API key; an error says what the server said.
     pub(crate) async fn call(
         &self,

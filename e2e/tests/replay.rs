@@ -243,7 +243,7 @@ fn what_is_stored_is_what_a_replay_says() {
         cases: if std::env::var_os("THRUM_LONG_TESTS").is_some() {
             400
         } else {
-            12
+            8
         },
         failure_persistence: None,
         ..Config::default()

@@ -56,7 +56,7 @@ fn step(c: &mut Criterion) {
             |state| {
                 run(&program, state, &bars, &[], |_, _, verdict| {
                     black_box(verdict);
-                })
+                });
             },
             BatchSize::SmallInput,
         );

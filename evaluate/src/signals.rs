@@ -17,7 +17,7 @@ use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 use thrum_schema::StoreError;
 use thrum_schema::id::{ProjectId, RequestId, WatchId};
-use thrum_schema::signal::track::{FOLLOW_MS, Head, MAX_FOLLOWED};
+use thrum_schema::signal::track::{FOLLOW_MS, Head, MAX_FOLLOWED, TrackId, TrackState};
 use thrum_schema::work::Work;
 
 /// How many bars are stepped while the stream waits; what needs more goes through the work queue.
@@ -44,18 +44,48 @@ impl Evaluate {
     /// # Errors
     /// The table failed; the work must come again.
     pub async fn work(&self, work: &Work) -> Result<(), StoreError> {
-        match *work {
+        match AssertUnwindSafe(self.do_work(work)).catch_unwind().await {
+            Ok(Err(StoreError::Corrupt(error))) => {
+                tracing::error!(%error, ?work, "a piece of work can't be done");
+                Ok(())
+            }
+            Ok(result) => result,
+            Err(_) => {
+                tracing::error!(?work, "a piece of work made its handler panic");
+                Ok(())
+            }
+        }
+    }
+
+    async fn do_work(&self, work: &Work) -> Result<(), StoreError> {
+        match work {
             Work::Request { request } => {
-                while self.answer_guarded(request, usize::MAX).await? == Progress::More {}
+                while self.answer_guarded(*request, usize::MAX).await? == Progress::More {}
             }
             Work::Watch {
                 project,
                 watch,
                 asked,
-            } => {
-                while self.look_at_watch(project, watch, WORK_BARS, asked).await? == Progress::More
-                {
+            } => loop {
+                let mut budget = WORK_BARS;
+                let looked = self.look_at_watch(*project, *watch, &mut budget, *asked);
+                if looked.await? != Progress::More {
+                    break;
                 }
+            },
+            Work::Track {
+                project,
+                series,
+                timeframe,
+                key,
+            } => {
+                let track = TrackId {
+                    project: *project,
+                    series: series.clone(),
+                    timeframe: *timeframe,
+                    key: key.clone(),
+                };
+                self.work_on_track(&track).await?;
             }
             _ => {}
         }
@@ -63,7 +93,7 @@ impl Evaluate {
     }
 
     /// Bars or scores came for a series that is followed: corrects the tracks that had gone past them, and looks at every
-    /// watch. Returns the work that is too long to be done here.
+    /// watch, as far as the stream may wait. Returns the work that is left.
     pub(crate) async fn on_nudge(
         &self,
         project: ProjectId,
@@ -74,41 +104,89 @@ impl Evaluate {
         tracks.retain(|(_, stored)| now - stored.asked < FOLLOW_MS);
         tracks.sort_by_key(|(_, stored)| std::cmp::Reverse(stored.asked));
         let mut works = Vec::new();
+        let mut budget = INLINE_BARS;
         let watches = head.watches.iter().filter_map(|watch| watch.parse().ok());
         for (i, watch) in watches.enumerate() {
-            // The stream waits for some of them, and not for many.
-            let inline = i < INLINE_WATCHES;
-            if !inline
-                || self
-                    .look_at_watch(project, watch, INLINE_BARS, false)
-                    .await?
-                    == Progress::More
-            {
+            let looked = if i < INLINE_WATCHES {
+                self.look_at_watch(project, watch, &mut budget, false).await
+            } else {
+                Ok(Progress::More)
+            };
+            // What meets others again and again is no reason to hold up the rest.
+            if matches!(looked, Ok(Progress::More) | Err(StoreError::Conflict)) {
                 works.push(Work::Watch {
                     project,
                     watch,
                     asked: false,
                 });
+            } else {
+                looked?;
             }
         }
         // Those that nobody watches, but somebody asked for lately, after those that people wait for.
         for (track, stored) in tracks.iter().take(MAX_FOLLOWED) {
-            let of = &stored.of;
-            let found = self
-                .strategy(project, &of.strategy, Some(of.version))
-                .await?;
-            let plan = found.and_then(|(strategy, _)| {
-                strategy
-                    .plan(Some(&of.mode), &of.params, track.timeframe)
-                    .ok()
-            });
-            if let Some(plan) = plan {
-                let program = Program::new(plan);
-                self.follow(track, (&program, of), head, INLINE_BARS, false)
-                    .await?;
+            match self.follow_stored(track, stored, head, &mut budget).await {
+                Ok(Progress::More) | Err(StoreError::Conflict) => works.push(Work::Track {
+                    project,
+                    series: track.series.clone(),
+                    timeframe: track.timeframe,
+                    key: track.key.clone(),
+                }),
+                Ok(Progress::Done(())) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(works)
+    }
+
+    /// Follows a track by what it is known to be of.
+    async fn follow_stored(
+        &self,
+        track: &TrackId,
+        stored: &TrackState,
+        head: &Head,
+        budget: &mut usize,
+    ) -> Result<Progress<()>, StoreError> {
+        let of = &stored.of;
+        let found = self
+            .strategy(track.project, &of.strategy, Some(of.version))
+            .await?;
+        let plan = found.and_then(|(strategy, _)| {
+            strategy
+                .plan(Some(&of.mode), &of.params, track.timeframe)
+                .ok()
+        });
+        let Some(plan) = plan else {
+            return Ok(Progress::Done(()));
+        };
+        let program = Program::new(plan);
+        let followed = self.follow(track, (&program, of), head, budget, false);
+        Ok(match followed.await? {
+            Progress::Done(_) => Progress::Done(()),
+            Progress::More => Progress::More,
+        })
+    }
+
+    /// A track that the stream could not wait for.
+    async fn work_on_track(&self, track: &TrackId) -> Result<(), StoreError> {
+        loop {
+            let (stored, head) = futures::try_join!(
+                self.store.track(track),
+                self.store
+                    .head(track.project, &track.series, track.timeframe)
+            )?;
+            let (Some(stored), Some(head)) = (stored, head) else {
+                return Ok(());
+            };
+            let mut budget = WORK_BARS;
+            if self
+                .follow_stored(track, &stored, &head, &mut budget)
+                .await?
+                != Progress::More
+            {
+                return Ok(());
+            }
+        }
     }
 
     /// A watch was made or changed.
@@ -117,9 +195,10 @@ impl Evaluate {
         project: ProjectId,
         watch: WatchId,
     ) -> Result<Vec<Work>, StoreError> {
+        let mut budget = INLINE_BARS;
         Ok(
             match self
-                .look_at_watch(project, watch, INLINE_BARS, true)
+                .look_at_watch(project, watch, &mut budget, true)
                 .await?
             {
                 Progress::Done(()) => Vec::new(),

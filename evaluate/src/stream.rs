@@ -1,9 +1,11 @@
-//! The table's stream: alerts are relayed, removed leases are noticed.
+//! The table's stream: alerts are relayed, removed leases are noticed, and what is short of the signals is done.
 
 use crate::Evaluate;
 use aws_lambda_events::event::dynamodb::{Event, EventRecord};
 use aws_lambda_events::event::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
+use futures::FutureExt;
 use serde_dynamo::Item;
+use std::panic::AssertUnwindSafe;
 use thrum_schema::id::{ProjectId, RequestId, WatchId};
 use thrum_schema::signal::track::Head;
 use thrum_schema::work::Work;
@@ -83,9 +85,19 @@ impl Evaluate {
             }
         }
         for (sequence, matter) in matters {
-            if let Err(error) = self.on_matter(&matter).await {
-                tracing::error!(%error, "a signal was not reckoned; it will be tried again");
-                failed.push(sequence);
+            match AssertUnwindSafe(self.on_matter(&matter))
+                .catch_unwind()
+                .await
+            {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "a signal was not reckoned; it will be tried again");
+                    failed.push(sequence);
+                }
+                // It would do so again, and block its shard.
+                Err(_) => {
+                    tracing::error!(?matter, "something of the signals made its handler panic");
+                }
             }
         }
         let mut response = DynamoDbEventResponse::default();

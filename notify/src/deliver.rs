@@ -37,7 +37,7 @@ impl Notify {
             Work::Flush { project, channel } => self.flush(project, channel).await,
             Work::Probe { at } => Ok(self.store.probe_arrived(at).await?),
             // Evaluate's.
-            Work::Request { .. } | Work::Watch { .. } => Ok(()),
+            Work::Request { .. } | Work::Watch { .. } | Work::Track { .. } => Ok(()),
         }
     }
 

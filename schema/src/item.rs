@@ -335,8 +335,11 @@ impl Key {
     }
 
     /// A part of a request's result.
-    pub fn result(request: RequestId, part: u32) -> Self {
-        Self::new(format!("R#{request}"), format!("RESULT#{part:03}"))
+    pub fn result(request: RequestId, attempt: &str, part: u32) -> Self {
+        Self::new(
+            format!("R#{request}"),
+            format!("RESULT#{attempt}#{part:03}"),
+        )
     }
 
     /// A watch.

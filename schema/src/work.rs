@@ -1,6 +1,7 @@
 //! What the handlers tell each other through bus and queue.
 
 use crate::id::{AlertId, ChannelId, ProjectId, RequestId, WatchId};
+use crate::signal::series::{SeriesName, Timeframe};
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,17 @@ pub enum Work {
         /// Whether its timer or a person asks; if not, bars came.
         asked: bool,
     },
+    /// Follow a track (evaluate's).
+    Track {
+        /// The project.
+        project: ProjectId,
+        /// The series.
+        series: SeriesName,
+        /// Its timeframe.
+        timeframe: Timeframe,
+        /// The track's key.
+        key: String,
+    },
     /// Say that this came through: the deep health check asks.
     Probe {
         /// When it was asked.
@@ -58,7 +70,10 @@ pub enum Work {
 impl Work {
     /// Whether it is for evaluate's worker, and not for notify.
     pub const fn is_for_evaluate(&self) -> bool {
-        matches!(self, Self::Request { .. } | Self::Watch { .. })
+        matches!(
+            self,
+            Self::Request { .. } | Self::Watch { .. } | Self::Track { .. }
+        )
     }
 
     /// The `detail-type` on the bus.
@@ -69,6 +84,7 @@ impl Work {
             Self::Flush { .. } => "flush",
             Self::Request { .. } => "request",
             Self::Watch { .. } => "watch",
+            Self::Track { .. } => "track",
             Self::Probe { .. } => "probe",
         }
     }

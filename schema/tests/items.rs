@@ -16,7 +16,7 @@ use thrum_schema::ping::Ping;
 use thrum_schema::signal::request::{Backtest, Request, RequestKind, RequestState};
 use thrum_schema::signal::strategy::{Stored, builtin};
 use thrum_schema::signal::track::{Checkpoint, Followed, Signal, StoredBar, TrackId, TrackState};
-use thrum_schema::signal::watch::{Memory, On, Watch};
+use thrum_schema::signal::watch::{Memory, On, Told, Watch};
 use thrum_schema::signal::{Bar, Explanation, Score, SeriesName, Timeframe, Verdict};
 use thrum_schema::silence::Window;
 use thrum_schema::timer::{MAX_ENTRIES, Timer, What};
@@ -405,6 +405,7 @@ fn the_items_of_the_signals() {
         finished: None,
         error: None,
         parts: None,
+        attempt: None,
     };
     assert_json_snapshot!("request", show(&item::request(&asked)));
     let watch = Watch {
@@ -427,14 +428,18 @@ fn the_items_of_the_signals() {
     assert_json_snapshot!("watch", show(&item::watch(&watch)));
     let memory = Memory {
         told: Some(Verdict::Buy),
-        change: Some((bar.time, Verdict::Hold)),
+        change: Some(Told {
+            bar: bar.time,
+            to: Verdict::Buy,
+            version: 1,
+        }),
         ..Memory::default()
     };
     assert_json_snapshot!("memory", show(&item::memory(watch.id, &memory)));
     let keys = [
         Key::head(project, &watch.series, watch.timeframe),
         Key::request_bars(asked.id),
-        Key::result(asked.id, 1),
+        Key::result(asked.id, "0a1b2c3d", 1),
     ];
     let keys: Vec<String> = keys
         .iter()

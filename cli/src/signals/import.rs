@@ -49,6 +49,8 @@ enum What {
 /// How far an import got: kept beside the file until it is through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
+    server: String,
+    modified: Option<std::time::SystemTime>,
     series: String,
     timeframe: String,
     bytes: u64,
@@ -71,6 +73,8 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
     let path = format!("/v1/series/{}/bars", segment(&series)?);
     let note = note_of(&file);
     let mut progress = Progress {
+        server: args.remote.url().to_owned(),
+        modified: std::fs::metadata(&file)?.modified().ok(),
         series,
         timeframe: timeframe.clone(),
         bytes: std::fs::metadata(&file)?.len(),
@@ -168,7 +172,10 @@ fn note_of(file: &Path) -> PathBuf {
 /// How far an earlier import of the same file to the same series got.
 fn earlier(note: &Path, now: &Progress) -> Option<Progress> {
     let before: Progress = serde_json::from_slice(&std::fs::read(note).ok()?).ok()?;
-    let same = (&before.series, &before.timeframe, before.bytes)
-        == (&now.series, &now.timeframe, now.bytes);
+    let rows = before.rows;
+    let same = Progress {
+        rows,
+        ..now.clone()
+    } == before;
     same.then_some(before)
 }

@@ -13,6 +13,8 @@ use thrum_schema::signal::plan::Plan;
 use thrum_schema::signal::request::{Backtest, Fill};
 use thrum_schema::signal::{Bar, Score, Strategy, Verdict};
 
+/// Most trades that are listed.
+const MAX_TRADES: usize = 5_000;
 /// Most points of the equity that are shown.
 const MAX_POINTS: usize = 500;
 /// Where the future is cut off, in quarters of the bars.
@@ -65,6 +67,7 @@ pub struct Report {
     pub look_ahead: LookAhead,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub walk_forward: Option<Walked>,
+    /// The last of them, if there are very many.
     pub trades: Vec<Trade>,
     pub equity: Vec<Point>,
 }
@@ -143,9 +146,20 @@ impl Periods {
         self.net_by(|before, now| cost * f64::from((now - before).abs()))
     }
 
+    /// The same for other positions in these periods.
+    pub fn net_of(&self, positions: &[i8], cost: f64) -> Vec<f64> {
+        self.net_with(positions, |before, now| {
+            cost * f64::from((now - before).abs())
+        })
+    }
+
     fn net_by(&self, cost: impl Fn(i8, i8) -> f64) -> Vec<f64> {
+        self.net_with(&self.positions, cost)
+    }
+
+    fn net_with(&self, positions: &[i8], cost: impl Fn(i8, i8) -> f64) -> Vec<f64> {
         let mut before = 0;
-        let periods = self.positions.iter().zip(&self.returns);
+        let periods = positions.iter().zip(&self.returns);
         periods
             .map(|(position, r)| {
                 let cost = cost(std::mem::replace(&mut before, *position), *position);
@@ -316,7 +330,10 @@ pub fn backtest(
         look_ahead,
         walk_forward,
         equity: points(&net, &periods),
-        trades,
+        trades: {
+            let left_out = trades.len().saturating_sub(MAX_TRADES);
+            trades.into_iter().skip(left_out).collect()
+        },
     })
 }
 

@@ -363,8 +363,8 @@ impl Compared {
             Op::Ge => Some(left >= right),
             Op::Lt => Some(left < right),
             Op::Le => Some(left <= right),
-            Op::CrossesAbove => before.then(|| left > right && self.left <= self.right),
-            Op::CrossesBelow => before.then(|| left < right && self.left >= self.right),
+            Op::CrossesAbove => before.then_some(left > right && self.left <= self.right),
+            Op::CrossesBelow => before.then_some(left < right && self.left >= self.right),
         }
     }
 }

@@ -73,11 +73,21 @@ pub fn walk(
             bars: &bars[rows.clone()],
             verdicts: all[rows.clone()].to_vec(),
         };
-        tried.push(periods(&judged, program.plan(), spec));
+        let mut periods = periods(&judged, program.plan(), spec);
+        if !tried.is_empty() {
+            // They are the same for all.
+            periods.begins = Vec::new();
+            periods.ends = Vec::new();
+            periods.returns = Vec::new();
+        }
+        tried.push(periods);
     }
     let (train, test) = (forward.train_bars as usize, forward.test_bars as usize);
     let cost = (spec.fee_bps + spec.slippage_bps) / 10_000.0;
-    let net: Vec<Vec<f64>> = tried.iter().map(|periods| periods.net(cost)).collect();
+    let net: Vec<Vec<f64>> = tried
+        .iter()
+        .map(|periods| tried[0].net_of(&periods.positions, cost))
+        .collect();
     let n = net.first().map_or(0, Vec::len);
     if n < train + 2 {
         return Err(Invalid::new(

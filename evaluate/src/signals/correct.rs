@@ -10,8 +10,9 @@ use thrum_schema::signal::track::{Head, Signal, TrackId, TrackState};
 use thrum_schema::store::{Advance, Result};
 use thrum_schema::{StoreError, UnixMs};
 
-/// How many bars are compared with what tracks took; beyond, they are stepped again without asking.
+/// How many bars are compared at a time with what tracks took, and how often; beyond, they are stepped again unasked.
 const MAX_COMPARED: usize = 2_000;
+const MAX_PAGES: usize = 50;
 /// How long before a track began a bar must have been received to be among those that it took, in milliseconds: a request
 /// may take 30 s, and clocks differ.
 const SURELY_MS: i64 = 60_000;
@@ -90,20 +91,27 @@ impl Evaluate {
         from: UnixMs,
         to: UnixMs,
     ) -> Result<Option<UnixMs>> {
-        let bars = self
-            .store
-            .bars(track.project, head, from, to, MAX_COMPARED)
-            .await?;
-        if bars.len() == MAX_COMPARED {
-            return Ok(Some(from));
+        let mut from = from;
+        for _ in 0..MAX_PAGES {
+            let bars = self
+                .store
+                .bars(track.project, head, from, to, MAX_COMPARED)
+                .await?;
+            let Some(last) = bars.last() else {
+                return Ok(None);
+            };
+            let signals = self.latest_signals(track, from, last.t).await?;
+            let untaken = bars.iter().find(|bar| match signals.get(&bar.t) {
+                Some(signal) => signal.bar_rev != bar.rev,
+                None if bar.t < stored.since => bar.at + SURELY_MS >= stored.begun,
+                None => true,
+            });
+            if untaken.is_some() || bars.len() < MAX_COMPARED {
+                return Ok(untaken.map(|bar| bar.t));
+            }
+            from = last.t + 1;
         }
-        let signals = self.latest_signals(track, from, to).await?;
-        let untaken = bars.iter().find(|bar| match signals.get(&bar.t) {
-            Some(signal) => signal.bar_rev != bar.rev,
-            None if bar.t < stored.since => bar.at + SURELY_MS >= stored.begun,
-            None => true,
-        });
-        Ok(untaken.map(|bar| bar.t))
+        Ok(Some(from))
     }
 
     /// The first bar from `from` on that took another sentiment than it would now.
@@ -188,6 +196,7 @@ impl Evaluate {
             state: &rewound,
             signals: &[],
             checkpoints: &[],
+            nudge: None,
         };
         self.store.advance_track(track, &advance, now).await
     }

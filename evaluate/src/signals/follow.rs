@@ -6,8 +6,8 @@ use crate::engine::{Program, State};
 use std::collections::HashMap;
 use thrum_schema::signal::Score;
 use thrum_schema::signal::track::{
-    BACKFILL_BARS, CHECKPOINT_BARS, Checkpoint, Followed, Head, Signal, StoredBar, TrackId,
-    TrackState,
+    BACKFILL_BARS, CHECKPOINT_BARS, Checkpoint, Followed, Head, MAX_TRACKS, Signal, StoredBar,
+    TrackId, TrackState,
 };
 use thrum_schema::store::{Advance, Result};
 use thrum_schema::{StoreError, UnixMs};
@@ -24,18 +24,23 @@ pub const EVER: UnixMs = UnixMs(9_999_999_999_999);
 struct Page<'a> {
     bars: &'a [StoredBar],
     scores: &'a [Score],
+    /// How often the series had been nudged before they were read.
+    nudge: u64,
+    /// There are no bars after these.
+    is_last: bool,
 }
 
 impl Evaluate {
     /// Brings a track up to the last bar: reads its state, and the bars after it; steps them; and writes state, signals and
-    /// checkpoints together, guarded by the state's version. Gives the signal of the last bar. A bar in its order is one
-    /// read of the state, one of the bars, and one transaction of two items, whatever came before.
+    /// checkpoints together, guarded by the state's version, and by the count of nudges: if bars came since these were read,
+    /// they are read again, so a correction is either among them, or finds the track past it. Gives the signal of the last
+    /// bar. A bar in its order is one read of the state, one of the bars, and one transaction, whatever came before.
     pub(crate) async fn follow(
         &self,
         track: &TrackId,
         (program, of): (&Program, &Followed),
         head: &Head,
-        budget: usize,
+        left: &mut usize,
         asked: bool,
     ) -> Result<Progress<Option<Signal>>> {
         if !head.followed {
@@ -44,15 +49,22 @@ impl Evaluate {
                 .mark_followed(track.project, &track.series, track.timeframe)
                 .await?;
         }
-        let mut left = budget;
+        let mut head = head.clone();
         for _ in 0..MAX_ATTEMPTS {
             match self
-                .follow_once(track, (program, of), head, &mut left, asked)
+                .follow_once(track, (program, of), &head, left, asked)
                 .await
             {
                 Err(StoreError::Conflict) => {}
                 result => return result,
             }
+            // Bars came meanwhile, or another follows: what is there now is looked at anew.
+            let project = track.project;
+            let found = self
+                .store
+                .head(project, &track.series, track.timeframe)
+                .await?;
+            head = found.unwrap_or(head);
         }
         Err(StoreError::Conflict)
     }
@@ -73,6 +85,7 @@ impl Evaluate {
                 stored
             }
             None => {
+                self.make_room(track).await?;
                 let last = self
                     .store
                     .last_bars(track.project, head, EVER, BACKFILL_BARS)
@@ -85,7 +98,8 @@ impl Evaluate {
                     asked: now,
                     version: 0,
                     last: None,
-                    high: None,
+                    // Signals may be there already, of a track that was forgotten.
+                    high: Some(EVER),
                     since: first.t,
                     begun: now,
                     sentiment: program.plan().uses_sentiment(),
@@ -109,6 +123,9 @@ impl Evaluate {
         };
         let mut newest = None;
         loop {
+            if *left == 0 {
+                return Ok(Progress::More);
+            }
             let from = stored.last.map_or(UnixMs(0), |last| last + 1);
             let wanted = PAGE.min(*left);
             let bars = self
@@ -132,6 +149,8 @@ impl Evaluate {
             let page = Page {
                 bars: &bars,
                 scores: &scores,
+                nudge: head.nudge,
+                is_last: !full,
             };
             newest = self
                 .step_page(track, program, &mut state, &mut stored, &mut before, &page)
@@ -139,9 +158,6 @@ impl Evaluate {
                 .or(newest);
             if !full {
                 break;
-            }
-            if *left == 0 {
-                return Ok(Progress::More);
             }
         }
         if newest.is_none() && note {
@@ -151,6 +167,7 @@ impl Evaluate {
                 state: &stored,
                 signals: &[],
                 checkpoints: &[],
+                nudge: None,
             };
             self.store.advance_track(track, &advance, now).await?;
         }
@@ -170,7 +187,12 @@ impl Evaluate {
         before: &mut Option<u64>,
         page: &Page<'_>,
     ) -> Result<Option<Signal>> {
-        let Page { bars, scores } = *page;
+        let Page {
+            bars,
+            scores,
+            nudge,
+            is_last,
+        } = *page;
         let now = self.store.world().now();
         let known = self.known_signals(track, stored, bars).await?;
         let mut newest = None;
@@ -219,17 +241,35 @@ impl Evaluate {
             stored.state = state.encode();
             stored.version += 1;
             let reached = stored.last;
-            stored.high = stored.high.max(reached);
+            stored.high = match stored.high {
+                Some(EVER) if rest.peek().is_none() && is_last => reached,
+                high => high.max(reached),
+            };
             let advance = Advance {
                 before: *before,
                 state: stored,
                 signals: &signals,
                 checkpoints: &checkpoints,
+                nudge: Some(nudge),
             };
             self.store.advance_track(track, &advance, now).await?;
             *before = Some(stored.version);
         }
         Ok(newest)
+    }
+
+    /// A series has so many tracks; for another, the one goes that nobody has asked for for the longest time.
+    async fn make_room(&self, track: &TrackId) -> Result<()> {
+        let mut tracks = self
+            .store
+            .tracks(track.project, &track.series, track.timeframe)
+            .await?;
+        tracks.sort_by_key(|(_, stored)| stored.asked);
+        let many = (tracks.len() + 1).saturating_sub(MAX_TRACKS);
+        for (oldest, _) in tracks.iter().take(many) {
+            self.store.forget_track(oldest).await?;
+        }
+        Ok(())
     }
 
     /// The latest revisions of signals that are there already, where the track was before.

@@ -19,6 +19,12 @@ use thrum_schema::signal::view::{Applied, SignalView};
 use thrum_schema::signal::{Bar, Score, Strategy};
 use thrum_schema::store::Result;
 
+/// How many bars are read at a time.
+const PAGE: usize = 10_000;
+/// How many times the bars that a strategy needs there must be before the first that is tested, where a series is too long
+/// to begin at its beginning.
+const WARM_TIMES: usize = 20;
+
 /// What a request comes to: JSON, or why it can't be done.
 type Outcome = std::result::Result<Value, Invalid>;
 
@@ -57,12 +63,12 @@ impl Evaluate {
             Ok(result) => {
                 self.store
                     .finish_request(id, Ok(&result.to_string()), now)
-                    .await?
+                    .await?;
             }
             Err(error) => {
                 self.store
                     .finish_request(id, Err(&error.to_string()), now)
-                    .await?
+                    .await?;
             }
         }
         Ok(Progress::Done(()))
@@ -92,7 +98,10 @@ impl Evaluate {
             // A backtest is never done while the stream waits.
             RequestKind::Backtest(_) if budget != usize::MAX => Ok(Progress::More),
             RequestKind::Backtest(spec) => {
-                let (bars, scores) = self.history(request, &plan, spec).await?;
+                let (bars, scores) = match self.history(request, &plan, spec).await? {
+                    Ok(history) => history,
+                    Err(error) => return Ok(Progress::Done(Err(error))),
+                };
                 let (strategy, spec) = (strategy.into_owned(), spec.clone());
                 // Some seconds, at the worst, in which others go on.
                 let tested = tokio::task::spawn_blocking(move || {
@@ -112,7 +121,7 @@ impl Evaluate {
         applied: Applied,
         plan: Plan,
         at: Option<UnixMs>,
-        budget: usize,
+        mut budget: usize,
     ) -> Result<Progress<Outcome>> {
         let now = self.store.world().now();
         let program = Program::new(plan);
@@ -145,7 +154,7 @@ impl Evaluate {
         );
         let of = Followed::new(&request.strategy, request.version, program.plan());
         let newest = match self
-            .follow(&track, (&program, &of), &head, budget, true)
+            .follow(&track, (&program, &of), &head, &mut budget, true)
             .await?
         {
             Progress::Done(newest) => newest,
@@ -186,12 +195,6 @@ impl Evaluate {
         let checkpoint = self.store.checkpoint_before(track, bar.t).await?;
         let begun = checkpoint.and_then(|checkpoint| program.decode(&checkpoint.state));
         let mut state = begun.unwrap_or_else(|| program.begin());
-        let from = state.last.map_or(UnixMs(0), |last| last + 1);
-        let bars = self
-            .store
-            .bars(track.project, head, from, bar.t, MAX_BACKTEST_BARS)
-            .await?;
-        let bars: Vec<Bar> = bars.iter().map(|bar| bar.bar()).collect();
         let close = head.timeframe.close_of(bar.t);
         let after = state.score.map(|score| score.time);
         let scores = self
@@ -199,44 +202,72 @@ impl Evaluate {
             .scores(track.project, &track.series, after, close)
             .await?;
         let mut verdict = None;
-        run(program, &mut state, &bars, &scores, |_, _, said| {
-            verdict = Some(said)
-        });
-        Ok(verdict.zip(bars.last()).map(|(verdict, last)| Signal {
+        while state.last < Some(bar.t) {
+            let from = state.last.map_or(UnixMs(0), |last| last + 1);
+            let page = self
+                .store
+                .bars(track.project, head, from, bar.t, PAGE)
+                .await?;
+            if page.is_empty() {
+                break;
+            }
+            let page: Vec<Bar> = page.iter().map(|bar| bar.bar()).collect();
+            run(program, &mut state, &page, &scores, |_, _, said| {
+                verdict = Some(said);
+            });
+        }
+        let last = bar.bar();
+        Ok(verdict.map(|verdict| Signal {
             bar: last.time,
             revision: 0,
             verdict,
             close: last.close,
-            explanation: program.explain(&state, last),
+            explanation: program.explain(&state, &last),
             bar_rev: bar.rev,
             score: state.score,
             computed: now,
         }))
     }
 
-    /// The bars and the sentiment of a backtest: from the beginning of the series, so that every state is what it was.
+    /// The bars and the sentiment of a backtest: from the beginning of the series, so that every state is what it was; or, if
+    /// it is longer than a backtest may be, from well before `from`, where windows are full and exponential means have
+    /// forgotten what was before.
     async fn history(
         &self,
         request: &Request,
         plan: &Plan,
         spec: &Backtest,
-    ) -> Result<(Vec<Bar>, Vec<Score>)> {
+    ) -> Result<std::result::Result<(Vec<Bar>, Vec<Score>), Invalid>> {
         let Some(series) = &request.series else {
-            return Ok((self.store.request_bars(request.id).await?, Vec::new()));
+            return Ok(Ok((self.store.request_bars(request.id).await?, Vec::new())));
         };
         let head = self
             .store
             .head(request.project, series, request.timeframe)
             .await?;
         let Some(head) = head else {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Ok((Vec::new(), Vec::new())));
         };
         let to = spec.to.map_or(EVER, |to| to - 1);
         let mut bars = self
             .store
-            .last_bars(request.project, &head, to, MAX_BACKTEST_BARS)
+            .last_bars(request.project, &head, to, MAX_BACKTEST_BARS + 1)
             .await?;
         bars.reverse();
+        if bars.len() > MAX_BACKTEST_BARS {
+            bars.remove(0);
+            let begin = spec.from.unwrap_or(UnixMs(0));
+            let before = bars.partition_point(|bar| bar.t < begin);
+            if before < WARM_TIMES * plan.needs() as usize {
+                return Ok(Err(Invalid::new(
+                    "from",
+                    format!(
+                        "must be so late that no more than {MAX_BACKTEST_BARS} bars are tested, those before it for the \
+                         windows included; or test a longer timeframe"
+                    ),
+                )));
+            }
+        }
         let scores = match bars.last() {
             Some(last) if plan.uses_sentiment() => {
                 let close = request.timeframe.close_of(last.t);
@@ -246,7 +277,7 @@ impl Evaluate {
             }
             _ => Vec::new(),
         };
-        Ok((bars.iter().map(|bar| bar.bar()).collect(), scores))
+        Ok(Ok((bars.iter().map(|bar| bar.bar()).collect(), scores)))
     }
 }
 
@@ -255,7 +286,7 @@ fn last_signal(program: &Program, bars: &[Bar], scores: &[Score], now: UnixMs) -
     let mut state = program.begin();
     let mut verdict = None;
     run(program, &mut state, bars, scores, |_, _, said| {
-        verdict = Some(said)
+        verdict = Some(said);
     });
     let last = bars.last()?;
     Some(Signal {

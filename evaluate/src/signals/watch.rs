@@ -26,7 +26,7 @@ impl Evaluate {
         &self,
         project: ProjectId,
         id: WatchId,
-        budget: usize,
+        budget: &mut usize,
         asked: bool,
     ) -> Result<Progress<()>> {
         for _ in 0..MAX_ATTEMPTS {
@@ -47,30 +47,37 @@ impl Evaluate {
         &self,
         project: ProjectId,
         id: WatchId,
-        budget: usize,
+        budget: &mut usize,
         asked: bool,
     ) -> Result<Progress<()>> {
-        let (watch, memory) =
-            futures::try_join!(self.store.watch(project, id), self.store.memory(id))?;
+        // The memory first: whoever changes the watch changes it too, and what is written here then fails.
+        let memory = self.store.memory(id).await?;
+        let watch = self.store.watch(project, id).await?;
         let (Some(watch), Some(memory)) = (watch, memory) else {
             return Ok(Progress::Done(()));
         };
         if watch.on != On::Bar && !asked {
             return Ok(Progress::Done(()));
         }
+        let now = self.store.world().now();
+        if watch.expires.is_some_and(|end| end <= now) {
+            if memory.due.is_some() {
+                self.rest(&watch, memory, None, None, now).await?;
+            }
+            return Ok(Progress::Done(()));
+        }
         let (program, version) = match self.program_of(&watch).await? {
             Ok(found) => found,
             Err(error) => {
-                let memory = Memory {
-                    error: Some(error),
-                    due: None,
-                    epoch: memory.epoch.wrapping_add(1),
-                    ..memory.clone()
+                let next = match &watch.on {
+                    On::Bar => None,
+                    On::Schedule(schedule) => schedule.next_after(now),
                 };
-                let now = self.store.world().now();
-                self.store
-                    .remember(&watch, &memory, None, None, now)
-                    .await?;
+                let waits =
+                    memory.due.is_some_and(|due| due > now) || (memory.due, next) == (None, None);
+                if memory.error.as_ref() != Some(&error) || !waits {
+                    self.rest(&watch, memory, Some(error), next, now).await?;
+                }
                 return Ok(Progress::Done(()));
             }
         };
@@ -86,18 +93,16 @@ impl Evaluate {
             version,
             program.plan(),
         );
-        let newest = match {
-            let of = Followed::new(&watch.strategy, version, program.plan());
-            self.follow(&track, (&program, &of), &head, budget, true)
-                .await?
-        } {
+        let of = Followed::new(&watch.strategy, version, program.plan());
+        let followed = self.follow(&track, (&program, &of), &head, budget, true);
+        let newest = match followed.await? {
             Progress::Done(newest) => newest,
             Progress::More => return Ok(Progress::More),
         };
         let recent = self.recent(&track, &watch, newest).await?;
         let at_change = match memory.change {
-            Some((bar, _)) => self
-                .signal_of(&track, bar)
+            Some(ref change) => self
+                .signal_of(&track, change.bar)
                 .await?
                 .map(|signal| signal.verdict),
             None => None,
@@ -113,6 +118,7 @@ impl Evaluate {
                 _ => Verdict::Warming,
             },
             at_change,
+            version,
             heard: head.heard,
             now,
         };
@@ -120,6 +126,24 @@ impl Evaluate {
         self.conclude_look(&watch, memory, judgement, recent.first(), &program, now)
             .await?;
         Ok(Progress::Done(()))
+    }
+
+    /// Notes that a watch can't look, or has nothing to look for any more, and when it tries again.
+    async fn rest(
+        &self,
+        watch: &Watch,
+        memory: Memory,
+        error: Option<String>,
+        next: Option<UnixMs>,
+        now: UnixMs,
+    ) -> Result<()> {
+        let memory = Memory {
+            error,
+            due: next,
+            epoch: memory.epoch.wrapping_add(1),
+            ..memory
+        };
+        self.store.remember(watch, &memory, None, next, now).await
     }
 
     /// Writes what a look came to, if it came to anything.

@@ -51,21 +51,23 @@ impl App {
                 ));
             }
         };
-        if !self.mark(monitor, slug, name).await? {
+        let marked = self.mark(monitor, slug, name).await?;
+        let head = self.store.head(project, series, timeframe).await?;
+        // Marked before, but perhaps no further.
+        if !marked && head.is_some() {
             return Ok(());
         }
         let mut log = self.store.pings(monitor).await?;
         log.reverse();
         let bars = bars_of(&log, name);
-        let head = self.store.head(project, series, timeframe).await?;
-        if head.is_none() {
+        self.put_bars(project, series, timeframe, head.clone(), &bars)
+            .await?;
+        if head.is_none() && bars.is_empty() {
             let none = std::collections::BTreeSet::new();
             self.store
                 .extend_series(project, series, timeframe, &none)
                 .await?;
         }
-        self.put_bars(project, series, timeframe, head, &bars)
-            .await?;
         Ok(())
     }
 
@@ -108,7 +110,7 @@ impl App {
             match self.store.set_feeds(&lease, &feeds).await {
                 Ok(()) => return Ok(true),
                 Err(StoreError::Conflict) => {
-                    self.back_off(u32::try_from(attempt).unwrap_or(0)).await
+                    self.back_off(u32::try_from(attempt).unwrap_or(0)).await;
                 }
                 Err(error) => return Err(error.into()),
             }

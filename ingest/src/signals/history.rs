@@ -157,15 +157,15 @@ pub async fn history(
             // The last bar's revisions may be cut off; they come with the next page.
             page.retain(|signal| signal.bar != edge);
             if newest_first {
-                high = edge
+                high = edge;
             } else {
-                low = edge
+                low = edge;
             }
         } else {
             if newest_first {
-                high = edge - 1
+                high = edge - 1;
             } else {
-                low = edge + 1
+                low = edge + 1;
             }
         }
         page.retain(|signal| known_at.is_none_or(|at| signal.computed <= at));

@@ -17,7 +17,7 @@ use thrum_schema::error::Invalid;
 use thrum_schema::id::RequestId;
 use thrum_schema::signal::request::{MAX_INLINE_BARS, Request, RequestKind, RequestState};
 use thrum_schema::signal::{Bar, SeriesName, Timeframe, Verdict};
-use thrum_schema::{ProjectId, UnixMs};
+use thrum_schema::{ProjectId, StoreError, UnixMs};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
@@ -218,6 +218,7 @@ impl Asked {
             finished: None,
             error: None,
             parts: None,
+            attempt: None,
         };
         app.store
             .put_request(&request, bars.as_deref(), now)
@@ -340,8 +341,12 @@ async fn body_of(app: &App, request: &Request) -> Result<Response, Problem> {
     };
     if request.state == RequestState::Done {
         let result = app.store.request_result(request).await?;
-        if let Some(Ok(Value::Object(result))) = result.map(|text| serde_json::from_str(&text)) {
-            members.extend(result);
+        match result.map(|text| serde_json::from_str(&text)) {
+            Some(Ok(Value::Object(result))) => members.extend(result),
+            _ => {
+                let error = format!("the result of {}", request.id);
+                return Err(StoreError::Corrupt(error).into());
+            }
         }
     }
     Ok(axum::Json(Value::Object(members)).into_response())

@@ -348,7 +348,7 @@ pub async fn post_sentiment(
         for head in app.store.heads(writer.project).await? {
             if head.series == series && head.followed {
                 app.store
-                    .nudge(writer.project, &series, head.timeframe, nudge, now)
+                    .nudge(writer.project, &series, head.timeframe, nudge, None)
                     .await?;
             }
         }
@@ -385,6 +385,9 @@ pub async fn get_bars(
     let from = instant_of("from", params.from.as_ref())?;
     let to = instant_of("to", params.to.as_ref())?.unwrap_or(UnixMs(9_999_999_999_999));
     let limit = check_limit(params.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    if from.is_some_and(|from| from >= to) {
+        return Err(Invalid::new("to", "must be after from").into());
+    }
     let head = app.store.head(reader.project, &series, timeframe).await?;
     let head = head.ok_or_else(|| Problem::not_found("series in this timeframe"))?;
     reader.caller.charge(&app).await?;
@@ -525,7 +528,7 @@ async fn take(
 }
 
 impl App {
-    /// Writes bars in the order of their times, and tells evaluate if the series is followed: once, after all of them. A
+    /// Writes bars, and tells evaluate if the series is followed: once, after all of them. A
     /// crash before that leaves the request unanswered, and whoever sends it again tells.
     pub(crate) async fn put_bars(
         &self,
@@ -564,9 +567,11 @@ impl App {
                 from: first.time,
                 to: last.time,
             };
-            let now = self.store.world().now();
+            // A feed that sends its last bar again and again brings nothing new.
+            let new = put.contains(&PutBar::Accepted);
+            let heard = new.then(|| self.store.world().now());
             self.store
-                .nudge(project, series, timeframe, nudge, now)
+                .nudge(project, series, timeframe, nudge, heard)
                 .await?;
         }
         Ok(put)

@@ -32,7 +32,7 @@ const MAX_COOLDOWN_S: u32 = 30 * 86_400;
 const MAX_ATTEMPTS: usize = 10;
 
 /// What a client sends to make or change a watch. Absent members keep their value, or take their default.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WatchRequest {
     /// 1 to 100 characters; series, timeframe and strategy by default.
@@ -223,31 +223,42 @@ pub async fn update(
     PathId(id): PathId,
     Json(request): Json<WatchRequest>,
 ) -> Result<axum::Json<WatchView>, Problem> {
-    let before = find(&app, writer.project, &id).await?;
     let now = app.store.world().now();
-    let mut watch = request.applied_to(&app, before.clone(), now).await?;
-    let is_other = watch.mode != before.mode || watch.params != before.params;
-    if is_other {
-        let head = app
-            .store
-            .head(writer.project, &watch.series, watch.timeframe)
-            .await?;
-        if let Some(head) = &head {
-            let last = app
-                .store
-                .last_bars(writer.project, head, UnixMs(9_999_999_999_999), 1)
-                .await?;
-            watch.from = last.first().map(|bar| bar.t);
-        }
-    }
-    writer.caller.charge(&app).await?;
+    let project = writer.project;
+    find(&app, project, &id).await?;
+    let mut charged = false;
     for _ in 0..MAX_ATTEMPTS {
-        let Some(mut memory) = app.store.memory(watch.id).await? else {
+        let found = id.parse().ok();
+        let memory = match found {
+            Some(found) => app.store.memory(found).await?,
+            None => None,
+        };
+        // The memory is read first, and guards the watch: of two changes at a time none undoes the other.
+        let before = find(&app, project, &id).await?;
+        let Some(mut memory) = memory else {
             return Err(Problem::not_found("watch"));
         };
-        if is_other {
+        let mut watch = request
+            .clone()
+            .applied_to(&app, before.clone(), now)
+            .await?;
+        if watch.mode != before.mode || watch.params != before.params {
+            let head = app
+                .store
+                .head(project, &watch.series, watch.timeframe)
+                .await?;
+            if let Some(head) = &head {
+                let last = app
+                    .store
+                    .last_bars(project, head, UnixMs(9_999_999_999_999), 1)
+                    .await?;
+                watch.from = last.first().map(|bar| bar.t);
+            }
             memory.told = None;
             memory.change = None;
+        }
+        if !std::mem::replace(&mut charged, true) {
+            writer.caller.charge(&app).await?;
         }
         // Its schedule may be another: the look that this change brings arms a timer anew.
         memory.due = None;

@@ -81,6 +81,9 @@ pub struct Request {
     /// In how many parts its result is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<u32>,
+    /// The attempt that finished it: its parts have its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
 }
 
 /// When an order is filled.

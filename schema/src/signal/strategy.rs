@@ -25,6 +25,8 @@ use std::collections::BTreeMap;
 pub const MAX_STRATEGIES: usize = 100;
 /// Most conditions of a mode, all told.
 pub const MAX_LEAVES: usize = 32;
+/// Most conditions of a mode, those that hold others included.
+pub const MAX_CONDITIONS: usize = 200;
 /// Deepest nesting of conditions.
 pub const MAX_DEPTH: usize = 8;
 /// Most different indicators of a mode.

@@ -18,6 +18,8 @@ pub const BACKFILL_BARS: usize = 500;
 pub const FOLLOW_MS: i64 = 7 * 86_400_000;
 /// Most tracks along a series that are followed at every bar, the last asked for first.
 pub const MAX_FOLLOWED: usize = 8;
+/// Most tracks along a series and timeframe.
+pub const MAX_TRACKS: usize = 50;
 /// How long tracks and their signals are kept after they were last written, in seconds: 400 days.
 pub const TRACK_TTL_S: i64 = 400 * 86_400;
 /// How many timeframes may pass after a bar's close before it is stale.

@@ -152,8 +152,8 @@ pub fn ago(seconds: i64) -> String {
     let of = |unit: i64| show((seconds as f64 / unit as f64 * 10.0).round() / 10.0);
     match seconds {
         ..120 => format!("{seconds} s"),
-        ..7_200 => format!("{} min", of(60)),
-        ..172_800 => format!("{} h", of(3_600)),
+        120..7_200 => format!("{} min", of(60)),
+        7_200..172_800 => format!("{} h", of(3_600)),
         _ => format!("{} days", of(86_400)),
     }
 }

@@ -78,9 +78,9 @@ pub struct Memory {
     /// The bar at which it became so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told_bar: Option<UnixMs>,
-    /// The bar at which they were last told of a change, and what was before it.
+    /// The last change that they were told of, unless it was that bars stopped coming.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub change: Option<(UnixMs, Verdict)>,
+    pub change: Option<Told>,
     /// When they were last told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told_at: Option<UnixMs>,
@@ -100,6 +100,17 @@ pub struct Memory {
     /// Why it can't look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A change that people were told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The bar at which it came.
+    pub bar: UnixMs,
+    /// What they were told that the signal is there.
+    pub to: Verdict,
+    /// By which version of the strategy.
+    pub version: u32,
 }
 
 /// What people are told of a signal: an alert's own copy.
@@ -146,6 +157,8 @@ pub struct View<'a> {
     pub baseline: Verdict,
     /// What the signal at the bar of the last change is now.
     pub at_change: Option<Verdict>,
+    /// The version of the strategy that says so.
+    pub version: u32,
     /// When bars last came.
     pub heard: Option<UnixMs>,
     /// Now.
@@ -199,14 +212,20 @@ impl Watch {
                 _ => {
                     let bar = view.recent.first().map(|signal| signal.bar);
                     if worth {
-                        // The bar of which they were told says now what it said before that.
-                        let undone = memory
-                            .change
-                            .is_some_and(|(_, earlier)| view.at_change == Some(earlier));
+                        // The bar of which they were told says something else now.
+                        let undone = memory.change.is_some_and(|told| {
+                            told.version == view.version
+                                && view.at_change.is_some_and(|now| now != told.to)
+                        });
                         tells = Some((before, current, undone));
                         memory.told_at = Some(now);
                         memory.alerts += 1;
-                        memory.change = bar.map(|bar| (bar, before));
+                        let told = |bar| Told {
+                            bar,
+                            to: current,
+                            version: view.version,
+                        };
+                        memory.change = bar.map(told).filter(|told| told.to != Verdict::Stale);
                     }
                     memory.told = Some(current);
                     memory.told_bar = bar;

@@ -333,6 +333,23 @@ impl Store {
             .build()
     }
 
+    /// A condition in a transaction on an item that is not written.
+    fn check(
+        &self,
+        key: &Key,
+        condition: &str,
+        values: Vec<(&str, AttributeValue)>,
+    ) -> TransactWriteItem {
+        let check = ConditionCheck::builder()
+            .table_name(&*self.table)
+            .set_key(Some(key.attributes()))
+            .condition_expression(condition)
+            .set_expression_attribute_values(values_of(values));
+        TransactWriteItem::builder()
+            .condition_check(check.build().expect("complete"))
+            .build()
+    }
+
     /// The removal of an item in a transaction.
     fn remove(&self, key: &Key) -> TransactWriteItem {
         let delete = Delete::builder()

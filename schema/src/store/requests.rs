@@ -75,17 +75,20 @@ impl Store {
         let mut expression = "SET #state = :state, finished = :finished".to_owned();
         match result {
             Ok(text) => {
+                // Under a name of this attempt: another that is under way writes its own, and only one is the result.
+                let token = format!("{:08x}", self.world.random() as u32);
                 let mut parts = 0_u32;
                 let mut rest = text;
                 while !rest.is_empty() {
                     let part = &rest[..rest.floor_char_boundary(PART)];
-                    let key = Key::result(request, parts);
+                    let key = Key::result(request, &token, parts);
                     self.put(item::request_text(&key, request, part)).await?;
                     rest = &rest[part.len()..];
                     parts += 1;
                 }
-                expression.push_str(", parts = :parts");
+                expression.push_str(", parts = :parts, attempt = :attempt");
                 values.push((":parts", n(parts)));
+                values.push((":attempt", s(token)));
             }
             Err(error) => {
                 expression.push_str(", #error = :error");
@@ -126,8 +129,12 @@ impl Store {
     /// The result of a request that is done, as JSON text. 1 RU per 4 kB.
     pub async fn request_result(&self, request: &Request) -> Result<Option<String>> {
         let mut text = String::new();
+        let token = request.attempt.as_deref().unwrap_or_default();
         for part in 0..request.parts.unwrap_or(0) {
-            match self.get::<Text>(&Key::result(request.id, part)).await? {
+            match self
+                .get::<Text>(&Key::result(request.id, token, part))
+                .await?
+            {
                 Some(part) => text.push_str(&part.text),
                 None => return Ok(None),
             }

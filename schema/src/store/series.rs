@@ -59,10 +59,14 @@ impl Store {
         self.get(&Key::head(project, series, timeframe)).await
     }
 
-    /// All series of a project. 0.5 RU per 4 kB.
+    /// All series of a project. 1 RU per 4 kB.
     pub async fn heads(&self, project: ProjectId) -> Result<Vec<Head>> {
         let pk = Key::project(project).pk;
-        self.query_prefix(&pk, "SERIES#", Query::default()).await
+        let query = Query {
+            consistent: true,
+            ..Query::default()
+        };
+        self.query_prefix(&pk, "SERIES#", query).await
     }
 
     /// Makes a series, or adds months to it that will have bars. 1 WU.
@@ -125,14 +129,15 @@ impl Store {
         Ok(())
     }
 
-    /// Tells evaluate of bars or scores that were written: one stream record, however many there are. 1 WU.
+    /// Tells evaluate of bars or scores that were written: one stream record, however many there are; with when new bars
+    /// were `heard`, if there were any. 1 WU.
     pub async fn nudge(
         &self,
         project: ProjectId,
         series: &SeriesName,
         timeframe: Timeframe,
         nudge: Nudge,
-        now: UnixMs,
+        heard: Option<UnixMs>,
     ) -> Result<()> {
         let mut expression =
             "SET #from = :from, #to = :to, sentiment = :sentiment, series = :series, timeframe = :timeframe, kind = :kind, v = :v"
@@ -150,9 +155,9 @@ impl Store {
             ),
             (":one", n(1)),
         ];
-        if nudge.fed == Fed::Bars {
-            expression.push_str(", heard = :now");
-            values.push((":now", n(now.0)));
+        if let Some(heard) = heard {
+            expression.push_str(", heard = :heard");
+            values.push((":heard", n(heard.0)));
         }
         expression.push_str(" ADD nudge :one");
         self.client
@@ -244,6 +249,9 @@ impl Store {
     ) -> Result<Vec<StoredBar>> {
         let (first, last) = (month(from), month(to));
         let mut bars = Vec::new();
+        if first > last {
+            return Ok(bars);
+        }
         for month in head.months.range(first..=last) {
             let left = limit.saturating_sub(bars.len());
             if left == 0 {

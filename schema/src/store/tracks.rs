@@ -27,6 +27,8 @@ pub struct Advance<'a> {
     pub signals: &'a [Signal],
     /// States to begin from again.
     pub checkpoints: &'a [Checkpoint],
+    /// How often the series had been nudged before its bars were read: none may have come since.
+    pub nudge: Option<u64>,
 }
 
 impl Store {
@@ -61,10 +63,22 @@ impl Store {
         Ok(keyed.collect())
     }
 
-    /// Moves a track on, guarded by its version. 4 WU for a bar in its order, whatever the history.
+    /// Forgets how far a track is; its signals stay. 1 WU.
+    pub async fn forget_track(&self, track: &TrackId) -> Result<()> {
+        self.client
+            .delete_item()
+            .table_name(&*self.table)
+            .set_key(Some(Key::track(track).attributes()))
+            .send()
+            .await
+            .map_err(classify)?;
+        Ok(())
+    }
+
+    /// Moves a track on, guarded by its version. 6 WU for a bar in its order, whatever the history.
     ///
     /// # Errors
-    /// [`super::StoreError::Conflict`] if somebody else moved it.
+    /// [`super::StoreError::Conflict`] if somebody else moved it, or the series was nudged.
     pub async fn advance_track(
         &self,
         track: &TrackId,
@@ -89,6 +103,20 @@ impl Store {
                 .iter()
                 .map(|signal| self.create(item::signal(track, signal))),
         );
+        if let Some(nudge) = advance.nudge {
+            let head = Key::head(track.project, &track.series, track.timeframe);
+            let condition = if nudge == 0 {
+                "attribute_not_exists(nudge)"
+            } else {
+                "nudge = :nudge"
+            };
+            let values = if nudge == 0 {
+                Vec::new()
+            } else {
+                vec![(":nudge", n(nudge))]
+            };
+            writes.push(self.check(&head, condition, values));
+        }
         let checkpoints = advance.checkpoints.iter();
         writes.extend(
             checkpoints.map(|checkpoint| self.write(item::checkpoint(track, checkpoint, now))),

@@ -1,8 +1,8 @@
 //! Strategies from and to JSON.
 
 use super::{
-    Comparison, DEFAULT_MODE, Field, Gaps, MAX_AGO, MAX_DEPTH, MAX_LEAVES, MAX_PARAMS, Number,
-    Operand, Rule, Rules, Strategy, check_name,
+    Comparison, DEFAULT_MODE, Field, Gaps, MAX_AGO, MAX_CONDITIONS, MAX_DEPTH, MAX_LEAVES,
+    MAX_PARAMS, Number, Operand, Rule, Rules, Strategy, check_name,
 };
 use crate::error::Invalid;
 use crate::signal::bar::check_number;
@@ -117,7 +117,10 @@ fn params(value: Option<&Value>) -> Result<BTreeMap<String, f64>, Invalid> {
 }
 
 fn rules(members: &Members, place: &str) -> Result<Rules, Invalid> {
-    let mut left = MAX_LEAVES;
+    let mut left = Left {
+        comparisons: MAX_LEAVES,
+        conditions: MAX_CONDITIONS,
+    };
     let mut side = |name: &str| {
         let place = join(place, name);
         let value = members.get(name).ok_or_else(|| {
@@ -131,7 +134,17 @@ fn rules(members: &Members, place: &str) -> Result<Rules, Invalid> {
     })
 }
 
-fn rule(value: &Value, place: &str, depth: usize, left: &mut usize) -> Result<Rule, Invalid> {
+/// How many more there may be.
+struct Left {
+    comparisons: usize,
+    conditions: usize,
+}
+
+fn rule(value: &Value, place: &str, depth: usize, left: &mut Left) -> Result<Rule, Invalid> {
+    left.conditions = left
+        .conditions
+        .checked_sub(1)
+        .ok_or_else(|| Invalid::new(place, format!("is beyond {MAX_CONDITIONS} conditions")))?;
     if depth > MAX_DEPTH {
         return Err(Invalid::new(
             place,
@@ -139,7 +152,7 @@ fn rule(value: &Value, place: &str, depth: usize, left: &mut usize) -> Result<Ru
         ));
     }
     let members = object(value, place)?;
-    let several = |name: &str, value: &Value, left: &mut usize| {
+    let several = |name: &str, value: &Value, left: &mut Left| {
         let place = join(place, name);
         let items = value
             .as_array()
@@ -175,7 +188,7 @@ fn rule(value: &Value, place: &str, depth: usize, left: &mut usize) -> Result<Ru
                     "must be {\"all\": […]}, {\"any\": […]}, {\"not\": …}, or a comparison {\"left\", \"op\", \"right\"}",
                 ));
             }
-            *left = left.checked_sub(1).ok_or_else(|| {
+            left.comparisons = left.comparisons.checked_sub(1).ok_or_else(|| {
                 Invalid::new(place, format!("is beyond {MAX_LEAVES} comparisons"))
             })?;
             let op = members["op"].as_str().unwrap_or_default();
