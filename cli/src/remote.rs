@@ -180,7 +180,7 @@ impl Remote {
 }
 
 /// Writes a line to stdout. Who reads it may have seen enough: `thrum alerts | head`.
-fn out(line: &str) -> anyhow::Result<()> {
+pub(crate) fn out(line: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         written => Ok(written?),

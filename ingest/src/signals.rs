@@ -108,6 +108,29 @@ impl App {
         Ok(found.map(|stored| (Cow::Owned(stored.strategy), stored.version)))
     }
 
+    /// The plan of the strategy `name` in a version, or in the one that was the latest at `known_at`; `None` if there was
+    /// none.
+    pub(crate) async fn planned_as(
+        &self,
+        project: ProjectId,
+        name: &str,
+        (version, known_at): (Option<u32>, Option<UnixMs>),
+        (mode, params): (Option<&str>, &BTreeMap<String, f64>),
+        timeframe: Timeframe,
+    ) -> Result<Planned, Problem> {
+        let version = match (builtin(name), version, known_at) {
+            (None, None, Some(at)) => self.store.version_at(project, name, at).await?,
+            (_, version, _) => version,
+        };
+        let Some(version) = version.filter(|_| builtin(name).is_none()) else {
+            return self.planned(project, name, mode, params, timeframe).await;
+        };
+        let found = self.store.strategy_version(project, name, version).await?;
+        let stored = found.ok_or_else(|| Invalid::new("version", "is none of this strategy's"))?;
+        let plan = stored.strategy.plan(mode, params, timeframe)?;
+        Ok(Planned { version, plan })
+    }
+
     /// The plan of the strategy `name` for bars of `timeframe`.
     pub(crate) async fn planned(
         &self,

@@ -6,6 +6,8 @@ use thrum_schema::UnixMs;
 use thrum_schema::alert::{Alert, AlertKind, Reason, Subject};
 use thrum_schema::channel::Channel;
 use thrum_schema::id::AlertId;
+use thrum_schema::signal::Verdict;
+use thrum_schema::signal::plan::show;
 use thrum_schema::signal::view::{ExplanationView, ago};
 use thrum_schema::signal::watch::Change;
 
@@ -169,8 +171,17 @@ fn signal(alert: &Alert) -> Value {
     data
 }
 
-/// `eth-usd 1h trend-rsi: HOLD → BUY`
+/// `eth-usd 1h trend-rsi: HOLD -> BUY`, or `backup: rows is 500 (zscore: HOLD -> BUY)`
 fn signal_headline(change: &Change) -> String {
+    if let Some((slug, figure)) = change.series.monitor() {
+        return format!(
+            "{slug}: {figure} is {} ({}: {} -> {})",
+            show(change.close),
+            change.strategy,
+            change.from,
+            change.to
+        );
+    }
     format!(
         "{} {} {}: {} -> {}",
         change.series, change.timeframe, change.strategy, change.from, change.to
@@ -189,7 +200,7 @@ fn signal_text(change: &Change) -> String {
         ago(change.age_s),
         change.explanation.summary
     );
-    if !changed.is_empty() {
+    if !changed.is_empty() && change.to != Verdict::Stale {
         let _ = write!(text, "\nWhat changed at that bar: {}.", changed.join("; "));
     }
     text

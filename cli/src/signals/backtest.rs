@@ -1,12 +1,13 @@
 //! `thrum backtest`: what following a strategy would have come to, on a series or offline on a CSV file.
 
 use super::{Choice, chart, csv, finished};
-use crate::remote::{Remote, segment};
+use crate::remote::{Remote, out, segment};
 use anyhow::{Context, bail};
 use clap::Args;
 use reqwest::Method;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::PathBuf;
 use thrum_schema::UnixMs;
 use thrum_schema::signal::plan::show;
@@ -86,13 +87,18 @@ pub struct Backtest {
 pub async fn backtest(args: Backtest) -> anyhow::Result<()> {
     let (report, bars) = match (&args.file, &args.series) {
         (Some(_), None) => offline(&args)?,
+        (None, Some(_)) if args.strategy_file.is_some() => {
+            bail!(
+                "--strategy-file is for a CSV file; PUT the strategy to the server to test it on a series"
+            )
+        }
         (None, Some(series)) => remote(&args, series).await?,
         _ => bail!("give a CSV file to test here, or --series to test on the server"),
     };
     if args.remote.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        out(&serde_json::to_string_pretty(&report)?)?;
     } else {
-        print(&report, args.trades);
+        print(&report, args.trades)?;
     }
     if let Some(path) = &args.svg {
         let title = format!(
@@ -236,7 +242,8 @@ async fn remote(args: &Backtest, series: &str) -> anyhow::Result<(Value, Vec<Bar
     Ok((report, bars))
 }
 
-fn print(report: &Value, trades: bool) {
+fn print(report: &Value, trades: bool) -> anyhow::Result<()> {
+    let mut lines = String::new();
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let percent = |value: &Value| {
         value
@@ -244,7 +251,8 @@ fn print(report: &Value, trades: bool) {
             .map_or_else(|| "-".to_owned(), |x| format!("{:.2} %", x * 100.0))
     };
     let number = |value: &Value| value.as_f64().map_or_else(|| "-".to_owned(), show);
-    println!(
+    let _ = writeln!(
+        lines,
         "{} ({}) on {} bars of {}, {} to {}",
         text(&report["strategy"]),
         text(&report["mode"]),
@@ -253,7 +261,8 @@ fn print(report: &Value, trades: bool) {
         text(&report["from"]),
         text(&report["to"])
     );
-    println!(
+    let _ = writeln!(
+        lines,
         "filled at {}, fee {} bps, slippage {} bps, {} bars a year{}",
         text(&report["fill"]).replace('_', " "),
         number(&report["fee_bps"]),
@@ -264,8 +273,8 @@ fn print(report: &Value, trades: bool) {
             _ => String::new(),
         }
     );
-    println!();
-    println!("{:<16}{:>14}{:>16}", "", "strategy", "buy and hold");
+    lines.push('\n');
+    let _ = writeln!(lines, "{:<16}{:>14}{:>16}", "", "strategy", "buy and hold");
     let held = &report["buy_and_hold"];
     for (label, name, is_percent) in [
         ("total return", "total_return", true),
@@ -282,7 +291,7 @@ fn print(report: &Value, trades: bool) {
                 number(&of[name])
             }
         };
-        println!("{label:<16}{:>14}{:>16}", cell(report), cell(held));
+        let _ = writeln!(lines, "{label:<16}{:>14}{:>16}", cell(report), cell(held));
     }
     for (label, cell) in [
         ("round trips", number(&report["round_trips"])),
@@ -291,9 +300,10 @@ fn print(report: &Value, trades: bool) {
         ("exposure", percent(&report["exposure"])),
         ("turnover", number(&report["turnover"])),
     ] {
-        println!("{label:<16}{cell:>14}");
+        let _ = writeln!(lines, "{label:<16}{cell:>14}");
     }
-    println!(
+    let _ = writeln!(
+        lines,
         "\nDeepest fall from {} to {}. Look-ahead: {}.",
         text(&report["max_drawdown_from"]),
         text(&report["max_drawdown_to"]),
@@ -304,11 +314,12 @@ fn print(report: &Value, trades: bool) {
         }
     );
     if !trades {
-        return;
+        return out(lines.trim_end());
     }
-    println!();
+    lines.push('\n');
     for trade in report["trades"].as_array().into_iter().flatten() {
-        println!(
+        let _ = writeln!(
+            lines,
             "{:<6}{} at {:<12}{} at {:<12}{:>10}{}",
             text(&trade["side"]),
             text(&trade["entered_at"]),
@@ -319,4 +330,5 @@ fn print(report: &Value, trades: bool) {
             if trade["open"] == true { "  open" } else { "" }
         );
     }
+    out(lines.trim_end())
 }

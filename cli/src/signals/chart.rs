@@ -74,10 +74,14 @@ pub fn draw(title: &str, bars: &[Bar], report: &Value) -> anyhow::Result<String>
                 .draw_series(marks)
                 .map_err(|error| wrong(&error))?
                 .label(if side == "long" { "BUY" } else { "SELL" })
-                .legend(move |(x, y)| Circle::new((x + 8, y), 4, color.filled()));
+                .legend(move |(x, y)| match side {
+                    "long" => TriangleMarker::new((x + 8, y), 6, color.filled()).into_dyn(),
+                    _ => Circle::new((x + 8, y), 4, color.filled()).into_dyn(),
+                });
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE.mix(0.8))
             .draw()
             .map_err(|error| wrong(&error))?;
@@ -106,6 +110,7 @@ pub fn draw(title: &str, bars: &[Bar], report: &Value) -> anyhow::Result<String>
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
             .background_style(WHITE.mix(0.8))
             .draw()
             .map_err(|error| wrong(&error))?;

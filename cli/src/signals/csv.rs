@@ -55,11 +55,12 @@ pub fn read(path: &Path, utc: bool) -> anyhow::Result<Vec<Row>> {
         let record = record?;
         let line = record.position().map_or(0, ::csv::Position::line);
         let number = |i: usize| {
+            let name = header.get(i).map_or("", String::as_str);
             let text = record.get(i).unwrap_or_default();
             text.parse::<f64>()
                 .ok()
                 .filter(|x| x.is_finite())
-                .ok_or_else(|| format!("{text:?} is no number"))
+                .ok_or_else(|| format!("{name} is {text:?}, which is no number"))
         };
         let bar = || -> Result<Bar, String> {
             Ok(Bar {

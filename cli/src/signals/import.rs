@@ -102,7 +102,7 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
             let reply = args.remote.call(Method::POST, &path, Some(body)).await;
             let reply = reply.with_context(|| {
                 format!(
-                    "the import stopped at row {}; the same command goes on from there",
+                    "the import stopped at row {}; once that is mended, the same command goes on from there",
                     progress.rows
                 )
             })?;
@@ -141,7 +141,7 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
     if wrong.is_empty() {
         Ok(())
     } else {
-        bail!("{} rows were wrong; the others are in", wrong.len())
+        bail!("{} of the rows were wrong, and are not in", wrong.len())
     }
 }
 

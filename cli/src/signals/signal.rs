@@ -1,10 +1,11 @@
 //! `thrum signal`: what a strategy says of a series, and why.
 
 use super::{Choice, finished};
-use crate::remote::Remote;
+use crate::remote::{Remote, out};
 use clap::Args;
 use reqwest::Method;
 use serde_json::Value;
+use std::fmt::Write;
 use thrum_schema::signal::plan::show;
 
 /// Which signal.
@@ -44,26 +45,30 @@ pub async fn signal(args: Signal) -> anyhow::Result<()> {
         .await?;
     let reply = finished(reply)?;
     if args.remote.json {
-        println!("{}", serde_json::to_string_pretty(&reply)?);
-        return Ok(());
+        return out(&serde_json::to_string_pretty(&reply)?);
     }
-    print(&args.series, &reply);
-    Ok(())
+    print(&args.series, &reply)
 }
 
-fn print(series: &str, reply: &Value) {
+fn print(series: &str, reply: &Value) -> anyhow::Result<()> {
+    let mut lines = String::new();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let number = |value: &Value| value.as_f64().map_or_else(|| "unknown".to_owned(), show);
-    println!(
+    let _ = writeln!(
+        lines,
         "{series} {} {} ({}): {}",
         text(&reply["timeframe"]),
         text(&reply["strategy"]),
         text(&reply["mode"]),
         text(&reply["signal"])
     );
-    println!("{}", text(&reply["explanation"]["summary"]));
+    let _ = writeln!(lines, "{}", text(&reply["explanation"]["summary"]));
     if let Some(bar) = reply["bar"].as_str() {
-        println!("Bar of {bar}, closed at {}.", number(&reply["close"]));
+        let _ = writeln!(
+            lines,
+            "Bar of {bar}, closed at {}.",
+            number(&reply["close"])
+        );
     }
     let conditions = reply["explanation"]["conditions"].as_array();
     for condition in conditions.into_iter().flatten() {
@@ -72,7 +77,8 @@ fn print(series: &str, reply: &Value) {
             Some(false) => "no",
             None => "?",
         };
-        println!(
+        let _ = writeln!(
+            lines,
             "  {:<4} {:<34} {:<4} {} against {}, margin {}",
             text(&condition["side"]),
             format!(
@@ -87,4 +93,5 @@ fn print(series: &str, reply: &Value) {
             number(&condition["margin"]),
         );
     }
+    out(lines.trim_end())
 }

@@ -215,11 +215,18 @@ pub fn backtest(
         _ => {
             return Err(Invalid::new(
                 "the bars",
-                format!(
-                    "are too few: {} are there, {} are needed before the first signal, and two with a signal",
-                    bars.len(),
-                    program.needs()
-                ),
+                if (bars.len() as u64) < program.needs() + 1 {
+                    format!(
+                        "are too few: {} are there, {} are needed before the first signal, and two with a signal",
+                        bars.len(),
+                        program.needs()
+                    )
+                } else {
+                    let last = all.last().map_or("none", |verdict| verdict.as_str());
+                    format!(
+                        "have fewer than two signals in the time that is asked for; the last bar's is {last}"
+                    )
+                },
             ));
         }
     };
@@ -237,7 +244,10 @@ pub fn backtest(
     let trades = trades(&periods, cost);
     let won = trades.iter().filter(|trade| trade.net_return > 0.0);
     let gained: f64 = won.clone().map(|trade| trade.net_return).sum();
-    let lost: f64 = trades.iter().map(|trade| -trade.net_return.min(0.0)).sum();
+    let lost: f64 = trades
+        .iter()
+        .map(|trade| trade.net_return.min(0.0).abs())
+        .sum();
     let moves = || {
         let before = std::iter::once(&0).chain(&periods.positions);
         before
@@ -322,7 +332,7 @@ pub fn backtest(
         direct_flips: moves().filter(|(before, now)| before * now < 0).count(),
         round_trips: trades.len(),
         win_rate: ratio(count(won.count()), count(trades.len())),
-        profit_factor: ratio(gained, lost),
+        profit_factor: ratio(gained.max(0.0), lost),
         buy_and_hold: held,
         figures,
         by_turnover,

@@ -14,8 +14,15 @@ impl Program {
         let conditions: Vec<Condition> = leaves()
             .map(|(leaf, compared)| {
                 let (value, threshold) = (known(compared.left), known(compared.right));
+                // Within a `not`, what has to hold is the opposite.
+                let opposite = leaf.op.opposite().filter(|_| leaf.negated);
+                let op = opposite.unwrap_or(leaf.op);
+                let left = match (leaf.negated, opposite) {
+                    (true, None) => format!("not {}", leaf.left_label),
+                    _ => leaf.left_label.clone(),
+                };
                 let margin = value.zip(threshold).map(|(value, threshold)| {
-                    if leaf.op.wants_more() {
+                    if op.wants_more() {
                         value - threshold
                     } else {
                         threshold - value
@@ -23,13 +30,13 @@ impl Program {
                 });
                 Condition {
                     side: leaf.side,
-                    left: leaf.left_label.clone(),
-                    op: leaf.op,
+                    left,
+                    op,
                     right: leaf.right_label.clone(),
                     value,
                     threshold,
                     margin,
-                    met: compared.met,
+                    met: compared.met.map(|met| met != leaf.negated),
                 }
             })
             .collect();
@@ -120,6 +127,19 @@ fn sentence(condition: &Condition) -> String {
         return format!("{} is not known", condition.label());
     };
     let met = condition.met == Some(true);
+    if condition.op.crosses() && !met {
+        return format!(
+            "{} {} did not cross {} {}",
+            condition.left,
+            show(value),
+            if condition.op.wants_more() {
+                "above"
+            } else {
+                "below"
+            },
+            condition.right
+        );
+    }
     let more = if met {
         condition.op.wants_more()
     } else {

@@ -6,12 +6,15 @@ use thrum_schema::UnixMs;
 /// Milliseconds of a year of 365 days.
 const YEAR_MS: f64 = 365.0 * 86_400_000.0;
 
+/// A growth rate of less than a week says nothing of a year.
+const MIN_YEARS: f64 = 7.0 / 365.0;
+
 /// The figures of an equity that begins at 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figures {
     /// The last equity less 1.
     pub total_return: f64,
-    /// Compound annual growth rate, by the calendar; absent if it is beyond all measure.
+    /// Compound annual growth rate, by the calendar; absent for less than a week.
     pub cagr: Option<f64>,
     /// The sample's standard deviation of returns, a year.
     pub volatility: Option<f64>,
@@ -87,7 +90,7 @@ impl Figures {
         let lost = equity.iter().zip(times).find(|(equity, _)| **equity <= 0.0);
         Self {
             total_return: end - 1.0,
-            cagr: finite(if years > 0.0 {
+            cagr: finite(if years > MIN_YEARS {
                 end.powf(1.0 / years) - 1.0
             } else {
                 f64::NAN

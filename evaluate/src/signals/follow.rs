@@ -78,6 +78,8 @@ impl Evaluate {
         asked: bool,
     ) -> Result<Progress<Option<Signal>>> {
         let now = self.store.world().now();
+        // What is later may be half of a request.
+        let through = head.through.unwrap_or(EVER);
         let mut before = None;
         let mut stored = match self.store.track(track).await? {
             Some(stored) => {
@@ -88,7 +90,7 @@ impl Evaluate {
                 self.make_room(track).await?;
                 let last = self
                     .store
-                    .last_bars(track.project, head, EVER, BACKFILL_BARS)
+                    .last_bars(track.project, head, through, BACKFILL_BARS)
                     .await?;
                 let Some(first) = last.last() else {
                     return Ok(Progress::Done(None));
@@ -130,7 +132,7 @@ impl Evaluate {
             let wanted = PAGE.min(*left);
             let bars = self
                 .store
-                .bars(track.project, head, from, EVER, wanted)
+                .bars(track.project, head, from, through, wanted)
                 .await?;
             let Some(end) = bars.last() else {
                 break;

@@ -13,6 +13,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use thrum_schema::signal::Timeframe;
 use thrum_schema::signal::request::{Backtest, Fill, RequestKind, WalkForward, check_backtest};
 use utoipa::ToSchema;
 
@@ -134,6 +135,18 @@ pub async fn post(
         }),
     };
     check_backtest(&spec)?;
+    if let Some(forward) = &spec.walk_forward {
+        let timeframe = Timeframe::parse("timeframe", body.timeframe.as_deref().unwrap_or("tick"))?;
+        for (name, values) in &forward.grid {
+            for value in values {
+                let mut params = body.params.clone();
+                params.insert(name.clone(), *value);
+                let mode = body.mode.as_deref();
+                app.planned(writer.project, &body.strategy, mode, &params, timeframe)
+                    .await?;
+            }
+        }
+    }
     let asked = Asked {
         series: body.series,
         timeframe: body.timeframe,

@@ -34,6 +34,9 @@ pub struct LatestParams {
     mode: Option<String>,
     /// Numbers in place of its own, as a JSON object.
     params: Option<String>,
+    /// The strategy's version; the latest, if absent.
+    #[param(value_type = Option<i32>, minimum = 1)]
+    version: Option<u32>,
 }
 
 /// Which signals.
@@ -49,6 +52,9 @@ pub struct HistoryParams {
     mode: Option<String>,
     /// Numbers in place of its own, as a JSON object.
     params: Option<String>,
+    /// The strategy's version; the latest, if absent, or the latest at `as_known_at`.
+    #[param(value_type = Option<i32>, minimum = 1)]
+    version: Option<u32>,
     /// Of bars from this instant on; without it, the last ones.
     from: Option<String>,
     /// Of bars before this instant.
@@ -104,7 +110,7 @@ pub async fn latest(
     params: Result<Query<LatestParams>, QueryRejection>,
 ) -> Result<axum::Json<SignalView>, Problem> {
     let Query(params) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let (track, applied) = track(&app, &reader, &series, &params).await?;
+    let (track, applied) = track(&app, &reader, &series, &params, None).await?;
     let found = app.store.signal_at(&track, EVER).await?;
     let signal = found.ok_or_else(none_yet)?;
     reader.caller.charge(&app).await?;
@@ -136,8 +142,9 @@ pub async fn history(
         strategy: params.strategy,
         mode: params.mode,
         params: params.params,
+        version: params.version,
     };
-    let (track, applied) = track(&app, &reader, &series, &which).await?;
+    let (track, applied) = track(&app, &reader, &series, &which, known_at).await?;
     reader.caller.charge(&app).await?;
     let mut found: Vec<Signal> = Vec::new();
     let mut more = false;
@@ -209,6 +216,7 @@ async fn track(
     reader: &Reader,
     series: &str,
     params: &LatestParams,
+    known_at: Option<UnixMs>,
 ) -> Result<(TrackId, Applied), Problem> {
     let series = series_of(series)?;
     let timeframe = timeframe_of(params.timeframe.as_ref(), Some(&series))?;
@@ -218,11 +226,11 @@ async fn track(
         .ok_or_else(|| Invalid::new("strategy", "is required"))?;
     let given = params_of(params.params.as_ref())?;
     let planned = app
-        .planned(
+        .planned_as(
             reader.project,
             name,
-            params.mode.as_deref(),
-            &given,
+            (params.version, known_at),
+            (params.mode.as_deref(), &given),
             timeframe,
         )
         .await?;
@@ -242,6 +250,7 @@ async fn track(
 fn none_yet() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        "there is no such signal yet: POST /v1/signals asks for one, and a watch asks at every bar",
+        "there is no such signal yet: POST /v1/signals asks for one, and a watch asks at every bar; what an earlier version \
+         of the strategy said is shown by ?version=",
     )
 }

@@ -555,13 +555,25 @@ impl App {
             .store
             .put_bars(project, series, timeframe, bars, now)
             .await?;
-        let mut followed = head.is_some_and(|head| head.followed);
-        if !followed {
+        let mut head = head.filter(|head| head.followed);
+        if head.is_none() {
             // Somebody may have begun to, and have read before these were written.
-            let head = self.store.head(project, series, timeframe).await?;
-            followed = head.is_some_and(|head| head.followed);
+            head = self.store.head(project, series, timeframe).await?;
         }
-        if followed {
+        if let Some(head) = head.filter(|head| head.followed) {
+            let mut through = last.time;
+            if head.through.is_none() {
+                let last = self
+                    .store
+                    .last_bars(project, &head, UnixMs(9_999_999_999_999), 1)
+                    .await?;
+                through = last.first().map_or(through, |bar| bar.t.max(through));
+            }
+            if head.through.is_none_or(|before| before < through) {
+                self.store
+                    .extend_through(project, series, timeframe, through)
+                    .await?;
+            }
             let nudge = Nudge {
                 fed: Fed::Bars,
                 from: first.time,

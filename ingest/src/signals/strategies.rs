@@ -4,9 +4,10 @@ use crate::app::App;
 use crate::auth::{Reader, Writer};
 use crate::body::{Json, PathId};
 use crate::problem::Problem;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thrum_schema::StoreError;
 use thrum_schema::error::Invalid;
@@ -89,21 +90,42 @@ pub async fn list(
     Ok(axum::Json(Strategies { strategies }))
 }
 
-/// Shows a strategy.
+/// Which version.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct VersionParams {
+    /// The latest, if absent.
+    #[param(value_type = Option<i32>, minimum = 1)]
+    version: Option<u32>,
+}
+
+/// Shows a strategy, as it is or as it was.
 #[utoipa::path(
     get, path = "/v1/strategies/{name}", operation_id = "get_strategy", tag = "strategies",
     security(("api_key" = []), ("bearer" = [])),
-    params(("name" = String, Path, description = "The strategy's name")),
+    params(("name" = String, Path, description = "The strategy's name"), VersionParams),
     responses((status = 200, body = StrategyView), crate::openapi::Problems, crate::openapi::Overload, crate::openapi::Missing),
 )]
 pub async fn get(
     State(app): State<App>,
     reader: Reader,
     PathId(name): PathId,
+    params: Result<Query<VersionParams>, QueryRejection>,
 ) -> Result<axum::Json<StrategyView>, Problem> {
-    let view = match builtin(&name) {
-        Some(strategy) => StrategyView::new(&name, BUILTIN_VERSION, strategy, None),
-        None => StrategyView::of(&own(&app, reader.project, &name).await?),
+    let Query(params) = params.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let view = match (builtin(&name), params.version) {
+        (Some(strategy), None | Some(BUILTIN_VERSION)) => {
+            StrategyView::new(&name, BUILTIN_VERSION, strategy, None)
+        }
+        (None, None) => StrategyView::of(&own(&app, reader.project, &name).await?),
+        (Some(_), Some(_)) => return Err(Problem::not_found("version")),
+        (None, Some(version)) => {
+            check_name("name", &name)?;
+            let found = app.store.strategy_version(reader.project, &name, version);
+            let found = found.await?.filter(|stored| !stored.deleted);
+            StrategyView::of(&found.ok_or_else(|| Problem::not_found("version"))?)
+        }
     };
     reader.caller.charge(&app).await?;
     Ok(axum::Json(view))

@@ -404,8 +404,14 @@ fn check_on(on: &Value, now: UnixMs) -> Result<On, Invalid> {
         None => "UTC",
         Some(tz) => tz.as_str().ok_or_else(wrong)?,
     };
-    let schedule =
-        Schedule::parse(cron, tz).map_err(|error| Invalid::new("on.cron", error.problem))?;
+    let schedule = Schedule::parse(cron, tz).map_err(|error| {
+        let field = if error.field == "tz" {
+            "on.tz"
+        } else {
+            "on.cron"
+        };
+        Invalid::new(field, error.problem)
+    })?;
     if schedule.next_after(now).is_none() {
         return Err(Invalid::new("on.cron", "never comes"));
     }

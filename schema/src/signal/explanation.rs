@@ -58,6 +58,17 @@ impl Op {
         }
     }
 
+    /// What holds where it does not; a crossing has no opposite.
+    pub const fn opposite(self) -> Option<Self> {
+        match self {
+            Self::Gt => Some(Self::Le),
+            Self::Ge => Some(Self::Lt),
+            Self::Lt => Some(Self::Ge),
+            Self::Le => Some(Self::Gt),
+            Self::CrossesAbove | Self::CrossesBelow => None,
+        }
+    }
+
     /// Whether it wants the left side to be the greater one.
     pub const fn wants_more(self) -> bool {
         matches!(self, Self::Gt | Self::Ge | Self::CrossesAbove)
@@ -84,7 +95,8 @@ pub struct Condition {
     pub value: Option<f64>,
     /// What the right side is; null if it is not known.
     pub threshold: Option<f64>,
-    /// How far the value is beyond the threshold, on the side that the condition wants; negative if it falls short.
+    /// How far the value is beyond the threshold, on the side that the condition wants; negative if it falls short. Of a
+    /// crossing, as if it were none.
     pub margin: Option<f64>,
     /// Whether it holds; null if it is not known.
     pub met: Option<bool>,

@@ -94,6 +94,8 @@ pub struct Leaf {
     pub left_label: String,
     /// The right side, as people read it.
     pub right_label: String,
+    /// It stands within a `not` wherever it stands: what is told is its opposite.
+    pub negated: bool,
 }
 
 /// Conditions over comparisons.
@@ -223,6 +225,7 @@ impl Planner {
             if !negated && !self.straight[index] {
                 self.straight[index] = true;
                 self.plan.leaves[index].side = side;
+                self.plan.leaves[index].negated = false;
             }
             return Ok(index);
         }
@@ -234,6 +237,7 @@ impl Planner {
             right,
             left_label,
             right_label,
+            negated,
         });
         Ok(self.plan.leaves.len() - 1)
     }

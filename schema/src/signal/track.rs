@@ -243,6 +243,10 @@ pub struct Head {
     /// Counts what may concern its watches: its change is what evaluate is called for.
     #[serde(default)]
     pub nudge: u64,
+    /// The latest bar of any request that is written in whole: later ones may be of one that is under way, and are not
+    /// looked at before its nudge. None if there never was a nudge.
+    #[serde(default)]
+    pub through: Option<UnixMs>,
     /// The first bar that the last nudge is about.
     #[serde(default)]
     pub from: Option<UnixMs>,
@@ -267,6 +271,7 @@ impl Head {
             followed: false,
             watches: std::collections::BTreeSet::new(),
             nudge: 0,
+            through: None,
             from: None,
             to: None,
             sentiment: false,

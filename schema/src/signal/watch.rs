@@ -181,8 +181,9 @@ pub struct Judgement {
 impl Watch {
     /// Looks at a signal: pure, and the only place that knows when people are told.
     ///
-    /// They are told of a change that lets them do something, or takes the ground from what they did: from or to BUY or
-    /// SELL. What is between HOLD and not knowing is noted in silence.
+    /// They are told of a change that lets them do something, or takes the ground from what they did, from or to BUY or
+    /// SELL; and that bars stopped coming (STALE), or come again. What else is between HOLD and not knowing is noted in
+    /// silence.
     pub fn judge(&self, memory: &Memory, view: &View<'_>) -> Judgement {
         let now = view.now;
         let mut memory = memory.clone();
@@ -206,7 +207,8 @@ impl Watch {
         let mut tells = None;
         let mut later = None;
         if let Some(current) = current.filter(|current| *current != before) {
-            let worth = before.acts() || current.acts();
+            let is_told = |verdict: Verdict| verdict.acts() || verdict == Verdict::Stale;
+            let worth = is_told(before) || is_told(current);
             match cooling {
                 Some(end) if worth => later = Some(end),
                 _ => {
@@ -276,5 +278,136 @@ impl Watch {
         let closed = self.timeframe.close_of(newest.bar);
         let heard = view.heard.unwrap_or(closed).max(self.created);
         Some(closed.max(heard) + STALE_BARS * ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::Verdict::{Buy, Gap, Hold, Sell, Stale, Warming};
+
+    const HOUR: i64 = 3_600_000;
+    const NOW: UnixMs = UnixMs(1_763_697_600_000);
+
+    fn watch() -> Watch {
+        Watch {
+            id: WatchId(uuid::Uuid::from_u128(1)),
+            project: ProjectId::FIRST,
+            name: "w".into(),
+            series: SeriesName::parse("series", "x").unwrap(),
+            timeframe: Timeframe::HOUR,
+            strategy: "s".into(),
+            mode: None,
+            params: BTreeMap::new(),
+            on: On::Bar,
+            targets: Targets::All,
+            cooldown_s: 0,
+            confirm_bars: 1,
+            expires: None,
+            from: None,
+            created: NOW - 100 * HOUR,
+        }
+    }
+
+    /// The signal of the bar that closes at `at`.
+    fn signal(at: UnixMs, verdict: Verdict) -> Signal {
+        Signal {
+            bar: at - HOUR,
+            revision: 0,
+            verdict,
+            close: 1.0,
+            explanation: Explanation {
+                conditions: Vec::new(),
+                changed: Vec::new(),
+                summary: String::new(),
+            },
+            bar_rev: 0,
+            score: None,
+            computed: at,
+        }
+    }
+
+    fn look(watch: &Watch, memory: &Memory, recent: &[Signal], now: UnixMs) -> Judgement {
+        let view = View {
+            recent,
+            baseline: Warming,
+            at_change: None,
+            version: 1,
+            heard: recent.first().map(|signal| signal.bar + HOUR),
+            now,
+        };
+        watch.judge(memory, &view)
+    }
+
+    fn told(verdict: Verdict) -> Memory {
+        Memory {
+            told: Some(verdict),
+            ..Memory::default()
+        }
+    }
+
+    #[test]
+    fn people_are_told_of_what_lets_them_do_something_or_takes_its_ground() {
+        for (before, after, tells) in [
+            (Hold, Buy, true),
+            (Buy, Sell, true),
+            (Sell, Hold, true),
+            (Buy, Gap, true),
+            (Warming, Sell, true),
+            (Hold, Gap, false),
+            (Warming, Hold, false),
+            (Buy, Buy, false),
+        ] {
+            let judgement = look(&watch(), &told(before), &[signal(NOW, after)], NOW);
+            assert_eq!(judgement.tells.is_some(), tells, "{before} {after}");
+            assert_eq!(judgement.memory.told, Some(after));
+        }
+    }
+
+    #[test]
+    fn what_people_were_told_is_undone_only_if_that_bar_says_something_else_now() {
+        let (watch, first) = (watch(), signal(NOW, Buy));
+        let memory = look(&watch, &told(Hold), &[first], NOW).memory;
+        let change = memory.change.unwrap();
+        assert_eq!((change.bar, change.to), (NOW - HOUR, Buy));
+        let later = [signal(NOW + HOUR, Sell)];
+        let tells = |memory: &Memory, at_change, version| {
+            let view = View {
+                recent: &later,
+                baseline: Warming,
+                at_change,
+                version,
+                heard: None,
+                now: NOW + HOUR,
+            };
+            watch.judge(memory, &view).tells.unwrap().2
+        };
+        // It turned; it was corrected; another version of the strategy sees it otherwise.
+        assert!(!tells(&memory, Some(Buy), 1));
+        assert!(tells(&memory, Some(Hold), 1) && tells(&memory, Some(Sell), 1));
+        assert!(!tells(&memory, Some(Hold), 2) && !tells(&memory, None, 1));
+        // That bars stopped coming is no change at a bar.
+        let stopped = look(&watch, &memory, &[signal(NOW, Buy)], NOW + 3 * HOUR);
+        assert_eq!(stopped.tells, Some((Buy, Stale, false)));
+        assert_eq!(stopped.memory.change, None);
+        assert!(!tells(&stopped.memory, Some(Buy), 1));
+    }
+
+    #[test]
+    fn a_cooldown_puts_off_and_an_end_ends() {
+        let watch = Watch {
+            cooldown_s: 600,
+            expires: Some(NOW + HOUR),
+            ..watch()
+        };
+        let memory = look(&watch, &told(Hold), &[signal(NOW, Buy)], NOW).memory;
+        let soon = look(&watch, &memory, &[signal(NOW, Sell)], NOW + 60_000);
+        assert_eq!((soon.tells, soon.due), (None, Some(NOW + 600_000)));
+        assert_eq!(soon.memory.told, Some(Buy));
+        let after = look(&watch, &soon.memory, &[signal(NOW, Sell)], NOW + 600_000);
+        assert_eq!(after.tells, Some((Buy, Sell, false)));
+        assert_eq!(after.due, Some(NOW + HOUR));
+        let over = look(&watch, &after.memory, &[signal(NOW, Buy)], NOW + HOUR);
+        assert!(over.over && over.tells.is_none() && over.due.is_none());
     }
 }

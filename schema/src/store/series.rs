@@ -129,6 +129,31 @@ impl Store {
         Ok(())
     }
 
+    /// Notes that bars up to `through` are written in whole, unless later ones are noted already. 1 WU.
+    pub async fn extend_through(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        through: UnixMs,
+    ) -> Result<()> {
+        let extended = self
+            .client
+            .update_item()
+            .table_name(&*self.table)
+            .set_key(Some(Key::head(project, series, timeframe).attributes()))
+            .update_expression("SET through = :through")
+            .condition_expression("attribute_not_exists(through) OR through < :through")
+            .expression_attribute_values(":through", n(through.0))
+            .send()
+            .await
+            .map_err(classify);
+        match extended {
+            Ok(_) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Tells evaluate of bars or scores that were written: one stream record, however many there are; with when new bars
     /// were `heard`, if there were any. 1 WU.
     pub async fn nudge(

@@ -4,6 +4,7 @@ use super::{Query, Result, Store};
 use crate::id::ProjectId;
 use crate::item::{self, Key, n};
 use crate::signal::strategy::Stored;
+use crate::time::UnixMs;
 
 impl Store {
     /// A strategy of a project, perhaps a deleted one. 1 RU.
@@ -26,6 +27,22 @@ impl Store {
     pub async fn strategies(&self, project: ProjectId) -> Result<Vec<Stored>> {
         let pk = Key::project(project).pk;
         self.query_prefix(&pk, "STRATEGY#", Query::default()).await
+    }
+
+    /// The version of a strategy that was the latest at an instant, if it was there. 0.5 RU per 4 kB.
+    pub async fn version_at(
+        &self,
+        project: ProjectId,
+        name: &str,
+        at: UnixMs,
+    ) -> Result<Option<u32>> {
+        let key = Key::strategy_version(project, name, 0);
+        let prefix = key.sk.trim_end_matches(|c: char| c.is_ascii_digit());
+        let all: Vec<Stored> = self.query_prefix(&key.pk, prefix, Query::default()).await?;
+        let known = all
+            .iter()
+            .filter(|stored| stored.updated <= at && !stored.deleted);
+        Ok(known.map(|stored| stored.version).max())
     }
 
     /// Writes a strategy in a new version, on condition that `before` is the one before. 4 WU.
