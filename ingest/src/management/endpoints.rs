@@ -206,7 +206,7 @@ pub(super) async fn list_checks(call: &Call<'_>) -> Result<Response, Refusal> {
 #[utoipa::path(
     post, path = "/api/v3/checks/", operation_id = "create_check", tag = "management",
     security(("api_key" = [])),
-    request_body = super::CheckRequest,
+    request_body = Option<super::CheckRequest>,
     responses(
         (status = 200, description = "There was one, and it is updated", body = Check),
         (status = 201, description = "It is made", body = Check),
@@ -266,7 +266,7 @@ pub(super) async fn get_check(call: &Call<'_>, check: Ref) -> Result<Response, R
     post, path = "/api/v3/checks/{check}", operation_id = "update_check", tag = "management",
     security(("api_key" = [])),
     params(("check" = String, Path, description = "Its uuid")),
-    request_body = super::CheckRequest,
+    request_body = Option<super::CheckRequest>,
     responses(
         (status = 200, body = Check),
         (status = 400, body = ApiError),
