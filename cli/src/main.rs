@@ -10,6 +10,15 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Cli {
+    /// Work on the table of a deployment on AWS, with the rights that AWS's tools have here: no URL and no key is
+    /// needed. For monitors, alerts, channels, keys, projects, usage, redrive and signals
+    #[arg(long, global = true, value_name = "NAME")]
+    table: Option<String>,
+
+    /// With --table, which project: its name or id. Needed if there are several
+    #[arg(long, global = true, requires = "table")]
+    project: Option<String>,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -25,6 +34,7 @@ Examples:
   thrum monitors export monitors.yaml             … and `import` it elsewhere
   thrum import bars eth.csv --series eth --timeframe 1h
   thrum signal eth --strategy trend-rsi           BUY, HOLD, SELL, or why it is unknown
+  thrum --table thrum-production-Table-1X2Y monitors
   thrum backtest eth.csv --strategy sma-cross --param fast=5 --svg chart.svg
 
 Every flag of `serve` is also a variable: --listen is THRUM_LISTEN.
@@ -51,6 +61,10 @@ enum Command {
     Projects(remote::Projects),
     /// Show what the project used
     Usage(remote::Usage),
+    /// Try whether a deployment works: miss a heartbeat, see the alert, clean up
+    Smoke(remote::Smoke),
+    /// Try again what was given up: alerts, or the messages of a dead-letter queue
+    Redrive(remote::Redrive),
     /// Send bars from a CSV file, with progress; an import that broke off goes on where it was
     Import(signals::Import),
     /// Ask what a strategy says of a series, and why
@@ -61,9 +75,41 @@ enum Command {
     DemoBars(signals::DemoBars),
 }
 
+impl Command {
+    /// Opens a door on `table`, and has the command go through it.
+    async fn go_through(
+        &mut self,
+        table: &str,
+        project: Option<&str>,
+    ) -> anyhow::Result<remote::Door> {
+        let remote = match self {
+            Self::Projects(args) => {
+                let door = remote::Door::open(table, None, false).await?;
+                args.go_through(&door);
+                return Ok(door);
+            }
+            Self::Monitors(args) => &mut args.remote,
+            Self::Alerts(args) => &mut args.remote,
+            Self::Channels(args) => &mut args.remote,
+            Self::Keys(args) => &mut args.remote,
+            Self::Usage(args) => &mut args.remote,
+            Self::Redrive(args) => &mut args.remote,
+            Self::Import(args) => &mut args.remote,
+            Self::Signal(args) => &mut args.remote,
+            Self::Backtest(args) => &mut args.remote,
+            Self::Serve(_) | Self::Exec(_) | Self::Ping(_) | Self::Smoke(_) | Self::DemoBars(_) => {
+                anyhow::bail!("--table is not for this command: it is about a server, or about none")
+            }
+        };
+        let door = remote::Door::open(table, project, true).await?;
+        remote.go_through(&door);
+        Ok(door)
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
     let filter = EnvFilter::try_from_env("THRUM_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -71,6 +117,16 @@ async fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    let mut door = None;
+    if let Some(table) = &cli.table {
+        match cli.command.go_through(table, cli.project.as_deref()).await {
+            Ok(open) => door = Some(open),
+            Err(error) => {
+                eprintln!("thrum: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
     let result = match cli.command {
         Command::Serve(args) => serve::serve(*args).await,
         Command::Exec(args) => match exec::exec(args).await {
@@ -84,11 +140,18 @@ async fn main() -> ExitCode {
         Command::Keys(args) => remote::keys(args).await,
         Command::Projects(args) => remote::projects(args).await,
         Command::Usage(args) => remote::usage(args).await,
+        Command::Smoke(args) => remote::smoke(args).await,
+        Command::Redrive(args) => remote::redrive(args).await,
         Command::Import(args) => signals::import(args).await,
         Command::Signal(args) => signals::signal(args).await,
         Command::Backtest(args) => signals::backtest(*args).await,
         Command::DemoBars(args) => signals::demo_bars(&args),
     };
+    if let Some(door) = door
+        && let Err(error) = door.close().await
+    {
+        eprintln!("thrum: the key of this command was not deleted, and ends within an hour: {error:#}");
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

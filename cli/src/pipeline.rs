@@ -4,6 +4,7 @@
 use crate::engine::{Engine, StreamReader, TABLE};
 use crate::local::LocalQueue;
 use anyhow::anyhow;
+use aws_config::BehaviorVersion;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thrum_evaluate::{Evaluate, FrontDoor, Pulse};
 use thrum_ingest::App;
-use thrum_notify::send::{Email, Sns, Webhook};
+use thrum_notify::send::{Email, Mail, Sns, Webhook};
 use thrum_notify::{Notify, Sender};
 use thrum_schema::id::MonitorId;
 use thrum_schema::{Store, UnixMs, World};
@@ -77,11 +78,12 @@ impl Pipeline {
         let app = App::new(store.clone(), options.ingest);
         let router = thrum_ingest::router(app.clone());
         let (queue, work) = LocalQueue::new();
+        let email = Email::new(&options.mail_from, options.smtp_url.as_ref())
+            .map_err(|error| anyhow!(error))?;
         let sender = Sender {
             webhook: Webhook::new(allow_private, Arc::clone(&world))?,
-            email: Email::new(&options.mail_from, options.smtp_url.as_ref())
-                .map_err(|error| anyhow!(error))?,
-            sns: Sns::from_environment(),
+            mail: Mail::Smtp(email),
+            sns: Sns::lazy(|| Box::pin(sns_client())),
         };
         let notify = Notify::new(
             store.clone(),
@@ -144,6 +146,11 @@ impl Pipeline {
             tracing::warn!(left, "deliveries are left for the next start");
         }
     }
+}
+
+/// SNS, configured where AWS's tools look.
+async fn sns_client() -> aws_sdk_sns::Client {
+    aws_sdk_sns::Client::new(&aws_config::load_defaults(BehaviorVersion::latest()).await)
 }
 
 /// The front door in this process: the same router that serves everybody.

@@ -2,17 +2,23 @@
 
 mod alerts;
 mod channels;
+mod door;
 mod keys;
 mod monitors;
 mod ping;
 mod projects;
+mod redrive;
+mod smoke;
 
 pub use alerts::{Alerts, alerts};
 pub use channels::{Channels, channels};
+pub use door::Door;
 pub use keys::{Keys, keys};
 pub use monitors::{Monitors, monitors};
 pub use ping::{Ping, ping};
 pub use projects::{Projects, Usage, projects, usage};
+pub use redrive::{Redrive, redrive};
+pub use smoke::{Smoke, smoke};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -49,6 +55,12 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// Talks to `door` from here on.
+    pub fn go_through(&mut self, door: &Door) {
+        self.url.clone_from(&door.url);
+        self.api_key.clone_from(&door.api_key);
+    }
+
     /// Where the server is.
     pub(crate) fn url(&self) -> &str {
         &self.url

@@ -218,7 +218,8 @@ async fn one_bar_costs_the_same_whatever_the_history() {
         calls <= 18 && short.write_units <= 12.0 && short.read_units <= 12.0,
         "{short:?}"
     );
-    assert!(long.write_units <= short.write_units + 1.0, "{long:?}");
+    // The head knows the months that have bars: some seven bytes each, and it is written once and checked once.
+    assert!(long.write_units <= short.write_units + 3.0, "{long:?}");
     assert!(long.read_units <= short.read_units + 1.0, "{long:?}");
 }
 

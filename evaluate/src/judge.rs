@@ -4,6 +4,7 @@ use crate::Evaluate;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{HashMap, HashSet};
 use thrum_schema::id::{MonitorId, ProjectId};
+use thrum_schema::metrics::Span;
 use thrum_schema::store::{Commit, Result};
 use thrum_schema::timer::{Timer, What, look_at};
 use thrum_schema::transition::{Event, transition};
@@ -17,10 +18,63 @@ const MAX_ATTEMPTS: usize = 20;
 /// What judging did.
 #[derive(Debug, Default)]
 pub struct Judged {
-    /// Timers of monitors that are not late, at or before their deadlines (T1).
-    pub rearm: Vec<Timer>,
+    /// Monitors that are not late: each wants a timer at or before its deadline (T1).
+    pub waiting: Vec<Waiting>,
+    /// Timers of monitors that can't be read, some time later.
+    pub troubled: Vec<Timer>,
     /// How many monitors went down.
     pub flips: usize,
+}
+
+/// A monitor that is not late.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    monitor: MonitorId,
+    epoch: u32,
+    deadline: UnixMs,
+    grace_s: u32,
+}
+
+impl Waiting {
+    fn of(lease: &Lease, deadline: UnixMs) -> Self {
+        Self {
+            monitor: lease.monitor,
+            epoch: lease.epoch,
+            deadline,
+            grace_s: lease.grace_s,
+        }
+    }
+
+    /// Its timer where others of about its deadline share an item.
+    pub fn on_grid(&self, now: UnixMs) -> Timer {
+        Timer {
+            due: look_at(self.deadline, self.grace_s, now),
+            ..self.exact()
+        }
+    }
+
+    /// Its timer at its very deadline.
+    pub const fn exact(&self) -> Timer {
+        Timer {
+            due: self.deadline,
+            what: What::Deadline {
+                monitor: self.monitor,
+                epoch: self.epoch,
+            },
+        }
+    }
+}
+
+/// What became of a monitor that seemed late.
+enum Settled {
+    /// It is not: a heartbeat came, or an outage moved its deadline.
+    Waiting(Waiting),
+    /// It can't be read now.
+    Troubled(Timer),
+    /// It went down.
+    Down,
+    /// There is nothing to wait for: it is gone, or another epoch has a timer of its own.
+    Void,
 }
 
 impl Evaluate {
@@ -48,7 +102,7 @@ impl Evaluate {
                 Some((deadline, outage)) => {
                     let moved = lease.extension.map(|e| e.outage) != outage.map(|o| o.start);
                     if deadline > now && !moved {
-                        judged.rearm.push(deadline_timer(&lease, deadline, now));
+                        judged.waiting.push(Waiting::of(&lease, deadline));
                     } else {
                         if deadline <= now {
                             *bursts.entry(lease.project).or_default() += 1;
@@ -59,7 +113,7 @@ impl Evaluate {
             }
         }
         let outages = &outages;
-        let results: Vec<Option<Timer>> = stream::iter(late)
+        let results: Vec<Settled> = stream::iter(late)
             .map(|lease| {
                 let burst = bursts.get(&lease.project).copied();
                 self.settle_or_postpone(lease, outages, burst)
@@ -67,8 +121,14 @@ impl Evaluate {
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await?;
-        judged.flips = results.iter().filter(|rearmed| rearmed.is_none()).count();
-        judged.rearm.extend(results.into_iter().flatten());
+        for settled in results {
+            match settled {
+                Settled::Waiting(waiting) => judged.waiting.push(waiting),
+                Settled::Troubled(timer) => judged.troubled.push(timer),
+                Settled::Down => judged.flips += 1,
+                Settled::Void => {}
+            }
+        }
         Ok(judged)
     }
 
@@ -94,7 +154,7 @@ impl Evaluate {
                 Err(StoreError::Corrupt(error)) => {
                     tracing::error!(%error, "a lease can't be read; it is looked at again");
                     let epochs = fired.iter().filter(|(monitor, _)| *monitor == id);
-                    judged.rearm.extend(epochs.map(|(monitor, epoch)| {
+                    judged.troubled.extend(epochs.map(|(monitor, epoch)| {
                         let what = What::Deadline {
                             monitor: *monitor,
                             epoch: *epoch,
@@ -113,30 +173,30 @@ impl Evaluate {
         lease: Lease,
         outages: &[Outage],
         burst: Option<u32>,
-    ) -> Result<Option<Timer>> {
+    ) -> Result<Settled> {
         let (monitor, epoch) = (lease.monitor, lease.epoch);
         match self.settle(lease, outages, burst).await {
             Err(StoreError::Corrupt(error)) => {
                 tracing::error!(%error, "a monitor can't be read; it is looked at again");
                 let due = self.store.world().now();
                 let what = What::Deadline { monitor, epoch };
-                Ok(Some(Timer { due, what }.after_trouble(due)))
+                Ok(Settled::Troubled(Timer { due, what }.after_trouble(due)))
             }
             result => result,
         }
     }
 
     /// Flips a monitor that is late, or records a deadline that an outage moved, guarded by the lease's version;
-    /// a heartbeat that came between heals it silently. Returns the timer to arm if it still waits.
+    /// a heartbeat that came between heals it silently.
     async fn settle(
         &self,
         mut lease: Lease,
         outages: &[Outage],
         burst: Option<u32>,
-    ) -> Result<Option<Timer>> {
+    ) -> Result<Settled> {
         let epoch = lease.epoch;
         let Some(monitor) = self.store.monitor(lease.project, lease.monitor).await? else {
-            return Ok(None);
+            return Ok(Settled::Void);
         };
         for _ in 0..MAX_ATTEMPTS {
             let now = self.store.world().now();
@@ -154,36 +214,31 @@ impl Evaluate {
                     was: None,
                 };
                 match self.store.commit(&commit, now).await {
-                    Ok(()) => {}
+                    Ok(()) => {
+                        if let Some(flip) = &outcome.flip {
+                            let metrics = self.store.metrics();
+                            metrics.observe(Span::DetectionLag, now - flip.at);
+                        }
+                    }
                     Err(StoreError::Conflict) => {
                         match self.store.state(lease.monitor).await? {
                             // Another epoch has a timer of its own; a lost lease is TTL's record to handle.
                             Some(state) => match state.lease {
                                 Some(newer) if newer.epoch == epoch => lease = newer,
-                                _ => return Ok(None),
+                                _ => return Ok(Settled::Void),
                             },
-                            None => return Ok(None),
+                            None => return Ok(Settled::Void),
                         }
                         continue;
                     }
                     Err(error) => return Err(error),
                 }
             }
-            let lease = outcome.lease;
-            return Ok(lease
-                .deadline()
-                .map(|deadline| deadline_timer(&lease, deadline, now)));
+            return Ok(match outcome.lease.deadline() {
+                Some(deadline) => Settled::Waiting(Waiting::of(&outcome.lease, deadline)),
+                None => Settled::Down,
+            });
         }
         Err(StoreError::Conflict)
-    }
-}
-
-fn deadline_timer(lease: &Lease, deadline: UnixMs, now: UnixMs) -> Timer {
-    Timer {
-        due: look_at(deadline, lease.grace_s, now),
-        what: What::Deadline {
-            monitor: lease.monitor,
-            epoch: lease.epoch,
-        },
     }
 }

@@ -1,6 +1,7 @@
 //! Thrum's judge. On its schedule it sweeps the timers that are due; from the table's stream it relays alerts to
 //! the bus, and notices leases that TTL removed.
 
+mod ahead;
 mod bus;
 pub mod engine;
 mod judge;
@@ -12,6 +13,7 @@ mod stream;
 mod sweep;
 mod tell;
 
+pub use ahead::WorkError;
 pub use bus::{Bus, BusError, EventBridge};
 pub use pulse::{FrontDoor, HttpDoor, Pulse};
 pub use signals::offline;
@@ -19,12 +21,16 @@ pub use sweep::Swept;
 
 use std::sync::Arc;
 use thrum_schema::Store;
+use thrum_schema::queue::Later;
+use thrum_schema::work::Work;
 
 /// The evaluate handler. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Evaluate {
     store: Store,
     bus: Arc<dyn Bus>,
+    /// Where the schedule comes by the minute: what brings work back at its very instant.
+    later: Option<Arc<dyn Later>>,
     /// Who claims shards: one name for each sweeper.
     name: Arc<str>,
     /// A gap between pulses of more than so many milliseconds is an outage (T3).
@@ -38,9 +44,25 @@ impl Evaluate {
         Self {
             store,
             bus,
+            later: None,
             name: name.into(),
             gap_ms,
         }
+    }
+
+    /// The same handler, where its schedule comes by the minute only: what is due in between comes back by `later`.
+    #[must_use]
+    pub fn with_work_queue(mut self, later: Arc<dyn Later>) -> Self {
+        self.later = Some(later);
+        self
+    }
+
+    /// Publishes work, if there is any; the results are in its order.
+    pub(crate) async fn publish(&self, works: &[Work]) -> Vec<Result<(), BusError>> {
+        if works.is_empty() {
+            return Vec::new();
+        }
+        self.bus.publish(works).await
     }
 
     /// The table it works on.

@@ -1,14 +1,18 @@
 //! The evaluate Lambda: stream batches, the schedule's ticks and the work queue come to the same function.
 
+#![recursion_limit = "256"]
+
 use anyhow::anyhow;
 use aws_lambda_events::event::dynamodb::Event;
 use aws_lambda_events::event::sqs::SqsEvent;
+use futures::future::join_all;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::sync::Arc;
 use thrum_evaluate::{Evaluate, EventBridge, HttpDoor, Pulse};
-use thrum_schema::Store;
-use thrum_schema::store::{connect, required};
+use thrum_schema::lambda::{Sqs, connect, required, start_log, write_figures};
+use thrum_schema::metrics::Span;
+use tokio::sync::OnceCell;
 
 /// How often the pulse is kept at most, and the gap between pulses that is an outage (T3).
 const PULSE_EVERY_MS: i64 = 30_000;
@@ -16,47 +20,84 @@ const PULSE_GAP_MS: i64 = 150_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().json().without_time().init();
     let lookup = |name: &str| std::env::var(name).ok();
+    start_log(lookup);
     let variable = |name| required(lookup, name).map_err(|error| anyhow!(error));
-    let (aws, store) = connect(lookup).await.map_err(|error| anyhow!(error))?;
+    let (aws, store) = connect(lookup).map_err(|error| anyhow!(error))?;
     let bus = EventBridge::new(
         aws_sdk_eventbridge::Client::new(&aws),
         &variable("THRUM_BUS")?,
     );
+    let queue = Sqs::new(
+        aws_sdk_sqs::Client::new(&aws),
+        &variable("THRUM_WORK_QUEUE_URL")?,
+    );
     let door = HttpDoor::new(variable("THRUM_PULSE_URL")?)?;
-    let pulse = Arc::new(Pulse::new(Arc::new(door), PULSE_EVERY_MS));
     let name = store.world().uuid_v4().to_string();
-    let evaluate = Evaluate::new(store.clone(), Arc::new(bus), &name, PULSE_GAP_MS);
-    store.ensure_pipeline(store.world().now()).await?;
+    let evaluate =
+        Evaluate::new(store, Arc::new(bus), &name, PULSE_GAP_MS).with_work_queue(Arc::new(queue));
+    let schedule = Arc::new(Schedule {
+        pulse: Pulse::new(Arc::new(door), PULSE_EVERY_MS),
+        ready: OnceCell::new(),
+    });
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
-        let (evaluate, pulse, store) = (evaluate.clone(), Arc::clone(&pulse), store.clone());
-        async move { handle(&evaluate, &pulse, &store, event.payload).await }
+        let (evaluate, schedule) = (evaluate.clone(), Arc::clone(&schedule));
+        async move {
+            let answer = handle(&evaluate, &schedule, event.payload).await;
+            write_figures(evaluate.store(), 0);
+            answer
+        }
     }))
     .await
     .map_err(|error| anyhow!(error))
 }
 
-async fn handle(
-    evaluate: &Evaluate,
-    pulse: &Pulse,
-    store: &Store,
-    payload: Value,
-) -> Result<Value, Error> {
+async fn handle(evaluate: &Evaluate, schedule: &Schedule, payload: Value) -> Result<Value, Error> {
     let source = payload.pointer("/Records/0/eventSource");
-    if source.and_then(Value::as_str) == Some("aws:sqs") {
-        let event: SqsEvent = serde_json::from_value(payload)?;
-        return Ok(serde_json::to_value(evaluate.on_work(&event).await)?);
+    match source.and_then(Value::as_str) {
+        Some("aws:sqs") => {
+            let event: SqsEvent = serde_json::from_value(payload)?;
+            Ok(serde_json::to_value(evaluate.on_work(&event).await)?)
+        }
+        Some("aws:dynamodb") => {
+            let event: Event = serde_json::from_value(payload)?;
+            Ok(serde_json::to_value(evaluate.on_stream(&event).await)?)
+        }
+        // What the template gives the schedule as its input.
+        None if payload["do"] == "sweep" => {
+            schedule.tick(evaluate).await?;
+            Ok(Value::Null)
+        }
+        _ => Err("an event that is none of the schedule's, the stream's or the queue's".into()),
     }
-    if payload.get("Records").is_some() {
-        let event: Event = serde_json::from_value(payload)?;
-        return Ok(serde_json::to_value(evaluate.on_stream(&event).await)?);
-    }
-    evaluate.keep_pulse(pulse).await?;
-    let sweeps = (0..store.shards()).map(|shard| evaluate.sweep(shard));
-    // Every shard is swept, whatever becomes of another; an error then makes the alarm ring.
-    for swept in futures::future::join_all(sweeps).await {
+}
+
+/// What the schedule keeps between its ticks.
+struct Schedule {
+    pulse: Pulse,
+    /// Set when the table is known to have what the pipeline needs.
+    ready: OnceCell<()>,
+}
+
+impl Schedule {
+    /// One tick: outages are known before anything is judged, every shard is swept, and what is due before the next tick
+    /// is sent ahead.
+    async fn tick(&self, evaluate: &Evaluate) -> Result<(), Error> {
+        let store = evaluate.store();
+        let begun = store.world().now();
+        self.ready
+            .get_or_try_init(|| store.ensure_pipeline(begun))
+            .await?;
+        evaluate.keep_pulse(&self.pulse).await?;
+        // Every shard is swept, whatever becomes of another; an error then makes the alarm ring.
+        let swept = join_all((0..store.shards()).map(|shard| evaluate.sweep(shard))).await;
+        let ahead = evaluate.look_ahead(begun).await;
+        let lag_ms = swept.iter().flatten().map(|swept| swept.lag_ms).max();
+        let swept: Result<Vec<_>, _> = swept.into_iter().collect();
         swept?;
+        store
+            .metrics()
+            .observe(Span::SweepLag, lag_ms.unwrap_or(0));
+        Ok(ahead?)
     }
-    Ok(Value::Null)
 }

@@ -11,7 +11,7 @@ mod watch;
 
 pub use request::offline;
 
-use crate::Evaluate;
+use crate::{Evaluate, WorkError};
 use crate::engine::Program;
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -43,9 +43,9 @@ impl Evaluate {
     ///
     /// # Errors
     /// The table failed; the work must come again.
-    pub async fn work(&self, work: &Work) -> Result<(), StoreError> {
+    pub async fn work(&self, work: &Work) -> Result<(), WorkError> {
         match AssertUnwindSafe(self.do_work(work)).catch_unwind().await {
-            Ok(Err(StoreError::Corrupt(error))) => {
+            Ok(Err(WorkError::Store(StoreError::Corrupt(error)))) => {
                 tracing::error!(%error, ?work, "a piece of work can't be done");
                 Ok(())
             }
@@ -57,7 +57,7 @@ impl Evaluate {
         }
     }
 
-    async fn do_work(&self, work: &Work) -> Result<(), StoreError> {
+    async fn do_work(&self, work: &Work) -> Result<(), WorkError> {
         match work {
             Work::Request { request } => {
                 while self.answer_guarded(*request, usize::MAX).await? == Progress::More {}
@@ -87,7 +87,13 @@ impl Evaluate {
                 };
                 self.work_on_track(&track).await?;
             }
-            _ => {}
+            Work::Fire { timers, until } => self.fire(timers, *until).await?,
+            // Notify's.
+            Work::Alert { .. }
+            | Work::Deliver { .. }
+            | Work::Flush { .. }
+            | Work::Subscribe { .. }
+            | Work::Probe { .. } => {}
         }
         Ok(())
     }

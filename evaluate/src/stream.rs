@@ -9,6 +9,7 @@ use std::panic::AssertUnwindSafe;
 use thrum_schema::id::{ProjectId, RequestId, WatchId};
 use thrum_schema::signal::track::Head;
 use thrum_schema::work::Work;
+use thrum_schema::timer::{self, Timer};
 use thrum_schema::{Alert, Lease, StoreError, UnixMs};
 
 /// Who removes an item whose TTL has passed.
@@ -21,6 +22,8 @@ enum Meaning {
     Relay(Work),
     /// A lease that TTL removed.
     Removed(Box<Lease>),
+    /// A timer that is due before the next sweep may find it.
+    Soon(Vec<Timer>),
     /// Something of the signals.
     Signal(Matter),
     /// Nothing.
@@ -46,12 +49,18 @@ impl Evaluate {
     pub async fn on_stream(&self, event: &Event) -> DynamoDbEventResponse {
         let mut relays = Vec::new();
         let mut removals = Vec::new();
+        let mut soon = Vec::new();
+        let mut first_soon = None;
         let mut matters = Vec::new();
         for record in &event.records {
             let sequence = record.change.sequence_number.clone();
             match meaning(record) {
                 Ok(Meaning::Relay(work)) => relays.push((sequence, work)),
                 Ok(Meaning::Removed(lease)) => removals.push((sequence, lease)),
+                Ok(Meaning::Soon(timers)) => {
+                    soon.extend(timers);
+                    first_soon.get_or_insert(sequence);
+                }
                 Ok(Meaning::Signal(matter)) => matters.push((sequence, matter)),
                 Ok(Meaning::Nothing) => {}
                 Err(error) => {
@@ -61,11 +70,7 @@ impl Evaluate {
         }
         let mut failed = Vec::new();
         let works: Vec<Work> = relays.iter().map(|(_, work)| work.clone()).collect();
-        let results = if works.is_empty() {
-            Vec::new()
-        } else {
-            self.bus.publish(&works).await
-        };
+        let results = self.publish(&works).await;
         for ((sequence, _), result) in relays.into_iter().zip(results) {
             if let Err(error) = result {
                 tracing::error!(%error, "an alert was not relayed; the stream will bring it again");
@@ -83,6 +88,12 @@ impl Evaluate {
                     failed.push(sequence);
                 }
             }
+        }
+        if let Some(sequence) = first_soon
+            && let Err(error) = self.on_soon(&soon).await
+        {
+            tracing::error!(%error, "a deadline was not sent ahead; the stream will bring it again");
+            failed.push(sequence);
         }
         for (sequence, matter) in matters {
             match AssertUnwindSafe(self.on_matter(&matter))
@@ -130,10 +141,7 @@ impl Evaluate {
             }
             Err(error) => return Err(error.to_string()),
         };
-        if works.is_empty() {
-            return Ok(());
-        }
-        let results = self.bus.publish(&works).await;
+        let results = self.publish(&works).await;
         results
             .into_iter()
             .collect::<Result<(), _>>()
@@ -192,6 +200,12 @@ fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
                 Meaning::Signal(Matter::Nudge(project, Box::new(head)))
             }))
         }
+        "INSERT" | "MODIFY" if kind(new) == Some("soon") => match new.get("e") {
+            Some(serde_dynamo::AttributeValue::B(bytes)) => {
+                Ok(Meaning::Soon(timer::decode(bytes).unwrap_or_default()))
+            }
+            _ => Ok(Meaning::Nothing),
+        },
         "REMOVE" if kind(old) == Some("lease") && is_by_ttl(record) => Ok(Meaning::Removed(
             Box::new(serde_dynamo::from_item(old.clone())?),
         )),

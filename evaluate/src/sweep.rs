@@ -44,6 +44,8 @@ pub struct Swept {
     pub flips: usize,
     /// When the next timer that was seen is due.
     pub next_due: Option<UnixMs>,
+    /// How far behind the shard was, in milliseconds, beyond how far its cursor stays behind by design.
+    pub lag_ms: i64,
     /// Another sweeper holds the shard; nothing was done.
     pub busy: bool,
 }
@@ -72,7 +74,11 @@ impl Evaluate {
         let begun = self.store.world().now();
         let low = self.store.cursor(shard).await?.low;
         let low = low.unwrap_or(begun.minute() - NO_CURSOR_MIN);
-        let mut swept = Swept::default();
+        let behind_min = begun.minute() - low - OVERLAP_MIN - IDLE_LAG_MIN;
+        let mut swept = Swept {
+            lag_ms: behind_min.max(0) * 60_000,
+            ..Swept::default()
+        };
         let mut claimed = false;
         let mut minute = low;
         while minute <= self.store.world().now().minute() {
@@ -137,7 +143,8 @@ impl Evaluate {
         // Deadlines first: nothing is as urgent.
         let judged = self.judge(deadlines, now).await?;
         swept.flips += judged.flips;
-        rearm.extend(judged.rearm);
+        rearm.extend(judged.waiting.iter().map(|waiting| waiting.on_grid(now)));
+        rearm.extend(judged.troubled);
         let looks: Vec<_> = stream::iter(others)
             .map(|timer| async move { (timer, self.look(timer, now).await) })
             .buffer_unordered(CONCURRENCY)
@@ -157,7 +164,7 @@ impl Evaluate {
                 Err(error) => return Err(error.into()),
             }
         }
-        for result in self.bus.publish(&works).await {
+        for result in self.publish(&works).await {
             result?;
         }
         if self.store.world().now() - now > ROUND_MS {
@@ -175,14 +182,16 @@ impl Evaluate {
 
 /// What a timer that fired asks for.
 #[derive(Debug, Default)]
-struct Look {
-    work: Option<Work>,
-    again: Option<UnixMs>,
+pub(crate) struct Look {
+    /// Something to do.
+    pub work: Option<Work>,
+    /// When to look again.
+    pub again: Option<UnixMs>,
 }
 
 impl Evaluate {
     /// Looks whether what a timer was armed for is still to be done. 1 RU, and what telling people costs.
-    async fn look(&self, timer: Timer, now: UnixMs) -> Result<Look, StoreError> {
+    pub(crate) async fn look(&self, timer: Timer, now: UnixMs) -> Result<Look, StoreError> {
         let mut look = Look::default();
         match timer.what {
             What::Deadline { .. } => {}
@@ -235,6 +244,15 @@ impl Evaluate {
                         asked: true,
                     });
                     // Should that be lost on its way; whoever looks voids this timer.
+                    look.again = Some(now + WORK_AGAIN_MS);
+                }
+            }
+            What::Subscription { project, channel } => {
+                let next = self.store.subscription(project, channel).await?;
+                let next = next.map(|subscription| subscription.next);
+                // One that was planned since has a timer of its own.
+                if next.is_some_and(|next| next <= Some(timer.due)) {
+                    look.work = Some(Work::Subscribe { project, channel });
                     look.again = Some(now + WORK_AGAIN_MS);
                 }
             }

@@ -1,6 +1,6 @@
 //! What the handlers share.
 
-use crate::auth::Keys;
+use crate::auth::{Keys, same};
 use crate::cache::Cache;
 use crate::health::Health;
 use crate::problem::Problem;
@@ -33,13 +33,19 @@ pub struct Config {
     pub admin_key: AdminKey,
     /// The key of the operator's metrics.
     pub metrics_key: Option<SecretString>,
+    /// The SNS topics that channels may name; any, without a list.
+    pub topics: Option<Vec<String>>,
+    /// Whether e-mail goes by SNS: each address has a subscription then, which it must confirm.
+    pub mail_by_topics: bool,
 }
 
 /// Most pings a monitor may send a minute, unless it is said otherwise: what runs wild is stopped, nobody else.
 pub const PINGS_PER_MINUTE: u32 = 600;
 
-/// How long an admin key that is kept elsewhere is believed, in milliseconds.
+/// How long an admin key that is kept elsewhere is believed, in milliseconds, and how long if another one is given: the
+/// key may have been rotated.
 const ADMIN_KEY_MS: i64 = 300_000;
+const DOUBTED_ADMIN_KEY_MS: i64 = 10_000;
 
 /// Keeps a secret somewhere else.
 pub trait SecretSource: Send + Sync + Debug {
@@ -70,6 +76,8 @@ impl Default for Config {
             plans: Plans::default(),
             admin_key: AdminKey::None,
             metrics_key: None,
+            topics: None,
+            mail_by_topics: false,
         }
     }
 }
@@ -124,6 +132,17 @@ impl Config {
                 Some(key) => AdminKey::Key(check_admin_key(&key)?),
             },
             metrics_key: text("THRUM_METRICS_KEY").map(SecretString::from),
+            // A function has a role of its own: without a list, nobody may use it to reach topics.
+            topics: Some(
+                text("THRUM_TOPICS")
+                    .unwrap_or_default()
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|arn| !arn.is_empty())
+                    .map(str::to_owned)
+                    .collect(),
+            ),
+            mail_by_topics: true,
         })
     }
 }
@@ -193,31 +212,37 @@ impl App {
         }
     }
 
-    /// The hash of the admin key, if there is one.
-    pub(crate) async fn admin_key_hash(&self) -> Result<Option<String>, Problem> {
+    /// Whether `given` is the admin key; `None` if there is none.
+    pub(crate) async fn is_admin_key(&self, given: &str) -> Result<Option<bool>, Problem> {
+        let given = hash(given);
         let source = match &self.config.admin_key {
             AdminKey::None => return Ok(None),
-            AdminKey::Key(key) => return Ok(Some(hash(key.expose_secret()))),
+            AdminKey::Key(key) => return Ok(Some(same(&hash(key.expose_secret()), &given))),
             AdminKey::Kept(source) => source,
         };
         let mut kept = self.kept_admin_key.lock().await;
         let now = self.store.world().now();
-        match &*kept {
-            Some((at, hash)) if now - *at < ADMIN_KEY_MS => Ok(Some(hash.clone())),
-            _ => match source.fetch().await {
-                Ok(key) => {
-                    let hash = hash(key.expose_secret());
-                    *kept = Some((now, hash.clone()));
-                    Ok(Some(hash))
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the admin key could not be fetched");
-                    Err(Problem::new(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "the admin key can't be checked now; try again",
-                    ))
-                }
-            },
+        if let Some((at, hash)) = &*kept {
+            let age_ms = now - *at;
+            let fits = same(hash, &given);
+            if age_ms < DOUBTED_ADMIN_KEY_MS || (fits && age_ms < ADMIN_KEY_MS) {
+                return Ok(Some(fits));
+            }
+        }
+        match source.fetch().await {
+            Ok(key) => {
+                let hash = hash(key.expose_secret());
+                let fits = same(&hash, &given);
+                *kept = Some((now, hash));
+                Ok(Some(fits))
+            }
+            Err(error) => {
+                tracing::error!(%error, "the admin key could not be fetched");
+                Err(Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the admin key can't be checked now; try again",
+                ))
+            }
         }
     }
 }

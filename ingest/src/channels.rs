@@ -13,13 +13,13 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{
-    Channel, ChannelKind, DEFAULT_GROUP_THRESHOLD, MAX_CHANNELS, Targets, check_email, check_phone,
-    check_topic_arn, check_webhook_url,
+    Channel, ChannelKind, DEFAULT_GROUP_THRESHOLD, MAX_CHANNELS, Subscription, SubscriptionState,
+    Targets, check_email, check_phone, check_topic_arn, check_webhook_url,
 };
 use thrum_schema::error::Invalid;
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::store::ChannelHealth;
-use thrum_schema::{StoreError, World};
+use thrum_schema::{StoreError, UnixMs, World};
 use utoipa::ToSchema;
 
 /// Longest name, in characters.
@@ -93,6 +93,9 @@ pub struct ChannelView {
     topic_arn: Option<String>,
     /// How its deliveries fail, if the last one did.
     failing: Option<Failing>,
+    /// How far its subscription is, where e-mail goes by SNS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscription: Option<SubscriptionView>,
 }
 
 /// How a channel's deliveries fail.
@@ -103,6 +106,43 @@ pub struct Failing {
     since: String,
     last_at: String,
     last_error: String,
+}
+
+/// How far an e-mail channel's subscription is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SubscriptionView {
+    /// `asking`, `pending`, `confirmed` or `lost`.
+    state: &'static str,
+    /// What to do, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+    checked_at: Option<String>,
+}
+
+impl From<&Subscription> for SubscriptionView {
+    fn from(subscription: &Subscription) -> Self {
+        let (state, hint) = match subscription.state {
+            _ if subscription.asks() => (
+                "asking",
+                Some("within a minute the address gets a mail that asks it to confirm"),
+            ),
+            None => ("asking", None),
+            Some(SubscriptionState::Pending) => (
+                "pending",
+                Some("the address must follow the link in the mail from AWS Notifications; nothing arrives before"),
+            ),
+            Some(SubscriptionState::Confirmed) => ("confirmed", None),
+            Some(SubscriptionState::Lost) => (
+                "lost",
+                Some("the address unsubscribed, or never confirmed; change the channel with the same `to` to ask it again"),
+            ),
+        };
+        Self {
+            state,
+            hint,
+            checked_at: subscription.checked.map(UnixMs::rfc3339),
+        }
+    }
 }
 
 /// Channels.
@@ -144,11 +184,12 @@ pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<C
         app.store.failing_channels(reader.project)
     )?;
     channels.sort_by_key(|channel| (channel.created, channel.id));
-    let channels = channels
-        .iter()
-        .map(|channel| reader.shown(channel, &failing))
-        .collect();
-    Ok(axum::Json(Channels { channels }))
+    let mut views = Vec::with_capacity(channels.len());
+    for channel in &channels {
+        let subscription = app.subscription(channel).await?;
+        views.push(reader.shown(channel, &failing, subscription.as_ref()));
+    }
+    Ok(axum::Json(Channels { channels: views }))
 }
 
 /// Shows a channel.
@@ -166,18 +207,29 @@ pub async fn get(
     let channel = find(&app, reader.project, &id).await?;
     reader.caller.charge(&app).await?;
     let failing = app.store.failing_channels(reader.project).await?;
-    Ok(axum::Json(reader.shown(&channel, &failing)))
+    let subscription = app.subscription(&channel).await?;
+    Ok(axum::Json(reader.shown(
+        &channel,
+        &failing,
+        subscription.as_ref(),
+    )))
 }
 
 impl Reader {
     /// A channel as this caller may see it.
-    fn shown(&self, channel: &Channel, failing: &[ChannelHealth]) -> ChannelView {
+    fn shown(
+        &self,
+        channel: &Channel,
+        failing: &[ChannelHealth],
+        subscription: Option<&Subscription>,
+    ) -> ChannelView {
         let mut view = view(channel);
         if !self.sees_secrets {
             view.url = None;
         }
         let health = failing.iter().find(|health| health.channel == channel.id);
         view.failing = health.map(Failing::from);
+        view.subscription = subscription.map(SubscriptionView::from);
         view
     }
 }
@@ -214,7 +266,8 @@ pub async fn create(
         created: world.now(),
     })?;
     writer.caller.charge(&app).await?;
-    app.store.put_channel(&channel).await?;
+    let see_to = app.sees_to(&channel);
+    app.store.create_channel(&channel, see_to).await?;
     let mut body = view(&channel);
     // Shown here, and never again.
     if let ChannelKind::Webhook { secret, .. } = &channel.via {
@@ -238,9 +291,11 @@ pub async fn update(
 ) -> Result<axum::Json<ChannelView>, Problem> {
     let mut channel = find(&app, writer.project, &id).await?;
     channel.via = request.via(Some(&channel.via), &app)?;
+    let asks = request.to.is_some();
     let channel = request.applied_to(channel)?;
     writer.caller.charge(&app).await?;
-    match app.store.replace_channel(&channel).await {
+    let see_to = app.sees_to(&channel).filter(|_| asks);
+    match app.store.replace_channel(&channel, see_to).await {
         Ok(()) => Ok(axum::Json(view(&channel))),
         Err(StoreError::Conflict) => Err(Problem::not_found("channel")),
         Err(error) => Err(error.into()),
@@ -288,7 +343,10 @@ pub async fn delete(
         }
     }
     writer.caller.charge(&app).await?;
-    app.store.delete_channel(writer.project, channel.id).await?;
+    let see_to = app.sees_to(&channel);
+    app.store
+        .delete_channel(writer.project, channel.id, see_to)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -316,6 +374,22 @@ pub async fn test(
         see: "/v1/alerts",
     };
     Ok((StatusCode::ACCEPTED, axum::Json(sent)))
+}
+
+impl App {
+    /// When a channel's subscription is to be seen to, if it has one: now.
+    fn sees_to(&self, channel: &Channel) -> Option<UnixMs> {
+        let subscribed = self.config.mail_by_topics && matches!(channel.via, ChannelKind::Email { .. });
+        subscribed.then(|| self.store.world().now())
+    }
+
+    /// What is known of a channel's subscription, if it has one.
+    async fn subscription(&self, channel: &Channel) -> Result<Option<Subscription>, StoreError> {
+        if self.sees_to(channel).is_none() {
+            return Ok(None);
+        }
+        self.store.subscription(channel.project, channel.id).await
+    }
 }
 
 async fn find(app: &App, project: ProjectId, id: &str) -> Result<Channel, Problem> {
@@ -393,6 +467,13 @@ impl ChannelRequest {
                 };
                 let topic_arn = required("topic_arn", &self.topic_arn, old)?;
                 check_topic_arn("topic_arn", &topic_arn)?;
+                if app.config.topics.as_ref().is_some_and(|allowed| !allowed.contains(&topic_arn)) {
+                    return Err(Invalid::new(
+                        "topic_arn",
+                        "is not among the topics that this installation may publish to; its operator allows them by the \
+                         parameter TopicArns",
+                    ));
+                }
                 Ok(ChannelKind::Sns { topic_arn })
             }
             (kind, before) => {
@@ -454,6 +535,7 @@ fn view(channel: &Channel) -> ChannelView {
         to: None,
         topic_arn: None,
         failing: None,
+        subscription: None,
     };
     match channel.via.clone() {
         ChannelKind::Webhook { url, .. } => view.url = Some(url),

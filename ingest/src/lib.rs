@@ -15,6 +15,7 @@ mod keys;
 mod management;
 mod meter;
 mod monitors;
+mod observe;
 mod openapi;
 mod ping;
 mod problem;

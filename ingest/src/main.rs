@@ -1,22 +1,37 @@
 //! The ingest Lambda: the router behind a function URL.
 
 use anyhow::anyhow;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use std::sync::Arc;
 use thrum_ingest::{AdminKey, App, Config, SecretsManager, router};
-use thrum_schema::store::connect;
+use thrum_schema::lambda::{connect, start_log, write_figures};
+
+/// How often figures are written at most: pings come without a line of their own.
+const FIGURES_EVERY_MS: i64 = 60_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().json().without_time().init();
     let lookup = |name: &str| std::env::var(name).ok();
+    start_log(lookup);
     let mut config = Config::from_lookup(lookup).map_err(|error| anyhow!(error))?;
-    let (aws, store) = connect(lookup).await.map_err(|error| anyhow!(error))?;
+    let (aws, store) = connect(lookup).map_err(|error| anyhow!(error))?;
     // Fetched when it is first asked for, and not on the way of a heartbeat.
     if let Some(arn) = lookup("THRUM_ADMIN_KEY_ARN") {
         let client = aws_sdk_secretsmanager::Client::new(&aws);
         config.admin_key = AdminKey::Kept(Arc::new(SecretsManager::new(client, &arn)));
     }
-    lambda_http::run(router(App::new(store, config)))
+    let counted = store.clone();
+    let figures = from_fn(move |request: Request, next: Next| {
+        let store = counted.clone();
+        async move {
+            let response = next.run(request).await;
+            write_figures(&store, FIGURES_EVERY_MS);
+            response
+        }
+    });
+    let app = App::new(store, config);
+    lambda_http::run(router(app).layer(figures))
         .await
         .map_err(|error| anyhow!(error))
 }

@@ -436,7 +436,8 @@ pub async fn delete(
             "the project has watches; delete them first",
         ));
     }
-    let deleted = app.store.delete_project(&project).await;
+    let see_to = app.config.mail_by_topics.then(|| app.store.world().now());
+    let deleted = app.store.delete_project(&project, see_to).await;
     app.projects.forget(&project.id);
     match deleted {
         Ok(()) => Ok(StatusCode::NO_CONTENT),

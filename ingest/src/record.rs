@@ -8,6 +8,7 @@ use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::monitor::{DEFAULT_GRACE_S, DEFAULT_PERIOD_S};
 use thrum_schema::ping::Ping;
 use thrum_schema::plan::Rate;
+use thrum_schema::metrics::Count;
 use thrum_schema::store::{Claims, Commit, Creation, Fast, Rules};
 use thrum_schema::transition::{self, Event, Outcome};
 use thrum_schema::{Lease, Monitor, PingKind, Schedule, StoreError};
@@ -312,6 +313,9 @@ impl App {
         understood: Understood,
         incoming: Incoming,
     ) -> Result<(), StoreError> {
+        if id != MonitorId::PULSE {
+            self.store.metrics().count(Count::Pings, 1);
+        }
         if id == MonitorId::PULSE || (!self.config.ping_log && lease.feeds.is_none()) {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! Every route, in one table.
 
 use crate::app::App;
+use crate::observe::observe;
 use crate::problem::Problem;
 use crate::signals::{backtests, history, requests, series, strategies, watches};
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
 };
 use axum::Router;
 use axum::http::StatusCode;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
 use std::time::Duration;
@@ -126,6 +127,7 @@ pub fn router(app: App) -> Router {
         ))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(meter::headers))
+        .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app)
 }
 

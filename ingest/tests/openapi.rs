@@ -2,9 +2,18 @@
 
 use serde_json::Value;
 
+/// `UPDATE_OPENAPI=1 cargo test --workspace --test openapi` makes the file anew.
 #[test]
 fn the_description_is_what_it_was() {
-    insta::assert_json_snapshot!("openapi", thrum_ingest::document());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+    let made = serde_json::to_string_pretty(&thrum_ingest::document()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_OPENAPI").is_some() {
+        std::fs::write(path, &made).unwrap();
+    }
+    let kept = std::fs::read_to_string(path).unwrap();
+    let differs = made.lines().zip(kept.lines()).find(|(made, kept)| made != kept);
+    assert_eq!(differs, None, "made and kept; UPDATE_OPENAPI=1 makes it anew");
+    assert_eq!(made.len(), kept.len());
 }
 
 #[test]

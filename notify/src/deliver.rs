@@ -1,7 +1,7 @@
 //! One alert through one channel: order, claim, quota, send, outcome.
 
 use crate::message::Message;
-use crate::send::SendError;
+use crate::send::{Mail, SendError};
 use crate::{Notify, NotifyError};
 use futures::future::join_all;
 use std::time::Duration;
@@ -9,13 +9,17 @@ use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, GATHER_MS, MAX_ERROR, backoff_ms};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
+use thrum_schema::metrics::{Count, Span};
 use thrum_schema::store::{Claim, Settled};
+use thrum_schema::timer::AHEAD_MS;
 use thrum_schema::work::Work;
 use thrum_schema::{StoreError, UnixMs};
 
 /// How long a delivery waits for an earlier one of the same monitor before it looks again, in milliseconds.
 /// Whoever settles the earlier one tells it to go on at once.
 const WAIT_MS: i64 = 60_000;
+/// How many e-mails within two seconds SNS is given one by one, at the most.
+const MAIL_THRESHOLD: u32 = 10;
 /// How many earlier alerts of a monitor that were not for a channel are passed over.
 const MAX_PASSED_OVER: usize = 20;
 /// How long after it was gathered an alert should be in a group, in milliseconds.
@@ -35,9 +39,13 @@ impl Notify {
                 channel,
             } => self.deliver(project, alert, channel).await,
             Work::Flush { project, channel } => self.flush(project, channel).await,
+            Work::Subscribe { project, channel } => self.subscribe(project, channel).await,
             Work::Probe { at } => Ok(self.store.probe_arrived(at).await?),
             // Evaluate's.
-            Work::Request { .. } | Work::Watch { .. } | Work::Track { .. } => Ok(()),
+            Work::Request { .. }
+            | Work::Watch { .. }
+            | Work::Track { .. }
+            | Work::Fire { .. } => Ok(()),
         }
     }
 
@@ -48,6 +56,8 @@ impl Notify {
             return Ok(());
         };
         if !alert.planned {
+            let lag_ms = self.store.world().now() - UnixMs(id.created_ms());
+            self.store.metrics().observe(Span::RelayLag, lag_ms);
             let channels: Vec<ChannelId> = self
                 .store
                 .resolve(project, &alert.targets)
@@ -223,7 +233,7 @@ impl Notify {
         channel: &Channel,
         now: UnixMs,
     ) -> Result<bool, NotifyError> {
-        let threshold = channel.group_threshold;
+        let threshold = self.threshold(channel);
         if threshold == 0 || matches!(alert.what, AlertKind::Test | AlertKind::Limited) {
             return Ok(false);
         }
@@ -251,6 +261,15 @@ impl Notify {
                 }
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How many alerts within two seconds a channel gets one by one; 0 is any number. SNS sends ten mails a second to an
+    /// address.
+    fn threshold(&self, channel: &Channel) -> u32 {
+        match (&channel.via, &self.sender.mail, channel.group_threshold) {
+            (ChannelKind::Email { .. }, Mail::Topics(_), 0 | MAIL_THRESHOLD..) => MAIL_THRESHOLD,
+            (_, _, threshold) => threshold,
         }
     }
 
@@ -390,12 +409,42 @@ impl Notify {
         settled: &Settled,
     ) -> Result<Option<Delivery>, NotifyError> {
         match self.store.settle(claim, settled).await {
-            Ok(delivery) => Ok(Some(delivery)),
+            Ok(delivery) => {
+                let what = match settled {
+                    Settled::Sent { .. } => Count::Deliveries,
+                    Settled::Retry { .. } => Count::Retries,
+                    Settled::Dead { .. } => Count::Dead,
+                    Settled::Suppressed { .. } => Count::Suppressed,
+                };
+                self.store.metrics().count(what, 1);
+                if let Settled::Retry { at, .. } = settled {
+                    self.retry_in_time(claim, *at).await;
+                }
+                Ok(Some(delivery))
+            }
             Err(StoreError::Conflict) => {
                 tracing::warn!(alert = %claim.alert, channel = %claim.channel, "a claim ended before its delivery");
                 Ok(None)
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Brings a retry back at its instant, where its timer would wait for the next sweep by the minute. Should the queue
+    /// fail, it waits for that.
+    async fn retry_in_time(&self, claim: &Claim, at: UnixMs) {
+        let wait_ms = at - self.store.world().now();
+        if wait_ms > AHEAD_MS {
+            return;
+        }
+        let work = Work::Deliver {
+            project: claim.project,
+            alert: claim.alert,
+            channel: claim.channel,
+        };
+        let delay = Duration::from_millis(wait_ms.max(1).unsigned_abs());
+        if let Err(error) = self.later.send(work, delay).await {
+            tracing::warn!(%error, "a retry waits for its timer");
         }
     }
 

@@ -4,17 +4,17 @@
 mod deliver;
 mod gates;
 mod group;
-mod later;
 mod message;
 mod queue;
 pub mod send;
+mod subscribe;
 
-pub use later::{Later, LaterError, Sqs};
 pub use send::Sender;
 
 use gates::Gates;
 use std::sync::Arc;
 use thiserror::Error;
+use thrum_schema::queue::{Later, LaterError};
 use thrum_schema::{Plans, Store, StoreError};
 
 /// Why work could not be done now; the queue brings it again.
@@ -23,6 +23,9 @@ pub enum NotifyError {
     /// The table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// SNS failed.
+    #[error("SNS failed: {0}")]
+    Sns(String),
     /// Work could not be put off.
     #[error(transparent)]
     Later(#[from] LaterError),
@@ -57,5 +60,10 @@ impl Notify {
             config: Arc::new(config),
             gates: Arc::default(),
         }
+    }
+
+    /// The table it works on.
+    pub const fn store(&self) -> &Store {
+        &self.store
     }
 }

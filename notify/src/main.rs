@@ -4,24 +4,24 @@ use anyhow::anyhow;
 use aws_lambda_events::event::sqs::SqsEvent;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
-use thrum_notify::send::{Email, Sns, Webhook};
-use thrum_notify::{Config, Notify, Sender, Sqs};
+use thrum_notify::send::{Mail, Sns, Topics, Webhook};
+use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::Plans;
 use thrum_schema::alert::DELIVERY_WINDOW_S;
-use thrum_schema::store::{connect, required};
+use thrum_schema::lambda::{Sqs, connect, required, start_log, write_figures};
 use thrum_schema::world::SystemWorld;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().json().without_time().init();
     let lookup = |name: &str| std::env::var(name).ok();
-    let (aws, store) = connect(lookup).await.map_err(|error| anyhow!(error))?;
-    let smtp_url = lookup("THRUM_SMTP_URL").map(Into::into);
-    let from = lookup("THRUM_MAIL_FROM").unwrap_or("thrum@localhost".into());
+    start_log(lookup);
+    let (aws, store) = connect(lookup).map_err(|error| anyhow!(error))?;
+    let sns = aws_sdk_sns::Client::new(&aws);
+    let mail_topics = required(lookup, "THRUM_MAIL_TOPICS").map_err(|error| anyhow!(error))?;
     let sender = Sender {
         webhook: Webhook::new(false, SystemWorld::arc())?,
-        email: Email::new(&from, smtp_url.as_ref()).map_err(|error| anyhow!(error))?,
-        sns: Sns::new(aws_sdk_sns::Client::new(&aws)),
+        mail: Mail::Topics(Topics::new(sns.clone(), &mail_topics)),
+        sns: Sns::new(sns),
     };
     let queue = required(lookup, "THRUM_QUEUE_URL").map_err(|error| anyhow!(error))?;
     let later = Sqs::new(aws_sdk_sqs::Client::new(&aws), &queue);
@@ -36,7 +36,11 @@ async fn main() -> anyhow::Result<()> {
     let notify = Notify::new(store, sender, Arc::new(later), config);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<SqsEvent>| {
         let notify = notify.clone();
-        async move { Ok::<_, Error>(notify.on_queue(&event.payload).await) }
+        async move {
+            let answer = notify.on_queue(&event.payload).await;
+            write_figures(notify.store(), 0);
+            Ok::<_, Error>(answer)
+        }
     }))
     .await
     .map_err(|error| anyhow!(error))

@@ -1,11 +1,13 @@
 //! Sending: a channel's kind decides how.
 
 mod email;
+mod mail;
 mod sns;
 mod webhook;
 
 pub use email::Email;
-pub use sns::Sns;
+pub use mail::Topics;
+pub use sns::{MakeClient, Sns};
 pub use webhook::{Webhook, signature};
 
 use crate::message::Message;
@@ -39,13 +41,22 @@ impl SendError {
     }
 }
 
+/// How e-mails go.
+#[derive(Debug)]
+pub enum Mail {
+    /// By SMTP, or printed.
+    Smtp(Email),
+    /// By SNS, each channel through a topic of its own.
+    Topics(Topics),
+}
+
 /// The ways out.
 #[derive(Debug)]
 pub struct Sender {
     /// POSTs to URLs.
     pub webhook: Webhook,
     /// E-mails.
-    pub email: Email,
+    pub mail: Mail,
     /// SNS topics and text messages.
     pub sns: Sns,
 }
@@ -67,7 +78,10 @@ impl Sender {
             ChannelKind::Webhook { url, secret } => {
                 self.webhook.send(url, secret, &key, message).await
             }
-            ChannelKind::Email { to } => self.email.send(to, &key, message).await,
+            ChannelKind::Email { to } => match &self.mail {
+                Mail::Smtp(email) => email.send(to, &key, message).await,
+                Mail::Topics(topics) => topics.send(channel.id, to, message).await,
+            },
             ChannelKind::Sms { to } => self.sns.text(to, message).await,
             ChannelKind::Sns { topic_arn } => self.sns.publish(topic_arn, message).await,
         }

@@ -99,6 +99,65 @@ impl Channel {
     }
 }
 
+/// How far an e-mail channel's subscription is, where SNS sends the mail: each such channel has a topic of its own, with
+/// one address subscribed, which must confirm that it wants to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SubscriptionState {
+    /// The address was asked, and has not answered.
+    Pending,
+    /// Mail arrives.
+    Confirmed,
+    /// The address unsubscribed, or never answered: nothing arrives until it is asked again.
+    Lost,
+}
+
+/// What is known of an e-mail channel's subscription.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Subscription {
+    /// The topic, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic_arn: Option<String>,
+    /// How far it is, once the address was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<SubscriptionState>,
+    /// When the address was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begun: Option<UnixMs>,
+    /// When a person last wanted it asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<UnixMs>,
+    /// When it was last looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked: Option<UnixMs>,
+    /// When it is looked at next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<UnixMs>,
+}
+
+impl Subscription {
+    /// Whether the address is to be asked, if SNS knows nothing of it: it never was, or a person wants it since.
+    pub fn asks(&self) -> bool {
+        match (self.begun, self.wanted) {
+            (None, _) => true,
+            (Some(begun), Some(wanted)) => wanted > begun,
+            (Some(_), None) => false,
+        }
+    }
+
+    /// When to look again: often while a person may be about to confirm, and once a day after that.
+    pub fn look_after(&self, now: UnixMs) -> UnixMs {
+        let age_ms = now - self.begun.unwrap_or(now);
+        let wait_s = match self.state {
+            Some(SubscriptionState::Pending) if age_ms < 15 * 60_000 => 60,
+            Some(SubscriptionState::Pending) if age_ms < 3 * 86_400_000 => 1_800,
+            _ => 86_400,
+        };
+        now + wait_s * 1_000
+    }
+}
+
 /// Checks an e-mail address as far as its form goes: something, `@`, a domain, no space, no control character.
 pub fn check_email(field: &str, to: &str) -> Result<(), Invalid> {
     let fits = to.len() <= 254
@@ -281,6 +340,25 @@ mod tests {
         ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
+    }
+
+    #[test]
+    fn an_address_is_asked_once_unless_a_person_wants_it_again() {
+        let now = UnixMs(1_763_700_000_000);
+        let mut subscription = Subscription::default();
+        assert!(subscription.asks());
+        subscription.begun = Some(now);
+        subscription.state = Some(SubscriptionState::Pending);
+        assert!(!subscription.asks());
+        assert_eq!(subscription.look_after(now), now + 60_000);
+        assert_eq!(
+            subscription.look_after(now + 3_600_000),
+            now + 3_600_000 + 1_800_000
+        );
+        subscription.state = Some(SubscriptionState::Lost);
+        assert_eq!(subscription.look_after(now), now + 86_400_000);
+        subscription.wanted = Some(now + 1);
+        assert!(subscription.asks());
     }
 
     #[test]

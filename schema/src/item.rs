@@ -220,6 +220,11 @@ impl Key {
         Self::new(format!("G#{channel}"), "RATE")
     }
 
+    /// What is known of an e-mail channel's subscription.
+    pub fn subscription(project: ProjectId, channel: ChannelId) -> Self {
+        Self::new(format!("P#{project}"), format!("SUB#{channel}"))
+    }
+
     /// An alert that is gathered for a channel.
     pub fn gathered(channel: ChannelId, alert: AlertId) -> Self {
         Self::new(format!("G#{channel}"), format!("W#{alert}"))
@@ -661,11 +666,23 @@ pub fn memory(watch: WatchId, memory: &Memory) -> Item {
     encode(&Key::memory(watch), "memory", memory)
 }
 
+/// The kind of items of timers.
+const TIMERS: &str = "timers";
+/// The kind of an item of a timer that is due before a sweep by the minute may find it: the stream carries it on.
+const SOON: &str = "soon";
+
+/// An item of a timer that the stream carries on.
+pub fn soon(shard: u16, timer: Timer) -> Item {
+    let mut item = timers(shard, timer.due, &[timer]);
+    item.insert("kind".into(), s(SOON));
+    item
+}
+
 /// An item of at most [`timer::MAX_ENTRIES`] timers of one shard, due together at `due`.
 pub fn timers(shard: u16, due: UnixMs, entries: &[Timer]) -> Item {
     debug_assert!(entries.len() <= timer::MAX_ENTRIES && !entries.is_empty());
     let mut item = Key::timers(shard, due, entries).attributes();
-    item.insert("kind".into(), s("timers"));
+    item.insert("kind".into(), s(TIMERS));
     item.insert("v".into(), n(MAPPING_VERSION));
     item.insert(
         "e".into(),

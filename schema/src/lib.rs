@@ -1,7 +1,7 @@
 //! The domain of Thrum: what a monitor, a lease, an alert or a timer is, the pure rules that move them,
 //! and the one table that keeps them.
 //!
-//! Everything but [`item`] and [`store`] is free of AWS types and of the clock: rules take `now` as an
+//! Everything but [`item`], [`store`], [`queue`] and `lambda` is free of AWS types and of the clock: rules take `now` as an
 //! argument. Built without the default feature `dynamodb`, this crate has no AWS dependency at all, and CI
 //! proves it.
 
@@ -12,6 +12,7 @@ pub mod error;
 pub mod id;
 pub mod key;
 pub mod lease;
+pub mod metrics;
 pub mod monitor;
 pub mod outage;
 pub mod ping;
@@ -29,6 +30,10 @@ pub mod world;
 
 #[cfg(feature = "dynamodb")]
 pub mod item;
+#[cfg(feature = "lambda")]
+pub mod lambda;
+#[cfg(feature = "dynamodb")]
+pub mod queue;
 #[cfg(feature = "dynamodb")]
 pub mod store;
 

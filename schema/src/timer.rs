@@ -2,13 +2,15 @@
 
 use crate::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use crate::time::UnixMs;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Most entries in one item: 30 deadlines stay below 1 kB, one write unit.
 pub const MAX_ENTRIES: usize = 30;
 
 /// What a timer waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum What {
     /// A monitor's deadline (T1). Void if the lease's epoch is another.
     Deadline {
@@ -70,16 +72,26 @@ pub enum What {
         /// The request.
         request: RequestId,
     },
+    /// An e-mail channel's subscription is to be looked at. Void if a later look is planned.
+    Subscription {
+        /// The project.
+        project: ProjectId,
+        /// The channel.
+        channel: ChannelId,
+    },
 }
 
 /// A timer entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Timer {
     /// When it fires.
     pub due: UnixMs,
     /// What for.
     pub what: What,
 }
+
+/// How far a sweep by the minute looks ahead, in milliseconds: somewhat beyond the next one.
+pub const AHEAD_MS: i64 = 65_000;
 
 /// When a timer whose items can't be read is tried again, in milliseconds.
 const AFTER_TROUBLE_MS: i64 = 300_000;
@@ -100,7 +112,7 @@ impl Timer {
             | What::Remind { monitor, .. }
             | What::Wake { monitor, .. } => monitor.0,
             What::Deliver { alert, .. } | What::Audit { alert, .. } => alert.0,
-            What::Flush { channel, .. } => channel.0,
+            What::Flush { channel, .. } | What::Subscription { channel, .. } => channel.0,
             What::Watch { watch, .. } => watch.0,
             What::Request { request } => request.0,
         };
@@ -121,6 +133,7 @@ impl Timer {
             What::Wake { monitor, flip } => format!("w{}.{flip}", monitor.0.simple()),
             What::Watch { watch, epoch, .. } => format!("s{}.{epoch}", watch.0.simple()),
             What::Request { request } => format!("q{}", request.0.simple()),
+            What::Subscription { channel, .. } => format!("e{}", channel.0.simple()),
         }
     }
 }
@@ -181,6 +194,7 @@ pub fn encode(entries: &[Timer]) -> Vec<u8> {
                 bytes.extend(epoch.to_be_bytes());
             }
             What::Request { request } => entry(7, &[request.0]),
+            What::Subscription { project, channel } => entry(8, &[project.0, channel.0]),
         }
     }
     bytes
@@ -234,6 +248,10 @@ pub fn decode(mut bytes: &[u8]) -> Option<Vec<Timer>> {
             7 => What::Request {
                 request: RequestId(id(&mut bytes)?),
             },
+            8 => What::Subscription {
+                project: ProjectId(id(&mut bytes)?),
+                channel: ChannelId(id(&mut bytes)?),
+            },
             _ => return None,
         };
         entries.push(Timer { due, what });
@@ -282,6 +300,10 @@ mod tests {
             },
             What::Request {
                 request: RequestId(id),
+            },
+            What::Subscription {
+                project: ProjectId(id),
+                channel: ChannelId(id),
             },
         ]
         .map(|what| Timer {

@@ -3,6 +3,7 @@
 use crate::id::{AlertId, ChannelId, ProjectId, RequestId, WatchId};
 use crate::signal::series::{SeriesName, Timeframe};
 use crate::time::UnixMs;
+use crate::timer::Timer;
 use serde::{Deserialize, Serialize};
 
 /// The `source` of our events on the bus.
@@ -60,6 +61,21 @@ pub enum Work {
         /// The track's key.
         key: String,
     },
+    /// Look at timers at the very instant at which they are due (evaluate's). They are in the table, too: this
+    /// changes nothing about when a sweep finds them.
+    Fire {
+        /// The timers.
+        timers: Vec<Timer>,
+        /// What moved on, and is due later than this, is left to the sweep.
+        until: UnixMs,
+    },
+    /// See to the topic and the subscription of an e-mail channel.
+    Subscribe {
+        /// The project.
+        project: ProjectId,
+        /// The channel.
+        channel: ChannelId,
+    },
     /// Say that this came through: the deep health check asks.
     Probe {
         /// When it was asked.
@@ -72,7 +88,7 @@ impl Work {
     pub const fn is_for_evaluate(&self) -> bool {
         matches!(
             self,
-            Self::Request { .. } | Self::Watch { .. } | Self::Track { .. }
+            Self::Request { .. } | Self::Watch { .. } | Self::Track { .. } | Self::Fire { .. }
         )
     }
 
@@ -85,6 +101,8 @@ impl Work {
             Self::Request { .. } => "request",
             Self::Watch { .. } => "watch",
             Self::Track { .. } => "track",
+            Self::Fire { .. } => "fire",
+            Self::Subscribe { .. } => "subscribe",
             Self::Probe { .. } => "probe",
         }
     }

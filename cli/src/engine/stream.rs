@@ -100,6 +100,23 @@ impl StreamReader {
         Ok(Batch { event, full, end })
     }
 
+    /// Every record that there is, wanted or not, as Lambda would bring it: for tests of the filters on AWS.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn records(&self) -> anyhow::Result<Vec<Value>> {
+        let mut statement = self.connection.prepare(
+            "SELECT id, sequence_number, event_name, keys_json, new_image, old_image, user_identity
+             FROM _stream_records ORDER BY id",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next()? {
+            records.push(record(row)?);
+        }
+        Ok(records)
+    }
+
     /// Goes on after `batch`: all of it is handled.
     pub fn advance(&mut self, batch: &Batch) {
         self.handled = batch.end;
@@ -133,20 +150,25 @@ fn record(row: &rusqlite::Row<'_>) -> anyhow::Result<Value> {
         let text: Option<String> = row.get(i)?;
         Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
     };
+    let mut change = json!({
+        "Keys": json(3)?,
+        "SequenceNumber": sequence,
+        "SizeBytes": 0,
+        "StreamViewType": "NEW_AND_OLD_IMAGES",
+    });
+    // What there is not is not there: filters can tell.
+    for (name, image) in [("NewImage", json(4)?), ("OldImage", json(5)?)] {
+        if let Some(image) = image {
+            change[name] = image;
+        }
+    }
     Ok(json!({
         "eventID": id.to_string(),
         "eventName": row.get::<_, String>(2)?,
         "eventVersion": "1.1",
         "eventSource": "aws:dynamodb",
         "awsRegion": "local",
-        "dynamodb": {
-            "Keys": json(3)?,
-            "NewImage": json(4)?,
-            "OldImage": json(5)?,
-            "SequenceNumber": sequence,
-            "SizeBytes": 0,
-            "StreamViewType": "NEW_AND_OLD_IMAGES",
-        },
+        "dynamodb": change,
         "userIdentity": json(6)?,
     }))
 }

@@ -10,8 +10,9 @@ pub struct Alerts {
     #[command(subcommand)]
     action: Option<AlertAction>,
 
+    /// Where the server is, and who asks
     #[command(flatten)]
-    remote: Remote,
+    pub remote: Remote,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,8 +11,9 @@ pub struct Channels {
     #[command(subcommand)]
     action: Option<ChannelAction>,
 
+    /// Where the server is, and who asks
     #[command(flatten)]
-    remote: Remote,
+    pub remote: Remote,
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,8 +12,9 @@ pub struct Keys {
     #[command(subcommand)]
     action: Option<KeyAction>,
 
+    /// Where the server is, and who asks
     #[command(flatten)]
-    remote: Remote,
+    pub remote: Remote,
 }
 
 #[derive(Debug, Subcommand)]

@@ -19,8 +19,9 @@ pub struct Monitors {
     #[command(subcommand)]
     action: Option<MonitorAction>,
 
+    /// Where the server is, and who asks
     #[command(flatten)]
-    remote: Remote,
+    pub remote: Remote,
 }
 
 #[derive(Debug, Subcommand)]

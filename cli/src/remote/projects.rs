@@ -1,6 +1,6 @@
 //! `thrum projects`, for who runs the installation, and `thrum usage`.
 
-use super::{Remote, cell, segment};
+use super::{Door, Remote, cell, out, segment};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -17,8 +17,9 @@ pub struct Projects {
     #[arg(long, global = true, env = "THRUM_ADMIN_KEY", hide_env_values = true)]
     admin_key: Option<SecretString>,
 
+    /// Where the server is, and who asks
     #[command(flatten)]
-    remote: Remote,
+    pub remote: Remote,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,6 +48,14 @@ enum ProjectAction {
     },
 }
 
+impl Projects {
+    /// Talks to `door` from here on, as its operator.
+    pub fn go_through(&mut self, door: &Door) {
+        self.remote.go_through(door);
+        self.admin_key = Some(door.admin_key.clone());
+    }
+}
+
 /// How much to show of what was used.
 #[derive(Debug, Args)]
 pub struct Usage {
@@ -54,8 +63,9 @@ pub struct Usage {
     #[arg(long, default_value = "7", value_parser = clap::value_parser!(u8).range(1..=35))]
     days: u8,
 
+    /// Where the server is, and who asks
     #[command(flatten)]
-    remote: Remote,
+    pub remote: Remote,
 }
 
 /// `thrum projects`
@@ -84,6 +94,9 @@ pub async fn projects(args: Projects) -> anyhow::Result<()> {
         ProjectAction::Create { name, plan } => {
             let body = json!({ "name": name, "plan": plan });
             let made = call(Method::POST, "/v1/projects", Some(body)).await?;
+            if remote.json {
+                return out(&serde_json::to_string_pretty(&made)?);
+            }
             println!("project        {}", cell(&made["id"]));
             println!("API key        {}", cell(&made["api_key"]));
             println!("read-only key  {}", cell(&made["read_key"]));

@@ -76,8 +76,9 @@ pub struct Backtest {
     #[arg(long)]
     trades: bool,
 
+    /// Where the server is, and who asks
     #[command(flatten)]
-    remote: Remote,
+    pub remote: Remote,
 }
 
 /// `thrum backtest`

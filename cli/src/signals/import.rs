@@ -21,8 +21,9 @@ pub struct Import {
     #[command(subcommand)]
     what: What,
 
+    /// Where the server is, and who asks
     #[command(flatten)]
-    remote: Remote,
+    pub remote: Remote,
 }
 
 #[derive(Debug, Subcommand)]

@@ -25,8 +25,9 @@ pub struct Signal {
     #[arg(long)]
     at: Option<String>,
 
+    /// Where the server is, and who asks
     #[command(flatten)]
-    remote: Remote,
+    pub remote: Remote,
 }
 
 /// `thrum signal`

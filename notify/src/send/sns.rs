@@ -6,32 +6,46 @@ use aws_sdk_sns::Client;
 use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sns::operation::publish::PublishError;
 use aws_sdk_sns::types::MessageAttributeValue;
+use std::collections::HashMap;
+use futures::future::BoxFuture;
 use std::fmt::Debug;
 use tokio::sync::OnceCell;
 
-/// Publishes to SNS. The client is made when it is first needed, unless it is given: most installations on one
-/// machine never do.
-#[derive(Debug, Default)]
-pub struct Sns(OnceCell<Client>);
+/// Makes a client when it is first needed.
+pub type MakeClient = fn() -> BoxFuture<'static, Client>;
+
+/// Publishes to SNS.
+#[derive(Debug)]
+pub struct Sns {
+    client: OnceCell<Client>,
+    make: Option<MakeClient>,
+}
 
 impl Sns {
-    /// A publisher that finds its configuration where AWS's tools do.
-    pub fn from_environment() -> Self {
-        Self::default()
+    /// A publisher by a client that is made when it is first needed: most installations on one machine never do.
+    pub fn lazy(make: MakeClient) -> Self {
+        Self {
+            client: OnceCell::new(),
+            make: Some(make),
+        }
     }
 
     /// A publisher by `client`.
     pub fn new(client: Client) -> Self {
-        Self(OnceCell::new_with(Some(client)))
+        Self {
+            client: OnceCell::new_with(Some(client)),
+            make: None,
+        }
     }
 
-    async fn client(&self) -> &Client {
-        self.0
-            .get_or_init(|| async {
-                let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
-                Client::new(&config)
-            })
-            .await
+    async fn client(&self) -> Result<&Client, SendError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let make = self
+            .make
+            .ok_or_else(|| SendError::permanent("SNS is not set up"))?;
+        Ok(self.client.get_or_init(make).await)
     }
 
     pub(super) async fn publish(
@@ -39,15 +53,14 @@ impl Sns {
         topic_arn: &str,
         message: &Message,
     ) -> Result<Option<String>, SendError> {
-        let kind = message.json["type"].as_str().unwrap_or_default();
         let sent = self
             .client()
-            .await
+            .await?
             .publish()
             .topic_arn(topic_arn)
             .subject(message.sns_subject())
             .message(&message.text)
-            .message_attributes("type", text_attribute(kind)?)
+            .set_message_attributes(Some(attributes(message)?))
             .send()
             .await;
         note(sent.map(|answer| answer.message_id))
@@ -60,7 +73,7 @@ impl Sns {
     ) -> Result<Option<String>, SendError> {
         let sent = self
             .client()
-            .await
+            .await?
             .publish()
             .phone_number(number)
             .message(&message.sms)
@@ -71,6 +84,14 @@ impl Sns {
     }
 }
 
+/// What subscribers can filter by.
+pub(super) fn attributes(
+    message: &Message,
+) -> Result<HashMap<String, MessageAttributeValue>, SendError> {
+    let kind = message.json["type"].as_str().unwrap_or_default();
+    Ok(HashMap::from([("type".to_owned(), text_attribute(kind)?)]))
+}
+
 fn text_attribute(value: &str) -> Result<MessageAttributeValue, SendError> {
     MessageAttributeValue::builder()
         .data_type("String")
@@ -79,7 +100,7 @@ fn text_attribute(value: &str) -> Result<MessageAttributeValue, SendError> {
         .map_err(|error| SendError::permanent(error.to_string()))
 }
 
-fn note<R: Debug + 'static>(
+pub(super) fn note<R: Debug + 'static>(
     sent: Result<Option<String>, SdkError<PublishError, R>>,
 ) -> Result<Option<String>, SendError> {
     sent.map(|id| id.map(|id| format!("SNS message {id}")))

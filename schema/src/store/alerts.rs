@@ -4,6 +4,7 @@ use super::{Query, Result, Store, StoreError, classify};
 use crate::alert::Alert;
 use crate::id::{AlertId, ChannelId, ProjectId};
 use crate::item::{self, Key};
+use crate::metrics::Count;
 use crate::time::UnixMs;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 
@@ -48,7 +49,9 @@ impl Store {
     pub async fn raise(&self, alert: &Alert, now: UnixMs) -> Result<()> {
         let audit = self.audit_item(alert, now + super::heartbeat::FIRST_AUDIT_MS);
         self.transact(vec![self.create(item::alert(alert)), self.write(audit)])
-            .await
+            .await?;
+        self.metrics.count(Count::Alerts, 1);
+        Ok(())
     }
 
     /// Writes an alert that no flip causes, unless `meter` of the day shows that it was told already. 6 WU.
@@ -63,7 +66,9 @@ impl Store {
             self.create(item::alert(alert)),
             self.write(audit),
         ])
-        .await
+        .await?;
+        self.metrics.count(Count::Alerts, 1);
+        Ok(())
     }
 
     /// Fixes the channels that an alert goes to, once; later calls get what the first one fixed. 1 WU, and

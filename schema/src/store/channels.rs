@@ -1,10 +1,12 @@
 //! Channels.
 
 use super::{Query, Result, Store, classify};
-use crate::channel::{Channel, Targets};
+use crate::channel::{Channel, Subscription, Targets};
 use crate::id::{ChannelId, ProjectId};
 use crate::item::{self, Key, n, s};
 use crate::time::UnixMs;
+use crate::timer::{Timer, What};
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use serde::Deserialize;
 
 /// How long a channel's failure is remembered, in seconds: 35 days.
@@ -52,21 +54,116 @@ impl Store {
         }
     }
 
-    /// Writes a channel, new or changed. 1 WU.
-    pub async fn put_channel(&self, channel: &Channel) -> Result<()> {
-        self.put(item::channel(channel)).await
+    /// Writes a new channel; with `see_to`, a timer of that instant that has its subscription seen to. 2 WU, or 6.
+    pub async fn create_channel(&self, channel: &Channel, see_to: Option<UnixMs>) -> Result<()> {
+        let mut writes = vec![self.create(item::channel(channel))];
+        writes.extend(self.see_to(channel.project, channel.id, see_to, true));
+        self.transact(writes).await
     }
 
-    /// Writes a changed channel, on condition that it is still there. 1 WU.
+    /// Writes a changed channel, on condition that it is still there; with `see_to`, a timer that has its subscription
+    /// seen to, and asked anew if it is lost. 2 WU, or 6.
     ///
     /// # Errors
     /// [`StoreError::Conflict`](super::StoreError::Conflict) if it is gone.
-    pub async fn replace_channel(&self, channel: &Channel) -> Result<()> {
+    pub async fn replace_channel(&self, channel: &Channel, see_to: Option<UnixMs>) -> Result<()> {
+        let put = self
+            .put_item(item::channel(channel))
+            .condition_expression("attribute_exists(pk)");
+        let put = TransactWriteItem::builder()
+            .put(put.build().expect("complete"))
+            .build();
+        let mut writes = vec![put];
+        writes.extend(self.see_to(channel.project, channel.id, see_to, true));
+        self.transact(writes).await
+    }
+
+    /// Deletes a channel; with `see_to`, a timer that has its topic deleted. What was on its way through it is given up.
+    /// 2 WU, or 4.
+    pub async fn delete_channel(
+        &self,
+        project: ProjectId,
+        channel: ChannelId,
+        see_to: Option<UnixMs>,
+    ) -> Result<()> {
+        let mut writes = vec![self.remove(&Key::channel(project, channel))];
+        writes.extend(self.see_to(project, channel, see_to, false));
+        self.transact(writes).await
+    }
+
+    fn see_to(
+        &self,
+        project: ProjectId,
+        channel: ChannelId,
+        due: Option<UnixMs>,
+        wanted: bool,
+    ) -> Vec<TransactWriteItem> {
+        let Some(due) = due else {
+            return Vec::new();
+        };
+        let what = What::Subscription { project, channel };
+        let expression = if wanted {
+            "SET #next = :now, kind = :kind, v = :v, wanted = :now"
+        } else {
+            "SET #next = :now, kind = :kind, v = :v"
+        };
+        let values = vec![
+            (":now", n(due.0)),
+            (":kind", s("subscription")),
+            (":v", n(item::MAPPING_VERSION)),
+        ];
+        let key = Key::subscription(project, channel);
+        vec![
+            self.write(self.timer_item(Timer { due, what })),
+            self.update(&key, expression, "", &[("#next", "next")], values),
+        ]
+    }
+
+    /// What is known of an e-mail channel's subscription. 1 RU.
+    pub async fn subscription(
+        &self,
+        project: ProjectId,
+        channel: ChannelId,
+    ) -> Result<Option<Subscription>> {
+        self.get(&Key::subscription(project, channel)).await
+    }
+
+    /// Records what was seen of a subscription, and arms the timer of the next look, unless a person wanted it asked again
+    /// meanwhile. 4 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`](super::StoreError::Conflict) if somebody did, or the channel is gone.
+    pub async fn put_subscription(
+        &self,
+        project: ProjectId,
+        channel: ChannelId,
+        subscription: &Subscription,
+    ) -> Result<()> {
+        let key = Key::subscription(project, channel);
+        let put = self.put_item(item::encode(&key, "subscription", subscription));
+        let put = match subscription.wanted {
+            Some(wanted) => put
+                .condition_expression("wanted = :wanted")
+                .expression_attribute_values(":wanted", n(wanted.0)),
+            None => put.condition_expression("attribute_not_exists(wanted)"),
+        };
+        let put = TransactWriteItem::builder()
+            .put(put.build().expect("complete"))
+            .build();
+        let mut writes = vec![put];
+        if let Some(due) = subscription.next {
+            let what = What::Subscription { project, channel };
+            writes.push(self.write(self.timer_item(Timer { due, what })));
+        }
+        self.transact(writes).await
+    }
+
+    /// Forgets a subscription whose topic is gone. 1 WU.
+    pub async fn delete_subscription(&self, project: ProjectId, channel: ChannelId) -> Result<()> {
         self.client
-            .put_item()
+            .delete_item()
             .table_name(&*self.table)
-            .set_item(Some(item::channel(channel)))
-            .condition_expression("attribute_exists(pk)")
+            .set_key(Some(Key::subscription(project, channel).attributes()))
             .send()
             .await
             .map_err(classify)?;
@@ -121,17 +218,5 @@ impl Store {
     pub async fn failing_channels(&self, project: ProjectId) -> Result<Vec<ChannelHealth>> {
         self.query_prefix(&Key::project(project).pk, "HEALTH#", Query::default())
             .await
-    }
-
-    /// Deletes a channel. What was on its way through it is given up. 1 WU.
-    pub async fn delete_channel(&self, project: ProjectId, channel: ChannelId) -> Result<()> {
-        self.client
-            .delete_item()
-            .table_name(&*self.table)
-            .set_key(Some(Key::channel(project, channel).attributes()))
-            .send()
-            .await
-            .map_err(classify)?;
-        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use crate::alert::Alert;
 use crate::id::{AlertId, MonitorId, ProjectId};
 use crate::item::{self, Item, Key, n, s};
 use crate::lease::{Feeds, Lease, Status};
+use crate::metrics::Count;
 use crate::monitor::Monitor;
 use crate::ping::Ping;
 use crate::plan::Rate;
@@ -242,7 +243,17 @@ impl Store {
             ],
         };
         writes.extend(extra);
-        self.transact(writes).await
+        self.transact(writes).await?;
+        self.count_commit(commit);
+        Ok(())
+    }
+
+    /// Counts what a change that was committed brought.
+    pub(super) fn count_commit(&self, commit: &Commit<'_>) {
+        let flips = u64::from(commit.outcome.flip.is_some());
+        self.metrics.count(Count::Flips, flips);
+        let alerts = u64::from(commit.alert.is_some());
+        self.metrics.count(Count::Alerts, alerts);
     }
 
     /// Decides what people hear of an outcome, before it is committed: its alert, if it asks for one; nothing for now,
@@ -410,7 +421,7 @@ impl Store {
                     epoch: outcome.lease.epoch,
                 },
             };
-            writes.push(self.write(self.timer_item(timer)));
+            writes.push(self.write(self.deadline_item(timer, deadline, now)));
         }
         let flip = outcome.lease.flips;
         if let Some(due) = outcome.wake {

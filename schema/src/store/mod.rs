@@ -5,8 +5,6 @@
 
 mod alerts;
 mod channels;
-#[cfg(feature = "lambda")]
-mod connect;
 mod deliveries;
 mod heartbeat;
 mod keys;
@@ -23,8 +21,6 @@ mod usage;
 mod watches;
 
 pub use channels::ChannelHealth;
-#[cfg(feature = "lambda")]
-pub use connect::{connect, required};
 pub use deliveries::{Claim, Settled};
 pub use heartbeat::{Commit, Fast, Rules, State, WAKE_MS};
 pub use monitors::{Census, Claims, Creation};
@@ -34,6 +30,7 @@ pub use tracks::Advance;
 pub use usage::{Balance, Charge, Charged};
 
 use crate::item::{self, Item, Key, n, s};
+use crate::metrics::Metrics;
 use crate::plan::Rate;
 use crate::time::UnixMs;
 use crate::world::World;
@@ -83,6 +80,7 @@ pub struct Store {
     table: Arc<str>,
     shards: u16,
     world: Arc<dyn World>,
+    metrics: Arc<Metrics>,
 }
 
 impl Store {
@@ -93,7 +91,18 @@ impl Store {
             table: table.into(),
             shards: shards.max(1),
             world,
+            metrics: Arc::default(),
         }
+    }
+
+    /// The table's name.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// What happened on it since the figures were last written.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// How many shards the timers are spread over.
@@ -132,20 +141,37 @@ impl Store {
         Ok(())
     }
 
-    /// Reads items by their keys, consistently, in calls of 100, some at a time and each a task of its own: what
-    /// costs time is making items of what the table answers. 1 RU an item.
+    /// Reads items by their keys, consistently. 1 RU an item.
     async fn get_many<T: DeserializeOwned + Send + 'static>(
         &self,
         keys: Vec<Key>,
     ) -> Result<Vec<T>> {
+        self.get_batches(keys, true).await
+    }
+
+    /// Reads items by their keys, as they are or were a moment ago. 0.5 RU an item.
+    async fn get_many_lately<T: DeserializeOwned + Send + 'static>(
+        &self,
+        keys: Vec<Key>,
+    ) -> Result<Vec<T>> {
+        self.get_batches(keys, false).await
+    }
+
+    /// Reads in calls of 100, some at a time and each a task of its own: what costs time is making items of what the
+    /// table answers.
+    async fn get_batches<T: DeserializeOwned + Send + 'static>(
+        &self,
+        keys: Vec<Key>,
+        consistent: bool,
+    ) -> Result<Vec<T>> {
         if keys.len() <= 100 {
-            return self.get_batch(keys).await;
+            return self.get_batch(keys, consistent).await;
         }
         let chunks: Vec<Vec<Key>> = keys.chunks(100).map(<[Key]>::to_vec).collect();
         let found: Vec<Vec<T>> = stream::iter(chunks)
             .map(|chunk| {
                 let store = self.clone();
-                let task = tokio::spawn(async move { store.get_batch(chunk).await });
+                let task = tokio::spawn(async move { store.get_batch(chunk, consistent).await });
                 async move {
                     let failed = |error| StoreError::Unavailable(format!("a read failed: {error}"));
                     task.await.map_err(failed)?
@@ -158,7 +184,11 @@ impl Store {
     }
 
     /// Reads at most 100 items, asking again for those that the table left out.
-    async fn get_batch<T: DeserializeOwned>(&self, keys: Vec<Key>) -> Result<Vec<T>> {
+    async fn get_batch<T: DeserializeOwned>(
+        &self,
+        keys: Vec<Key>,
+        consistent: bool,
+    ) -> Result<Vec<T>> {
         let mut found = Vec::with_capacity(keys.len());
         let mut wanted: Vec<Item> = keys.iter().map(Key::attributes).collect();
         let mut attempt = 0;
@@ -167,7 +197,7 @@ impl Store {
             attempt += 1;
             let request = KeysAndAttributes::builder()
                 .set_keys(Some(wanted))
-                .consistent_read(true)
+                .consistent_read(consistent)
                 .build()
                 .expect("keys are given");
             let mut answer = self

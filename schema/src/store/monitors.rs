@@ -119,6 +119,12 @@ impl Store {
             .await
     }
 
+    /// The leases of monitors, as they are or were a moment ago. 0.5 RU each.
+    pub async fn leases_lately(&self, monitors: &[MonitorId]) -> Result<Vec<Lease>> {
+        let keys = monitors.iter().map(|id| Key::lease(*id)).collect();
+        self.get_many_lately(keys).await
+    }
+
     /// How many monitors a project has. 1 RU.
     pub async fn census(&self, project: ProjectId) -> Result<Census> {
         Ok(self.get(&Key::census(project)).await?.unwrap_or_default())
@@ -157,7 +163,9 @@ impl Store {
             Claims::Shared => writes.extend(self.rename(None, Some(monitor)).await?),
         }
         writes.extend(self.consequences(commit, now));
-        self.transact(writes).await
+        self.transact(writes).await?;
+        self.count_commit(commit);
+        Ok(())
     }
 
     /// Deletes a monitor and all that leads to it; its log and its history are left to TTL. 2 WU each.

@@ -1,9 +1,11 @@
 //! Projects.
 
 use super::{Query, Result, Store, StoreError};
+use crate::channel::ChannelKind;
 use crate::id::ProjectId;
 use crate::item::{self, Key, n};
 use crate::project::Project;
+use crate::time::UnixMs;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use serde::Deserialize;
 
@@ -65,7 +67,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if it has monitors, or was changed meanwhile; nothing is deleted then.
-    pub async fn delete_project(&self, project: &Project) -> Result<()> {
+    pub async fn delete_project(&self, project: &Project, see_to: Option<UnixMs>) -> Result<()> {
         let id = project.id;
         let (keys, ping_keys, channels) =
             futures::try_join!(self.api_keys(id), self.ping_keys(id), self.channels(id),)?;
@@ -93,7 +95,8 @@ impl Store {
             self.delete_ping_key(id, hash).await?;
         }
         for channel in &channels {
-            self.delete_channel(id, channel.id).await?;
+            let see_to = see_to.filter(|_| matches!(channel.via, ChannelKind::Email { .. }));
+            self.delete_channel(id, channel.id, see_to).await?;
         }
         Ok(())
     }

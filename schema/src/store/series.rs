@@ -48,6 +48,57 @@ pub struct Nudge {
     pub to: UnixMs,
 }
 
+/// A change of a series' head, besides what every change says.
+pub(super) struct HeadChange {
+    /// Whether evaluate is called for it: the stream's filter looks at this alone.
+    pub calls: bool,
+    /// More that is set, each after a comma.
+    pub set: &'static str,
+    /// What else the update does.
+    pub action: &'static str,
+    /// On which condition; on none if it is empty.
+    pub condition: &'static str,
+    /// Names in it.
+    pub names: &'static [(&'static str, &'static str)],
+    /// Values in it.
+    pub values: Vec<(&'static str, AttributeValue)>,
+}
+
+impl HeadChange {
+    /// One that evaluate is not called for.
+    pub fn quiet() -> Self {
+        Self {
+            calls: false,
+            set: "",
+            action: "",
+            condition: "",
+            names: &[],
+            values: Vec::new(),
+        }
+    }
+
+    /// The update's expression and values.
+    pub fn expression(
+        self,
+        series: &SeriesName,
+        timeframe: Timeframe,
+    ) -> (String, Vec<(&'static str, AttributeValue)>) {
+        let expression = format!(
+            "SET series = :series, timeframe = :timeframe, kind = :kind, v = :v, calls = :calls{} {}",
+            self.set, self.action
+        );
+        let mut values = self.values;
+        values.extend([
+            (":series", s(series.as_str())),
+            (":timeframe", s(timeframe.to_string())),
+            (":kind", s("series")),
+            (":v", n(item::MAPPING_VERSION)),
+            (":calls", AttributeValue::Bool(self.calls)),
+        ]);
+        (expression.trim_end().to_owned(), values)
+    }
+}
+
 impl Store {
     /// A series and timeframe, if it is there. 1 RU.
     pub async fn head(
@@ -77,31 +128,14 @@ impl Store {
         timeframe: Timeframe,
         months: &BTreeSet<String>,
     ) -> Result<()> {
-        let mut expression =
-            "SET series = :series, timeframe = :timeframe, kind = :kind, v = :v".to_owned();
-        let mut values = vec![
-            (":series", s(series.as_str())),
-            (":timeframe", s(timeframe.to_string())),
-            (":kind", s("series")),
-            (":v", n(item::MAPPING_VERSION)),
-        ];
+        let mut change = HeadChange::quiet();
         if !months.is_empty() {
-            expression.push_str(" ADD months :months");
-            values.push((
-                ":months",
-                AttributeValue::Ss(months.iter().cloned().collect()),
-            ));
+            change.action = "ADD months :months";
+            let months = months.iter().cloned().collect();
+            change.values.push((":months", AttributeValue::Ss(months)));
         }
-        self.client
-            .update_item()
-            .table_name(&*self.table)
-            .set_key(Some(Key::head(project, series, timeframe).attributes()))
-            .update_expression(expression)
-            .set_expression_attribute_values(values_of(values))
-            .send()
-            .await
-            .map_err(classify)?;
-        Ok(())
+        let key = Key::head(project, series, timeframe);
+        self.change_head(&key, series, timeframe, change).await
     }
 
     /// Notes that a strategy is followed along a series. 1 WU.
@@ -111,22 +145,11 @@ impl Store {
         series: &SeriesName,
         timeframe: Timeframe,
     ) -> Result<()> {
-        self.client
-            .update_item()
-            .table_name(&*self.table)
-            .set_key(Some(Key::head(project, series, timeframe).attributes()))
-            .update_expression(
-                "SET followed = :true, series = :series, timeframe = :timeframe, kind = :kind, v = :v",
-            )
-            .expression_attribute_values(":true", AttributeValue::Bool(true))
-            .expression_attribute_values(":series", s(series.as_str()))
-            .expression_attribute_values(":timeframe", s(timeframe.to_string()))
-            .expression_attribute_values(":kind", s("series"))
-            .expression_attribute_values(":v", n(item::MAPPING_VERSION))
-            .send()
-            .await
-            .map_err(classify)?;
-        Ok(())
+        let mut change = HeadChange::quiet();
+        change.set = ", followed = :true";
+        change.values.push((":true", AttributeValue::Bool(true)));
+        let key = Key::head(project, series, timeframe);
+        self.change_head(&key, series, timeframe, change).await
     }
 
     /// Notes that bars up to `through` are written in whole, unless later ones are noted already. 1 WU.
@@ -137,19 +160,13 @@ impl Store {
         timeframe: Timeframe,
         through: UnixMs,
     ) -> Result<()> {
-        let extended = self
-            .client
-            .update_item()
-            .table_name(&*self.table)
-            .set_key(Some(Key::head(project, series, timeframe).attributes()))
-            .update_expression("SET through = :through")
-            .condition_expression("attribute_not_exists(through) OR through < :through")
-            .expression_attribute_values(":through", n(through.0))
-            .send()
-            .await
-            .map_err(classify);
-        match extended {
-            Ok(_) | Err(StoreError::Conflict) => Ok(()),
+        let mut change = HeadChange::quiet();
+        change.set = ", through = :through";
+        change.condition = "attribute_not_exists(through) OR through < :through";
+        change.values.push((":through", n(through.0)));
+        let key = Key::head(project, series, timeframe);
+        match self.change_head(&key, series, timeframe, change).await {
+            Ok(()) | Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -164,33 +181,45 @@ impl Store {
         nudge: Nudge,
         heard: Option<UnixMs>,
     ) -> Result<()> {
-        let mut expression =
-            "SET #from = :from, #to = :to, sentiment = :sentiment, series = :series, timeframe = :timeframe, kind = :kind, v = :v"
-                .to_owned();
-        let mut values = vec![
-            (":series", s(series.as_str())),
-            (":timeframe", s(timeframe.to_string())),
-            (":kind", s("series")),
-            (":v", n(item::MAPPING_VERSION)),
+        let mut change = HeadChange {
+            calls: true,
+            set: ", #from = :from, #to = :to, sentiment = :sentiment",
+            action: "ADD nudge :one",
+            names: &[("#from", "from"), ("#to", "to")],
+            ..HeadChange::quiet()
+        };
+        let sentiment = AttributeValue::Bool(nudge.fed == Fed::Sentiment);
+        change.values.extend([
             (":from", n(nudge.from.0)),
             (":to", n(nudge.to.0)),
-            (
-                ":sentiment",
-                AttributeValue::Bool(nudge.fed == Fed::Sentiment),
-            ),
+            (":sentiment", sentiment),
             (":one", n(1)),
-        ];
+        ]);
         if let Some(heard) = heard {
-            expression.push_str(", heard = :heard");
-            values.push((":heard", n(heard.0)));
+            change.set = ", #from = :from, #to = :to, sentiment = :sentiment, heard = :heard";
+            change.values.push((":heard", n(heard.0)));
         }
-        expression.push_str(" ADD nudge :one");
+        let key = Key::head(project, series, timeframe);
+        self.change_head(&key, series, timeframe, change).await
+    }
+
+    async fn change_head(
+        &self,
+        key: &Key,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        change: HeadChange,
+    ) -> Result<()> {
+        let condition = (!change.condition.is_empty()).then(|| change.condition.to_owned());
+        let names = super::names_of(change.names);
+        let (expression, values) = change.expression(series, timeframe);
         self.client
             .update_item()
             .table_name(&*self.table)
-            .set_key(Some(Key::head(project, series, timeframe).attributes()))
+            .set_key(Some(key.attributes()))
             .update_expression(expression)
-            .set_expression_attribute_names(super::names_of(&[("#from", "from"), ("#to", "to")]))
+            .set_condition_expression(condition)
+            .set_expression_attribute_names(names)
             .set_expression_attribute_values(values_of(values))
             .send()
             .await

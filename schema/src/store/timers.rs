@@ -3,7 +3,7 @@
 use super::{Result, Store, StoreError, classify};
 use crate::item::{self, Item, Key, n, s};
 use crate::time::UnixMs;
-use crate::timer::{MAX_ENTRIES, Timer};
+use crate::timer::{AHEAD_MS, MAX_ENTRIES, Timer};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, PutRequest, WriteRequest};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -38,6 +38,16 @@ impl Store {
     /// An item of one timer.
     pub(super) fn timer_item(&self, timer: Timer) -> Item {
         item::timers(timer.shard(self.shards), timer.due, &[timer])
+    }
+
+    /// An item of a deadline that came closer. If it is over before the next sweep by the minute can be sure to look
+    /// ahead at it, the stream carries it on.
+    pub(super) fn deadline_item(&self, timer: Timer, deadline: UnixMs, now: UnixMs) -> Item {
+        if deadline - now <= AHEAD_MS {
+            item::soon(timer.shard(self.shards), timer)
+        } else {
+            self.timer_item(timer)
+        }
     }
 
     /// Arms timers, packed: those of a shard that are due at the same instant share items of 30. 1 WU an item.
@@ -123,6 +133,43 @@ impl Store {
                 return Ok((due, Some(now)));
             }
         }
+    }
+
+    /// The timers of a shard that are due after `from` and by `to`, some minutes at the most. 0.5 RU per 4 kB, and at least
+    /// that a minute.
+    pub async fn timers_between(
+        &self,
+        shard: u16,
+        from: UnixMs,
+        to: UnixMs,
+    ) -> Result<Vec<Timer>> {
+        let mut found = Vec::new();
+        for minute in from.minute()..=to.minute() {
+            let edge = |at: UnixMs| format!("{:013}", at.0);
+            let mut start = None;
+            loop {
+                let page = self
+                    .client
+                    .query()
+                    .table_name(&*self.table)
+                    .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
+                    .expression_attribute_values(":pk", s(Key::timers_of(shard, minute)))
+                    .expression_attribute_values(":from", s(edge(from + 1)))
+                    .expression_attribute_values(":to", s(edge(to + 1)))
+                    .set_exclusive_start_key(start)
+                    .send()
+                    .await
+                    .map_err(classify)?;
+                for item in page.items.unwrap_or_default() {
+                    found.extend(item::timers_of(&item)?);
+                }
+                start = page.last_evaluated_key;
+                if start.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// A shard's cursor; empty if it was never swept. 1 RU.

@@ -1,9 +1,11 @@
 //! Watches, and what they remember.
 
+use super::series::HeadChange;
 use super::{Query, Result, Store};
 use crate::alert::Alert;
 use crate::id::{ProjectId, WatchId};
-use crate::item::{self, Key, n, s};
+use crate::item::{self, Key, n};
+use crate::metrics::Count;
 use crate::signal::watch::{Memory, Watch};
 use crate::time::UnixMs;
 use crate::timer::{Timer, What};
@@ -33,7 +35,13 @@ impl Store {
 
     /// Makes a watch, its memory, and its place at the series' head. 6 WU.
     pub async fn create_watch(&self, watch: &Watch) -> Result<()> {
-        let head = self.head_update(watch, "ADD watches :watch SET", true);
+        let place = HeadChange {
+            set: ", followed = :true",
+            action: "ADD watches :watch",
+            values: vec![(":true", AttributeValue::Bool(true))],
+            ..HeadChange::quiet()
+        };
+        let head = self.head_update(watch, place);
         self.transact(vec![
             self.create(item::watch(watch)),
             self.create(item::memory(watch.id, &Memory::default())),
@@ -60,7 +68,12 @@ impl Store {
 
     /// Deletes a watch, what it remembers, and its place at the series' head. 6 WU.
     pub async fn delete_watch(&self, watch: &Watch) -> Result<()> {
-        let head = self.head_update(watch, "DELETE watches :watch SET", false);
+        let place = HeadChange {
+            action: "DELETE watches :watch",
+            condition: "attribute_exists(pk)",
+            ..HeadChange::quiet()
+        };
+        let head = self.head_update(watch, place);
         self.transact(vec![
             self.remove(&Key::watch(watch.project, watch.id)),
             self.remove(&Key::memory(watch.id)),
@@ -69,24 +82,15 @@ impl Store {
         .await
     }
 
-    fn head_update(&self, watch: &Watch, expression: &str, names: bool) -> TransactWriteItem {
-        let mut values = vec![
-            (":watch", AttributeValue::Ss(vec![watch.id.to_string()])),
-            (":kind", s("series")),
-            (":v", n(item::MAPPING_VERSION)),
-        ];
-        let mut expression = format!("{expression} kind = :kind, v = :v");
-        if names {
-            expression.push_str(", series = :series, timeframe = :timeframe, followed = :true");
-            values.extend([
-                (":true", AttributeValue::Bool(true)),
-                (":series", s(watch.series.as_str())),
-                (":timeframe", s(watch.timeframe.to_string())),
-            ]);
-        }
-        let condition = if names { "" } else { "attribute_exists(pk)" };
+    /// The place of a watch at its series' head: taken by an `action` of `ADD`, given back by one of `DELETE`.
+    fn head_update(&self, watch: &Watch, change: HeadChange) -> TransactWriteItem {
+        let (condition, names) = (change.condition, change.names);
+        let mut change = change;
+        let id = AttributeValue::Ss(vec![watch.id.to_string()]);
+        change.values.push((":watch", id));
+        let (expression, values) = change.expression(&watch.series, watch.timeframe);
         let key = Key::head(watch.project, &watch.series, watch.timeframe);
-        self.update(&key, &expression, condition, &[], values)
+        self.update(&key, &expression, condition, names, values)
     }
 
     /// The memory in its next version, on condition that it is still there in the one that was read.
@@ -131,6 +135,9 @@ impl Store {
             let due = due.max(now);
             writes.push(self.write(self.timer_item(Timer { due, what })));
         }
-        self.transact(writes).await
+        self.transact(writes).await?;
+        let alerts = u64::from(alert.is_some());
+        self.metrics.count(Count::Alerts, alerts);
+        Ok(())
     }
 }

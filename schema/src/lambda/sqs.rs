@@ -1,26 +1,14 @@
-//! Work put off for some seconds: a delayed message to notify's own queue. Timers in the table stand behind it.
+//! A function's own queue.
 
+use crate::queue::{Later, LaterError};
+use crate::work::{Envelope, Work};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::DisplayErrorContext;
 use futures::future::BoxFuture;
-use std::fmt::Debug;
 use std::time::Duration;
-use thiserror::Error;
-use thrum_schema::work::{Envelope, Work};
 
 /// Longest delay of an SQS message.
 const MAX_DELAY_S: u64 = 900;
-
-/// The queue did not take a message.
-#[derive(Debug, Clone, Error)]
-#[error("the queue did not take a message: {0}")]
-pub struct LaterError(pub String);
-
-/// Brings work back to notify after a while, at least once.
-pub trait Later: Send + Sync + Debug {
-    /// Brings `work` back after `delay`.
-    fn send(&self, work: Work, delay: Duration) -> BoxFuture<'_, Result<(), LaterError>>;
-}
 
 /// An SQS queue.
 #[derive(Debug, Clone)]

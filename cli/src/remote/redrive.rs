@@ -1,0 +1,122 @@
+//! `thrum redrive`: what was given up is tried again.
+
+use super::{Remote, cell, segment};
+use anyhow::Context;
+use aws_config::BehaviorVersion;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::error::DisplayErrorContext;
+use aws_sdk_sqs::types::QueueAttributeName;
+use clap::Args;
+use indicatif::ProgressBar;
+use reqwest::Method;
+use std::time::Duration;
+
+/// How often a move is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What to try again.
+#[derive(Debug, Args)]
+pub struct Redrive {
+    /// The URL of a dead-letter queue, as the deployment's outputs have it: its messages go back to where they came from.
+    /// Without one, the alerts of which a channel gave up are delivered again
+    #[arg(long, value_name = "URL")]
+    queue: Vec<String>,
+
+    /// Where the server is, and who asks
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// `thrum redrive`
+///
+/// # Errors
+/// The server or SQS refused, or can't be reached.
+pub async fn redrive(args: Redrive) -> anyhow::Result<()> {
+    if args.queue.is_empty() {
+        return alerts(&args.remote).await;
+    }
+    let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let client = Client::new(&aws);
+    for url in &args.queue {
+        queue(&client, url).await?;
+    }
+    Ok(())
+}
+
+async fn alerts(remote: &Remote) -> anyhow::Result<()> {
+    let reply = remote
+        .call(Method::GET, "/v1/alerts?state=dead&limit=200", None)
+        .await?;
+    let alerts = reply["alerts"].as_array().context("the reply has no list")?;
+    let progress = ProgressBar::new(alerts.len() as u64);
+    for alert in alerts {
+        let id = cell(&alert["id"]);
+        let path = format!("/v1/alerts/{}/redeliver", segment(&id)?);
+        remote.call(Method::POST, &path, None).await?;
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    match alerts.len() {
+        0 => println!("No alert was given up."),
+        1 => println!("One alert is on its way again."),
+        n => println!("{n} alerts are on their way again."),
+    }
+    Ok(())
+}
+
+async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
+    let attributes = client
+        .get_queue_attributes()
+        .queue_url(url)
+        .attribute_names(QueueAttributeName::QueueArn)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
+        .send()
+        .await
+        .map_err(|error| anyhow::anyhow!("{url}: {}", DisplayErrorContext(error)))?;
+    let attribute = |name| {
+        let value = attributes.attributes.as_ref().and_then(|all| all.get(&name));
+        value.cloned().with_context(|| format!("{url} has no {name}"))
+    };
+    let arn = attribute(QueueAttributeName::QueueArn)?;
+    let waiting: u64 = attribute(QueueAttributeName::ApproximateNumberOfMessages)?.parse()?;
+    let name = arn.rsplit(':').next().unwrap_or_default();
+    if waiting == 0 {
+        println!("{name} is empty.");
+        return Ok(());
+    }
+    client
+        .start_message_move_task()
+        .source_arn(&arn)
+        .send()
+        .await
+        .map_err(|error| anyhow::anyhow!("{url}: {}", DisplayErrorContext(error)))?;
+    let progress = ProgressBar::new(waiting);
+    loop {
+        let tasks = client
+            .list_message_move_tasks()
+            .source_arn(&arn)
+            .max_results(1)
+            .send()
+            .await
+            .map_err(|error| anyhow::anyhow!("{url}: {}", DisplayErrorContext(error)))?;
+        let task = tasks.results().first().context("SQS does not know of the move")?;
+        let moved = task.approximate_number_of_messages_moved;
+        progress.set_position(u64::try_from(moved).unwrap_or(0));
+        match task.status() {
+            Some("RUNNING") => tokio::time::sleep(LOOK_EVERY).await,
+            Some("COMPLETED") => {
+                progress.finish_and_clear();
+                println!("{name}: {moved} of {waiting} messages went back.");
+                return Ok(());
+            }
+            other => {
+                progress.abandon();
+                anyhow::bail!(
+                    "{name}: the move is {}; {}",
+                    other.unwrap_or("in no state"),
+                    task.failure_reason().unwrap_or("no reason given")
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The schedule as AWS has it, once a minute: what is due in between comes back by the work queue at its very instant.
+
+use aws_lambda_events::event::dynamodb::Event;
+use axum::http::Method;
+use e2e::Stage;
+use futures::future::BoxFuture;
+use serde_json::json;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use thrum_evaluate::Evaluate;
+use thrum_schema::metrics::Count;
+use thrum_schema::queue::{Later, LaterError};
+use thrum_schema::work::Work;
+use thrum_schema::{UnixMs, World};
+
+/// A queue whose messages come when their delay is over, by the stage's clock.
+#[derive(Debug)]
+struct Queue {
+    world: Arc<thrum_schema::world::ManualWorld>,
+    messages: Mutex<Vec<(UnixMs, Work)>>,
+    /// How many were sent.
+    sent: Mutex<usize>,
+    broken: Mutex<bool>,
+}
+
+impl Later for Queue {
+    fn send(&self, work: Work, delay: Duration) -> BoxFuture<'_, Result<(), LaterError>> {
+        Box::pin(async move {
+            if *self.broken.lock().unwrap() {
+                return Err(LaterError("broken".into()));
+            }
+            *self.sent.lock().unwrap() += 1;
+            let at = self.world.now() + i64::try_from(delay.as_millis()).unwrap();
+            self.messages.lock().unwrap().push((at, work));
+            Ok(())
+        })
+    }
+}
+
+/// A stage whose evaluate is called as on AWS.
+struct Aws {
+    stage: Stage,
+    queue: Arc<Queue>,
+    evaluate: Evaluate,
+    swept: Mutex<Option<UnixMs>>,
+}
+
+impl Aws {
+    async fn new() -> Self {
+        let stage = Stage::with(3, thrum_ingest::Config::default()).await;
+        let queue = Arc::new(Queue {
+            world: Arc::clone(&stage.world),
+            messages: Mutex::default(),
+            sent: Mutex::default(),
+            broken: Mutex::default(),
+        });
+        let evaluate = stage.sweeper("aws").with_work_queue(queue.clone());
+        Self {
+            stage,
+            queue,
+            evaluate,
+            swept: Mutex::default(),
+        }
+    }
+
+    fn sent(&self) -> usize {
+        *self.queue.sent.lock().unwrap()
+    }
+
+    /// What the schedule does.
+    async fn tick(&self) {
+        self.stage.keep_pulse().await;
+        let begun = self.stage.world.now();
+        for shard in 0..self.stage.store.shards() {
+            self.evaluate.sweep(shard).await.unwrap();
+        }
+        let _ = self.evaluate.look_ahead(begun).await;
+    }
+
+    /// Brings the records of timers that are due soon, as the stream's filter lets them through.
+    async fn stream(&self) {
+        let mut records = self.stage.engine.stream().unwrap().records().unwrap();
+        records.retain(|record| record["dynamodb"]["NewImage"]["kind"]["S"] == "soon");
+        let event: Event = serde_json::from_value(json!({ "Records": records })).unwrap();
+        let response = self.evaluate.on_stream(&event).await;
+        assert!(response.batch_item_failures.is_empty());
+    }
+
+    /// Lets `ms` pass, a second at a time: the queue brings what is due, the schedule comes once a minute.
+    async fn run(&self, ms: i64) {
+        let end = self.stage.world.now() + ms;
+        while self.stage.world.now() < end {
+            let now = self.stage.world.advance(1_000);
+            let due: Vec<Work> = {
+                let mut messages = self.queue.messages.lock().unwrap();
+                let (due, left) = messages.drain(..).partition(|(at, _)| *at <= now);
+                *messages = left;
+                let due: Vec<(UnixMs, Work)> = due;
+                due.into_iter().map(|(_, work)| work).collect()
+            };
+            for work in due {
+                self.evaluate.work(&work).await.unwrap();
+            }
+            let swept = *self.swept.lock().unwrap();
+            if swept.is_none_or(|swept| now - swept >= 60_000) {
+                *self.swept.lock().unwrap() = Some(now);
+                self.tick().await;
+            }
+        }
+    }
+
+    async fn monitor(&self, name: &str, period_s: i64, grace_s: i64) -> String {
+        let body = json!({"name": name, "slug": name, "period_s": period_s, "grace_s": grace_s});
+        let made = self.stage.call(Method::POST, "/v1/monitors", body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        let id = made.json()["uuid"].as_str().unwrap().to_owned();
+        self.stage.ping(&id).await;
+        id
+    }
+
+    /// Whether it was told that a monitor is down: what the API shows may be reckoned from its deadline.
+    async fn is_down(&self, id: &str) -> bool {
+        let alerts = self.stage.alerts().await;
+        let mut of = alerts.iter().filter(|alert| alert["monitor"]["uuid"] == id);
+        of.next().is_some_and(|alert| alert["type"] == "monitor.down")
+    }
+}
+
+#[tokio::test]
+async fn a_monitor_goes_down_in_the_second_of_its_deadline() {
+    let aws = Aws::new().await;
+    aws.run(5_000).await;
+    for (i, (period_s, grace_s)) in [(60, 60), (100, 33), (61, 1), (300, 60), (17, 0)]
+        .into_iter()
+        .enumerate()
+    {
+        let id = aws.monitor(&format!("m{i}"), period_s, grace_s).await;
+        aws.stream().await;
+        let total_ms = (period_s + grace_s) * 1_000;
+        aws.run(total_ms - 1_000).await;
+        assert!(!aws.is_down(&id).await, "{period_s} {grace_s}: early");
+        aws.run(2_000).await;
+        assert!(aws.is_down(&id).await, "{period_s} {grace_s}: late");
+    }
+}
+
+#[tokio::test]
+async fn periods_under_a_minute_are_noticed_in_their_second_and_cost_little() {
+    let aws = Aws::new().await;
+    aws.run(5_000).await;
+    let id = aws.monitor("quick", 20, 5).await;
+    aws.stream().await;
+    let before = aws.sent();
+    for _ in 0..60 {
+        aws.run(20_000).await;
+        aws.stage.ping(&id).await;
+    }
+    assert!(!aws.is_down(&id).await);
+    // Twenty minutes: each look ahead begins a chain that ends before the next one has grown.
+    let sent = aws.sent() - before;
+    assert!(sent <= 20 * 5, "{sent} messages in twenty minutes");
+    aws.run(24_000).await;
+    assert!(!aws.is_down(&id).await);
+    aws.run(2_000).await;
+    assert!(aws.is_down(&id).await);
+}
+
+#[tokio::test]
+async fn a_steady_monitor_of_a_minute_sends_nothing_ahead() {
+    let aws = Aws::new().await;
+    let id = aws.monitor("steady", 60, 60).await;
+    aws.run(60_000).await;
+    let before = aws.sent();
+    for _ in 0..30 {
+        aws.stage.ping(&id).await;
+        aws.run(45_000).await;
+    }
+    assert_eq!(aws.sent(), before, "it is never late");
+    assert!(!aws.is_down(&id).await);
+}
+
+#[tokio::test]
+async fn a_run_that_must_end_within_seconds_is_noticed_though_no_sweep_came() {
+    let aws = Aws::new().await;
+    let id = aws.monitor("job", 3_600, 7).await;
+    aws.run(61_000).await;
+    aws.stage.ping(&format!("{id}/start")).await;
+    aws.stream().await;
+    aws.run(6_000).await;
+    assert!(!aws.is_down(&id).await);
+    aws.run(2_000).await;
+    assert!(aws.is_down(&id).await);
+}
+
+#[tokio::test]
+async fn without_the_queue_the_sweep_finds_it_within_a_minute() {
+    let aws = Aws::new().await;
+    let id = aws.monitor("job", 60, 60).await;
+    aws.run(5_000).await;
+    *aws.queue.broken.lock().unwrap() = true;
+    aws.run(125_000 + 60_000).await;
+    assert!(aws.is_down(&id).await);
+    let alerts = aws.stage.alerts().await;
+    assert_eq!(alerts.len(), 1, "once: {alerts:?}");
+    let metrics = aws.stage.store.metrics();
+    assert_eq!(metrics.counted(Count::Flips), 2, "up, and down");
+}
+
+#[tokio::test]
+async fn messages_that_come_twice_late_or_for_what_is_gone_change_nothing() {
+    let aws = Aws::new().await;
+    let id = aws.monitor("job", 30, 5).await;
+    let gone = aws.monitor("gone", 30, 5).await;
+    aws.stream().await;
+    let messages: Vec<Work> = {
+        let messages = aws.queue.messages.lock().unwrap();
+        messages.iter().map(|(_, work)| work.clone()).collect()
+    };
+    assert_eq!(messages.len(), 1, "those of a second go together");
+    let reply = aws
+        .stage
+        .call(
+            Method::DELETE,
+            &format!("/v1/monitors/{gone}"),
+            serde_json::Value::Null,
+        )
+        .await;
+    assert_eq!(reply.status, 204);
+    aws.run(36_000).await;
+    assert!(aws.is_down(&id).await);
+    for work in messages.iter().chain(&messages) {
+        aws.evaluate.work(work).await.unwrap();
+    }
+    assert_eq!(aws.stage.alerts().await.len(), 1);
+    // And one that comes before its time waits again.
+    aws.stage.ping(&id).await;
+    for work in &messages {
+        aws.evaluate.work(work).await.unwrap();
+    }
+    assert!(!aws.is_down(&id).await);
+}

@@ -1,0 +1,167 @@
+//! Looking ahead. On AWS a schedule comes once a minute, and deadlines don't: what may be over before the next sweep
+//! goes to the work queue, to come back at the very instant. The timers stay in the table, where the sweep finds
+//! them whatever becomes of the queue: this makes detection exact, and nothing depends on it.
+
+use crate::{BusError, Evaluate};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+use thiserror::Error;
+use thrum_schema::id::MonitorId;
+use thrum_schema::queue::{Later, LaterError};
+use thrum_schema::timer::{AHEAD_MS, Timer, What};
+use thrum_schema::work::Work;
+use thrum_schema::{Lease, StoreError, UnixMs};
+
+/// How many timers a message carries: they stay far below the 256 kB of one.
+const PER_MESSAGE: usize = 100;
+/// How many shards are read, and messages sent, at a time.
+const CONCURRENCY: usize = 8;
+
+/// Why work was not done; it must come again.
+#[derive(Debug, Error)]
+pub enum WorkError {
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The queue failed.
+    #[error(transparent)]
+    Queue(#[from] LaterError),
+    /// The bus failed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+impl Evaluate {
+    /// Sends what is due after `from`, when the sweep before began, and before the next one can have come: deadlines of
+    /// monitors that are still late by their leases, and deliveries. 0.5 RU a shard and minute, and 0.5 RU a timer.
+    ///
+    /// # Errors
+    /// The table or the queue failed. The next sweep finds what was not sent, up to a minute late.
+    pub async fn look_ahead(&self, from: UnixMs) -> Result<(), WorkError> {
+        let Some(later) = &self.later else {
+            return Ok(());
+        };
+        let until = self.store.world().now() + AHEAD_MS;
+        let timers: Vec<Vec<Timer>> = stream::iter(0..self.store.shards())
+            .map(|shard| self.store.timers_between(shard, from, until))
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        let timers: Vec<Timer> = timers.into_iter().flatten().collect();
+        let monitors = monitors_of(&timers);
+        let leases = self.store.leases_lately(&monitors).await?;
+        let exact = self.exact(&timers, leases, until).await?;
+        self.send_ahead(later.as_ref(), exact, until).await
+    }
+
+    /// Sends a timer that a transition armed between two sweeps. 1 RU, if it is a deadline.
+    pub(crate) async fn on_soon(&self, timers: &[Timer]) -> Result<(), WorkError> {
+        let Some(later) = &self.later else {
+            return Ok(());
+        };
+        let until = self.store.world().now() + AHEAD_MS;
+        let leases = self.store.leases(&monitors_of(timers)).await?;
+        let exact = self.exact(timers, leases, until).await?;
+        self.send_ahead(later.as_ref(), exact, until).await
+    }
+
+    /// Looks at timers at their instant. What has moved on but is still due by `until` is sent again; beyond, it is the
+    /// next sweep's.
+    pub(crate) async fn fire(&self, timers: &[Timer], until: UnixMs) -> Result<(), WorkError> {
+        let now = self.store.world().now();
+        let mut deadlines = HashSet::new();
+        let mut works = Vec::new();
+        for timer in timers {
+            match timer.what {
+                What::Deadline { monitor, epoch } => {
+                    deadlines.insert((monitor, epoch));
+                }
+                What::Deliver { .. } | What::Flush { .. } => {
+                    works.extend(self.look(*timer, now).await?.work);
+                }
+                // What looking at it would move on is the sweep's.
+                _ => {}
+            }
+        }
+        let judged = self.judge(deadlines, now).await?;
+        for result in self.publish(&works).await {
+            result?;
+        }
+        let Some(later) = &self.later else {
+            return Ok(());
+        };
+        let moved = judged.waiting.iter().map(|waiting| waiting.exact());
+        let moved = moved.filter(|timer| timer.due <= until).collect();
+        self.send_ahead(later.as_ref(), moved, until).await
+    }
+
+    /// The timers that are to fire by `until`, at their very instants: a deadline's is what its lease says, if that is of
+    /// the timer's epoch.
+    async fn exact(
+        &self,
+        timers: &[Timer],
+        leases: Vec<Lease>,
+        until: UnixMs,
+    ) -> Result<Vec<Timer>, StoreError> {
+        let outages = if leases.is_empty() {
+            Vec::new()
+        } else {
+            self.outages(self.store.world().now()).await?
+        };
+        let leases: HashMap<MonitorId, Lease> = leases
+            .into_iter()
+            .map(|lease| (lease.monitor, lease))
+            .collect();
+        let exact = timers.iter().filter_map(|timer| match timer.what {
+            What::Deadline { monitor, epoch } => {
+                let lease = leases.get(&monitor).filter(|lease| lease.epoch == epoch)?;
+                let (due, _) = lease.deadline_after(&outages)?;
+                Some(Timer { due, ..*timer })
+            }
+            What::Deliver { .. } | What::Flush { .. } => Some(*timer),
+            // A minute later is soon enough.
+            _ => None,
+        });
+        Ok(exact.filter(|timer| timer.due <= until).collect())
+    }
+
+    /// Sends timers, those of a second together.
+    async fn send_ahead(
+        &self,
+        later: &dyn Later,
+        timers: Vec<Timer>,
+        until: UnixMs,
+    ) -> Result<(), WorkError> {
+        let now = self.store.world().now();
+        let mut seconds: BTreeMap<u64, Vec<Timer>> = BTreeMap::new();
+        for timer in timers {
+            let wait_ms = (timer.due - now).max(0).unsigned_abs();
+            let second = seconds.entry(wait_ms.div_ceil(1000)).or_default();
+            second.push(timer);
+        }
+        let messages = seconds.into_iter().flat_map(|(second, timers)| {
+            let chunks: Vec<Vec<Timer>> = timers.chunks(PER_MESSAGE).map(<[_]>::to_vec).collect();
+            chunks.into_iter().map(move |timers| (second, timers))
+        });
+        stream::iter(messages)
+            .map(|(second, timers)| {
+                later.send(Work::Fire { timers, until }, Duration::from_secs(second))
+            })
+            .buffer_unordered(CONCURRENCY)
+            .try_collect::<()>()
+            .await?;
+        Ok(())
+    }
+}
+
+fn monitors_of(timers: &[Timer]) -> Vec<MonitorId> {
+    let monitors: HashSet<MonitorId> = timers
+        .iter()
+        .filter_map(|timer| match timer.what {
+            What::Deadline { monitor, .. } => Some(monitor),
+            _ => None,
+        })
+        .collect();
+    monitors.into_iter().collect()
+}

@@ -1,0 +1,227 @@
+//! What an operator sees: counts and distributions, gathered in memory and written as one line of CloudWatch's embedded
+//! metric format, however much happened. The only dimension is the table, so that their number stays what it is.
+
+use crate::time::UnixMs;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The namespace of all of them.
+pub const NAMESPACE: &str = "Thrum";
+/// Most values of a distribution in a line: a bound of the format.
+const MAX_VALUES: usize = 100;
+
+/// Something that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Pings and heartbeats that were taken.
+    Pings,
+    /// Changes of a monitor's status.
+    Flips,
+    /// Alerts that were raised.
+    Alerts,
+    /// Messages that were sent.
+    Deliveries,
+    /// Attempts to send that failed, and are tried again.
+    Retries,
+    /// Deliveries that were given up.
+    Dead,
+    /// Deliveries that a limit suppressed.
+    Suppressed,
+    /// Requests that a quota or a rate refused.
+    Refused,
+}
+
+impl Count {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Pings,
+        Self::Flips,
+        Self::Alerts,
+        Self::Deliveries,
+        Self::Retries,
+        Self::Dead,
+        Self::Suppressed,
+        Self::Refused,
+    ];
+
+    /// Its name in CloudWatch.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pings => "Pings",
+            Self::Flips => "Flips",
+            Self::Alerts => "Alerts",
+            Self::Deliveries => "Deliveries",
+            Self::Retries => "Retries",
+            Self::Dead => "DeadDeliveries",
+            Self::Suppressed => "Suppressed",
+            Self::Refused => "QuotaRefusals",
+        }
+    }
+}
+
+/// Something that takes time, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// From a request to its reply.
+    Latency,
+    /// From an alert to the moment notify has it.
+    RelayLag,
+    /// How far the sweep is behind: from the cursor to now, beyond what it keeps by design.
+    SweepLag,
+    /// From a monitor's deadline to its flip.
+    DetectionLag,
+}
+
+impl Span {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Latency,
+        Self::RelayLag,
+        Self::SweepLag,
+        Self::DetectionLag,
+    ];
+
+    /// Its name in CloudWatch.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Latency => "Latency",
+            Self::RelayLag => "RelayLag",
+            Self::SweepLag => "SweepLag",
+            Self::DetectionLag => "DetectionLag",
+        }
+    }
+}
+
+/// The figures of a process since they were last written.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    counts: [AtomicU64; Count::ALL.len()],
+    spans: Mutex<[BTreeMap<u64, u64>; Span::ALL.len()]>,
+    written: AtomicI64,
+}
+
+impl Metrics {
+    /// Counts `n` more.
+    pub fn count(&self, what: Count, n: u64) {
+        self.counts[what as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Notes that something took so many milliseconds; a clock that went backwards took none.
+    pub fn observe(&self, what: Span, ms: i64) {
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = &mut spans[what as usize];
+        let mut value = rounded(ms.max(0).unsigned_abs());
+        if values.len() >= MAX_VALUES && !values.contains_key(&value) {
+            // Rather a value that is somewhat too high than none.
+            value = values
+                .range(value..)
+                .chain(values.iter().next_back())
+                .next()
+                .map_or(value, |(value, _)| *value);
+        }
+        *values.entry(value).or_default() += 1;
+    }
+
+    /// How often something was counted since the figures were last written.
+    pub fn counted(&self, what: Count) -> u64 {
+        self.counts[what as usize].load(Ordering::Relaxed)
+    }
+
+    /// The line that says what happened since the last one, unless that is less than `every_ms` ago or nothing did.
+    pub fn line(&self, table: &str, now: UnixMs, every_ms: i64) -> Option<String> {
+        let since = now.0 - self.written.load(Ordering::Relaxed);
+        if (0..every_ms).contains(&since) {
+            return None;
+        }
+        let mut members = serde_json::Map::new();
+        let mut metrics = Vec::new();
+        for what in Count::ALL {
+            let n = self.counts[what as usize].swap(0, Ordering::Relaxed);
+            if n > 0 {
+                metrics.push(json!({"Name": what.name(), "Unit": "Count"}));
+                members.insert(what.name().into(), n.into());
+            }
+        }
+        let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
+        for (what, values) in Span::ALL.into_iter().zip(spans) {
+            if !values.is_empty() {
+                metrics.push(json!({"Name": what.name(), "Unit": "Milliseconds"}));
+                let (values, counts): (Vec<u64>, Vec<u64>) = values.into_iter().unzip();
+                let distribution = json!({"Values": values, "Counts": counts});
+                members.insert(what.name().into(), distribution);
+            }
+        }
+        if metrics.is_empty() {
+            return None;
+        }
+        self.written.store(now.0, Ordering::Relaxed);
+        members.insert("Table".into(), table.into());
+        let directive =
+            json!({"Namespace": NAMESPACE, "Dimensions": [["Table"]], "Metrics": metrics});
+        members.insert(
+            "_aws".into(),
+            json!({"Timestamp": now.0, "CloudWatchMetrics": [directive]}),
+        );
+        Some(Value::Object(members).to_string())
+    }
+}
+
+/// Up to a sixteenth more: a distribution has few values.
+fn rounded(ms: u64) -> u64 {
+    let step = 1 << ms.checked_ilog2().unwrap_or(0).saturating_sub(4);
+    ms.next_multiple_of(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_happened_since_the_last_one() {
+        let metrics = Metrics::default();
+        let now = UnixMs(1_763_700_000_000);
+        assert_eq!(metrics.line("t", now, 0), None, "nothing happened");
+        metrics.count(Count::Pings, 3);
+        metrics.observe(Span::Latency, 7);
+        metrics.observe(Span::Latency, 7);
+        metrics.observe(Span::Latency, 1_234);
+        metrics.observe(Span::SweepLag, 0);
+        let line: Value = serde_json::from_str(&metrics.line("t", now, 60_000).unwrap()).unwrap();
+        assert_eq!(line["Pings"], 3);
+        assert_eq!(line["Table"], "t");
+        assert_eq!(
+            line["Latency"],
+            json!({"Values": [7, 1_280], "Counts": [2, 1]})
+        );
+        assert_eq!(line["SweepLag"], json!({"Values": [0], "Counts": [1]}));
+        let directive = &line["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(directive["Namespace"], "Thrum");
+        assert_eq!(directive["Dimensions"], json!([["Table"]]));
+        assert_eq!(directive["Metrics"].as_array().unwrap().len(), 3);
+        metrics.count(Count::Pings, 1);
+        assert_eq!(metrics.line("t", now + 59_999, 60_000), None, "not yet");
+        let later = metrics.line("t", now + 60_000, 60_000).unwrap();
+        assert!(later.contains("\"Pings\":1"), "{later}");
+    }
+
+    #[test]
+    fn a_distribution_is_bounded_and_true_to_some_per_cent() {
+        let metrics = Metrics::default();
+        for ms in 0..2_000_000 {
+            let value = rounded(ms);
+            assert!(ms <= value && value - ms <= ms / 16, "{ms} {value}");
+            if ms % 7 == 0 {
+                metrics.observe(Span::RelayLag, ms.cast_signed());
+            }
+        }
+        let line: Value =
+            serde_json::from_str(&metrics.line("t", UnixMs(1), 0).unwrap()).unwrap();
+        let values = line["RelayLag"]["Values"].as_array().unwrap();
+        assert!(values.len() <= 100, "{}", values.len());
+        let counts = line["RelayLag"]["Counts"].as_array().unwrap();
+        let sum: u64 = counts.iter().map(|n| n.as_u64().unwrap()).sum();
+        assert_eq!(sum, 2_000_000_u64.div_ceil(7));
+    }
+}
