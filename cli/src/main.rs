@@ -98,7 +98,9 @@ impl Command {
             Self::Signal(args) => &mut args.remote,
             Self::Backtest(args) => &mut args.remote,
             Self::Serve(_) | Self::Exec(_) | Self::Ping(_) | Self::Smoke(_) | Self::DemoBars(_) => {
-                anyhow::bail!("--table is not for this command: it is about a server, or about none")
+                anyhow::bail!(
+                    "--table is not for this command: it is about a server, or about none"
+                )
             }
         };
         let door = remote::Door::open(table, project, true).await?;
@@ -150,7 +152,9 @@ async fn main() -> ExitCode {
     if let Some(door) = door
         && let Err(error) = door.close().await
     {
-        eprintln!("thrum: the key of this command was not deleted, and ends within an hour: {error:#}");
+        eprintln!(
+            "thrum: the key of this command was not deleted, and ends within an hour: {error:#}"
+        );
     }
     match result {
         Ok(()) => ExitCode::SUCCESS,

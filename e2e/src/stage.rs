@@ -185,7 +185,12 @@ impl Stage {
         };
         let router = thrum_ingest::router(App::new(store.clone(), config));
         let wire = Wire::default();
-        let notify = notify(&store, shared, &wire, Sns::lazy(|| unreachable!("no test sends by SNS but with a client of its own")));
+        let notify = notify(
+            &store,
+            shared,
+            &wire,
+            Sns::lazy(|| unreachable!("no test sends by SNS but with a client of its own")),
+        );
         let pulse = Pulse::new(Arc::new(Door(router.clone())), 5_000);
         let stream = Mutex::new(engine.stream().expect("a stream"));
         Self {

@@ -122,7 +122,8 @@ impl Aws {
     async fn is_down(&self, id: &str) -> bool {
         let alerts = self.stage.alerts().await;
         let mut of = alerts.iter().filter(|alert| alert["monitor"]["uuid"] == id);
-        of.next().is_some_and(|alert| alert["type"] == "monitor.down")
+        of.next()
+            .is_some_and(|alert| alert["type"] == "monitor.down")
     }
 }
 

@@ -2,112 +2,54 @@
 //!
 //! `THRUM_TEST_PYTHON` names a Python with `moto[server]`; without it these tests say loudly that they are left out.
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
+mod support;
+
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use axum::http::Method;
 use e2e::Stage;
 use serde_json::{Value, json};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use support::Moto;
 use thrum_evaluate::{Bus, EventBridge};
 use thrum_notify::send::Sns;
-use thrum_schema::lambda::Sqs;
-use thrum_schema::queue::Later;
 use thrum_schema::UnixMs;
 use thrum_schema::id::{AlertId, ProjectId};
+use thrum_schema::lambda::Sqs;
+use thrum_schema::queue::Later;
 use thrum_schema::work::{Envelope, Work};
 
-/// A moto server; killed when it is dropped.
-struct Moto {
-    config: SdkConfig,
-    child: Child,
+/// A queue: its URL and its ARN.
+async fn queue(moto: &Moto, name: &str) -> (String, String) {
+    let sqs = aws_sdk_sqs::Client::new(&moto.config);
+    let made = sqs.create_queue().queue_name(name).send().await.unwrap();
+    let arn = format!("arn:aws:sqs:eu-central-1:123456789012:{name}");
+    (made.queue_url.unwrap(), arn)
 }
 
-impl Moto {
-    fn start() -> Option<Self> {
-        let Some(python) = std::env::var_os("THRUM_TEST_PYTHON") else {
-            eprintln!("LEFT OUT: THRUM_TEST_PYTHON is not set; see CONTRIBUTING.md");
-            return None;
-        };
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let child = Command::new(python)
-            .args([
-                "-m",
-                "moto.server",
-                "-H",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = std::time::Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(60),
-                "moto does not start"
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let credentials = Credentials::new("test", "test", None, None, "test");
-        let config = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::from_static("eu-central-1"))
-            .endpoint_url(format!("http://127.0.0.1:{port}"))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
-            .build();
-        Some(Self { config, child })
+/// The messages that a queue holds now, as Lambda would bring them.
+async fn receive(moto: &Moto, url: &str) -> SqsEvent {
+    let sqs = aws_sdk_sqs::Client::new(&moto.config);
+    let received = sqs
+        .receive_message()
+        .queue_url(url)
+        .max_number_of_messages(10)
+        .send()
+        .await
+        .unwrap();
+    let mut event = SqsEvent::default();
+    for message in received.messages.unwrap_or_default() {
+        let mut record = SqsMessage::default();
+        record.message_id = message.message_id;
+        record.body = message.body;
+        event.records.push(record);
     }
-
-    /// A queue: its URL and its ARN.
-    async fn queue(&self, name: &str) -> (String, String) {
-        let sqs = aws_sdk_sqs::Client::new(&self.config);
-        let made = sqs.create_queue().queue_name(name).send().await.unwrap();
-        let arn = format!("arn:aws:sqs:eu-central-1:123456789012:{name}");
-        (made.queue_url.unwrap(), arn)
-    }
-
-    /// The messages that a queue holds now, as Lambda would bring them.
-    async fn receive(&self, url: &str) -> SqsEvent {
-        let sqs = aws_sdk_sqs::Client::new(&self.config);
-        let received = sqs
-            .receive_message()
-            .queue_url(url)
-            .max_number_of_messages(10)
-            .send()
-            .await
-            .unwrap();
-        let mut event = SqsEvent::default();
-        for message in received.messages.unwrap_or_default() {
-            let mut record = SqsMessage::default();
-            record.message_id = message.message_id;
-            record.body = message.body;
-            event.records.push(record);
-        }
-        event
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    event
 }
 
 #[tokio::test]
 async fn work_goes_over_bus_rule_and_queue_to_notify() {
     let Some(moto) = Moto::start() else { return };
-    let (url, arn) = moto.queue("notify").await;
+    let (url, arn) = queue(&moto, "notify").await;
     let bridge = aws_sdk_eventbridge::Client::new(&moto.config);
     bridge
         .create_event_bus()
@@ -144,7 +86,7 @@ async fn work_goes_over_bus_rule_and_queue_to_notify() {
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     let mut seen = Vec::new();
     loop {
-        let event = moto.receive(&url).await;
+        let event = receive(&moto, &url).await;
         if event.records.is_empty() {
             break;
         }
@@ -177,7 +119,7 @@ async fn a_bus_that_can_not_be_reached_says_so_for_each_event() {
 #[tokio::test]
 async fn work_that_is_put_off_comes_back_after_its_delay() {
     let Some(moto) = Moto::start() else { return };
-    let (url, _) = moto.queue("later").await;
+    let (url, _) = queue(&moto, "later").await;
     let later = Sqs::new(aws_sdk_sqs::Client::new(&moto.config), &url);
     let work = Work::Deliver {
         project: ProjectId::FIRST,
@@ -188,10 +130,10 @@ async fn work_that_is_put_off_comes_back_after_its_delay() {
         .send(work.clone(), Duration::from_millis(1_500))
         .await
         .unwrap();
-    assert!(moto.receive(&url).await.records.is_empty(), "not yet");
+    assert!(receive(&moto, &url).await.records.is_empty(), "not yet");
     let mut records = Vec::new();
     for _ in 0..50 {
-        records = moto.receive(&url).await.records;
+        records = receive(&moto, &url).await.records;
         if !records.is_empty() {
             break;
         }
@@ -209,7 +151,7 @@ async fn work_that_is_put_off_comes_back_after_its_delay() {
 #[tokio::test]
 async fn alerts_go_to_topics_and_phones() {
     let Some(moto) = Moto::start() else { return };
-    let (url, queue_arn) = moto.queue("subscriber").await;
+    let (url, queue_arn) = queue(&moto, "subscriber").await;
     let sns = aws_sdk_sns::Client::new(&moto.config);
     let topic = sns.create_topic().name("alerts").send().await.unwrap();
     let topic = topic.topic_arn.unwrap();
@@ -246,7 +188,7 @@ async fn alerts_go_to_topics_and_phones() {
     };
     notify.handle(&work).await.unwrap();
 
-    let received = moto.receive(&url).await;
+    let received = receive(&moto, &url).await;
     let body: Value = serde_json::from_str(received.records[0].body.as_deref().unwrap()).unwrap();
     let subject = body["Subject"].as_str().unwrap();
     assert!(

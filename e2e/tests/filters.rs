@@ -132,10 +132,7 @@ async fn live(stage: &Stage) {
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
     let watch = json!({"series": "x", "timeframe": "1h", "strategy": "simple"});
-    let watch = stage
-        .call(Method::POST, "/v1/watches", watch)
-        .await
-        .json();
+    let watch = stage.call(Method::POST, "/v1/watches", watch).await.json();
     stage.carry().await;
     stage
         .call(Method::POST, "/v1/series/x/bars", bars(590, 5, 120.0))
@@ -149,7 +146,8 @@ async fn live(stage: &Stage) {
         .await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     stage.carry().await;
-    let inline = json!({"timeframe": "1h", "strategy": "simple", "bars": bars(0, 30, 90.0)["bars"]});
+    let inline =
+        json!({"timeframe": "1h", "strategy": "simple", "bars": bars(0, 30, 90.0)["bars"]});
     for (path, body) in [
         ("/v1/signals", inline),
         (
@@ -201,7 +199,11 @@ async fn exactly_what_evaluate_is_called_for_passes_the_filters() {
     live(&stage).await;
     let records = stage.engine.stream().unwrap().records().unwrap();
     let kinds: BTreeSet<&str> = records.iter().map(kind).collect();
-    assert_eq!(kinds, KINDS.iter().copied().collect(), "every kind is there");
+    assert_eq!(
+        kinds,
+        KINDS.iter().copied().collect(),
+        "every kind is there"
+    );
 
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let mut child = Command::new(python)
@@ -223,8 +225,13 @@ async fn exactly_what_evaluate_is_called_for_passes_the_filters() {
         assert_eq!(passed, is_meant(record), "{record}");
     }
     // Of each kind that matters there were some that pass; and heartbeats were there that don't.
-    for kind in ["alert", "request", "probe", "watch", "soon", "series", "lease"] {
+    for kind in [
+        "alert", "request", "probe", "watch", "soon", "series", "lease",
+    ] {
         assert!(through[kind][1] > 0, "{kind}: {through:?}");
     }
-    assert!(through["lease"][0] > 20 && through["series"][0] > 0, "{through:?}");
+    assert!(
+        through["lease"][0] > 20 && through["series"][0] > 0,
+        "{through:?}"
+    );
 }

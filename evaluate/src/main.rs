@@ -95,9 +95,7 @@ impl Schedule {
         let lag_ms = swept.iter().flatten().map(|swept| swept.lag_ms).max();
         let swept: Result<Vec<_>, _> = swept.into_iter().collect();
         swept?;
-        store
-            .metrics()
-            .observe(Span::SweepLag, lag_ms.unwrap_or(0));
+        store.metrics().observe(Span::SweepLag, lag_ms.unwrap_or(0));
         Ok(ahead?)
     }
 }

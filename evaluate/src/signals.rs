@@ -11,8 +11,8 @@ mod watch;
 
 pub use request::offline;
 
-use crate::{Evaluate, WorkError};
 use crate::engine::Program;
+use crate::{Evaluate, WorkError};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 use thrum_schema::StoreError;

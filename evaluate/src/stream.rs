@@ -8,8 +8,8 @@ use serde_dynamo::Item;
 use std::panic::AssertUnwindSafe;
 use thrum_schema::id::{ProjectId, RequestId, WatchId};
 use thrum_schema::signal::track::Head;
-use thrum_schema::work::Work;
 use thrum_schema::timer::{self, Timer};
+use thrum_schema::work::Work;
 use thrum_schema::{Alert, Lease, StoreError, UnixMs};
 
 /// Who removes an item whose TTL has passed.

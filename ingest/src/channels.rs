@@ -129,12 +129,16 @@ impl From<&Subscription> for SubscriptionView {
             None => ("asking", None),
             Some(SubscriptionState::Pending) => (
                 "pending",
-                Some("the address must follow the link in the mail from AWS Notifications; nothing arrives before"),
+                Some(
+                    "the address must follow the link in the mail from AWS Notifications; nothing arrives before",
+                ),
             ),
             Some(SubscriptionState::Confirmed) => ("confirmed", None),
             Some(SubscriptionState::Lost) => (
                 "lost",
-                Some("the address unsubscribed, or never confirmed; change the channel with the same `to` to ask it again"),
+                Some(
+                    "the address unsubscribed, or never confirmed; change the channel with the same `to` to ask it again",
+                ),
             ),
         };
         Self {
@@ -379,7 +383,8 @@ pub async fn test(
 impl App {
     /// When a channel's subscription is to be seen to, if it has one: now.
     fn sees_to(&self, channel: &Channel) -> Option<UnixMs> {
-        let subscribed = self.config.mail_by_topics && matches!(channel.via, ChannelKind::Email { .. });
+        let subscribed =
+            self.config.mail_by_topics && matches!(channel.via, ChannelKind::Email { .. });
         subscribed.then(|| self.store.world().now())
     }
 
@@ -467,7 +472,12 @@ impl ChannelRequest {
                 };
                 let topic_arn = required("topic_arn", &self.topic_arn, old)?;
                 check_topic_arn("topic_arn", &topic_arn)?;
-                if app.config.topics.as_ref().is_some_and(|allowed| !allowed.contains(&topic_arn)) {
+                if app
+                    .config
+                    .topics
+                    .as_ref()
+                    .is_some_and(|allowed| !allowed.contains(&topic_arn))
+                {
                     return Err(Invalid::new(
                         "topic_arn",
                         "is not among the topics that this installation may publish to; its operator allows them by the \

@@ -11,8 +11,14 @@ fn the_description_is_what_it_was() {
         std::fs::write(path, &made).unwrap();
     }
     let kept = std::fs::read_to_string(path).unwrap();
-    let differs = made.lines().zip(kept.lines()).find(|(made, kept)| made != kept);
-    assert_eq!(differs, None, "made and kept; UPDATE_OPENAPI=1 makes it anew");
+    let differs = made
+        .lines()
+        .zip(kept.lines())
+        .find(|(made, kept)| made != kept);
+    assert_eq!(
+        differs, None,
+        "made and kept; UPDATE_OPENAPI=1 makes it anew"
+    );
     assert_eq!(made.len(), kept.len());
 }
 

@@ -42,10 +42,9 @@ impl Notify {
             Work::Subscribe { project, channel } => self.subscribe(project, channel).await,
             Work::Probe { at } => Ok(self.store.probe_arrived(at).await?),
             // Evaluate's.
-            Work::Request { .. }
-            | Work::Watch { .. }
-            | Work::Track { .. }
-            | Work::Fire { .. } => Ok(()),
+            Work::Request { .. } | Work::Watch { .. } | Work::Track { .. } | Work::Fire { .. } => {
+                Ok(())
+            }
         }
     }
 

@@ -3,9 +3,9 @@
 
 use crate::send::Mail;
 use crate::{Notify, NotifyError};
+use thrum_schema::StoreError;
 use thrum_schema::channel::{ChannelKind, Subscription, SubscriptionState};
 use thrum_schema::id::{ChannelId, ProjectId};
-use thrum_schema::StoreError;
 
 impl Notify {
     /// Sees to the topic and the subscription of an e-mail channel: makes what is missing, deletes what is no longer

@@ -216,8 +216,7 @@ mod tests {
                 metrics.observe(Span::RelayLag, ms.cast_signed());
             }
         }
-        let line: Value =
-            serde_json::from_str(&metrics.line("t", UnixMs(1), 0).unwrap()).unwrap();
+        let line: Value = serde_json::from_str(&metrics.line("t", UnixMs(1), 0).unwrap()).unwrap();
         let values = line["RelayLag"]["Values"].as_array().unwrap();
         assert!(values.len() <= 100, "{}", values.len());
         let counts = line["RelayLag"]["Counts"].as_array().unwrap();

@@ -7,11 +7,11 @@ use rand::Rng;
 use secrecy::SecretString;
 use std::time::Duration;
 use thrum_ingest::{AdminKey, App, Config};
+use thrum_schema::Store;
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{ApiKey, Scope, new_api_key};
 use thrum_schema::store::retrying;
 use thrum_schema::world::SystemWorld;
-use thrum_schema::Store;
 use tokio::net::TcpListener;
 
 /// How long the key of a command is good, should the command not get to delete it, in milliseconds.
@@ -76,7 +76,9 @@ impl Door {
                 (None, _, None) => bail!(
                     "there is no project yet; make one: thrum --table {table} projects create NAME"
                 ),
-                (None, _, Some(project)) => bail!("there is no project {project:?}; thrum --table {table} projects lists them"),
+                (None, _, Some(project)) => bail!(
+                    "there is no project {project:?}; thrum --table {table} projects lists them"
+                ),
                 (Some(_), Some(_), _) => {
                     let names: Vec<&str> = projects.iter().map(|one| &*one.name).collect();
                     bail!(

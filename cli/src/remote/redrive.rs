@@ -47,7 +47,9 @@ async fn alerts(remote: &Remote) -> anyhow::Result<()> {
     let reply = remote
         .call(Method::GET, "/v1/alerts?state=dead&limit=200", None)
         .await?;
-    let alerts = reply["alerts"].as_array().context("the reply has no list")?;
+    let alerts = reply["alerts"]
+        .as_array()
+        .context("the reply has no list")?;
     let progress = ProgressBar::new(alerts.len() as u64);
     for alert in alerts {
         let id = cell(&alert["id"]);
@@ -74,8 +76,13 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
         .await
         .map_err(|error| anyhow::anyhow!("{url}: {}", DisplayErrorContext(error)))?;
     let attribute = |name| {
-        let value = attributes.attributes.as_ref().and_then(|all| all.get(&name));
-        value.cloned().with_context(|| format!("{url} has no {name}"))
+        let value = attributes
+            .attributes
+            .as_ref()
+            .and_then(|all| all.get(&name));
+        value
+            .cloned()
+            .with_context(|| format!("{url} has no {name}"))
     };
     let arn = attribute(QueueAttributeName::QueueArn)?;
     let waiting: u64 = attribute(QueueAttributeName::ApproximateNumberOfMessages)?.parse()?;
@@ -99,7 +106,10 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
             .send()
             .await
             .map_err(|error| anyhow::anyhow!("{url}: {}", DisplayErrorContext(error)))?;
-        let task = tasks.results().first().context("SQS does not know of the move")?;
+        let task = tasks
+            .results()
+            .first()
+            .context("SQS does not know of the move")?;
         let moved = task.approximate_number_of_messages_moved;
         progress.set_position(u64::try_from(moved).unwrap_or(0));
         match task.status() {

@@ -58,14 +58,19 @@ pub async fn smoke(mut args: Smoke) -> anyhow::Result<()> {
             Err(_) => tokio::time::sleep(Duration::from_secs(2)).await,
         }
     }
-    say("table, sweep, stream, bus and queue answer", begun.elapsed());
+    say(
+        "table, sweep, stream, bus and queue answer",
+        begun.elapsed(),
+    );
     let name = format!("smoke-test-{}", SystemWorld.now().secs());
     let channels = args.channel.iter().collect::<Vec<_>>();
     let body = json!({
         "name": name, "slug": name, "period_s": PERIOD_S, "grace_s": GRACE_S, "channels": channels,
         "description": "made by `thrum smoke`, which deletes it again",
     });
-    let made = remote.call(Method::POST, "/v1/monitors", Some(body)).await?;
+    let made = remote
+        .call(Method::POST, "/v1/monitors", Some(body))
+        .await?;
     let id = made["uuid"].as_str().context("the reply has no uuid")?;
     let tried = play(remote, id, &name).await;
     // Whatever came of it.
@@ -97,12 +102,17 @@ async fn play(remote: &Remote, id: &str, name: &str) -> anyhow::Result<()> {
     told(remote, id, "monitor.down", deadline + LATEST).await?;
     let took = sent.elapsed();
     if took < deadline {
-        bail!("its alert came {:.1} s early", (deadline - took).as_secs_f64());
+        bail!(
+            "its alert came {:.1} s early",
+            (deadline - took).as_secs_f64()
+        );
     }
     let late = took - deadline;
     say("the next one is missed, and told of", late);
     if late > LATE {
-        println!("  … later than the work queue should bring it: only a sweep by the minute found it");
+        println!(
+            "  … later than the work queue should bring it: only a sweep by the minute found it"
+        );
     }
     let sent = Instant::now();
     remote
@@ -126,7 +136,10 @@ async fn told(remote: &Remote, id: &str, what: &str, at_most: Duration) -> anyho
         if let Some(found) = found {
             match found["state"].as_str() {
                 Some("delivered") => return Ok(()),
-                Some("dead") => bail!("the channel did not take the alert: {}", found["deliveries"]),
+                Some("dead") => bail!(
+                    "the channel did not take the alert: {}",
+                    found["deliveries"]
+                ),
                 _ => last = found.clone(),
             }
         }

@@ -1,7 +1,7 @@
 //! E-mail by SNS: a topic for each channel, with one address subscribed, which has to confirm that it wants to be.
 
-use super::sns::{attributes, note};
 use super::SendError;
+use super::sns::{attributes, note};
 use crate::message::Message;
 use aws_sdk_sns::Client;
 use aws_sdk_sns::error::{DisplayErrorContext, ProvideErrorMetadata};
@@ -49,7 +49,8 @@ impl Topics {
     pub async fn make(&self, arn: &str) -> Result<(), String> {
         let name = arn.rsplit(':').next().unwrap_or_default();
         let made = self.client.create_topic().name(name).send().await;
-        made.map(drop).map_err(|error| DisplayErrorContext(error).to_string())
+        made.map(drop)
+            .map_err(|error| DisplayErrorContext(error).to_string())
     }
 
     /// Asks `to` whether it wants what comes through a topic.
@@ -65,7 +66,9 @@ impl Topics {
             .endpoint(to)
             .send()
             .await;
-        asked.map(drop).map_err(|error| DisplayErrorContext(error).to_string())
+        asked
+            .map(drop)
+            .map_err(|error| DisplayErrorContext(error).to_string())
     }
 
     /// How far the subscription of a topic is; `None` if SNS knows of none.
@@ -94,7 +97,10 @@ impl Topics {
             // `Deleted`: it unsubscribed lately.
             _ => None,
         });
-        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut confirmed = self
+            .confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if state == Some(SubscriptionState::Confirmed) {
             if confirmed.len() >= MAX_BELIEVED {
                 confirmed.retain(|_, since| since.elapsed() < BELIEVED);
@@ -112,7 +118,9 @@ impl Topics {
     /// What SNS says.
     pub async fn delete(&self, arn: &str) -> Result<(), String> {
         let deleted = self.client.delete_topic().topic_arn(arn).send().await;
-        deleted.map(drop).map_err(|error| DisplayErrorContext(error).to_string())
+        deleted
+            .map(drop)
+            .map_err(|error| DisplayErrorContext(error).to_string())
     }
 
     /// SNS takes what nobody will get: a message is only sent where somebody confirmed.
@@ -124,8 +132,13 @@ impl Topics {
     ) -> Result<Option<String>, SendError> {
         let arn = self.arn(channel, to);
         let believed = {
-            let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-            confirmed.get(&arn).is_some_and(|since| since.elapsed() < BELIEVED)
+            let confirmed = self
+                .confirmed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            confirmed
+                .get(&arn)
+                .is_some_and(|since| since.elapsed() < BELIEVED)
         };
         if !believed {
             match self.state(&arn, to).await {
@@ -142,7 +155,9 @@ impl Topics {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a subscription could not be looked at");
-                    return Err(SendError::passing("SNS did not say whether the address is subscribed"));
+                    return Err(SendError::passing(
+                        "SNS did not say whether the address is subscribed",
+                    ));
                 }
             }
         }

@@ -6,8 +6,8 @@ use aws_sdk_sns::Client;
 use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sns::operation::publish::PublishError;
 use aws_sdk_sns::types::MessageAttributeValue;
-use std::collections::HashMap;
 use futures::future::BoxFuture;
+use std::collections::HashMap;
 use std::fmt::Debug;
 use tokio::sync::OnceCell;
 

@@ -137,12 +137,7 @@ impl Store {
 
     /// The timers of a shard that are due after `from` and by `to`, some minutes at the most. 0.5 RU per 4 kB, and at least
     /// that a minute.
-    pub async fn timers_between(
-        &self,
-        shard: u16,
-        from: UnixMs,
-        to: UnixMs,
-    ) -> Result<Vec<Timer>> {
+    pub async fn timers_between(&self, shard: u16, from: UnixMs, to: UnixMs) -> Result<Vec<Timer>> {
         let mut found = Vec::new();
         for minute in from.minute()..=to.minute() {
             let edge = |at: UnixMs| format!("{:013}", at.0);

@@ -1,0 +1,976 @@
+//! The table's operations, each with the conditions that it leans on: the same suite on the embedded engine and on a
+//! DynamoDB that neither we nor the engine's authors wrote, moto's.
+//!
+//! `THRUM_TEST_PYTHON` names a Python with `moto[server]`; without it the second half says loudly that it is left out.
+
+mod support;
+
+use futures::future::join_all;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use support::Moto;
+use thrum::engine::{Engine, TABLE};
+use thrum_schema::alert::{Alert, AlertKind};
+use thrum_schema::channel::{Channel, ChannelKind, Subscription, SubscriptionState, Targets};
+use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
+use thrum_schema::key::{ApiKey, Scope, hash};
+use thrum_schema::signal::request::{Request, RequestKind, RequestState};
+use thrum_schema::signal::watch::{Memory, On, Watch};
+use thrum_schema::signal::{Bar, Score, SeriesName, Timeframe};
+use thrum_schema::store::{
+    Charge, Charged, Claim, Claims, Commit, Creation, Fast, Fed, Nudge, PutBar, Rules, Settled,
+    retrying,
+};
+use thrum_schema::timer::{Timer, What};
+use thrum_schema::world::ManualWorld;
+use thrum_schema::{
+    DeliveryState, Event, Lease, Monitor, Outage, PingKind, Project, Rate, Status, Store,
+    StoreError, UnixMs, World, transition,
+};
+use uuid::Uuid;
+
+const NOW: UnixMs = UnixMs(1_763_700_000_000);
+const PROJECT: ProjectId = ProjectId::FIRST;
+
+/// A table, and whatever keeps it.
+struct Table {
+    store: Store,
+    /// Whether it stands races: moto's updates are not atomic, and it undoes what came between when it cancels a
+    /// transaction.
+    races: bool,
+    world: Arc<ManualWorld>,
+    _engine: Option<Engine>,
+}
+
+async fn made(store: Store, world: Arc<ManualWorld>, engine: Option<Engine>) -> Table {
+    store.ensure_table().await.unwrap();
+    store.ensure_table().await.unwrap();
+    store.ensure_pipeline(NOW).await.unwrap();
+    let project = Project::with_badges(PROJECT, "default", &*world);
+    assert!(store.create_project(&project).await.unwrap());
+    Table {
+        store,
+        races: engine.is_some(),
+        world,
+        _engine: engine,
+    }
+}
+
+async fn embedded() -> Table {
+    let engine = Engine::temporary().unwrap();
+    let world = ManualWorld::new(NOW, 1);
+    let store = Store::new(engine.client(), TABLE, 3, world.clone());
+    made(store, world, Some(engine)).await
+}
+
+async fn on_moto(moto: &Moto, table: &str) -> Table {
+    let config = retrying((&moto.config).into()).build();
+    let client = aws_sdk_dynamodb::Client::from_conf(config);
+    let world = ManualWorld::new(NOW, 1);
+    let store = Store::new(client, table, 3, world.clone());
+    made(store, world, None).await
+}
+
+impl Table {
+    /// All at a time, if it stands that; else one after the other.
+    async fn race<T>(&self, racers: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+        if self.races {
+            return join_all(racers).await;
+        }
+        let mut done = Vec::new();
+        for racer in racers {
+            done.push(racer.await);
+        }
+        done
+    }
+}
+
+/// Runs each test on both.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_the_embedded_engine {
+            $(#[tokio::test] async fn $name() { super::$name(super::embedded().await).await; })*
+        }
+
+        #[tokio::test]
+        async fn on_moto_too() {
+            let Some(moto) = Moto::start() else { return };
+            $(
+                eprintln!("{}", stringify!($name));
+                $name(on_moto(&moto, stringify!($name)).await).await;
+            )*
+        }
+    };
+}
+
+on_both!(
+    a_heartbeat_is_one_conditional_write,
+    a_commit_is_all_or_nothing,
+    however_many_race_one_monitor_is_made,
+    a_deleted_monitor_is_gone_and_not_brought_back,
+    timers_are_packed_found_in_order_and_armed_once,
+    one_sweeper_has_a_shard_and_cursors_never_go_back,
+    a_limit_is_never_exceeded,
+    a_quota_and_a_rate_are_kept_together,
+    one_taker_has_a_delivery,
+    a_later_alert_waits_for_an_earlier_one,
+    a_group_is_formed_of_what_was_gathered,
+    an_alert_is_planned_once_and_closed_by_its_channels,
+    channels_and_their_subscriptions,
+    bars_are_written_once_and_corrected,
+    a_nudge_is_counted_and_heads_know_their_months,
+    a_request_is_finished_once,
+    a_watch_remembers_guarded_by_its_version,
+    keys_and_projects,
+    outages_probes_and_the_pulse,
+);
+
+fn monitor(n: u128, name: &str) -> Monitor {
+    Monitor {
+        name: name.into(),
+        slug: name.into(),
+        ..Monitor::new(MonitorId(uuid_like(n)), PROJECT, NOW)
+    }
+}
+
+/// As random as those of monitors are.
+fn uuid_like(n: u128) -> Uuid {
+    uuid::Builder::from_random_bytes(
+        n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+            .to_be_bytes(),
+    )
+    .into_uuid()
+}
+
+fn success(at: UnixMs) -> Event<'static> {
+    Event::Ping {
+        kind: PingKind::Success,
+        rid: None,
+        at,
+    }
+}
+
+/// Makes `monitor` by its first heartbeat.
+async fn create(store: &Store, monitor: &Monitor) -> Result<Lease, StoreError> {
+    let outcome = transition(monitor, &Lease::new(monitor), &success(NOW), NOW);
+    let commit = Commit {
+        monitor,
+        before: None,
+        outcome: &outcome,
+        alert: None,
+        was: None,
+    };
+    let creation = Creation {
+        commit,
+        claims: Claims::Name,
+        limit: Some(3),
+        after: None,
+    };
+    store.create_monitor(&creation, NOW).await?;
+    Ok(store.leases(&[monitor.id]).await?.remove(0))
+}
+
+fn alert_id(n: u128) -> AlertId {
+    let mut bytes = [0; 10];
+    bytes[9] = u8::try_from(n).unwrap();
+    AlertId(uuid::Builder::from_unix_timestamp_millis(NOW.0.unsigned_abs(), &bytes).into_uuid())
+}
+
+fn claim(alert: AlertId, token: u128, until: UnixMs) -> Claim {
+    Claim {
+        project: PROJECT,
+        alert,
+        channel: ChannelId(Uuid::from_u128(1)),
+        token: Uuid::from_u128(token),
+        until,
+    }
+}
+
+fn is_conflict<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    assert!(matches!(result, Err(StoreError::Conflict)), "{result:?}");
+}
+
+async fn a_heartbeat_is_one_conditional_write(table: Table) {
+    let store = &table.store;
+    let job = monitor(1, "job");
+    let none = Rules::default();
+    let unknown = store.heartbeat(job.id, NOW, none, None).await.unwrap();
+    assert!(matches!(unknown, Fast::NeedsRules));
+    let lease = create(store, &job).await.unwrap();
+    assert_eq!((lease.status, lease.pings), (Status::Up, 1));
+    let Fast::Counted(lease) = store.heartbeat(job.id, NOW + 5, none, None).await.unwrap() else {
+        panic!("the fast path");
+    };
+    assert_eq!((lease.pings, lease.seen), (2, Some(NOW + 5)));
+    assert_eq!(lease.expires_at, Some((NOW + 5).secs() + lease.ttl_span));
+    // One that is older than what was seen, and one that wants another schedule, are for the rules.
+    let late = store.heartbeat(job.id, NOW + 1, none, None).await.unwrap();
+    assert!(matches!(late, Fast::NeedsRules));
+    let other = Rules {
+        period_s: Some(7),
+        ..none
+    };
+    let other = store.heartbeat(job.id, NOW + 9, other, None).await.unwrap();
+    assert!(matches!(other, Fast::NeedsRules));
+    // A rate: the burst passes, and then nothing.
+    let rate = Some(Rate::per_minute(2));
+    let mut passed = 0;
+    for i in 10..15 {
+        match store.heartbeat(job.id, NOW + i, none, rate).await.unwrap() {
+            Fast::Counted(_) => passed += 1,
+            Fast::TooMany(wait_ms) => assert!((1..=30_000).contains(&wait_ms), "{wait_ms}"),
+            Fast::NeedsRules => panic!("the fast path"),
+        }
+    }
+    assert_eq!(passed, 2);
+    assert_eq!(store.leases_lately(&[job.id]).await.unwrap()[0].pings, 4);
+}
+
+async fn a_commit_is_all_or_nothing(table: Table) {
+    let store = &table.store;
+    let job = monitor(1, "job");
+    let lease = create(store, &job).await.unwrap();
+    let later = NOW + 200_000_000;
+    let mut outcome = transition(&job, &lease, &Event::Timer { outages: &[] }, later);
+    let alert = store
+        .announce(&job, &mut outcome, lease.seen, None, later)
+        .await
+        .unwrap()
+        .expect("it is down");
+    let commit = Commit {
+        monitor: &job,
+        before: Some(&lease),
+        outcome: &outcome,
+        alert: Some(&alert),
+        was: None,
+    };
+    // A heartbeat comes between.
+    store
+        .heartbeat(job.id, NOW + 1, Rules::default(), None)
+        .await
+        .unwrap();
+    is_conflict(store.commit(&commit, later).await);
+    assert_eq!(store.alert(PROJECT, alert.id).await.unwrap(), None);
+    let state = store.state(job.id).await.unwrap().unwrap();
+    assert_eq!(state.project, PROJECT);
+    let lease = state.lease.unwrap();
+    assert_eq!(lease.status, Status::Up);
+    let outcome = transition(&job, &lease, &Event::Timer { outages: &[] }, later);
+    let commit = Commit {
+        before: Some(&lease),
+        outcome: &outcome,
+        ..commit
+    };
+    store.commit(&commit, later).await.unwrap();
+    assert_eq!(
+        store.alert(PROJECT, alert.id).await.unwrap(),
+        Some(alert.clone())
+    );
+    let flips = store.flips(job.id, 10).await.unwrap();
+    assert_eq!(flips[0].to, Status::Down);
+    let between = store.flips_between(job.id, NOW + 1, later, 10).await;
+    assert_eq!(between.unwrap().len(), 1);
+    is_conflict(store.commit(&commit, later).await);
+    let timers = store
+        .timers_between(audit_shard(&alert, store), later, later + 60_000)
+        .await;
+    assert_eq!(timers.unwrap().len(), 1, "its audit");
+}
+
+fn audit_shard(alert: &Alert, store: &Store) -> u16 {
+    let what = What::Audit {
+        project: PROJECT,
+        alert: alert.id,
+    };
+    Timer { due: NOW, what }.shard(store.shards())
+}
+
+async fn however_many_race_one_monitor_is_made(table: Table) {
+    let store = &table.store;
+    let racers: Vec<Monitor> = (1..=8).map(|n| monitor(n, "job")).collect();
+    let made = table
+        .race(racers.iter().map(|racer| create(store, racer)))
+        .await;
+    let made: Vec<&Lease> = made.iter().flatten().collect();
+    assert_eq!(made.len(), 1);
+    let named = store.monitor_named(PROJECT, "job").await.unwrap();
+    assert_eq!(named, Some(made[0].monitor));
+    let slugged = store.monitors_with_slug(PROJECT, "job").await.unwrap();
+    assert_eq!(slugged, [made[0].monitor]);
+    assert_eq!(store.census(PROJECT).await.unwrap().n, 1);
+    // And no more than the plan allows.
+    create(store, &monitor(20, "second")).await.unwrap();
+    create(store, &monitor(21, "third")).await.unwrap();
+    is_conflict(create(store, &monitor(22, "fourth")).await);
+    assert_eq!(store.monitors(PROJECT).await.unwrap().len(), 3);
+}
+
+async fn a_deleted_monitor_is_gone_and_not_brought_back(table: Table) {
+    let store = &table.store;
+    let job = monitor(1, "job");
+    let lease = create(store, &job).await.unwrap();
+    store.delete_monitor(&job).await.unwrap();
+    is_conflict(store.delete_monitor(&job).await);
+    assert_eq!(store.monitor(PROJECT, job.id).await.unwrap(), None);
+    assert!(store.state(job.id).await.unwrap().is_none());
+    let badge = store.monitor_by_badge(job.badge()).await.unwrap();
+    assert_eq!(badge, None);
+    // A ping that raced the deletion, as if TTL had removed the lease.
+    let outcome = transition(&job, &lease, &success(NOW + 9), NOW + 9);
+    let commit = Commit {
+        monitor: &job,
+        before: None,
+        outcome: &outcome,
+        alert: None,
+        was: None,
+    };
+    is_conflict(store.commit(&commit, NOW + 9).await);
+    assert!(store.leases(&[job.id]).await.unwrap().is_empty());
+    assert_eq!(store.census(PROJECT).await.unwrap().n, 0);
+}
+
+async fn timers_are_packed_found_in_order_and_armed_once(table: Table) {
+    let store = &table.store;
+    let due = UnixMs(NOW.minute() * 60_000 + 10_000);
+    let timer = |n: u128, due| Timer {
+        due,
+        what: What::Deadline {
+            // The same shard for all.
+            monitor: MonitorId(Uuid::from_u128(n << 16)),
+            epoch: 1,
+        },
+    };
+    let shard = timer(1, due).shard(store.shards());
+    let together: Vec<Timer> = (1..=70).map(|n| timer(n, due)).collect();
+    for _ in 0..2 {
+        store.arm(&together).await.unwrap();
+    }
+    let apart: Vec<Timer> = (100..140)
+        .map(|n| timer(n, due + 1_000 + n as i64))
+        .collect();
+    store.arm(&apart).await.unwrap();
+    let later = timer(999, due + 40_000);
+    store.arm(&[later]).await.unwrap();
+    let mut found = Vec::new();
+    loop {
+        let (items, next) = store
+            .due_timers(shard, NOW.minute(), due + 2_000, 10)
+            .await
+            .unwrap();
+        if items.is_empty() {
+            assert_eq!(next, Some(later.due));
+            break;
+        }
+        let keys: Vec<_> = items.iter().map(|item| item.key.clone()).collect();
+        assert!(keys.is_sorted(), "{keys:?}");
+        assert!(items.iter().all(|item| item.entries.len() <= 30));
+        found.extend(items.into_iter().flat_map(|item| item.entries));
+        store.delete_timers(&keys).await.unwrap();
+    }
+    assert_eq!(found.len(), 110, "each once");
+    let ahead = store
+        .timers_between(shard, due + 2_000, due + 120_000)
+        .await
+        .unwrap();
+    assert_eq!(ahead, [later]);
+    let before = store.timers_between(shard, due, due + 39_999).await;
+    assert!(before.unwrap().is_empty());
+}
+
+async fn one_sweeper_has_a_shard_and_cursors_never_go_back(table: Table) {
+    let store = &table.store;
+    let minute = NOW.minute();
+    assert_eq!(store.cursor(1).await.unwrap().low, Some(minute - 2));
+    store.ensure_cursor(1, minute + 99).await.unwrap();
+    assert_eq!(store.cursor(1).await.unwrap().low, Some(minute - 2));
+    let until = NOW + 55_000;
+    let claim = async |by, now| store.claim_shard(1, by, until, now).await.unwrap();
+    assert!(claim("a", NOW).await && claim("a", NOW).await);
+    assert!(!claim("b", NOW).await);
+    let advance = async |by, minute, now| store.advance_cursor(1, by, minute, now).await.unwrap();
+    assert!(!advance("b", minute, NOW).await);
+    assert!(advance("a", minute, NOW).await);
+    assert!(claim("b", NOW).await, "it was given back");
+    assert!(!advance("b", minute - 1, NOW).await, "never back");
+    assert!(advance("c", minute + 1, until).await, "b's claim is over");
+    assert_eq!(store.cursor(1).await.unwrap().low, Some(minute + 1));
+}
+
+async fn a_limit_is_never_exceeded(table: Table) {
+    let store = &table.store;
+    let takes = (0..30).map(|_| store.take(PROJECT, "deliveries#sms", NOW, Some(7)));
+    let taken = table.race(takes).await;
+    assert_eq!(
+        taken
+            .iter()
+            .filter(|taken| *taken.as_ref().unwrap())
+            .count(),
+        7
+    );
+    let count = store.taken(PROJECT, "deliveries#sms", NOW).await.unwrap();
+    assert_eq!(count, 7);
+    assert!(
+        store
+            .take(PROJECT, "deliveries#sms", NOW + 86_400_000, Some(7))
+            .await
+            .unwrap()
+    );
+    assert!(
+        store
+            .take(PROJECT, "deliveries#email", NOW, None)
+            .await
+            .unwrap()
+    );
+    let usage = store.usage(PROJECT, NOW).await.unwrap();
+    assert_eq!(usage["deliveries#sms"], 7);
+}
+
+async fn a_quota_and_a_rate_are_kept_together(table: Table) {
+    let store = &table.store;
+    let charge = Charge {
+        project: PROJECT,
+        key_id: "k",
+        quota: Some(5),
+        rate: Some(Rate::per_minute(60)),
+    };
+    let charged = table
+        .race((0..20).map(|_| store.charge(&charge, NOW)))
+        .await;
+    let passed = charged
+        .iter()
+        .filter(|one| matches!(one, Ok(Charged::Taken(_))));
+    assert_eq!(passed.count(), 5, "{charged:?}");
+    let slow = Charge {
+        key_id: "slow",
+        quota: None,
+        rate: Some(Rate::per_minute(2)),
+        ..charge
+    };
+    let mut passed = 0;
+    for _ in 0..5 {
+        passed += usize::from(matches!(
+            store.charge(&slow, NOW).await.unwrap(),
+            Charged::Taken(_)
+        ));
+    }
+    assert_eq!(passed, 2);
+    let later = store.charge(&slow, NOW + 60_000).await.unwrap();
+    assert!(matches!(later, Charged::Taken(_)));
+}
+
+async fn one_taker_has_a_delivery(table: Table) {
+    let store = &table.store;
+    let id = alert_id(1);
+    let until = NOW + 30_000;
+    let racers: Vec<Claim> = (1..=6).map(|token| claim(id, token, until)).collect();
+    let taken = table
+        .race(racers.iter().map(|racer| store.claim(racer, NOW)))
+        .await;
+    let winners: Vec<usize> = (0..6).filter(|i| taken[*i].is_ok()).collect();
+    let [winner] = winners[..] else {
+        panic!("{taken:?}");
+    };
+    let (mine, other) = (racers[winner], racers[(winner + 1) % 6]);
+    assert_eq!(
+        store.claim(&mine, NOW).await.unwrap().attempts,
+        2,
+        "one's own token again"
+    );
+    let sent = Settled::Sent {
+        at: NOW,
+        note: Some("200 OK".into()),
+    };
+    is_conflict(store.settle(&other, &sent).await);
+    let retry = Settled::Retry {
+        at: NOW + 5_000,
+        error: "it was down".into(),
+    };
+    let settled = store.settle(&mine, &retry).await.unwrap();
+    assert_eq!(settled.state, Some(DeliveryState::Retry));
+    assert!(settled.charged && settled.token.is_none());
+    is_conflict(store.claim(&claim(id, 9, until), NOW + 4_999).await);
+    let again = claim(id, 9, until);
+    store.claim(&again, NOW + 5_000).await.unwrap();
+    // A claim that ended is anybody's.
+    let last = claim(id, 10, until + 30_000);
+    store.claim(&last, until).await.unwrap();
+    is_conflict(store.settle(&again, &sent).await);
+    let settled = store.settle(&last, &sent).await.unwrap();
+    assert_eq!(
+        (settled.state, settled.error),
+        (Some(DeliveryState::Sent), None)
+    );
+    is_conflict(store.claim(&claim(id, 11, until), NOW + 1_000_000).await);
+    assert_eq!(store.deliveries(id).await.unwrap().len(), 1);
+}
+
+async fn a_later_alert_waits_for_an_earlier_one(table: Table) {
+    let store = &table.store;
+    let (first, second) = (alert_id(1), alert_id(2));
+    let channel = ChannelId(Uuid::from_u128(1));
+    assert!(store.wait_for(first, second, channel).await.unwrap());
+    store
+        .mark_waiting(&claim(second, 5, NOW + 60_000))
+        .await
+        .unwrap();
+    let waiting = store.delivery(second, channel).await.unwrap().unwrap();
+    assert_eq!(waiting.state, Some(DeliveryState::Waiting));
+    let mine = claim(first, 1, NOW + 30_000);
+    store.claim(&mine, NOW).await.unwrap();
+    let dead = Settled::Dead {
+        error: "gone".into(),
+    };
+    let settled = store.settle(&mine, &dead).await.unwrap();
+    assert_eq!(
+        settled.next,
+        Some(second),
+        "whoever settles it sends the other on"
+    );
+    assert!(
+        !store.wait_for(first, second, channel).await.unwrap(),
+        "nothing to wait for"
+    );
+    store
+        .claim(&claim(second, 2, NOW + 30_000), NOW)
+        .await
+        .unwrap();
+}
+
+async fn a_group_is_formed_of_what_was_gathered(table: Table) {
+    let store = &table.store;
+    let channel = ChannelId(Uuid::from_u128(1));
+    let mut rates = Vec::new();
+    for n in 1..=5 {
+        rates.push(store.count_rate(channel, NOW).await.unwrap());
+        store
+            .gather(&claim(alert_id(n), n, NOW + 2_000))
+            .await
+            .unwrap();
+    }
+    assert_eq!(rates, [1, 2, 3, 4, 5]);
+    assert_eq!(store.count_rate(channel, NOW + 10_000).await.unwrap(), 1);
+    is_conflict(store.gather(&claim(alert_id(1), 9, NOW + 2_000)).await);
+    let members = store.gathered(channel).await.unwrap();
+    assert_eq!(members, (1..=5).map(alert_id).collect::<Vec<_>>());
+    let group = claim(alert_id(100), 50, NOW + 30_000);
+    let formed = store.form_group(&group, &members).await.unwrap();
+    assert_eq!(formed.members, members);
+    is_conflict(
+        store
+            .form_group(&claim(alert_id(101), 51, NOW + 30_000), &members)
+            .await,
+    );
+    assert!(store.gathered(channel).await.unwrap().is_empty());
+    let sent = Settled::Sent {
+        at: NOW,
+        note: None,
+    };
+    let member = store
+        .settle_member(members[0], channel, group.alert, &sent)
+        .await
+        .unwrap();
+    assert_eq!(
+        (member.state, member.group),
+        (Some(DeliveryState::Sent), Some(group.alert))
+    );
+}
+
+async fn an_alert_is_planned_once_and_closed_by_its_channels(table: Table) {
+    let store = &table.store;
+    let channels = [ChannelId(Uuid::from_u128(1)), ChannelId(Uuid::from_u128(2))];
+    let alert = Alert::of_channel(alert_id(1), PROJECT, AlertKind::Test, channels[0]);
+    store.raise(&alert, NOW).await.unwrap();
+    is_conflict(store.raise(&alert, NOW).await);
+    let planned = store
+        .plan(PROJECT, alert.id, &channels)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(planned.planned && planned.open.as_ref().unwrap().len() == 2);
+    let again = store.plan(PROJECT, alert.id, &channels[..1]).await.unwrap();
+    assert_eq!(again, Some(planned), "what the first one fixed");
+    store
+        .close(PROJECT, alert.id, channels[0], false)
+        .await
+        .unwrap();
+    store
+        .close(PROJECT, alert.id, channels[1], true)
+        .await
+        .unwrap();
+    let closed = store.alert(PROJECT, alert.id).await.unwrap().unwrap();
+    assert!(closed.open.is_none() && closed.dead);
+    // One that is gone, and one that is told once a day.
+    store
+        .close(PROJECT, alert_id(99), channels[0], false)
+        .await
+        .unwrap();
+    let limited = |n| Alert::of_channel(alert_id(n), PROJECT, AlertKind::Limited, channels[0]);
+    store
+        .raise_once_a_day(&limited(2), "limited#x", NOW)
+        .await
+        .unwrap();
+    is_conflict(store.raise_once_a_day(&limited(3), "limited#x", NOW).await);
+    let recent = store.recent_alerts(PROJECT, NOW, 2, 10).await.unwrap();
+    assert_eq!(
+        recent.iter().map(|one| one.id).collect::<Vec<_>>(),
+        [alert_id(2), alert_id(1)]
+    );
+}
+
+async fn channels_and_their_subscriptions(table: Table) {
+    let store = &table.store;
+    let channel = Channel {
+        id: ChannelId(Uuid::from_u128(7)),
+        project: PROJECT,
+        name: "mail".into(),
+        via: ChannelKind::Email {
+            to: "a@b.example".into(),
+        },
+        notify_down: true,
+        notify_up: true,
+        group_threshold: 5,
+        daily_limit: None,
+        created: NOW,
+    };
+    is_conflict(store.replace_channel(&channel, None).await);
+    store.create_channel(&channel, Some(NOW)).await.unwrap();
+    is_conflict(store.create_channel(&channel, Some(NOW)).await);
+    let all = store.resolve(PROJECT, &Targets::All).await.unwrap();
+    assert_eq!(all, [channel.clone()]);
+    let known = store
+        .subscription(PROJECT, channel.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(known.asks() && known.next == Some(NOW));
+    let seen = Subscription {
+        state: Some(SubscriptionState::Pending),
+        begun: Some(NOW),
+        next: Some(NOW + 60_000),
+        ..known.clone()
+    };
+    store
+        .put_subscription(PROJECT, channel.id, &seen)
+        .await
+        .unwrap();
+    // A person wants it asked again, while somebody looks.
+    store
+        .replace_channel(&channel, Some(NOW + 5))
+        .await
+        .unwrap();
+    is_conflict(store.put_subscription(PROJECT, channel.id, &seen).await);
+    let known = store
+        .subscription(PROJECT, channel.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(known.asks() && known.state == Some(SubscriptionState::Pending));
+    store
+        .channel_failed(PROJECT, channel.id, "it was full", NOW)
+        .await
+        .unwrap();
+    store
+        .channel_failed(PROJECT, channel.id, "still", NOW + 1)
+        .await
+        .unwrap();
+    let failing = store.failing_channels(PROJECT).await.unwrap();
+    assert_eq!((failing[0].failures, failing[0].since), (2, NOW));
+    store.channel_sent(PROJECT, channel.id).await.unwrap();
+    assert!(store.failing_channels(PROJECT).await.unwrap().is_empty());
+    store
+        .delete_channel(PROJECT, channel.id, Some(NOW + 9))
+        .await
+        .unwrap();
+    assert_eq!(store.channel(PROJECT, channel.id).await.unwrap(), None);
+    store
+        .delete_subscription(PROJECT, channel.id)
+        .await
+        .unwrap();
+    assert_eq!(store.subscription(PROJECT, channel.id).await.unwrap(), None);
+}
+
+const HOUR: i64 = 3_600_000;
+
+fn series_x() -> (SeriesName, Timeframe) {
+    let name = SeriesName::parse("series", "x").unwrap();
+    (name, Timeframe::parse("timeframe", "1h").unwrap())
+}
+
+fn bar(i: i64, close: f64) -> Bar {
+    Bar {
+        time: UnixMs(NOW.0 / HOUR * HOUR + i * HOUR),
+        open: close,
+        high: close,
+        low: close,
+        close,
+        volume: Some(1.0),
+    }
+}
+
+async fn bars_are_written_once_and_corrected(table: Table) {
+    let store = &table.store;
+    let (series, hours) = series_x();
+    let put = async |bars: &[Bar]| {
+        store
+            .put_bars(PROJECT, &series, hours, bars, NOW)
+            .await
+            .unwrap()
+    };
+    let bars: Vec<Bar> = (0..400).map(|i| bar(i, i as f64 + 0.1)).collect();
+    assert_eq!(put(&bars).await, [PutBar::Accepted; 400]);
+    assert_eq!(put(&bars[..3]).await, [PutBar::Unchanged; 3]);
+    assert_eq!(
+        put(&[bar(1, 9.5), bars[2]]).await,
+        [PutBar::Revised, PutBar::Unchanged]
+    );
+    let months = bars
+        .iter()
+        .map(|bar| thrum_schema::signal::track::month(bar.time))
+        .collect();
+    store
+        .extend_series(PROJECT, &series, hours, &months)
+        .await
+        .unwrap();
+    let head = store.head(PROJECT, &series, hours).await.unwrap().unwrap();
+    assert_eq!(head.months, months);
+    let read = store
+        .bars(PROJECT, &head, bars[0].time, bars[399].time, 1_000)
+        .await
+        .unwrap();
+    assert_eq!(read.len(), 400);
+    assert!(read.is_sorted_by_key(|bar| bar.t) && read[1].rev == 1 && read[1].bar() == bar(1, 9.5));
+    let some = store
+        .bars(PROJECT, &head, bars[10].time, bars[399].time, 7)
+        .await
+        .unwrap();
+    assert_eq!((some.len(), some[0].bar()), (7, bars[10]));
+    let last = store
+        .last_bars(PROJECT, &head, bars[300].time, 300)
+        .await
+        .unwrap();
+    assert_eq!(
+        (last.len(), last[0].bar(), last[299].bar()),
+        (300, bars[300], bar(1, 9.5))
+    );
+    let scores = [1, 2, 3].map(|i| Score {
+        time: bars[i].time,
+        score: 0.5,
+    });
+    store.put_scores(PROJECT, &series, &scores).await.unwrap();
+    let after = store
+        .scores(PROJECT, &series, Some(bars[1].time), bars[9].time)
+        .await
+        .unwrap();
+    assert_eq!(after, scores[1..]);
+    let last = store
+        .last_score(PROJECT, &series, bars[2].time)
+        .await
+        .unwrap();
+    assert_eq!(last, Some(scores[1]));
+}
+
+async fn a_nudge_is_counted_and_heads_know_their_months(table: Table) {
+    let store = &table.store;
+    let (series, hours) = series_x();
+    let none = BTreeSet::new();
+    store
+        .extend_series(PROJECT, &series, hours, &none)
+        .await
+        .unwrap();
+    store.mark_followed(PROJECT, &series, hours).await.unwrap();
+    let nudge = Nudge {
+        fed: Fed::Bars,
+        from: NOW,
+        to: NOW + 5,
+    };
+    let nudges = (0..6).map(|_| store.nudge(PROJECT, &series, hours, nudge, Some(NOW)));
+    assert!(table.race(nudges).await.iter().all(Result::is_ok));
+    for through in [NOW + 5, NOW + 9, NOW + 7] {
+        store
+            .extend_through(PROJECT, &series, hours, through)
+            .await
+            .unwrap();
+    }
+    let head = store.head(PROJECT, &series, hours).await.unwrap().unwrap();
+    assert!(head.followed);
+    assert_eq!((head.nudge, head.through), (6, Some(NOW + 9)));
+    assert_eq!(store.heads(PROJECT).await.unwrap().len(), 1);
+}
+
+async fn a_request_is_finished_once(table: Table) {
+    let store = &table.store;
+    let id = RequestId(table.world.uuid_v7(NOW));
+    let request = Request {
+        id,
+        project: PROJECT,
+        what: RequestKind::Signal { at: None },
+        series: None,
+        timeframe: series_x().1,
+        strategy: "trend-rsi".into(),
+        version: 1,
+        mode: String::new(),
+        params: Default::default(),
+        inline: true,
+        created: NOW,
+        state: RequestState::Queued,
+        finished: None,
+        error: None,
+        parts: None,
+        attempt: None,
+    };
+    let bars: Vec<Bar> = (0..1_000).map(|i| bar(i, i as f64 / 3.0)).collect();
+    store.put_request(&request, Some(&bars), NOW).await.unwrap();
+    is_conflict(store.put_request(&request, None, NOW).await);
+    assert_eq!(
+        store.request_bars(id).await.unwrap(),
+        bars,
+        "to the last digit"
+    );
+    let long = format!("[{}]", "1234567890,".repeat(70_000));
+    store.finish_request(id, Ok(&long), NOW).await.unwrap();
+    store.finish_request(id, Ok("[]"), NOW + 1).await.unwrap();
+    store.finish_request(id, Err("no"), NOW + 1).await.unwrap();
+    let done = store.request(id).await.unwrap().unwrap();
+    assert_eq!((done.state, done.finished), (RequestState::Done, Some(NOW)));
+    assert_eq!(store.request_result(&done).await.unwrap(), Some(long));
+}
+
+async fn a_watch_remembers_guarded_by_its_version(table: Table) {
+    let store = &table.store;
+    let (series, timeframe) = series_x();
+    let watch = Watch {
+        id: WatchId(Uuid::from_u128(3)),
+        project: PROJECT,
+        name: "x".into(),
+        series,
+        timeframe,
+        strategy: "trend-rsi".into(),
+        mode: None,
+        params: Default::default(),
+        on: On::Bar,
+        targets: Targets::All,
+        cooldown_s: 0,
+        confirm_bars: 1,
+        expires: None,
+        from: None,
+        created: NOW,
+    };
+    store.create_watch(&watch).await.unwrap();
+    is_conflict(store.create_watch(&watch).await);
+    let head = store
+        .head(PROJECT, &watch.series, watch.timeframe)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(head.followed && head.watches.contains(&watch.id.to_string()));
+    let memory = store.memory(watch.id).await.unwrap().unwrap();
+    assert_eq!(memory, Memory::default());
+    let alert = Alert::of_channel(
+        alert_id(1),
+        PROJECT,
+        AlertKind::Signal,
+        ChannelId(Uuid::nil()),
+    );
+    store
+        .remember(&watch, &memory, Some(&alert), Some(NOW + 9), NOW)
+        .await
+        .unwrap();
+    let other = Alert {
+        id: alert_id(2),
+        ..alert.clone()
+    };
+    is_conflict(
+        store
+            .remember(&watch, &memory, Some(&other), None, NOW)
+            .await,
+    );
+    assert_eq!(
+        store.alert(PROJECT, other.id).await.unwrap(),
+        None,
+        "nothing of it"
+    );
+    assert!(store.alert(PROJECT, alert.id).await.unwrap().is_some());
+    assert_eq!(
+        store.memories(&[watch.id]).await.unwrap()[0]
+            .as_ref()
+            .unwrap()
+            .version,
+        1
+    );
+    assert_eq!(store.watches(PROJECT).await.unwrap(), [watch.clone()]);
+    store.delete_watch(&watch).await.unwrap();
+    let head = store
+        .head(PROJECT, &watch.series, watch.timeframe)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(head.watches.is_empty());
+    is_conflict(store.replace_watch(&watch, None).await);
+}
+
+async fn keys_and_projects(table: Table) {
+    let store = &table.store;
+    let secrets = ["a", "b"].map(|c| format!("hcw_{}", c.repeat(28)));
+    let [first, second] = secrets
+        .clone()
+        .map(|secret| ApiKey::new(&secret, PROJECT, Scope::Write, "k", NOW));
+    store.put_api_key(&first).await.unwrap();
+    assert_eq!(
+        store.api_key(&secrets[0]).await.unwrap(),
+        Some(first.clone())
+    );
+    assert_eq!(store.api_key(&secrets[1]).await.unwrap(), None);
+    let ending = ApiKey {
+        until: Some(NOW + 60_000),
+        ..first.clone()
+    };
+    store.rotate_api_key(&ending, &second).await.unwrap();
+    assert_eq!(store.api_keys(PROJECT).await.unwrap().len(), 2);
+    store.delete_api_key(&ending, None).await.unwrap();
+    assert_eq!(store.api_key(&secrets[0]).await.unwrap(), None);
+    store
+        .put_ping_key(PROJECT, "0123456789abcdefghijkl")
+        .await
+        .unwrap();
+    let owner = store
+        .project_of_ping_key("0123456789abcdefghijkl")
+        .await
+        .unwrap();
+    assert_eq!(owner, Some(PROJECT));
+    let hashes = store.ping_keys(PROJECT).await.unwrap();
+    assert_eq!(hashes, [hash("0123456789abcdefghijkl")]);
+    let other = Project::with_badges(ProjectId(Uuid::from_u128(9)), "other", &*table.world);
+    assert!(store.create_project(&other).await.unwrap());
+    assert!(!store.create_project(&other).await.unwrap(), "it is there");
+    let after = Project {
+        name: "renamed".into(),
+        ..other.clone()
+    };
+    store.replace_project(&other, &after).await.unwrap();
+    is_conflict(store.replace_project(&other, &after).await);
+    is_conflict(store.delete_project(&other, None).await);
+    let now = store.project(other.id).await.unwrap().unwrap();
+    store.delete_project(&now, Some(NOW)).await.unwrap();
+    assert_eq!(store.projects().await.unwrap().len(), 1);
+}
+
+async fn outages_probes_and_the_pulse(table: Table) {
+    let store = &table.store;
+    let outage = |end| Outage { start: NOW, end };
+    for end in [NOW + 1_000, NOW + 2_000] {
+        store.put_outage(&outage(end)).await.unwrap();
+    }
+    assert_eq!(store.outages().await.unwrap(), [outage(NOW + 2_000)]);
+    store.probe(NOW).await.unwrap();
+    assert_eq!(store.arrived_probe().await.unwrap(), None);
+    store.probe_arrived(NOW).await.unwrap();
+    assert_eq!(store.arrived_probe().await.unwrap(), Some(NOW));
+    assert_eq!(store.pulse().await.unwrap(), Some(NOW));
+    let beat = store
+        .heartbeat(MonitorId::PULSE, NOW + 7, Rules::default(), None)
+        .await
+        .unwrap();
+    assert!(matches!(beat, Fast::Counted(_)));
+    store.ensure_pulse(NOW + 99).await.unwrap();
+    assert_eq!(store.pulse().await.unwrap(), Some(NOW + 7));
+}
