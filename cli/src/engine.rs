@@ -196,13 +196,25 @@ impl Engine {
     }
 
     async fn call_engine(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let operation = request
-            .headers()
-            .get("x-amz-target")
-            .and_then(|target| target.split('.').next_back())
-            .unwrap_or_default()
-            .to_owned();
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
         let body = request.body().bytes().unwrap_or_default().to_vec();
+        let (status, reply) = self
+            .answer(target, body)
+            .await
+            .map_err(|error| ConnectorError::io(error.into()))?;
+        let status = status
+            .try_into()
+            .map_err(|_| ConnectorError::user("no such status".into()))?;
+        Ok(HttpResponse::new(status, SdkBody::from(reply)))
+    }
+
+    /// Answers a request to DynamoDB, of which `target` is the header `x-amz-target`: an HTTP status and a body. A write is
+    /// as durable then as the engine is.
+    ///
+    /// # Errors
+    /// The log could not be flushed, or the runtime is shutting down.
+    pub async fn answer(&self, target: &str, body: Vec<u8>) -> std::io::Result<(u16, Vec<u8>)> {
+        let operation = target.split('.').next_back().unwrap_or_default().to_owned();
         let engine = Arc::clone(&self.0);
         let kind = dispatch::Kind::of(&operation, &body);
         // Calls hold a lock and may wait for the disk: not on the threads that serve requests.
@@ -210,22 +222,16 @@ impl Engine {
             dispatch::call(&engine.database, &operation, &body, engine.meter.as_ref())
         })
         .await
-        .map_err(|error| ConnectorError::other(error.into(), None))?;
+        .map_err(std::io::Error::other)?;
         if kind != dispatch::Kind::Read && status == 200 {
             if let Some(flusher) = &self.0.flusher {
-                flusher
-                    .flushed()
-                    .await
-                    .map_err(|error| ConnectorError::io(error.into()))?;
+                flusher.flushed().await?;
             }
             if kind == dispatch::Kind::WriteForStream {
                 self.0.written.notify_one();
             }
         }
-        let status = status
-            .try_into()
-            .map_err(|_| ConnectorError::user("no such status".into()))?;
-        Ok(HttpResponse::new(status, SdkBody::from(reply)))
+        Ok((status, reply))
     }
 }
 

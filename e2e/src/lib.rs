@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the real handlers on the real engine, under a clock that a test moves, and
 //! receivers that do as they are told.
 
+pub mod lambda;
 mod receiver;
 mod stage;
 

@@ -791,3 +791,21 @@ async fn an_idle_pipeline_is_healthy_at_every_minute() {
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
 }
+
+#[tokio::test]
+async fn after_a_long_absence_sweep_by_sweep_gets_on() {
+    let stage = Stage::new().await;
+    beat(&stage, "web-01").await;
+    stage.world.advance(12_000 * 60_000);
+    let sweeper = stage.sweeper("test");
+    let mut lows = Vec::new();
+    for _ in 0..4 {
+        sweeper.sweep(0).await.unwrap();
+        lows.push(stage.store.cursor(0).await.unwrap().low.unwrap());
+    }
+    let now = stage.world.now().minute();
+    assert!(lows[0] < lows[1] && lows[1] < lows[2], "{lows:?}");
+    assert_eq!(lows[3], now - 2);
+    stage.run(10_000, 1_000).await;
+    assert_eq!(stage.alerts().await[0]["type"], "monitor.down");
+}

@@ -16,6 +16,8 @@ const OVERLAP_MIN: i64 = 2;
 /// How far the cursor may fall behind beyond that before an idle sweep moves it, in minutes: a write saved in
 /// four sweeps of five.
 const IDLE_LAG_MIN: i64 = 5;
+/// How many minutes a sweep looks at, at the most: after a long absence, sweep by sweep gets on.
+const MAX_MINUTES: i64 = 5_000;
 /// How long a sweeper's claim on a shard holds, in milliseconds.
 const CLAIM_MS: i64 = 55_000;
 /// Where a shard begins that has no cursor, in minutes before now. Every installation sets its cursors first.
@@ -81,7 +83,7 @@ impl Evaluate {
         };
         let mut claimed = false;
         let mut minute = low;
-        while minute <= self.store.world().now().minute() {
+        while minute <= self.store.world().now().minute() && minute - low < MAX_MINUTES {
             let now = self.store.world().now();
             let (items, next) = self.store.due_timers(shard, minute, now, ROUND).await?;
             if items.is_empty() {
@@ -104,7 +106,7 @@ impl Evaluate {
             }
             self.handle(&items, now, &mut swept).await?;
         }
-        let target = begun.minute() - OVERLAP_MIN;
+        let target = minute.min(begun.minute() - OVERLAP_MIN);
         if claimed || low + IDLE_LAG_MIN <= target {
             let target = target.max(low);
             self.store

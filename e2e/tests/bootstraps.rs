@@ -1,0 +1,329 @@
+//! The three bootstraps as Lambda runs them: processes that ask a Runtime API for events, which brings what it should, and
+//! what it should not.
+
+use e2e::lambda::{Function, Outcome, bootstrap, url_event};
+use e2e::{API_KEY, PING_KEY, Stage};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use thrum_schema::alert::{Alert, AlertKind};
+use thrum_schema::id::{AlertId, ChannelId, ProjectId};
+use thrum_schema::world::SystemWorld;
+use thrum_schema::{UnixMs, World};
+
+/// What no function understands, and what is far too much.
+fn garbage() -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = [
+        "null",
+        "true",
+        "7",
+        "\"text\"",
+        "[]",
+        "{}",
+        "{\"Records\": 5}",
+        "{\"Records\": []}",
+        "{\"Records\": [null]}",
+        "{\"Records\": [{}]}",
+        "{\"Records\": [{\"eventSource\": 5}]}",
+        "{\"Records\": [{\"eventSource\": \"aws:s3\"}]}",
+        "{\"Records\": [{\"eventSource\": \"aws:sqs\", \"messageId\": {}}]}",
+        "{\"Records\": [{\"eventSource\": \"aws:dynamodb\", \"dynamodb\": \"no\"}]}",
+        "{\"version\": \"2.0\", \"rawPath\": 5}",
+        "{\"version\": \"2.0\", \"requestContext\": {\"http\": {\"method\": \"\\u0000\"}}}",
+        "{\"do\": [\"sweep\"]}",
+        "{\"do\": \"dance\"}",
+        "{",
+        "",
+        "not json at all",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec();
+    all.push((0..=255).collect());
+    all.push("[".repeat(100_000).into_bytes());
+    all.push(format!("\"{}\"", "x".repeat(6_000_000)).into_bytes());
+    all.push(format!("{{\"a\": [{}1]}}", "1,".repeat(500_000)).into_bytes());
+    all
+}
+
+async fn function(stage: &Stage, name: &str) -> Function {
+    let function = Function::start(&bootstrap(name), &stage.engine)
+        .await
+        .unwrap();
+    function.ready().await.unwrap();
+    function
+}
+
+/// Brings it garbage; it must answer each, and be there as before.
+async fn survives(function: &Function) {
+    let process = function.process();
+    for payload in garbage() {
+        let shown = String::from_utf8_lossy(&payload[..payload.len().min(60)]).into_owned();
+        let outcome = function.invoke(payload).await.unwrap();
+        if let Outcome::Answer(answer) = &outcome {
+            let answer = String::from_utf8_lossy(answer);
+            assert!(!answer.contains("\"statusCode\":5"), "{shown}: {answer}");
+        }
+    }
+    assert_eq!(function.process(), process, "it is the same process");
+}
+
+fn status(outcome: &Outcome) -> u64 {
+    outcome.json()["statusCode"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn ingest_answers_what_comes_by_its_url() {
+    let stage = Stage::new().await;
+    let function = function(&stage, "ingest").await;
+    survives(&function).await;
+    let event = |method, path: &str, headers: &[(&str, &str)], body: &str| {
+        url_event(method, path, headers, body).to_string()
+    };
+    let ok = function
+        .invoke(event("GET", "/health", &[], ""))
+        .await
+        .unwrap();
+    assert_eq!(ok.json()["body"], "OK");
+    // A heartbeat, and the same event once more: both count, as two requests would.
+    let ping = event(
+        "POST",
+        &format!("/ping/{PING_KEY}/job?create=1"),
+        &[],
+        "a line of output",
+    );
+    for expected in [201, 200] {
+        assert_eq!(
+            status(&function.invoke(ping.clone()).await.unwrap()),
+            expected
+        );
+    }
+    let key = [("x-api-key", API_KEY)];
+    let monitor = function
+        .invoke(event("GET", "/v1/monitors/job", &key, ""))
+        .await
+        .unwrap();
+    let monitor: Value = serde_json::from_str(monitor.json()["body"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&monitor["status"], &monitor["last_pings"][0]["n"]),
+        (&json!("up"), &json!(2)),
+        "{monitor}"
+    );
+    // Bodies in base64, bodies that are none, paths that are odd, and bodies that are too long.
+    let mut binary = url_event("POST", "/v1/heartbeats", &key, "eyJtb25pdG9yIjogImpvYiJ9");
+    binary["isBase64Encoded"] = true.into();
+    assert_eq!(
+        status(&function.invoke(binary.to_string()).await.unwrap()),
+        200
+    );
+    binary["body"] = "%%% not base64 %%%".into();
+    let wrong = function.invoke(binary.to_string()).await.unwrap();
+    assert!(
+        matches!(wrong, Outcome::Error(_)) || status(&wrong) < 500,
+        "{wrong:?}"
+    );
+    for path in [
+        "/v1/monitors/%ff%fe",
+        "//",
+        "/ping/../../etc",
+        "/v1/alerts?limit=%00",
+    ] {
+        let odd = function.invoke(event("GET", path, &key, "")).await.unwrap();
+        assert!((400..500).contains(&status(&odd)), "{path}: {odd:?}");
+    }
+    let long = format!("{{\"monitor\": \"{}\"}}", "x".repeat(5_000_000));
+    let long = function
+        .invoke(event("POST", "/v1/heartbeats", &key, &long))
+        .await
+        .unwrap();
+    assert_eq!(status(&long), 413);
+    // The secret is fetched when it is asked for, and not before.
+    assert!(function.calls().is_empty(), "{:?}", function.calls());
+    let admin = [("x-admin-key", e2e::ADMIN_KEY)];
+    let projects = function
+        .invoke(event("GET", "/v1/projects", &admin, ""))
+        .await
+        .unwrap();
+    assert_eq!(status(&projects), 200);
+    assert_eq!(function.calls()[0].0, "GetSecretValue");
+    let figures: Vec<Value> = figures(&function).await;
+    assert_eq!(figures.len(), 1, "once a minute: {figures:?}");
+    for line in function.lines() {
+        for secret in [API_KEY, PING_KEY, e2e::ADMIN_KEY, "a line of output"] {
+            assert!(!line.contains(secret), "{line}");
+        }
+    }
+}
+
+/// The lines that are figures; what was just written may take a moment.
+async fn figures(function: &Function) -> Vec<Value> {
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let lines = function.lines();
+    let figures = lines
+        .iter()
+        .filter(|line| line.contains("CloudWatchMetrics"));
+    figures
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn failures(outcome: &Outcome) -> BTreeSet<String> {
+    let answer = outcome.json();
+    let failures = answer["batchItemFailures"].as_array().unwrap();
+    let failures = failures
+        .iter()
+        .map(|one| one["itemIdentifier"].as_str().unwrap());
+    failures.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn evaluate_reports_what_failed_of_a_batch_and_nothing_else() {
+    let stage = Stage::new().await;
+    let function = function(&stage, "evaluate").await;
+    survives(&function).await;
+    // Real records of alerts, beside what is none.
+    for name in ["a", "b", "c"] {
+        stage
+            .heartbeat(json!({"monitor": name, "status": "fail"}))
+            .await;
+    }
+    let mut records = stage.engine.stream().unwrap().records().unwrap();
+    records.retain(|record| record["dynamodb"]["NewImage"]["kind"]["S"] == "alert");
+    assert_eq!(records.len(), 3);
+    let numbers: Vec<String> = records
+        .iter()
+        .map(|record| {
+            record["dynamodb"]["SequenceNumber"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    let mut odd = records[0].clone();
+    odd["dynamodb"]["NewImage"] = json!({"kind": {"S": "alert"}});
+    odd["dynamodb"]["SequenceNumber"] = "odd".into();
+    records.push(odd);
+    let batch = json!({ "Records": records }).to_string();
+    function.refuse(1);
+    let outcome = function.invoke(batch.clone()).await.unwrap();
+    assert_eq!(failures(&outcome), BTreeSet::from([numbers[2].clone()]));
+    // The batch again, and then once more: it is the same to the bus.
+    function.refuse(0);
+    for _ in 0..2 {
+        let outcome = function.invoke(batch.clone()).await.unwrap();
+        assert!(failures(&outcome).is_empty());
+    }
+    let events = function.calls();
+    let sent: Vec<usize> = events
+        .iter()
+        .filter(|(operation, _)| operation == "PutEvents")
+        .map(|(_, body)| body.matches("\\\"alert\\\":").count())
+        .collect();
+    assert_eq!(sent, [3, 3, 3]);
+    // A batch of ten thousand records that mean nothing.
+    let nothing: Vec<Value> = (0..10_000)
+        .map(|i| {
+            json!({"eventSource": "aws:dynamodb", "eventName": "MODIFY", "eventID": i.to_string(), "awsRegion": "x",
+                   "dynamodb": {"SequenceNumber": i.to_string(), "SizeBytes": 1, "NewImage": {"kind": {"S": "lease"}}}})
+        })
+        .collect();
+    let outcome = function
+        .invoke(json!({ "Records": nothing }).to_string())
+        .await
+        .unwrap();
+    assert!(failures(&outcome).is_empty());
+    // The work queue: what can't be understood is reported, what is done is not.
+    let outcome = function.invoke(messages().to_string()).await.unwrap();
+    assert_eq!(
+        failures(&outcome),
+        BTreeSet::from(["garbage".into(), "foreign".into(), "empty".into()])
+    );
+    let now = SystemWorld.now();
+    let minute = now.minute() - 2;
+    assert!(
+        stage
+            .store
+            .advance_cursor(0, "test", minute, now)
+            .await
+            .unwrap()
+    );
+    // Its schedule, twice at once, as far as a function can: the second finds nothing left to do.
+    for _ in 0..2 {
+        let outcome = function.invoke("{\"do\": \"sweep\"}").await.unwrap();
+        assert_eq!(outcome.json(), Value::Null);
+    }
+    assert!(
+        function
+            .calls()
+            .iter()
+            .any(|(operation, _)| operation == "GET"),
+        "its pulse"
+    );
+    let lag = figures(&function)
+        .await
+        .into_iter()
+        .filter(|line| !line["SweepLag"].is_null());
+    assert_eq!(lag.count(), 2);
+}
+
+/// A batch of a queue with one message that is fit.
+fn messages() -> Value {
+    let good = json!({"detail": {"do": "probe", "at": 5}, "detail-type": "probe", "version": "0"})
+        .to_string();
+    let bodies = [
+        ("good", &*good),
+        ("garbage", "\u{0}not json"),
+        ("foreign", "{\"detail\": {\"do\": \"dance\"}}"),
+        ("empty", ""),
+    ];
+    let records: Vec<Value> = bodies
+        .iter()
+        .map(|(id, body)| json!({"messageId": id, "body": body, "eventSource": "aws:sqs", "attributes": {}, "messageAttributes": {}}))
+        .collect();
+    json!({ "Records": records })
+}
+
+#[tokio::test]
+async fn notify_reports_what_failed_of_a_batch_and_sends_the_rest_once() {
+    let stage = Stage::new().await;
+    let function = function(&stage, "notify").await;
+    survives(&function).await;
+    let outcome = function.invoke(messages().to_string()).await.unwrap();
+    assert_eq!(
+        failures(&outcome),
+        BTreeSet::from(["garbage".into(), "foreign".into(), "empty".into()])
+    );
+    assert_eq!(stage.store.arrived_probe().await.unwrap(), Some(UnixMs(5)));
+    // A text message; the same event twice sends it once.
+    let reply = stage
+        .call(
+            axum::http::Method::POST,
+            "/v1/channels",
+            json!({"kind": "sms", "to": "+491701234567"}),
+        )
+        .await;
+    let channel: ChannelId = reply.json()["id"].as_str().unwrap().parse().unwrap();
+    let now = SystemWorld.now();
+    let id = AlertId(SystemWorld.uuid_v7(now));
+    let alert = Alert::of_channel(id, ProjectId::FIRST, AlertKind::Test, channel);
+    stage.store.raise(&alert, now).await.unwrap();
+    let body =
+        json!({"detail": {"do": "alert", "project": ProjectId::FIRST, "alert": id}}).to_string();
+    let message = |id: &str| json!({"messageId": id, "body": body, "eventSource": "aws:sqs"});
+    let batch = json!({"Records": [message("one"), message("two")]}).to_string();
+    for _ in 0..2 {
+        let outcome = function.invoke(batch.clone()).await.unwrap();
+        assert!(failures(&outcome).is_empty(), "{outcome:?}");
+    }
+    let calls = function.calls();
+    let texts = calls.iter().filter(|(operation, _)| operation == "Publish");
+    assert_eq!(texts.count(), 1, "{calls:?}");
+    for line in function.lines() {
+        assert!(!line.contains("491701234567"), "{line}");
+    }
+    let sent: u64 = figures(&function)
+        .await
+        .iter()
+        .filter_map(|line| line["Deliveries"].as_u64())
+        .sum();
+    assert_eq!(sent, 1);
+}
