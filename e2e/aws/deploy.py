@@ -183,7 +183,8 @@ def main():
     sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=f"http://127.0.0.1:{server.server_port}/")
 
     parameters = {"Architecture": "x86_64", "Alarms": "basic", "Canary": "off", "TopicArns": topic}
-    parameters["Plans"] = json.dumps({"tiny": {"requests_per_day": 2}}, separators=(",", ":")).replace('"', '\\"')
+    plans = json.dumps({"tiny": {"requests_per_day": 2}}, separators=(",", ":"))
+    parameters["Plans"] = plans.replace('"', '\\"')
     outputs = deploy(**parameters)
     say("deployed")
     host = outputs["FunctionUrl"].split("//")[1].split(".")[0]
@@ -267,7 +268,7 @@ def main():
     # What the operator does from here.
     table = outputs["Table"]
     assert "backup" in thrum("--table", table, "monitors")
-    made_by_table = thrum("--table", table, "projects", "create", "tiny", "--plan", "tiny", "--json")
+    made_by_table = thrum("--table", table, "projects", "create", "tiny", "--plan", "tiny", "--json", THRUM_PLANS=plans)
     tiny = {"x-api-key": json.loads(made_by_table)["api_key"]}
     statuses = [call("GET", f"{url}/v1/channels", headers=tiny)[0] for _ in range(3)]
     assert statuses == [200, 200, 429], statuses

@@ -47,7 +47,11 @@ struct Aws {
 
 impl Aws {
     async fn new() -> Self {
-        let stage = Stage::with(3, thrum_ingest::Config::default()).await;
+        Self::with(3, thrum_ingest::Config::default()).await
+    }
+
+    async fn with(shards: u16, config: thrum_ingest::Config) -> Self {
+        let stage = Stage::with(shards, config).await;
         let queue = Arc::new(Queue {
             world: Arc::clone(&stage.world),
             messages: Mutex::default(),
@@ -61,6 +65,24 @@ impl Aws {
             evaluate,
             swept: Mutex::default(),
         }
+    }
+
+    /// How many records of the stream evaluate would be called for.
+    fn records(&self) -> usize {
+        let records = self.stage.engine.stream().unwrap().records().unwrap();
+        let soon =
+            |record: &&serde_json::Value| record["dynamodb"]["NewImage"]["kind"]["S"] == "soon";
+        let soon = records.iter().filter(soon).count();
+        self.stage
+            .engine
+            .stream()
+            .unwrap()
+            .next()
+            .unwrap()
+            .event
+            .records
+            .len()
+            + soon
     }
 
     fn sent(&self) -> usize {
@@ -239,4 +261,48 @@ async fn messages_that_come_twice_late_or_for_what_is_gone_change_nothing() {
         aws.evaluate.work(work).await.unwrap();
     }
     assert!(!aws.is_down(&id).await);
+}
+
+/// What docs/cost.md reckons with: by the engine's own count, and as AWS calls evaluate.
+#[tokio::test]
+async fn a_steady_heartbeat_costs_about_one_unit_and_calls_nobody() {
+    const MONITORS: usize = 400;
+    const MINUTES: usize = 40;
+    let config = thrum_ingest::Config {
+        ping_log: false,
+        ..Default::default()
+    };
+    let aws = Aws::with(4, config).await;
+    let mut ids = Vec::new();
+    for i in 0..MONITORS {
+        ids.push(aws.monitor(&format!("m{i}"), 60, 60).await);
+    }
+    // Spread over the minute, as hosts are.
+    let beats = async |minutes: usize| {
+        for _ in 0..minutes * 60 {
+            aws.run(1_000).await;
+            let second = usize::try_from(aws.stage.world.now().secs().rem_euclid(60)).unwrap();
+            for id in ids.iter().skip(second).step_by(60) {
+                aws.stage.ping(id).await;
+            }
+        }
+    };
+    beats(10).await;
+    let (sent, records) = (aws.sent(), aws.records());
+    aws.stage.meter.take();
+    beats(MINUTES).await;
+    let used = aws.stage.meter.take();
+    let heartbeats = (MONITORS * MINUTES) as f64;
+    // The pulse, and sweeps that find nothing, cost the same whatever there is.
+    let fixed = MINUTES as f64;
+    let writes = (used.write_units - fixed) / heartbeats;
+    let reads = used.read_units / heartbeats;
+    println!(
+        "a heartbeat: {writes:.3} WU, {reads:.3} RU; {:?}",
+        used.calls
+    );
+    assert!(writes <= 1.1, "{writes}");
+    assert!(reads <= 1.3, "{reads}");
+    assert_eq!(aws.sent(), sent, "the work queue");
+    assert_eq!(aws.records(), records, "the stream");
 }

@@ -90,8 +90,9 @@ pub struct Timer {
     pub what: What,
 }
 
-/// How far a sweep by the minute looks ahead, in milliseconds: somewhat beyond the next one.
-pub const AHEAD_MS: i64 = 65_000;
+/// How far a sweep by the minute looks ahead, in milliseconds: to a second before the next one, which sees the rest within
+/// that second. Further on, monitors of a minute that are not late at all would be sent for nothing.
+pub const AHEAD_MS: i64 = 59_000;
 
 /// When a timer whose items can't be read is tried again, in milliseconds.
 const AFTER_TROUBLE_MS: i64 = 300_000;

@@ -1,17 +1,17 @@
 //! `--table`: a front door of our own on a deployment's table, for as long as a command runs. Who may write to the table is
 //! its operator, and needs no key.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use aws_config::BehaviorVersion;
 use rand::Rng;
 use secrecy::SecretString;
 use std::time::Duration;
 use thrum_ingest::{AdminKey, App, Config};
-use thrum_schema::Store;
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{ApiKey, Scope, new_api_key};
 use thrum_schema::store::retrying;
 use thrum_schema::world::SystemWorld;
+use thrum_schema::{Plans, Store};
 use tokio::net::TcpListener;
 
 /// How long the key of a command is good, should the command not get to delete it, in milliseconds.
@@ -95,7 +95,12 @@ impl Door {
             api_key = Some(SecretString::from(secret));
             key = Some(made);
         }
+        let plans = match std::env::var("THRUM_PLANS") {
+            Ok(text) => Plans::from_json(&text).map_err(|error| anyhow!("THRUM_PLANS: {error}"))?,
+            Err(_) => Plans::default(),
+        };
         let config = Config {
+            plans,
             admin_key: AdminKey::Key(admin_key.clone()),
             mail_by_topics: true,
             ..Config::default()

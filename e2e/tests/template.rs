@@ -1,0 +1,234 @@
+//! template.yaml against the code: what each function may do is what its bootstrap can do, every alarm has its runbook, and
+//! what the dashboard shows is what the code counts.
+
+use e2e::lambda::bootstrap;
+use serde_yaml_ng::Value;
+use std::collections::BTreeSet;
+use std::process::Command;
+use thrum_schema::metrics::{Count, NAMESPACE, Span};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+fn template() -> Value {
+    let text = std::fs::read_to_string(format!("{ROOT}/template.yaml")).unwrap();
+    let mut template: Value = serde_yaml_ng::from_str(&text).unwrap();
+    template.apply_merge().unwrap();
+    template
+}
+
+/// A value without CloudFormation's short form around it.
+fn plain(value: &Value) -> &Value {
+    match value {
+        Value::Tagged(tagged) => plain(&tagged.value),
+        value => value,
+    }
+}
+
+/// Every map below `value`, that of its short forms too.
+fn maps<'a>(value: &'a Value, found: &mut Vec<&'a serde_yaml_ng::Mapping>) {
+    match plain(value) {
+        Value::Mapping(map) => {
+            found.push(map);
+            map.values().for_each(|value| maps(value, found));
+        }
+        Value::Sequence(values) => values.iter().for_each(|value| maps(value, found)),
+        _ => {}
+    }
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    match plain(value) {
+        Value::String(text) => vec![text.clone()],
+        Value::Sequence(values) => values.iter().flat_map(strings).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What the template lets a function do.
+fn allowed(template: &Value, role: &str) -> BTreeSet<String> {
+    let mut found = Vec::new();
+    maps(
+        &template["Resources"][role]["Properties"]["Policies"],
+        &mut found,
+    );
+    let statements = found.iter().filter(|map| map.contains_key("Effect"));
+    let actions: BTreeSet<String> = statements.flat_map(|map| strings(&map["Action"])).collect();
+    assert!(
+        actions.iter().all(|action| !action.contains('*')),
+        "{actions:?}"
+    );
+    actions
+}
+
+/// What a bootstrap can do: the operations of the SDK that are linked into it.
+fn linked(function: &str) -> BTreeSet<String> {
+    let output = Command::new("nm")
+        .args(["-C", "--defined-only"])
+        .arg(bootstrap(function))
+        .output()
+        .expect("nm, of binutils");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut actions = BTreeSet::new();
+    let pascal = |snake: &str| -> String {
+        let words = snake.split('_');
+        words
+            .map(|word| word[..1].to_uppercase() + &word[1..])
+            .collect()
+    };
+    let word = |rest: &str| -> String {
+        let letters = rest.chars();
+        letters
+            .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+            .collect()
+    };
+    for line in text.lines() {
+        let Some((_, after)) = line.split_once("aws_sdk_") else {
+            continue;
+        };
+        let service = word(after);
+        let rest = &after[service.len()..];
+        if let Some(operation) = rest.strip_prefix("::operation::") {
+            let prefix = match &*service {
+                "eventbridge" => "events",
+                service => service,
+            };
+            actions.insert(format!("{prefix}:{}", pascal(&word(operation))));
+        }
+        // A transaction needs what it is made of.
+        for (kind, action) in [
+            ("_put::Put", "PutItem"),
+            ("_update::Update", "UpdateItem"),
+            ("_delete::Delete", "DeleteItem"),
+            ("_condition_check::ConditionCheck", "ConditionCheckItem"),
+        ] {
+            if service == "dynamodb" && rest.starts_with(&format!("::types::{kind}Builder::build"))
+            {
+                actions.insert(format!("dynamodb:{action}"));
+            }
+        }
+    }
+    assert!(
+        actions.remove("dynamodb:TransactWriteItems"),
+        "it is no permission of its own"
+    );
+    actions
+}
+
+#[test]
+fn each_function_may_do_what_it_can_do_and_nothing_else() {
+    let template = template();
+    let platform = [
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
+    ];
+    let queue = [
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+        "sqs:ReceiveMessage",
+    ];
+    let stream = [
+        "dynamodb:DescribeStream",
+        "dynamodb:GetRecords",
+        "dynamodb:GetShardIterator",
+        "dynamodb:ListStreams",
+    ];
+    for (function, role, sources) in [
+        ("ingest", "IngestRole", vec![]),
+        (
+            "evaluate",
+            "EvaluateRole",
+            [&queue[..], &stream[..]].concat(),
+        ),
+        ("notify", "NotifyRole", queue.to_vec()),
+    ] {
+        let mut needed = linked(function);
+        needed.extend(
+            platform
+                .iter()
+                .chain(&sources)
+                .map(|action| (*action).to_owned()),
+        );
+        assert_eq!(allowed(&template, role), needed, "{function}");
+    }
+}
+
+/// The anchor that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let plain = text
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    plain.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_alarm_has_a_runbook_and_says_where_it_goes() {
+    let template = template();
+    let runbooks = std::fs::read_to_string(format!("{ROOT}/docs/operating.md")).unwrap();
+    let anchors: BTreeSet<String> = runbooks
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(anchor)
+        .collect();
+    let mut named = BTreeSet::new();
+    for (name, resource) in template["Resources"].as_mapping().unwrap() {
+        if !resource["Type"]
+            .as_str()
+            .unwrap()
+            .starts_with("AWS::CloudWatch::")
+            || resource["Type"] == "AWS::CloudWatch::Dashboard"
+        {
+            continue;
+        }
+        let said = resource["Properties"]["AlarmDescription"].as_str().unwrap();
+        let (_, runbook) = said.split_once("docs/operating.md#").expect("a runbook");
+        assert!(
+            anchors.contains(runbook),
+            "{name:?}: {runbook} is no section of docs/operating.md"
+        );
+        named.insert(runbook.to_owned());
+        let actions = &resource["Properties"]["AlarmActions"];
+        assert_eq!(strings(actions), ["AlarmTopic"], "{name:?}");
+        assert!(
+            !resource["Properties"]["TreatMissingData"].is_null()
+                || resource["Type"] == "AWS::CloudWatch::CompositeAlarm"
+        );
+    }
+    assert!(named.len() >= 10, "{named:?}");
+}
+
+#[test]
+fn the_dashboard_shows_what_is_counted() {
+    let template = template();
+    let body = &template["Resources"]["Dashboard"]["Properties"]["DashboardBody"];
+    let body: serde_json::Value = serde_json::from_str(plain(body).as_str().unwrap()).unwrap();
+    let mut shown = BTreeSet::new();
+    for widget in body["widgets"].as_array().unwrap() {
+        let mut last = ["", ""];
+        for metric in widget["properties"]["metrics"].as_array().unwrap() {
+            if metric[0] != "..." {
+                for i in 0..2 {
+                    let name = metric[i].as_str().unwrap();
+                    last[i] = if name == "." { last[i] } else { name };
+                }
+            }
+            if last[0] == NAMESPACE {
+                shown.insert(last[1].to_owned());
+            }
+        }
+    }
+    let counted = Count::ALL
+        .map(Count::name)
+        .into_iter()
+        .chain(Span::ALL.map(Span::name));
+    assert_eq!(shown, counted.map(str::to_owned).collect());
+}
+
+#[test]
+fn the_pulse_goes_to_the_monitor_that_is_reserved_for_it() {
+    let text = std::fs::read_to_string(format!("{ROOT}/template.yaml")).unwrap();
+    let pulse = format!("ping/{}", thrum_schema::MonitorId::PULSE);
+    assert_eq!(text.matches(&pulse).count(), 2);
+}
