@@ -84,11 +84,15 @@ impl std::fmt::Debug for Function {
 }
 
 impl Function {
-    /// Runs `binary`, whose table is in `engine`, with the variables that the template gives it.
+    /// Runs `binary`, whose table is in `engine`, with the variables that the template gives it, and `variables`.
     ///
     /// # Errors
     /// It can't be run.
-    pub async fn start(binary: &Path, engine: &Engine) -> anyhow::Result<Self> {
+    pub async fn start(
+        binary: &Path,
+        engine: &Engine,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let (sender, invocations) = mpsc::unbounded_channel();
         let world = Arc::new(World {
             engine: engine.clone(),
@@ -135,6 +139,7 @@ impl Function {
             .env("THRUM_PULSE_URL", format!("{endpoint}/pulse"))
             .env("THRUM_MAIL_TOPICS", arn)
             .env("THRUM_ADMIN_KEY_ARN", "arn:aws:secretsmanager:admin")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)

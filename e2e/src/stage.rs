@@ -11,7 +11,7 @@ use std::time::Duration;
 use thrum::engine::{Engine, Meter, StreamReader, TABLE};
 use thrum_evaluate::{Bus, BusError, Evaluate, FrontDoor, Pulse, Swept};
 use thrum_ingest::{AdminKey, App};
-use thrum_notify::send::{Email, Mail, Sns, Webhook};
+use thrum_notify::send::{Email, Mail, Sns, Topics, Webhook};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::key::{ApiKey, Scope};
@@ -108,10 +108,19 @@ impl FrontDoor for Door {
     }
 }
 
-fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, sns: Sns) -> Notify {
+/// Mail is printed.
+fn printed() -> Mail {
+    Mail::Smtp(Email::new("thrum@example.org", None).expect("a printer"))
+}
+
+fn no_sns() -> Sns {
+    Sns::lazy(|| unreachable!("no test sends by SNS but with a client of its own"))
+}
+
+fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, mail: Mail, sns: Sns) -> Notify {
     let sender = Sender {
         webhook: Webhook::new(true, world).expect("a client"),
-        mail: Mail::Smtp(Email::new("thrum@example.org", None).expect("a printer")),
+        mail,
         sns,
     };
     let config = Config {
@@ -185,12 +194,7 @@ impl Stage {
         };
         let router = thrum_ingest::router(App::new(store.clone(), config));
         let wire = Wire::default();
-        let notify = notify(
-            &store,
-            shared,
-            &wire,
-            Sns::lazy(|| unreachable!("no test sends by SNS but with a client of its own")),
-        );
+        let notify = notify(&store, shared, &wire, printed(), no_sns());
         let pulse = Pulse::new(Arc::new(Door(router.clone())), 5_000);
         let stream = Mutex::new(engine.stream().expect("a stream"));
         Self {
@@ -208,7 +212,13 @@ impl Stage {
 
     /// A handler of alerts that publishes by `sns`.
     pub fn notify_by(&self, sns: Sns) -> Notify {
-        notify(&self.store, self.world.clone(), &self.wire, sns)
+        notify(&self.store, self.world.clone(), &self.wire, printed(), sns)
+    }
+
+    /// A handler of alerts whose mail goes by `topics`.
+    pub fn notify_by_topics(&self, topics: Topics) -> Notify {
+        let mail = Mail::Topics(topics);
+        notify(&self.store, self.world.clone(), &self.wire, mail, no_sns())
     }
 
     /// A sweeper that claims shards as `name`.

@@ -266,8 +266,8 @@ async fn messages_that_come_twice_late_or_for_what_is_gone_change_nothing() {
 /// What docs/cost.md reckons with: by the engine's own count, and as AWS calls evaluate.
 #[tokio::test]
 async fn a_steady_heartbeat_costs_about_one_unit_and_calls_nobody() {
-    const MONITORS: usize = 400;
-    const MINUTES: usize = 40;
+    const MONITORS: usize = 300;
+    const MINUTES: usize = 20;
     let config = thrum_ingest::Config {
         ping_log: false,
         ..Default::default()

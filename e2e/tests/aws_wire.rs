@@ -293,3 +293,104 @@ async fn the_admin_key_is_kept_in_secrets_manager() {
     let list = gone.admin(Method::GET, "/v1/projects", Value::Null).await;
     assert_eq!(list.status, 503, "{}", list.text());
 }
+
+#[tokio::test]
+async fn an_address_confirms_before_it_gets_mail_and_is_asked_again_when_it_is_lost() {
+    let Some(moto) = Moto::start() else { return };
+    let sns = aws_sdk_sns::Client::new(&moto.config);
+    let config = thrum_ingest::Config {
+        mail_by_topics: true,
+        ..Default::default()
+    };
+    let stage = Stage::with(1, config).await;
+    let prefix = "arn:aws:sns:eu-central-1:123456789012:thrum-mail-";
+    let topics = || thrum_notify::send::Topics::new(sns.clone(), prefix);
+    let notify = stage.notify_by_topics(topics());
+    let body = json!({"kind": "email", "to": "on-call@example.org"});
+    let made = stage.call(Method::POST, "/v1/channels", body).await.json();
+    let id: thrum_schema::ChannelId = made["id"].as_str().unwrap().parse().unwrap();
+    let path = format!("/v1/channels/{id}");
+    let state = async || {
+        let shown = stage.call(Method::GET, &path, Value::Null).await.json();
+        shown["subscription"]["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(state().await, "asking");
+    let see_to = Work::Subscribe {
+        project: ProjectId::FIRST,
+        channel: id,
+    };
+    let subscriptions = async || {
+        let listed = sns.list_subscriptions().send().await.unwrap();
+        listed.subscriptions.unwrap_or_default()
+    };
+
+    // Nothing is sent to who has not confirmed: it waits, and says why.
+    stage
+        .heartbeat(json!({"monitor": "job", "status": "fail"}))
+        .await;
+    let alert = stage.alerts().await[0]["id"].as_str().unwrap().parse();
+    let work = Work::Alert {
+        project: ProjectId::FIRST,
+        alert: alert.unwrap(),
+    };
+    notify.handle(&work).await.unwrap();
+    let delivery = stage.alerts().await[0]["deliveries"][0].clone();
+    assert_eq!(delivery["state"], "retry", "{delivery}");
+    let error = delivery["error"].as_str().unwrap();
+    assert!(error.contains("not subscribed"), "{delivery}");
+
+    // Asked once, however often it is looked at. (moto confirms by itself.)
+    notify.handle(&see_to).await.unwrap();
+    assert_eq!(state().await, "pending");
+    for _ in 0..2 {
+        notify.handle(&see_to).await.unwrap();
+        assert_eq!(state().await, "confirmed");
+    }
+    let [subscription] = &subscriptions().await[..] else {
+        panic!("one subscription");
+    };
+    let topic = subscription.topic_arn().unwrap();
+    assert!(topic.starts_with(&format!("{prefix}{id}-")), "{topic}");
+    stage.world.advance(10_000);
+    notify.handle(&work).await.unwrap();
+    assert_eq!(stage.alerts().await[0]["state"], "delivered");
+
+    // It unsubscribes; that is seen, and nobody is asked until a person wants it.
+    let arn = subscriptions().await[0].subscription_arn.clone().unwrap();
+    sns.unsubscribe()
+        .subscription_arn(arn)
+        .send()
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        notify.handle(&see_to).await.unwrap();
+        assert_eq!(state().await, "lost");
+    }
+    assert!(subscriptions().await.is_empty());
+    stage.world.advance(1_000);
+    let again = json!({"to": "on-call@example.org"});
+    assert_eq!(stage.call(Method::PATCH, &path, again).await.status, 200);
+    assert_eq!(state().await, "asking");
+    notify.handle(&see_to).await.unwrap();
+    assert_eq!(subscriptions().await.len(), 1);
+
+    // Another address is another topic; without the channel there is none.
+    let other = json!({"to": "others@example.org"});
+    assert_eq!(stage.call(Method::PATCH, &path, other).await.status, 200);
+    notify.handle(&see_to).await.unwrap();
+    let listed = subscriptions().await;
+    assert_eq!(
+        (listed.len(), listed[0].endpoint.as_deref()),
+        (1, Some("others@example.org"))
+    );
+    assert_eq!(
+        stage.call(Method::DELETE, &path, Value::Null).await.status,
+        204
+    );
+    notify.handle(&see_to).await.unwrap();
+    let left = sns.list_topics().send().await.unwrap();
+    assert!(left.topics().is_empty(), "{left:?}");
+    // And no timer is left that would look at it for ever.
+    stage.run(3 * 86_400_000, 3_600_000).await;
+    assert_eq!(stage.tick().await.fired, 0);
+}

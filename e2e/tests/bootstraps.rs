@@ -46,7 +46,7 @@ fn garbage() -> Vec<Vec<u8>> {
 }
 
 async fn function(stage: &Stage, name: &str) -> Function {
-    let function = Function::start(&bootstrap(name), &stage.engine)
+    let function = Function::start(&bootstrap(name), &stage.engine, &[])
         .await
         .unwrap();
     function.ready().await.unwrap();

@@ -91,12 +91,7 @@ impl Topics {
             .subscriptions()
             .iter()
             .find(|one| one.endpoint() == Some(to));
-        let state = found.and_then(|found| match found.subscription_arn() {
-            Some("PendingConfirmation") => Some(SubscriptionState::Pending),
-            Some(arn) if arn.starts_with("arn:") => Some(SubscriptionState::Confirmed),
-            // `Deleted`: it unsubscribed lately.
-            _ => None,
-        });
+        let state = found.and_then(|found| state_of(found.subscription_arn()?));
         let mut confirmed = self
             .confirmed
             .lock()
@@ -171,5 +166,33 @@ impl Topics {
             .send()
             .await;
         note(sent.map(|answer| answer.message_id))
+    }
+}
+
+/// What SNS shows in place of an ARN says how far a subscription is
+/// (<https://docs.aws.amazon.com/sns/latest/api/API_Subscription.html>).
+fn state_of(arn: &str) -> Option<SubscriptionState> {
+    match arn {
+        "PendingConfirmation" => Some(SubscriptionState::Pending),
+        arn if arn.starts_with("arn:") => Some(SubscriptionState::Confirmed),
+        // `Deleted`: it unsubscribed lately.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The emulators that we have confirm by themselves.
+    #[test]
+    fn a_subscription_that_is_not_confirmed_is_pending() {
+        let arn = "arn:aws:sns:eu-central-1:123456789012:t:0b6ad2c4-1d0f-4b5e-9d0e-0d6c0a3a0b1c";
+        assert_eq!(state_of(arn), Some(SubscriptionState::Confirmed));
+        assert_eq!(
+            state_of("PendingConfirmation"),
+            Some(SubscriptionState::Pending)
+        );
+        assert_eq!(state_of("Deleted"), None);
     }
 }

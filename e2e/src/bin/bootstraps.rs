@@ -1,0 +1,115 @@
+//! How quickly the bootstraps start, what memory they need, how large they are, and what a heartbeat costs in CPU:
+//!
+//! ```text
+//! deploy/build x86_64 && cargo run --release -p e2e --bin bootstraps
+//! ```
+//!
+//! Lambda's Runtime API is played; the table is the embedded engine in this process, so that its time is not counted.
+
+use anyhow::Context;
+use clap::Parser;
+use e2e::lambda::{Function, url_event};
+use e2e::{PING_KEY, Stage};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Measures the bootstraps.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Where `deploy/build` left them
+    #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/lambda"))]
+    directory: PathBuf,
+
+    /// How often each is started
+    #[arg(long, default_value = "31")]
+    starts: usize,
+
+    /// How many heartbeats are sent
+    #[arg(long, default_value = "5000")]
+    pings: usize,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let stage = Stage::new().await;
+    println!("function   zip        start: median   p90        memory");
+    for name in ["ingest", "evaluate", "notify"] {
+        let directory = options.directory.join(format!("bootstrap-{name}"));
+        let zip = std::fs::metadata(directory.join("bootstrap.zip"))
+            .with_context(|| format!("{} lacks bootstrap.zip", directory.display()))?;
+        let mut starts = Vec::new();
+        let mut memory = 0;
+        for _ in 0..options.starts {
+            let function =
+                Function::start(&directory.join("bootstrap"), &stage.engine, &[]).await?;
+            starts.push(function.ready().await?);
+            memory = memory.max(resident(&function)?);
+        }
+        starts.sort_unstable();
+        let at = |part: f64| ms(starts[(part * (starts.len() - 1) as f64) as usize]);
+        println!(
+            "{name:<10} {:.2} MB    {:>6.1} ms       {:>6.1} ms  {:.1} MiB",
+            zip.len() as f64 / 1e6,
+            at(0.5),
+            at(0.9),
+            memory as f64 / 1024.0
+        );
+    }
+    let bootstrap = options.directory.join("bootstrap-ingest/bootstrap");
+    for log in ["off", "on"] {
+        pings(&bootstrap, &stage, options.pings, log).await?;
+    }
+    Ok(())
+}
+
+/// What a warm heartbeat takes, of CPU and of the clock.
+async fn pings(bootstrap: &Path, stage: &Stage, n: usize, log: &str) -> anyhow::Result<()> {
+    let variables = [("THRUM_PING_LOG", log), ("THRUM_PINGS_PER_MINUTE", "0")];
+    let function = Function::start(bootstrap, &stage.engine, &variables).await?;
+    let ping =
+        |query| url_event("POST", &format!("/ping/{PING_KEY}/job{query}"), &[], "").to_string();
+    function.invoke(ping("?create=1")).await?;
+    for _ in 0..200 {
+        function.invoke(ping("")).await?;
+    }
+    let (cpu, begun) = (cpu(&function)?, std::time::Instant::now());
+    for _ in 0..n {
+        function.invoke(ping("")).await?;
+    }
+    let spent = self::cpu(&function)? - cpu;
+    println!(
+        "a heartbeat, log {log}: {:.0} µs of CPU, {:.2} ms by the clock; {:.1} MiB after {n}",
+        spent.as_secs_f64() * 1e6 / n as f64,
+        ms(begun.elapsed()) / n as f64,
+        resident(&function)? as f64 / 1024.0
+    );
+    Ok(())
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// What a process has in memory, in KiB.
+fn resident(function: &Function) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process(function)?))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let text = line.context("no VmRSS")?.trim().trim_end_matches(" kB");
+    Ok(text.parse()?)
+}
+
+/// What CPU a process took so far.
+fn cpu(function: &Function) -> anyhow::Result<Duration> {
+    let mut spent = 0;
+    for thread in std::fs::read_dir(format!("/proc/{}/task", process(function)?))? {
+        // Nanoseconds on a CPU come first.
+        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        spent += text.split(' ').next().context("no time")?.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(spent))
+}
+
+fn process(function: &Function) -> anyhow::Result<u32> {
+    function.process().context("it is gone")
+}
