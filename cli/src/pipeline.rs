@@ -81,7 +81,7 @@ impl Pipeline {
         let email = Email::new(&options.mail_from, options.smtp_url.as_ref())
             .map_err(|error| anyhow!(error))?;
         let sender = Sender {
-            webhook: Webhook::new(allow_private, Arc::clone(&world))?,
+            webhook: Webhook::new(allow_private, Arc::clone(&world)),
             mail: Mail::Smtp(email),
             sns: Sns::lazy(|| Box::pin(sns_client())),
         };

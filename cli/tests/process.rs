@@ -351,3 +351,34 @@ fn changes(hook: &Hook) -> HashMap<String, Vec<(String, String)>> {
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
+
+#[test]
+fn the_smoke_test_says_what_works_and_cleans_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let thrum = Thrum::start(directory.path(), &[]);
+    let hook = Hook::start();
+    thrum.post("/v1/channels", json!({"kind": "webhook", "url": hook.url}));
+    let smoke = |url: &str, more: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_thrum"))
+            .args(["smoke", url, "--patience", "1s"])
+            .args(more)
+            .env("THRUM_API_KEY", support::API_KEY)
+            .output()
+            .unwrap()
+    };
+    let quiet = smoke(&thrum.url, &[]);
+    let said = String::from_utf8_lossy(&quiet.stdout);
+    assert!(
+        quiet.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&quiet.stderr)
+    );
+    assert_eq!(said.matches('✓').count(), 4, "{said}");
+    assert!(hook.bodies().is_empty(), "it bothers nobody");
+    let monitors = thrum.get("/v1/monitors");
+    assert_eq!(monitors["monitors"], json!([]), "it leaves nothing behind");
+    let nowhere = smoke("http://127.0.0.1:9", &[]);
+    assert!(!nowhere.status.success());
+    let said = String::from_utf8_lossy(&nowhere.stderr);
+    assert!(said.contains("can't be reached"), "{said}");
+}

@@ -119,7 +119,7 @@ fn no_sns() -> Sns {
 
 fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, mail: Mail, sns: Sns) -> Notify {
     let sender = Sender {
-        webhook: Webhook::new(true, world).expect("a client"),
+        webhook: Webhook::new(true, world),
         mail,
         sns,
     };

@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
         aws_sdk_sqs::Client::new(&aws),
         &variable("THRUM_WORK_QUEUE_URL")?,
     );
-    let door = HttpDoor::new(variable("THRUM_PULSE_URL")?)?;
+    let door = HttpDoor::new(variable("THRUM_PULSE_URL")?);
     let name = store.world().uuid_v4().to_string();
     let evaluate =
         Evaluate::new(store, Arc::new(bus), &name, PULSE_GAP_MS).with_work_queue(Arc::new(queue));

@@ -3,7 +3,7 @@
 use crate::Evaluate;
 use futures::future::BoxFuture;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thrum_schema::store::Result;
 use thrum_schema::{Outage, UnixMs};
@@ -18,30 +18,41 @@ pub trait FrontDoor: Send + Sync + Debug {
 /// The front door at a URL: the pulse's ping URL.
 #[derive(Debug, Clone)]
 pub struct HttpDoor {
-    client: reqwest::Client,
+    /// Made when the schedule first knocks: it reads the system's certificates, and a cold start need not.
+    client: OnceLock<reqwest::Client>,
     url: String,
 }
 
 impl HttpDoor {
     /// The front door at `url`.
-    ///
-    /// # Errors
-    /// The HTTP client can't be made.
-    pub fn new(url: String) -> reqwest::Result<Self> {
+    pub const fn new(url: String) -> Self {
+        Self {
+            client: OnceLock::new(),
+            url,
+        }
+    }
+
+    fn client(&self) -> reqwest::Result<&reqwest::Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(10))
             .build()?;
-        Ok(Self { client, url })
+        Ok(self.client.get_or_init(|| client))
     }
 }
 
 impl FrontDoor for HttpDoor {
     fn knock(&self) -> BoxFuture<'_, std::result::Result<(), String>> {
         Box::pin(async {
-            let sent = self.client.get(&self.url).send().await;
-            sent.and_then(reqwest::Response::error_for_status)
-                .map(drop)
-                .map_err(|error| error.without_url().to_string())
+            let knock = async {
+                let sent = self.client()?.get(&self.url).send().await?;
+                sent.error_for_status().map(drop)
+            };
+            knock
+                .await
+                .map_err(|error: reqwest::Error| error.without_url().to_string())
         })
     }
 }

@@ -19,7 +19,7 @@ async fn main() -> anyhow::Result<()> {
     let sns = aws_sdk_sns::Client::new(&aws);
     let mail_topics = required(lookup, "THRUM_MAIL_TOPICS").map_err(|error| anyhow!(error))?;
     let sender = Sender {
-        webhook: Webhook::new(false, SystemWorld::arc())?,
+        webhook: Webhook::new(false, SystemWorld::arc()),
         mail: Mail::Topics(Topics::new(sns.clone(), &mail_topics)),
         sns: Sns::new(sns),
     };

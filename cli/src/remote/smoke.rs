@@ -10,7 +10,7 @@ use thrum_schema::World;
 use thrum_schema::world::SystemWorld;
 
 /// The period and the grace of the monitor that is made, in seconds.
-const PERIOD_S: u64 = 10;
+const PERIOD_S: u64 = 5;
 const GRACE_S: u64 = 1;
 /// A sweep by the minute finds what nothing found before; beyond, something is broken.
 const LATEST: Duration = Duration::from_secs(90);
@@ -66,7 +66,7 @@ pub async fn smoke(mut args: Smoke) -> anyhow::Result<()> {
     let channels = args.channel.iter().collect::<Vec<_>>();
     let body = json!({
         "name": name, "slug": name, "period_s": PERIOD_S, "grace_s": GRACE_S, "channels": channels,
-        "description": "made by `thrum smoke`, which deletes it again",
+        "desc": "made by `thrum smoke`, which deletes it again",
     });
     let made = remote
         .call(Method::POST, "/v1/monitors", Some(body))

@@ -10,7 +10,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, StatusCode, redirect};
 use sha2::Sha256;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thrum_schema::World;
 use thrum_schema::channel::{check_webhook_url, is_public};
@@ -21,7 +21,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Sends webhooks.
 #[derive(Debug)]
 pub struct Webhook {
-    client: Client,
+    /// Made when it is first needed: it reads the system's certificates, and a cold start need not.
+    client: OnceLock<Client>,
     allow_private: bool,
     world: Arc<dyn World>,
 }
@@ -29,23 +30,31 @@ pub struct Webhook {
 impl Webhook {
     /// A sender. Private addresses are refused where a name is resolved, so that no name can lead there, unless
     /// `allow_private`.
-    ///
-    /// # Errors
-    /// The HTTP client can't be made.
-    pub fn new(allow_private: bool, world: Arc<dyn World>) -> reqwest::Result<Self> {
+    pub fn new(allow_private: bool, world: Arc<dyn World>) -> Self {
+        Self {
+            client: OnceLock::new(),
+            allow_private,
+            world,
+        }
+    }
+
+    fn client(&self) -> Result<&Client, SendError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
         let mut client = Client::builder()
             .timeout(TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .user_agent(concat!("Thrum/", env!("CARGO_PKG_VERSION")));
-        if !allow_private {
+        if !self.allow_private {
             client = client.dns_resolver(Arc::new(PublicOnly));
         }
-        Ok(Self {
-            client: client.build()?,
-            allow_private,
-            world,
-        })
+        let client = client.build().map_err(|error| {
+            tracing::error!(%error, "no HTTP client can be made");
+            SendError::passing("webhooks can't be sent from here now")
+        })?;
+        Ok(self.client.get_or_init(|| client))
     }
 
     pub(super) async fn send(
@@ -62,7 +71,7 @@ impl Webhook {
         let signature = signature(secret, key, timestamp, &body)
             .ok_or_else(|| SendError::permanent("the channel's secret is not base64"))?;
         let sent = self
-            .client
+            .client()?
             .post(url)
             .header("content-type", "application/json")
             .header("webhook-id", key)
@@ -165,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_webhook_to_a_private_name_is_given_up_at_once() {
-        let webhook = Webhook::new(false, thrum_schema::world::SystemWorld::arc()).unwrap();
+        let webhook = Webhook::new(false, thrum_schema::world::SystemWorld::arc());
         let message = Message {
             json: serde_json::json!({}),
             subject: String::new(),
