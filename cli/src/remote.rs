@@ -151,7 +151,13 @@ impl Remote {
         let status = answer.status();
         let reply: Value = answer.json().await.unwrap_or_default();
         if !status.is_success() {
-            let detail = reply["detail"].as_str().unwrap_or("no reason given");
+            let reasons = reply["reasons"].as_array().into_iter().flatten();
+            let reasons: Vec<&str> = reasons.filter_map(Value::as_str).collect();
+            let detail = match reply["detail"].as_str() {
+                Some(detail) => detail.to_owned(),
+                None if reasons.is_empty() => "no reason given".to_owned(),
+                None => reasons.join("; "),
+            };
             bail!("{status}: {detail}");
         }
         Ok((status, reply))

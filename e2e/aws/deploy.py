@@ -182,15 +182,17 @@ def main():
     topic = sns.create_topic(Name="people")["TopicArn"]
     sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=f"http://127.0.0.1:{server.server_port}/")
 
-    parameters = {"Architecture": "x86_64", "Alarms": "basic", "Canary": "off", "TopicArns": topic}
-    plans = json.dumps({"tiny": {"requests_per_day": 2}}, separators=(",", ":"))
-    parameters["Plans"] = plans.replace('"', '\\"')
+    parameters = {"Architecture": "x86_64", "Alarms": "basic", "Canary": "off"}
     outputs = deploy(**parameters)
     say("deployed")
+    plans = json.dumps({"tiny": {"requests_per_day": 2}}, separators=(",", ":"))
+    parameters |= {"Plans": plans.replace('"', '\\"'), "TopicArns": topic}
     host = outputs["FunctionUrl"].split("//")[1].split(".")[0]
     url = f"{ENDPOINT}/_aws/lambda-url/{host}"
     outputs = deploy(**parameters, SiteUrl=url)
     assert outputs["Url"] == url
+    live = aws("lambda").get_function_configuration(FunctionName=f"{STACK}-evaluate", Qualifier="live")["Environment"]["Variables"]
+    assert live["THRUM_PULSE_URLS"].startswith(url), "what only a parameter changes reaches the alias"
     say("deployed anew, with a URL that the functions can call")
 
     # Whoever has the stack's secret makes a project.
@@ -276,7 +278,10 @@ def main():
     print(thrum("smoke", url, THRUM_API_KEY=project["api_key"]))
     say("the smoke test passes")
 
-    # Every figure that dashboard and alarms show is written by this run.
+    # Every figure that dashboard and alarms show is written by this run: a message that is none fails, too.
+    queues = aws("sqs")
+    queue = next(url for url in queues.list_queues()["QueueUrls"] if "NotifyQueue" in url)
+    queues.send_message(QueueUrl=queue, MessageBody="not a message of ours")
     channels = api("GET", "/v1/channels")[1]["channels"]
     nowhere = next(channel for channel in channels if channel["name"] == "nowhere")
     assert api("DELETE", f"/v1/channels/{nowhere['id']}")[0] == 204

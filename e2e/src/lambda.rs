@@ -136,7 +136,7 @@ impl Function {
             .env("THRUM_BUS", "thrum")
             .env("THRUM_QUEUE_URL", format!("{endpoint}/queue"))
             .env("THRUM_WORK_QUEUE_URL", format!("{endpoint}/work"))
-            .env("THRUM_PULSE_URL", format!("{endpoint}/pulse"))
+            .env("THRUM_PULSE_URLS", format!("{endpoint}/pulse"))
             .env("THRUM_MAIL_TOPICS", arn)
             .env("THRUM_ADMIN_KEY_ARN", "arn:aws:secretsmanager:admin")
             .envs(variables.iter().copied())
@@ -184,9 +184,10 @@ impl Function {
             format!("00000000-0000-4000-8000-{:012}", *next)
         };
         let (sender, receiver) = oneshot::channel();
-        let mut waiting = self.world.waiting.lock().expect("not poisoned");
-        waiting.insert(id.clone(), sender);
-        drop(waiting);
+        {
+            let mut waiting = self.world.waiting.lock().expect("not poisoned");
+            waiting.insert(id.clone(), sender);
+        }
         let payload = payload.into();
         self.sender.send(Invocation { id, payload })?;
         let outcome = tokio::time::timeout(TIMEOUT, receiver).await;

@@ -636,7 +636,7 @@ async fn channels_and_their_subscriptions(table: Table) {
     store.create_channel(&channel, Some(NOW)).await.unwrap();
     is_conflict(store.create_channel(&channel, Some(NOW)).await);
     let all = store.resolve(PROJECT, &Targets::All).await.unwrap();
-    assert_eq!(all, [channel.clone()]);
+    assert_eq!(all, std::slice::from_ref(&channel));
     let known = store
         .subscription(PROJECT, channel.id)
         .await
@@ -897,7 +897,8 @@ async fn a_watch_remembers_guarded_by_its_version(table: Table) {
             .version,
         1
     );
-    assert_eq!(store.watches(PROJECT).await.unwrap(), [watch.clone()]);
+    let watches = store.watches(PROJECT).await.unwrap();
+    assert_eq!(watches, std::slice::from_ref(&watch));
     store.delete_watch(&watch).await.unwrap();
     let head = store
         .head(PROJECT, &watch.series, watch.timeframe)

@@ -230,5 +230,5 @@ fn the_dashboard_shows_what_is_counted() {
 fn the_pulse_goes_to_the_monitor_that_is_reserved_for_it() {
     let text = std::fs::read_to_string(format!("{ROOT}/template.yaml")).unwrap();
     let pulse = format!("ping/{}", thrum_schema::MonitorId::PULSE);
-    assert_eq!(text.matches(&pulse).count(), 2);
+    assert_eq!(text.matches(&pulse).count(), 3);
 }

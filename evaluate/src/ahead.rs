@@ -11,10 +11,12 @@ use thrum_schema::id::MonitorId;
 use thrum_schema::queue::{Later, LaterError};
 use thrum_schema::timer::{AHEAD_MS, Timer, What};
 use thrum_schema::work::Work;
-use thrum_schema::{Lease, StoreError, UnixMs};
+use thrum_schema::{Lease, Outage, StoreError, UnixMs};
 
 /// How many timers a message carries: they stay far below the 256 kB of one.
 const PER_MESSAGE: usize = 100;
+/// How many timers of a shard are looked at at a time.
+const AT_A_TIME: usize = 1_000;
 /// How many shards are read, and messages sent, at a time.
 const CONCURRENCY: usize = 8;
 
@@ -33,8 +35,8 @@ pub enum WorkError {
 }
 
 impl Evaluate {
-    /// Sends what is due after `from`, when the sweep before began, and before the next one can have come: deadlines of
-    /// monitors that are still late by their leases, and deliveries. 0.5 RU a shard and minute, and 0.5 RU a timer.
+    /// Sends what is due after `from`, when the sweep before began, and before the next one can have come: deadlines that are
+    /// over by then if nothing is heard, and deliveries. 1 RU a shard and minute, and 0.5 RU a timer.
     ///
     /// # Errors
     /// The table or the queue failed. The next sweep finds what was not sent, up to a minute late.
@@ -43,48 +45,82 @@ impl Evaluate {
             return Ok(());
         };
         let until = self.store.world().now() + AHEAD_MS;
-        let timers: Vec<Vec<Timer>> = stream::iter(0..self.store.shards())
-            .map(|shard| self.store.timers_between(shard, from, until))
+        let outages = self.outages(self.store.world().now()).await?;
+        let outages = &outages;
+        stream::iter(0..self.store.shards())
+            .map(|shard| async move {
+                let timers = self.store.timers_between(shard, from, until).await?;
+                // Some at a time: there may be very many.
+                for timers in timers.chunks(AT_A_TIME) {
+                    let leases = self.leases_lately(&monitors_of(timers)).await?;
+                    let exact = exact(timers, leases, outages, until);
+                    self.send_ahead(later.as_ref(), exact, until).await?;
+                }
+                Ok::<_, WorkError>(())
+            })
             .buffer_unordered(CONCURRENCY)
             .try_collect()
-            .await?;
-        let timers: Vec<Timer> = timers.into_iter().flatten().collect();
-        let monitors = monitors_of(&timers);
-        let leases = self.store.leases_lately(&monitors).await?;
-        let exact = self.exact(&timers, leases, until).await?;
-        self.send_ahead(later.as_ref(), exact, until).await
+            .await
     }
 
-    /// Sends a timer that a transition armed between two sweeps. 1 RU, if it is a deadline.
-    pub(crate) async fn on_soon(&self, timers: &[Timer]) -> Result<(), WorkError> {
+    /// Leases as they were a moment ago, without those that can't be read: those are the sweep's.
+    async fn leases_lately(&self, monitors: &[MonitorId]) -> Result<Vec<Lease>, StoreError> {
+        match self.store.leases_lately(monitors).await {
+            Err(StoreError::Corrupt(_)) => {}
+            result => return result,
+        }
+        let mut leases = Vec::new();
+        for monitor in monitors {
+            match self.store.leases_lately(&[*monitor]).await {
+                Err(StoreError::Corrupt(_)) => {}
+                result => leases.extend(result?),
+            }
+        }
+        Ok(leases)
+    }
+
+    /// Sends a timer that a transition armed between two sweeps. 1 RU, if it is a deadline. Nothing depends on it: what
+    /// fails is logged, for the stream must not wait.
+    pub(crate) async fn on_soon(&self, timers: &[Timer]) {
         let Some(later) = &self.later else {
-            return Ok(());
+            return;
         };
         let until = self.store.world().now() + AHEAD_MS;
-        let leases = self.store.leases(&monitors_of(timers)).await?;
-        let exact = self.exact(timers, leases, until).await?;
-        self.send_ahead(later.as_ref(), exact, until).await
+        let sent = async {
+            let outages = self.outages(self.store.world().now()).await?;
+            let leases = self.store.leases(&monitors_of(timers)).await?;
+            let exact = exact(timers, leases, &outages, until);
+            self.send_ahead(later.as_ref(), exact, until).await
+        };
+        if let Err::<(), WorkError>(error) = sent.await {
+            tracing::warn!(%error, "a deadline within the next minute waits for the sweep");
+        }
     }
 
     /// Looks at timers at their instant. What has moved on but is still due by `until` is sent again; beyond, it is the
     /// next sweep's.
     pub(crate) async fn fire(&self, timers: &[Timer], until: UnixMs) -> Result<(), WorkError> {
         let now = self.store.world().now();
-        let mut deadlines = HashSet::new();
+        let deadlines = timers.iter().filter_map(|timer| match timer.what {
+            What::Deadline { monitor, epoch } => Some((monitor, epoch)),
+            _ => None,
+        });
+        let judged = self.judge(deadlines.collect(), now).await?;
+        // What looking at another timer would move on is the sweep's.
+        let mut others = timers.to_vec();
+        others.retain(|timer| matches!(timer.what, What::Deliver { .. } | What::Flush { .. }));
+        let looks: Vec<_> = stream::iter(others)
+            .map(|timer| self.look(timer, now))
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
         let mut works = Vec::new();
-        for timer in timers {
-            match timer.what {
-                What::Deadline { monitor, epoch } => {
-                    deadlines.insert((monitor, epoch));
-                }
-                What::Deliver { .. } | What::Flush { .. } => {
-                    works.extend(self.look(*timer, now).await?.work);
-                }
-                // What looking at it would move on is the sweep's.
-                _ => {}
+        for look in looks {
+            match look {
+                Err(StoreError::Corrupt(_)) => {}
+                look => works.extend(look?.work),
             }
         }
-        let judged = self.judge(deadlines, now).await?;
         for result in self.publish(&works).await {
             result?;
         }
@@ -94,36 +130,6 @@ impl Evaluate {
         let moved = judged.waiting.iter().map(|waiting| waiting.exact());
         let moved = moved.filter(|timer| timer.due <= until).collect();
         self.send_ahead(later.as_ref(), moved, until).await
-    }
-
-    /// The timers that are to fire by `until`, at their very instants: a deadline's is what its lease says, if that is of
-    /// the timer's epoch.
-    async fn exact(
-        &self,
-        timers: &[Timer],
-        leases: Vec<Lease>,
-        until: UnixMs,
-    ) -> Result<Vec<Timer>, StoreError> {
-        let outages = if leases.is_empty() {
-            Vec::new()
-        } else {
-            self.outages(self.store.world().now()).await?
-        };
-        let leases: HashMap<MonitorId, Lease> = leases
-            .into_iter()
-            .map(|lease| (lease.monitor, lease))
-            .collect();
-        let exact = timers.iter().filter_map(|timer| match timer.what {
-            What::Deadline { monitor, epoch } => {
-                let lease = leases.get(&monitor).filter(|lease| lease.epoch == epoch)?;
-                let (due, _) = lease.deadline_after(&outages)?;
-                Some(Timer { due, ..*timer })
-            }
-            What::Deliver { .. } | What::Flush { .. } => Some(*timer),
-            // A minute later is soon enough.
-            _ => None,
-        });
-        Ok(exact.filter(|timer| timer.due <= until).collect())
     }
 
     /// Sends timers, those of a second together.
@@ -153,6 +159,26 @@ impl Evaluate {
             .await?;
         Ok(())
     }
+}
+
+/// The timers that are to fire by `until`, at their very instants: a deadline's is what its lease says, if that is of the
+/// timer's epoch.
+fn exact(timers: &[Timer], leases: Vec<Lease>, outages: &[Outage], until: UnixMs) -> Vec<Timer> {
+    let leases: HashMap<MonitorId, Lease> = leases
+        .into_iter()
+        .map(|lease| (lease.monitor, lease))
+        .collect();
+    let exact = timers.iter().filter_map(|timer| match timer.what {
+        What::Deadline { monitor, epoch } => {
+            let lease = leases.get(&monitor).filter(|lease| lease.epoch == epoch)?;
+            let (due, _) = lease.deadline_after(outages)?;
+            Some(Timer { due, ..*timer })
+        }
+        What::Deliver { .. } | What::Flush { .. } => Some(*timer),
+        // A minute later is soon enough.
+        _ => None,
+    });
+    exact.filter(|timer| timer.due <= until).collect()
 }
 
 fn monitors_of(timers: &[Timer]) -> Vec<MonitorId> {

@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
         aws_sdk_sqs::Client::new(&aws),
         &variable("THRUM_WORK_QUEUE_URL")?,
     );
-    let door = HttpDoor::new(variable("THRUM_PULSE_URL")?);
+    let door = HttpDoor::new(&variable("THRUM_PULSE_URLS")?);
     let name = store.world().uuid_v4().to_string();
     let evaluate =
         Evaluate::new(store, Arc::new(bus), &name, PULSE_GAP_MS).with_work_queue(Arc::new(queue));
@@ -96,6 +96,13 @@ impl Schedule {
         let swept: Result<Vec<_>, _> = swept.into_iter().collect();
         swept?;
         store.metrics().observe(Span::SweepLag, lag_ms.unwrap_or(0));
-        Ok(ahead?)
+        ahead?;
+        // Everything was done, and yet nothing goes down while this lasts: the alarm has to ring.
+        match self.pulse.failure() {
+            None => Ok(()),
+            Some(error) => {
+                Err(format!("the pipeline's own heartbeat did not get through: {error}").into())
+            }
+        }
     }
 }

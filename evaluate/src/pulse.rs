@@ -3,7 +3,7 @@
 use crate::Evaluate;
 use futures::future::BoxFuture;
 use std::fmt::Debug;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 use thrum_schema::store::Result;
 use thrum_schema::{Outage, UnixMs};
@@ -15,20 +15,21 @@ pub trait FrontDoor: Send + Sync + Debug {
     fn knock(&self) -> BoxFuture<'_, std::result::Result<(), String>>;
 }
 
-/// The front door at a URL: the pulse's ping URL.
+/// The front door at the URLs that lead to it, each with the pulse's path: as long as one of them does, heartbeats come in.
 #[derive(Debug, Clone)]
 pub struct HttpDoor {
     /// Made when the schedule first knocks: it reads the system's certificates, and a cold start need not.
     client: OnceLock<reqwest::Client>,
-    url: String,
+    urls: Vec<String>,
 }
 
 impl HttpDoor {
-    /// The front door at `url`.
-    pub const fn new(url: String) -> Self {
+    /// The front door at `urls`, with commas between them; they are tried in their order.
+    pub fn new(urls: &str) -> Self {
+        let urls = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
         Self {
             client: OnceLock::new(),
-            url,
+            urls: urls.map(str::to_owned).collect(),
         }
     }
 
@@ -46,13 +47,18 @@ impl HttpDoor {
 impl FrontDoor for HttpDoor {
     fn knock(&self) -> BoxFuture<'_, std::result::Result<(), String>> {
         Box::pin(async {
-            let knock = async {
-                let sent = self.client()?.get(&self.url).send().await?;
+            let knock = async |url: &str| {
+                let sent = self.client()?.get(url).send().await?;
                 sent.error_for_status().map(drop)
             };
-            knock
-                .await
-                .map_err(|error: reqwest::Error| error.without_url().to_string())
+            let mut failures = Vec::new();
+            for url in &self.urls {
+                match knock(url).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => failures.push(error.without_url().to_string()),
+                }
+            }
+            Err(failures.join("; "))
         })
     }
 }
@@ -63,6 +69,8 @@ pub struct Pulse {
     door: Arc<dyn FrontDoor>,
     every_ms: i64,
     due: Mutex<Option<UnixMs>>,
+    /// Why the last one did not get through, if it did not.
+    failure: std::sync::Mutex<Option<String>>,
 }
 
 impl Pulse {
@@ -72,7 +80,15 @@ impl Pulse {
             door,
             every_ms,
             due: Mutex::new(None),
+            failure: std::sync::Mutex::default(),
         }
+    }
+
+    /// Why the last one did not get through its front door, if it did not. While that lasts nothing goes down (T3):
+    /// somebody has to hear of it.
+    pub fn failure(&self) -> Option<String> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone()
     }
 }
 
@@ -94,9 +110,11 @@ impl Evaluate {
             tracing::warn!(start = %outage.start, end = %outage.end, "the pipeline was away");
             self.store.put_outage(outage).await?;
         }
-        if let Err(error) = pulse.door.knock().await {
+        let failure = pulse.door.knock().await.err();
+        if let Some(error) = &failure {
             tracing::error!(%error, "the pipeline's own heartbeat did not get through its front door");
         }
+        *pulse.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         *due = Some(now + pulse.every_ms);
         Ok(outage)
     }

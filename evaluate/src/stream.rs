@@ -7,6 +7,7 @@ use futures::FutureExt;
 use serde_dynamo::Item;
 use std::panic::AssertUnwindSafe;
 use thrum_schema::id::{ProjectId, RequestId, WatchId};
+use thrum_schema::metrics::Count;
 use thrum_schema::signal::track::Head;
 use thrum_schema::timer::{self, Timer};
 use thrum_schema::work::Work;
@@ -50,17 +51,13 @@ impl Evaluate {
         let mut relays = Vec::new();
         let mut removals = Vec::new();
         let mut soon = Vec::new();
-        let mut first_soon = None;
         let mut matters = Vec::new();
         for record in &event.records {
             let sequence = record.change.sequence_number.clone();
             match meaning(record) {
                 Ok(Meaning::Relay(work)) => relays.push((sequence, work)),
                 Ok(Meaning::Removed(lease)) => removals.push((sequence, lease)),
-                Ok(Meaning::Soon(timers)) => {
-                    soon.extend(timers);
-                    first_soon.get_or_insert(sequence);
-                }
+                Ok(Meaning::Soon(timers)) => soon.extend(timers),
                 Ok(Meaning::Signal(matter)) => matters.push((sequence, matter)),
                 Ok(Meaning::Nothing) => {}
                 Err(error) => {
@@ -89,11 +86,8 @@ impl Evaluate {
                 }
             }
         }
-        if let Some(sequence) = first_soon
-            && let Err(error) = self.on_soon(&soon).await
-        {
-            tracing::error!(%error, "a deadline was not sent ahead; the stream will bring it again");
-            failed.push(sequence);
+        if !soon.is_empty() {
+            self.on_soon(&soon).await;
         }
         for (sequence, matter) in matters {
             match AssertUnwindSafe(self.on_matter(&matter))
@@ -111,6 +105,9 @@ impl Evaluate {
                 }
             }
         }
+        self.store
+            .metrics()
+            .count(Count::Failures, failed.len() as u64);
         let mut response = DynamoDbEventResponse::default();
         response.batch_item_failures = failed
             .into_iter()

@@ -16,8 +16,10 @@ const OVERLAP_MIN: i64 = 2;
 /// How far the cursor may fall behind beyond that before an idle sweep moves it, in minutes: a write saved in
 /// four sweeps of five.
 const IDLE_LAG_MIN: i64 = 5;
-/// How many minutes a sweep looks at, at the most: after a long absence, sweep by sweep gets on.
+/// How many minutes a sweep looks at, at the most, and for how long in milliseconds: after a long absence, sweep by sweep gets
+/// on.
 const MAX_MINUTES: i64 = 5_000;
+const MAX_MS: i64 = 40_000;
 /// How long a sweeper's claim on a shard holds, in milliseconds.
 const CLAIM_MS: i64 = 55_000;
 /// Where a shard begins that has no cursor, in minutes before now. Every installation sets its cursors first.
@@ -83,7 +85,11 @@ impl Evaluate {
         };
         let mut claimed = false;
         let mut minute = low;
-        while minute <= self.store.world().now().minute() && minute - low < MAX_MINUTES {
+        let gets_on = |minute: i64| {
+            let now = self.store.world().now();
+            minute <= now.minute() && minute - low < MAX_MINUTES && now - begun < MAX_MS
+        };
+        while gets_on(minute) {
             let now = self.store.world().now();
             let (items, next) = self.store.due_timers(shard, minute, now, ROUND).await?;
             if items.is_empty() {

@@ -116,6 +116,9 @@ pub struct SubscriptionView {
     /// What to do, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
+    /// Why SNS did not do what was asked of it, if it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     checked_at: Option<String>,
 }
 
@@ -144,6 +147,7 @@ impl From<&Subscription> for SubscriptionView {
         Self {
             state,
             hint,
+            error: subscription.error.clone(),
             checked_at: subscription.checked.map(UnixMs::rfc3339),
         }
     }

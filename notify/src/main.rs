@@ -25,7 +25,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let queue = required(lookup, "THRUM_QUEUE_URL").map_err(|error| anyhow!(error))?;
     let later = Sqs::new(aws_sdk_sqs::Client::new(&aws), &queue);
-    let plans = match lookup("THRUM_PLANS") {
+    let plans = match lookup("THRUM_PLANS").filter(|text| !text.is_empty()) {
         Some(text) => Plans::from_json(&text).map_err(|error| anyhow!(error))?,
         None => Plans::default(),
     };

@@ -3,6 +3,7 @@
 use crate::Notify;
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::join_all;
+use thrum_schema::metrics::Count;
 use thrum_schema::work::Envelope;
 
 impl Notify {
@@ -13,6 +14,7 @@ impl Notify {
             match self.on_message(message).await {
                 Ok(()) => None,
                 Err(error) => {
+                    self.store.metrics().count(Count::Failures, 1);
                     let id = message.message_id.clone().unwrap_or_default();
                     tracing::error!(%id, %error, "a message was not handled; the queue will bring it again");
                     let mut failure = BatchItemFailure::default();

@@ -1,11 +1,12 @@
 //! E-mail channels where SNS sends the mail: each has a topic, and its address a subscription that is looked at again
 //! and again. Every step may be done twice: SNS makes a topic or a subscription once.
 
-use crate::send::Mail;
+use crate::send::{Mail, Topics};
 use crate::{Notify, NotifyError};
-use thrum_schema::StoreError;
 use thrum_schema::channel::{ChannelKind, Subscription, SubscriptionState};
+use thrum_schema::delivery::MAX_ERROR;
 use thrum_schema::id::{ChannelId, ProjectId};
+use thrum_schema::{StoreError, UnixMs};
 
 impl Notify {
     /// Sees to the topic and the subscription of an e-mail channel: makes what is missing, deletes what is no longer
@@ -24,39 +25,71 @@ impl Notify {
             ChannelKind::Email { to } => Some(to),
             _ => None,
         });
-        let mut known = before.unwrap_or_default();
-        let arn = to.as_deref().map(|to| topics.arn(id, to));
-        let sns = |error| NotifyError::Sns(error);
-        if let Some(old) = known.topic_arn.take_if(|old| Some(&*old) != arn.as_ref()) {
-            topics.delete(&old).await.map_err(sns)?;
-            known.state = None;
-            known.begun = None;
-        }
-        let (Some(to), Some(arn)) = (to, arn) else {
+        let known = before.unwrap_or_default();
+        let Some(to) = to else {
+            if let Some(old) = &known.topic_arn {
+                topics.delete(old).await.map_err(NotifyError::Sns)?;
+            }
             return Ok(self.store.delete_subscription(project, id).await?);
         };
         let now = self.store.world().now();
-        known.state = match topics.state(&arn, &to).await.map_err(sns)? {
-            Some(state) => Some(state),
-            None if known.asks() => {
-                topics.make(&arn).await.map_err(sns)?;
-                topics.ask(&arn, &to).await.map_err(sns)?;
-                known.begun = Some(now);
-                Some(SubscriptionState::Pending)
+        // What SNS refuses is a fact about this channel, and no failure of ours: it is shown, and tried ever more rarely.
+        let mut known = match look(topics, id, &to, &known, now).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::warn!(channel = %id, "SNS refuses something of an e-mail channel; the channel says what");
+                Subscription {
+                    error: Some(error.chars().take(MAX_ERROR).collect()),
+                    failures: known.failures.saturating_add(1),
+                    ..known
+                }
             }
-            None => Some(SubscriptionState::Lost),
         };
-        let known = Subscription {
-            topic_arn: Some(arn),
-            begun: known.begun.or(Some(now)),
-            checked: Some(now),
-            next: Some(known.look_after(now)),
-            ..known
-        };
+        known.checked = Some(now);
+        known.next = Some(known.look_after(now));
         match self.store.put_subscription(project, id, &known).await {
             // Wanted anew or deleted meanwhile: that has a timer of its own.
             Ok(()) | Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Looks at a channel's topic and subscription, and makes what is missing.
+async fn look(
+    topics: &Topics,
+    channel: ChannelId,
+    to: &str,
+    known: &Subscription,
+    now: UnixMs,
+) -> Result<Subscription, String> {
+    let arn = topics.arn(channel, to);
+    let mut seen = Subscription {
+        topic_arn: Some(arn.clone()),
+        error: None,
+        failures: 0,
+        ..known.clone()
+    };
+    if let Some(old) = known.topic_arn.as_ref().filter(|old| **old != arn) {
+        topics.delete(old).await?;
+        seen.state = None;
+        seen.begun = None;
+    }
+    let asks = seen.asks();
+    let state = match topics.state(&arn, to).await? {
+        // Asked again, if a person wants the mail once more.
+        None | Some(SubscriptionState::Pending) if asks => {
+            topics.make(&arn).await?;
+            topics.ask(&arn, to).await?;
+            SubscriptionState::Pending
+        }
+        Some(state) => state,
+        None => SubscriptionState::Lost,
+    };
+    seen.state = Some(state);
+    if asks {
+        // Whatever was wanted is done.
+        seen.begun = Some(now.max(seen.wanted.unwrap_or(now)));
+    }
+    Ok(seen)
 }

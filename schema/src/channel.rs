@@ -134,10 +134,15 @@ pub struct Subscription {
     /// When it is looked at next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<UnixMs>,
+    /// Why SNS did not do what was asked of it, if it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How often in a row it did not.
+    pub failures: u32,
 }
 
 impl Subscription {
-    /// Whether the address is to be asked, if SNS knows nothing of it: it never was, or a person wants it since.
+    /// Whether the address is to be asked: it never was, or a person wants it since.
     pub fn asks(&self) -> bool {
         match (self.begun, self.wanted) {
             (None, _) => true,
@@ -150,6 +155,7 @@ impl Subscription {
     pub fn look_after(&self, now: UnixMs) -> UnixMs {
         let age_ms = now - self.begun.unwrap_or(now);
         let wait_s = match self.state {
+            _ if self.error.is_some() => 60_i64 << self.failures.min(10),
             Some(SubscriptionState::Pending) if age_ms < 15 * 60_000 => 60,
             Some(SubscriptionState::Pending) if age_ms < 3 * 86_400_000 => 1_800,
             _ => 86_400,
@@ -233,7 +239,7 @@ pub fn check_webhook_url(field: &str, url: &str, allow_private: bool) -> Result<
     }
     if !allow_private && literal_address(&url).is_some_and(|address| !is_public(address)) {
         return invalid(
-            "must not be a private address (start with --allow-private-webhooks to allow it)",
+            "must not be a private address (only `thrum serve --allow-private-webhooks` allows it)",
         );
     }
     match url.host() {

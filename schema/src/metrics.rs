@@ -31,11 +31,13 @@ pub enum Count {
     Suppressed,
     /// Requests that a quota or a rate refused.
     Refused,
+    /// Records and messages that could not be handled, and come again.
+    Failures,
 }
 
 impl Count {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pings,
         Self::Flips,
         Self::Alerts,
@@ -44,6 +46,7 @@ impl Count {
         Self::Dead,
         Self::Suppressed,
         Self::Refused,
+        Self::Failures,
     ];
 
     /// Its name in CloudWatch.
@@ -57,6 +60,7 @@ impl Count {
             Self::Dead => "DeadDeliveries",
             Self::Suppressed => "Suppressed",
             Self::Refused => "QuotaRefusals",
+            Self::Failures => "Failures",
         }
     }
 }
@@ -137,14 +141,16 @@ impl Metrics {
         }
         let mut members = serde_json::Map::new();
         let mut metrics = Vec::new();
+        let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
+        // Where requests come in, no heartbeat is a figure, too: that there is none at all is worth an alarm.
+        let tells_pings = !spans[Span::Latency as usize].is_empty();
         for what in Count::ALL {
             let n = self.counts[what as usize].swap(0, Ordering::Relaxed);
-            if n > 0 {
+            if n > 0 || (what == Count::Pings && tells_pings) {
                 metrics.push(json!({"Name": what.name(), "Unit": "Count"}));
                 members.insert(what.name().into(), n.into());
             }
         }
-        let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
         for (what, values) in Span::ALL.into_iter().zip(spans) {
             if !values.is_empty() {
                 metrics.push(json!({"Name": what.name(), "Unit": "Milliseconds"}));
@@ -200,6 +206,10 @@ mod tests {
         assert_eq!(directive["Namespace"], "Thrum");
         assert_eq!(directive["Dimensions"], json!([["Table"]]));
         assert_eq!(directive["Metrics"].as_array().unwrap().len(), 3);
+        metrics.observe(Span::Latency, 1);
+        let none: Value = serde_json::from_str(&metrics.line("t", now + 1, 0).unwrap()).unwrap();
+        assert_eq!(none["Pings"], 0, "that there is none is a figure");
+        let now = now + 1;
         metrics.count(Count::Pings, 1);
         assert_eq!(metrics.line("t", now + 59_999, 60_000), None, "not yet");
         let later = metrics.line("t", now + 60_000, 60_000).unwrap();

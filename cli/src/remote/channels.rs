@@ -51,8 +51,25 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
     let remote = args.remote;
     match args.action.unwrap_or(ChannelAction::List) {
         ChannelAction::List => {
-            let reply = remote.call(Method::GET, "/v1/channels", None).await?;
-            let columns = ["name", "kind", "url", "to", "topic_arn", "id"];
+            let mut reply = remote.call(Method::GET, "/v1/channels", None).await?;
+            if !remote.json
+                && let Some(channels) = reply["channels"].as_array_mut()
+            {
+                for channel in channels {
+                    channel["subscription"] = channel["subscription"]["state"].take();
+                    channel["failing"] = channel["failing"]["last_error"].take();
+                }
+            }
+            let columns = [
+                "name",
+                "kind",
+                "url",
+                "to",
+                "topic_arn",
+                "subscription",
+                "failing",
+                "id",
+            ];
             remote.print(&reply, "channels", &columns)
         }
         ChannelAction::Add { kind, to, name } => {

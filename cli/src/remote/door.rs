@@ -96,8 +96,10 @@ impl Door {
             key = Some(made);
         }
         let plans = match std::env::var("THRUM_PLANS") {
-            Ok(text) => Plans::from_json(&text).map_err(|error| anyhow!("THRUM_PLANS: {error}"))?,
-            Err(_) => Plans::default(),
+            Ok(text) if !text.is_empty() => {
+                Plans::from_json(&text).map_err(|error| anyhow!("THRUM_PLANS: {error}"))?
+            }
+            _ => Plans::default(),
         };
         let config = Config {
             plans,

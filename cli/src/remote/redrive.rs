@@ -1,16 +1,18 @@
 //! `thrum redrive`: what was given up is tried again.
 
 use super::{Remote, cell, segment};
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use aws_config::BehaviorVersion;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::error::DisplayErrorContext;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::QueueAttributeName;
 use clap::Args;
 use indicatif::ProgressBar;
 use reqwest::Method;
 use std::time::Duration;
 
+/// How many alerts are brought back at a time: as many as the API lists.
+const PAGE: usize = 200;
 /// How often a move is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -38,32 +40,62 @@ pub async fn redrive(args: Redrive) -> anyhow::Result<()> {
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let client = Client::new(&aws);
     for url in &args.queue {
+        if url.is_empty() {
+            bail!("--queue is empty: does the stack have that name?");
+        }
         queue(&client, url).await?;
     }
     Ok(())
 }
 
 async fn alerts(remote: &Remote) -> anyhow::Result<()> {
-    let reply = remote
-        .call(Method::GET, "/v1/alerts?state=dead&limit=200", None)
-        .await?;
+    let path = format!("/v1/alerts?state=dead&limit={PAGE}");
+    let reply = remote.call(Method::GET, &path, None).await?;
     let alerts = reply["alerts"]
         .as_array()
         .context("the reply has no list")?;
     let progress = ProgressBar::new(alerts.len() as u64);
+    let mut refused = Vec::new();
     for alert in alerts {
         let id = cell(&alert["id"]);
         let path = format!("/v1/alerts/{}/redeliver", segment(&id)?);
-        remote.call(Method::POST, &path, None).await?;
+        // One that can't be brought back must not keep the others.
+        if let Err(error) = remote.call(Method::POST, &path, None).await {
+            refused.push(format!("{id}: {error:#}"));
+        }
         progress.inc(1);
     }
     progress.finish_and_clear();
-    match alerts.len() {
-        0 => println!("No alert was given up."),
+    match alerts.len() - refused.len() {
+        0 if refused.is_empty() => println!("No alert was given up."),
+        0 => {}
         1 => println!("One alert is on its way again."),
         n => println!("{n} alerts are on their way again."),
     }
+    if alerts.len() == PAGE {
+        println!("There may be more: do it again when these are through.");
+    }
+    if !refused.is_empty() {
+        bail!(
+            "{} were not brought back:\n{}",
+            refused.len(),
+            refused.join("\n")
+        );
+    }
     Ok(())
+}
+
+/// What SQS said, in a line.
+fn said<E: ProvideErrorMetadata, R: std::fmt::Debug>(
+    url: &str,
+    error: &SdkError<E, R>,
+) -> anyhow::Error {
+    match (error.code(), error.message()) {
+        (None, _) => anyhow!(
+            "{url}: SQS can't be reached; are region and credentials set as for the AWS CLI?"
+        ),
+        (Some(code), message) => anyhow!("{url}: {code} {}", message.unwrap_or_default()),
+    }
 }
 
 async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
@@ -74,7 +106,7 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
         .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
         .send()
         .await
-        .map_err(|error| anyhow::anyhow!("{url}: {}", DisplayErrorContext(error)))?;
+        .map_err(|error| said(url, &error))?;
     let attribute = |name| {
         let value = attributes
             .attributes
@@ -85,6 +117,28 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
             .with_context(|| format!("{url} has no {name}"))
     };
     let arn = attribute(QueueAttributeName::QueueArn)?;
+    // Said outright: what the bus gave up has no queue that it came from.
+    let sources = client
+        .list_dead_letter_source_queues()
+        .queue_url(url)
+        .send();
+    let sources = sources.await.map_err(|error| said(url, &error))?;
+    let [source] = sources.queue_urls() else {
+        bail!(
+            "{url} is the dead-letter queue of {} queues, and not of one",
+            sources.queue_urls().len()
+        );
+    };
+    let source = client
+        .get_queue_attributes()
+        .queue_url(source)
+        .attribute_names(QueueAttributeName::QueueArn)
+        .send()
+        .await
+        .map_err(|error| said(source, &error))?;
+    let source = source
+        .attributes
+        .and_then(|mut all| all.remove(&QueueAttributeName::QueueArn));
     let waiting: u64 = attribute(QueueAttributeName::ApproximateNumberOfMessages)?.parse()?;
     let name = arn.rsplit(':').next().unwrap_or_default();
     if waiting == 0 {
@@ -94,9 +148,10 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
     client
         .start_message_move_task()
         .source_arn(&arn)
+        .set_destination_arn(source)
         .send()
         .await
-        .map_err(|error| anyhow::anyhow!("{url}: {}", DisplayErrorContext(error)))?;
+        .map_err(|error| said(url, &error))?;
     let progress = ProgressBar::new(waiting);
     loop {
         let tasks = client
@@ -105,7 +160,7 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
             .max_results(1)
             .send()
             .await
-            .map_err(|error| anyhow::anyhow!("{url}: {}", DisplayErrorContext(error)))?;
+            .map_err(|error| said(url, &error))?;
         let task = tasks
             .results()
             .first()
@@ -121,7 +176,7 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
             }
             other => {
                 progress.abandon();
-                anyhow::bail!(
+                bail!(
                     "{name}: the move is {}; {}",
                     other.unwrap_or("in no state"),
                     task.failure_reason().unwrap_or("no reason given")

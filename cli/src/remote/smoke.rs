@@ -17,7 +17,7 @@ const LATEST: Duration = Duration::from_secs(90);
 /// How late a deadline may be noticed before it is worth a word.
 const LATE: Duration = Duration::from_secs(5);
 /// How often it is looked again.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What to try.
 #[derive(Debug, Args)]
@@ -48,14 +48,30 @@ pub async fn smoke(mut args: Smoke) -> anyhow::Result<()> {
         args.remote.url = url;
     }
     let remote = &args.remote;
+    check_server(remote.url())?;
     let begun = Instant::now();
+    // What waiting does not mend comes first.
+    let mut last = match remote.call(Method::GET, "/v1/project", None).await {
+        Err(error) if error.to_string().starts_with('4') => {
+            return Err(error.context("the key is not good here"));
+        }
+        Err(error) if remote.key().is_err() => return Err(error),
+        _ => String::new(),
+    };
     loop {
         match whole(remote).await {
             Ok(()) => break,
             Err(error) if begun.elapsed() > args.patience => {
                 return Err(error.context("it does not work as a whole"));
             }
-            Err(_) => tokio::time::sleep(Duration::from_secs(2)).await,
+            Err(error) => {
+                let reason = format!("{error:#}");
+                if reason != last {
+                    eprintln!("… {reason}");
+                    last = reason;
+                }
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
         }
     }
     say(
@@ -83,6 +99,13 @@ pub async fn smoke(mut args: Smoke) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn check_server(url: &str) -> anyhow::Result<()> {
+    match reqwest::Url::parse(url) {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => Ok(()),
+        _ => bail!("{url:?} is no URL of a server; it is like https://thrum.example.org"),
+    }
+}
+
 async fn whole(remote: &Remote) -> anyhow::Result<()> {
     let status = remote.call(Method::GET, "/v1/status", None).await?;
     if status["status"] != "ok" {
@@ -93,12 +116,13 @@ async fn whole(remote: &Remote) -> anyhow::Result<()> {
 
 async fn play(remote: &Remote, id: &str, name: &str) -> anyhow::Result<()> {
     let heartbeat = json!({ "monitor": name });
+    let sent = Instant::now();
     remote
         .call(Method::POST, "/v1/heartbeats", Some(heartbeat.clone()))
         .await?;
-    let sent = Instant::now();
-    say("a heartbeat is taken", Duration::ZERO);
+    say("a heartbeat is taken", sent.elapsed());
     let deadline = Duration::from_secs(PERIOD_S + GRACE_S);
+    tokio::time::sleep(deadline.saturating_sub(sent.elapsed())).await;
     told(remote, id, "monitor.down", deadline + LATEST).await?;
     let took = sent.elapsed();
     if took < deadline {

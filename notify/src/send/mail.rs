@@ -87,10 +87,10 @@ impl Topics {
             Err(error) if error.code() == Some("NotFound") => return Ok(None),
             Err(error) => return Err(DisplayErrorContext(error).to_string()),
         };
-        let found = listed
-            .subscriptions()
-            .iter()
-            .find(|one| one.endpoint() == Some(to));
+        let found = listed.subscriptions().iter().find(|one| {
+            one.endpoint()
+                .is_some_and(|endpoint| endpoint.eq_ignore_ascii_case(to))
+        });
         let state = found.and_then(|found| state_of(found.subscription_arn()?));
         let mut confirmed = self
             .confirmed

@@ -131,7 +131,9 @@ fn failure(error: reqwest::Error) -> SendError {
 
 /// A name leads to addresses that are not public.
 #[derive(Debug, thiserror::Error)]
-#[error("the URL's name leads to a private address; --allow-private-webhooks would allow it")]
+#[error(
+    "the URL's name leads to a private address; only `thrum serve --allow-private-webhooks` allows it"
+)]
 struct PrivateAddress;
 
 /// Resolves names to their public addresses alone.

@@ -132,7 +132,7 @@ impl Store {
     /// meanwhile. 4 WU.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`](super::StoreError::Conflict) if somebody did, or the channel is gone.
+    /// [`StoreError::Conflict`](super::StoreError::Conflict) if somebody did.
     pub async fn put_subscription(
         &self,
         project: ProjectId,
