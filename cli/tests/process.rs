@@ -382,3 +382,43 @@ fn the_smoke_test_says_what_works_and_cleans_up() {
     let said = String::from_utf8_lossy(&nowhere.stderr);
     assert!(said.contains("can't be reached"), "{said}");
 }
+
+#[test]
+fn what_was_given_up_is_brought_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let thrum = Thrum::start(directory.path(), &["--delivery-window", "1s"]);
+    let nowhere = json!({"kind": "webhook", "url": "http://127.0.0.1:9/"});
+    let channel = thrum.post("/v1/channels", nowhere);
+    let redrive = |more: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_thrum"))
+            .arg("redrive")
+            .args(more)
+            .env("THRUM_URL", &thrum.url)
+            .env("THRUM_API_KEY", support::API_KEY)
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    assert_eq!(redrive(&[]), (true, "No alert was given up.\n".into()));
+    thrum.post(
+        "/v1/heartbeats",
+        json!({"monitor": "job", "status": "fail"}),
+    );
+    let dead = || {
+        let alerts = thrum.get("/v1/alerts?state=dead");
+        alerts["alerts"].as_array().unwrap().len() == 1
+    };
+    support::wait_until(Duration::from_secs(30), dead);
+    // It is mended: somebody listens there from now on.
+    let hook = Hook::start();
+    let path = format!("/v1/channels/{}", channel["id"].as_str().unwrap());
+    thrum.patch(&path, json!({"url": hook.url}));
+    assert_eq!(
+        redrive(&[]),
+        (true, "One alert is on its way again.\n".into())
+    );
+    hook.wait_for(1, Duration::from_secs(10));
+    let (fine, said) = redrive(&["--queue", ""]);
+    assert!(!fine && said.contains("--queue is empty"), "{said}");
+}

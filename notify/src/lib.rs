@@ -23,9 +23,6 @@ pub enum NotifyError {
     /// The table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// SNS failed.
-    #[error("SNS failed: {0}")]
-    Sns(String),
     /// Work could not be put off.
     #[error(transparent)]
     Later(#[from] LaterError),

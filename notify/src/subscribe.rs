@@ -26,16 +26,16 @@ impl Notify {
             _ => None,
         });
         let known = before.unwrap_or_default();
-        let Some(to) = to else {
-            if let Some(old) = &known.topic_arn {
-                topics.delete(old).await.map_err(NotifyError::Sns)?;
-            }
-            return Ok(self.store.delete_subscription(project, id).await?);
-        };
         let now = self.store.world().now();
+        let seen = match (&to, &known.topic_arn) {
+            (Some(to), _) => look(topics, id, to, &known, now).await.map(Some),
+            (None, Some(left)) => topics.delete(left).await.map(|()| None),
+            (None, None) => Ok(None),
+        };
         // What SNS refuses is a fact about this channel, and no failure of ours: it is shown, and tried ever more rarely.
-        let mut known = match look(topics, id, &to, &known, now).await {
-            Ok(seen) => seen,
+        let mut known = match seen {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return Ok(self.store.delete_subscription(project, id).await?),
             Err(error) => {
                 tracing::warn!(channel = %id, "SNS refuses something of an e-mail channel; the channel says what");
                 Subscription {

@@ -71,10 +71,16 @@ impl Thrum {
     }
 
     pub fn post(&self, path: &str, body: Value) -> Value {
-        let (status, reply) = self
-            .agent
-            .request("POST", path, &body.to_string())
-            .expect("a reply");
+        self.send("POST", path, &body)
+    }
+
+    pub fn patch(&self, path: &str, body: Value) -> Value {
+        self.send("PATCH", path, &body)
+    }
+
+    fn send(&self, method: &str, path: &str, body: &Value) -> Value {
+        let reply = self.agent.request(method, path, &body.to_string());
+        let (status, reply) = reply.expect("a reply");
         assert!((200..300).contains(&status), "{path}: {status} {reply}");
         serde_json::from_str(&reply).unwrap()
     }

@@ -70,20 +70,26 @@ async fn pings(bootstrap: &Path, stage: &Stage, n: usize, log: &str) -> anyhow::
     let ping =
         |query| url_event("POST", &format!("/ping/{PING_KEY}/job{query}"), &[], "").to_string();
     function.invoke(ping("?create=1")).await?;
-    for _ in 0..200 {
-        function.invoke(ping("")).await?;
+    let nothing = url_event("GET", "/health", &[], "").to_string();
+    for (what, event) in [
+        ("a request that asks nothing", nothing),
+        ("a heartbeat", ping("")),
+    ] {
+        for _ in 0..200 {
+            function.invoke(&*event).await?;
+        }
+        let (cpu, begun) = (cpu(&function)?, std::time::Instant::now());
+        for _ in 0..n {
+            function.invoke(&*event).await?;
+        }
+        let spent = self::cpu(&function)? - cpu;
+        println!(
+            "{what}, log {log}: {:.0} µs of CPU, {:.2} ms by the clock; {:.1} MiB after {n}",
+            spent.as_secs_f64() * 1e6 / n as f64,
+            ms(begun.elapsed()) / n as f64,
+            resident(&function)? as f64 / 1024.0
+        );
     }
-    let (cpu, begun) = (cpu(&function)?, std::time::Instant::now());
-    for _ in 0..n {
-        function.invoke(ping("")).await?;
-    }
-    let spent = self::cpu(&function)? - cpu;
-    println!(
-        "a heartbeat, log {log}: {:.0} µs of CPU, {:.2} ms by the clock; {:.1} MiB after {n}",
-        spent.as_secs_f64() * 1e6 / n as f64,
-        ms(begun.elapsed()) / n as f64,
-        resident(&function)? as f64 / 1024.0
-    );
     Ok(())
 }
 
