@@ -145,7 +145,9 @@ proptest! {
         let range = core.atr(0, last, &c.high, &c.low, &c.close, period, &mut a).unwrap();
         same("atr", &ours(Kind::Atr, args, &bars), 0, range, &a, none)?;
         let range = core.adx(0, last, &c.high, &c.low, &c.close, period, &mut a).unwrap();
-        same("adx", &ours(Kind::Adx, args, &bars), 0, range, &a, none)?;
+        // It is a share of 100, of sums that lose the small beside the large: after a price fell by a million, what is left of
+        // it is nothing, to either.
+        same("adx", &ours(Kind::Adx, args, &bars), 0, range, &a, |_| 1e-9)?;
         let range = core.obv(0, last, &c.close, &c.volume, &mut a).unwrap();
         same("obv", &ours(Kind::Obv, [0.0; 3], &bars), 0, range, &a, none)?;
         let range = core.roc(0, last, &c.close, period, &mut a).unwrap();
