@@ -225,9 +225,9 @@ impl Stage {
     }
 
     /// A handler of alerts whose mail goes by `topics`.
-    pub fn notify_by_topics(&self, topics: Topics) -> Notify {
+    pub fn notify_by_topics(&self, topics: Topics, sns: Sns) -> Notify {
         let mail = Mail::Topics(topics);
-        notify(&self.store, self.world.clone(), &self.wire, mail, no_sns())
+        notify(&self.store, self.world.clone(), &self.wire, mail, sns)
     }
 
     /// A sweeper that claims shards as `name`.

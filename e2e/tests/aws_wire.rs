@@ -305,7 +305,7 @@ async fn an_address_confirms_before_it_gets_mail_and_is_asked_again_when_it_is_l
     let stage = Stage::with(1, config).await;
     let prefix = "arn:aws:sns:eu-central-1:123456789012:thrum-mail-";
     let topics = || thrum_notify::send::Topics::new(sns.clone(), prefix);
-    let notify = stage.notify_by_topics(topics());
+    let notify = stage.notify_by_topics(topics(), Sns::new(sns.clone()));
     let body = json!({"kind": "email", "to": "on-call@example.org"});
     let made = stage.call(Method::POST, "/v1/channels", body).await.json();
     let id: thrum_schema::ChannelId = made["id"].as_str().unwrap().parse().unwrap();

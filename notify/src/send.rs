@@ -80,7 +80,10 @@ impl Sender {
             }
             ChannelKind::Email { to } => match &self.mail {
                 Mail::Smtp(email) => email.send(to, &key, message).await,
-                Mail::Topics(topics) => topics.send(channel.id, to, message).await,
+                Mail::Topics(topics) => {
+                    let topic = topics.confirmed(channel.id, to).await?;
+                    self.sns.publish(&topic, message).await
+                }
             },
             ChannelKind::Sms { to } => self.sns.text(to, message).await,
             ChannelKind::Sns { topic_arn } => self.sns.publish(topic_arn, message).await,

@@ -85,9 +85,7 @@ impl Sns {
 }
 
 /// What subscribers can filter by.
-pub(super) fn attributes(
-    message: &Message,
-) -> Result<HashMap<String, MessageAttributeValue>, SendError> {
+fn attributes(message: &Message) -> Result<HashMap<String, MessageAttributeValue>, SendError> {
     let kind = message.json["type"].as_str().unwrap_or_default();
     Ok(HashMap::from([("type".to_owned(), text_attribute(kind)?)]))
 }
@@ -100,7 +98,7 @@ fn text_attribute(value: &str) -> Result<MessageAttributeValue, SendError> {
         .map_err(|error| SendError::permanent(error.to_string()))
 }
 
-pub(super) fn note<R: Debug + 'static>(
+fn note<R: Debug + 'static>(
     sent: Result<Option<String>, SdkError<PublishError, R>>,
 ) -> Result<Option<String>, SendError> {
     sent.map(|id| id.map(|id| format!("SNS message {id}")))
