@@ -71,7 +71,7 @@ impl Pipeline {
         options: Options,
         world: Arc<dyn World>,
     ) -> anyhow::Result<Self> {
-        let store = Store::new(engine.client(), TABLE, 1, Arc::clone(&world));
+        let store = Store::new(engine.client(), TABLE, 1, Arc::clone(&world)).told();
         store.ensure_table().await?;
         store.ensure_pipeline(world.now()).await?;
         let allow_private = options.ingest.allow_private_webhooks;

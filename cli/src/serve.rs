@@ -6,19 +6,24 @@ use anyhow::{Context, bail};
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thrum_ingest::{AdminKey, PINGS_PER_MINUTE, check_admin_key, check_site_url};
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{self, API_KEY_LEN, ApiKey, PING_KEY_LEN, Scope};
 use thrum_schema::world::SystemWorld;
-use thrum_schema::{Plans, Project, Store};
+use thrum_schema::{Plans, Project, Store, World};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long connections may take to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
+/// The file of the secret that signs the dashboard's cookies.
+const SESSION_SECRET: &str = "session-secret";
 
 /// Everything that `thrum serve` can be told, by flag or variable.
 #[derive(Debug, Args)]
@@ -173,7 +178,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     })?;
     let address = listener.local_addr()?;
     let plans = args.plans.unwrap_or_default();
-    let options = Options {
+    let mut options = Options {
         ingest: thrum_ingest::Config {
             ping_log: args.ping_log == OnOff::On,
             allow_private_webhooks: args.allow_private_webhooks,
@@ -191,6 +196,9 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         smtp_url: args.smtp_url,
         mail_from: args.mail_from,
     };
+    if !args.memory {
+        options.ingest.session_secret = Some(session_secret(&args.data, SystemWorld::arc().as_ref())?);
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pipeline = Pipeline::start(&engine, options, SystemWorld::arc()).await?;
@@ -215,12 +223,38 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     }
     eprintln!("Stopping: finishing what is under way …");
     stop.send_replace(true);
+    pipeline.store.end_touched();
     if !server.is_finished() && tokio::time::timeout(GRACE, &mut server).await.is_err() {
         server.abort();
     }
     pipeline.stop().await;
     eprintln!("Stopped.");
     Ok(())
+}
+
+/// What signs the dashboard's cookies: kept beside the database, so that a restart signs nobody out.
+fn session_secret(data: &Path, world: &dyn World) -> anyhow::Result<SecretString> {
+    let path = data.join(SESSION_SECRET);
+    let unusable = || format!("can't keep the dashboard's secret in {}", path.display());
+    match std::fs::read_to_string(&path) {
+        Ok(secret) if secret.len() >= 32 => return Ok(secret.into()),
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(unusable),
+    }
+    let secret = key::new_api_key(world, Scope::Write);
+    // In whole or not at all, and for nobody else to read.
+    let partial = data.join(format!("{SESSION_SECRET}.new"));
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&partial)
+        .and_then(|mut file| file.write_all(secret.as_bytes()))
+        .and_then(|()| std::fs::rename(&partial, &path));
+    written.with_context(unusable)?;
+    Ok(secret.into())
 }
 
 /// Keys to show, once.
@@ -307,8 +341,7 @@ fn greet(address: SocketAddr, data: &std::path::Path, memory: bool, keys: &Shown
         "\nSend a heartbeat; if none follows within 15 s, the monitor goes down:\n\n  \
          curl {url}/v1/heartbeats -H \"X-Api-Key: {key}\" \\\n    \
          -d '{{\"monitor\": \"web-01\", \"period_s\": 10, \"grace_s\": 5}}'\n\n\
-         See what is watched:\n\n  \
-         curl {url}/v1/monitors -H \"X-Api-Key: {key}\"\n"
+         See what is watched, and sign in with the API key: {url}/\n"
     );
 }
 

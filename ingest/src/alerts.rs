@@ -34,12 +34,12 @@ const MAX_SEARCHED: usize = 1_000;
 pub struct AlertParams {
     /// At most so many, 1 to 200; 50 by default.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<usize>,
+    pub limit: Option<usize>,
     /// Only those with a delivery through this channel.
-    channel: Option<String>,
+    pub channel: Option<String>,
     /// Only those in this state.
     #[param(value_type = Option<StateParam>)]
-    state: Option<AlertState>,
+    pub state: Option<AlertState>,
 }
 
 /// How far an alert is.
@@ -58,30 +58,30 @@ pub enum StateParam {
 /// Alerts, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Alerts {
-    alerts: Vec<AlertView>,
+    pub alerts: Vec<AlertView>,
 }
 
 /// What was told, to whom, and what went wrong with it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AlertView {
     #[schema(value_type = String)]
-    id: AlertId,
+    pub id: AlertId,
     /// `monitor.down`, `monitor.up`, `monitor.reminder`, `signal.changed`, `channel.test` or `channel.limited`.
     #[serde(rename = "type")]
-    what: &'static str,
+    pub what: &'static str,
     #[schema(value_type = StateParam)]
-    state: AlertState,
-    created_at: String,
-    flip_at: Option<String>,
+    pub state: AlertState,
+    pub created_at: String,
+    pub flip_at: Option<String>,
     #[schema(value_type = Option<String>)]
-    reason: Option<Reason>,
-    deadline: Option<String>,
-    outage: Option<OutageView>,
-    monitor: Option<SubjectView>,
+    pub reason: Option<Reason>,
+    pub deadline: Option<String>,
+    pub outage: Option<OutageView>,
+    pub monitor: Option<SubjectView>,
     /// The change of a signal that it tells of.
     #[serde(skip_serializing_if = "Option::is_none")]
-    signal: Option<ChangeView>,
-    deliveries: Vec<DeliveryView>,
+    pub signal: Option<ChangeView>,
+    pub deliveries: Vec<DeliveryView>,
 }
 
 /// The monitor that an alert is about, as it was then.
@@ -90,28 +90,28 @@ pub struct SubjectView {
     /// Not for read-only keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    uuid: Option<MonitorId>,
-    name: String,
-    slug: String,
-    tags: Vec<String>,
+    pub uuid: Option<MonitorId>,
+    pub name: String,
+    pub slug: String,
+    pub tags: Vec<String>,
 }
 
 /// A change of a signal.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangeView {
-    watch: String,
-    series: String,
-    timeframe: String,
-    strategy: String,
+    pub watch: String,
+    pub series: String,
+    pub timeframe: String,
+    pub strategy: String,
     #[schema(value_type = crate::signals::SignalName)]
-    from: Verdict,
+    pub from: Verdict,
     #[schema(value_type = crate::signals::SignalName)]
-    to: Verdict,
+    pub to: Verdict,
     /// When the bar opened that it is so at.
-    bar: String,
+    pub bar: String,
     /// A correction of the past undid what people were told of.
-    undone: bool,
-    summary: String,
+    pub undone: bool,
+    pub summary: String,
 }
 
 impl From<&Change> for ChangeView {
@@ -134,18 +134,18 @@ impl From<&Change> for ChangeView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryView {
     #[schema(value_type = Option<String>)]
-    channel: Option<ChannelId>,
+    pub channel: Option<ChannelId>,
     /// `waiting`, `gathering`, `claimed`, `retry`, `sent`, `suppressed` or `dead`.
     #[schema(value_type = Option<String>)]
-    state: Option<DeliveryState>,
-    attempts: u32,
-    sent_at: Option<String>,
-    next_attempt_at: Option<String>,
-    error: Option<String>,
-    note: Option<String>,
+    pub state: Option<DeliveryState>,
+    pub attempts: u32,
+    pub sent_at: Option<String>,
+    pub next_attempt_at: Option<String>,
+    pub error: Option<String>,
+    pub note: Option<String>,
     /// The group it went out with.
     #[schema(value_type = Option<String>)]
-    group: Option<AlertId>,
+    pub group: Option<AlertId>,
 }
 
 /// Deliveries that are tried again.

@@ -2,6 +2,7 @@
 
 use crate::auth::{Keys, same};
 use crate::cache::Cache;
+use crate::dashboard::{KnownLeases, Signer, StatusPages};
 use crate::health::Health;
 use crate::problem::Problem;
 use crate::roster::Rosters;
@@ -35,6 +36,9 @@ pub struct Config {
     pub metrics_key: Option<SecretString>,
     /// The SNS topics that channels may name; any, without a list.
     pub topics: Option<Vec<String>>,
+    /// What signs the cookies and forms of the dashboard. Without it, that is made of the admin key, or else for this process
+    /// alone: everybody signs in again after a restart.
+    pub session_secret: Option<SecretString>,
     /// Whether e-mail goes by SNS: each address has a subscription then, which it must confirm.
     pub mail_by_topics: bool,
 }
@@ -77,6 +81,7 @@ impl Default for Config {
             admin_key: AdminKey::None,
             metrics_key: None,
             topics: None,
+            session_secret: None,
             mail_by_topics: false,
         }
     }
@@ -142,6 +147,7 @@ impl Config {
                     .map(str::to_owned)
                     .collect(),
             ),
+            session_secret: text("THRUM_SESSION_SECRET").map(SecretString::from),
             mail_by_topics: true,
         })
     }
@@ -191,6 +197,9 @@ pub struct App {
     pub(crate) projects: Arc<Cache<ProjectId, Arc<Project>>>,
     pub(crate) rosters: Arc<Rosters>,
     pub(crate) summaries: Arc<Summaries>,
+    pub(crate) known_leases: Arc<KnownLeases>,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) status_pages: Arc<StatusPages>,
     /// The hash of an admin key that is kept elsewhere.
     kept_admin_key: Arc<tokio::sync::Mutex<Option<(UnixMs, String)>>>,
 }
@@ -208,7 +217,19 @@ impl App {
             projects: Arc::default(),
             rosters: Arc::default(),
             summaries: Arc::default(),
+            known_leases: Arc::default(),
+            signer: Arc::default(),
+            status_pages: Arc::default(),
             kept_admin_key: Arc::default(),
+        }
+    }
+
+    /// The admin key itself, if there is one.
+    pub(crate) async fn admin_secret(&self) -> Result<Option<SecretString>, Problem> {
+        match &self.config.admin_key {
+            AdminKey::None => Ok(None),
+            AdminKey::Key(key) => Ok(Some(key.clone())),
+            AdminKey::Kept(source) => source.fetch().await.map(Some).map_err(unfetched),
         }
     }
 
@@ -236,15 +257,17 @@ impl App {
                 *kept = Some((now, hash));
                 Ok(Some(fits))
             }
-            Err(error) => {
-                tracing::error!(%error, "the admin key could not be fetched");
-                Err(Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the admin key can't be checked now; try again",
-                ))
-            }
+            Err(error) => Err(unfetched(error)),
         }
     }
+}
+
+fn unfetched(error: String) -> Problem {
+    tracing::error!(%error, "the admin key could not be fetched");
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the admin key can't be checked now; try again",
+    )
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ impl FromRequestParts<App> for Reader {
             caller: Caller {
                 key,
                 tab: Tab::of(parts),
+                free: false,
             },
         })
     }
@@ -69,6 +70,7 @@ impl FromRequestParts<App> for Writer {
                 caller: Caller {
                     key,
                     tab: Tab::of(parts),
+                    free: false,
                 },
             })
         } else {
@@ -147,12 +149,17 @@ async fn authenticate(headers: &HeaderMap, app: &App) -> Result<ApiKey, Problem>
 impl App {
     /// The API key that `secret` is, believed for at most half a minute.
     pub(crate) async fn api_key(&self, secret: &str) -> Result<Option<ApiKey>, StoreError> {
+        let found = self.key_of_hash(&hash(secret)).await?;
+        Ok(found.filter(|key| key.is(secret)))
+    }
+
+    /// The API key whose secret has this hash, believed for at most half a minute.
+    pub(crate) async fn key_of_hash(&self, hash: &str) -> Result<Option<ApiKey>, StoreError> {
         let now = self.store.world().now();
-        let hash = hash(secret);
-        let key = match self.keys.api.get(&hash, now) {
+        let key = match self.keys.api.get(&hash.to_owned(), now) {
             Some(key) => Some(key),
-            None => self.store.api_key(secret).await?.inspect(|key| {
-                self.keys.api.put(hash, key.clone(), now);
+            None => self.store.api_key(hash).await?.inspect(|key| {
+                self.keys.api.put(hash.to_owned(), key.clone(), now);
             }),
         };
         let Some(key) = key.filter(|key| key.holds(now)) else {

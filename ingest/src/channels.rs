@@ -73,53 +73,53 @@ pub enum KindName {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChannelView {
     #[schema(value_type = String)]
-    id: ChannelId,
-    name: String,
-    kind: &'static str,
-    notify_down: bool,
-    notify_up: bool,
-    group_threshold: u32,
-    daily_limit: Option<u32>,
-    created: String,
+    pub id: ChannelId,
+    pub name: String,
+    pub kind: &'static str,
+    pub notify_down: bool,
+    pub notify_up: bool,
+    pub group_threshold: u32,
+    pub daily_limit: Option<u32>,
+    pub created: String,
     /// Not for read-only keys: it lets others post there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    url: Option<String>,
+    pub url: Option<String>,
     /// What signs a webhook: shown when it is made, and never again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<String>,
+    pub secret: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<String>,
+    pub to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    topic_arn: Option<String>,
+    pub topic_arn: Option<String>,
     /// How its deliveries fail, if the last one did.
-    failing: Option<Failing>,
+    pub failing: Option<Failing>,
     /// How far its subscription is, where e-mail goes by SNS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    subscription: Option<SubscriptionView>,
+    pub subscription: Option<SubscriptionView>,
 }
 
 /// How a channel's deliveries fail.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Failing {
     /// How many attempts failed since one was sent.
-    attempts: u64,
-    since: String,
-    last_at: String,
-    last_error: String,
+    pub attempts: u64,
+    pub since: String,
+    pub last_at: String,
+    pub last_error: String,
 }
 
 /// How far an e-mail channel's subscription is.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SubscriptionView {
     /// `asking`, `pending`, `confirmed` or `lost`.
-    state: &'static str,
+    pub state: &'static str,
     /// What to do, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'static str>,
+    pub hint: Option<&'static str>,
     /// Why SNS did not do what was asked of it, if it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    checked_at: Option<String>,
+    pub error: Option<String>,
+    pub checked_at: Option<String>,
 }
 
 impl From<&Subscription> for SubscriptionView {
@@ -156,7 +156,7 @@ impl From<&Subscription> for SubscriptionView {
 /// Channels.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Channels {
-    channels: Vec<ChannelView>,
+    pub channels: Vec<ChannelView>,
 }
 
 /// A test message that is on its way.
@@ -316,7 +316,7 @@ pub async fn update(
 #[into_params(parameter_in = Query)]
 pub struct Deletion {
     /// Even if monitors alert nobody else.
-    force: Option<bool>,
+    pub force: Option<bool>,
 }
 
 /// Deletes a channel. What was on its way through it is given up.

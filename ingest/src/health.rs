@@ -31,7 +31,18 @@ pub struct DeepStatus {
 
 /// The last deep check.
 #[derive(Debug, Default)]
-pub struct Health(Mutex<Option<(UnixMs, Vec<String>)>>);
+pub struct Health(Mutex<Option<Checked>>);
+
+/// What a deep check found.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// When.
+    pub at: UnixMs,
+    /// What fails.
+    pub reasons: Vec<String>,
+    /// How long a probe took from the table through bus and queue to notify, in milliseconds, if it arrived.
+    pub relay_ms: Option<i64>,
+}
 
 /// Whether it is alive: no authorisation, no I/O.
 #[utoipa::path(
@@ -49,27 +60,16 @@ pub async fn health() -> &'static str {
     responses((status = 200, body = DeepStatus), (status = 503, body = DeepStatus)),
 )]
 pub async fn status(State(app): State<App>) -> Response {
-    let mut last = app.health.0.lock().await;
-    let now = app.store.world().now();
-    let reasons = match &*last {
-        Some((at, reasons)) if now - *at < FRESH_MS => reasons.clone(),
-        _ => {
-            let reasons = check(&app, now).await;
-            *last = Some((now, reasons.clone()));
-            reasons
-        }
-    };
-    let checked_at = last.as_ref().map(|(at, _)| at.rfc3339());
-    drop(last);
-    let (code, status) = if reasons.is_empty() {
+    let checked = checked(&app).await;
+    let (code, status) = if checked.reasons.is_empty() {
         (StatusCode::OK, "ok")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "failing")
     };
     let body = DeepStatus {
         status,
-        reasons,
-        checked_at,
+        reasons: checked.reasons,
+        checked_at: Some(checked.at.rfc3339()),
     };
     (
         code,
@@ -79,7 +79,17 @@ pub async fn status(State(app): State<App>) -> Response {
         .into_response()
 }
 
-async fn check(app: &App, now: UnixMs) -> Vec<String> {
+/// The last deep check, or a new one if that is some seconds old.
+pub async fn checked(app: &App) -> Checked {
+    let mut last = app.health.0.lock().await;
+    let now = app.store.world().now();
+    match &*last {
+        Some(checked) if now - checked.at < FRESH_MS => checked.clone(),
+        _ => last.insert(check(app, now).await).clone(),
+    }
+}
+
+async fn check(app: &App, now: UnixMs) -> Checked {
     let mut reasons = Vec::new();
     let mut note = |what: &str, result: Result<Option<String>, StoreError>| match result {
         Ok(None) => {}
@@ -95,8 +105,34 @@ async fn check(app: &App, now: UnixMs) -> Vec<String> {
     );
     note("the check of the sweep", sweep_lag(app, now).await);
     note("the check of the pulse", pulse_age(app, now).await);
-    note("the check of the relay", relay(app, now).await);
-    reasons
+    let relayed = relay(app, now).await;
+    let relay_ms = match &relayed {
+        Ok(Relayed::After(ms)) => Some(*ms),
+        _ => None,
+    };
+    let reason = relayed.map(|relayed| match relayed {
+        Relayed::After(_) => None,
+        Relayed::Not => {
+            let seconds = RELAY_MS / 1000;
+            Some(format!(
+                "alerts are not relayed: a probe took more than {seconds} s"
+            ))
+        }
+    });
+    note("the check of the relay", reason);
+    Checked {
+        at: now,
+        reasons,
+        relay_ms,
+    }
+}
+
+/// What became of a probe.
+enum Relayed {
+    /// It arrived, after so many milliseconds.
+    After(i64),
+    /// It did not, in time.
+    Not,
 }
 
 async fn sweep_lag(app: &App, now: UnixMs) -> Result<Option<String>, StoreError> {
@@ -120,16 +156,15 @@ async fn pulse_age(app: &App, now: UnixMs) -> Result<Option<String>, StoreError>
     }))
 }
 
-async fn relay(app: &App, now: UnixMs) -> Result<Option<String>, StoreError> {
+async fn relay(app: &App, now: UnixMs) -> Result<Relayed, StoreError> {
     loop {
-        if app.store.arrived_probe().await?.is_some_and(|at| at >= now) {
-            return Ok(None);
+        let arrived = app.store.arrived_probe().await?.is_some_and(|at| at >= now);
+        let ms = app.store.world().now() - now;
+        if arrived {
+            return Ok(Relayed::After(ms));
         }
-        if app.store.world().now() - now > RELAY_MS {
-            let seconds = RELAY_MS / 1000;
-            return Ok(Some(format!(
-                "alerts are not relayed: a probe took more than {seconds} s"
-            )));
+        if ms > RELAY_MS {
+            return Ok(Relayed::Not);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -64,38 +64,38 @@ pub struct Rotation {
 /// An API key, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct KeyView {
-    id: String,
-    name: String,
+    pub id: String,
+    pub name: String,
     #[schema(value_type = KeyScope)]
-    scope: Scope,
-    created: String,
+    pub scope: Scope,
+    pub created: String,
     /// When it ends, if it was rotated.
-    until: Option<String>,
+    pub until: Option<String>,
     /// What it may use, where that is not what the plan says.
-    requests_per_day: Option<u32>,
-    requests_per_minute: Option<u32>,
+    pub requests_per_day: Option<u32>,
+    pub requests_per_minute: Option<u32>,
 }
 
 /// An API key with its secret: shown once.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct NewKey {
     /// The secret. It is shown here, and never again.
-    key: String,
+    pub key: String,
     #[serde(flatten)]
-    view: KeyView,
+    pub view: KeyView,
 }
 
 /// API keys.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct KeyList {
-    keys: Vec<KeyView>,
+    pub keys: Vec<KeyView>,
 }
 
 /// A ping key: shown once.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct NewPingKey {
     /// The secret. It is shown here, and never again.
-    ping_key: String,
+    pub ping_key: String,
 }
 
 impl From<&ApiKey> for KeyView {
@@ -199,7 +199,7 @@ impl App {
     }
 
     /// The keys of a project that have not ended.
-    async fn good_keys(&self, project: ProjectId) -> Result<Vec<ApiKey>, StoreError> {
+    pub(crate) async fn good_keys(&self, project: ProjectId) -> Result<Vec<ApiKey>, StoreError> {
         let now = self.store.world().now();
         let mut keys = self.store.api_keys(project).await?;
         keys.retain(|key| key.holds(now));

@@ -9,6 +9,7 @@ mod body;
 mod cache;
 mod change;
 mod channels;
+mod dashboard;
 mod health;
 mod heartbeats;
 mod keys;

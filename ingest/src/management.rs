@@ -256,5 +256,6 @@ async fn authenticate(
     Ok(Caller {
         key,
         tab: Tab::of(parts),
+        free: false,
     })
 }

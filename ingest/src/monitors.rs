@@ -19,8 +19,11 @@ use thrum_schema::error::Invalid;
 use thrum_schema::lease::{Lease, Shown};
 use thrum_schema::monitor::check_heartbeat_name;
 use thrum_schema::silence::{MAX_SNOOZE_MS, Window, maintenance};
-use thrum_schema::uptime::uptime;
-use thrum_schema::{Event, Monitor, MonitorId, PingKind, ProjectId, Status, StoreError, UnixMs};
+use thrum_schema::transition::Flip;
+use thrum_schema::uptime;
+use thrum_schema::{
+    Event, Monitor, MonitorId, PingKind, Project, ProjectId, Status, StoreError, UnixMs,
+};
 use utoipa::ToSchema;
 
 /// How many flips and pings a monitor shows.
@@ -367,30 +370,8 @@ pub async fn get_uptime(
     reader.caller.charge(&app).await?;
     let to = app.store.world().now();
     let from = to - days * 86_400_000;
-    let monitor = &found.monitor;
-    // From the beginning: what it was at the beginning of the span shows the flip before it.
-    let mut flips = app
-        .store
-        .flips_between(monitor.id, UnixMs(0), to + 1, MAX_FLIPS)
-        .await?;
-    flips.reverse();
-    let first = flips.first().map_or(found.lease.status, |flip| flip.from);
     let project = app.project(reader.project).await?;
-    let windows: Vec<&Window> = monitor
-        .options
-        .windows
-        .iter()
-        .chain(&project.windows)
-        .collect();
-    // Many openings take some time to reckon: not on the threads that serve requests.
-    let windows: Vec<Window> = windows.into_iter().cloned().collect();
-    let reckoned = tokio::task::spawn_blocking(move || {
-        let windows: Vec<&Window> = windows.iter().collect();
-        maintenance(&windows, from, to, MAX_OPENINGS)
-    });
-    let failed = |error| StoreError::Unavailable(format!("an uptime was not reckoned: {error}"));
-    let spans = reckoned.await.map_err(failed)?;
-    let judged = uptime(first, &flips, &spans, from, to);
+    let judged = history(&app, &project, (&found.monitor, found.lease.status), &[(from, to)]).await?.judged[0];
     #[expect(clippy::cast_precision_loss, reason = "93 days of milliseconds fit")]
     let part =
         (judged.watched_ms > 0).then(|| 1.0 - judged.down_ms as f64 / judged.watched_ms as f64);
@@ -402,6 +383,44 @@ pub async fn get_uptime(
         downs: judged.downs,
         uptime: part,
     }))
+}
+
+/// What a monitor has been, and how long it was down in some spans.
+pub struct History {
+    /// Its flips, oldest first.
+    pub flips: Vec<Flip>,
+    /// The spans, judged.
+    pub judged: Vec<uptime::Uptime>,
+}
+
+/// Judges spans of the past of a monitor that now has a status; each has its begin and end.
+pub async fn history(
+    app: &App,
+    project: &Project,
+    (monitor, status): (&Monitor, Status),
+    spans: &[(UnixMs, UnixMs)],
+) -> Result<History, StoreError> {
+    let first = spans.iter().map(|(from, _)| *from).min().unwrap_or_default();
+    let last = spans.iter().map(|(_, to)| *to).max().unwrap_or_default();
+    // From the beginning: what it was at the beginning of a span shows the flip before it.
+    let mut flips = app
+        .store
+        .flips_between(monitor.id, UnixMs(0), last + 1, MAX_FLIPS)
+        .await?;
+    flips.reverse();
+    let before = flips.first().map_or(status, |flip| flip.from);
+    let windows = monitor.options.windows.iter().chain(&project.windows);
+    let windows: Vec<Window> = windows.cloned().collect();
+    // Many openings take some time to reckon: not on the threads that serve requests.
+    let reckoned = tokio::task::spawn_blocking(move || {
+        let windows: Vec<&Window> = windows.iter().collect();
+        maintenance(&windows, first, last, MAX_OPENINGS)
+    });
+    let failed = |error| StoreError::Unavailable(format!("an uptime was not reckoned: {error}"));
+    let closed = reckoned.await.map_err(failed)?;
+    let judge = |(from, to): &(UnixMs, UnixMs)| uptime::uptime(before, &flips, &closed, *from, *to);
+    let judged = spans.iter().map(judge).collect();
+    Ok(History { flips, judged })
 }
 
 async fn edited(
@@ -424,7 +443,7 @@ async fn edited(
 }
 
 /// The monitor that `id` means: a uuid, a unique key, a slug that one monitor has, or the name that it heartbeats by.
-async fn find(app: &App, project: ProjectId, id: &str) -> Result<Found, Problem> {
+pub async fn find(app: &App, project: ProjectId, id: &str) -> Result<Found, Problem> {
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     let id = if let Some(id) = MonitorId::parse_canonical(id) {
         Some(id)

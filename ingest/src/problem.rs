@@ -40,6 +40,29 @@ impl Problem {
         }
     }
 
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// What its status is called.
+    pub const fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// What is wrong, for people.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// When it may be tried again, as the header says it.
+    pub fn retry_after(&self) -> Option<HeaderValue> {
+        match self.status() {
+            StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("1")),
+            _ => self.retry_after_s.map(HeaderValue::from),
+        }
+    }
+
     /// 429, with the milliseconds until it may be tried again.
     pub fn too_many(what: &str, wait_ms: i64) -> Self {
         let wait_s = seconds(wait_ms);
@@ -91,7 +114,7 @@ impl From<StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status();
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
@@ -99,11 +122,8 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if let Some(wait_s) = self.retry_after_s {
-            headers.insert(header::RETRY_AFTER, wait_s.into());
-        }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(after) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, after);
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

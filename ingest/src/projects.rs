@@ -13,6 +13,7 @@ use thrum_schema::error::Invalid;
 use thrum_schema::key::{self, ApiKey, Scope};
 use thrum_schema::monitor::MIN_REMIND_S;
 use thrum_schema::plan::Limits;
+use thrum_schema::project::StatusPage;
 use thrum_schema::schedule::MAX_PERIOD_S;
 use thrum_schema::timer::{Timer, What};
 use thrum_schema::{Monitor, Project, ProjectId, Status, StoreError, UnixMs};
@@ -27,33 +28,35 @@ const MAX_ATTEMPTS: usize = 10;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProjectView {
     #[schema(value_type = String)]
-    id: ProjectId,
-    name: String,
+    pub id: ProjectId,
+    pub name: String,
     /// The name of its plan.
-    plan: String,
-    limits: LimitsView,
+    pub plan: String,
+    pub limits: LimitsView,
     /// How many monitors it has.
-    monitors: i64,
-    snoozed_until: Option<String>,
-    windows: Vec<WindowSpec>,
+    pub monitors: i64,
+    pub snoozed_until: Option<String>,
+    pub windows: Vec<WindowSpec>,
     /// Seconds between two reminders of monitors that say nothing of their own.
-    remind_s: Option<u32>,
-    created: String,
+    pub remind_s: Option<u32>,
+    /// What everybody may see who has its address.
+    pub status_page: Option<StatusPageView>,
+    pub created: String,
 }
 
 /// What a plan allows; null is no limit.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LimitsView {
     /// Requests a key may make in a (UTC) day; heartbeats are not among them.
-    requests_per_day: Option<u32>,
+    pub requests_per_day: Option<u32>,
     /// Requests a key may make a minute in the long run.
-    requests_per_minute: Option<u32>,
+    pub requests_per_minute: Option<u32>,
     /// Monitors that the API makes; pings and heartbeats may provision twice as many.
-    monitors: Option<u32>,
+    pub monitors: Option<u32>,
     /// Text messages a (UTC) day.
-    sms_per_day: Option<u32>,
+    pub sms_per_day: Option<u32>,
     /// API keys.
-    keys: Option<u32>,
+    pub keys: Option<u32>,
 }
 
 impl From<Limits> for LimitsView {
@@ -66,6 +69,28 @@ impl From<Limits> for LimitsView {
             keys: limits.keys,
         }
     }
+}
+
+/// A public status page.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StatusPageView {
+    title: String,
+    tag: String,
+    /// Where it is.
+    path: String,
+}
+
+/// What is asked of a public status page.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusPageRequest {
+    /// 1 to 100 characters.
+    #[schema(min_length = 1, max_length = 100)]
+    title: String,
+    /// It shows the monitors with this tag; all of them without it.
+    #[serde(default)]
+    #[schema(max_length = 100)]
+    tag: String,
 }
 
 /// Projects.
@@ -99,6 +124,10 @@ pub struct ProjectRequest {
     #[serde(deserialize_with = "some")]
     #[schema(value_type = Option<u64>)]
     remind_s: Option<Option<u64>>,
+    /// What everybody may see who has its address; null for nothing.
+    #[serde(deserialize_with = "some")]
+    #[schema(value_type = Option<StatusPageRequest>)]
+    status_page: Option<Option<StatusPageRequest>>,
 }
 
 /// What who runs the installation says of a project.
@@ -122,12 +151,18 @@ async fn view(app: &App, project: &Project) -> Result<ProjectView, Problem> {
         snoozed_until: project.snoozed_until.map(UnixMs::rfc3339),
         windows: project.windows.iter().map(Into::into).collect(),
         remind_s: project.remind_s,
+        status_page: project.status_page.as_ref().map(|page| StatusPageView {
+            title: page.title.clone(),
+            tag: page.tag.clone(),
+            path: format!("/status/{}", project.badge_key),
+        }),
         created: project.created.rfc3339(),
     })
 }
 
 impl App {
-    async fn fresh_project(&self, id: ProjectId) -> Result<Project, Problem> {
+    /// A project, consistently.
+    pub(crate) async fn fresh_project(&self, id: ProjectId) -> Result<Project, Problem> {
         let found = self.store.project(id).await?;
         found.ok_or_else(|| Problem::not_found("project"))
     }
@@ -148,6 +183,7 @@ impl App {
             match self.store.replace_project(&before, &after).await {
                 Ok(()) => {
                     self.projects.forget(&id);
+                    self.status_pages.forget(id);
                     self.look_again(&before, &after).await?;
                     return Ok(after);
                 }
@@ -226,6 +262,7 @@ pub async fn update_own(
     let name = request.name.map(check_name).transpose()?;
     let windows = request.windows.as_deref().map(check_windows).transpose()?;
     let remind_s = request.remind_s.map(check_remind).transpose()?;
+    let status_page = request.status_page.map(check_status_page).transpose()?;
     writer.caller.charge(&app).await?;
     let project = app
         .change_project(writer.project, |project| {
@@ -237,6 +274,9 @@ pub async fn update_own(
             }
             if let Some(remind_s) = remind_s {
                 project.remind_s = remind_s;
+            }
+            if let Some(status_page) = &status_page {
+                project.status_page.clone_from(status_page);
             }
         })
         .await?;
@@ -482,6 +522,25 @@ fn check_name(name: String) -> Result<String, Invalid> {
             format!("must be 1 to {MAX_NAME} characters in one line"),
         ))
     }
+}
+
+fn check_status_page(page: Option<StatusPageRequest>) -> Result<Option<StatusPage>, Invalid> {
+    let Some(page) = page else {
+        return Ok(None);
+    };
+    let title = page.title.trim();
+    if title.is_empty() || title.chars().count() > MAX_NAME {
+        let problem = format!("must have 1 to {MAX_NAME} characters");
+        return Err(Invalid::new("status_page.title", problem));
+    }
+    if page.tag.chars().count() > MAX_NAME {
+        let problem = format!("must have at most {MAX_NAME} characters");
+        return Err(Invalid::new("status_page.tag", problem));
+    }
+    Ok(Some(StatusPage {
+        title: title.to_owned(),
+        tag: page.tag,
+    }))
 }
 
 fn check_plan(app: &App, plan: &str) -> Result<(), Invalid> {

@@ -93,13 +93,14 @@ impl App {
         Ok(self.rosters.put(project, changes, monitors))
     }
 
-    /// Reads the monitors of every project, so that the first list need not.
+    /// Reads the monitors of every project and their leases, so that the first list need not.
     ///
     /// # Errors
     /// The table failed; the first list will read them then.
     pub async fn warm(&self) -> Result<(), StoreError> {
         for project in self.store.projects().await? {
-            self.monitors(project.id).await?;
+            let monitors = self.monitors(project.id).await?;
+            self.known_leases(project.id, &monitors).await?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::observe::observe;
 use crate::problem::Problem;
 use crate::signals::{backtests, history, requests, series, strategies, watches};
 use crate::{
-    alerts, badges, channels, health, heartbeats, keys, management, meter, monitors, openapi, ping,
+    alerts, badges, channels, dashboard, health, heartbeats, keys, management, meter, monitors, openapi, ping,
     projects, prometheus, usage,
 };
 use axum::Router;
@@ -115,6 +115,8 @@ pub fn router(app: App) -> Router {
                 .delete(projects::delete),
         )
         .route("/v1/projects/{id}/keys", post(projects::create_key))
+        // Pages for people.
+        .merge(dashboard::routes())
         // For everybody.
         .route("/v1/status", get(health::status))
         .route("/health", get(health::health))

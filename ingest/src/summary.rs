@@ -122,7 +122,7 @@ impl Summaries {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BadgeUrls {
     svg: String,
-    svg3: String,
+    pub svg3: String,
     json: String,
     json3: String,
     shields: String,

@@ -21,30 +21,30 @@ const MAX_DAYS: i64 = USAGE_TTL_S / 86_400;
 pub struct Days {
     /// The last so many days, 1 to 35.
     #[param(minimum = 1, maximum = 35)]
-    days: Option<i64>,
+    pub days: Option<i64>,
 }
 
 /// What the project used.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Usage {
     /// The name of its plan.
-    plan: String,
-    limits: LimitsView,
+    pub plan: String,
+    pub limits: LimitsView,
     /// Newest first; today first.
-    days: Vec<Day>,
+    pub days: Vec<Day>,
 }
 
 /// What the project used in a (UTC) day.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Day {
     /// `2026-11-21`
-    day: String,
+    pub day: String,
     /// Requests, by all keys.
-    requests: u64,
+    pub requests: u64,
     /// Requests, by key id.
-    requests_by_key: BTreeMap<String, u64>,
+    pub requests_by_key: BTreeMap<String, u64>,
     /// Messages that were sent, by kind of channel.
-    deliveries: BTreeMap<String, u64>,
+    pub deliveries: BTreeMap<String, u64>,
 }
 
 /// Shows what the project used.

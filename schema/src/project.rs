@@ -38,9 +38,21 @@ pub struct Project {
     /// Seconds between two reminders of monitors that say nothing of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remind_s: Option<u32>,
+    /// What everybody may see who has its address, which begins with the badges' key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_page: Option<StatusPage>,
     /// Counts the changes.
     #[serde(default)]
     pub version: u64,
+}
+
+/// A public status page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusPage {
+    /// What it is called.
+    pub title: String,
+    /// It shows the monitors with this tag; all of them, if it is empty.
+    pub tag: String,
 }
 
 fn default_plan() -> String {
@@ -60,6 +72,7 @@ impl Project {
             snoozed_until: None,
             windows: Vec::new(),
             remind_s: None,
+            status_page: None,
             version: 0,
         }
     }

@@ -45,28 +45,28 @@ pub struct LatestParams {
 #[into_params(parameter_in = Query)]
 pub struct HistoryParams {
     /// `tick` by default, for series of heartbeats.
-    timeframe: Option<String>,
+    pub timeframe: Option<String>,
     /// The strategy.
-    strategy: Option<String>,
+    pub strategy: Option<String>,
     /// Its default mode, if absent.
-    mode: Option<String>,
+    pub mode: Option<String>,
     /// Numbers in place of its own, as a JSON object.
-    params: Option<String>,
+    pub params: Option<String>,
     /// The strategy's version; the latest, if absent, or the latest at `as_known_at`.
     #[param(value_type = Option<i32>, minimum = 1)]
-    version: Option<u32>,
+    pub version: Option<u32>,
     /// Of bars from this instant on; without it, the last ones.
-    from: Option<String>,
+    pub from: Option<String>,
     /// Of bars before this instant.
-    to: Option<String>,
+    pub to: Option<String>,
     /// At most so many, 1 to 1000; 100 by default.
     #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
+    pub limit: Option<usize>,
     /// As it was known at this instant: later corrections are left out.
-    as_known_at: Option<String>,
+    pub as_known_at: Option<String>,
     /// `all` shows what was superseded, too.
     #[param(inline, value_type = Option<RevisionsParam>)]
-    revisions: Option<Revisions>,
+    pub revisions: Option<Revisions>,
 }
 
 /// Which revisions.
@@ -91,9 +91,9 @@ pub enum RevisionsParam {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct History {
     #[schema(value_type = Vec<SignalReply>)]
-    signals: Vec<SignalView>,
+    pub signals: Vec<SignalView>,
     /// Where to go on from, if there are more.
-    next_from: Option<String>,
+    pub next_from: Option<String>,
 }
 
 /// Shows the latest signal of a strategy along a series, with its explanation and age. One that is too old is STALE.

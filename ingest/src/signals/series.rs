@@ -158,55 +158,55 @@ pub struct TakenScores {
 #[into_params(parameter_in = Query)]
 pub struct BarsParams {
     /// `tick` by default, for series of heartbeats.
-    timeframe: Option<String>,
+    pub timeframe: Option<String>,
     /// From this instant on; without it, the last ones.
-    from: Option<String>,
+    pub from: Option<String>,
     /// Before this instant.
-    to: Option<String>,
+    pub to: Option<String>,
     /// At most so many, 1 to 1000; 500 by default.
     #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
+    pub limit: Option<usize>,
 }
 
 /// Bars, in the order of their times.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Bars {
-    series: String,
-    timeframe: String,
-    bars: Vec<BarView>,
+    pub series: String,
+    pub timeframe: String,
+    pub bars: Vec<BarView>,
     /// Where to go on from, if there are more.
-    next_from: Option<String>,
+    pub next_from: Option<String>,
 }
 
 /// A bar as it is stored.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BarView {
-    time: String,
-    open: f64,
-    high: f64,
-    low: f64,
-    close: f64,
-    volume: Option<f64>,
+    pub time: String,
+    pub open: f64,
+    pub high: f64,
+    pub low: f64,
+    pub close: f64,
+    pub volume: Option<f64>,
     /// How often it was corrected.
-    revision: u32,
-    received_at: String,
+    pub revision: u32,
+    pub received_at: String,
 }
 
 /// Series.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SeriesList {
-    series: Vec<SeriesView>,
+    pub series: Vec<SeriesView>,
 }
 
 /// A series and timeframe.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SeriesView {
-    series: String,
-    timeframe: String,
+    pub series: String,
+    pub timeframe: String,
     /// The first and the last month that have bars, `2026-11`.
-    first_month: Option<String>,
-    last_month: Option<String>,
-    watches: usize,
+    pub first_month: Option<String>,
+    pub last_month: Option<String>,
+    pub watches: usize,
 }
 
 /// Lists the series of the project.

@@ -23,22 +23,22 @@ const MAX_ATTEMPTS: usize = 10;
 /// Strategies.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Strategies {
-    strategies: Vec<StrategyView>,
+    pub strategies: Vec<StrategyView>,
 }
 
 /// A strategy: its name and version, and what it is made of.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StrategyView {
-    name: String,
+    pub name: String,
     /// Counts its changes.
-    version: u32,
-    built_in: bool,
-    updated: Option<String>,
+    pub version: u32,
+    pub built_in: bool,
+    pub updated: Option<String>,
     /// The names of its modes; the default one is in the definition.
-    modes: Vec<String>,
+    pub modes: Vec<String>,
     /// As it is PUT: `description`, `params`, `warmup`, `gaps`, and `buy` and `sell`, or `modes`.
     #[schema(value_type = Object)]
-    definition: Value,
+    pub definition: Value,
 }
 
 impl StrategyView {

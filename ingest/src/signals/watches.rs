@@ -70,37 +70,37 @@ pub struct WatchRequest {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WatchView {
     #[schema(value_type = String)]
-    id: WatchId,
-    name: String,
-    series: String,
-    timeframe: String,
-    strategy: String,
-    mode: Option<String>,
-    params: BTreeMap<String, f64>,
-    on: Value,
-    channels: Value,
-    cooldown_s: u32,
-    confirm_bars: u32,
-    expires_at: Option<String>,
-    created: String,
+    pub id: WatchId,
+    pub name: String,
+    pub series: String,
+    pub timeframe: String,
+    pub strategy: String,
+    pub mode: Option<String>,
+    pub params: BTreeMap<String, f64>,
+    pub on: Value,
+    pub channels: Value,
+    pub cooldown_s: u32,
+    pub confirm_bars: u32,
+    pub expires_at: Option<String>,
+    pub created: String,
     /// `watching`, `expired`, or `failing`.
-    state: &'static str,
+    pub state: &'static str,
     /// Why it can't look.
-    error: Option<String>,
+    pub error: Option<String>,
     /// What people believe: what they were told last, or what it was when it was made.
     #[schema(value_type = Option<SignalName>)]
-    signal: Option<Verdict>,
+    pub signal: Option<Verdict>,
     /// How often they were told.
-    alerts: u64,
-    last_alert_at: Option<String>,
+    pub alerts: u64,
+    pub last_alert_at: Option<String>,
     /// When it looks again, if no bar comes before.
-    next_look_at: Option<String>,
+    pub next_look_at: Option<String>,
 }
 
 /// Watches.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Watches {
-    watches: Vec<WatchView>,
+    pub watches: Vec<WatchView>,
 }
 
 /// Lists the watches of the project.

@@ -173,7 +173,9 @@ impl Store {
         match sent {
             Ok(answer) => {
                 let lease = answer.attributes.unwrap_or_default();
-                Ok(Ok(Box::new(item::decode(lease)?)))
+                let lease: Box<Lease> = Box::new(item::decode(lease)?);
+                self.note_touched(lease.project, lease.monitor);
+                Ok(Ok(lease))
             }
             Err(error) => match failed_condition(&error) {
                 Some(before) => Ok(Err(before
@@ -232,6 +234,7 @@ impl Store {
                 .send()
                 .await
                 .map_err(classify)?;
+            self.note_touched(commit.monitor.project, commit.monitor.id);
             return Ok(());
         }
         let mut writes = match commit.before {
@@ -254,6 +257,7 @@ impl Store {
         self.metrics.count(Count::Flips, flips);
         let alerts = u64::from(commit.alert.is_some());
         self.metrics.count(Count::Alerts, alerts);
+        self.note_touched(commit.monitor.project, commit.monitor.id);
     }
 
     /// Decides what people hear of an outcome, before it is committed: its alert, if it asks for one; nothing for now,

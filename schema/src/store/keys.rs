@@ -14,10 +14,10 @@ struct PingKey {
 }
 
 impl Store {
-    /// The API key that `secret` is. 1 RU.
-    pub async fn api_key(&self, secret: &str) -> Result<Option<ApiKey>> {
-        let found: Option<ApiKey> = self.get(&Key::api_key(&hash(secret))).await?;
-        Ok(found.filter(|key| key.is(secret)))
+    /// The API key whose secret has this hash. 1 RU.
+    pub async fn api_key(&self, hash: &str) -> Result<Option<ApiKey>> {
+        let found: Option<ApiKey> = self.get(&Key::api_key(hash)).await?;
+        Ok(found.filter(|key| key.hash == hash))
     }
 
     /// A project's API keys. 1 RU per 4 kB.

@@ -16,6 +16,7 @@ mod series;
 mod strategies;
 mod table;
 mod timers;
+mod touched;
 mod tracks;
 mod usage;
 mod watches;
@@ -26,6 +27,7 @@ pub use heartbeat::{Commit, Fast, Rules, State, WAKE_MS};
 pub use monitors::{Census, Claims, Creation};
 pub use series::{Fed, Nudge, PutBar};
 pub use timers::{Cursor, TimerItem};
+pub use touched::Touched;
 pub use tracks::Advance;
 pub use usage::{Balance, Charge, Charged};
 
@@ -81,6 +83,7 @@ pub struct Store {
     shards: u16,
     world: Arc<dyn World>,
     metrics: Arc<Metrics>,
+    touched: touched::Feed,
 }
 
 impl Store {
@@ -92,6 +95,7 @@ impl Store {
             shards: shards.max(1),
             world,
             metrics: Arc::default(),
+            touched: touched::Feed::default(),
         }
     }
 

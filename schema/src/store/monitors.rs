@@ -187,7 +187,9 @@ impl Store {
             self.count(monitor.project, -1, None, None),
         ];
         writes.extend(self.rename(Some(monitor), None).await?);
-        self.transact(writes).await
+        self.transact(writes).await?;
+        self.note_touched(monitor.project, monitor.id);
+        Ok(())
     }
 
     /// What leads to a monitor by name and slug, where they change. 1 RU a name.

@@ -1,0 +1,149 @@
+//! The dashboard: pages for people, on what the API does. They are rendered here and work without script; a little script
+//! of our own keeps them up to date. What a page shows and does, it does through the handlers of `/v1`, as the key that
+//! its viewer signed in with.
+
+mod alerts;
+mod assets;
+mod channels;
+mod chart;
+mod fields;
+mod keys;
+mod leases;
+mod live;
+mod monitor;
+mod overview;
+mod page;
+mod public;
+mod session;
+mod settings;
+mod signals;
+mod system;
+mod usage;
+mod words;
+
+pub use leases::KnownLeases;
+pub use public::StatusPages;
+pub use session::Signer;
+
+use crate::app::App;
+use crate::problem::Problem;
+use askama::Template;
+use axum::Router;
+use axum::extract::{RawQuery, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::from_fn;
+use axum::response::Response;
+use axum::routing::{get, post};
+use fields::Fields;
+use page::{Page, failed, see_other};
+use session::{Viewer, form, is_same_origin, local_path};
+use thrum_schema::key::API_KEY_LEN;
+
+/// The pages, their forms, and what they load.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/", get(overview::get))
+        .route("/sign-in", get(sign_in_page).post(sign_in))
+        .route("/sign-out", post(sign_out))
+        .route("/events", get(live::events))
+        .route("/monitors/new", get(monitor::new).post(monitor::create))
+        .route("/monitors/{id}", get(monitor::get))
+        .route("/monitors/{id}/edit", get(monitor::edit).post(monitor::save))
+        .route(
+            "/monitors/{id}/delete",
+            get(monitor::confirm_delete).post(monitor::delete),
+        )
+        .route("/monitors/{id}/{action}", post(monitor::act))
+        .route("/signals", get(signals::list))
+        .route("/signals/{series}", get(signals::get).post(signals::ask))
+        .route("/watches", post(signals::watch))
+        .route("/watches/{id}/delete", post(signals::unwatch))
+        .route("/backtests", get(signals::backtest_form).post(signals::backtest))
+        .route("/backtests/{id}", get(signals::backtest_result))
+        .route("/alerts", get(alerts::get))
+        .route("/alerts/{id}/redeliver", post(alerts::redeliver))
+        .route("/channels", get(channels::get).post(channels::create))
+        .route("/channels/{id}", get(channels::edit))
+        .route("/channels/{id}/{action}", post(channels::act))
+        .route("/usage", get(usage::get))
+        .route("/keys", get(keys::get).post(keys::create))
+        .route("/keys/{id}/{action}", post(keys::act))
+        .route("/ping-key/{action}", post(keys::ping_key))
+        .route("/settings", get(settings::get))
+        .route("/settings/{action}", post(settings::act))
+        .route("/system", get(system::get))
+        .route("/status/{key}", get(public::get))
+        .route("/assets/{file}", get(assets::get))
+        .layer(from_fn(page::headers))
+}
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignIn<'a> {
+    next: &'a str,
+}
+
+fn show_sign_in(next: &str, said: &str, wrong: Option<&Problem>) -> Response {
+    let page = Page {
+        title: "Sign in",
+        said,
+        wrong,
+        ..Page::default()
+    };
+    page.show(&SignIn { next })
+}
+
+/// `GET /sign-in`
+async fn sign_in_page(RawQuery(query): RawQuery) -> Response {
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    show_sign_in(local_path(query.text("next")), query.text("done"), None)
+}
+
+/// `POST /sign-in`
+async fn sign_in(State(app): State<App>, headers: HeaderMap, request: Request) -> Response {
+    let fields = match form(request.into_body()).await {
+        Ok(fields) => fields,
+        Err(problem) => return failed(None, &problem),
+    };
+    let next = local_path(fields.text("next"));
+    let refused = |detail: &str| {
+        let problem = Problem::new(StatusCode::FORBIDDEN, detail);
+        show_sign_in(next, "", Some(&problem))
+    };
+    if !is_same_origin(&headers) {
+        return refused("the form comes from another site");
+    }
+    let secret = fields.text("key");
+    if secret.len() != API_KEY_LEN {
+        return refused("an API key has exactly 32 characters; `thrum serve` shows it when it first starts");
+    }
+    let signed = async {
+        match app.api_key(secret).await? {
+            Some(key) => app.sign_in(&headers, &key).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    match signed.await {
+        Ok(Some(cookie)) => {
+            let mut response = see_other(next);
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+            response
+        }
+        Ok(None) => refused("this API key is not known; perhaps it was revoked"),
+        Err(problem) => failed(None, &problem),
+    }
+}
+
+/// `POST /sign-out`: also for who may only read.
+async fn sign_out(State(app): State<App>, headers: HeaderMap, viewer: Viewer, request: Request) -> Response {
+    match form(request.into_body()).await {
+        Ok(fields) if viewer.sent(&headers, &fields) => {
+            let mut response = see_other("/sign-in?done=signed-out");
+            let cookie = app.sign_out(&headers);
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+            response
+        }
+        Ok(_) => failed(Some(&viewer), &session::foreign_form()),
+        Err(problem) => failed(Some(&viewer), &problem),
+    }
+}

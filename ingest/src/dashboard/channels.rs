@@ -1,0 +1,255 @@
+//! Where alerts go: made, changed, tested, and how they fail.
+
+use super::fields::{Fields, Members};
+use super::page::{Page, failed, see_other};
+use super::session::{Post, Viewer};
+use super::words::{At, at};
+use crate::app::App;
+use crate::body::{Json, PathId};
+use crate::channels::{self, ChannelView, Deletion};
+use crate::problem::Problem;
+use askama::Template;
+use axum::extract::{Path, Query, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+#[derive(Template)]
+#[template(path = "channels.html")]
+struct Channels<'a> {
+    viewer: &'a Viewer,
+    channels: Vec<ChannelView>,
+    /// What was typed of a new one.
+    fields: &'a Fields,
+    /// The secret of the one that was just made.
+    secret: Option<String>,
+    /// The one that is to be deleted though monitors alert nobody else.
+    forcible: Option<&'a str>,
+}
+
+impl Channels<'_> {
+    fn when(&self, text: &str) -> At {
+        at(text)
+    }
+
+    fn is_forcible(&self, channel: &ChannelView) -> bool {
+        self.forcible == Some(&*channel.id.to_string())
+    }
+
+    fn target<'a>(&self, channel: &'a ChannelView) -> &'a str {
+        let targets = [&channel.url, &channel.to, &channel.topic_arn];
+        targets.into_iter().flatten().next().map_or("", String::as_str)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "channel.html")]
+struct Edit<'a> {
+    viewer: &'a Viewer,
+    channel: &'a ChannelView,
+    fields: &'a Fields,
+}
+
+/// What a page of channels says besides the channels.
+#[derive(Default)]
+struct Around<'a> {
+    said: &'a str,
+    wrong: Option<&'a Problem>,
+    secret: Option<String>,
+    forcible: Option<&'a str>,
+}
+
+async fn show(app: &App, viewer: &Viewer, fields: &Fields, around: Around<'_>) -> Response {
+    let listed = match channels::list(State(app.clone()), viewer.reader()).await {
+        Ok(listed) => listed.0.channels,
+        Err(problem) => return failed(Some(viewer), &problem),
+    };
+    let body = Channels {
+        viewer,
+        channels: listed,
+        fields,
+        secret: around.secret,
+        forcible: around.forcible,
+    };
+    let page = Page {
+        section: "/channels",
+        title: "Channels",
+        viewer: Some(viewer),
+        said: around.said,
+        wrong: around.wrong,
+        live: "",
+    };
+    page.show(&body)
+}
+
+/// The members of a channel that a form says.
+fn members(fields: &Fields, kind: &str) -> Result<Members, Problem> {
+    let mut members = Members::default();
+    members.text(fields, "name");
+    match kind {
+        "webhook" => {
+            members.text(fields, "url");
+            members.text(fields, "secret");
+        }
+        "sns" => members.text(fields, "topic_arn"),
+        _ => members.text(fields, "to"),
+    }
+    members.set("notify_down", fields.is_on("notify_down"));
+    members.set("notify_up", fields.is_on("notify_up"));
+    members.number(fields, "group_threshold")?;
+    members.set("daily_limit", serde_json::Value::Null);
+    members.number(fields, "daily_limit")?;
+    Ok(members)
+}
+
+fn blank() -> Fields {
+    Fields::default()
+        .with("kind", "webhook")
+        .with("notify_down", "on")
+        .with("notify_up", "on")
+        .with("group_threshold", "5")
+}
+
+/// `GET /channels`
+pub async fn get(
+    State(app): State<App>,
+    viewer: Viewer,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    let around = Around {
+        said: query.text("done"),
+        ..Around::default()
+    };
+    show(&app, &viewer, &blank(), around).await
+}
+
+/// `POST /channels`
+pub async fn create(State(app): State<App>, post: Post) -> Response {
+    let (viewer, fields) = (&post.viewer, &post.fields);
+    let made = async {
+        let kind = fields.text("kind");
+        let mut members = members(fields, kind)?;
+        members.set("kind", kind);
+        let request = Json(members.read()?);
+        channels::create(State(app.clone()), post.writer(), request).await
+    };
+    match made.await {
+        Ok((_, made)) => {
+            let around = Around {
+                said: "created",
+                secret: made.0.secret,
+                ..Around::default()
+            };
+            show(&app, viewer, &blank(), around).await
+        }
+        Err(problem) => {
+            let around = Around {
+                wrong: Some(&problem),
+                ..Around::default()
+            };
+            show(&app, viewer, fields, around).await
+        }
+    }
+}
+
+/// `GET /channels/{id}`
+pub async fn edit(State(app): State<App>, viewer: Viewer, PathId(id): PathId) -> Response {
+    let found = channels::get(State(app), viewer.reader(), PathId(id)).await;
+    match found {
+        Ok(found) => show_one(&viewer, &found.0, &fields_of(&found.0), None),
+        Err(problem) => failed(Some(&viewer), &problem),
+    }
+}
+
+fn fields_of(channel: &ChannelView) -> Fields {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let mut fields = Fields::default()
+        .with("name", &channel.name)
+        .with("url", text(&channel.url))
+        .with("to", text(&channel.to))
+        .with("topic_arn", text(&channel.topic_arn))
+        .with("group_threshold", channel.group_threshold.to_string());
+    if let Some(limit) = channel.daily_limit {
+        fields = fields.with("daily_limit", limit.to_string());
+    }
+    for (name, is_on) in [
+        ("notify_down", channel.notify_down),
+        ("notify_up", channel.notify_up),
+    ] {
+        if is_on {
+            fields = fields.with(name, "on");
+        }
+    }
+    fields
+}
+
+fn show_one(
+    viewer: &Viewer,
+    channel: &ChannelView,
+    fields: &Fields,
+    wrong: Option<&Problem>,
+) -> Response {
+    let body = Edit {
+        viewer,
+        channel,
+        fields,
+    };
+    let page = Page {
+        section: "/channels",
+        title: &channel.name,
+        viewer: Some(viewer),
+        wrong,
+        ..Page::default()
+    };
+    page.show(&body)
+}
+
+/// `POST /channels/{id}/{action}`
+pub async fn act(
+    State(app): State<App>,
+    Path((id, action)): Path<(String, String)>,
+    post: Post,
+) -> Response {
+    let (viewer, fields) = (&post.viewer, &post.fields);
+    let (state, key) = (State(app.clone()), PathId(id.clone()));
+    let done = match action.as_str() {
+        "test" => channels::test(state, post.writer(), key).await.map(|_| "/alerts?done=tested"),
+        "delete" => {
+            let force = Deletion {
+                force: Some(fields.is_on("force")),
+            };
+            let deleted = channels::delete(state, post.writer(), key, Ok(Query(force))).await;
+            if let Err(problem) = &deleted
+                && problem.status() == StatusCode::CONFLICT
+            {
+                let around = Around {
+                    wrong: Some(problem),
+                    forcible: Some(&id),
+                    ..Around::default()
+                };
+                return show(&app, viewer, &blank(), around).await;
+            }
+            deleted.map(|_| "/channels?done=deleted")
+        }
+        "save" => {
+            let found = match channels::get(state, viewer.reader(), key).await {
+                Ok(found) => found.0,
+                Err(problem) => return failed(Some(viewer), &problem),
+            };
+            let saved = async {
+                let request = Json(members(fields, found.kind)?.read()?);
+                let key = PathId(id.clone());
+                channels::update(State(app.clone()), post.writer(), key, request).await
+            };
+            match saved.await {
+                Ok(_) => Ok("/channels?done=saved"),
+                Err(problem) => return show_one(viewer, &found, fields, Some(&problem)),
+            }
+        }
+        _ => Err(Problem::not_found("action")),
+    };
+    match done {
+        Ok(path) => see_other(path),
+        Err(problem) => failed(Some(viewer), &problem),
+    }
+}

@@ -1,0 +1,109 @@
+//! The leases of a project's monitors, for lists of all of them. Where the process does all the writing, those that were
+//! written to are read again and no others; elsewhere, those of large projects are believed for some seconds.
+
+use crate::app::App;
+use crate::roster::Monitors;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use thrum_schema::store::Touched;
+use thrum_schema::{Lease, Monitor, MonitorId, ProjectId, StoreError, UnixMs};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::TryRecvError;
+
+/// How long leases are believed where nothing tells of changes, in milliseconds.
+const FRESH_MS: i64 = 10_000;
+/// Projects with at most so many monitors are read anew there.
+const SMALL: usize = 200;
+/// How long leases are believed at most, in milliseconds.
+const MAX_AGE_MS: i64 = 600_000;
+/// Projects whose leases are kept.
+const MAX_KEPT: usize = 100;
+
+type Known = Arc<tokio::sync::Mutex<Option<Leases>>>;
+
+/// The leases that are known, by project; whoever asks while they are read waits for it.
+#[derive(Debug, Default)]
+pub struct KnownLeases(Mutex<HashMap<ProjectId, Known>>);
+
+#[derive(Debug)]
+struct Leases {
+    read: UnixMs,
+    by_id: HashMap<MonitorId, Lease>,
+    changes: Option<Receiver<Touched>>,
+}
+
+impl Leases {
+    /// Whose leases have to be read again; `None` for all.
+    fn stale(&mut self, project: ProjectId, now: UnixMs) -> Option<HashSet<MonitorId>> {
+        let age_ms = now - self.read;
+        let Some(changes) = &mut self.changes else {
+            let fresh = age_ms < FRESH_MS && self.by_id.len() > SMALL;
+            return fresh.then(HashSet::new);
+        };
+        let mut stale = HashSet::new();
+        loop {
+            match changes.try_recv() {
+                Ok(Touched::Monitor(of, id)) if of == project => {
+                    stale.insert(id);
+                }
+                Ok(_) => {}
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Lagged(_) | TryRecvError::Closed) => return None,
+            }
+        }
+        (age_ms < MAX_AGE_MS).then_some(stale)
+    }
+}
+
+impl KnownLeases {
+    fn of(&self, project: ProjectId) -> Known {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() > MAX_KEPT {
+            kept.retain(|_, known| Arc::strong_count(known) > 1);
+        }
+        Arc::clone(kept.entry(project).or_default())
+    }
+}
+
+impl App {
+    /// The leases of a project's monitors, in their order.
+    pub(crate) async fn known_leases(
+        &self,
+        project: ProjectId,
+        monitors: &Monitors,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let known = self.known_leases.of(project);
+        let mut known = known.lock().await;
+        let now = self.store.world().now();
+        let stale = known.as_mut().and_then(|known| known.stale(project, now));
+        let leases = match (known.as_mut(), stale) {
+            (Some(leases), Some(stale)) => {
+                leases.by_id.retain(|id, _| !stale.contains(id));
+                leases
+            }
+            _ => {
+                // Told of before they are read: what is written in between is read again.
+                let changes = self.store.touched();
+                *known = None;
+                known.insert(Leases {
+                    read: now,
+                    by_id: HashMap::with_capacity(monitors.len()),
+                    changes,
+                })
+            }
+        };
+        let missing: Vec<&Monitor> = monitors
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|monitor| !leases.by_id.contains_key(&monitor.id))
+            .collect();
+        for lease in self.leases_of(&missing).await? {
+            leases.by_id.insert(lease.monitor, lease);
+        }
+        let of = |monitor: &Arc<Monitor>| leases.by_id.get(&monitor.id).cloned();
+        Ok(monitors
+            .iter()
+            .map(|monitor| of(monitor).unwrap_or_else(|| Lease::lost(monitor)))
+            .collect())
+    }
+}

@@ -1,0 +1,60 @@
+//! Pages that stay up to date: a stream of events that says when to look again, where the process lives on; elsewhere,
+//! pages look by themselves every some seconds.
+
+use super::session::Viewer;
+use crate::app::App;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use std::convert::Infallible;
+use std::time::Duration;
+use thrum_schema::store::Touched;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Changes within this time are one event.
+const GATHER: Duration = Duration::from_millis(250);
+
+impl App {
+    /// How pages stay up to date: `events`, or `poll`.
+    pub(super) fn live(&self) -> &'static str {
+        if self.store.touched().is_some() {
+            "events"
+        } else {
+            "poll"
+        }
+    }
+}
+
+/// `GET /events`: an event whenever a monitor of the project changed. Where there is no such stream, browsers are told not
+/// to come again.
+pub async fn events(State(app): State<App>, viewer: Viewer) -> Response {
+    let Some(changes) = app.store.touched() else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let project = viewer.key.project;
+    let events = futures::stream::unfold(Some(changes), move |changes| async move {
+        let mut changes = changes?;
+        loop {
+            match changes.recv().await {
+                Ok(Touched::Monitor(of, _)) if of == project => break,
+                Ok(Touched::Monitor(..)) => {}
+                Err(RecvError::Lagged(_)) => break,
+                Ok(Touched::End) | Err(RecvError::Closed) => return None,
+            }
+        }
+        tokio::time::sleep(GATHER).await;
+        loop {
+            match changes.try_recv() {
+                Ok(Touched::End) => return None,
+                Ok(_) | Err(tokio::sync::broadcast::error::TryRecvError::Lagged(_)) => {}
+                Err(_) => break,
+            }
+        }
+        let event = Event::default().data("changed");
+        Some((Ok::<_, Infallible>(event), Some(changes)))
+    });
+    Sse::new(events)
+        .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+        .into_response()
+}

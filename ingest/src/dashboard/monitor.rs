@@ -1,0 +1,546 @@
+//! A monitor: how it is, what came, how to reach it; and what can be done with it.
+
+mod edit;
+
+pub use edit::{create, edit, new, save, windows};
+
+use super::chart::{BLUE, Chart, Line, Svg};
+use super::fields::Fields;
+use super::overview::{Row, name_of, path_of};
+use super::page::{Page, failed, see_other};
+use super::session::{Post, Viewer};
+use super::words::{At, Relative, percent, took};
+use crate::app::App;
+use crate::body::{Json, PathId};
+use crate::change::Found;
+use crate::management::Site;
+use crate::monitors::{self, PingView, Snooze};
+use crate::problem::Problem;
+use crate::{auth::Writer, channels};
+use askama::Template;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use std::collections::BTreeMap;
+use thrum_schema::alert::Reason;
+use thrum_schema::uptime::Uptime;
+use thrum_schema::{Ping, PingKind, Status, UnixMs};
+
+const DAY_MS: i64 = 86_400_000;
+/// Days with a bar each.
+const DAYS: i64 = 90;
+/// Changes of status that are shown.
+const FLIPS: usize = 20;
+/// Figures with a chart each.
+const MAX_METRICS: usize = 6;
+
+/// A day, as a bar: taller the longer the monitor was down.
+#[derive(Debug)]
+pub struct DayBar {
+    pub x: i64,
+    pub height: i64,
+    pub class: &'static str,
+    pub text: String,
+}
+
+/// A ping, as a stroke on the timeline: taller the longer it took.
+#[derive(Debug)]
+struct Stroke {
+    x: i64,
+    y: i64,
+    height: i64,
+    class: &'static str,
+    text: String,
+}
+
+/// A ping in the log.
+struct Entry {
+    at: At,
+    kind: &'static str,
+    view: PingView,
+    took: Option<String>,
+}
+
+/// A change of status.
+struct FlipRow {
+    at: At,
+    from: &'static str,
+    to: &'static str,
+    reason: &'static str,
+    lasted: String,
+    told: &'static str,
+}
+
+/// How long it was up in some days.
+struct Span {
+    days: i64,
+    uptime: Option<String>,
+    down: String,
+    downs: u32,
+}
+
+/// How to send pings.
+struct Snippet {
+    name: &'static str,
+    id: &'static str,
+    text: String,
+}
+
+#[derive(Template)]
+#[template(path = "monitor.html")]
+struct MonitorPage<'a> {
+    viewer: &'a Viewer,
+    found: &'a Found,
+    row: Row<'a>,
+    path: String,
+    down_since: Option<(At, &'static str)>,
+    run_since: Option<Relative>,
+    extended: Option<(At, At)>,
+    missed: u64,
+    spans: Vec<Span>,
+    days: Vec<DayBar>,
+    strokes: Vec<Stroke>,
+    durations: Option<Svg>,
+    metrics: Vec<(String, Option<Svg>)>,
+    flips: Vec<FlipRow>,
+    log: Vec<Entry>,
+    snippets: Vec<Snippet>,
+    badge: String,
+    channels: String,
+    now: UnixMs,
+}
+
+impl MonitorPage<'_> {
+    fn silenced(&self) -> Option<Relative> {
+        self.row.silenced.map(|at| Relative { at, now: self.now })
+    }
+
+    fn due(&self) -> Option<Relative> {
+        self.row.expected.map(|at| Relative { at, now: self.now })
+    }
+
+    fn alerts(&self) -> Option<(At, Relative)> {
+        let at = self.row.deadline?;
+        Some((At(at), Relative { at, now: self.now }))
+    }
+}
+
+/// A reason, in words.
+const fn reason(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Timeout => "nothing was heard in time",
+        Reason::Fail => "a failure was reported",
+        Reason::Success => "it was heard of again",
+        Reason::Paused => "somebody paused it",
+        Reason::Resumed => "somebody resumed it",
+    }
+}
+
+const fn status(status: Status) -> &'static str {
+    match status {
+        Status::New => "new",
+        Status::Up => "up",
+        Status::Down => "down",
+        Status::Paused => "paused",
+    }
+}
+
+const fn kind(kind: PingKind) -> &'static str {
+    match kind {
+        PingKind::Success => "success",
+        PingKind::Start => "start",
+        PingKind::Fail => "fail",
+        PingKind::Log => "log",
+        PingKind::Ign => "ign",
+    }
+}
+
+/// The bars of days, oldest first.
+pub fn day_bars(days: &[(UnixMs, Uptime)]) -> Vec<DayBar> {
+    let bars = days.iter().zip(0..);
+    bars.map(|((from, judged), i)| {
+        let day = from.utc().format("%Y-%m-%d");
+        let (height, class, text) = match (judged.watched_ms, judged.down_ms) {
+            (0, _) => (3, "none", format!("{day}: not watched")),
+            (_, 0) => (8, "ok", format!("{day}: up")),
+            (watched, down) => (
+                10 + (down * 22 / watched).min(22),
+                "down",
+                format!("{day}: down {}", took(down)),
+            ),
+        };
+        DayBar {
+            x: i * 8,
+            height,
+            class,
+            text,
+        }
+    })
+    .collect()
+}
+
+/// The spans of the last days, each by itself, oldest first; the last one is today so far.
+pub fn last_days(now: UnixMs, days: i64) -> Vec<(UnixMs, UnixMs)> {
+    let today = UnixMs(now.0 - now.0.rem_euclid(DAY_MS));
+    let from = |back: i64| today - back * DAY_MS;
+    (0..days)
+        .rev()
+        .map(|back| (from(back), (from(back) + DAY_MS).min(now)))
+        .collect()
+}
+
+fn strokes(pings: &[Ping]) -> Vec<Stroke> {
+    let Some((first, last)) = pings.last().zip(pings.first()) else {
+        return Vec::new();
+    };
+    let span_ms = (last.at - first.at).max(1);
+    let longest = pings.iter().filter_map(|ping| ping.duration_ms).max();
+    let strokes = pings.iter().map(|ping| {
+        let height = match (ping.duration_ms, longest) {
+            (Some(ms), Some(longest)) if longest > 0 => 10 + ms * 26 / longest,
+            _ => 10,
+        };
+        let long = ping.duration_ms.map(|ms| format!(", took {}", took(ms)));
+        Stroke {
+            x: 4 + (ping.at - first.at) * 712 / span_ms,
+            y: 40 - height,
+            height,
+            class: kind(ping.kind),
+            text: format!("{} {}{}", At(ping.at).plain(), kind(ping.kind), long.unwrap_or_default()),
+        }
+    });
+    strokes.collect()
+}
+
+fn durations(pings: &[Ping]) -> Option<Svg> {
+    #[expect(clippy::cast_precision_loss, reason = "durations are far below 2^52 ms")]
+    let points = pings.iter().rev().filter_map(|ping| {
+        let ms = ping.duration_ms?;
+        Some((ping.at, Some(ms as f64 / 1000.0)))
+    });
+    chart(points.collect(), true)
+}
+
+fn chart(points: Vec<(UnixMs, Option<f64>)>, from_zero: bool) -> Option<Svg> {
+    if points.len() < 2 {
+        return None;
+    }
+    let chart = Chart {
+        height: 180,
+        lines: vec![Line {
+            color: BLUE,
+            points,
+        }],
+        marks: Vec::new(),
+        from_zero,
+    };
+    chart.draw()
+}
+
+fn metrics(pings: &[Ping]) -> Vec<(String, Option<Svg>)> {
+    let mut figures: BTreeMap<&str, Vec<(UnixMs, Option<f64>)>> = BTreeMap::new();
+    for ping in pings.iter().rev() {
+        for (name, value) in &ping.metrics {
+            figures.entry(name).or_default().push((ping.at, Some(*value)));
+        }
+    }
+    let figures = figures.into_iter().take(MAX_METRICS);
+    let drawn = figures.map(|(name, points)| {
+        let last = points.last().and_then(|(_, y)| *y).unwrap_or_default();
+        (
+            format!("{name}, last {}", super::words::number(last)),
+            chart(points, false),
+        )
+    });
+    drawn.collect()
+}
+
+fn snippets(found: &Found, site: &Site) -> Vec<Snippet> {
+    let monitor = &found.monitor;
+    let url = format!("{}/ping/{}", site.root, monitor.id);
+    let curl = "curl -fsS -m 10 --retry 5 -o /dev/null";
+    let cron = match &monitor.schedule {
+        thrum_schema::Schedule::Cron { expr, .. } => expr.clone(),
+        _ => "*/5 * * * *".to_owned(),
+    };
+    let snippet = |name, id, text| Snippet { name, id, text };
+    vec![
+        snippet("curl", "curl", format!("{curl} {url}")),
+        snippet(
+            "A job: start, success or failure, and how long it took",
+            "exec",
+            format!("thrum exec {url} -- ./backup.sh"),
+        ),
+        snippet(
+            "cron",
+            "cron",
+            format!("{cron} {curl} {url}/start; ./backup.sh; {curl} {url}/$?"),
+        ),
+        snippet(
+            "systemd",
+            "systemd",
+            format!(
+                "[Service]\nExecStartPre=-{curl} {url}/start\nExecStopPost=-/bin/sh -c 'if [ \"$$SERVICE_RESULT\" = success ]; \
+                 then r=0; else r=fail; fi; {curl} {url}/$$r'"
+            ),
+        ),
+        snippet(
+            "Kubernetes",
+            "kubernetes",
+            format!(
+                "apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: backup\nspec:\n  schedule: \"{cron}\"\n  jobTemplate:\n    \
+                 spec:\n      template:\n        spec:\n          restartPolicy: Never\n          containers:\n            - name: \
+                 backup\n              image: your/image\n              command: [\"sh\", \"-c\"]\n              args:\n                \
+                 - |\n                  {curl} {url}/start\n                  ./backup.sh; code=$?\n                  {curl} \
+                 {url}/$code\n                  exit $code"
+            ),
+        ),
+    ]
+}
+
+/// `GET /monitors/{id}`
+pub async fn get(
+    State(app): State<App>,
+    viewer: Viewer,
+    PathId(id): PathId,
+    headers: HeaderMap,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let site = Site::of(&app, &headers, &uri);
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    match show(&app, &viewer, &id, site, query.text("done")).await {
+        Ok(response) => response,
+        Err(problem) => failed(Some(&viewer), &problem),
+    }
+}
+
+async fn show(
+    app: &App,
+    viewer: &Viewer,
+    id: &str,
+    site: Site,
+    said: &str,
+) -> Result<Response, Problem> {
+    let project = &viewer.project;
+    let found = monitors::find(app, viewer.key.project, id).await?;
+    let (monitor, lease) = (&found.monitor, &found.lease);
+    let (outages, pings, targets) = futures::try_join!(
+        app.store.outages(),
+        app.store.pings(monitor.id),
+        app.store.resolve(monitor.project, &monitor.targets),
+    )?;
+    let now = app.store.world().now();
+    let mut spans: Vec<(UnixMs, UnixMs)> = last_days(now, DAYS);
+    let wide = [7, 30, DAYS];
+    spans.extend(wide.map(|days| (now - days * DAY_MS, now)));
+    let history = monitors::history(app, project, (monitor, lease.status), &spans).await?;
+    let (days, wide_judged) = history.judged.split_at(spans.len() - wide.len());
+    let bars: Vec<(UnixMs, Uptime)> = spans.iter().map(|(from, _)| *from).zip(days.iter().copied()).collect();
+    #[expect(clippy::cast_precision_loss, reason = "90 days of milliseconds fit")]
+    let part = |judged: &Uptime| {
+        (judged.watched_ms > 0).then(|| percent(1.0 - judged.down_ms as f64 / judged.watched_ms as f64))
+    };
+    let spans = wide.iter().zip(wide_judged).map(|(days, judged)| Span {
+        days: *days,
+        uptime: part(judged),
+        down: took(judged.down_ms),
+        downs: judged.downs,
+    });
+    let row = Row::of(monitor, lease, project, &outages, now);
+    let last_down = history.flips.iter().rev().find(|flip| flip.to == Status::Down);
+    let down_since = last_down
+        .filter(|_| lease.status == Status::Down)
+        .map(|flip| (At(flip.at), reason(flip.reason)));
+    let run = lease.runs().map(|run| run.at).min();
+    let outage = lease.deadline_after(&outages).and_then(|(_, outage)| outage);
+    let shown_flips = history.flips.iter().enumerate().rev().take(FLIPS);
+    let flips = shown_flips.map(|(i, flip)| {
+        let next = history.flips.get(i + 1).map_or(now, |flip| flip.at);
+        FlipRow {
+            at: At(flip.at),
+            from: status(flip.from),
+            to: status(flip.to),
+            reason: reason(flip.reason),
+            lasted: took(next - flip.at),
+            told: match (flip.silenced, flip.alert) {
+                (true, _) => "silenced",
+                (_, true) => "told",
+                _ => "",
+            },
+        }
+    });
+    let names: Vec<&str> = targets.iter().map(|channel| channel.name.as_str()).collect();
+    let body = MonitorPage {
+        viewer,
+        found: &found,
+        path: path_of(monitor),
+        down_since,
+        run_since: run.map(|at| Relative { at, now }),
+        extended: outage.map(|outage| (At(outage.start), At(outage.end))),
+        missed: found.missed(now),
+        spans: spans.collect(),
+        days: day_bars(&bars),
+        strokes: strokes(&pings),
+        durations: durations(&pings),
+        metrics: metrics(&pings),
+        flips: flips.collect(),
+        log: pings
+            .iter()
+            .map(|ping| Entry {
+                at: At(ping.at),
+                kind: kind(ping.kind),
+                view: PingView::of(ping, viewer.writes()),
+                took: ping.duration_ms.map(took),
+            })
+            .collect(),
+        snippets: if viewer.writes() {
+            snippets(&found, &site)
+        } else {
+            Vec::new()
+        },
+        badge: format!("{}/b/3/{}.svg", site.root, monitor.badge()),
+        channels: names.join(", "),
+        now,
+        row,
+    };
+    let page = Page {
+        section: "/",
+        title: name_of(monitor),
+        viewer: Some(viewer),
+        said,
+        live: app.live(),
+        ..Page::default()
+    };
+    Ok(page.show(&body))
+}
+
+/// `POST /monitors/{id}/{action}`
+pub async fn act(
+    State(app): State<App>,
+    axum::extract::Path((id, action)): axum::extract::Path<(String, String)>,
+    post: Post,
+) -> Response {
+    match acted(&app, &post, &id, &action).await {
+        Ok(path) => see_other(&path),
+        Err(problem) => failed(Some(&post.viewer), &problem),
+    }
+}
+
+async fn acted(app: &App, post: &Post, id: &str, action: &str) -> Result<String, Problem> {
+    let found = monitors::find(app, post.viewer.key.project, id).await?;
+    let path = path_of(&found.monitor);
+    let state = State(app.clone());
+    let (writer, key) = (post.writer(), PathId(id.to_owned()));
+    let done = match action {
+        "pause" => monitors::pause(state, writer, key).await.map(|_| "paused")?,
+        "resume" => monitors::resume(state, writer, key).await.map(|_| "resumed")?,
+        "snooze" => {
+            let snooze = Json(snooze_of(&post.fields)?);
+            monitors::snooze(state, writer, key, snooze).await.map(|_| "snoozed")?
+        }
+        "end-snooze" => monitors::end_snooze(state, writer, key).await.map(|_| "unsnoozed")?,
+        "test" => test(app, writer, &found).await?,
+        _ => return Err(Problem::not_found("action")),
+    };
+    Ok(format!("{path}?done={done}"))
+}
+
+/// `POST /monitors/{id}/delete`
+pub async fn delete(State(app): State<App>, id: PathId, post: Post) -> Response {
+    match monitors::delete(State(app), post.writer(), id).await {
+        Ok(_) => see_other("/?done=deleted"),
+        Err(problem) => failed(Some(&post.viewer), &problem),
+    }
+}
+
+/// The snooze that a form asks for.
+pub fn snooze_of(fields: &Fields) -> Result<Snooze, Problem> {
+    let mut members = super::fields::Members::default();
+    let field = if fields.given("for_other").is_some() {
+        "for_other"
+    } else {
+        "for"
+    };
+    members.span(fields, field, "for_s")?;
+    Ok(members.read()?)
+}
+
+/// A test alert to every channel that the monitor alerts.
+async fn test(app: &App, writer: Writer, found: &Found) -> Result<&'static str, Problem> {
+    let monitor = &found.monitor;
+    let targets = app.store.resolve(monitor.project, &monitor.targets).await?;
+    for channel in &targets {
+        let id = PathId(channel.id.to_string());
+        let _ = channels::test(State(app.clone()), writer.clone(), id).await?;
+    }
+    Ok(if targets.is_empty() {
+        "no-channels"
+    } else {
+        "tested"
+    })
+}
+
+#[derive(Template)]
+#[template(path = "delete.html")]
+struct Deletion<'a> {
+    viewer: &'a Viewer,
+    name: &'a str,
+    path: String,
+    pings: u64,
+}
+
+/// `GET /monitors/{id}/delete`: asks once more.
+pub async fn confirm_delete(
+    State(app): State<App>,
+    viewer: Viewer,
+    PathId(id): PathId,
+) -> Response {
+    let found = match monitors::find(&app, viewer.key.project, &id).await {
+        Ok(found) => found,
+        Err(problem) => return failed(Some(&viewer), &problem),
+    };
+    let body = Deletion {
+        viewer: &viewer,
+        name: name_of(&found.monitor),
+        path: path_of(&found.monitor),
+        pings: found.lease.pings,
+    };
+    let page = Page {
+        section: "/",
+        title: "Delete a monitor",
+        viewer: Some(&viewer),
+        ..Page::default()
+    };
+    page.show(&body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_days_end_with_today_so_far() {
+        let now = UnixMs(10 * DAY_MS + 5_000);
+        let days = last_days(now, 3);
+        assert_eq!(days.len(), 3);
+        assert_eq!(days[0], (UnixMs(8 * DAY_MS), UnixMs(9 * DAY_MS)));
+        assert_eq!(days[2], (UnixMs(10 * DAY_MS), now));
+    }
+
+    #[test]
+    fn days_differ_in_form_too() {
+        let day = |watched_ms, down_ms| {
+            let uptime = Uptime {
+                watched_ms,
+                down_ms,
+                downs: 0,
+            };
+            (UnixMs(0), uptime)
+        };
+        let bars = day_bars(&[day(0, 0), day(DAY_MS, 0), day(DAY_MS, DAY_MS)]);
+        let heights: Vec<i64> = bars.iter().map(|bar| bar.height).collect();
+        assert_eq!(heights, [3, 8, 32]);
+        assert_eq!(bars[2].text, "1970-01-01: down 1 d");
+    }
+}

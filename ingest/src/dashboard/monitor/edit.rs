@@ -1,0 +1,309 @@
+//! The form that makes a monitor, and changes it: with a preview of what its schedule means.
+
+use super::super::fields::{Fields, Members, span_of};
+use super::super::overview::{name_of, path_of};
+use super::super::page::{Page, failed, see_other};
+use super::super::session::{Post, Viewer};
+use super::super::words::{At, Relative, span};
+use crate::app::App;
+use crate::body::{Json, PathId};
+use crate::monitors::{self, MonitorRequest};
+use crate::problem::Problem;
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Value, json};
+use thrum_schema::channel::{Channel, Targets};
+use thrum_schema::error::Invalid;
+use thrum_schema::monitor::check_grace_s;
+use thrum_schema::{Monitor, Schedule, UnixMs};
+
+/// How many of the next deadlines the preview shows.
+const PREVIEW: usize = 5;
+
+/// An instant that is expected, and when people are told if nothing comes.
+struct Deadline {
+    expected: At,
+    alerts: At,
+    left: Relative,
+}
+
+#[derive(Template)]
+#[template(path = "edit.html")]
+struct Form<'a> {
+    viewer: &'a Viewer,
+    title: &'a str,
+    /// Where it goes.
+    action: &'a str,
+    back: &'a str,
+    fields: &'a Fields,
+    channels: &'a [Channel],
+    preview: Vec<Deadline>,
+    /// Why there is no preview.
+    unfit: Option<String>,
+}
+
+impl Form<'_> {
+    fn value(&self, name: &str) -> &str {
+        self.fields.text(name)
+    }
+}
+
+/// The schedule that a form says, and its grace.
+fn schedule_of(fields: &Fields) -> Result<(Schedule, u32), Invalid> {
+    let grace_s = check_grace_s("grace", span_of("grace", fields.text("grace"))?)?;
+    let schedule = if fields.text("kind") == "schedule" {
+        Schedule::parse(fields.text("schedule"), fields.given("tz").unwrap_or("UTC"))?
+    } else {
+        Schedule::simple("period", span_of("period", fields.text("period"))?)?
+    };
+    Ok((schedule, grace_s))
+}
+
+/// The next deadlines, if it is heard of in time each time.
+fn preview(fields: &Fields, now: UnixMs) -> Result<Vec<Deadline>, Invalid> {
+    let (schedule, grace_s) = schedule_of(fields)?;
+    let deadlines = schedule.instants(now).take(PREVIEW).map(|expected| {
+        let alerts = expected + i64::from(grace_s) * 1000;
+        Deadline {
+            expected: At(expected),
+            alerts: At(alerts),
+            left: Relative { at: alerts, now },
+        }
+    });
+    Ok(deadlines.collect())
+}
+
+/// What the form shows of a new monitor.
+fn blank() -> Fields {
+    Fields::default()
+        .with("kind", "period")
+        .with("period", "5 min")
+        .with("grace", "1 min")
+        .with("tz", "UTC")
+        .with("all", "on")
+        .with("failures", "1")
+}
+
+/// What the form shows of a monitor.
+fn fields_of(monitor: &Monitor) -> Fields {
+    let options = &monitor.options;
+    let spanned = |s: Option<u32>| s.map(|s| span(s.into())).unwrap_or_default();
+    let mut fields = Fields::default()
+        .with("name", &monitor.name)
+        .with("slug", &monitor.slug)
+        .with("tags", monitor.tags.join(" "))
+        .with("desc", &monitor.desc)
+        .with("grace", span(monitor.grace_s.into()))
+        .with("start_grace", spanned(options.start_grace_s))
+        .with("remind", spanned(options.remind_s))
+        .with("early", spanned(options.early_s))
+        .with("failures", monitor.failures_to_alert().to_string());
+    let windows = options.windows.iter().map(|window| {
+        let length = span(window.duration_s.into());
+        format!("{} | {length} | {}", window.cron, window.tz)
+    });
+    fields = fields.with("windows", windows.collect::<Vec<_>>().join("\n"));
+    fields = match &monitor.schedule {
+        Schedule::Simple { period_s } => fields
+            .with("kind", "period")
+            .with("period", span(i64::from(*period_s)))
+            .with("tz", "UTC"),
+        Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz } => fields
+            .with("kind", "schedule")
+            .with("schedule", expr)
+            .with("tz", tz),
+    };
+    for (name, is_on) in [
+        ("manual_resume", monitor.manual_resume),
+        ("post_only", monitor.post_only),
+        ("all_runs", options.all_runs),
+        ("all", monitor.targets == Targets::All),
+    ] {
+        if is_on {
+            fields = fields.with(name, "on");
+        }
+    }
+    if let Targets::These(ids) = &monitor.targets {
+        for id in ids {
+            fields = fields.with("channel", id.to_string());
+        }
+    }
+    fields
+}
+
+/// The API's request that the form means: everything that it shows.
+fn request(fields: &Fields) -> Result<MonitorRequest, Invalid> {
+    let mut members = Members::default();
+    for name in ["name", "slug", "desc"] {
+        members.set(name, fields.text(name));
+    }
+    let tags: Vec<&str> = fields.text("tags").split([' ', ',']).filter(|tag| !tag.is_empty()).collect();
+    members.set("tags", json!(tags));
+    members.span(fields, "grace", "grace_s")?;
+    if fields.text("kind") == "schedule" {
+        members.text(fields, "schedule");
+        members.text(fields, "tz");
+    } else {
+        members.span(fields, "period", "period_s")?;
+    }
+    for (field, name) in [
+        ("start_grace", "start_grace_s"),
+        ("remind", "remind_s"),
+        ("early", "early_s"),
+    ] {
+        members.set(name, Value::Null);
+        members.span(fields, field, name)?;
+    }
+    members.number(fields, "failures")?;
+    members.set("manual_resume", fields.is_on("manual_resume"));
+    members.set("all_runs", fields.is_on("all_runs"));
+    members.set("methods", if fields.is_on("post_only") { "POST" } else { "" });
+    if fields.is_on("all") {
+        members.set("channels", "all");
+    } else {
+        let chosen: Vec<&str> = fields.all("channel").collect();
+        members.set("channels", json!(chosen));
+    }
+    members.set("windows", windows(fields.text("windows"))?);
+    members.read()
+}
+
+/// Maintenance windows, one a line: `0 2 * * 0 | 2 h | Europe/Berlin`.
+pub fn windows(text: &str) -> Result<Value, Invalid> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let windows = lines.map(|line| {
+        let mut parts = line.split('|').map(str::trim);
+        let (Some(cron), Some(length)) = (parts.next(), parts.next()) else {
+            return Err(Invalid::new(
+                "windows",
+                "must be one a line, like 0 2 * * 0 | 2 h | Europe/Berlin",
+            ));
+        };
+        let tz = parts.next().unwrap_or("UTC");
+        Ok(json!({ "cron": cron, "duration_s": span_of("windows", length)?, "tz": tz }))
+    });
+    windows.collect::<Result<Vec<_>, _>>().map(Value::from)
+}
+
+/// Shows the form with what was typed.
+async fn show(
+    app: &App,
+    viewer: &Viewer,
+    monitor: Option<&Monitor>,
+    fields: &Fields,
+    wrong: Option<&Problem>,
+) -> Response {
+    let channels = match app.store.channels(viewer.key.project).await {
+        Ok(channels) => channels,
+        Err(error) => return failed(Some(viewer), &error.into()),
+    };
+    let path = monitor.map(path_of);
+    let action = path.as_deref().map_or_else(|| "/monitors/new".to_owned(), |path| format!("{path}/edit"));
+    let title = monitor.map_or_else(|| "New monitor".to_owned(), |m| format!("Change {}", name_of(m)));
+    let (preview, unfit) = match preview(fields, app.store.world().now()) {
+        Ok(deadlines) => (deadlines, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let form = Form {
+        viewer,
+        title: &title,
+        action: &action,
+        back: path.as_deref().unwrap_or("/"),
+        fields,
+        channels: &channels,
+        preview,
+        unfit,
+    };
+    let page = Page {
+        section: "/",
+        title: &title,
+        viewer: Some(viewer),
+        wrong,
+        ..Page::default()
+    };
+    page.show(&form)
+}
+
+/// `GET /monitors/new`
+pub async fn new(State(app): State<App>, viewer: Viewer) -> Response {
+    show(&app, &viewer, None, &blank(), None).await
+}
+
+/// `POST /monitors/new`
+pub async fn create(State(app): State<App>, post: Post) -> Response {
+    let (viewer, fields) = (&post.viewer, &post.fields);
+    if fields.is_on("preview") {
+        return show(&app, viewer, None, fields, None).await;
+    }
+    let made = async {
+        let request = Json(request(fields)?);
+        monitors::create(State(app.clone()), post.writer(), request).await
+    };
+    match made.await {
+        Ok((_, view)) => see_other(&format!("/monitors/{}?done=created", view.0.unique_key)),
+        Err(problem) => show(&app, viewer, None, fields, Some(&problem)).await,
+    }
+}
+
+/// `GET /monitors/{id}/edit`
+pub async fn edit(State(app): State<App>, viewer: Viewer, PathId(id): PathId) -> Response {
+    match monitors::find(&app, viewer.key.project, &id).await {
+        Ok(found) => {
+            let monitor = &found.monitor;
+            show(&app, &viewer, Some(monitor), &fields_of(monitor), None).await
+        }
+        Err(problem) => failed(Some(&viewer), &problem),
+    }
+}
+
+/// `POST /monitors/{id}/edit`
+pub async fn save(State(app): State<App>, PathId(id): PathId, post: Post) -> Response {
+    let (viewer, fields) = (&post.viewer, &post.fields);
+    let found = match monitors::find(&app, viewer.key.project, &id).await {
+        Ok(found) => found,
+        Err(problem) => return failed(Some(viewer), &problem),
+    };
+    let monitor = &found.monitor;
+    if fields.is_on("preview") {
+        return show(&app, viewer, Some(monitor), fields, None).await;
+    }
+    let saved = async {
+        let request = Json(request(fields)?);
+        monitors::update(State(app.clone()), post.writer(), PathId(id.clone()), request).await
+    };
+    match saved.await {
+        Ok(_) => see_other(&format!("{}?done=saved", path_of(monitor))),
+        Err(problem) => show(&app, viewer, Some(monitor), fields, Some(&problem)).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_read_line_by_line() {
+        let read = windows(" 0 2 * * 0 | 2 h | Europe/Berlin\n\n30 4 * * * | 90").unwrap();
+        assert_eq!(
+            read,
+            json!([
+                { "cron": "0 2 * * 0", "duration_s": 7_200, "tz": "Europe/Berlin" },
+                { "cron": "30 4 * * *", "duration_s": 90, "tz": "UTC" }
+            ])
+        );
+        assert!(windows("0 2 * * 0").is_err());
+        assert!(windows("0 2 * * 0 | long").is_err());
+    }
+
+    #[test]
+    fn the_preview_tells_what_is_expected_and_when_it_alerts() {
+        let fields = blank();
+        let deadlines = preview(&fields, UnixMs(0)).unwrap();
+        assert_eq!(deadlines.len(), PREVIEW);
+        assert_eq!(deadlines[0].expected, At(UnixMs(300_000)));
+        assert_eq!(deadlines[0].alerts, At(UnixMs(360_000)));
+        let wrong = Fields::default().with("kind", "schedule").with("grace", "1 min").with("schedule", "soon");
+        assert!(preview(&wrong, UnixMs(0)).is_err());
+    }
+}

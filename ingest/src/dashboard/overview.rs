@@ -1,0 +1,338 @@
+//! What is down, late, running and silenced, and what is due next.
+
+use super::fields::Fields;
+use super::page::{Page, failed};
+use super::session::Viewer;
+use super::words::{Relative, span};
+use crate::app::App;
+use crate::management::Site;
+use crate::problem::Problem;
+use askama::Template;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use std::collections::BTreeMap;
+use thrum_schema::lease::Shown;
+use thrum_schema::silence;
+use thrum_schema::{Lease, Monitor, Outage, Project, Schedule, UnixMs};
+
+/// Monitors on a page.
+const PER_PAGE: usize = 100;
+/// How many of the next deadlines are shown.
+const NEXT: usize = 5;
+/// Most tags that can be chosen from a list; any can be searched for.
+const MAX_TAGS: usize = 200;
+
+/// What the list can be narrowed to.
+const FILTERS: [(&str, &str); 8] = [
+    ("", "all"),
+    ("down", "down"),
+    ("late", "late"),
+    ("up", "up"),
+    ("new", "new"),
+    ("paused", "paused"),
+    ("running", "running"),
+    ("silenced", "silenced"),
+];
+
+/// How the list can be sorted.
+const SORTS: [(&str, &str); 4] = [
+    ("", "urgency"),
+    ("name", "name"),
+    ("seen", "last heard"),
+    ("deadline", "next deadline"),
+];
+
+/// A monitor in the list.
+#[derive(Debug)]
+pub struct Row<'a> {
+    pub monitor: &'a Monitor,
+    pub shown: Shown,
+    pub running: bool,
+    pub silenced: Option<UnixMs>,
+    pub seen: Option<UnixMs>,
+    pub expected: Option<UnixMs>,
+    pub deadline: Option<UnixMs>,
+    now: UnixMs,
+}
+
+impl<'a> Row<'a> {
+    pub fn of(
+        monitor: &'a Monitor,
+        lease: &Lease,
+        project: &Project,
+        outages: &[Outage],
+        now: UnixMs,
+    ) -> Self {
+        Self {
+            monitor,
+            shown: lease.shown(now, outages),
+            running: lease.runs().next().is_some(),
+            silenced: silence::silenced_until(monitor, project, now),
+            seen: lease.seen,
+            expected: lease.expected(),
+            deadline: lease.deadline_after(outages).map(|(at, _)| at),
+            now,
+        }
+    }
+
+    /// Its status, as a word and a class.
+    pub fn state(&self) -> &'static str {
+        state(self.shown)
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &'a str {
+        name_of(self.monitor)
+    }
+
+    /// Its page.
+    pub fn path(&self) -> String {
+        path_of(self.monitor)
+    }
+
+    /// How often it is expected.
+    pub fn schedule(&self) -> String {
+        schedule(&self.monitor.schedule)
+    }
+
+    /// When it was last heard of.
+    pub fn heard(&self) -> Option<Relative> {
+        self.seen.map(|at| Relative { at, now: self.now })
+    }
+
+    /// What comes next for it, and when.
+    pub fn next(&self) -> Option<(&'static str, Relative)> {
+        let relative = |at| Relative { at, now: self.now };
+        match (self.shown, self.expected, self.deadline) {
+            (Shown::Up, Some(at), _) if !self.running => Some(("due", relative(at))),
+            (Shown::Up | Shown::Grace | Shown::New | Shown::Paused, _, Some(at)) => {
+                Some(("alerts", relative(at)))
+            }
+            _ => None,
+        }
+    }
+
+    fn is(&self, filter: &str) -> bool {
+        match filter {
+            "running" => self.running,
+            "silenced" => self.silenced.is_some(),
+            filter => self.state() == filter,
+        }
+    }
+
+    fn urgency(&self) -> u8 {
+        match self.shown {
+            Shown::Down if self.silenced.is_none() => 0,
+            Shown::Grace => 1,
+            Shown::Down => 2,
+            Shown::New => 3,
+            Shown::Up => 4,
+            Shown::Paused => 5,
+        }
+    }
+}
+
+/// A status, as a word and a class.
+pub const fn state(shown: Shown) -> &'static str {
+    match shown {
+        Shown::New => "new",
+        Shown::Up => "up",
+        Shown::Grace => "late",
+        Shown::Down => "down",
+        Shown::Paused => "paused",
+    }
+}
+
+/// What people call a monitor.
+pub fn name_of(monitor: &Monitor) -> &str {
+    let names = [&monitor.name, &monitor.slug];
+    let given = names.into_iter().find(|name| !name.is_empty());
+    given.map_or("(unnamed)", String::as_str)
+}
+
+/// A monitor's page. Its address holds no secret.
+pub fn path_of(monitor: &Monitor) -> String {
+    format!("/monitors/{}", monitor.unique_key())
+}
+
+/// How often a monitor is expected.
+pub fn schedule(schedule: &Schedule) -> String {
+    match schedule {
+        Schedule::Simple { period_s } => format!("every {}", span(i64::from(*period_s))),
+        Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz } => format!("{expr} ({tz})"),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct Overview<'a> {
+    viewer: &'a Viewer,
+    site: Site,
+    query: &'a Fields,
+    total: usize,
+    down: usize,
+    late: usize,
+    filters: Vec<(&'static str, &'static str, usize)>,
+    sorts: &'static [(&'static str, &'static str)],
+    tags: Vec<(&'a str, usize)>,
+    next: Vec<(&'a str, String, Relative)>,
+    rows: &'a [Row<'a>],
+    found: usize,
+    page: usize,
+    pages: usize,
+    silenced_until: Option<Relative>,
+}
+
+impl Overview<'_> {
+    /// The address of this list with one thing changed; from the first page on.
+    fn link(&self, name: &str, value: &str) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for field in ["q", "tag", "status", "sort", "page"] {
+            let value = match field == name {
+                true => value,
+                false if field == "page" => "",
+                false => self.query.text(field),
+            };
+            if !value.is_empty() {
+                query.append_pair(field, value);
+            }
+        }
+        let query = query.finish();
+        if query.is_empty() {
+            "/".to_owned()
+        } else {
+            format!("/?{query}")
+        }
+    }
+}
+
+/// `GET /`
+pub async fn get(
+    State(app): State<App>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    let site = Site::of(&app, &headers, &uri);
+    match show(&app, &viewer, site, &query).await {
+        Ok(response) => response,
+        Err(problem) => failed(Some(&viewer), &problem),
+    }
+}
+
+async fn show(
+    app: &App,
+    viewer: &Viewer,
+    site: Site,
+    query: &Fields,
+) -> Result<Response, Problem> {
+    let id = viewer.key.project;
+    let (monitors, outages) = futures::try_join!(app.monitors(id), app.store.outages())?;
+    let leases = app.known_leases(id, &monitors).await?;
+    let now = app.store.world().now();
+    let project = &viewer.project;
+    let mut rows: Vec<Row<'_>> = monitors
+        .iter()
+        .zip(leases.iter())
+        .map(|(monitor, lease)| Row::of(monitor, lease, project, &outages, now))
+        .collect();
+    let total = rows.len();
+    let count = |filter: &str| rows.iter().filter(|row| row.is(filter)).count();
+    let filters = FILTERS.map(|(filter, name)| match filter {
+        "" => (filter, name, total),
+        filter => (filter, name, count(filter)),
+    });
+    let (down, late) = (filters[1].2, filters[2].2);
+    let mut tags: BTreeMap<&str, usize> = BTreeMap::new();
+    for monitor in monitors.iter() {
+        for tag in &monitor.tags {
+            *tags.entry(tag).or_default() += 1;
+        }
+    }
+    let mut upcoming: Vec<&Row<'_>> = rows
+        .iter()
+        .filter(|row| row.deadline.is_some_and(|at| at > now))
+        .collect();
+    let soonest = NEXT.min(upcoming.len());
+    if soonest > 0 {
+        upcoming.select_nth_unstable_by_key(soonest - 1, |row| row.deadline);
+        upcoming.truncate(soonest);
+        upcoming.sort_by_key(|row| row.deadline);
+    }
+    let next = upcoming
+        .iter()
+        .filter_map(|row| Some((row.name(), row.path(), Relative { at: row.deadline?, now })))
+        .collect();
+
+    let words: Vec<String> = query
+        .text("q")
+        .split_whitespace()
+        .map(str::to_lowercase)
+        .collect();
+    let (tag, status) = (query.text("tag"), query.text("status"));
+    rows.retain(|row| {
+        let monitor = row.monitor;
+        let text = || {
+            let (name, slug, desc) = (&monitor.name, &monitor.slug, &monitor.desc);
+            format!("{name}\n{slug}\n{}\n{desc}", monitor.tags.join("\n")).to_lowercase()
+        };
+        (status.is_empty() || row.is(status))
+            && (tag.is_empty() || monitor.tags.iter().any(|t| t == tag))
+            && (words.is_empty() || {
+                let text = text();
+                words.iter().all(|word| text.contains(word))
+            })
+    });
+    let by_name = |a: &Row<'_>, b: &Row<'_>| {
+        let key = |row: &Row<'_>| (row.name().to_lowercase(), row.monitor.id);
+        key(a).cmp(&key(b))
+    };
+    match query.text("sort") {
+        "name" => rows.sort_by(by_name),
+        "seen" => rows.sort_by(|a, b| b.seen.cmp(&a.seen).then_with(|| by_name(a, b))),
+        "deadline" => rows.sort_by(|a, b| {
+            let due = |row: &Row<'_>| row.deadline.unwrap_or(UnixMs(i64::MAX));
+            due(a).cmp(&due(b)).then_with(|| by_name(a, b))
+        }),
+        _ => rows.sort_by(|a, b| a.urgency().cmp(&b.urgency()).then_with(|| by_name(a, b))),
+    }
+    let found = rows.len();
+    let pages = found.div_ceil(PER_PAGE).max(1);
+    let number = query.text("page").parse().unwrap_or(1).clamp(1, pages);
+    let first = (number - 1) * PER_PAGE;
+    let silenced = silence::until(project.snoozed_until, &project.windows, now);
+    let body = Overview {
+        viewer,
+        site,
+        query,
+        total,
+        down,
+        late,
+        filters: filters.into(),
+        sorts: &SORTS,
+        tags: tags.into_iter().take(MAX_TAGS).collect(),
+        next,
+        rows: &rows[first..found.min(first + PER_PAGE)],
+        found,
+        page: number,
+        pages,
+        silenced_until: silenced.map(|at| Relative { at, now }),
+    };
+    let title = match (down, late) {
+        (0, 0) => "All is well".to_owned(),
+        (0, late) => format!("{late} late"),
+        (down, _) => format!("{down} down"),
+    };
+    let page = Page {
+        section: "/",
+        title: &title,
+        viewer: Some(viewer),
+        said: query.text("done"),
+        wrong: None,
+        live: app.live(),
+    };
+    Ok(page.show(&body))
+}

@@ -1,0 +1,157 @@
+//! The public status page of a project: opt-in, and at an address that nobody guesses.
+
+use super::monitor::{DayBar, day_bars, last_days};
+use super::overview::{name_of, state};
+use super::page::{Page, failed};
+use super::words::{At, percent};
+use crate::app::App;
+use crate::auth::same;
+use crate::body::PathId;
+use crate::monitors;
+use crate::problem::Problem;
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use thrum_schema::{Lease, Monitor, ProjectId, StoreError, UnixMs};
+
+/// How long a page is shown again, in milliseconds: many may look, it is made once.
+const FRESH_MS: i64 = 10_000;
+/// Days of history.
+const DAYS: i64 = 90;
+/// Most monitors on a page.
+const MAX_MONITORS: usize = 200;
+/// How many histories are read at a time.
+const CONCURRENCY: usize = 8;
+/// Most pages that are kept.
+const MAX_KEPT: usize = 1_000;
+
+/// A monitor on the page.
+#[derive(Debug)]
+struct Line {
+    name: String,
+    state: &'static str,
+    uptime: Option<String>,
+    days: Vec<DayBar>,
+}
+
+/// A page's content.
+#[derive(Debug)]
+struct Content {
+    made: UnixMs,
+    lines: Vec<Line>,
+}
+
+type Kept = Arc<tokio::sync::Mutex<Option<Arc<Content>>>>;
+
+/// The pages that are kept; whoever asks while one is made waits for it.
+#[derive(Debug, Default)]
+pub struct StatusPages(Mutex<HashMap<ProjectId, Kept>>);
+
+impl StatusPages {
+    fn of(&self, project: ProjectId) -> Kept {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() > MAX_KEPT {
+            kept.retain(|_, page| Arc::strong_count(page) > 1);
+        }
+        Arc::clone(kept.entry(project).or_default())
+    }
+
+    /// Forgets a page whose project changed here.
+    pub fn forget(&self, project: ProjectId) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(&project);
+    }
+}
+
+#[derive(Template)]
+#[template(path = "status.html")]
+struct StatusPage<'a> {
+    title: &'a str,
+    content: &'a Content,
+}
+
+impl StatusPage<'_> {
+    fn down(&self) -> usize {
+        let lines = self.content.lines.iter();
+        lines.filter(|line| line.state == "down").count()
+    }
+
+    fn made(&self) -> At {
+        At(self.content.made)
+    }
+}
+
+/// `GET /status/{key}`
+pub async fn get(State(app): State<App>, PathId(key): PathId) -> Response {
+    match show(&app, &key).await {
+        Ok(response) => response,
+        Err(problem) => failed(None, &problem),
+    }
+}
+
+async fn show(app: &App, key: &str) -> Result<Response, Problem> {
+    let not_found = || Problem::not_found("status page");
+    let id = app.store.project_by_badge_key(key).await?;
+    let project = app.fresh_project(id.ok_or_else(not_found)?).await?;
+    let public = project.status_page.as_ref();
+    let public = public
+        .filter(|_| same(&project.badge_key, key))
+        .ok_or_else(not_found)?;
+    let kept = app.status_pages.of(project.id);
+    let mut kept = kept.lock().await;
+    let now = app.store.world().now();
+    let content = match &*kept {
+        Some(content) if now - content.made < FRESH_MS => Arc::clone(content),
+        _ => {
+            let monitors = app.monitors(project.id).await?;
+            let shown = monitors.iter().map(AsRef::as_ref);
+            let shown = shown.filter(|monitor| public.tag.is_empty() || monitor.tags.contains(&public.tag));
+            let mut shown: Vec<&Monitor> = shown.collect();
+            shown.sort_by(|a, b| name_of(a).cmp(name_of(b)).then(a.id.cmp(&b.id)));
+            shown.truncate(MAX_MONITORS);
+            let (leases, outages) = futures::try_join!(app.leases_of(&shown), app.store.outages())?;
+            let days = last_days(now, DAYS);
+            let (days, project, outages) = (&days, &project, &outages);
+            let shown: Vec<(Monitor, Lease)> = shown.into_iter().cloned().zip(leases).collect();
+            let lines = stream::iter(shown)
+                .map(|(monitor, lease)| async move {
+                    let now_is = (&monitor, lease.status);
+                    let history = monitors::history(app, project, now_is, days).await?;
+                    let sum = |ms: fn(&thrum_schema::uptime::Uptime) -> i64| -> i64 {
+                        history.judged.iter().map(ms).sum()
+                    };
+                    let (watched, down) = (sum(|day| day.watched_ms), sum(|day| day.down_ms));
+                    let begins = days.iter().map(|(from, _)| *from);
+                    let bars: Vec<_> = begins.zip(history.judged.iter().copied()).collect();
+                    #[expect(clippy::cast_precision_loss, reason = "90 days of milliseconds fit")]
+                    let uptime = (watched > 0).then(|| percent(1.0 - down as f64 / watched as f64));
+                    Ok::<_, StoreError>(Line {
+                        name: name_of(&monitor).to_owned(),
+                        state: state(lease.shown(now, outages)),
+                        uptime,
+                        days: day_bars(&bars),
+                    })
+                })
+                .buffered(CONCURRENCY)
+                .try_collect()
+                .await?;
+            let content = Arc::new(Content { made: now, lines });
+            *kept = Some(Arc::clone(&content));
+            content
+        }
+    };
+    drop(kept);
+    let body = StatusPage {
+        title: &public.title,
+        content: &content,
+    };
+    let page = Page {
+        title: &public.title,
+        live: "poll",
+        ..Page::default()
+    };
+    Ok(page.show(&body))
+}

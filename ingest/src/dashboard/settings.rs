@@ -1,0 +1,182 @@
+//! The project: its name, its silences, its badges, and its public status page.
+
+use super::fields::{Fields, Members};
+use super::monitor::{snooze_of, windows};
+use super::page::{Page, failed, see_other};
+use super::session::{Post, Viewer};
+use super::words::{Relative, span};
+use crate::app::App;
+use crate::body::Json;
+use crate::management::Site;
+use crate::problem::Problem;
+use crate::projects;
+use crate::summary::BadgeUrls;
+use askama::Template;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use thrum_schema::{Project, silence};
+
+/// Tags whose badges are listed.
+const MAX_TAGS: usize = 50;
+
+struct Badge {
+    id: usize,
+    tag: String,
+    svg: String,
+}
+
+#[derive(Template)]
+#[template(path = "settings.html")]
+struct Settings<'a> {
+    viewer: &'a Viewer,
+    project: &'a Project,
+    fields: Fields,
+    silenced: Option<Relative>,
+    tags: BTreeSet<String>,
+    badges: Vec<Badge>,
+    status_url: String,
+}
+
+impl Settings<'_> {
+    fn is_public(&self) -> bool {
+        self.project.status_page.is_some()
+    }
+}
+
+fn fields_of(project: &Project) -> Fields {
+    let windows = project.windows.iter().map(|window| {
+        let length = span(window.duration_s.into());
+        format!("{} | {length} | {}", window.cron, window.tz)
+    });
+    let mut fields = Fields::default()
+        .with("name", &project.name)
+        .with("windows", windows.collect::<Vec<_>>().join("\n"));
+    if let Some(remind_s) = project.remind_s {
+        fields = fields.with("remind", span(remind_s.into()));
+    }
+    match &project.status_page {
+        Some(page) => fields.with("title", &page.title).with("tag", &page.tag),
+        None => fields.with("title", &project.name),
+    }
+}
+
+async fn show(
+    app: &App,
+    viewer: &Viewer,
+    site: &Site,
+    fields: Option<Fields>,
+    said: &str,
+    wrong: Option<&Problem>,
+) -> Response {
+    // As it is, not as it was within the last half minute.
+    let project = match app.fresh_project(viewer.key.project).await {
+        Ok(project) => project,
+        Err(problem) => return failed(Some(viewer), &problem),
+    };
+    let monitors = match app.monitors(project.id).await {
+        Ok(monitors) => monitors,
+        Err(error) => return failed(Some(viewer), &error.into()),
+    };
+    let tags = monitors.iter().flat_map(|monitor| monitor.tags.iter().cloned());
+    let tags: BTreeSet<String> = tags.collect();
+    let listed = std::iter::once("*").chain(tags.iter().map(String::as_str));
+    let badges = listed.take(MAX_TAGS).enumerate().map(|(id, tag)| Badge {
+        id,
+        tag: if tag == "*" { project.name.clone() } else { tag.to_owned() },
+        svg: BadgeUrls::of(&project, tag, site).svg3,
+    });
+    let now = app.store.world().now();
+    let silenced = silence::until(project.snoozed_until, &project.windows, now);
+    let body = Settings {
+        viewer,
+        fields: fields.unwrap_or_else(|| fields_of(&project)),
+        silenced: silenced.map(|at| Relative { at, now }),
+        badges: badges.collect(),
+        tags,
+        status_url: format!("{}/status/{}", site.root, project.badge_key),
+        project: &project,
+    };
+    let page = Page {
+        section: "/settings",
+        title: "Settings",
+        viewer: Some(viewer),
+        said,
+        wrong,
+        live: "",
+    };
+    page.show(&body)
+}
+
+/// `GET /settings`
+pub async fn get(
+    State(app): State<App>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    uri: Uri,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    let site = Site::of(&app, &headers, &uri);
+    show(&app, &viewer, &site, None, query.text("done"), None).await
+}
+
+/// `POST /settings/{action}`
+pub async fn act(
+    State(app): State<App>,
+    Path(action): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    post: Post,
+) -> Response {
+    let site = Site::of(&app, &headers, &uri);
+    match acted(&app, &post, &action).await {
+        Ok(done) => see_other(&format!("/settings?done={done}")),
+        Err(problem) => {
+            let typed = fields_of(&post.viewer.project);
+            let fields = if action == "save" || action == "status" {
+                post.fields.clone().or(typed)
+            } else {
+                typed
+            };
+            show(&app, &post.viewer, &site, Some(fields), "", Some(&problem)).await
+        }
+    }
+}
+
+async fn acted(app: &App, post: &Post, action: &str) -> Result<&'static str, Problem> {
+    let (state, writer, fields) = (State(app.clone()), post.writer(), &post.fields);
+    let mut members = Members::default();
+    match action {
+        "save" => {
+            members.text(fields, "name");
+            members.set("remind_s", Value::Null);
+            members.span(fields, "remind", "remind_s")?;
+            members.set("windows", windows(fields.text("windows"))?);
+            let _ = projects::update_own(state, writer, Json(members.read()?)).await?;
+            Ok("saved")
+        }
+        "status" => {
+            let public = fields.is_on("public");
+            let page = json!({ "title": fields.text("title"), "tag": fields.text("tag") });
+            members.set("status_page", if public { page } else { Value::Null });
+            let _ = projects::update_own(state, writer, Json(members.read()?)).await?;
+            Ok(if public { "status-on" } else { "status-off" })
+        }
+        "snooze" => {
+            let _ = projects::snooze(state, writer, Json(snooze_of(fields)?)).await?;
+            Ok("snoozed")
+        }
+        "end-snooze" => {
+            let _ = projects::end_snooze(state, writer).await?;
+            Ok("unsnoozed")
+        }
+        "badges" => {
+            let _ = projects::rotate_badge_key(state, writer).await?;
+            Ok("badges")
+        }
+        _ => Err(Problem::not_found("action")),
+    }
+}

@@ -1,0 +1,530 @@
+//! Series and what strategies say of them; watches; and, below, backtests.
+
+mod backtest;
+
+pub use backtest::{ask as backtest, form as backtest_form, result as backtest_result};
+
+use super::chart::{BLUE, Chart, GREY, INK, Line, Mark, ORANGE, Svg};
+use super::fields::{Fields, Members};
+use super::page::{Page, failed, see_other};
+use super::session::{Post, Viewer};
+use super::words::{At, Relative, at, number};
+use crate::app::App;
+use crate::body::{Json, PathId};
+use crate::problem::Problem;
+use crate::signals::history::{self, HistoryParams};
+use crate::signals::series::{self, BarView, BarsParams, SeriesView};
+use crate::signals::strategies::{self, StrategyView};
+use crate::signals::watches::{self, WatchView};
+use crate::signals::requests;
+use askama::Template;
+use axum::extract::{Query, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
+use std::collections::HashMap;
+use thrum_schema::UnixMs;
+use thrum_schema::signal::Verdict;
+use thrum_schema::signal::explanation::{Condition, Side};
+use thrum_schema::signal::view::SignalView;
+
+/// Bars on a chart.
+const BARS: usize = 300;
+/// Signals in the table.
+const LISTED: usize = 50;
+/// Operands with a pane each, below the price.
+const MAX_PANES: usize = 3;
+/// Lines along the price.
+const MAX_OVERLAYS: usize = 2;
+
+#[derive(Template)]
+#[template(path = "signals.html")]
+struct List<'a> {
+    viewer: &'a Viewer,
+    series: Vec<SeriesView>,
+    watches: Vec<WatchView>,
+    strategies: Vec<StrategyView>,
+    fields: &'a Fields,
+}
+
+impl List<'_> {
+    fn path(&self, view: &SeriesView) -> String {
+        path_of(&view.series, &view.timeframe)
+    }
+
+    fn watch_path(&self, watch: &WatchView) -> String {
+        let mut path = path_of(&watch.series, &watch.timeframe);
+        path.push_str(&format!("&strategy={}", quoted(&watch.strategy)));
+        if let Some(mode) = &watch.mode {
+            path.push_str(&format!("&mode={}", quoted(mode)));
+        }
+        path
+    }
+
+    fn when(&self, text: &str) -> At {
+        at(text)
+    }
+}
+
+fn quoted(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
+
+/// The page of a series.
+fn path_of(series: &str, timeframe: &str) -> String {
+    let series: String = series
+        .bytes()
+        .map(|b| match b {
+            b if b.is_ascii_alphanumeric() || b"-_.:~".contains(&b) => char::from(b).to_string(),
+            b => format!("%{b:02X}"),
+        })
+        .collect();
+    format!("/signals/{series}?timeframe={}", quoted(timeframe))
+}
+
+/// `GET /signals`
+pub async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    show_list(&app, &viewer, &query, query.text("done"), None).await
+}
+
+async fn show_list(
+    app: &App,
+    viewer: &Viewer,
+    fields: &Fields,
+    said: &str,
+    wrong: Option<&Problem>,
+) -> Response {
+    let listed = futures::try_join!(
+        series::list(State(app.clone()), viewer.reader()),
+        watches::list(State(app.clone()), viewer.reader()),
+        strategies::list(State(app.clone()), viewer.reader()),
+    );
+    let (series, watches, strategies) = match listed {
+        Ok(listed) => listed,
+        Err(problem) => return failed(Some(viewer), &problem),
+    };
+    let body = List {
+        viewer,
+        series: series.0.series,
+        watches: watches.0.watches,
+        strategies: strategies.0.strategies,
+        fields,
+    };
+    let page = Page {
+        section: "/signals",
+        title: "Signals",
+        viewer: Some(viewer),
+        said,
+        wrong,
+        live: "",
+    };
+    page.show(&body)
+}
+
+/// A signal in the table.
+struct Row {
+    bar: Option<At>,
+    verdict: &'static str,
+    close: String,
+    changed: String,
+    path: String,
+    chosen: bool,
+}
+
+/// What a condition still lacks.
+struct Missing {
+    label: String,
+    text: String,
+}
+
+/// A condition, as a line of the explanation.
+struct Outcome {
+    side: &'static str,
+    label: String,
+    value: String,
+    threshold: String,
+    margin: String,
+    met: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "series.html")]
+struct SeriesPage<'a> {
+    viewer: &'a Viewer,
+    series: &'a str,
+    timeframe: &'a str,
+    timeframes: Vec<String>,
+    strategies: &'a [StrategyView],
+    strategy: &'a str,
+    modes: &'a [String],
+    mode: &'a str,
+    price: Option<Svg>,
+    overlays: Vec<String>,
+    panes: Vec<(String, Option<Svg>)>,
+    signal: Option<&'a SignalView>,
+    verdict: &'static str,
+    bar: Option<At>,
+    computed: Option<Relative>,
+    outcomes: Vec<Outcome>,
+    flips: Vec<(&'static str, Vec<Missing>)>,
+    rows: Vec<Row>,
+    last: Option<(String, At)>,
+}
+
+/// `GET /signals/{series}`
+pub async fn get(
+    State(app): State<App>,
+    viewer: Viewer,
+    PathId(name): PathId,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    match show(&app, &viewer, &name, &query).await {
+        Ok(response) => response,
+        Err(problem) => failed(Some(&viewer), &problem),
+    }
+}
+
+/// Signals of a track, oldest first; none, if nobody asked for any yet.
+async fn signals(
+    app: &App,
+    viewer: &Viewer,
+    series: &str,
+    timeframe: &str,
+    strategy: &str,
+    mode: Option<String>,
+) -> Result<Vec<SignalView>, Problem> {
+    let params = HistoryParams {
+        timeframe: Some(timeframe.to_owned()),
+        strategy: Some(strategy.to_owned()),
+        mode,
+        params: None,
+        version: None,
+        from: None,
+        to: None,
+        limit: Some(BARS),
+        as_known_at: None,
+        revisions: None,
+    };
+    let (state, id) = (State(app.clone()), PathId(series.to_owned()));
+    let found = history::history(state, viewer.reader(), id, Ok(Query(params))).await?;
+    Ok(found.0.signals)
+}
+
+async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<Response, Problem> {
+    let state = || State(app.clone());
+    let all = series::list(state(), viewer.reader()).await?.0.series;
+    let timeframes: Vec<String> = all
+        .into_iter()
+        .filter(|view| view.series == name)
+        .map(|view| view.timeframe)
+        .collect();
+    let asked = query.given("timeframe").or(timeframes.first().map(String::as_str));
+    let timeframe = asked.ok_or_else(|| Problem::not_found("series"))?.to_owned();
+    let params = BarsParams {
+        timeframe: Some(timeframe.clone()),
+        from: None,
+        to: None,
+        limit: Some(BARS),
+    };
+    let id = PathId(name.to_owned());
+    let bars = series::get_bars(state(), viewer.reader(), id, Ok(Query(params))).await?.0.bars;
+    let strategies = strategies::list(state(), viewer.reader()).await?.0.strategies;
+    let first = strategies.first().map_or("", |strategy| &strategy.name);
+    let strategy = query.given("strategy").unwrap_or(first);
+    let modes = strategies.iter().find(|view| view.name == strategy);
+    let modes: &[String] = modes.map_or(&[], |view| &view.modes);
+    let mode = query.given("mode").map(str::to_owned);
+    let found = signals(app, viewer, name, &timeframe, strategy, mode).await?;
+    let chosen = match query.given("bar") {
+        Some(bar) => found.iter().find(|signal| signal.bar.as_deref() == Some(bar)),
+        None => found.last(),
+    };
+    let now = app.store.world().now();
+    let mut here = path_of(name, &timeframe);
+    for (field, value) in [("strategy", strategy), ("mode", query.text("mode"))] {
+        if !value.is_empty() {
+            here.push_str(&format!("&{field}={}", quoted(value)));
+        }
+    }
+    let (overlays, panes) = operands(&found);
+    let conditions = chosen.map_or(&[][..], |signal| &signal.explanation.conditions);
+    let body = SeriesPage {
+        viewer,
+        series: name,
+        timeframe: &timeframe,
+        timeframes,
+        strategies: &strategies,
+        strategy,
+        modes,
+        mode: query.text("mode"),
+        price: price(&bars, &found, &overlays),
+        overlays: overlays.into_iter().map(|(name, _)| name).collect(),
+        panes,
+        signal: chosen,
+        verdict: chosen.map_or("", |signal| signal.signal.as_str()),
+        bar: chosen.and_then(|signal| signal.bar.as_deref()).map(at),
+        computed: chosen.map(|signal| Relative {
+            at: at(&signal.computed_at).0,
+            now,
+        }),
+        outcomes: conditions.iter().map(outcome).collect(),
+        flips: chosen.map(flips).unwrap_or_default(),
+        rows: rows(&found, chosen, &here),
+        last: bars.last().map(|bar| (number(bar.close), at(&bar.time))),
+    };
+    let page = Page {
+        section: "/signals",
+        title: name,
+        viewer: Some(viewer),
+        said: query.text("done"),
+        ..Page::default()
+    };
+    Ok(page.show(&body))
+}
+
+fn optional(x: Option<f64>) -> String {
+    x.map_or_else(|| "–".to_owned(), number)
+}
+
+fn outcome(condition: &Condition) -> Outcome {
+    Outcome {
+        side: match condition.side {
+            Side::Buy => "BUY",
+            Side::Sell => "SELL",
+        },
+        label: condition.label().replace('_', " "),
+        value: optional(condition.value),
+        threshold: optional(condition.threshold),
+        margin: optional(condition.margin),
+        met: match condition.met {
+            Some(true) => "holds",
+            Some(false) => "does not hold",
+            None => "not known",
+        },
+    }
+}
+
+/// What would have to be otherwise for the signal to be another: of each side that it does not take, the conditions that
+/// do not hold.
+fn flips(signal: &SignalView) -> Vec<(&'static str, Vec<Missing>)> {
+    let sides = [
+        (Side::Buy, Verdict::Buy, "BUY"),
+        (Side::Sell, Verdict::Sell, "SELL"),
+    ];
+    let others = sides.into_iter().filter(|(_, verdict, _)| signal.signal != *verdict);
+    others
+        .map(|(side, _, name)| {
+            let conditions = signal.explanation.conditions.iter();
+            let missing = conditions
+                .filter(|condition| condition.side == side && condition.met != Some(true))
+                .map(|condition| Missing {
+                    label: condition.label().replace('_', " "),
+                    text: match (condition.value, condition.threshold, condition.margin) {
+                        (Some(value), Some(threshold), Some(margin)) => format!(
+                            "{} is {}, {} is {}: {} apart",
+                            condition.left,
+                            number(value),
+                            condition.right,
+                            number(threshold),
+                            number(margin.abs())
+                        ),
+                        _ => "not known at this bar".to_owned(),
+                    },
+                });
+            (name, missing.collect())
+        })
+        .filter(|(_, missing): &(_, Vec<Missing>)| !missing.is_empty())
+        .collect()
+}
+
+fn rows(found: &[SignalView], chosen: Option<&SignalView>, here: &str) -> Vec<Row> {
+    let newest = found.iter().rev().take(LISTED);
+    newest
+        .map(|signal| {
+            let bar = signal.bar.as_deref();
+            Row {
+                bar: bar.map(at),
+                verdict: signal.signal.as_str(),
+                close: optional(signal.close),
+                changed: signal.explanation.changed.join(", ").replace('_', " "),
+                path: format!("{here}&bar={}#explanation", quoted(bar.unwrap_or_default())),
+                chosen: chosen.is_some_and(|chosen| chosen.bar == signal.bar),
+            }
+        })
+        .collect()
+}
+
+type Points = Vec<(UnixMs, Option<f64>)>;
+
+/// The operands of the conditions in the course of time: those that the close is compared with, and a pane for each of
+/// the others.
+fn operands(found: &[SignalView]) -> (Vec<(String, Points)>, Vec<(String, Option<Svg>)>) {
+    let mut along: Vec<(String, Points)> = Vec::new();
+    let mut panes: Vec<(String, Points, HashMap<String, Points>)> = Vec::new();
+    for signal in found {
+        let Some(bar) = signal.bar.as_deref().map(|bar| at(bar).0) else {
+            continue;
+        };
+        for condition in &signal.explanation.conditions {
+            let (left, right) = (&condition.left, &condition.right);
+            if left == "close" || right == "close" {
+                let (name, value) = if left == "close" {
+                    (right, condition.threshold)
+                } else {
+                    (left, condition.value)
+                };
+                push(&mut along, name, bar, value);
+            } else {
+                let place = panes.iter().position(|(name, ..)| name == left);
+                let place = place.unwrap_or_else(|| {
+                    panes.push((left.clone(), Vec::new(), HashMap::new()));
+                    panes.len() - 1
+                });
+                let (_, values, thresholds) = &mut panes[place];
+                add(values, bar, condition.value);
+                add(thresholds.entry(right.clone()).or_default(), bar, condition.threshold);
+            }
+        }
+    }
+    along.truncate(MAX_OVERLAYS);
+    let panes = panes.into_iter().take(MAX_PANES).map(|(name, values, thresholds)| {
+        let mut lines: Vec<Line> = thresholds
+            .into_values()
+            .map(|points| Line { color: GREY, points })
+            .collect();
+        lines.push(Line {
+            color: BLUE,
+            points: values,
+        });
+        let chart = Chart {
+            height: 150,
+            lines,
+            ..Chart::default()
+        };
+        (name, chart.draw())
+    });
+    (along, panes.collect())
+}
+
+fn push(lines: &mut Vec<(String, Points)>, name: &str, bar: UnixMs, value: Option<f64>) {
+    let place = lines.iter().position(|(found, _)| found == name);
+    let place = place.unwrap_or_else(|| {
+        lines.push((name.to_owned(), Vec::new()));
+        lines.len() - 1
+    });
+    add(&mut lines[place].1, bar, value);
+}
+
+/// Adds a point, unless another condition has added it.
+fn add(points: &mut Points, bar: UnixMs, value: Option<f64>) {
+    if points.last().is_none_or(|(last, _)| *last != bar) {
+        points.push((bar, value));
+    }
+}
+
+/// The price, with marks where the signal became BUY or SELL.
+fn price(bars: &[BarView], found: &[SignalView], overlays: &[(String, Points)]) -> Option<Svg> {
+    if bars.len() < 2 {
+        return None;
+    }
+    let first = at(&bars[0].time).0;
+    let mut lines = vec![Line {
+        color: INK,
+        points: bars.iter().map(|bar| (at(&bar.time).0, Some(bar.close))).collect(),
+    }];
+    for ((_, points), color) in overlays.iter().zip([GREY, BLUE]) {
+        let points = points.iter().filter(|(at, _)| *at >= first).copied().collect();
+        lines.push(Line { color, points });
+    }
+    let turns = found.windows(2).filter(|pair| pair[0].signal != pair[1].signal);
+    let marks = turns.filter_map(|pair| {
+        let signal = &pair[1];
+        let bar = at(signal.bar.as_deref()?).0;
+        let (triangle, color) = match signal.signal {
+            Verdict::Buy => (true, BLUE),
+            Verdict::Sell => (false, ORANGE),
+            _ => return None,
+        };
+        (bar >= first).then_some(Mark {
+            at: bar,
+            y: signal.close?,
+            triangle,
+            color,
+        })
+    });
+    let chart = Chart {
+        height: 340,
+        marks: marks.collect(),
+        lines,
+        from_zero: false,
+    };
+    chart.draw()
+}
+
+/// What asks the API to wait for a result, so that the next page shows it.
+fn patiently() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("prefer", HeaderValue::from_static("wait=8"));
+    headers
+}
+
+/// `POST /signals/{series}`: asks for a signal, and by that for the strategy to be followed.
+pub async fn ask(State(app): State<App>, PathId(name): PathId, post: Post) -> Response {
+    let fields = &post.fields;
+    let asked = async {
+        let mut members = Members::default();
+        members.set("series", name.as_str());
+        for field in ["timeframe", "strategy", "mode"] {
+            members.text(fields, field);
+        }
+        let request = Json(members.read()?);
+        requests::post(State(app.clone()), post.writer(), patiently(), request).await
+    };
+    match asked.await {
+        Ok(_) => {
+            let mut path = path_of(&name, fields.text("timeframe"));
+            for field in ["strategy", "mode"] {
+                if let Some(value) = fields.given(field) {
+                    path.push_str(&format!("&{field}={}", quoted(value)));
+                }
+            }
+            see_other(&format!("{path}&done=asked"))
+        }
+        Err(problem) => failed(Some(&post.viewer), &problem),
+    }
+}
+
+/// `POST /watches`
+pub async fn watch(State(app): State<App>, post: Post) -> Response {
+    let fields = &post.fields;
+    let made = async {
+        let mut members = Members::default();
+        for field in ["name", "mode", "strategy"] {
+            members.text(fields, field);
+        }
+        // A series and its timeframe are chosen together.
+        let (series, timeframe) = fields.text("of").rsplit_once(' ').unwrap_or_default();
+        members.set("series", series);
+        members.set("timeframe", timeframe);
+        members.span(fields, "cooldown", "cooldown_s")?;
+        members.number(fields, "confirm_bars")?;
+        watches::create(State(app.clone()), post.writer(), Json(members.read()?)).await
+    };
+    match made.await {
+        Ok(_) => see_other("/signals?done=watched"),
+        Err(problem) => show_list(&app, &post.viewer, fields, "", Some(&problem)).await,
+    }
+}
+
+/// `POST /watches/{id}/delete`
+pub async fn unwatch(State(app): State<App>, id: PathId, post: Post) -> Response {
+    match watches::delete(State(app), post.writer(), id).await {
+        Ok(_) => see_other("/signals?done=deleted"),
+        Err(problem) => failed(Some(&post.viewer), &problem),
+    }
+}

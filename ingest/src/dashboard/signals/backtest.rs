@@ -1,0 +1,254 @@
+//! Backtests: asked for by a form, and shown with their equity beside buying and holding.
+
+use super::super::chart::{BLUE, Chart, GREY, Line, Svg};
+use super::super::fields::{Fields, Members};
+use super::super::page::{Page, failed, see_other};
+use super::super::session::{Post, Viewer};
+use super::super::words::{At, at, number, percent};
+use super::patiently;
+use crate::app::App;
+use crate::body::{Json, PathId};
+use crate::problem::Problem;
+use crate::signals::backtests;
+use crate::signals::series::{self, SeriesView};
+use crate::signals::strategies::{self, StrategyView};
+use askama::Template;
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use thrum_schema::StoreError;
+
+/// Trades that are listed.
+const TRADES: usize = 200;
+
+#[derive(Template)]
+#[template(path = "backtests.html")]
+struct Form<'a> {
+    viewer: &'a Viewer,
+    series: Vec<SeriesView>,
+    strategies: Vec<StrategyView>,
+    fields: &'a Fields,
+}
+
+/// A figure of the strategy, beside that of buying and holding.
+struct Figure {
+    name: &'static str,
+    value: String,
+    held: String,
+}
+
+struct Trade {
+    side: String,
+    entered: At,
+    entry: String,
+    exited: At,
+    exit: String,
+    bars: String,
+    net: String,
+}
+
+#[derive(Template)]
+#[template(path = "backtest.html")]
+struct Outcome {
+    title: String,
+    /// `queued`, `done` or `failed`.
+    status: String,
+    error: String,
+    from: Option<At>,
+    to: Option<At>,
+    costs: String,
+    figures: Vec<Figure>,
+    more: Vec<(&'static str, String)>,
+    look_ahead: &'static str,
+    equity: Option<Svg>,
+    trades: Vec<Trade>,
+    total: usize,
+}
+
+async fn show_form(
+    app: &App,
+    viewer: &Viewer,
+    fields: &Fields,
+    wrong: Option<&Problem>,
+) -> Response {
+    let listed = futures::try_join!(
+        series::list(State(app.clone()), viewer.reader()),
+        strategies::list(State(app.clone()), viewer.reader()),
+    );
+    let (series, strategies) = match listed {
+        Ok(listed) => listed,
+        Err(problem) => return failed(Some(viewer), &problem),
+    };
+    let body = Form {
+        viewer,
+        series: series.0.series,
+        strategies: strategies.0.strategies,
+        fields,
+    };
+    let page = Page {
+        section: "/signals",
+        title: "Backtest",
+        viewer: Some(viewer),
+        wrong,
+        ..Page::default()
+    };
+    page.show(&body)
+}
+
+/// `GET /backtests`
+pub async fn form(
+    State(app): State<App>,
+    viewer: Viewer,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    let fields = query.or(Fields::default()
+        .with("fee_bps", "10")
+        .with("slippage_bps", "5")
+        .with("short", "on"));
+    show_form(&app, &viewer, &fields, None).await
+}
+
+/// `POST /backtests`
+pub async fn ask(State(app): State<App>, post: Post) -> Response {
+    let fields = &post.fields;
+    let asked = async {
+        let mut members = Members::default();
+        let (series, timeframe) = fields.text("of").rsplit_once(' ').unwrap_or_default();
+        members.set("series", series);
+        members.set("timeframe", timeframe);
+        for field in ["strategy", "mode"] {
+            members.text(fields, field);
+        }
+        for field in ["from", "to"] {
+            // A day of the form's calendar begins at midnight, UTC.
+            if let Some(day) = fields.given(field) {
+                let instant = if day.contains('T') { day.to_owned() } else { format!("{day}T00:00:00Z") };
+                members.set(field, instant);
+            }
+        }
+        for field in ["fee_bps", "slippage_bps"] {
+            members.number(fields, field)?;
+        }
+        members.set("short", fields.is_on("short"));
+        if fields.is_on("close_to_close") {
+            members.set("fill", "close_to_close");
+        }
+        let request = Json(members.read()?);
+        let reply = backtests::post(State(app.clone()), post.writer(), patiently(), request).await?;
+        read(reply).await
+    };
+    match asked.await {
+        Ok(reply) => see_other(&format!("/backtests/{}", text(&reply, "id"))),
+        Err(problem) => show_form(&app, &post.viewer, fields, Some(&problem)).await,
+    }
+}
+
+/// The JSON of a reply of the API.
+async fn read(reply: Response) -> Result<Value, Problem> {
+    let broken = || Problem::from(StoreError::Corrupt("a reply of our own".to_owned()));
+    let bytes = reply.into_body().collect().await.map_err(|_| broken())?;
+    serde_json::from_slice(&bytes.to_bytes()).map_err(|_| broken())
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn when(value: &Value, name: &str) -> Option<At> {
+    value[name].as_str().map(at)
+}
+
+/// `GET /backtests/{id}`
+pub async fn result(State(app): State<App>, viewer: Viewer, id: PathId) -> Response {
+    let found = async {
+        let reply = backtests::get(State(app.clone()), viewer.reader(), id).await?;
+        read(reply).await
+    };
+    let report = match found.await {
+        Ok(report) => report,
+        Err(problem) => return failed(Some(&viewer), &problem),
+    };
+    let body = body(&report);
+    let page = Page {
+        section: "/signals",
+        title: "Backtest",
+        viewer: Some(&viewer),
+        live: if body.status == "queued" { "poll" } else { "" },
+        ..Page::default()
+    };
+    page.show(&body)
+}
+
+fn body(report: &Value) -> Outcome {
+    let part = |x: &Value| x.as_f64().map_or_else(|| "–".to_owned(), percent);
+    let plain = |x: &Value| x.as_f64().map_or_else(|| "–".to_owned(), number);
+    let held = &report["buy_and_hold"];
+    let figure = |name, member: &str, shown: &dyn Fn(&Value) -> String| Figure {
+        name,
+        value: shown(&report[member]),
+        held: shown(&held[member]),
+    };
+    let trades = report["trades"].as_array().map_or(&[][..], Vec::as_slice);
+    let points = report["equity"].as_array().map_or(&[][..], Vec::as_slice);
+    let line = |member: &str, color| Line {
+        color,
+        points: points
+            .iter()
+            .filter_map(|point| Some((when(point, "time")?.0, Some(point[member].as_f64()?))))
+            .collect(),
+    };
+    let equity = Chart {
+        height: 300,
+        lines: vec![line("buy_and_hold", GREY), line("equity", BLUE)],
+        ..Chart::default()
+    };
+    let shown = trades.iter().rev().take(TRADES).filter_map(|trade| {
+        Some(Trade {
+            side: text(trade, "side").to_owned(),
+            entered: when(trade, "entered_at")?,
+            entry: plain(&trade["entry_price"]),
+            exited: when(trade, "exited_at")?,
+            exit: plain(&trade["exit_price"]),
+            bars: plain(&trade["bars"]),
+            net: part(&trade["net_return"]),
+        })
+    });
+    Outcome {
+        title: format!("{} along {} ({})", text(report, "strategy"), text(report, "series"), text(report, "timeframe")),
+        status: text(report, "status").to_owned(),
+        error: text(report, "error").to_owned(),
+        from: when(report, "from"),
+        to: when(report, "to"),
+        costs: format!(
+            "fee {} and slippage {} hundredths of a per cent, filled at the {}",
+            plain(&report["fee_bps"]),
+            plain(&report["slippage_bps"]),
+            text(report, "fill").replace('_', " ")
+        ),
+        figures: vec![
+            figure("Total return", "total_return", &part),
+            figure("A year (CAGR)", "cagr", &part),
+            figure("Volatility a year", "volatility", &part),
+            figure("Sharpe ratio", "sharpe", &plain),
+            figure("Sortino ratio", "sortino", &plain),
+            figure("Deepest drawdown", "max_drawdown", &part),
+        ],
+        more: vec![
+            ("round trips", plain(&report["round_trips"])),
+            ("win rate", part(&report["win_rate"])),
+            ("profit factor", plain(&report["profit_factor"])),
+            ("exposure", part(&report["exposure"])),
+            ("bars", plain(&report["rows"])),
+        ],
+        look_ahead: match report["look_ahead"]["clean"].as_bool() {
+            Some(true) => "No signal looks into the future: cut off, the past says the same.",
+            Some(false) => "Signals changed when the future was cut off: do not trust these figures.",
+            None => "",
+        },
+        equity: equity.draw(),
+        trades: shown.collect(),
+        total: trades.len(),
+    }
+}

@@ -1,0 +1,87 @@
+//! How the pipeline itself is.
+
+use super::page::{Page, failed};
+use super::session::Viewer;
+use super::words::{At, Relative, took};
+use crate::app::App;
+use crate::health::{self, Checked};
+use crate::problem::Problem;
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use thrum_schema::alert::AlertState;
+use thrum_schema::{Outage, UnixMs};
+
+/// Alerts that are looked at.
+const MAX_ALERTS: usize = 1_000;
+/// An alert that is on its way for longer than this, in milliseconds, is late.
+const LATE_MS: i64 = 300_000;
+/// Outages that are shown.
+const OUTAGES: usize = 20;
+
+#[derive(Template)]
+#[template(path = "system.html")]
+struct System {
+    checked: Checked,
+    /// How far each shard's sweep is behind; by design up to some minutes, while nothing is due.
+    lags: Vec<(u16, Option<i64>)>,
+    pulse: Option<Relative>,
+    dead: usize,
+    late: usize,
+    outages: Vec<(At, At, String)>,
+    table: String,
+    version: &'static str,
+    live: &'static str,
+}
+
+/// `GET /system`
+pub async fn get(State(app): State<App>, viewer: Viewer) -> Response {
+    match show(&app, &viewer).await {
+        Ok(response) => response,
+        Err(problem) => failed(Some(&viewer), &problem),
+    }
+}
+
+async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
+    let checked = health::checked(app).await;
+    let now = app.store.world().now();
+    let mut lags = Vec::new();
+    for shard in 0..app.store.shards() {
+        let low = app.store.cursor(shard).await?.low;
+        lags.push((shard, low.map(|low| now.minute() - low)));
+    }
+    let (pulse, outages, alerts) = futures::try_join!(
+        app.store.pulse(),
+        app.store.outages(),
+        app.store.recent_alerts(viewer.key.project, now, 2, MAX_ALERTS),
+    )?;
+    let mut outages: Vec<Outage> = outages;
+    outages.sort_by_key(|outage| std::cmp::Reverse(outage.start));
+    let state = |state| alerts.iter().filter(move |alert| alert.state() == state);
+    let late = state(AlertState::Pending).filter(|alert| now - UnixMs(alert.id.created_ms()) > LATE_MS);
+    let body = System {
+        checked,
+        lags,
+        pulse: pulse.map(|at| Relative { at, now }),
+        dead: state(AlertState::Dead).count(),
+        late: late.count(),
+        outages: outages
+            .iter()
+            .take(OUTAGES)
+            .map(|outage| {
+                let lasted = took(outage.end - outage.start);
+                (At(outage.start), At(outage.end), lasted)
+            })
+            .collect(),
+        table: app.store.table().to_owned(),
+        version: super::assets::VERSION,
+        live: app.live(),
+    };
+    let page = Page {
+        section: "/system",
+        title: "System",
+        viewer: Some(viewer),
+        ..Page::default()
+    };
+    Ok(page.show(&body))
+}

@@ -1,0 +1,79 @@
+//! What the project used, by day, and what its plan allows.
+
+use super::chart::Svg;
+use super::page::{Page, failed};
+use super::session::Viewer;
+use crate::app::App;
+use crate::usage::{self, Days};
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::Response;
+
+const DAYS: i64 = 30;
+
+#[derive(Template)]
+#[template(path = "usage.html")]
+struct Usage {
+    usage: usage::Usage,
+    limits: [(&'static str, Option<u32>); 5],
+    kinds: Vec<String>,
+    chart: Option<Svg>,
+}
+
+/// `GET /usage`
+pub async fn get(State(app): State<App>, viewer: Viewer) -> Response {
+    let days = Ok(Query(Days { days: Some(DAYS) }));
+    let usage = match usage::get(State(app.clone()), viewer.reader(), days).await {
+        Ok(usage) => usage.0,
+        Err(problem) => return failed(Some(&viewer), &problem),
+    };
+    let limits = &usage.limits;
+    let limits = [
+        ("requests of a key a day", limits.requests_per_day),
+        ("requests of a key a minute", limits.requests_per_minute),
+        ("monitors", limits.monitors),
+        ("text messages a day", limits.sms_per_day),
+        ("keys", limits.keys),
+    ];
+    let kinds = usage.days.iter().flat_map(|day| day.deliveries.keys().cloned());
+    let mut kinds: Vec<String> = kinds.collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let body = Usage {
+        chart: chart(&usage),
+        limits,
+        kinds,
+        usage,
+    };
+    let page = Page {
+        section: "/usage",
+        title: "Usage",
+        viewer: Some(&viewer),
+        ..Page::default()
+    };
+    page.show(&body)
+}
+
+fn chart(usage: &usage::Usage) -> Option<Svg> {
+    use super::chart::{BLUE, Chart, Line};
+    let days = usage.days.iter().rev();
+    #[expect(clippy::cast_precision_loss, reason = "counts of a day are small")]
+    let points = days.map(|day| {
+        let at = super::words::at(&format!("{}T00:00:00Z", day.day)).0;
+        (at, Some(day.requests as f64))
+    });
+    let points: Vec<_> = points.collect();
+    if points.iter().all(|(_, n)| *n == Some(0.0)) {
+        return None;
+    }
+    let chart = Chart {
+        height: 180,
+        lines: vec![Line {
+            color: BLUE,
+            points,
+        }],
+        marks: Vec::new(),
+        from_zero: true,
+    };
+    chart.draw()
+}

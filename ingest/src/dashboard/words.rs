@@ -1,0 +1,193 @@
+//! Times, spans and numbers, as people read them; and spans as people type them.
+
+use askama::filters::HtmlSafe;
+use std::fmt;
+use thrum_schema::UnixMs;
+
+const UNITS: [(&str, i64); 5] = [
+    ("d", 86_400),
+    ("h", 3_600),
+    ("min", 60),
+    ("m", 60),
+    ("s", 1),
+];
+
+/// An instant: in UTC, until the page's script shows it in the viewer's zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At(pub UnixMs);
+
+/// An instant as the time that has passed since, or is left until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relative {
+    /// The instant.
+    pub at: UnixMs,
+    /// The present.
+    pub now: UnixMs,
+}
+
+impl At {
+    /// As text, in UTC.
+    pub fn plain(self) -> String {
+        self.0.utc().format("%Y-%m-%d %H:%M:%S UTC").to_string()
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.0.utc();
+        write!(
+            f,
+            "<time datetime=\"{}\">{} UTC</time>",
+            at.format("%Y-%m-%dT%H:%M:%S%.3fZ"),
+            at.format("%Y-%m-%d %H:%M:%S")
+        )
+    }
+}
+
+impl HtmlSafe for At {}
+
+impl fmt::Display for Relative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.at.utc();
+        write!(
+            f,
+            "<time class=\"ago\" datetime=\"{}\" title=\"{} UTC\">{}</time>",
+            at.format("%Y-%m-%dT%H:%M:%S%.3fZ"),
+            at.format("%Y-%m-%d %H:%M:%S"),
+            relative(self.at - self.now)
+        )
+    }
+}
+
+impl HtmlSafe for Relative {}
+
+/// The instant of a text that the API made.
+pub fn at(text: &str) -> At {
+    let instant = chrono::DateTime::parse_from_rfc3339(text).unwrap_or_default();
+    At(instant.to_utc().into())
+}
+
+/// What lies `ms` ahead, or behind if that is negative: `in 56 s`, `4 min ago`. The page's script says the same.
+pub fn relative(ms: i64) -> String {
+    let s = ms.abs() / 1000;
+    let (n, unit) = match s {
+        0..=99 => (s, "s"),
+        100..=5_999 => (s / 60, "min"),
+        6_000..=172_799 => (s / 3_600, "h"),
+        _ => (s / 86_400, "d"),
+    };
+    if ms >= 0 {
+        format!("in {n} {unit}")
+    } else {
+        format!("{n} {unit} ago")
+    }
+}
+
+/// A span of seconds: `1 h 30 min`.
+pub fn span(mut s: i64) -> String {
+    if s == 0 {
+        return "0 s".to_owned();
+    }
+    let mut parts = Vec::new();
+    for (unit, size) in UNITS {
+        let n = s / size;
+        if n > 0 {
+            parts.push(format!("{n} {unit}"));
+            s %= size;
+        }
+    }
+    parts.join(" ")
+}
+
+/// A span as it is typed: `90`, `90 s`, `5m`, `1h 30min`, `1 day`. `None` if it is none, or beyond a thousand years.
+pub fn typed_span(text: &str) -> Option<u64> {
+    let mut rest = text.trim();
+    let mut total = 0_u64;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let n: u64 = rest[..digits].parse().ok()?;
+        rest = rest[digits..].trim_start();
+        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let size = match &rest[..letters] {
+            "" | "s" | "sec" | "secs" | "second" | "seconds" => 1,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60,
+            "h" | "hour" | "hours" => 3_600,
+            "d" | "day" | "days" => 86_400,
+            "w" | "week" | "weeks" => 604_800,
+            _ => return None,
+        };
+        rest = rest[letters..].trim_start();
+        total = n.checked_mul(size)?.checked_add(total)?;
+    }
+    (total < 31_536_000_000).then_some(total)
+}
+
+/// Milliseconds that something took: `1.25 s`, `3 min 5 s`.
+pub fn took(ms: i64) -> String {
+    match ms {
+        ..1_000 => format!("{ms} ms"),
+        1_000..100_000 => {
+            let hundredths = ms / 10;
+            format!("{}.{:02} s", hundredths / 100, hundredths % 100)
+        }
+        _ => span(ms / 1000),
+    }
+}
+
+/// A number with as many digits as help: `101.23`, `0.004512`.
+pub fn number(x: f64) -> String {
+    let digits = match x.abs() {
+        1000.0.. => 2,
+        1.0..1000.0 => 4,
+        _ => 6,
+    };
+    let text = format!("{x:.digits$}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0" } else { text }.to_owned()
+}
+
+/// A part of one, in hundredths: `99.98 %`; never rounded up to all.
+pub fn percent(part: f64) -> String {
+    let hundredths = (part * 10_000.0).floor() / 100.0;
+    format!("{} %", number(hundredths))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_as_they_are_written() {
+        for (text, s) in [
+            ("90", 90),
+            ("90 s", 90),
+            ("5m", 300),
+            ("1 h 30 min", 5_400),
+            ("1d2h", 93_600),
+            ("1 week", 604_800),
+        ] {
+            assert_eq!(typed_span(text), Some(s), "{text}");
+        }
+        for text in ["", "five", "5 parsecs", "-1", "1.5h", "99999999999999999999", "9999999999999w"] {
+            assert_eq!(typed_span(text), None, "{text}");
+        }
+        for s in [0, 1, 59, 60, 5_400, 86_400, 90_061] {
+            assert_eq!(typed_span(&span(s)), u64::try_from(s).ok(), "{s}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_in_words() {
+        assert_eq!(relative(56_000), "in 56 s");
+        assert_eq!(relative(-240_000), "4 min ago");
+        assert_eq!(relative(-7_200_000), "2 h ago");
+        assert_eq!(took(1_250), "1.25 s");
+        assert_eq!(took(185_000), "3 min 5 s");
+        assert_eq!(percent(0.999_999), "99.99 %");
+        assert_eq!(percent(1.0), "100 %");
+        assert_eq!(number(101.2300), "101.23");
+    }
+}
