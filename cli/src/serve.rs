@@ -313,7 +313,7 @@ async fn bootstrap(store: &Store, preset: PresetKeys) -> anyhow::Result<Shown> {
     Ok(shown)
 }
 
-fn greet(address: SocketAddr, data: &std::path::Path, memory: bool, keys: &Shown) {
+fn greet(address: SocketAddr, data: &Path, memory: bool, keys: &Shown) {
     let url = format!("http://{address}");
     println!("Thrum listens on {url}");
     if memory {

@@ -10,6 +10,7 @@ mod cache;
 mod change;
 mod channels;
 mod dashboard;
+pub mod function_url;
 mod health;
 mod heartbeats;
 mod keys;

@@ -1,9 +1,10 @@
 //! The ingest Lambda: the router behind a function URL.
 
 use anyhow::anyhow;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
+use aws_lambda_events::event::lambda_function_urls::LambdaFunctionUrlRequest;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
+use thrum_ingest::function_url::answer;
 use thrum_ingest::{AdminKey, App, Config, SecretsManager, router};
 use thrum_schema::lambda::{connect, start_log, write_figures};
 
@@ -21,17 +22,16 @@ async fn main() -> anyhow::Result<()> {
         let client = aws_sdk_secretsmanager::Client::new(&aws);
         config.admin_key = AdminKey::Kept(Arc::new(SecretsManager::new(client, &arn)));
     }
-    let counted = store.clone();
-    let figures = from_fn(move |request: Request, next: Next| {
-        let store = counted.clone();
+    let router = router(App::new(store.clone(), config));
+    let handler = service_fn(move |event: LambdaEvent<LambdaFunctionUrlRequest>| {
+        let (router, store) = (router.clone(), store.clone());
         async move {
-            let response = next.run(request).await;
+            let reply = answer(router, event.payload).await;
             write_figures(&store, FIGURES_EVERY_MS);
-            response
+            Ok::<_, Error>(reply)
         }
     });
-    let app = App::new(store, config);
-    lambda_http::run(router(app).layer(figures))
+    lambda_runtime::run(handler)
         .await
         .map_err(|error| anyhow!(error))
 }

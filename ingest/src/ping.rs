@@ -4,13 +4,13 @@ mod route;
 
 use crate::app::App;
 use crate::body::first_bytes;
+use crate::function_url::SourceIp;
 use crate::meter::seconds;
 use crate::record::{By, Incoming, RecordError, Recorded};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use lambda_http::request::RequestContext;
 use route::{Refused, Target};
 use std::net::{IpAddr, SocketAddr};
 use thrum_schema::ping::{MAX_USER_AGENT, Ping};
@@ -227,11 +227,9 @@ fn remote_addr(headers: &HeaderMap, extensions: &axum::http::Extensions) -> Opti
             let address = first.parse::<IpAddr>().ok();
             address.or_else(|| first.parse::<SocketAddr>().ok().map(|peer| peer.ip()))
         });
-    let peer = || match extensions.get::<RequestContext>() {
-        Some(RequestContext::ApiGatewayV2(context)) => {
-            context.http.source_ip.as_ref()?.parse().ok()
-        }
-        _ => extensions
+    let peer = || match extensions.get::<SourceIp>() {
+        Some(SourceIp(ip)) => Some(*ip),
+        None => extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map(|info| info.0.ip()),
     };

@@ -53,6 +53,8 @@ pub struct Row<'a> {
     pub seen: Option<UnixMs>,
     pub expected: Option<UnixMs>,
     pub deadline: Option<UnixMs>,
+    /// When its status last changed.
+    pub changed: Option<UnixMs>,
     now: UnixMs,
 }
 
@@ -72,6 +74,7 @@ impl<'a> Row<'a> {
             seen: lease.seen,
             expected: lease.expected(),
             deadline: lease.deadline_after(outages).map(|(at, _)| at),
+            changed: lease.flip_at,
             now,
         }
     }
@@ -101,11 +104,12 @@ impl<'a> Row<'a> {
         self.seen.map(|at| Relative { at, now: self.now })
     }
 
-    /// What comes next for it, and when.
+    /// What comes next for it, and when; or when it went down.
     pub fn next(&self) -> Option<(&'static str, Relative)> {
         let relative = |at| Relative { at, now: self.now };
         match (self.shown, self.expected, self.deadline) {
             (Shown::Up, Some(at), _) if !self.running => Some(("due", relative(at))),
+            (Shown::Down, ..) => self.changed.map(|at| ("went down", relative(at))),
             (Shown::Up | Shown::Grace | Shown::New | Shown::Paused, _, Some(at)) => {
                 Some(("alerts", relative(at)))
             }
@@ -121,7 +125,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn urgency(&self) -> u8 {
+    fn urgency(&self) -> i64 {
         match self.shown {
             Shown::Down if self.silenced.is_none() => 0,
             Shown::Grace => 1,
@@ -286,19 +290,16 @@ async fn show(
                 words.iter().all(|word| text.contains(word))
             })
     });
-    let by_name = |a: &Row<'_>, b: &Row<'_>| {
-        let key = |row: &Row<'_>| (row.name().to_lowercase(), row.monitor.id);
-        key(a).cmp(&key(b))
-    };
-    match query.text("sort") {
-        "name" => rows.sort_by(by_name),
-        "seen" => rows.sort_by(|a, b| b.seen.cmp(&a.seen).then_with(|| by_name(a, b))),
-        "deadline" => rows.sort_by(|a, b| {
-            let due = |row: &Row<'_>| row.deadline.unwrap_or(UnixMs(i64::MAX));
-            due(a).cmp(&due(b)).then_with(|| by_name(a, b))
-        }),
-        _ => rows.sort_by(|a, b| a.urgency().cmp(&b.urgency()).then_with(|| by_name(a, b))),
-    }
+    let sort = query.text("sort");
+    rows.sort_by_cached_key(|row| {
+        let first = match sort {
+            "name" => 0,
+            "seen" => row.seen.map_or(i64::MAX, |at| -at.0),
+            "deadline" => row.deadline.map_or(i64::MAX, |at| at.0),
+            _ => row.urgency(),
+        };
+        (first, row.name().to_lowercase(), row.monitor.id)
+    });
     let found = rows.len();
     let pages = found.div_ceil(PER_PAGE).max(1);
     let number = query.text("page").parse().unwrap_or(1).clamp(1, pages);

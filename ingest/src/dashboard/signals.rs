@@ -21,10 +21,12 @@ use askama::Template;
 use axum::extract::{Query, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
+use serde_json::json;
 use std::collections::HashMap;
 use thrum_schema::UnixMs;
-use thrum_schema::signal::Verdict;
+use thrum_schema::signal::{SeriesName, Timeframe, Verdict};
 use thrum_schema::signal::explanation::{Condition, Side};
+use thrum_schema::signal::track::TrackState;
 use thrum_schema::signal::view::SignalView;
 
 /// Bars on a chart.
@@ -35,6 +37,8 @@ const LISTED: usize = 50;
 const MAX_PANES: usize = 3;
 /// Lines along the price.
 const MAX_OVERLAYS: usize = 2;
+/// The strategy that is offered first.
+const USUAL: &str = "trend-rsi";
 
 #[derive(Template)]
 #[template(path = "signals.html")]
@@ -125,6 +129,14 @@ async fn show_list(
     page.show(&body)
 }
 
+/// A strategy that is followed along the series.
+struct Track {
+    name: String,
+    numbers: String,
+    path: String,
+    chosen: bool,
+}
+
 /// A signal in the table.
 struct Row {
     bar: Option<At>,
@@ -162,6 +174,8 @@ struct SeriesPage<'a> {
     strategy: &'a str,
     modes: &'a [String],
     mode: &'a str,
+    params: &'a str,
+    tracks: Vec<Track>,
     price: Option<Svg>,
     overlays: Vec<String>,
     panes: Vec<(String, Option<Svg>)>,
@@ -189,20 +203,77 @@ pub async fn get(
     }
 }
 
+/// Which strategy is looked at: by whom it is followed already, if none is said.
+struct Chosen {
+    strategy: String,
+    mode: Option<String>,
+    /// Numbers in place of its own, as JSON.
+    params: Option<String>,
+}
+
+impl Chosen {
+    fn new(query: &Fields, tracks: &[TrackState], strategies: &[StrategyView]) -> Self {
+        let given = |name: &str| query.given(name).map(str::to_owned);
+        if let Some(strategy) = given("strategy") {
+            return Self {
+                strategy,
+                mode: given("mode"),
+                params: given("params"),
+            };
+        }
+        if let Some(track) = tracks.iter().max_by_key(|track| track.asked) {
+            return Self {
+                strategy: track.of.strategy.clone(),
+                mode: Some(track.of.mode.clone()),
+                params: params_of(track),
+            };
+        }
+        let mut names = strategies.iter().map(|strategy| &strategy.name);
+        let usual = names.clone().find(|name| *name == USUAL).or(names.next());
+        Self {
+            strategy: usual.cloned().unwrap_or_default(),
+            mode: None,
+            params: None,
+        }
+    }
+
+    /// The page of the series that shows it.
+    fn path(&self, series: &str, timeframe: &str) -> String {
+        let mut path = path_of(series, timeframe);
+        let pairs = [
+            ("strategy", Some(&self.strategy)),
+            ("mode", self.mode.as_ref()),
+            ("params", self.params.as_ref()),
+        ];
+        for (name, value) in pairs {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", quoted(value)));
+            }
+        }
+        path
+    }
+}
+
+/// The parameters of a track, as JSON.
+fn params_of(track: &TrackState) -> Option<String> {
+    let params = &track.of.params;
+    let given = !params.is_empty();
+    given.then(|| serde_json::to_string(params).unwrap_or_default())
+}
+
 /// Signals of a track, oldest first; none, if nobody asked for any yet.
 async fn signals(
     app: &App,
     viewer: &Viewer,
     series: &str,
     timeframe: &str,
-    strategy: &str,
-    mode: Option<String>,
+    of: &Chosen,
 ) -> Result<Vec<SignalView>, Problem> {
     let params = HistoryParams {
         timeframe: Some(timeframe.to_owned()),
-        strategy: Some(strategy.to_owned()),
-        mode,
-        params: None,
+        strategy: Some(of.strategy.clone()),
+        mode: of.mode.clone(),
+        params: of.params.clone(),
         version: None,
         from: None,
         to: None,
@@ -213,6 +284,19 @@ async fn signals(
     let (state, id) = (State(app.clone()), PathId(series.to_owned()));
     let found = history::history(state, viewer.reader(), id, Ok(Query(params))).await?;
     Ok(found.0.signals)
+}
+
+/// The strategies that are followed along a series.
+async fn followed(
+    app: &App,
+    viewer: &Viewer,
+    series: &str,
+    timeframe: &str,
+) -> Result<Vec<TrackState>, Problem> {
+    let series = SeriesName::parse("series", series)?;
+    let timeframe = Timeframe::parse("timeframe", timeframe)?;
+    let tracks = app.store.tracks(viewer.key.project, &series, timeframe).await?;
+    Ok(tracks.into_iter().map(|(_, state)| state).collect())
 }
 
 async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<Response, Problem> {
@@ -234,23 +318,33 @@ async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<
     let id = PathId(name.to_owned());
     let bars = series::get_bars(state(), viewer.reader(), id, Ok(Query(params))).await?.0.bars;
     let strategies = strategies::list(state(), viewer.reader()).await?.0.strategies;
-    let first = strategies.first().map_or("", |strategy| &strategy.name);
-    let strategy = query.given("strategy").unwrap_or(first);
-    let modes = strategies.iter().find(|view| view.name == strategy);
+    let tracks = followed(app, viewer, name, &timeframe).await?;
+    let of = Chosen::new(query, &tracks, &strategies);
+    let modes = strategies.iter().find(|view| view.name == of.strategy);
     let modes: &[String] = modes.map_or(&[], |view| &view.modes);
-    let mode = query.given("mode").map(str::to_owned);
-    let found = signals(app, viewer, name, &timeframe, strategy, mode).await?;
+    let found = signals(app, viewer, name, &timeframe, &of).await?;
     let chosen = match query.given("bar") {
         Some(bar) => found.iter().find(|signal| signal.bar.as_deref() == Some(bar)),
         None => found.last(),
     };
     let now = app.store.world().now();
-    let mut here = path_of(name, &timeframe);
-    for (field, value) in [("strategy", strategy), ("mode", query.text("mode"))] {
-        if !value.is_empty() {
-            here.push_str(&format!("&{field}={}", quoted(value)));
+    let here = of.path(name, &timeframe);
+    let tracks = tracks.iter().map(|track| {
+        let of = Chosen {
+            strategy: track.of.strategy.clone(),
+            mode: Some(track.of.mode.clone()),
+            params: params_of(track),
+        };
+        let path = of.path(name, &timeframe);
+        let numbers = track.of.params.iter().map(|(name, x)| format!("{name} {}", number(*x)));
+        let numbers = numbers.collect::<Vec<_>>().join(", ");
+        Track {
+            name: format!("{} {}", of.strategy, track.of.mode),
+            numbers,
+            chosen: path == here,
+            path,
         }
-    }
+    });
     let (overlays, panes) = operands(&found);
     let conditions = chosen.map_or(&[][..], |signal| &signal.explanation.conditions);
     let body = SeriesPage {
@@ -259,9 +353,11 @@ async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<
         timeframe: &timeframe,
         timeframes,
         strategies: &strategies,
-        strategy,
+        strategy: &of.strategy,
         modes,
-        mode: query.text("mode"),
+        mode: of.mode.as_deref().unwrap_or_default(),
+        params: of.params.as_deref().unwrap_or_default(),
+        tracks: tracks.collect(),
         price: price(&bars, &found, &overlays),
         overlays: overlays.into_iter().map(|(name, _)| name).collect(),
         panes,
@@ -482,17 +578,15 @@ pub async fn ask(State(app): State<App>, PathId(name): PathId, post: Post) -> Re
         for field in ["timeframe", "strategy", "mode"] {
             members.text(fields, field);
         }
+        let params = fields.given("params").map(str::to_owned);
+        members.set("params", json!(crate::signals::params_of(params.as_ref())?));
         let request = Json(members.read()?);
         requests::post(State(app.clone()), post.writer(), patiently(), request).await
     };
     match asked.await {
         Ok(_) => {
-            let mut path = path_of(&name, fields.text("timeframe"));
-            for field in ["strategy", "mode"] {
-                if let Some(value) = fields.given(field) {
-                    path.push_str(&format!("&{field}={}", quoted(value)));
-                }
-            }
+            let of = Chosen::new(fields, &[], &[]);
+            let path = of.path(&name, fields.text("timeframe"));
             see_other(&format!("{path}&done=asked"))
         }
         Err(problem) => failed(Some(&post.viewer), &problem),
