@@ -24,6 +24,13 @@
       }
     }
   };
+  // On a phone, where a table's head is out of sight, each cell says what it is.
+  const label = (root) => {
+    for (const table of root.querySelectorAll("table:not(.rows)")) {
+      const names = [...table.querySelectorAll("thead th")].map((th) => th.textContent);
+      for (const row of table.querySelectorAll("tbody tr")) [...row.children].forEach((cell, i) => { cell.dataset.label = names[i] ?? ""; });
+    }
+  };
   const tick = () => {
     for (const time of document.querySelectorAll("time.ago")) set(time, relative(new Date(time.dateTime) - Date.now()));
   };
@@ -52,6 +59,7 @@
   };
   const update = (page) => {
     showTimes(page);
+    label(page);
     for (const id of ["headline", "chips", "rows", "next", "state", "sentence", "log", "flips", "alerts", "lines", "result"]) {
       const [to, from] = [document.getElementById(id), page.getElementById(id)];
       if (!to || !from) continue;
@@ -142,6 +150,7 @@
   const where = document.getElementById("zone");
   if (where) set(where, zone);
   showTimes(document);
+  label(document);
   setInterval(tick, 1000);
   copy();
   preview();

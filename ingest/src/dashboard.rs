@@ -74,7 +74,13 @@ pub fn routes() -> Router<App> {
         .route("/system", get(system::get))
         .route("/status/{key}", get(public::get))
         .route("/assets/{file}", get(assets::get))
+        .route("/favicon.ico", get(assets::icon))
         .layer(from_fn(page::headers))
+}
+
+/// The page that says that there is none, for a path that nothing is at.
+pub fn not_found(problem: &Problem) -> Response {
+    page::guarded(failed(None, problem))
 }
 
 #[derive(Template)]

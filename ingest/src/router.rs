@@ -9,7 +9,7 @@ use crate::{
     projects, prometheus, usage,
 };
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post};
@@ -133,8 +133,15 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+/// A page for browsers, a problem for everybody else.
+async fn not_found(headers: HeaderMap) -> Response {
+    let problem = Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path");
+    let accepts = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    if accepts.is_some_and(|accepts| accepts.starts_with(b"text/html")) {
+        dashboard::not_found(&problem)
+    } else {
+        problem.into_response()
+    }
 }
 
 async fn method_not_allowed() -> Problem {

@@ -13,6 +13,11 @@ const FILES: [(&str, &str, &str); 3] = [
     ("icon.svg", "image/svg+xml", include_str!("../../assets/icon.svg")),
 ];
 
+/// `/favicon.ico`, which browsers look for where no page names another.
+pub async fn icon() -> Response {
+    get(Path("icon.svg".to_owned())).await
+}
+
 /// `/assets/{file}`
 pub async fn get(Path(file): Path<String>) -> Response {
     match FILES.iter().find(|(name, ..)| *name == file) {

@@ -136,7 +136,11 @@ pub fn see_other(path: &str) -> Response {
 
 /// Adds what browsers need to keep pages to themselves.
 pub async fn headers(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    guarded(next.run(request).await)
+}
+
+/// A reply with what browsers need to keep it to itself.
+pub fn guarded(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
