@@ -150,7 +150,9 @@ impl Pipeline {
 
 /// SNS, configured where AWS's tools look.
 async fn sns_client() -> aws_sdk_sns::Client {
-    aws_sdk_sns::Client::new(&aws_config::load_defaults(BehaviorVersion::latest()).await)
+    let aws = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(thrum_schema::tls::http_client());
+    aws_sdk_sns::Client::new(&aws.load().await)
 }
 
 /// The front door in this process: the same router that serves everybody.

@@ -37,6 +37,7 @@ impl HttpDoor {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
+        thrum_schema::tls::install();
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(10))
             .build()?;

@@ -3,7 +3,7 @@
 mod request;
 mod view;
 
-pub use request::{MonitorRequest, check_channels, check_until, check_windows, some};
+pub use request::{MonitorRequest, check_channels, check_until, check_windows, some, some_object};
 pub use view::{Around, MonitorView, OutageView, PingView, WindowSpec};
 
 use crate::app::App;

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::auth::{Admin, Reader, Writer};
 use crate::body::{Json, PathId};
 use crate::keys::{KeyRequest, NewKey};
-use crate::monitors::{Snooze, WindowSpec, check_windows, some};
+use crate::monitors::{Snooze, WindowSpec, check_windows, some, some_object};
 use crate::problem::Problem;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -125,7 +125,7 @@ pub struct ProjectRequest {
     #[schema(value_type = Option<u64>)]
     remind_s: Option<Option<u64>>,
     /// What everybody may see who has its address; null for nothing.
-    #[serde(deserialize_with = "some")]
+    #[serde(deserialize_with = "some_object")]
     #[schema(value_type = Option<StatusPageRequest>)]
     status_page: Option<Option<StatusPageRequest>>,
 }

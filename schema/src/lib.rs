@@ -23,6 +23,8 @@ pub mod signal;
 pub mod silence;
 pub mod time;
 pub mod timer;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod transition;
 pub mod uptime;
 pub mod work;

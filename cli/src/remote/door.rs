@@ -39,6 +39,7 @@ impl Door {
     /// AWS is not set up, the table is not there or may not be read, or it is not clear which project is meant.
     pub async fn open(table: &str, project: Option<&str>, keyed: bool) -> anyhow::Result<Self> {
         let aws = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(thrum_schema::tls::http_client())
             .timeout_config(
                 aws_config::timeout::TimeoutConfig::builder()
                     .operation_timeout(TIMEOUT)

@@ -37,7 +37,10 @@ pub async fn redrive(args: Redrive) -> anyhow::Result<()> {
     if args.queue.is_empty() {
         return alerts(&args.remote).await;
     }
-    let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let aws = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(thrum_schema::tls::http_client())
+        .load()
+        .await;
     let client = Client::new(&aws);
     for url in &args.queue {
         if url.is_empty() {

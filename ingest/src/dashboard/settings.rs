@@ -26,6 +26,8 @@ struct Badge {
     id: usize,
     tag: String,
     svg: String,
+    /// As this host serves it, whatever the site is called: the page may load nothing from elsewhere.
+    path: String,
 }
 
 #[derive(Template)]
@@ -83,10 +85,14 @@ async fn show(
     let tags = monitors.iter().flat_map(|monitor| monitor.tags.iter().cloned());
     let tags: BTreeSet<String> = tags.collect();
     let listed = std::iter::once("*").chain(tags.iter().map(String::as_str));
-    let badges = listed.take(MAX_TAGS).enumerate().map(|(id, tag)| Badge {
-        id,
-        tag: if tag == "*" { project.name.clone() } else { tag.to_owned() },
-        svg: BadgeUrls::of(&project, tag, site).svg3,
+    let badges = listed.take(MAX_TAGS).enumerate().map(|(id, tag)| {
+        let svg = BadgeUrls::of(&project, tag, site).svg3;
+        Badge {
+            id,
+            tag: if tag == "*" { project.name.clone() } else { tag.to_owned() },
+            path: svg.trim_start_matches(&site.root).to_owned(),
+            svg,
+        }
     });
     let now = app.store.world().now();
     let silenced = silence::until(project.snoozed_until, &project.windows, now);

@@ -90,6 +90,13 @@ pub fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Option::deserialize(from).map(Some)
 }
 
+/// Tells an explicit null from a missing member that is an object.
+pub fn some_object<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    object(from).map(Some)
+}
+
 /// Reads an object. A list would do for serde: its items, one by one, as members.
 fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
     let value = Option::<Map<String, Value>>::deserialize(from)?;

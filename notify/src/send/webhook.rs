@@ -42,6 +42,7 @@ impl Webhook {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
+        thrum_schema::tls::install();
         let mut client = Client::builder()
             .timeout(TIMEOUT)
             .redirect(redirect::Policy::none())

@@ -39,7 +39,8 @@ pub fn connect(lookup: impl Fn(&str) -> Option<String>) -> Result<(SdkConfig, St
         .credentials_provider(SharedCredentialsProvider::new(
             EnvironmentVariableCredentialsProvider::new(),
         ))
-        .timeout_config(timeouts);
+        .timeout_config(timeouts)
+        .http_client(crate::tls::http_client());
     aws.set_endpoint_url(lookup("AWS_ENDPOINT_URL"));
     let aws = aws.build();
     let client = Client::from_conf(retrying((&aws).into()).build());
