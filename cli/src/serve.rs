@@ -197,7 +197,8 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         mail_from: args.mail_from,
     };
     if !args.memory {
-        options.ingest.session_secret = Some(session_secret(&args.data, SystemWorld::arc().as_ref())?);
+        options.ingest.session_secret =
+            Some(session_secret(&args.data, SystemWorld::arc().as_ref())?);
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -41,7 +41,14 @@ impl Session {
     }
 
     async fn post(&self, stage: &Stage, path: &str, form: &str) -> Reply {
-        post(stage, path, &self.cookie, &format!("csrf={}&{form}", self.csrf), &[]).await
+        post(
+            stage,
+            path,
+            &self.cookie,
+            &format!("csrf={}&{form}", self.csrf),
+            &[],
+        )
+        .await
     }
 }
 
@@ -63,7 +70,9 @@ async fn post(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    stage.send(request.body(Body::from(form.to_owned())).unwrap()).await
+    stage
+        .send(request.body(Body::from(form.to_owned())).unwrap())
+        .await
 }
 
 /// Every route of the dashboard as its source lists them, with its methods.
@@ -108,7 +117,10 @@ async fn furnish(stage: &Stage) -> Furnished {
     let monitor = made(stage.call(Method::POST, "/v1/monitors", monitor).await);
     let uuid = monitor["uuid"].as_str().unwrap().to_owned();
     let channel = stage
-        .webhook("http://127.0.0.1:9/<script>alert(1)</script>", json!({"name": SCRIPT}))
+        .webhook(
+            "http://127.0.0.1:9/<script>alert(1)</script>",
+            json!({"name": SCRIPT}),
+        )
         .await;
     for _ in 0..2 {
         let ping = Request::post(format!("/ping/{uuid}/fail"))
@@ -121,7 +133,15 @@ async fn furnish(stage: &Stage) -> Furnished {
     stage.heartbeat(metrics).await;
     stage.carry().await;
     let alert = stage.alerts().await[0]["id"].as_str().unwrap().to_owned();
-    made(stage.call(Method::POST, "/v1/keys", json!({"scope": "read", "name": SCRIPT})).await);
+    made(
+        stage
+            .call(
+                Method::POST,
+                "/v1/keys",
+                json!({"scope": "read", "name": SCRIPT}),
+            )
+            .await,
+    );
     let keys = made(stage.call(Method::GET, "/v1/keys", Value::Null).await);
     let key = keys["keys"][0]["id"].as_str().unwrap().to_owned();
     let page = json!({"name": SCRIPT, "status_page": {"title": SCRIPT, "tag": ""}});
@@ -132,11 +152,19 @@ async fn furnish(stage: &Stage) -> Furnished {
     let bars = json!({"timeframe": "1h", "bars": bars});
     made(stage.call(Method::POST, "/v1/series/walk/bars", bars).await);
     let strategy = json!({"description": SCRIPT, "buy": {"any": []}, "sell": {"any": []}});
-    made(stage.call(Method::PUT, "/v1/strategies/mine", strategy).await);
+    made(
+        stage
+            .call(Method::PUT, "/v1/strategies/mine", strategy)
+            .await,
+    );
     let watch = json!({"series": "walk", "timeframe": "1h", "strategy": "mine", "name": SCRIPT});
     let watch = made(stage.call(Method::POST, "/v1/watches", watch).await);
     let test = json!({"series": "walk", "timeframe": "1h", "strategy": "trend-rsi"});
-    let backtest = made(stage.call(Method::POST, "/v1/backtests", test.clone()).await);
+    let backtest = made(
+        stage
+            .call(Method::POST, "/v1/backtests", test.clone())
+            .await,
+    );
     made(stage.call(Method::POST, "/v1/signals", test).await);
     stage.carry().await;
     let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
@@ -184,7 +212,9 @@ impl Furnished {
             _ => "",
         };
         let path = path.replace("{id}", id).replace("{action}", action);
-        let path = path.replace("{series}", "walk").replace("{file}", "style.css");
+        let path = path
+            .replace("{series}", "walk")
+            .replace("{file}", "style.css");
         (path.replace("{key}", "none"), form)
     }
 }
@@ -219,7 +249,11 @@ async fn no_page_without_its_own_authorisation() {
     let stage = Stage::with_admin().await;
     let furnished = furnish(&stage).await;
     let made = stage
-        .admin(Method::POST, "/v1/projects", json!({"name": "thief", "plan": "owner"}))
+        .admin(
+            Method::POST,
+            "/v1/projects",
+            json!({"name": "thief", "plan": "owner"}),
+        )
         .await;
     let thief = Session::of(&stage, made.json()["api_key"].as_str().unwrap()).await;
     let reader = Session::of(&stage, READ_KEY).await;
@@ -249,9 +283,18 @@ async fn no_page_without_its_own_authorisation() {
                 if route != "/status/{key}" && route != "/events" {
                     assert_eq!(own.status, 200, "{case}: {}", own.text());
                 }
-                let policy = own.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-                assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{case}");
-                assert!(own.text().matches("<script").count() <= 1, "{case}: {}", own.text());
+                let policy = own.headers[header::CONTENT_SECURITY_POLICY]
+                    .to_str()
+                    .unwrap();
+                assert!(
+                    policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+                    "{case}"
+                );
+                assert!(
+                    own.text().matches("<script").count() <= 1,
+                    "{case}: {}",
+                    own.text()
+                );
                 assert!(!own.text().contains("<img src=x"), "{case}");
                 // What is another project's is not there.
                 let names_something = route.contains("{id}") || route.contains("{series}");
@@ -259,7 +302,12 @@ async fn no_page_without_its_own_authorisation() {
                 if names_something {
                     assert_eq!(foreign.status, 404, "{case}");
                 }
-                for secret in [&furnished.uuid, &furnished.unique_key, &furnished.channel, "alert(1)"] {
+                for secret in [
+                    &furnished.uuid,
+                    &furnished.unique_key,
+                    &furnished.channel,
+                    "alert(1)",
+                ] {
                     assert!(!foreign.text().contains(secret), "{case} tells {secret}");
                 }
                 // A reader sees nothing that lets others write.
@@ -271,18 +319,35 @@ async fn no_page_without_its_own_authorisation() {
                 let reply = none.post(&stage, &path, form).await;
                 assert_eq!(reply.status, StatusCode::SEE_OTHER, "{case}");
                 let reply = reader.post(&stage, &path, form).await;
-                assert_eq!(reply.status, StatusCode::FORBIDDEN, "{case}: {}", reply.text());
+                assert_eq!(
+                    reply.status,
+                    StatusCode::FORBIDDEN,
+                    "{case}: {}",
+                    reply.text()
+                );
                 // Neither without the token of the session, nor with another's, nor from another site.
                 let forged = [
                     (form.to_owned(), None),
                     (format!("csrf={}&{form}", reader.csrf), None),
-                    (format!("csrf={}&{form}", owner.csrf), Some(("sec-fetch-site", "cross-site"))),
-                    (format!("csrf={}&{form}", owner.csrf), Some(("origin", "https://evil.example"))),
+                    (
+                        format!("csrf={}&{form}", owner.csrf),
+                        Some(("sec-fetch-site", "cross-site")),
+                    ),
+                    (
+                        format!("csrf={}&{form}", owner.csrf),
+                        Some(("origin", "https://evil.example")),
+                    ),
                 ];
                 for (form, header) in forged {
-                    let headers: Vec<_> = [("host", "localhost")].into_iter().chain(header).collect();
+                    let headers: Vec<_> =
+                        [("host", "localhost")].into_iter().chain(header).collect();
                     let reply = post(&stage, &path, &owner.cookie, &form, &headers).await;
-                    assert_eq!(reply.status, StatusCode::FORBIDDEN, "{case}: {}", reply.text());
+                    assert_eq!(
+                        reply.status,
+                        StatusCode::FORBIDDEN,
+                        "{case}: {}",
+                        reply.text()
+                    );
                 }
                 if route.contains("{id}") || route.contains("{series}") {
                     let reply = thief.post(&stage, &path, form).await;
@@ -291,13 +356,23 @@ async fn no_page_without_its_own_authorisation() {
             }
         }
     }
-    assert_eq!(everything(&stage).await, before, "somebody changed something");
+    assert_eq!(
+        everything(&stage).await,
+        before,
+        "somebody changed something"
+    );
 }
 
 #[tokio::test]
 async fn a_session_ends_by_time_by_signing_out_and_with_its_key() {
     let stage = Stage::new().await;
-    let made = stage.call(Method::POST, "/v1/keys", json!({"scope": "write", "name": "laptop"})).await;
+    let made = stage
+        .call(
+            Method::POST,
+            "/v1/keys",
+            json!({"scope": "write", "name": "laptop"}),
+        )
+        .await;
     let made = made.json();
     let (secret, id) = (made["key"].as_str().unwrap(), made["id"].as_str().unwrap());
     let session = Session::of(&stage, secret).await;
@@ -307,8 +382,19 @@ async fn a_session_ends_by_time_by_signing_out_and_with_its_key() {
     let (text, signature) = session.cookie.rsplit_once('.').unwrap();
     let parts: Vec<&str> = text.split('.').collect();
     let later = format!("{}.{}.{}.{signature}", parts[0], i64::MAX, parts[2]);
-    let others = format!("thrum={}.{}.{}.{signature}", thrum_schema::key::hash(API_KEY), parts[1], parts[2]);
-    for forged in [later, others, text.to_owned(), "thrum=".to_owned(), "thrum=a.b.c.d".to_owned()] {
+    let others = format!(
+        "thrum={}.{}.{}.{signature}",
+        thrum_schema::key::hash(API_KEY),
+        parts[1],
+        parts[2]
+    );
+    for forged in [
+        later,
+        others,
+        text.to_owned(),
+        "thrum=".to_owned(),
+        "thrum=a.b.c.d".to_owned(),
+    ] {
         let reply = get(&stage, "/alerts", &forged).await;
         assert_eq!(reply.status, StatusCode::SEE_OTHER, "{forged}");
     }
@@ -320,17 +406,30 @@ async fn a_session_ends_by_time_by_signing_out_and_with_its_key() {
     // Signing out takes the cookie away.
     let reply = session.post(&stage, "/sign-out", "").await;
     assert_eq!(reply.status, StatusCode::SEE_OTHER);
-    assert!(reply.headers[header::SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
+    assert!(
+        reply.headers[header::SET_COOKIE]
+            .to_str()
+            .unwrap()
+            .contains("Max-Age=0")
+    );
     // Whose key is revoked is out, and so is who has not signed in for a week.
-    let reply = stage.call(Method::DELETE, &format!("/v1/keys/{id}"), Value::Null).await;
+    let reply = stage
+        .call(Method::DELETE, &format!("/v1/keys/{id}"), Value::Null)
+        .await;
     assert_eq!(reply.status, StatusCode::NO_CONTENT);
     stage.world.advance(31_000);
-    assert_eq!(session.get(&stage, "/alerts").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        session.get(&stage, "/alerts").await.status,
+        StatusCode::SEE_OTHER
+    );
     let session = Session::of(&stage, API_KEY).await;
     stage.world.advance(7 * 86_400_000 - 1_000);
     assert_eq!(session.get(&stage, "/alerts").await.status, 200);
     stage.world.advance(1_000);
-    assert_eq!(session.get(&stage, "/alerts").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        session.get(&stage, "/alerts").await.status,
+        StatusCode::SEE_OTHER
+    );
 }
 
 #[tokio::test]
@@ -341,34 +440,50 @@ async fn the_cookie_is_for_this_host_over_https_alone() {
         .body(Body::from(format!("key={API_KEY}")));
     let reply = stage.send(form.unwrap()).await;
     let set = reply.headers[header::SET_COOKIE].to_str().unwrap();
-    assert!(set.starts_with("__Host-thrum=") && set.contains("; Secure"), "{set}");
-    for flag in ["; HttpOnly", "; SameSite=Lax", "; Path=/", "; Max-Age=604800"] {
+    assert!(
+        set.starts_with("__Host-thrum=") && set.contains("; Secure"),
+        "{set}"
+    );
+    for flag in [
+        "; HttpOnly",
+        "; SameSite=Lax",
+        "; Path=/",
+        "; Max-Age=604800",
+    ] {
         assert!(set.contains(flag), "{set}");
     }
     // Over plain http, on one's own machine, no browser would keep it.
     let set = sign_in(&stage, API_KEY).await;
     let set = set.headers[header::SET_COOKIE].to_str().unwrap();
-    assert!(set.starts_with("thrum=") && !set.contains("Secure"), "{set}");
+    assert!(
+        set.starts_with("thrum=") && !set.contains("Secure"),
+        "{set}"
+    );
     for (key, next) in [("x", "/"), ("hcw_9123456789abcdefghijklmnopqr", "/")] {
         let form = Request::post("/sign-in").body(Body::from(format!("key={key}&next={next}")));
         let reply = stage.send(form.unwrap()).await;
         assert_eq!(reply.status, StatusCode::FORBIDDEN);
         assert!(!reply.headers.contains_key(header::SET_COOKIE));
     }
-    let form = Request::post("/sign-in").body(Body::from(format!("key={API_KEY}&next=//evil.example/")));
+    let form =
+        Request::post("/sign-in").body(Body::from(format!("key={API_KEY}&next=//evil.example/")));
     let reply = stage.send(form.unwrap()).await;
     assert_eq!(reply.headers[header::LOCATION], "/");
     let form = Request::post("/sign-in")
         .header("sec-fetch-site", "cross-site")
         .body(Body::from(format!("key={API_KEY}")));
-    assert_eq!(stage.send(form.unwrap()).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        stage.send(form.unwrap()).await.status,
+        StatusCode::FORBIDDEN
+    );
 }
 
 #[tokio::test]
 async fn a_status_page_is_public_while_its_project_wants_it() {
     let stage = Stage::new().await;
     for (name, tag) in [("storefront", "public"), ("back-office", "internal")] {
-        let monitor = json!({"name": name, "slug": name, "tags": [tag], "period_s": 60, "grace_s": 60});
+        let monitor =
+            json!({"name": name, "slug": name, "tags": [tag], "period_s": 60, "grace_s": 60});
         stage.call(Method::POST, "/v1/monitors", monitor).await;
     }
     let page = json!({"status_page": {"title": "Status", "tag": "public"}});
@@ -378,13 +493,21 @@ async fn a_status_page_is_public_while_its_project_wants_it() {
     assert_eq!(shown.status, 200, "{}", shown.text());
     assert!(shown.text().contains("storefront") && !shown.text().contains("back-office"));
     // It is made once in ten seconds, but what the project decides holds at once.
-    stage.call(Method::PATCH, "/v1/project", json!({"status_page": null})).await;
+    stage
+        .call(Method::PATCH, "/v1/project", json!({"status_page": null}))
+        .await;
     assert_eq!(get(&stage, &path, "").await.status, 404);
     let page = json!({"status_page": {"title": "Status", "tag": ""}});
     stage.call(Method::PATCH, "/v1/project", page).await;
     assert!(get(&stage, &path, "").await.text().contains("back-office"));
-    stage.call(Method::POST, "/v1/project/badge-key", Value::Null).await;
-    assert_eq!(get(&stage, &path, "").await.status, 404, "it has a new address");
+    stage
+        .call(Method::POST, "/v1/project/badge-key", Value::Null)
+        .await;
+    assert_eq!(
+        get(&stage, &path, "").await.status,
+        404,
+        "it has a new address"
+    );
     for wrong in [
         json!({"status_page": {"title": ""}}),
         json!({"status_page": {"title": "x".repeat(101)}}),
@@ -406,13 +529,25 @@ async fn what_is_no_form_is_refused_and_nothing_happens() {
     for (path, form, status) in [
         ("/monitors/new", "", 400),
         ("/monitors/new", "name=x&period=soon&grace=60", 400),
-        ("/monitors/new", "name=x&kind=schedule&schedule=never&grace=60", 400),
-        ("/monitors/new", "name=x&period=60&grace=60&windows=now", 400),
+        (
+            "/monitors/new",
+            "name=x&kind=schedule&schedule=never&grace=60",
+            400,
+        ),
+        (
+            "/monitors/new",
+            "name=x&period=60&grace=60&windows=now",
+            400,
+        ),
         ("/monitors/new", "%ff%fe=%00&&&===", 400),
         ("/monitors/new", &*long, 413),
         ("/channels", "kind=pigeon", 400),
         ("/channels", "kind=webhook&url=nowhere", 400),
-        ("/channels", "kind=email&to=a@example.org&daily_limit=NaN", 400),
+        (
+            "/channels",
+            "kind=email&to=a@example.org&daily_limit=NaN",
+            400,
+        ),
         ("/keys", "scope=all", 400),
         ("/keys/nobody00/rotate", "overlap=1d", 404),
         ("/keys/nobody00/fly", "", 404),
@@ -420,13 +555,26 @@ async fn what_is_no_form_is_refused_and_nothing_happens() {
         ("/settings/fly", "", 404),
         ("/watches", "of=nothing&strategy=trend-rsi", 400),
         ("/backtests", "of=nothing+1h&strategy=trend-rsi", 404),
-        ("/backtests", "of=nothing+1h&strategy=trend-rsi&from=yesterday", 400),
-        ("/signals/nothing", "timeframe=1h&strategy=trend-rsi&params=%5B", 400),
+        (
+            "/backtests",
+            "of=nothing+1h&strategy=trend-rsi&from=yesterday",
+            400,
+        ),
+        (
+            "/signals/nothing",
+            "timeframe=1h&strategy=trend-rsi&params=%5B",
+            400,
+        ),
         ("/alerts/nothing/redeliver", "", 404),
     ] {
         let reply = session.post(&stage, path, form).await;
         let case = &form[..form.len().min(80)];
-        assert_eq!(reply.status.as_u16(), status, "{path} {case}: {}", reply.text());
+        assert_eq!(
+            reply.status.as_u16(),
+            status,
+            "{path} {case}: {}",
+            reply.text()
+        );
     }
     for path in [
         "/monitors/%ff",

@@ -48,7 +48,10 @@ pub fn routes() -> Router<App> {
         .route("/events", get(live::events))
         .route("/monitors/new", get(monitor::new).post(monitor::create))
         .route("/monitors/{id}", get(monitor::get))
-        .route("/monitors/{id}/edit", get(monitor::edit).post(monitor::save))
+        .route(
+            "/monitors/{id}/edit",
+            get(monitor::edit).post(monitor::save),
+        )
         .route(
             "/monitors/{id}/delete",
             get(monitor::confirm_delete).post(monitor::delete),
@@ -58,7 +61,10 @@ pub fn routes() -> Router<App> {
         .route("/signals/{series}", get(signals::get).post(signals::ask))
         .route("/watches", post(signals::watch))
         .route("/watches/{id}/delete", post(signals::unwatch))
-        .route("/backtests", get(signals::backtest_form).post(signals::backtest))
+        .route(
+            "/backtests",
+            get(signals::backtest_form).post(signals::backtest),
+        )
         .route("/backtests/{id}", get(signals::backtest_result))
         .route("/alerts", get(alerts::get))
         .route("/alerts/{id}/redeliver", post(alerts::redeliver))
@@ -121,7 +127,9 @@ async fn sign_in(State(app): State<App>, headers: HeaderMap, request: Request) -
     }
     let secret = fields.text("key");
     if secret.len() != API_KEY_LEN {
-        return refused("an API key has exactly 32 characters; `thrum serve` shows it when it first starts");
+        return refused(
+            "an API key has exactly 32 characters; `thrum serve` shows it when it first starts",
+        );
     }
     let signed = async {
         match app.api_key(secret).await? {
@@ -141,7 +149,12 @@ async fn sign_in(State(app): State<App>, headers: HeaderMap, request: Request) -
 }
 
 /// `POST /sign-out`: also for who may only read.
-async fn sign_out(State(app): State<App>, headers: HeaderMap, viewer: Viewer, request: Request) -> Response {
+async fn sign_out(
+    State(app): State<App>,
+    headers: HeaderMap,
+    viewer: Viewer,
+    request: Request,
+) -> Response {
     match form(request.into_body()).await {
         Ok(fields) if viewer.sent(&headers, &fields) => {
             let mut response = see_other("/sign-in?done=signed-out");

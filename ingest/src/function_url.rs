@@ -53,9 +53,15 @@ fn request(event: LambdaFunctionUrlRequest) -> Option<Request<Body>> {
     *headers = event.headers;
     // Lambda takes the cookies out of the headers.
     if let Some(cookies) = event.cookies {
-        headers.insert(header::COOKIE, HeaderValue::try_from(cookies.join("; ")).ok()?);
+        headers.insert(
+            header::COOKIE,
+            HeaderValue::try_from(cookies.join("; ")).ok()?,
+        );
     }
-    if let Some(domain) = context.domain_name.filter(|_| !headers.contains_key(header::HOST)) {
+    if let Some(domain) = context
+        .domain_name
+        .filter(|_| !headers.contains_key(header::HOST))
+    {
         headers.insert(header::HOST, HeaderValue::try_from(domain).ok()?);
     }
     if let Some(ip) = context.http.source_ip.and_then(|ip| ip.parse().ok()) {
@@ -111,7 +117,9 @@ mod tests {
                     let set = [(header::SET_COOKIE, "a=1"), (header::SET_COOKIE, "b=2")];
                     let mut response = format!("{uri} {cookie:?}").into_response();
                     for (name, value) in set {
-                        response.headers_mut().append(name, HeaderValue::from_static(value));
+                        response
+                            .headers_mut()
+                            .append(name, HeaderValue::from_static(value));
                     }
                     response
                 }),
@@ -133,7 +141,10 @@ mod tests {
         asked["rawQueryString"] = "a=b%20c".into();
         let reply = told(asked).await;
         assert_eq!(reply.status_code, 200);
-        assert_eq!(reply.body.as_deref(), Some("/x?a=b%20c Some(\"one=1; two=2\")"));
+        assert_eq!(
+            reply.body.as_deref(),
+            Some("/x?a=b%20c Some(\"one=1; two=2\")")
+        );
         assert_eq!(reply.cookies, ["a=1", "b=2"]);
         assert!(!reply.headers.contains_key(header::SET_COOKIE));
     }
@@ -152,8 +163,17 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_request_is_refused() {
-        for (method, path) in [("GET", "no path"), ("G ET", "/x"), ("", "/x"), ("GET", "http://")] {
-            assert_eq!(told(event(method, path)).await.status_code, 400, "{method} {path}");
+        for (method, path) in [
+            ("GET", "no path"),
+            ("G ET", "/x"),
+            ("", "/x"),
+            ("GET", "http://"),
+        ] {
+            assert_eq!(
+                told(event(method, path)).await.status_code,
+                400,
+                "{method} {path}"
+            );
         }
     }
 }

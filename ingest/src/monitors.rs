@@ -371,7 +371,14 @@ pub async fn get_uptime(
     let to = app.store.world().now();
     let from = to - days * 86_400_000;
     let project = app.project(reader.project).await?;
-    let judged = history(&app, &project, (&found.monitor, found.lease.status), &[(from, to)]).await?.judged[0];
+    let judged = history(
+        &app,
+        &project,
+        (&found.monitor, found.lease.status),
+        &[(from, to)],
+    )
+    .await?
+    .judged[0];
     #[expect(clippy::cast_precision_loss, reason = "93 days of milliseconds fit")]
     let part =
         (judged.watched_ms > 0).then(|| 1.0 - judged.down_ms as f64 / judged.watched_ms as f64);
@@ -400,7 +407,11 @@ pub async fn history(
     (monitor, status): (&Monitor, Status),
     spans: &[(UnixMs, UnixMs)],
 ) -> Result<History, StoreError> {
-    let first = spans.iter().map(|(from, _)| *from).min().unwrap_or_default();
+    let first = spans
+        .iter()
+        .map(|(from, _)| *from)
+        .min()
+        .unwrap_or_default();
     let last = spans.iter().map(|(_, to)| *to).max().unwrap_or_default();
     // From the beginning: what it was at the beginning of a span shows the flip before it.
     let mut flips = app

@@ -5,8 +5,8 @@ use crate::observe::observe;
 use crate::problem::Problem;
 use crate::signals::{backtests, history, requests, series, strategies, watches};
 use crate::{
-    alerts, badges, channels, dashboard, health, heartbeats, keys, management, meter, monitors, openapi, ping,
-    projects, prometheus, usage,
+    alerts, badges, channels, dashboard, health, heartbeats, keys, management, meter, monitors,
+    openapi, ping, projects, prometheus, usage,
 };
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};

@@ -112,11 +112,7 @@ impl Alerts<'_> {
 }
 
 /// `GET /alerts`
-pub async fn get(
-    State(app): State<App>,
-    viewer: Viewer,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub async fn get(State(app): State<App>, viewer: Viewer, RawQuery(query): RawQuery) -> Response {
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
     match show(&app, &viewer, &query).await {
         Ok(response) => response,

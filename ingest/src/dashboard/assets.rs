@@ -8,9 +8,21 @@ use axum::response::{IntoResponse, Response};
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const FILES: [(&str, &str, &str); 3] = [
-    ("style.css", "text/css; charset=utf-8", include_str!("../../assets/style.css")),
-    ("script.js", "text/javascript; charset=utf-8", include_str!("../../assets/script.js")),
-    ("icon.svg", "image/svg+xml", include_str!("../../assets/icon.svg")),
+    (
+        "style.css",
+        "text/css; charset=utf-8",
+        include_str!("../../assets/style.css"),
+    ),
+    (
+        "script.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../assets/script.js"),
+    ),
+    (
+        "icon.svg",
+        "image/svg+xml",
+        include_str!("../../assets/icon.svg"),
+    ),
 ];
 
 /// `/favicon.ico`, which browsers look for where no page names another.

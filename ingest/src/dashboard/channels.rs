@@ -37,7 +37,11 @@ impl Channels<'_> {
 
     fn target<'a>(&self, channel: &'a ChannelView) -> &'a str {
         let targets = [&channel.url, &channel.to, &channel.topic_arn];
-        targets.into_iter().flatten().next().map_or("", String::as_str)
+        targets
+            .into_iter()
+            .flatten()
+            .next()
+            .map_or("", String::as_str)
     }
 }
 
@@ -110,11 +114,7 @@ fn blank() -> Fields {
 }
 
 /// `GET /channels`
-pub async fn get(
-    State(app): State<App>,
-    viewer: Viewer,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub async fn get(State(app): State<App>, viewer: Viewer, RawQuery(query): RawQuery) -> Response {
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
     let around = Around {
         said: query.text("done"),
@@ -213,7 +213,9 @@ pub async fn act(
     let (viewer, fields) = (&post.viewer, &post.fields);
     let (state, key) = (State(app.clone()), PathId(id.clone()));
     let done = match action.as_str() {
-        "test" => channels::test(state, post.writer(), key).await.map(|_| "/alerts?done=tested"),
+        "test" => channels::test(state, post.writer(), key)
+            .await
+            .map(|_| "/alerts?done=tested"),
         "delete" => {
             let force = Deletion {
                 force: Some(fields.is_on("force")),

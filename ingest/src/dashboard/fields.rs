@@ -16,7 +16,11 @@ impl Fields {
     /// Parses a form's body, or a query.
     pub fn parse(bytes: &[u8]) -> Self {
         let pairs = url::form_urlencoded::parse(bytes).take(MAX_FIELDS);
-        Self(pairs.map(|(k, v)| (k.into_owned(), v.into_owned())).collect())
+        Self(
+            pairs
+                .map(|(k, v)| (k.into_owned(), v.into_owned()))
+                .collect(),
+        )
     }
 
     /// Sets a field, where a form shows what is.
@@ -117,5 +121,6 @@ impl Members {
 
 /// The seconds of a span that somebody typed.
 pub fn span_of(field: &str, text: &str) -> Result<u64, Invalid> {
-    typed_span(text).ok_or_else(|| Invalid::new(field, "must be like 90 s, 5 min, 1 h 30 min or 2 d"))
+    typed_span(text)
+        .ok_or_else(|| Invalid::new(field, "must be like 90 s, 5 min, 1 h 30 min or 2 d"))
 }

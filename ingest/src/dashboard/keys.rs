@@ -72,13 +72,17 @@ async fn show(
 }
 
 /// `GET /keys`
-pub async fn get(
-    State(app): State<App>,
-    viewer: Viewer,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub async fn get(State(app): State<App>, viewer: Viewer, RawQuery(query): RawQuery) -> Response {
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
-    show(&app, &viewer, &Fields::default(), query.text("done"), None, None).await
+    show(
+        &app,
+        &viewer,
+        &Fields::default(),
+        query.text("done"),
+        None,
+        None,
+    )
+    .await
 }
 
 /// `POST /keys`
@@ -96,7 +100,15 @@ pub async fn create(State(app): State<App>, post: Post) -> Response {
     match made.await {
         Ok((_, made)) => {
             let secret = Some(("The new key", made.0.key));
-            show(&app, &post.viewer, &Fields::default(), "created", secret, None).await
+            show(
+                &app,
+                &post.viewer,
+                &Fields::default(),
+                "created",
+                secret,
+                None,
+            )
+            .await
         }
         Err(problem) => show(&app, &post.viewer, fields, "", None, Some(&problem)).await,
     }
@@ -116,37 +128,63 @@ pub async fn act(
                 members.span(&post.fields, "overlap", "overlap_s")?;
                 keys::rotate(state, post.writer(), key, Json(members.read()?)).await
             };
-            rotated.await.map(|(_, made)| Some(("The key's successor", made.0.key)))
+            rotated
+                .await
+                .map(|(_, made)| Some(("The key's successor", made.0.key)))
         }
         "revoke" => keys::revoke(state, post.writer(), key).await.map(|_| None),
         _ => Err(Problem::not_found("action")),
     };
     match done {
         Ok(Some(secret)) => {
-            show(&app, &post.viewer, &Fields::default(), "", Some(secret), None).await
+            show(
+                &app,
+                &post.viewer,
+                &Fields::default(),
+                "",
+                Some(secret),
+                None,
+            )
+            .await
         }
         Ok(None) => see_other("/keys?done=revoked"),
-        Err(problem) => show(&app, &post.viewer, &Fields::default(), "", None, Some(&problem)).await,
+        Err(problem) => {
+            show(
+                &app,
+                &post.viewer,
+                &Fields::default(),
+                "",
+                None,
+                Some(&problem),
+            )
+            .await
+        }
     }
 }
 
 /// `POST /ping-key/{action}`
-pub async fn ping_key(
-    State(app): State<App>,
-    Path(action): Path<String>,
-    post: Post,
-) -> Response {
+pub async fn ping_key(State(app): State<App>, Path(action): Path<String>, post: Post) -> Response {
     let state = State(app.clone());
     let done = match action.as_str() {
         "rotate" => keys::rotate_ping_key(state, post.writer())
             .await
             .map(|(_, made)| Some(("The new ping key", made.0.ping_key))),
-        "revoke" => keys::delete_ping_key(state, post.writer()).await.map(|_| None),
+        "revoke" => keys::delete_ping_key(state, post.writer())
+            .await
+            .map(|_| None),
         _ => Err(Problem::not_found("action")),
     };
     match done {
         Ok(Some(secret)) => {
-            show(&app, &post.viewer, &Fields::default(), "rotated", Some(secret), None).await
+            show(
+                &app,
+                &post.viewer,
+                &Fields::default(),
+                "rotated",
+                Some(secret),
+                None,
+            )
+            .await
         }
         Ok(None) => see_other("/keys?done=ping-key-off"),
         Err(problem) => failed(Some(&post.viewer), &problem),

@@ -206,14 +206,22 @@ fn strokes(pings: &[Ping]) -> Vec<Stroke> {
             y: 40 - height,
             height,
             class: kind(ping.kind),
-            text: format!("{} {}{}", At(ping.at).plain(), kind(ping.kind), long.unwrap_or_default()),
+            text: format!(
+                "{} {}{}",
+                At(ping.at).plain(),
+                kind(ping.kind),
+                long.unwrap_or_default()
+            ),
         }
     });
     strokes.collect()
 }
 
 fn durations(pings: &[Ping]) -> Option<Svg> {
-    #[expect(clippy::cast_precision_loss, reason = "durations are far below 2^52 ms")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "durations are far below 2^52 ms"
+    )]
     let points = pings.iter().rev().filter_map(|ping| {
         let ms = ping.duration_ms?;
         Some((ping.at, Some(ms as f64 / 1000.0)))
@@ -241,7 +249,10 @@ fn metrics(pings: &[Ping]) -> Vec<(String, Option<Svg>)> {
     let mut figures: BTreeMap<&str, Vec<(UnixMs, Option<f64>)>> = BTreeMap::new();
     for ping in pings.iter().rev() {
         for (name, value) in &ping.metrics {
-            figures.entry(name).or_default().push((ping.at, Some(*value)));
+            figures
+                .entry(name)
+                .or_default()
+                .push((ping.at, Some(*value)));
         }
     }
     let figures = figures.into_iter().take(MAX_METRICS);
@@ -336,10 +347,15 @@ async fn show(
     spans.extend(wide.map(|days| (now - days * DAY_MS, now)));
     let history = monitors::history(app, project, (monitor, lease.status), &spans).await?;
     let (days, wide_judged) = history.judged.split_at(spans.len() - wide.len());
-    let bars: Vec<(UnixMs, Uptime)> = spans.iter().map(|(from, _)| *from).zip(days.iter().copied()).collect();
+    let bars: Vec<(UnixMs, Uptime)> = spans
+        .iter()
+        .map(|(from, _)| *from)
+        .zip(days.iter().copied())
+        .collect();
     #[expect(clippy::cast_precision_loss, reason = "90 days of milliseconds fit")]
     let part = |judged: &Uptime| {
-        (judged.watched_ms > 0).then(|| percent(1.0 - judged.down_ms as f64 / judged.watched_ms as f64))
+        (judged.watched_ms > 0)
+            .then(|| percent(1.0 - judged.down_ms as f64 / judged.watched_ms as f64))
     };
     let spans = wide.iter().zip(wide_judged).map(|(days, judged)| Span {
         days: *days,
@@ -348,12 +364,18 @@ async fn show(
         downs: judged.downs,
     });
     let row = Row::of(monitor, lease, project, &outages, now);
-    let last_down = history.flips.iter().rev().find(|flip| flip.to == Status::Down);
+    let last_down = history
+        .flips
+        .iter()
+        .rev()
+        .find(|flip| flip.to == Status::Down);
     let down_since = last_down
         .filter(|_| lease.status == Status::Down)
         .map(|flip| (At(flip.at), reason(flip.reason)));
     let run = lease.runs().map(|run| run.at).min();
-    let outage = lease.deadline_after(&outages).and_then(|(_, outage)| outage);
+    let outage = lease
+        .deadline_after(&outages)
+        .and_then(|(_, outage)| outage);
     let shown_flips = history.flips.iter().enumerate().rev().take(FLIPS);
     let flips = shown_flips.map(|(i, flip)| {
         let next = history.flips.get(i + 1).map_or(now, |flip| flip.at);
@@ -370,7 +392,10 @@ async fn show(
             },
         }
     });
-    let names: Vec<&str> = targets.iter().map(|channel| channel.name.as_str()).collect();
+    let names: Vec<&str> = targets
+        .iter()
+        .map(|channel| channel.name.as_str())
+        .collect();
     let body = MonitorPage {
         viewer,
         found: &found,
@@ -433,13 +458,21 @@ async fn acted(app: &App, post: &Post, id: &str, action: &str) -> Result<String,
     let state = State(app.clone());
     let (writer, key) = (post.writer(), PathId(id.to_owned()));
     let done = match action {
-        "pause" => monitors::pause(state, writer, key).await.map(|_| "paused")?,
-        "resume" => monitors::resume(state, writer, key).await.map(|_| "resumed")?,
+        "pause" => monitors::pause(state, writer, key)
+            .await
+            .map(|_| "paused")?,
+        "resume" => monitors::resume(state, writer, key)
+            .await
+            .map(|_| "resumed")?,
         "snooze" => {
             let snooze = Json(snooze_of(&post.fields)?);
-            monitors::snooze(state, writer, key, snooze).await.map(|_| "snoozed")?
+            monitors::snooze(state, writer, key, snooze)
+                .await
+                .map(|_| "snoozed")?
         }
-        "end-snooze" => monitors::end_snooze(state, writer, key).await.map(|_| "unsnoozed")?,
+        "end-snooze" => monitors::end_snooze(state, writer, key)
+            .await
+            .map(|_| "unsnoozed")?,
         "test" => test(app, writer, &found).await?,
         _ => return Err(Problem::not_found("action")),
     };

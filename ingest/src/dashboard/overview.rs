@@ -227,12 +227,7 @@ pub async fn get(
     }
 }
 
-async fn show(
-    app: &App,
-    viewer: &Viewer,
-    site: Site,
-    query: &Fields,
-) -> Result<Response, Problem> {
+async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<Response, Problem> {
     let id = viewer.key.project;
     let (monitors, outages) = futures::try_join!(app.monitors(id), app.store.outages())?;
     let leases = app.known_leases(id, &monitors).await?;
@@ -268,7 +263,16 @@ async fn show(
     }
     let next = upcoming
         .iter()
-        .filter_map(|row| Some((row.name(), row.path(), Relative { at: row.deadline?, now })))
+        .filter_map(|row| {
+            Some((
+                row.name(),
+                row.path(),
+                Relative {
+                    at: row.deadline?,
+                    now,
+                },
+            ))
+        })
         .collect();
 
     let words: Vec<String> = query

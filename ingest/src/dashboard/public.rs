@@ -108,7 +108,8 @@ async fn show(app: &App, key: &str) -> Result<Response, Problem> {
         _ => {
             let monitors = app.monitors(project.id).await?;
             let shown = monitors.iter().map(AsRef::as_ref);
-            let shown = shown.filter(|monitor| public.tag.is_empty() || monitor.tags.contains(&public.tag));
+            let shown =
+                shown.filter(|monitor| public.tag.is_empty() || monitor.tags.contains(&public.tag));
             let mut shown: Vec<&Monitor> = shown.collect();
             shown.sort_by(|a, b| name_of(a).cmp(name_of(b)).then(a.id.cmp(&b.id)));
             shown.truncate(MAX_MONITORS);

@@ -111,7 +111,9 @@ impl Signer {
         }
         let secret = match app.admin_secret().await? {
             Some(admin) => SecretString::from(mac(&admin, &["sessions of the dashboard"])),
-            None => SecretString::from(app.store.world().uuid_v4().to_string() + &app.store.world().uuid_v4().to_string()),
+            None => SecretString::from(
+                app.store.world().uuid_v4().to_string() + &app.store.world().uuid_v4().to_string(),
+            ),
         };
         *kept = Some((now, secret.clone()));
         Ok(secret)
@@ -147,8 +149,7 @@ const fn cookie_name(secure: bool) -> &'static str {
 fn cookie(secure: bool, value: &str, max_age_s: i64) -> HeaderValue {
     let name = cookie_name(secure);
     let flag = if secure { "; Secure" } else { "" };
-    let text =
-        format!("{name}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{flag}");
+    let text = format!("{name}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{flag}");
     HeaderValue::try_from(text).expect("letters")
 }
 
@@ -177,7 +178,11 @@ pub fn local_path(next: &str) -> &str {
 
 impl App {
     /// The cookie of somebody who has just signed in with `key`.
-    pub(super) async fn sign_in(&self, headers: &HeaderMap, key: &ApiKey) -> Result<HeaderValue, Problem> {
+    pub(super) async fn sign_in(
+        &self,
+        headers: &HeaderMap,
+        key: &ApiKey,
+    ) -> Result<HeaderValue, Problem> {
         let secret = self.signer.secret(self).await?;
         let world = self.store.world();
         let ends = world.now().secs() + SESSION_S;
@@ -321,7 +326,10 @@ mod tests {
     fn texts_that_are_signed_are_told_apart() {
         let secret = SecretString::from("secret");
         assert_ne!(mac(&secret, &["a", "bc"]), mac(&secret, &["ab", "c"]));
-        assert_ne!(mac(&secret, &["form", "x"]), mac(&secret, &["session", "x"]));
+        assert_ne!(
+            mac(&secret, &["form", "x"]),
+            mac(&secret, &["session", "x"])
+        );
     }
 
     #[test]
@@ -334,10 +342,25 @@ mod tests {
             headers
         };
         assert!(is_same_origin(&headers(&[])));
-        assert!(is_same_origin(&headers(&[("sec-fetch-site", "same-origin")])));
-        assert!(!is_same_origin(&headers(&[("sec-fetch-site", "cross-site")])));
-        assert!(!is_same_origin(&headers(&[("sec-fetch-site", "same-site")])));
-        assert!(is_same_origin(&headers(&[("origin", "http://a:1"), ("host", "a:1")])));
-        assert!(!is_same_origin(&headers(&[("origin", "http://b"), ("host", "a")])));
+        assert!(is_same_origin(&headers(&[(
+            "sec-fetch-site",
+            "same-origin"
+        )])));
+        assert!(!is_same_origin(&headers(&[(
+            "sec-fetch-site",
+            "cross-site"
+        )])));
+        assert!(!is_same_origin(&headers(&[(
+            "sec-fetch-site",
+            "same-site"
+        )])));
+        assert!(is_same_origin(&headers(&[
+            ("origin", "http://a:1"),
+            ("host", "a:1")
+        ])));
+        assert!(!is_same_origin(&headers(&[
+            ("origin", "http://b"),
+            ("host", "a")
+        ])));
     }
 }

@@ -82,14 +82,20 @@ async fn show(
         Ok(monitors) => monitors,
         Err(error) => return failed(Some(viewer), &error.into()),
     };
-    let tags = monitors.iter().flat_map(|monitor| monitor.tags.iter().cloned());
+    let tags = monitors
+        .iter()
+        .flat_map(|monitor| monitor.tags.iter().cloned());
     let tags: BTreeSet<String> = tags.collect();
     let listed = std::iter::once("*").chain(tags.iter().map(String::as_str));
     let badges = listed.take(MAX_TAGS).enumerate().map(|(id, tag)| {
         let svg = BadgeUrls::of(&project, tag, site).svg3;
         Badge {
             id,
-            tag: if tag == "*" { project.name.clone() } else { tag.to_owned() },
+            tag: if tag == "*" {
+                project.name.clone()
+            } else {
+                tag.to_owned()
+            },
             path: svg.trim_start_matches(&site.root).to_owned(),
             svg,
         }

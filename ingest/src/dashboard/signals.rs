@@ -13,10 +13,10 @@ use crate::app::App;
 use crate::body::{Json, PathId};
 use crate::problem::Problem;
 use crate::signals::history::{self, HistoryParams};
+use crate::signals::requests;
 use crate::signals::series::{self, BarView, BarsParams, SeriesView};
 use crate::signals::strategies::{self, StrategyView};
 use crate::signals::watches::{self, WatchView};
-use crate::signals::requests;
 use askama::Template;
 use axum::extract::{Query, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue};
@@ -24,10 +24,10 @@ use axum::response::Response;
 use serde_json::json;
 use std::collections::HashMap;
 use thrum_schema::UnixMs;
-use thrum_schema::signal::{SeriesName, Timeframe, Verdict};
 use thrum_schema::signal::explanation::{Condition, Side};
 use thrum_schema::signal::track::TrackState;
 use thrum_schema::signal::view::SignalView;
+use thrum_schema::signal::{SeriesName, Timeframe, Verdict};
 
 /// Bars on a chart.
 const BARS: usize = 300;
@@ -86,11 +86,7 @@ fn path_of(series: &str, timeframe: &str) -> String {
 }
 
 /// `GET /signals`
-pub async fn list(
-    State(app): State<App>,
-    viewer: Viewer,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub async fn list(State(app): State<App>, viewer: Viewer, RawQuery(query): RawQuery) -> Response {
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
     show_list(&app, &viewer, &query, query.text("done"), None).await
 }
@@ -295,7 +291,10 @@ async fn followed(
 ) -> Result<Vec<TrackState>, Problem> {
     let series = SeriesName::parse("series", series)?;
     let timeframe = Timeframe::parse("timeframe", timeframe)?;
-    let tracks = app.store.tracks(viewer.key.project, &series, timeframe).await?;
+    let tracks = app
+        .store
+        .tracks(viewer.key.project, &series, timeframe)
+        .await?;
     Ok(tracks.into_iter().map(|(_, state)| state).collect())
 }
 
@@ -307,8 +306,12 @@ async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<
         .filter(|view| view.series == name)
         .map(|view| view.timeframe)
         .collect();
-    let asked = query.given("timeframe").or(timeframes.first().map(String::as_str));
-    let timeframe = asked.ok_or_else(|| Problem::not_found("series"))?.to_owned();
+    let asked = query
+        .given("timeframe")
+        .or(timeframes.first().map(String::as_str));
+    let timeframe = asked
+        .ok_or_else(|| Problem::not_found("series"))?
+        .to_owned();
     let params = BarsParams {
         timeframe: Some(timeframe.clone()),
         from: None,
@@ -316,15 +319,23 @@ async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<
         limit: Some(BARS),
     };
     let id = PathId(name.to_owned());
-    let bars = series::get_bars(state(), viewer.reader(), id, Ok(Query(params))).await?.0.bars;
-    let strategies = strategies::list(state(), viewer.reader()).await?.0.strategies;
+    let bars = series::get_bars(state(), viewer.reader(), id, Ok(Query(params)))
+        .await?
+        .0
+        .bars;
+    let strategies = strategies::list(state(), viewer.reader())
+        .await?
+        .0
+        .strategies;
     let tracks = followed(app, viewer, name, &timeframe).await?;
     let of = Chosen::new(query, &tracks, &strategies);
     let modes = strategies.iter().find(|view| view.name == of.strategy);
     let modes: &[String] = modes.map_or(&[], |view| &view.modes);
     let found = signals(app, viewer, name, &timeframe, &of).await?;
     let chosen = match query.given("bar") {
-        Some(bar) => found.iter().find(|signal| signal.bar.as_deref() == Some(bar)),
+        Some(bar) => found
+            .iter()
+            .find(|signal| signal.bar.as_deref() == Some(bar)),
         None => found.last(),
     };
     let now = app.store.world().now();
@@ -336,7 +347,11 @@ async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<
             params: params_of(track),
         };
         let path = of.path(name, &timeframe);
-        let numbers = track.of.params.iter().map(|(name, x)| format!("{name} {}", number(*x)));
+        let numbers = track
+            .of
+            .params
+            .iter()
+            .map(|(name, x)| format!("{name} {}", number(*x)));
         let numbers = numbers.collect::<Vec<_>>().join(", ");
         Track {
             name: format!("{} {}", of.strategy, track.of.mode),
@@ -412,7 +427,9 @@ fn flips(signal: &SignalView) -> Vec<(&'static str, Vec<Missing>)> {
         (Side::Buy, Verdict::Buy, "BUY"),
         (Side::Sell, Verdict::Sell, "SELL"),
     ];
-    let others = sides.into_iter().filter(|(_, verdict, _)| signal.signal != *verdict);
+    let others = sides
+        .into_iter()
+        .filter(|(_, verdict, _)| signal.signal != *verdict);
     others
         .map(|(side, _, name)| {
             let conditions = signal.explanation.conditions.iter();
@@ -483,27 +500,37 @@ fn operands(found: &[SignalView]) -> (Vec<(String, Points)>, Vec<(String, Option
                 });
                 let (_, values, thresholds) = &mut panes[place];
                 add(values, bar, condition.value);
-                add(thresholds.entry(right.clone()).or_default(), bar, condition.threshold);
+                add(
+                    thresholds.entry(right.clone()).or_default(),
+                    bar,
+                    condition.threshold,
+                );
             }
         }
     }
     along.truncate(MAX_OVERLAYS);
-    let panes = panes.into_iter().take(MAX_PANES).map(|(name, values, thresholds)| {
-        let mut lines: Vec<Line> = thresholds
-            .into_values()
-            .map(|points| Line { color: GREY, points })
-            .collect();
-        lines.push(Line {
-            color: BLUE,
-            points: values,
+    let panes = panes
+        .into_iter()
+        .take(MAX_PANES)
+        .map(|(name, values, thresholds)| {
+            let mut lines: Vec<Line> = thresholds
+                .into_values()
+                .map(|points| Line {
+                    color: GREY,
+                    points,
+                })
+                .collect();
+            lines.push(Line {
+                color: BLUE,
+                points: values,
+            });
+            let chart = Chart {
+                height: 150,
+                lines,
+                ..Chart::default()
+            };
+            (name, chart.draw())
         });
-        let chart = Chart {
-            height: 150,
-            lines,
-            ..Chart::default()
-        };
-        (name, chart.draw())
-    });
     (along, panes.collect())
 }
 
@@ -531,13 +558,22 @@ fn price(bars: &[BarView], found: &[SignalView], overlays: &[(String, Points)]) 
     let first = at(&bars[0].time).0;
     let mut lines = vec![Line {
         color: INK,
-        points: bars.iter().map(|bar| (at(&bar.time).0, Some(bar.close))).collect(),
+        points: bars
+            .iter()
+            .map(|bar| (at(&bar.time).0, Some(bar.close)))
+            .collect(),
     }];
     for ((_, points), color) in overlays.iter().zip([GREY, BLUE]) {
-        let points = points.iter().filter(|(at, _)| *at >= first).copied().collect();
+        let points = points
+            .iter()
+            .filter(|(at, _)| *at >= first)
+            .copied()
+            .collect();
         lines.push(Line { color, points });
     }
-    let turns = found.windows(2).filter(|pair| pair[0].signal != pair[1].signal);
+    let turns = found
+        .windows(2)
+        .filter(|pair| pair[0].signal != pair[1].signal);
     let marks = turns.filter_map(|pair| {
         let signal = &pair[1];
         let bar = at(signal.bar.as_deref()?).0;

@@ -53,12 +53,14 @@ async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
     let (pulse, outages, alerts) = futures::try_join!(
         app.store.pulse(),
         app.store.outages(),
-        app.store.recent_alerts(viewer.key.project, now, 2, MAX_ALERTS),
+        app.store
+            .recent_alerts(viewer.key.project, now, 2, MAX_ALERTS),
     )?;
     let mut outages: Vec<Outage> = outages;
     outages.sort_by_key(|outage| std::cmp::Reverse(outage.start));
     let state = |state| alerts.iter().filter(move |alert| alert.state() == state);
-    let late = state(AlertState::Pending).filter(|alert| now - UnixMs(alert.id.created_ms()) > LATE_MS);
+    let late =
+        state(AlertState::Pending).filter(|alert| now - UnixMs(alert.id.created_ms()) > LATE_MS);
     let body = System {
         checked,
         lags,

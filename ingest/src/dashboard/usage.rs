@@ -35,7 +35,10 @@ pub async fn get(State(app): State<App>, viewer: Viewer) -> Response {
         ("text messages a day", limits.sms_per_day),
         ("keys", limits.keys),
     ];
-    let kinds = usage.days.iter().flat_map(|day| day.deliveries.keys().cloned());
+    let kinds = usage
+        .days
+        .iter()
+        .flat_map(|day| day.deliveries.keys().cloned());
     let mut kinds: Vec<String> = kinds.collect();
     kinds.sort_unstable();
     kinds.dedup();

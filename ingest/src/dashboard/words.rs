@@ -171,7 +171,15 @@ mod tests {
         ] {
             assert_eq!(typed_span(text), Some(s), "{text}");
         }
-        for text in ["", "five", "5 parsecs", "-1", "1.5h", "99999999999999999999", "9999999999999w"] {
+        for text in [
+            "",
+            "five",
+            "5 parsecs",
+            "-1",
+            "1.5h",
+            "99999999999999999999",
+            "9999999999999w",
+        ] {
             assert_eq!(typed_span(text), None, "{text}");
         }
         for s in [0, 1, 59, 60, 5_400, 86_400, 90_061] {

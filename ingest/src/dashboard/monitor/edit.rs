@@ -138,7 +138,11 @@ fn request(fields: &Fields) -> Result<MonitorRequest, Invalid> {
     for name in ["name", "slug", "desc"] {
         members.set(name, fields.text(name));
     }
-    let tags: Vec<&str> = fields.text("tags").split([' ', ',']).filter(|tag| !tag.is_empty()).collect();
+    let tags: Vec<&str> = fields
+        .text("tags")
+        .split([' ', ','])
+        .filter(|tag| !tag.is_empty())
+        .collect();
     members.set("tags", json!(tags));
     members.span(fields, "grace", "grace_s")?;
     if fields.text("kind") == "schedule" {
@@ -158,7 +162,14 @@ fn request(fields: &Fields) -> Result<MonitorRequest, Invalid> {
     members.number(fields, "failures")?;
     members.set("manual_resume", fields.is_on("manual_resume"));
     members.set("all_runs", fields.is_on("all_runs"));
-    members.set("methods", if fields.is_on("post_only") { "POST" } else { "" });
+    members.set(
+        "methods",
+        if fields.is_on("post_only") {
+            "POST"
+        } else {
+            ""
+        },
+    );
     if fields.is_on("all") {
         members.set("channels", "all");
     } else {
@@ -199,8 +210,13 @@ async fn show(
         Err(error) => return failed(Some(viewer), &error.into()),
     };
     let path = monitor.map(path_of);
-    let action = path.as_deref().map_or_else(|| "/monitors/new".to_owned(), |path| format!("{path}/edit"));
-    let title = monitor.map_or_else(|| "New monitor".to_owned(), |m| format!("Change {}", name_of(m)));
+    let action = path
+        .as_deref()
+        .map_or_else(|| "/monitors/new".to_owned(), |path| format!("{path}/edit"));
+    let title = monitor.map_or_else(
+        || "New monitor".to_owned(),
+        |m| format!("Change {}", name_of(m)),
+    );
     let (preview, unfit) = match preview(fields, app.store.world().now()) {
         Ok(deadlines) => (deadlines, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
@@ -270,7 +286,13 @@ pub async fn save(State(app): State<App>, PathId(id): PathId, post: Post) -> Res
     }
     let saved = async {
         let request = Json(request(fields)?);
-        monitors::update(State(app.clone()), post.writer(), PathId(id.clone()), request).await
+        monitors::update(
+            State(app.clone()),
+            post.writer(),
+            PathId(id.clone()),
+            request,
+        )
+        .await
     };
     match saved.await {
         Ok(_) => see_other(&format!("{}?done=saved", path_of(monitor))),
@@ -303,7 +325,10 @@ mod tests {
         assert_eq!(deadlines.len(), PREVIEW);
         assert_eq!(deadlines[0].expected, At(UnixMs(300_000)));
         assert_eq!(deadlines[0].alerts, At(UnixMs(360_000)));
-        let wrong = Fields::default().with("kind", "schedule").with("grace", "1 min").with("schedule", "soon");
+        let wrong = Fields::default()
+            .with("kind", "schedule")
+            .with("grace", "1 min")
+            .with("schedule", "soon");
         assert!(preview(&wrong, UnixMs(0)).is_err());
     }
 }

@@ -97,11 +97,7 @@ async fn show_form(
 }
 
 /// `GET /backtests`
-pub async fn form(
-    State(app): State<App>,
-    viewer: Viewer,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub async fn form(State(app): State<App>, viewer: Viewer, RawQuery(query): RawQuery) -> Response {
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
     let fields = query.or(Fields::default()
         .with("fee_bps", "10")
@@ -124,7 +120,11 @@ pub async fn ask(State(app): State<App>, post: Post) -> Response {
         for field in ["from", "to"] {
             // A day of the form's calendar begins at midnight, UTC.
             if let Some(day) = fields.given(field) {
-                let instant = if day.contains('T') { day.to_owned() } else { format!("{day}T00:00:00Z") };
+                let instant = if day.contains('T') {
+                    day.to_owned()
+                } else {
+                    format!("{day}T00:00:00Z")
+                };
                 members.set(field, instant);
             }
         }
@@ -136,7 +136,8 @@ pub async fn ask(State(app): State<App>, post: Post) -> Response {
             members.set("fill", "close_to_close");
         }
         let request = Json(members.read()?);
-        let reply = backtests::post(State(app.clone()), post.writer(), patiently(), request).await?;
+        let reply =
+            backtests::post(State(app.clone()), post.writer(), patiently(), request).await?;
         read(reply).await
     };
     match asked.await {
@@ -216,7 +217,12 @@ fn body(report: &Value) -> Outcome {
         })
     });
     Outcome {
-        title: format!("{} along {} ({})", text(report, "strategy"), text(report, "series"), text(report, "timeframe")),
+        title: format!(
+            "{} along {} ({})",
+            text(report, "strategy"),
+            text(report, "series"),
+            text(report, "timeframe")
+        ),
         status: text(report, "status").to_owned(),
         error: text(report, "error").to_owned(),
         from: when(report, "from"),
@@ -244,7 +250,9 @@ fn body(report: &Value) -> Outcome {
         ],
         look_ahead: match report["look_ahead"]["clean"].as_bool() {
             Some(true) => "No signal looks into the future: cut off, the past says the same.",
-            Some(false) => "Signals changed when the future was cut off: do not trust these figures.",
+            Some(false) => {
+                "Signals changed when the future was cut off: do not trust these figures."
+            }
             None => "",
         },
         equity: equity.draw(),
