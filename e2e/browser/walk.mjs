@@ -109,7 +109,7 @@ const steps = {
     await page.waitForSelector("text=Resumed:");
     await page.click("text=Change");
     await page.check("input[value=schedule]");
-    await page.fill("input[name=schedule]", "*/5 * * * *");
+    await page.fill("[name=schedule]", "*/5 * * * *");
     await page.waitForSelector("#preview td");
     await page.fill("input[name=tags]", "prod web");
     await faults.check(page, "change");
@@ -252,7 +252,7 @@ const steps = {
     assert.match(await page.locator("#log time").first().innerText(), /UTC/);
     assert.ok(await page.locator(".chart svg").count() >= 1);
     await page.click("text=Change");
-    await page.fill("input[name=schedule]", "30 4 * * *");
+    await page.fill("[name=schedule]", "30 4 * * *");
     await page.click("button:text('Preview')");
     assert.match(await text(page, "#preview"), /02:30:00 UTC|03:30:00 UTC/);
     await page.click("button.primary");

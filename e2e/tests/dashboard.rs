@@ -215,7 +215,7 @@ impl Furnished {
         let path = path
             .replace("{series}", "walk")
             .replace("{file}", "style.css");
-        (path.replace("{key}", "none"), form)
+        (path.replace("{key}", "none").replace("{n}", "1"), form)
     }
 }
 

@@ -35,86 +35,96 @@
     for (const time of document.querySelectorAll("time.ago")) set(time, relative(new Date(time.dateTime) - Date.now()));
   };
 
-  // Makes `to` like `from`, node by node and in place: nothing moves, and what is focused or open stays so.
+  // Makes `to` like `from`, in place: what is focused, typed or open stays so. Children that have ids are known by them;
+  // others by their places, so that rows of a list change where they stand, and nothing moves.
   const become = (to, from) => {
+    if (to.id === "rows" && isBusy(to)) { keepPlaces(to, from); return; }
     for (const { name, value } of [...from.attributes]) if (to.getAttribute(name) !== value) to.setAttribute(name, value);
     for (const { name } of [...to.attributes]) if (!from.hasAttribute(name) && name !== "open") to.removeAttribute(name);
-    const [old, now] = [[...to.childNodes], [...from.childNodes]];
+    const ids = new Map([...to.children].filter((child) => child.id).map((child) => [child.id, child]));
+    const now = [...from.childNodes];
     now.forEach((node, i) => {
-      const before = old[i];
+      const known = node.id && ids.get(node.id);
+      let before = to.childNodes[i];
+      if (known && known !== before) { to.insertBefore(known, before ?? null); before = known; }
+      const another = before?.id && before.id !== node.id && ids.has(before.id);
       if (!before) to.append(node.cloneNode(true));
+      else if (another) to.insertBefore(node.cloneNode(true), before);
       else if (before.nodeType !== node.nodeType || before.nodeName !== node.nodeName) before.replaceWith(node.cloneNode(true));
       else if (node.nodeType === Node.ELEMENT_NODE) become(before, node);
       else if (before.nodeValue !== node.nodeValue) before.nodeValue = node.nodeValue;
     });
-    old.slice(now.length).forEach((node) => node.remove());
+    while (to.childNodes.length > now.length) to.lastChild.remove();
   };
 
-  // While somebody is about to follow a link in a list, its rows keep their places: only those that are still there change.
-  const isBusy = (region) => region.matches(":hover") || region.contains(document.activeElement);
+  // While somebody is about to follow a link in the list, its rows keep their places: only those that are still there change.
+  let moved = 0;
+  for (const name of ["pointermove", "pointerdown", "keydown", "scroll"]) addEventListener(name, () => { moved = Date.now(); }, { passive: true });
+  const isBusy = (list) => Date.now() - moved < 10000 && (list.matches(":hover") || list.contains(document.activeElement));
   const keepPlaces = (to, from) => {
     const key = (row) => row.querySelector("a")?.getAttribute("href");
     const now = new Map([...from.children].map((row) => [key(row), row]));
     for (const row of to.children) if (now.has(key(row))) become(row, now.get(key(row)));
   };
+  const ready = (page) => { showTimes(page); label(page); offerCopies(page); };
   const update = (page) => {
-    showTimes(page);
-    label(page);
-    for (const id of ["headline", "chips", "rows", "next", "state", "sentence", "log", "flips", "alerts", "lines", "result"]) {
-      const [to, from] = [document.getElementById(id), page.getElementById(id)];
-      if (!to || !from) continue;
-      if (id === "rows" && isBusy(to)) keepPlaces(to, from); else become(to, from);
-    }
+    ready(page);
+    become(document.getElementById("main"), page.getElementById("main"));
     document.title = page.title;
+    document.body.dataset.live = page.body.dataset.live;
   };
   const say = (text) => { const live = document.getElementById("live"); if (live) set(live, text); };
-  let looking = false, again = false;
+
+  // Looks again: at most every two seconds, and more seldom where the server takes long.
+  let looking = false, again = false, rest = 0;
   const look = async () => {
+    if (document.hidden || !document.body.dataset.live) return;
     if (looking) { again = true; return; }
     looking = true;
+    const begun = Date.now();
     try {
       const reply = await fetch(location.href.split("#")[0], { headers: { accept: "text/html" }, cache: "no-store" });
       if (reply.redirected || reply.status === 403) { location.reload(); return; }
       if (!reply.ok) throw new Error(String(reply.status));
-      const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-      const waits = document.getElementById("result") && document.getElementById("state")?.textContent === "queued";
-      update(page);
-      if (waits && page.getElementById("state")?.textContent !== "queued") document.body.dataset.live = "";
+      update(new DOMParser().parseFromString(await reply.text(), "text/html"));
       say("Live");
     } catch {
       say("Not up to date: the server does not answer. Trying again …");
-    } finally {
-      looking = false;
-      if (again) { again = false; setTimeout(look, 250); }
     }
+    rest = Math.max(2000, 5 * (Date.now() - begun));
+    setTimeout(() => { looking = false; if (again) { again = false; look(); } }, rest);
   };
   const live = () => {
     const how = document.body.dataset.live;
     if (!how) return;
     say("Live");
-    // Lateness comes by the clock, not by an event.
-    const every = how === "events" ? 5000 : document.getElementById("result") ? 2000 : 15000;
-    setInterval(() => { if (!document.hidden && document.body.dataset.live) look(); }, every);
-    document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
-    if (how !== "events") return;
-    const events = new EventSource("/events");
-    events.onmessage = () => { if (!document.hidden) look(); };
-    events.onerror = () => say("Not up to date: the connection is lost. Trying again …");
-    events.onopen = () => look();
-    addEventListener("pagehide", () => events.close());
+    // Lateness comes by the clock, and steady heartbeats without an event.
+    setInterval(look, how === "events" ? 5000 : how === "soon" ? 2000 : 15000);
+    let events;
+    const listen = () => {
+      if (how !== "events") return;
+      events = new EventSource("/events");
+      events.onmessage = look;
+      events.onerror = () => say("Not up to date: the connection is lost. Trying again …");
+      events.onopen = look;
+    };
+    // Browsers have few connections to a host: a page that nobody sees holds none.
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) events?.close(); else { listen(); look(); }
+    });
+    addEventListener("pagehide", () => events?.close());
+    listen();
   };
 
-  const copy = () => {
-    for (const button of document.querySelectorAll("[data-copy]")) {
-      if (!navigator.clipboard) break;
-      button.hidden = false;
-      button.addEventListener("click", async () => {
-        await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-        set(button, "Copied");
-        setTimeout(() => set(button, "Copy"), 2000);
-      });
-    }
+  const offerCopies = (root) => {
+    if (navigator.clipboard) for (const button of root.querySelectorAll("[data-copy]")) button.hidden = false;
   };
+  const copy = () => document.addEventListener("click", async ({ target }) => {
+    if (!target.dataset?.copy) return;
+    await navigator.clipboard.writeText(document.getElementById(target.dataset.copy).textContent);
+    set(target, "Copied");
+    setTimeout(() => set(target, "Copy"), 2000);
+  });
   // The next deadlines, while a schedule is typed.
   const preview = () => {
     const form = document.querySelector("form[data-preview]");
@@ -149,8 +159,7 @@
 
   const where = document.getElementById("zone");
   if (where) set(where, zone);
-  showTimes(document);
-  label(document);
+  ready(document);
   setInterval(tick, 1000);
   copy();
   preview();

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thrum_schema::alert::{ALERT_TTL_S, Alert, AlertState, Reason};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState};
 use thrum_schema::id::{AlertId, ChannelId, MonitorId};
+use thrum_schema::monitor::unique_key;
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::watch::Change;
 use thrum_schema::store::Claim;
@@ -91,6 +92,8 @@ pub struct SubjectView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub uuid: Option<MonitorId>,
+    /// What read-only clients call it.
+    pub unique_key: String,
     pub name: String,
     pub slug: String,
     pub tags: Vec<String>,
@@ -276,6 +279,7 @@ fn view(alert: &Alert, deliveries: &[Delivery], sees_secrets: bool) -> AlertView
         outage: alert.outage().map(Into::into),
         monitor: alert.monitor.as_ref().map(|subject| SubjectView {
             uuid: sees_secrets.then_some(subject.uuid),
+            unique_key: unique_key(subject.uuid),
             name: subject.name.clone(),
             slug: subject.slug.clone(),
             tags: subject.tags.clone(),

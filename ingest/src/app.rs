@@ -2,7 +2,7 @@
 
 use crate::auth::{Keys, same};
 use crate::cache::Cache;
-use crate::dashboard::{KnownLeases, Signer, StatusPages};
+use crate::dashboard::{KnownLeases, Looks, Signer, StatusPages};
 use crate::health::Health;
 use crate::problem::Problem;
 use crate::roster::Rosters;
@@ -147,7 +147,7 @@ impl Config {
                     .map(str::to_owned)
                     .collect(),
             ),
-            session_secret: text("THRUM_SESSION_SECRET").map(SecretString::from),
+            session_secret: None,
             mail_by_topics: true,
         })
     }
@@ -199,6 +199,7 @@ pub struct App {
     pub(crate) summaries: Arc<Summaries>,
     pub(crate) known_leases: Arc<KnownLeases>,
     pub(crate) signer: Arc<Signer>,
+    pub(crate) looks: Arc<Looks>,
     pub(crate) status_pages: Arc<StatusPages>,
     /// The hash of an admin key that is kept elsewhere.
     kept_admin_key: Arc<tokio::sync::Mutex<Option<(UnixMs, String)>>>,
@@ -219,6 +220,7 @@ impl App {
             summaries: Arc::default(),
             known_leases: Arc::default(),
             signer: Arc::default(),
+            looks: Arc::default(),
             status_pages: Arc::default(),
             kept_admin_key: Arc::default(),
         }

@@ -23,7 +23,7 @@ mod words;
 
 pub use leases::KnownLeases;
 pub use public::StatusPages;
-pub use session::Signer;
+pub use session::{Looks, Signer};
 
 use crate::app::App;
 use crate::problem::Problem;
@@ -56,6 +56,7 @@ pub fn routes() -> Router<App> {
             "/monitors/{id}/delete",
             get(monitor::confirm_delete).post(monitor::delete),
         )
+        .route("/monitors/{id}/pings/{n}", get(monitor::ping))
         .route("/monitors/{id}/{action}", post(monitor::act))
         .route("/signals", get(signals::list))
         .route("/signals/{series}", get(signals::get).post(signals::ask))

@@ -32,7 +32,7 @@ const LAST_PINGS: usize = 20;
 /// Most flips that an uptime is reckoned from.
 const MAX_FLIPS: i32 = 10_000;
 /// Most openings of a maintenance window that an uptime is reckoned from.
-const MAX_OPENINGS: usize = 5_000;
+const MAX_OPENINGS: usize = 10_000;
 
 /// Monitors.
 #[derive(Debug, Serialize, ToSchema)]
@@ -423,15 +423,17 @@ pub async fn history(
     let windows = monitor.options.windows.iter().chain(&project.windows);
     let windows: Vec<Window> = windows.cloned().collect();
     // Many openings take some time to reckon: not on the threads that serve requests.
+    let spans = spans.to_vec();
     let reckoned = tokio::task::spawn_blocking(move || {
         let windows: Vec<&Window> = windows.iter().collect();
-        maintenance(&windows, first, last, MAX_OPENINGS)
+        let closed = maintenance(&windows, first, last, MAX_OPENINGS);
+        let judge =
+            |(from, to): &(UnixMs, UnixMs)| uptime::uptime(before, &flips, &closed, *from, *to);
+        let judged = spans.iter().map(judge).collect();
+        History { flips, judged }
     });
     let failed = |error| StoreError::Unavailable(format!("an uptime was not reckoned: {error}"));
-    let closed = reckoned.await.map_err(failed)?;
-    let judge = |(from, to): &(UnixMs, UnixMs)| uptime::uptime(before, &flips, &closed, *from, *to);
-    let judged = spans.iter().map(judge).collect();
-    Ok(History { flips, judged })
+    reckoned.await.map_err(failed)
 }
 
 async fn edited(

@@ -6,6 +6,7 @@ use crate::body::{Json, PathId};
 use crate::keys::{KeyRequest, NewKey};
 use crate::monitors::{Snooze, WindowSpec, check_windows, some, some_object};
 use crate::problem::Problem;
+use crate::summary::status_path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -154,7 +155,7 @@ async fn view(app: &App, project: &Project) -> Result<ProjectView, Problem> {
         status_page: project.status_page.as_ref().map(|page| StatusPageView {
             title: page.title.clone(),
             tag: page.tag.clone(),
-            path: format!("/status/{}", project.badge_key),
+            path: status_path(project),
         }),
         created: project.created.rfc3339(),
     })

@@ -4,10 +4,11 @@
 use crate::app::App;
 use crate::management::Site;
 use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE;
+use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use serde::Serialize;
 use sha1::Sha1;
+use sha2::Sha256;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use thrum_schema::lease::Shown;
@@ -161,6 +162,15 @@ pub fn signature(project: &Project, tag: &str) -> String {
     let mut text = BASE64_URL_SAFE.encode(mac.finalize().into_bytes());
     text.truncate(SIGNATURE_LEN);
     text
+}
+
+/// The path of a project's status page. Who knows a badge's URL does not know this, but it changes with them.
+pub fn status_path(project: &Project) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(project.badge_secret.as_bytes())
+        .expect("a key of any length will do");
+    mac.update(b"status page");
+    let signed = BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
+    format!("/status/{}.{signed}", project.badge_key)
 }
 
 /// A tag as a part of a path.

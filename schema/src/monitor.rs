@@ -206,8 +206,7 @@ impl Monitor {
     /// What read-only clients call it: the SHA-1 of the first 16 hex digits of its id, which it does not tell.
     /// Contract §3.3.
     pub fn unique_key(&self) -> String {
-        let digits = self.id.0.simple().to_string();
-        hex(&Sha1::digest(&digits.as_bytes()[..16]))
+        unique_key(self.id)
     }
 
     /// The id of its public badge. It follows from the monitor's, and does not tell it.
@@ -227,6 +226,12 @@ impl Monitor {
     pub fn has_heartbeat_name(&self) -> bool {
         check_heartbeat_name("name", &self.name).is_ok()
     }
+}
+
+/// The unique key of a monitor by its id.
+pub fn unique_key(id: MonitorId) -> String {
+    let digits = id.0.simple().to_string();
+    hex(&Sha1::digest(&digits.as_bytes()[..16]))
 }
 
 /// Bytes as lower-case hex digits.

@@ -25,7 +25,9 @@ pub fn uptime(
     to: UnixMs,
 ) -> Uptime {
     let mut uptime = Uptime::default();
-    let mut status = first;
+    // Only what touches the span is looked at: histories are long, and spans many.
+    let begun = flips.partition_point(|flip| flip.at < from);
+    let mut status = flips[..begun].last().map_or(first, |flip| flip.to);
     let mut since = from;
     let mut account = |status: Status, start: UnixMs, end: UnixMs| {
         if !matches!(status, Status::Up | Status::Down) {
@@ -38,25 +40,24 @@ pub fn uptime(
         }
     };
     let mut downs = 0;
-    for flip in flips {
-        let at = flip.at.max(from).min(to);
-        account(status, since, at);
-        let in_span = (from..to).contains(&flip.at);
-        let excused = maintenance
-            .iter()
-            .any(|(start, end)| (*start..*end).contains(&flip.at));
-        if flip.to == Status::Down && in_span && !excused {
+    for flip in flips[begun..].iter().take_while(|flip| flip.at < to) {
+        account(status, since, flip.at);
+        let excused = overlap(maintenance, flip.at, flip.at + 1) > 0;
+        if flip.to == Status::Down && !excused {
             downs += 1;
         }
-        (status, since) = (flip.to, at);
+        (status, since) = (flip.to, flip.at);
     }
     account(status, since, to);
     Uptime { downs, ..uptime }
 }
 
+/// How much of the time from `from` to `to` the spans cover.
 fn overlap(spans: &[(UnixMs, UnixMs)], from: UnixMs, to: UnixMs) -> i64 {
-    spans
+    let first = spans.partition_point(|(_, end)| *end <= from);
+    spans[first..]
         .iter()
+        .take_while(|(start, _)| *start < to)
         .map(|(start, end)| ((*end).min(to) - (*start).max(from)).max(0))
         .sum()
 }

@@ -69,6 +69,15 @@ impl Alerts<'_> {
         }
     }
 
+    /// The page of what an alert is about.
+    fn about(&self, alert: &AlertView) -> Option<String> {
+        if let Some(change) = &alert.signal {
+            return Some(super::signals::path_of(&change.series, &change.timeframe));
+        }
+        let monitor = alert.monitor.as_ref()?;
+        Some(format!("/monitors/{}", monitor.unique_key))
+    }
+
     fn state_of(&self, alert: &AlertView) -> &'static str {
         match alert.state {
             AlertState::Pending => "pending",

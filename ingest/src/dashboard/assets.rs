@@ -1,11 +1,18 @@
 //! Style, script and icon: a part of the binary, kept by browsers until the next version.
 
 use axum::extract::Path;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+use std::sync::LazyLock;
 
-/// What the addresses of assets end with: a new version is fetched anew.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What the addresses of assets end with: what changed is fetched anew.
+pub static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let all = FILES
+        .iter()
+        .fold(Sha256::new(), |hash, (_, _, text)| hash.chain_update(text));
+    format!("{:x}", all.finalize()).chars().take(12).collect()
+});
 
 const FILES: [(&str, &str, &str); 3] = [
     (
@@ -27,7 +34,10 @@ const FILES: [(&str, &str, &str); 3] = [
 
 /// `/favicon.ico`, which browsers look for where no page names another.
 pub async fn icon() -> Response {
-    get(Path("icon.svg".to_owned())).await
+    let mut response = get(Path("icon.svg".to_owned())).await;
+    let cache = HeaderValue::from_static("public, max-age=86400");
+    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    response
 }
 
 /// `/assets/{file}`

@@ -18,7 +18,8 @@ impl Fields {
         let pairs = url::form_urlencoded::parse(bytes).take(MAX_FIELDS);
         Self(
             pairs
-                .map(|(k, v)| (k.into_owned(), v.into_owned()))
+                // Browsers end lines as networks do.
+                .map(|(k, v)| (k.into_owned(), v.replace("\r\n", "\n")))
                 .collect(),
         )
     }

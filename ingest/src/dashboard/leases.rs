@@ -14,8 +14,8 @@ use tokio::sync::broadcast::error::TryRecvError;
 const FRESH_MS: i64 = 10_000;
 /// Projects with at most so many monitors are read anew there.
 const SMALL: usize = 200;
-/// How long leases are believed at most, in milliseconds.
-const MAX_AGE_MS: i64 = 600_000;
+/// How long leases are believed at most, in milliseconds: a write whose request was given up may go untold.
+const MAX_AGE_MS: i64 = 60_000;
 /// Projects whose leases are kept.
 const MAX_KEPT: usize = 100;
 
@@ -43,7 +43,7 @@ impl Leases {
         let mut stale = HashSet::new();
         loop {
             match changes.try_recv() {
-                Ok(Touched::Monitor(of, id)) if of == project => {
+                Ok(Touched::Changed(of, id) | Touched::Seen(of, id)) if of == project => {
                     stale.insert(id);
                 }
                 Ok(_) => {}

@@ -12,6 +12,8 @@ use std::time::Duration;
 use thrum_schema::store::Touched;
 use tokio::sync::broadcast::error::RecvError;
 
+/// After so long a stream ends; the browser comes again, and is looked at anew.
+const LASTS: Duration = Duration::from_secs(600);
 /// Changes within this time are one event.
 const GATHER: Duration = Duration::from_millis(250);
 
@@ -26,7 +28,7 @@ impl App {
     }
 }
 
-/// `GET /events`: an event whenever a monitor of the project changed. Where there is no such stream, browsers are told not
+/// `GET /events`: an event whenever a monitor of the project changed; pages look for steady heartbeats by themselves. Where there is no such stream, browsers are told not
 /// to come again.
 pub async fn events(State(app): State<App>, viewer: Viewer) -> Response {
     let Some(changes) = app.store.touched() else {
@@ -37,8 +39,8 @@ pub async fn events(State(app): State<App>, viewer: Viewer) -> Response {
         let mut changes = changes?;
         loop {
             match changes.recv().await {
-                Ok(Touched::Monitor(of, _)) if of == project => break,
-                Ok(Touched::Monitor(..)) => {}
+                Ok(Touched::Changed(of, _)) if of == project => break,
+                Ok(Touched::Changed(..) | Touched::Seen(..)) => {}
                 Err(RecvError::Lagged(_)) => break,
                 Ok(Touched::End) | Err(RecvError::Closed) => return None,
             }
@@ -54,6 +56,8 @@ pub async fn events(State(app): State<App>, viewer: Viewer) -> Response {
         let event = Event::default().data("changed");
         Some((Ok::<_, Infallible>(event), Some(changes)))
     });
+    let ended = Box::pin(tokio::time::sleep(LASTS));
+    let events = futures::StreamExt::take_until(events, ended);
     Sse::new(events)
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
         .into_response()

@@ -24,23 +24,55 @@ use axum::response::Response;
 use std::collections::BTreeMap;
 use thrum_schema::alert::Reason;
 use thrum_schema::uptime::Uptime;
-use thrum_schema::{Ping, PingKind, Status, UnixMs};
+use thrum_schema::{Ping, PingKind, Schedule, Status, UnixMs, silence};
 
 const DAY_MS: i64 = 86_400_000;
 /// Days with a bar each.
 const DAYS: i64 = 90;
 /// Changes of status that are shown.
 const FLIPS: usize = 20;
+/// Characters of a body that the log shows; its own page has all of it.
+const SHOWN_OF_BODY: usize = 500;
 /// Figures with a chart each.
 const MAX_METRICS: usize = 6;
 
-/// A day, as a bar: taller the longer the monitor was down.
+/// Downtime by day: taller the longer the monitor was down. Days in which it was not have a mark of one shape for all.
+#[derive(Debug, Default)]
+pub struct Days {
+    /// Days in which it was up, as the path of an SVG.
+    pub up: String,
+    /// Days in which it was not watched, likewise.
+    pub unwatched: String,
+    /// Days in which it was down.
+    pub down: Vec<DownDay>,
+}
+
+/// A day in which a monitor was down, as a bar.
 #[derive(Debug)]
-pub struct DayBar {
+pub struct DownDay {
     pub x: i64,
     pub height: i64,
-    pub class: &'static str,
     pub text: String,
+}
+
+impl Days {
+    /// The days, oldest first.
+    pub fn of(days: &[(UnixMs, Uptime)]) -> Self {
+        let mut drawn = Self::default();
+        for ((from, judged), i) in days.iter().zip(0..) {
+            let x = i * 8;
+            match (judged.watched_ms, judged.down_ms) {
+                (0, _) => drawn.unwatched.push_str(&format!("M{x} 31h6v3h-6z")),
+                (_, 0) => drawn.up.push_str(&format!("M{x} 26h6v8h-6z")),
+                (watched, down) => drawn.down.push(DownDay {
+                    x,
+                    height: 10 + (down * 22 / watched).min(22),
+                    text: format!("{}: down {}", from.utc().format("%Y-%m-%d"), took(down)),
+                }),
+            }
+        }
+        drawn
+    }
 }
 
 /// A ping, as a stroke on the timeline: taller the longer it took.
@@ -59,6 +91,65 @@ struct Entry {
     kind: &'static str,
     view: PingView,
     took: Option<String>,
+    /// How its body begins, if there is more of it than the log shows.
+    begins: Option<String>,
+}
+
+impl Entry {
+    fn of(ping: &Ping, viewer: &Viewer) -> Self {
+        let view = PingView::of(ping, viewer.writes());
+        let body = view.body.as_ref().or(view.body_base64.as_ref());
+        let begins = body.and_then(|body| {
+            let (end, _) = body.char_indices().nth(SHOWN_OF_BODY)?;
+            Some(format!("{} …", &body[..end]))
+        });
+        Self {
+            at: At(ping.at),
+            kind: kind(ping.kind),
+            took: ping.duration_ms.map(took),
+            begins,
+            view,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "ping.html")]
+struct PingPage<'a> {
+    name: &'a str,
+    path: String,
+    entry: Entry,
+}
+
+/// `GET /monitors/{id}/pings/{n}`: a ping with all of its body.
+pub async fn ping(
+    State(app): State<App>,
+    viewer: Viewer,
+    axum::extract::Path((id, n)): axum::extract::Path<(String, String)>,
+) -> Response {
+    let found = async {
+        let found = monitors::find(&app, viewer.key.project, &id).await?;
+        let pings = app.store.pings(found.monitor.id).await?;
+        let ping = pings.into_iter().find(|ping| ping.n.to_string() == n);
+        let ping = ping.ok_or_else(|| Problem::not_found("ping in the log"))?;
+        Ok::<_, Problem>((found, ping))
+    };
+    let (found, ping) = match found.await {
+        Ok(found) => found,
+        Err(problem) => return failed(Some(&viewer), &problem),
+    };
+    let body = PingPage {
+        name: name_of(&found.monitor),
+        path: path_of(&found.monitor),
+        entry: Entry::of(&ping, &viewer),
+    };
+    let page = Page {
+        section: "/",
+        title: "Ping",
+        viewer: Some(&viewer),
+        ..Page::default()
+    };
+    page.show(&body)
 }
 
 /// A change of status.
@@ -98,7 +189,7 @@ struct MonitorPage<'a> {
     extended: Option<(At, At)>,
     missed: u64,
     spans: Vec<Span>,
-    days: Vec<DayBar>,
+    days: Days,
     strokes: Vec<Stroke>,
     durations: Option<Svg>,
     metrics: Vec<(String, Option<Svg>)>,
@@ -153,30 +244,6 @@ const fn kind(kind: PingKind) -> &'static str {
         PingKind::Log => "log",
         PingKind::Ign => "ign",
     }
-}
-
-/// The bars of days, oldest first.
-pub fn day_bars(days: &[(UnixMs, Uptime)]) -> Vec<DayBar> {
-    let bars = days.iter().zip(0..);
-    bars.map(|((from, judged), i)| {
-        let day = from.utc().format("%Y-%m-%d");
-        let (height, class, text) = match (judged.watched_ms, judged.down_ms) {
-            (0, _) => (3, "none", format!("{day}: not watched")),
-            (_, 0) => (8, "ok", format!("{day}: up")),
-            (watched, down) => (
-                10 + (down * 22 / watched).min(22),
-                "down",
-                format!("{day}: down {}", took(down)),
-            ),
-        };
-        DayBar {
-            x: i * 8,
-            height,
-            class,
-            text,
-        }
-    })
-    .collect()
 }
 
 /// The spans of the last days, each by itself, oldest first; the last one is today so far.
@@ -266,14 +333,48 @@ fn metrics(pings: &[Ping]) -> Vec<(String, Option<Svg>)> {
     drawn.collect()
 }
 
+/// A cron expression that comes about as often as a monitor is expected, and its zone.
+fn cron_of(schedule: &Schedule) -> (String, Option<&str>) {
+    match schedule {
+        Schedule::Cron { expr, tz } => (expr.clone(), Some(tz.as_str()).filter(|tz| *tz != "UTC")),
+        Schedule::OnCalendar { .. } => ("0 3 * * *".to_owned(), None),
+        Schedule::Simple { period_s } => {
+            let minutes = (period_s / 60).max(1);
+            let cron = match minutes {
+                1 => "* * * * *".to_owned(),
+                2..60 => format!("*/{minutes} * * * *"),
+                60..120 => "0 * * * *".to_owned(),
+                120..1_440 => format!("0 */{} * * *", minutes / 60),
+                1_440..10_080 => "0 3 * * *".to_owned(),
+                _ => "0 3 * * 0".to_owned(),
+            };
+            (cron, None)
+        }
+    }
+}
+
+/// A systemd timer's `OnCalendar` lines, or how long it waits between two runs.
+fn timer_of(schedule: &Schedule) -> String {
+    match schedule {
+        Schedule::OnCalendar { expr, tz } => {
+            let lines = expr.lines().map(|line| format!("OnCalendar={line} {tz}"));
+            lines.collect::<Vec<_>>().join("\n")
+        }
+        Schedule::Cron { .. } => "OnCalendar=*-*-* 03:00".to_owned(),
+        Schedule::Simple { period_s } => format!("OnUnitActiveSec={period_s}\nOnBootSec=60"),
+    }
+}
+
 fn snippets(found: &Found, site: &Site) -> Vec<Snippet> {
     let monitor = &found.monitor;
     let url = format!("{}/ping/{}", site.root, monitor.id);
     let curl = "curl -fsS -m 10 --retry 5 -o /dev/null";
-    let cron = match &monitor.schedule {
-        thrum_schema::Schedule::Cron { expr, .. } => expr.clone(),
-        _ => "*/5 * * * *".to_owned(),
-    };
+    let (cron, zone) = cron_of(&monitor.schedule);
+    let cron_zone = zone.map(|tz| format!("CRON_TZ={tz}\n")).unwrap_or_default();
+    let job_zone = zone
+        .map(|tz| format!("  timeZone: {tz}\n"))
+        .unwrap_or_default();
+    let timer = timer_of(&monitor.schedule);
     let snippet = |name, id, text| Snippet { name, id, text };
     vec![
         snippet("curl", "curl", format!("{curl} {url}")),
@@ -285,25 +386,25 @@ fn snippets(found: &Found, site: &Site) -> Vec<Snippet> {
         snippet(
             "cron",
             "cron",
-            format!("{cron} {curl} {url}/start; ./backup.sh; {curl} {url}/$?"),
+            format!("{cron_zone}{cron} {curl} {url}/start; ./backup.sh; {curl} {url}/$?"),
         ),
         snippet(
-            "systemd",
+            "systemd: what to add to the service, and its timer",
             "systemd",
             format!(
                 "[Service]\nExecStartPre=-{curl} {url}/start\nExecStopPost=-/bin/sh -c 'if [ \"$$SERVICE_RESULT\" = success ]; \
-                 then r=0; else r=fail; fi; {curl} {url}/$$r'"
+                 then r=0; else r=fail; fi; {curl} {url}/$$r'\n\n[Timer]\n{timer}"
             ),
         ),
         snippet(
             "Kubernetes",
             "kubernetes",
             format!(
-                "apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: backup\nspec:\n  schedule: \"{cron}\"\n  jobTemplate:\n    \
-                 spec:\n      template:\n        spec:\n          restartPolicy: Never\n          containers:\n            - name: \
-                 backup\n              image: your/image\n              command: [\"sh\", \"-c\"]\n              args:\n                \
-                 - |\n                  {curl} {url}/start\n                  ./backup.sh; code=$?\n                  {curl} \
-                 {url}/$code\n                  exit $code"
+                "apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: backup\nspec:\n  schedule: \"{cron}\"\n{job_zone}  \
+                 jobTemplate:\n    spec:\n      template:\n        spec:\n          restartPolicy: Never\n          \
+                 containers:\n            - name: backup\n              image: your/image\n              command: [\"sh\", \
+                 \"-c\"]\n              args:\n                - |\n                  {curl} {url}/start\n                  \
+                 ./backup.sh; code=$?\n                  {curl} {url}/$code\n                  exit $code"
             ),
         ),
     ]
@@ -363,7 +464,8 @@ async fn show(
         down: took(judged.down_ms),
         downs: judged.downs,
     });
-    let row = Row::of(monitor, lease, project, &outages, now);
+    let silent = silence::until(project.snoozed_until, &project.windows, now);
+    let row = Row::of(monitor, lease, silent, &outages, now);
     let last_down = history
         .flips
         .iter()
@@ -405,20 +507,12 @@ async fn show(
         extended: outage.map(|outage| (At(outage.start), At(outage.end))),
         missed: found.missed(now),
         spans: spans.collect(),
-        days: day_bars(&bars),
+        days: Days::of(&bars),
         strokes: strokes(&pings),
         durations: durations(&pings),
         metrics: metrics(&pings),
         flips: flips.collect(),
-        log: pings
-            .iter()
-            .map(|ping| Entry {
-                at: At(ping.at),
-                kind: kind(ping.kind),
-                view: PingView::of(ping, viewer.writes()),
-                took: ping.duration_ms.map(took),
-            })
-            .collect(),
+        log: pings.iter().map(|ping| Entry::of(ping, viewer)).collect(),
         snippets: if viewer.writes() {
             snippets(&found, &site)
         } else {
@@ -571,9 +665,14 @@ mod tests {
             };
             (UnixMs(0), uptime)
         };
-        let bars = day_bars(&[day(0, 0), day(DAY_MS, 0), day(DAY_MS, DAY_MS)]);
-        let heights: Vec<i64> = bars.iter().map(|bar| bar.height).collect();
-        assert_eq!(heights, [3, 8, 32]);
-        assert_eq!(bars[2].text, "1970-01-01: down 1 d");
+        let days = Days::of(&[day(0, 0), day(DAY_MS, 0), day(DAY_MS, DAY_MS)]);
+        assert_eq!(
+            (&*days.unwatched, &*days.up),
+            ("M0 31h6v3h-6z", "M8 26h6v8h-6z")
+        );
+        assert_eq!(
+            (days.down[0].height, &*days.down[0].text),
+            (32, "1970-01-01: down 1 d")
+        );
     }
 }

@@ -14,7 +14,7 @@ use axum::response::Response;
 use std::collections::BTreeMap;
 use thrum_schema::lease::Shown;
 use thrum_schema::silence;
-use thrum_schema::{Lease, Monitor, Outage, Project, Schedule, UnixMs};
+use thrum_schema::{Lease, Monitor, Outage, Schedule, UnixMs};
 
 /// Monitors on a page.
 const PER_PAGE: usize = 100;
@@ -22,6 +22,9 @@ const PER_PAGE: usize = 100;
 const NEXT: usize = 5;
 /// Most tags that can be chosen from a list; any can be searched for.
 const MAX_TAGS: usize = 200;
+
+/// Words that are searched for; more are left out.
+const MAX_WORDS: usize = 10;
 
 /// What the list can be narrowed to.
 const FILTERS: [(&str, &str); 8] = [
@@ -62,15 +65,17 @@ impl<'a> Row<'a> {
     pub fn of(
         monitor: &'a Monitor,
         lease: &Lease,
-        project: &Project,
+        project_silent: Option<UnixMs>,
         outages: &[Outage],
         now: UnixMs,
     ) -> Self {
+        let options = &monitor.options;
+        let own = silence::until(options.snoozed_until, &options.windows, now);
         Self {
             monitor,
             shown: lease.shown(now, outages),
             running: lease.runs().next().is_some(),
-            silenced: silence::silenced_until(monitor, project, now),
+            silenced: own.max(project_silent),
             seen: lease.seen,
             expected: lease.expected(),
             deadline: lease.deadline_after(outages).map(|(at, _)| at),
@@ -233,10 +238,11 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
     let leases = app.known_leases(id, &monitors).await?;
     let now = app.store.world().now();
     let project = &viewer.project;
+    let silent = silence::until(project.snoozed_until, &project.windows, now);
     let mut rows: Vec<Row<'_>> = monitors
         .iter()
         .zip(leases.iter())
-        .map(|(monitor, lease)| Row::of(monitor, lease, project, &outages, now))
+        .map(|(monitor, lease)| Row::of(monitor, lease, silent, &outages, now))
         .collect();
     let total = rows.len();
     let count = |filter: &str| rows.iter().filter(|row| row.is(filter)).count();
@@ -278,6 +284,7 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
     let words: Vec<String> = query
         .text("q")
         .split_whitespace()
+        .take(MAX_WORDS)
         .map(str::to_lowercase)
         .collect();
     let (tag, status) = (query.text("tag"), query.text("status"));
@@ -308,7 +315,6 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
     let pages = found.div_ceil(PER_PAGE).max(1);
     let number = query.text("page").parse().unwrap_or(1).clamp(1, pages);
     let first = (number - 1) * PER_PAGE;
-    let silenced = silence::until(project.snoozed_until, &project.windows, now);
     let body = Overview {
         viewer,
         site,
@@ -324,7 +330,7 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
         found,
         page: number,
         pages,
-        silenced_until: silenced.map(|at| Relative { at, now }),
+        silenced_until: silent.map(|at| Relative { at, now }),
     };
     let title = match (down, late) {
         (0, 0) => "All is well".to_owned(),

@@ -85,7 +85,7 @@ pub struct Page<'a> {
     pub said: &'a str,
     /// What went wrong.
     pub wrong: Option<&'a Problem>,
-    /// How it stays up to date: `events`, `poll`, or not at all.
+    /// How it stays up to date: by `events`, by a look every 15 s (`poll`) or 2 s (`soon`), or not at all.
     pub live: &'a str,
 }
 
@@ -97,6 +97,7 @@ struct Frame<'a> {
     said: Option<&'static str>,
     body: String,
     version: &'static str,
+    assets: &'static str,
 }
 
 impl Page<'_> {
@@ -110,7 +111,8 @@ impl Page<'_> {
                 sections: &SECTIONS,
                 said: said.map(|(_, text)| *text),
                 body,
-                version: super::assets::VERSION,
+                version: env!("CARGO_PKG_VERSION"),
+                assets: &super::assets::VERSION,
             };
             frame.render()
         });

@@ -1,6 +1,6 @@
 //! The public status page of a project: opt-in, and at an address that nobody guesses.
 
-use super::monitor::{DayBar, day_bars, last_days};
+use super::monitor::{Days, last_days};
 use super::overview::{name_of, state};
 use super::page::{Page, failed};
 use super::words::{At, percent};
@@ -9,8 +9,10 @@ use crate::auth::same;
 use crate::body::PathId;
 use crate::monitors;
 use crate::problem::Problem;
+use crate::summary::status_path;
 use askama::Template;
 use axum::extract::State;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::HashMap;
@@ -22,7 +24,7 @@ const FRESH_MS: i64 = 10_000;
 /// Days of history.
 const DAYS: i64 = 90;
 /// Most monitors on a page.
-const MAX_MONITORS: usize = 200;
+const MAX_MONITORS: usize = 100;
 /// How many histories are read at a time.
 const CONCURRENCY: usize = 8;
 /// Most pages that are kept.
@@ -34,7 +36,7 @@ struct Line {
     name: String,
     state: &'static str,
     uptime: Option<String>,
-    days: Vec<DayBar>,
+    days: Days,
 }
 
 /// A page's content.
@@ -94,11 +96,12 @@ pub async fn get(State(app): State<App>, PathId(key): PathId) -> Response {
 
 async fn show(app: &App, key: &str) -> Result<Response, Problem> {
     let not_found = || Problem::not_found("status page");
-    let id = app.store.project_by_badge_key(key).await?;
+    let (badge_key, _) = key.split_once('.').ok_or_else(not_found)?;
+    let id = app.store.project_by_badge_key(badge_key).await?;
     let project = app.fresh_project(id.ok_or_else(not_found)?).await?;
     let public = project.status_page.as_ref();
     let public = public
-        .filter(|_| same(&project.badge_key, key))
+        .filter(|_| same(&status_path(&project), &format!("/status/{key}")))
         .ok_or_else(not_found)?;
     let kept = app.status_pages.of(project.id);
     let mut kept = kept.lock().await;
@@ -133,7 +136,7 @@ async fn show(app: &App, key: &str) -> Result<Response, Problem> {
                         name: name_of(&monitor).to_owned(),
                         state: state(lease.shown(now, outages)),
                         uptime,
-                        days: day_bars(&bars),
+                        days: Days::of(&bars),
                     })
                 })
                 .buffered(CONCURRENCY)
@@ -154,5 +157,8 @@ async fn show(app: &App, key: &str) -> Result<Response, Problem> {
         live: "poll",
         ..Page::default()
     };
-    Ok(page.show(&body))
+    let mut response = page.show(&body);
+    let cache = HeaderValue::from_static("public, max-age=10");
+    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    Ok(response)
 }

@@ -20,14 +20,20 @@ use hmac::{Hmac, Mac};
 use http_body_util::{BodyExt, Limited};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use thrum_schema::key::{ApiKey, Scope};
+use thrum_schema::plan::Rate;
 use thrum_schema::{Project, UnixMs};
 
 /// How long somebody stays signed in, in seconds.
 const SESSION_S: i64 = 7 * 86_400;
 /// How long a secret that is kept elsewhere is believed, in milliseconds.
 const SECRET_MS: i64 = 300_000;
+/// Pages that a key may look at a minute, at most: a dashboard on the wall takes thirty.
+const LOOKS_PER_MINUTE: u32 = 600;
+/// Keys whose looks are counted.
+const MAX_KEYS: usize = 10_000;
 /// Longest form, in bytes.
 const MAX_FORM: usize = 64 * 1024;
 
@@ -96,6 +102,27 @@ impl Post {
     }
 }
 
+/// How often pages were looked at, by key: what pages read is not charged, and yet is not free of bounds.
+#[derive(Debug, Default)]
+pub struct Looks(Mutex<HashMap<String, i64>>);
+
+impl Looks {
+    fn take(&self, key: &ApiKey, now: UnixMs) -> Result<(), Problem> {
+        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.len() > MAX_KEYS {
+            looks.retain(|_, tat| *tat > now.0);
+        }
+        let tat = looks.get(&key.hash).copied();
+        match Rate::per_minute(LOOKS_PER_MINUTE).take(tat, now.0) {
+            Ok(tat) => {
+                looks.insert(key.hash.clone(), tat);
+                Ok(())
+            }
+            Err(wait_ms) => Err(Problem::too_many("you look at pages too fast", wait_ms)),
+        }
+    }
+}
+
 impl Signer {
     async fn secret(&self, app: &App) -> Result<SecretString, Problem> {
         if let Some(secret) = &app.config.session_secret {
@@ -109,11 +136,17 @@ impl Signer {
         {
             return Ok(secret.clone());
         }
-        let secret = match app.admin_secret().await? {
-            Some(admin) => SecretString::from(mac(&admin, &["sessions of the dashboard"])),
-            None => SecretString::from(
-                app.store.world().uuid_v4().to_string() + &app.store.world().uuid_v4().to_string(),
-            ),
+        let secret = match app.admin_secret().await {
+            Ok(Some(admin)) => SecretString::from(mac(&admin, &["sessions of the dashboard"])),
+            Ok(None) => {
+                let world = app.store.world();
+                SecretString::from(format!("{}{}", world.uuid_v4(), world.uuid_v4()))
+            }
+            // What was believed until now is good enough while it can't be had anew.
+            Err(problem) => match &*kept {
+                Some((_, secret)) => secret.clone(),
+                None => return Err(problem),
+            },
         };
         *kept = Some((now, secret.clone()));
         Ok(secret)
@@ -226,6 +259,7 @@ impl App {
         let Some(key) = self.key_of_hash(hash).await? else {
             return Ok(None);
         };
+        self.looks.take(&key, now)?;
         let project = self.project(key.project).await?;
         Ok(Some(Viewer {
             csrf: mac(&secret, &["form", text]),

@@ -10,7 +10,7 @@ use crate::body::Json;
 use crate::management::Site;
 use crate::problem::Problem;
 use crate::projects;
-use crate::summary::BadgeUrls;
+use crate::summary::{BadgeUrls, status_path};
 use askama::Template;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, Uri};
@@ -108,7 +108,7 @@ async fn show(
         silenced: silenced.map(|at| Relative { at, now }),
         badges: badges.collect(),
         tags,
-        status_url: format!("{}/status/{}", site.root, project.badge_key),
+        status_url: format!("{}{}", site.root, status_path(&project)),
         project: &project,
     };
     let page = Page {

@@ -74,7 +74,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// The page of a series.
-fn path_of(series: &str, timeframe: &str) -> String {
+pub fn path_of(series: &str, timeframe: &str) -> String {
     let series: String = series
         .bytes()
         .map(|b| match b {
@@ -174,7 +174,7 @@ struct SeriesPage<'a> {
     tracks: Vec<Track>,
     price: Option<Svg>,
     overlays: Vec<String>,
-    panes: Vec<(String, Option<Svg>)>,
+    panes: Vec<Pane>,
     signal: Option<&'a SignalView>,
     verdict: &'static str,
     bar: Option<At>,
@@ -473,10 +473,12 @@ fn rows(found: &[SignalView], chosen: Option<&SignalView>, here: &str) -> Vec<Ro
 }
 
 type Points = Vec<(UnixMs, Option<f64>)>;
+/// An operand, and its chart.
+type Pane = (String, Option<Svg>);
 
 /// The operands of the conditions in the course of time: those that the close is compared with, and a pane for each of
 /// the others.
-fn operands(found: &[SignalView]) -> (Vec<(String, Points)>, Vec<(String, Option<Svg>)>) {
+fn operands(found: &[SignalView]) -> (Vec<(String, Points)>, Vec<Pane>) {
     let mut along: Vec<(String, Points)> = Vec::new();
     let mut panes: Vec<(String, Points, HashMap<String, Points>)> = Vec::new();
     for signal in found {

@@ -29,7 +29,8 @@ struct System {
     dead: usize,
     late: usize,
     outages: Vec<(At, At, String)>,
-    table: String,
+    /// Not for who may only read.
+    table: Option<String>,
     version: &'static str,
     live: &'static str,
 }
@@ -75,8 +76,8 @@ async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
                 (At(outage.start), At(outage.end), lasted)
             })
             .collect(),
-        table: app.store.table().to_owned(),
-        version: super::assets::VERSION,
+        table: viewer.writes().then(|| app.store.table().to_owned()),
+        version: env!("CARGO_PKG_VERSION"),
         live: app.live(),
     };
     let page = Page {

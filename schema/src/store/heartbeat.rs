@@ -1,6 +1,6 @@
 //! Heartbeats: the one write of the fast path, and the guarded writes of the slow one.
 
-use super::{Pace, Result, Store, StoreError, classify, failed_condition};
+use super::{Pace, Result, Store, StoreError, Touched, classify, failed_condition};
 use crate::alert::Alert;
 use crate::id::{AlertId, MonitorId, ProjectId};
 use crate::item::{self, Item, Key, n, s};
@@ -174,7 +174,7 @@ impl Store {
             Ok(answer) => {
                 let lease = answer.attributes.unwrap_or_default();
                 let lease: Box<Lease> = Box::new(item::decode(lease)?);
-                self.note_touched(lease.project, lease.monitor);
+                self.note_touched(Touched::Seen(lease.project, lease.monitor));
                 Ok(Ok(lease))
             }
             Err(error) => match failed_condition(&error) {
@@ -234,7 +234,7 @@ impl Store {
                 .send()
                 .await
                 .map_err(classify)?;
-            self.note_touched(commit.monitor.project, commit.monitor.id);
+            self.note_touched(Touched::Changed(commit.monitor.project, commit.monitor.id));
             return Ok(());
         }
         let mut writes = match commit.before {
@@ -257,7 +257,7 @@ impl Store {
         self.metrics.count(Count::Flips, flips);
         let alerts = u64::from(commit.alert.is_some());
         self.metrics.count(Count::Alerts, alerts);
-        self.note_touched(commit.monitor.project, commit.monitor.id);
+        self.note_touched(Touched::Changed(commit.monitor.project, commit.monitor.id));
     }
 
     /// Decides what people hear of an outcome, before it is committed: its alert, if it asks for one; nothing for now,

@@ -1,7 +1,7 @@
 //! Monitors: by id, name, slug, badge and project; made, renamed, deleted.
 
 use super::heartbeat::Commit;
-use super::{Query, Result, Store};
+use super::{Query, Result, Store, Touched};
 use crate::id::{BadgeId, MonitorId, ProjectId};
 use crate::item::{self, Key, n, s};
 use crate::lease::Lease;
@@ -188,7 +188,7 @@ impl Store {
         ];
         writes.extend(self.rename(Some(monitor), None).await?);
         self.transact(writes).await?;
-        self.note_touched(monitor.project, monitor.id);
+        self.note_touched(Touched::Changed(monitor.project, monitor.id));
         Ok(())
     }
 

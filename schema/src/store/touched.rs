@@ -11,8 +11,10 @@ const CAPACITY: usize = 16_384;
 /// A write that may change what people see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touched {
-    /// The monitor, or its lease.
-    Monitor(ProjectId, MonitorId),
+    /// The monitor, or its lease: made, changed, deleted, or in another state.
+    Changed(ProjectId, MonitorId),
+    /// A steady heartbeat, which changes no state.
+    Seen(ProjectId, MonitorId),
     /// Nothing more comes: the process ends.
     End,
 }
@@ -39,16 +41,14 @@ impl Store {
 
     /// Tells everybody that nothing more comes.
     pub fn end_touched(&self) {
-        if let Some(sender) = &self.touched.0 {
-            let _ = sender.send(Touched::End);
-        }
+        self.note_touched(Touched::End);
     }
 
     /// Tells of a write to a monitor.
-    pub(super) fn note_touched(&self, project: ProjectId, monitor: MonitorId) {
+    pub(super) fn note_touched(&self, touched: Touched) {
         if let Some(sender) = &self.touched.0 {
             // Nobody may be listening.
-            let _ = sender.send(Touched::Monitor(project, monitor));
+            let _ = sender.send(touched);
         }
     }
 }

@@ -134,15 +134,13 @@ fn fields_of(monitor: &Monitor) -> Fields {
 
 /// The API's request that the form means: everything that it shows.
 fn request(fields: &Fields) -> Result<MonitorRequest, Invalid> {
+    // What is left blank would stay as it was; the form shows all of it.
+    schedule_of(fields)?;
     let mut members = Members::default();
     for name in ["name", "slug", "desc"] {
         members.set(name, fields.text(name));
     }
-    let tags: Vec<&str> = fields
-        .text("tags")
-        .split([' ', ','])
-        .filter(|tag| !tag.is_empty())
-        .collect();
+    let tags: Vec<&str> = fields.text("tags").split_whitespace().collect();
     members.set("tags", json!(tags));
     members.span(fields, "grace", "grace_s")?;
     if fields.text("kind") == "schedule" {

@@ -18,6 +18,7 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use thrum_schema::StoreError;
+use thrum_schema::error::Invalid;
 
 /// Trades that are listed.
 const TRADES: usize = 200;
@@ -117,15 +118,10 @@ pub async fn ask(State(app): State<App>, post: Post) -> Response {
         for field in ["strategy", "mode"] {
             members.text(fields, field);
         }
-        for field in ["from", "to"] {
-            // A day of the form's calendar begins at midnight, UTC.
+        // Days of the form's calendar are UTC, and the last one counts in whole.
+        for (field, more) in [("from", 0), ("to", 1)] {
             if let Some(day) = fields.given(field) {
-                let instant = if day.contains('T') {
-                    day.to_owned()
-                } else {
-                    format!("{day}T00:00:00Z")
-                };
-                members.set(field, instant);
+                members.set(field, begin_of_day(field, day, more)?);
             }
         }
         for field in ["fee_bps", "slippage_bps"] {
@@ -144,6 +140,14 @@ pub async fn ask(State(app): State<App>, post: Post) -> Response {
         Ok(reply) => see_other(&format!("/backtests/{}", text(&reply, "id"))),
         Err(problem) => show_form(&app, &post.viewer, fields, Some(&problem)).await,
     }
+}
+
+/// When a day begins, or one some days later.
+fn begin_of_day(field: &str, day: &str, later: u64) -> Result<String, Invalid> {
+    let day = chrono::NaiveDate::parse_from_str(day, "%Y-%m-%d").ok();
+    let day = day.and_then(|day| day.checked_add_days(chrono::Days::new(later)));
+    let day = day.ok_or_else(|| Invalid::new(field, "must be a day, like 2026-11-21"))?;
+    Ok(format!("{day}T00:00:00Z"))
 }
 
 /// The JSON of a reply of the API.
@@ -176,7 +180,7 @@ pub async fn result(State(app): State<App>, viewer: Viewer, id: PathId) -> Respo
         section: "/signals",
         title: "Backtest",
         viewer: Some(&viewer),
-        live: if body.status == "queued" { "poll" } else { "" },
+        live: if body.status == "queued" { "soon" } else { "" },
         ..Page::default()
     };
     page.show(&body)
