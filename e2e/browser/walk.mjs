@@ -174,7 +174,8 @@ const steps = {
     await page.reload().catch(() => {});
     await page.goto(`${thrum.root}/keys`);
     assert.ok(!(await page.content()).includes(successor), "shown once");
-    await page.locator("tr", { hasText: "laptop" }).last().locator("text=Revoke").click();
+    await page.locator("tr", { hasText: "laptop" }).last().locator("summary", { hasText: "Revoke" }).click();
+    await page.click("text=Revoke it >> visible=true");
     await page.waitForSelector("text=The key is revoked");
     await assert.rejects(thrum.call("GET", "/v1/monitors", undefined, successor), /401/);
   },
@@ -278,7 +279,8 @@ const steps = {
     await page.fill("input[name=name]", "mail of ops");
     await page.click("button:text('Save')");
     assert.match(await page.innerText("main"), /mail of ops/);
-    await page.locator("tr", { hasText: "mail of ops" }).locator("text=Delete").click();
+    await page.locator("tr", { hasText: "mail of ops" }).locator("summary").click();
+    await page.locator("tr", { hasText: "mail of ops" }).locator("button:text('Delete it')").click();
     assert.doesNotMatch(await page.innerText("main"), /mail of ops/);
     await page.goto(`${thrum.root}/settings`);
     await page.fill("input[name=name]", "Quiet & calm");

@@ -13,7 +13,7 @@ use axum::extract::{Query, RawQuery, State};
 use axum::response::Response;
 use std::collections::HashMap;
 use thrum_schema::UnixMs;
-use thrum_schema::alert::AlertState;
+use thrum_schema::alert::{AlertState, Reason};
 use thrum_schema::delivery::DeliveryState;
 use thrum_schema::id::ChannelId;
 

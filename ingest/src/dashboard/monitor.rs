@@ -33,6 +33,8 @@ const DAYS: i64 = 90;
 const FLIPS: usize = 20;
 /// Characters of a body that the log shows; its own page has all of it.
 const SHOWN_OF_BODY: usize = 500;
+/// Characters of a failure that the state's sentence has.
+const FAILURE_CHARS: usize = 120;
 /// Figures with a chart each.
 const MAX_METRICS: usize = 6;
 
@@ -167,6 +169,7 @@ struct Span {
     days: i64,
     uptime: Option<String>,
     down: String,
+    watched: String,
     downs: u32,
 }
 
@@ -185,6 +188,8 @@ struct MonitorPage<'a> {
     row: Row<'a>,
     path: String,
     down_since: Option<(At, &'static str)>,
+    /// What the last failure said, where a failure made it go down.
+    failure: Option<String>,
     run_since: Option<Relative>,
     extended: Option<(At, At)>,
     missed: u64,
@@ -284,6 +289,18 @@ fn strokes(pings: &[Ping]) -> Vec<Stroke> {
     strokes.collect()
 }
 
+/// What a failure said: its exit status, and how its body begins, for who may see it.
+fn failure(ping: &Ping, viewer: &Viewer) -> Option<String> {
+    let exit = ping.exit_status.map(|code| format!("exit {code}"));
+    let said = std::str::from_utf8(&ping.body)
+        .ok()
+        .filter(|_| viewer.writes());
+    let line = said.and_then(|body| body.lines().find(|line| !line.trim().is_empty()));
+    let line = line.map(|line| line.chars().take(FAILURE_CHARS).collect());
+    let parts: Vec<String> = exit.into_iter().chain(line).collect();
+    (!parts.is_empty()).then(|| parts.join(": "))
+}
+
 fn durations(pings: &[Ping]) -> Option<Svg> {
     #[expect(
         clippy::cast_precision_loss,
@@ -360,7 +377,7 @@ fn timer_of(schedule: &Schedule) -> String {
             let lines = expr.lines().map(|line| format!("OnCalendar={line} {tz}"));
             lines.collect::<Vec<_>>().join("\n")
         }
-        Schedule::Cron { .. } => "OnCalendar=*-*-* 03:00".to_owned(),
+        Schedule::Cron { .. } => "OnCalendar=…".to_owned(),
         Schedule::Simple { period_s } => format!("OnUnitActiveSec={period_s}\nOnBootSec=60"),
     }
 }
@@ -375,18 +392,23 @@ fn snippets(found: &Found, site: &Site) -> Vec<Snippet> {
         .map(|tz| format!("  timeZone: {tz}\n"))
         .unwrap_or_default();
     let timer = timer_of(&monitor.schedule);
+    let job = if monitor.slug.is_empty() {
+        "job"
+    } else {
+        &monitor.slug
+    };
     let snippet = |name, id, text| Snippet { name, id, text };
-    vec![
+    let mut snippets = vec![
         snippet("curl", "curl", format!("{curl} {url}")),
         snippet(
             "A job: start, success or failure, and how long it took",
             "exec",
-            format!("thrum exec {url} -- ./backup.sh"),
+            format!("thrum exec {url} -- ./job.sh"),
         ),
         snippet(
             "cron",
             "cron",
-            format!("{cron_zone}{cron} {curl} {url}/start; ./backup.sh; {curl} {url}/$?"),
+            format!("{cron_zone}{cron} {curl} {url}/start; ./job.sh; {curl} {url}/$?"),
         ),
         snippet(
             "systemd: what to add to the service, and its timer",
@@ -400,14 +422,19 @@ fn snippets(found: &Found, site: &Site) -> Vec<Snippet> {
             "Kubernetes",
             "kubernetes",
             format!(
-                "apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: backup\nspec:\n  schedule: \"{cron}\"\n{job_zone}  \
+                "apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: {job}\nspec:\n  schedule: \"{cron}\"\n{job_zone}  \
                  jobTemplate:\n    spec:\n      template:\n        spec:\n          restartPolicy: Never\n          \
-                 containers:\n            - name: backup\n              image: your/image\n              command: [\"sh\", \
+                 containers:\n            - name: {job}\n              image: your/image\n              command: [\"sh\", \
                  \"-c\"]\n              args:\n                - |\n                  {curl} {url}/start\n                  \
-                 ./backup.sh; code=$?\n                  {curl} {url}/$code\n                  exit $code"
+                 ./job.sh; code=$?\n                  {curl} {url}/$code\n                  exit $code"
             ),
         ),
-    ]
+    ];
+    // Neither cron nor Kubernetes starts anything more often than every minute.
+    if matches!(monitor.schedule, Schedule::Simple { period_s: ..60 }) {
+        snippets.retain(|snippet| !["cron", "kubernetes"].contains(&snippet.id));
+    }
+    snippets
 }
 
 /// `GET /monitors/{id}`
@@ -462,6 +489,7 @@ async fn show(
         days: *days,
         uptime: part(judged),
         down: took(judged.down_ms),
+        watched: took(judged.watched_ms),
         downs: judged.downs,
     });
     let silent = silence::until(project.snoozed_until, &project.windows, now);
@@ -485,8 +513,17 @@ async fn show(
             at: At(flip.at),
             from: status(flip.from),
             to: status(flip.to),
-            reason: reason(flip.reason),
-            lasted: took(next - flip.at),
+            reason: match flip.from {
+                Status::New if flip.reason == Reason::Success => {
+                    "it was heard of for the first time"
+                }
+                _ => reason(flip.reason),
+            },
+            lasted: if i + 1 == history.flips.len() {
+                format!("{} so far", took(next - flip.at))
+            } else {
+                took(next - flip.at)
+            },
             told: match (flip.silenced, flip.alert) {
                 (true, _) => "silenced",
                 (_, true) => "told",
@@ -502,6 +539,10 @@ async fn show(
         viewer,
         found: &found,
         path: path_of(monitor),
+        failure: last_down
+            .filter(|flip| flip.reason == Reason::Fail && lease.status == Status::Down)
+            .and_then(|_| pings.iter().find(|ping| ping.kind == PingKind::Fail))
+            .and_then(|ping| failure(ping, viewer)),
         down_since,
         run_since: run.map(|at| Relative { at, now }),
         extended: outage.map(|outage| (At(outage.start), At(outage.end))),

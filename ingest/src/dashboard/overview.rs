@@ -133,8 +133,8 @@ impl<'a> Row<'a> {
     fn urgency(&self) -> i64 {
         match self.shown {
             Shown::Down if self.silenced.is_none() => 0,
-            Shown::Grace => 1,
-            Shown::Down => 2,
+            Shown::Down => 1,
+            Shown::Grace => 2,
             Shown::New => 3,
             Shown::Up => 4,
             Shown::Paused => 5,

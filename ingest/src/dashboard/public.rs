@@ -3,7 +3,7 @@
 use super::monitor::{Days, last_days};
 use super::overview::{name_of, state};
 use super::page::{Page, failed};
-use super::words::{At, percent};
+use super::words::{At, percent, took};
 use crate::app::App;
 use crate::auth::same;
 use crate::body::PathId;
@@ -36,6 +36,7 @@ struct Line {
     name: String,
     state: &'static str,
     uptime: Option<String>,
+    watched: String,
     days: Days,
 }
 
@@ -136,6 +137,7 @@ async fn show(app: &App, key: &str) -> Result<Response, Problem> {
                         name: name_of(&monitor).to_owned(),
                         state: state(lease.shown(now, outages)),
                         uptime,
+                        watched: took(watched),
                         days: Days::of(&bars),
                     })
                 })

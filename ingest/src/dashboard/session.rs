@@ -303,11 +303,7 @@ impl FromRequest<App> for Post {
         let (mut parts, body) = request.into_parts();
         let viewer = Viewer::from_request_parts(&mut parts, app).await?;
         if !viewer.writes() {
-            let problem = Problem::new(
-                StatusCode::FORBIDDEN,
-                "you are signed in with a read-only key, which changes nothing; sign in with a read-write key",
-            );
-            return Err(page::failed(Some(&viewer), &problem));
+            return Err(page::failed(Some(&viewer), &read_only()));
         }
         let fields = match form(body).await {
             Ok(fields) => fields,
@@ -318,6 +314,14 @@ impl FromRequest<App> for Post {
         }
         Ok(Self { viewer, fields })
     }
+}
+
+/// What is said to who may not change anything.
+pub fn read_only() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "you are signed in with a read-only key, which changes nothing; sign in with a read-write key",
+    )
 }
 
 /// What is said of a form that is from elsewhere.

@@ -438,14 +438,18 @@ fn flips(signal: &SignalView) -> Vec<(&'static str, Vec<Missing>)> {
                 .map(|condition| Missing {
                     label: condition.label().replace('_', " "),
                     text: match (condition.value, condition.threshold, condition.margin) {
-                        (Some(value), Some(threshold), Some(margin)) => format!(
-                            "{} is {}, {} is {}: {} apart",
-                            condition.left,
-                            number(value),
-                            condition.right,
-                            number(threshold),
-                            number(margin.abs())
-                        ),
+                        (Some(value), Some(threshold), Some(margin)) => {
+                            let (left, right) = (&condition.left, &condition.right);
+                            let (value, away) = (number(value), number(margin.abs()));
+                            // A number says itself what it is.
+                            match right.parse::<f64>() {
+                                Ok(_) => format!("{left} is {value}, {away} away from {right}"),
+                                Err(_) => format!(
+                                    "{left} is {value}, {away} away from {right}, which is {}",
+                                    number(threshold)
+                                ),
+                            }
+                        }
                         _ => "not known at this bar".to_owned(),
                     },
                 });

@@ -3,7 +3,7 @@
 use super::super::fields::{Fields, Members, span_of};
 use super::super::overview::{name_of, path_of};
 use super::super::page::{Page, failed, see_other};
-use super::super::session::{Post, Viewer};
+use super::super::session::{Post, Viewer, read_only};
 use super::super::words::{At, Relative, span};
 use crate::app::App;
 use crate::body::{Json, PathId};
@@ -203,6 +203,9 @@ async fn show(
     fields: &Fields,
     wrong: Option<&Problem>,
 ) -> Response {
+    if !viewer.writes() {
+        return failed(Some(viewer), &read_only());
+    }
     let channels = match app.store.channels(viewer.key.project).await {
         Ok(channels) => channels,
         Err(error) => return failed(Some(viewer), &error.into()),

@@ -5,7 +5,7 @@ use super::super::fields::{Fields, Members};
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer};
 use super::super::words::{At, at, number, percent};
-use super::patiently;
+use super::{USUAL, patiently};
 use crate::app::App;
 use crate::body::{Json, PathId};
 use crate::problem::Problem;
@@ -101,6 +101,7 @@ async fn show_form(
 pub async fn form(State(app): State<App>, viewer: Viewer, RawQuery(query): RawQuery) -> Response {
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
     let fields = query.or(Fields::default()
+        .with("strategy", USUAL)
         .with("fee_bps", "10")
         .with("slippage_bps", "5")
         .with("short", "on"));
