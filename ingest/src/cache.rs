@@ -1,9 +1,10 @@
-//! A small cache in a handler's memory: bounded, and never older than half a minute.
+//! What a handler keeps in memory: a small cache, bounded and never older than half a minute; and what is made for a project
+//! now and then.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
-use thrum_schema::UnixMs;
+use std::sync::{Arc, Mutex, PoisonError};
+use thrum_schema::{ProjectId, UnixMs};
 
 /// How long an entry is believed, in milliseconds.
 const FRESH_MS: i64 = 30_000;
@@ -45,6 +46,36 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(key);
+    }
+}
+
+/// Something that is made for a project; whoever asks while it is made waits for it.
+pub type Slot<T> = Arc<tokio::sync::Mutex<Option<T>>>;
+
+/// What is kept of each project.
+#[derive(Debug)]
+pub struct ByProject<T>(Mutex<HashMap<ProjectId, Slot<T>>>);
+
+impl<T> Default for ByProject<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> ByProject<T> {
+    /// The slot of `project`. Beyond `most` of them, those that nobody uses now are forgotten.
+    pub fn of(&self, project: ProjectId, most: usize) -> Slot<T> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() > most {
+            kept.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        Arc::clone(kept.entry(project).or_default())
+    }
+
+    /// Forgets what is kept of `project`.
+    pub fn forget(&self, project: ProjectId) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(&project);
     }
 }
 

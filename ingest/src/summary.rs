@@ -2,6 +2,7 @@
 //! and kept for some seconds where that costs something; never cached by HTTP.
 
 use crate::app::App;
+use crate::cache::ByProject;
 use crate::management::Site;
 use base64::Engine;
 use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
@@ -9,8 +10,7 @@ use hmac::{Hmac, Mac};
 use serde::Serialize;
 use sha1::Sha1;
 use sha2::Sha256;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use thrum_schema::lease::Shown;
 use thrum_schema::{Lease, Monitor, Outage, Project, ProjectId, StoreError, UnixMs};
 use utoipa::ToSchema;
@@ -44,11 +44,9 @@ pub struct Tally {
     pub down: usize,
 }
 
-type Kept = Arc<tokio::sync::Mutex<Option<(UnixMs, Arc<Summary>)>>>;
-
-/// The summaries that are kept, one for each project; whoever asks while one is made waits for it.
+/// The summaries that are kept.
 #[derive(Debug, Default)]
-pub struct Summaries(Mutex<HashMap<ProjectId, Kept>>);
+pub struct Summaries(ByProject<(UnixMs, Arc<Summary>)>);
 
 impl Glance {
     /// The monitor as it is at `now`.
@@ -85,7 +83,7 @@ impl Summary {
 impl App {
     /// A project, at a glance.
     pub(crate) async fn summary(&self, project: ProjectId) -> Result<Arc<Summary>, StoreError> {
-        let kept = self.summaries.of(project);
+        let kept = self.summaries.0.of(project, MAX_KEPT);
         let mut kept = kept.lock().await;
         let now = self.store.world().now();
         if let Some((at, summary)) = &*kept
@@ -106,16 +104,6 @@ impl App {
         let glances = monitors.iter().zip(&leases);
         let glances = glances.map(|(monitor, lease)| Glance::of(monitor, lease, &outages, now));
         Ok(Summary(glances.collect()))
-    }
-}
-
-impl Summaries {
-    fn of(&self, project: ProjectId) -> Kept {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() > MAX_KEPT {
-            kept.retain(|_, kept| Arc::strong_count(kept) > 1);
-        }
-        Arc::clone(kept.entry(project).or_default())
     }
 }
 

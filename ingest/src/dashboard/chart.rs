@@ -55,6 +55,23 @@ impl fmt::Display for Svg {
 
 impl HtmlSafe for Svg {}
 
+/// The chart of one line; `None` if it has fewer than two points.
+pub fn line(points: Vec<(UnixMs, Option<f64>)>, from_zero: bool) -> Option<Svg> {
+    if points.len() < 2 {
+        return None;
+    }
+    let chart = Chart {
+        height: 180,
+        lines: vec![Line {
+            color: BLUE,
+            points,
+        }],
+        marks: Vec::new(),
+        from_zero,
+    };
+    chart.draw()
+}
+
 impl Chart {
     /// Draws it; `None` if there is nothing to draw.
     pub fn draw(self) -> Option<Svg> {

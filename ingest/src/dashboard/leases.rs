@@ -2,9 +2,10 @@
 //! written to are read again and no others; elsewhere, those of large projects are believed for some seconds.
 
 use crate::app::App;
+use crate::cache::ByProject;
 use crate::roster::Monitors;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use thrum_schema::store::Touched;
 use thrum_schema::{Lease, Monitor, MonitorId, ProjectId, StoreError, UnixMs};
 use tokio::sync::broadcast::Receiver;
@@ -19,11 +20,9 @@ const MAX_AGE_MS: i64 = 60_000;
 /// Projects whose leases are kept.
 const MAX_KEPT: usize = 100;
 
-type Known = Arc<tokio::sync::Mutex<Option<Leases>>>;
-
-/// The leases that are known, by project; whoever asks while they are read waits for it.
+/// The leases that are known, by project.
 #[derive(Debug, Default)]
-pub struct KnownLeases(Mutex<HashMap<ProjectId, Known>>);
+pub struct KnownLeases(ByProject<Leases>);
 
 #[derive(Debug)]
 struct Leases {
@@ -55,16 +54,6 @@ impl Leases {
     }
 }
 
-impl KnownLeases {
-    fn of(&self, project: ProjectId) -> Known {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() > MAX_KEPT {
-            kept.retain(|_, known| Arc::strong_count(known) > 1);
-        }
-        Arc::clone(kept.entry(project).or_default())
-    }
-}
-
 impl App {
     /// The leases of a project's monitors, in their order.
     pub(crate) async fn known_leases(
@@ -72,7 +61,7 @@ impl App {
         project: ProjectId,
         monitors: &Monitors,
     ) -> Result<Vec<Lease>, StoreError> {
-        let known = self.known_leases.of(project);
+        let known = self.known_leases.0.of(project, MAX_KEPT);
         let mut known = known.lock().await;
         let now = self.store.world().now();
         let stale = known.as_mut().and_then(|known| known.stale(project, now));

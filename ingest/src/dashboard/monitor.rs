@@ -4,7 +4,7 @@ mod edit;
 
 pub use edit::{create, edit, new, save, windows};
 
-use super::chart::{BLUE, Chart, Line, Svg};
+use super::chart::{self, Svg};
 use super::fields::Fields;
 use super::overview::{Row, name_of, path_of};
 use super::page::{Page, failed, see_other};
@@ -310,23 +310,7 @@ fn durations(pings: &[Ping]) -> Option<Svg> {
         let ms = ping.duration_ms?;
         Some((ping.at, Some(ms as f64 / 1000.0)))
     });
-    chart(points.collect(), true)
-}
-
-fn chart(points: Vec<(UnixMs, Option<f64>)>, from_zero: bool) -> Option<Svg> {
-    if points.len() < 2 {
-        return None;
-    }
-    let chart = Chart {
-        height: 180,
-        lines: vec![Line {
-            color: BLUE,
-            points,
-        }],
-        marks: Vec::new(),
-        from_zero,
-    };
-    chart.draw()
+    chart::line(points.collect(), true)
 }
 
 fn metrics(pings: &[Ping]) -> Vec<(String, Option<Svg>)> {
@@ -344,7 +328,7 @@ fn metrics(pings: &[Ping]) -> Vec<(String, Option<Svg>)> {
         let last = points.last().and_then(|(_, y)| *y).unwrap_or_default();
         (
             format!("{name}, last {}", super::words::number(last)),
-            chart(points, false),
+            chart::line(points, false),
         )
     });
     drawn.collect()

@@ -7,6 +7,7 @@ use super::words::{At, percent, took};
 use crate::app::App;
 use crate::auth::same;
 use crate::body::PathId;
+use crate::cache::ByProject;
 use crate::monitors;
 use crate::problem::Problem;
 use crate::summary::status_path;
@@ -15,8 +16,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use thrum_schema::{Lease, Monitor, ProjectId, StoreError, UnixMs};
 
 /// How long a page is shown again, in milliseconds: many may look, it is made once.
@@ -47,25 +47,14 @@ struct Content {
     lines: Vec<Line>,
 }
 
-type Kept = Arc<tokio::sync::Mutex<Option<Arc<Content>>>>;
-
-/// The pages that are kept; whoever asks while one is made waits for it.
+/// The pages that are kept.
 #[derive(Debug, Default)]
-pub struct StatusPages(Mutex<HashMap<ProjectId, Kept>>);
+pub struct StatusPages(ByProject<Arc<Content>>);
 
 impl StatusPages {
-    fn of(&self, project: ProjectId) -> Kept {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() > MAX_KEPT {
-            kept.retain(|_, page| Arc::strong_count(page) > 1);
-        }
-        Arc::clone(kept.entry(project).or_default())
-    }
-
     /// Forgets a page whose project changed here.
     pub fn forget(&self, project: ProjectId) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.remove(&project);
+        self.0.forget(project);
     }
 }
 
@@ -104,7 +93,7 @@ async fn show(app: &App, key: &str) -> Result<Response, Problem> {
     let public = public
         .filter(|_| same(&status_path(&project), &format!("/status/{key}")))
         .ok_or_else(not_found)?;
-    let kept = app.status_pages.of(project.id);
+    let kept = app.status_pages.0.of(project.id, MAX_KEPT);
     let mut kept = kept.lock().await;
     let now = app.store.world().now();
     let content = match &*kept {

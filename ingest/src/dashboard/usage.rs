@@ -1,6 +1,6 @@
 //! What the project used, by day, and what its plan allows.
 
-use super::chart::Svg;
+use super::chart::{self, Svg};
 use super::page::{Page, failed};
 use super::session::Viewer;
 use crate::app::App;
@@ -58,7 +58,6 @@ pub async fn get(State(app): State<App>, viewer: Viewer) -> Response {
 }
 
 fn chart(usage: &usage::Usage) -> Option<Svg> {
-    use super::chart::{BLUE, Chart, Line};
     let days = usage.days.iter().rev();
     #[expect(clippy::cast_precision_loss, reason = "counts of a day are small")]
     let points = days.map(|day| {
@@ -69,14 +68,5 @@ fn chart(usage: &usage::Usage) -> Option<Svg> {
     if points.iter().all(|(_, n)| *n == Some(0.0)) {
         return None;
     }
-    let chart = Chart {
-        height: 180,
-        lines: vec![Line {
-            color: BLUE,
-            points,
-        }],
-        marks: Vec::new(),
-        from_zero: true,
-    };
-    chart.draw()
+    chart::line(points, true)
 }
