@@ -11,10 +11,12 @@ use thrum_schema::{Lease, Monitor, MonitorId, ProjectId, StoreError, UnixMs};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 
-/// How long leases are believed where nothing tells of changes, in milliseconds.
-const FRESH_MS: i64 = 10_000;
+/// How long leases are believed where nothing tells of changes, in milliseconds: longer the more there are, for each is
+/// a read unit.
+const FRESH_MS: (i64, i64) = (10_000, 60_000);
+const FRESH_MS_EACH: i64 = 5;
 /// Projects with at most so many monitors are read anew there.
-const SMALL: usize = 200;
+pub const SMALL: usize = 200;
 /// How long leases are believed at most, in milliseconds: a write whose request was given up may go untold.
 const MAX_AGE_MS: i64 = 60_000;
 /// Projects whose leases are kept.
@@ -36,7 +38,11 @@ impl Leases {
     fn stale(&mut self, project: ProjectId, now: UnixMs) -> Option<HashSet<MonitorId>> {
         let age_ms = now - self.read;
         let Some(changes) = &mut self.changes else {
-            let fresh = age_ms < FRESH_MS && self.by_id.len() > SMALL;
+            let many = self.by_id.len();
+            let each_ms = i64::try_from(many)
+                .unwrap_or(i64::MAX)
+                .saturating_mul(FRESH_MS_EACH);
+            let fresh = many > SMALL && age_ms < each_ms.clamp(FRESH_MS.0, FRESH_MS.1);
             return fresh.then(HashSet::new);
         };
         let mut stale = HashSet::new();

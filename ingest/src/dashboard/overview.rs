@@ -1,6 +1,7 @@
 //! What is down, late, running and silenced, and what is due next.
 
 use super::fields::Fields;
+use super::leases::SMALL;
 use super::page::{Page, failed};
 use super::session::Viewer;
 use super::words::{Relative, span};
@@ -315,6 +316,14 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
     let pages = found.div_ceil(PER_PAGE).max(1);
     let number = query.text("page").parse().unwrap_or(1).clamp(1, pages);
     let first = (number - 1) * PER_PAGE;
+    let shown = &mut rows[first..found.min(first + PER_PAGE)];
+    // What is counted may be some seconds old where nothing tells of changes; what is shown is not.
+    if app.live() == "poll" && total > SMALL {
+        let monitors: Vec<&Monitor> = shown.iter().map(|row| row.monitor).collect();
+        for (row, lease) in shown.iter_mut().zip(app.leases_of(&monitors).await?) {
+            *row = Row::of(row.monitor, &lease, silent, &outages, now);
+        }
+    }
     let body = Overview {
         viewer,
         site,
@@ -326,7 +335,7 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
         sorts: &SORTS,
         tags: tags.into_iter().take(MAX_TAGS).collect(),
         next,
-        rows: &rows[first..found.min(first + PER_PAGE)],
+        rows: shown,
         found,
         page: number,
         pages,
