@@ -145,6 +145,33 @@ async fn ingest_answers_what_comes_by_its_url() {
         .unwrap();
     assert_eq!(status(&projects), 200);
     assert_eq!(function.calls()[0].0, "GetSecretValue");
+    // A form as browsers send it, which Lambda may encode; the cookie, which Lambda takes out of the headers; and a page.
+    let mut form = url_event(
+        "POST",
+        "/sign-in",
+        &[("content-type", "application/x-www-form-urlencoded")],
+        // key=hcw_0123456789abcdefghijklmnopqr&next=%2F
+        "a2V5PWhjd18wMTIzNDU2Nzg5YWJjZGVmZ2hpamtsbW5vcHFyJm5leHQ9JTJG",
+    );
+    form["isBase64Encoded"] = true.into();
+    let signed = function.invoke(form.to_string()).await.unwrap();
+    assert_eq!(status(&signed), 303, "{signed:?}");
+    let cookie = signed.json()["cookies"][0].as_str().unwrap().to_owned();
+    assert!(cookie.starts_with("__Host-thrum=") && cookie.contains("; Secure"));
+    let mut page = url_event("GET", "/", &[("accept", "text/html")], "");
+    page["cookies"] = json!([cookie.split(';').next().unwrap()]);
+    let page = function.invoke(page.to_string()).await.unwrap();
+    assert_eq!(status(&page), 200);
+    let html = page.json()["body"].as_str().unwrap().to_owned();
+    assert!(
+        html.contains("data-live=\"poll\"") && html.contains(">job</a>"),
+        "{html}"
+    );
+    let events = function
+        .invoke(event("GET", "/events", &[], ""))
+        .await
+        .unwrap();
+    assert_eq!(status(&events), 303, "no stream without a session");
     let figures: Vec<Value> = figures(&function).await;
     assert_eq!(figures.len(), 1, "once a minute: {figures:?}");
     for line in function.lines() {
