@@ -491,6 +491,15 @@ async fn a_status_page_is_public_while_its_project_wants_it() {
     let path = project["status_page"]["path"].as_str().unwrap().to_owned();
     let shown = get(&stage, &path, "").await;
     assert_eq!(shown.status, 200, "{}", shown.text());
+    // Who knows a badge's address, which has the same key in it, does not know this one.
+    let (unsigned, _) = path.split_once('.').unwrap();
+    for guessed in [
+        unsigned.to_owned(),
+        format!("{unsigned}."),
+        format!("{unsigned}.x"),
+    ] {
+        assert_eq!(get(&stage, &guessed, "").await.status, 404, "{guessed}");
+    }
     assert!(shown.text().contains("storefront") && !shown.text().contains("back-office"));
     // It is made once in ten seconds, but what the project decides holds at once.
     stage
@@ -589,4 +598,83 @@ async fn what_is_no_form_is_refused_and_nothing_happens() {
         assert!(reply.status.as_u16() < 500, "{path}: {}", reply.text());
     }
     assert_eq!(everything(&stage).await, before);
+}
+
+#[tokio::test]
+async fn pages_are_bounded_in_size_and_in_number() {
+    let stage = Stage::new().await;
+    let session = Session::of(&stage, API_KEY).await;
+    let made = stage
+        .call(
+            Method::POST,
+            "/v1/monitors",
+            json!({"slug": "loud", "period_s": 60}),
+        )
+        .await;
+    let made = made.json();
+    let (uuid, unique) = (
+        made["uuid"].as_str().unwrap(),
+        made["unique_key"].as_str().unwrap(),
+    );
+    for _ in 0..100 {
+        let ping = Request::post(format!("/ping/{uuid}")).body(Body::from("<".repeat(10_000)));
+        stage.send(ping.unwrap()).await;
+    }
+    let page = session.get(&stage, &format!("/monitors/{unique}")).await;
+    assert!(page.bytes.len() < 600_000, "{}", page.bytes.len());
+    let whole = session
+        .get(&stage, &format!("/monitors/{unique}/pings/100"))
+        .await;
+    assert!(whole.bytes.len() > 10_000 && whole.status == 200);
+    let gone = session
+        .get(&stage, &format!("/monitors/{unique}/pings/101"))
+        .await;
+    assert_eq!(gone.status, 404);
+    // Looks are free, but not without end; the clock stands still here.
+    let mut looks = 0;
+    let refused = loop {
+        let reply = session.get(&stage, "/usage").await;
+        if reply.status != 200 {
+            break reply;
+        }
+        looks += 1;
+        assert!(looks <= 600);
+    };
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.headers.contains_key(header::RETRY_AFTER));
+    assert!(looks > 500, "{looks}");
+    let usage = stage
+        .call(Method::GET, "/v1/usage", Value::Null)
+        .await
+        .json();
+    assert!(
+        usage["days"][0]["requests"].as_u64().unwrap() < 10,
+        "{usage}"
+    );
+}
+
+/// Where nothing tells of changes, a large project's list may be some seconds old; but not what is shown of it.
+#[tokio::test]
+async fn rows_that_are_shown_are_as_they_are() {
+    let stage = Stage::new().await;
+    let session = Session::of(&stage, API_KEY).await;
+    for from in (0..300).step_by(100) {
+        let batch =
+            (from..from + 100).map(|n| json!({"monitor": format!("host-{n:03}"), "period_s": 60}));
+        let batch = json!({"heartbeats": batch.collect::<Vec<_>>()});
+        stage.call(Method::POST, "/v1/heartbeats", batch).await;
+    }
+    let list = async |path: &str| session.get(&stage, path).await.text();
+    let before = list("/?sort=name").await;
+    assert!(before.contains("All is well") && !before.contains("state s-down"));
+    stage
+        .heartbeat(json!({"monitor": "host-007", "status": "fail"}))
+        .await;
+    let after = list("/?sort=name").await;
+    assert_eq!(after.matches("state s-down").count(), 1);
+    stage.world.advance(10_000);
+    assert!(
+        list("/").await.contains("1 down"),
+        "what is counted follows"
+    );
 }

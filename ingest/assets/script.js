@@ -103,6 +103,7 @@
     let events;
     const listen = () => {
       if (how !== "events") return;
+      events?.close();
       events = new EventSource("/events");
       events.onmessage = look;
       events.onerror = () => say("Not up to date: the connection is lost. Trying again …");

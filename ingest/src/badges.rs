@@ -126,11 +126,7 @@ pub async fn of_monitor(
         let now = app.store.world().now();
         let glance = Glance::of(&monitor, &lease, &outages, now);
         let tally = Tally::of(std::iter::once(&glance));
-        let label = [&monitor.name, &monitor.slug]
-            .into_iter()
-            .find(|label| !label.is_empty())
-            .map_or("monitor", String::as_str);
-        Ok(Some(draw(label, tally, states, format)))
+        Ok(Some(draw(monitor.label(), tally, states, format)))
     })
     .await
 }

@@ -6,6 +6,7 @@ mod alerts;
 mod assets;
 mod channels;
 mod chart;
+mod days;
 mod fields;
 mod keys;
 mod leases;
@@ -29,7 +30,7 @@ use crate::app::App;
 use crate::problem::Problem;
 use askama::Template;
 use axum::Router;
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::Response;
@@ -107,8 +108,7 @@ fn show_sign_in(next: &str, said: &str, wrong: Option<&Problem>) -> Response {
 }
 
 /// `GET /sign-in`
-async fn sign_in_page(RawQuery(query): RawQuery) -> Response {
-    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+async fn sign_in_page(query: Fields) -> Response {
     show_sign_in(local_path(query.text("next")), query.text("done"), None)
 }
 

@@ -14,13 +14,14 @@ use crate::body::MAX_JSON;
 use crate::meter::{Caller, Tab};
 use crate::problem::Problem;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Limited};
 use route::{Endpoint, Ref, Routed};
 use serde_json::{Map, Value};
+use std::convert::Infallible;
 use thrum_schema::key::{API_KEY_LEN, Scope};
 use thrum_schema::{ProjectId, StoreError};
 
@@ -46,6 +47,14 @@ impl Site {
         Self {
             root: format!("{scheme}://{}", host.unwrap_or("localhost")),
         }
+    }
+}
+
+impl FromRequestParts<App> for Site {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self::of(app, &parts.headers, &parts.uri))
     }
 }
 

@@ -379,16 +379,13 @@ pub async fn get_uptime(
     )
     .await?
     .judged[0];
-    #[expect(clippy::cast_precision_loss, reason = "93 days of milliseconds fit")]
-    let part =
-        (judged.watched_ms > 0).then(|| 1.0 - judged.down_ms as f64 / judged.watched_ms as f64);
     Ok(axum::Json(Uptime {
         from: from.rfc3339(),
         to: to.rfc3339(),
         watched_s: judged.watched_ms / 1000,
         down_s: judged.down_ms / 1000,
         downs: judged.downs,
-        uptime: part,
+        uptime: judged.part(),
     }))
 }
 

@@ -161,8 +161,8 @@ pub fn status_path(project: &Project) -> String {
     format!("/status/{}.{signed}", project.badge_key)
 }
 
-/// A tag as a part of a path.
-fn quote(tag: &str) -> String {
+/// A text as a part of a path.
+pub fn quote(tag: &str) -> String {
     tag.bytes().fold(String::new(), |mut path, b| {
         if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
             path.push(char::from(b));

@@ -209,6 +209,13 @@ impl Monitor {
         unique_key(self.id)
     }
 
+    /// What people call it: its name, or else its slug.
+    pub fn label(&self) -> &str {
+        let names = [&self.name, &self.slug];
+        let given = names.into_iter().find(|name| !name.is_empty());
+        given.map_or("monitor", String::as_str)
+    }
+
     /// The id of its public badge. It follows from the monitor's, and does not tell it.
     pub fn badge(&self) -> BadgeId {
         let hash = sha2::Sha256::digest(format!("badge {}", self.id));

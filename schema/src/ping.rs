@@ -29,6 +29,19 @@ pub enum PingKind {
     Ign,
 }
 
+impl PingKind {
+    /// As the API names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Start => "start",
+            Self::Fail => "fail",
+            Self::Log => "log",
+            Self::Ign => "ign",
+        }
+    }
+}
+
 /// One ping, as its log keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ping {

@@ -15,6 +15,14 @@ pub struct Uptime {
     pub downs: u32,
 }
 
+impl Uptime {
+    /// The part of the time in which it was up, 0 to 1; `None` if it was not watched.
+    #[expect(clippy::cast_precision_loss, reason = "years of milliseconds fit")]
+    pub fn part(&self) -> Option<f64> {
+        (self.watched_ms > 0).then(|| 1.0 - self.down_ms as f64 / self.watched_ms as f64)
+    }
+}
+
 /// Judges the span from `from` to `to` by `flips`, oldest first, of which the earliest may lie before it, and by the
 /// spans of `maintenance`, in order and not overlapping. `first` is the status before the earliest flip.
 pub fn uptime(
@@ -104,5 +112,70 @@ mod tests {
         );
         let never = uptime(New, &[], &[], s(0), s(10));
         assert_eq!(never, Uptime::default());
+    }
+
+    /// Millisecond by millisecond, as the definition has it.
+    fn reckoned_anew(
+        first: Status,
+        flips: &[Flip],
+        closed: &[(UnixMs, UnixMs)],
+        from: i64,
+        to: i64,
+    ) -> Uptime {
+        let is_closed = |at| {
+            closed
+                .iter()
+                .any(|(start, end)| (*start..*end).contains(&UnixMs(at)))
+        };
+        let mut judged = Uptime::default();
+        for at in from..to {
+            let status = flips.iter().rfind(|flip| flip.at.0 <= at);
+            let status = status.map_or(first, |flip| flip.to);
+            if matches!(status, Status::Up | Status::Down) && !is_closed(at) {
+                judged.watched_ms += 1;
+                judged.down_ms += i64::from(status == Status::Down);
+            }
+            let fell = flips
+                .iter()
+                .filter(|flip| flip.at.0 == at && flip.to == Status::Down);
+            judged.downs += if is_closed(at) {
+                0
+            } else {
+                u32::try_from(fell.count()).unwrap()
+            };
+        }
+        judged
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_span_of_any_history_is_judged_as_defined(
+            steps in proptest::collection::vec((0_i64..30, 0_usize..4), 0..12),
+            gaps in proptest::collection::vec((1_i64..40, 1_i64..20), 0..6),
+            from in 0_i64..200,
+            length in 0_i64..200,
+        ) {
+            let statuses = [Status::New, Status::Up, Status::Down, Status::Paused];
+            let (mut at, mut status) = (0, Status::New);
+            let mut flips = Vec::new();
+            for (after, to) in steps {
+                at += after;
+                let to = statuses[to];
+                flips.push(Flip {
+                    n: 0, at: UnixMs(at), from: status, to, reason: Reason::Timeout, alert: false,
+                    silenced: false, deadline: None, outage: None, missed: 0,
+                });
+                status = to;
+            }
+            let mut end = 0;
+            let closed: Vec<(UnixMs, UnixMs)> = gaps.into_iter().map(|(after, lasts)| {
+                let start = end + after;
+                end = start + lasts;
+                (UnixMs(start), UnixMs(end))
+            }).collect();
+            let judged = uptime(Status::New, &flips, &closed, UnixMs(from), UnixMs(from + length));
+            let anew = reckoned_anew(Status::New, &flips, &closed, from, from + length);
+            proptest::prop_assert_eq!(judged, anew);
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::body::PathId;
 use crate::problem::Problem;
 use askama::Template;
-use axum::extract::{Query, RawQuery, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use std::collections::HashMap;
 use thrum_schema::UnixMs;
@@ -121,8 +121,7 @@ impl Alerts<'_> {
 }
 
 /// `GET /alerts`
-pub async fn get(State(app): State<App>, viewer: Viewer, RawQuery(query): RawQuery) -> Response {
-    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+pub async fn get(State(app): State<App>, viewer: Viewer, query: Fields) -> Response {
     match show(&app, &viewer, &query).await {
         Ok(response) => response,
         Err(problem) => failed(Some(&viewer), &problem),

@@ -9,7 +9,7 @@ use crate::body::{Json, PathId};
 use crate::channels::{self, ChannelView, Deletion};
 use crate::problem::Problem;
 use askama::Template;
-use axum::extract::{Path, Query, RawQuery, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
@@ -80,7 +80,7 @@ async fn show(app: &App, viewer: &Viewer, fields: &Fields, around: Around<'_>) -
         viewer: Some(viewer),
         said: around.said,
         wrong: around.wrong,
-        live: "",
+        ..Page::default()
     };
     page.show(&body)
 }
@@ -114,8 +114,7 @@ fn blank() -> Fields {
 }
 
 /// `GET /channels`
-pub async fn get(State(app): State<App>, viewer: Viewer, RawQuery(query): RawQuery) -> Response {
-    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+pub async fn get(State(app): State<App>, viewer: Viewer, query: Fields) -> Response {
     let around = Around {
         said: query.text("done"),
         ..Around::default()

@@ -39,7 +39,7 @@ pub struct Chart {
     pub height: u32,
     pub lines: Vec<Line>,
     pub marks: Vec<Mark>,
-    /// The greatest value that is told in words goes in here: axes from zero.
+    /// Whether the axis of values begins at zero.
     pub from_zero: bool,
 }
 

@@ -1,8 +1,12 @@
 //! What a form says: its fields as text, and as the members of an API request.
 
 use super::words::typed_span;
+use crate::app::App;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use std::convert::Infallible;
 use thrum_schema::error::Invalid;
 
 /// Most fields of a form that are looked at.
@@ -67,6 +71,17 @@ impl Fields {
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let found = self.0.iter().filter(move |(found, _)| found == name);
         found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// What the address of a page asks for.
+impl FromRequestParts<App> for Fields {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        Ok(Self::parse(
+            parts.uri.query().unwrap_or_default().as_bytes(),
+        ))
     }
 }
 

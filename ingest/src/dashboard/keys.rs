@@ -9,7 +9,7 @@ use crate::body::{Json, PathId};
 use crate::keys::{self, KeyView};
 use crate::problem::Problem;
 use askama::Template;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use thrum_schema::key::Scope;
@@ -20,7 +20,7 @@ struct Keys<'a> {
     viewer: &'a Viewer,
     keys: Vec<KeyView>,
     /// A secret that was just made.
-    secret: Option<(&'static str, String)>,
+    secret: Option<Secret>,
     fields: &'a Fields,
 }
 
@@ -34,14 +34,17 @@ impl Keys<'_> {
     }
 }
 
-async fn show(
-    app: &App,
-    viewer: &Viewer,
-    fields: &Fields,
-    said: &str,
-    secret: Option<(&'static str, String)>,
-    wrong: Option<&Problem>,
-) -> Response {
+/// What a page of keys says besides the keys.
+#[derive(Default)]
+struct Around<'a> {
+    /// What was typed of a new one.
+    fields: Fields,
+    said: &'a str,
+    secret: Option<Secret>,
+    wrong: Option<&'a Problem>,
+}
+
+async fn show(app: &App, viewer: &Viewer, around: Around<'_>) -> Response {
     // Which keys there are is for those alone who may make some.
     if !viewer.writes() {
         let problem = Problem::new(
@@ -57,32 +60,57 @@ async fn show(
     let body = Keys {
         viewer,
         keys: keys.iter().map(Into::into).collect(),
-        secret,
-        fields,
+        secret: around.secret,
+        fields: &around.fields,
     };
     let page = Page {
         section: "/keys",
         title: "Keys",
         viewer: Some(viewer),
-        said,
-        wrong,
-        live: "",
+        said: around.said,
+        wrong: around.wrong,
+        ..Page::default()
     };
     page.show(&body)
 }
 
 /// `GET /keys`
-pub async fn get(State(app): State<App>, viewer: Viewer, RawQuery(query): RawQuery) -> Response {
-    let query = Fields::parse(query.unwrap_or_default().as_bytes());
-    show(
-        &app,
-        &viewer,
-        &Fields::default(),
-        query.text("done"),
-        None,
-        None,
-    )
-    .await
+pub async fn get(State(app): State<App>, viewer: Viewer, query: Fields) -> Response {
+    let around = Around {
+        said: query.text("done"),
+        ..Around::default()
+    };
+    show(&app, &viewer, around).await
+}
+
+/// A secret that was made, and what it is.
+type Secret = (&'static str, String);
+
+/// The page after a form: with the secret that it made; at the address that says what else it did; or with what was wrong.
+async fn after(
+    app: &App,
+    post: &Post,
+    done: Result<Option<Secret>, Problem>,
+    said: &str,
+) -> Response {
+    match done {
+        Ok(None) => see_other(&format!("/keys?done={said}")),
+        Ok(secret) => {
+            let around = Around {
+                secret,
+                ..Around::default()
+            };
+            show(app, &post.viewer, around).await
+        }
+        Err(problem) => {
+            let around = Around {
+                fields: post.fields.clone(),
+                wrong: Some(&problem),
+                ..Around::default()
+            };
+            show(app, &post.viewer, around).await
+        }
+    }
 }
 
 /// `POST /keys`
@@ -97,21 +125,10 @@ pub async fn create(State(app): State<App>, post: Post) -> Response {
         let request = Json(members.read()?);
         keys::create(State(app.clone()), post.writer(), request).await
     };
-    match made.await {
-        Ok((_, made)) => {
-            let secret = Some(("The new key", made.0.key));
-            show(
-                &app,
-                &post.viewer,
-                &Fields::default(),
-                "created",
-                secret,
-                None,
-            )
-            .await
-        }
-        Err(problem) => show(&app, &post.viewer, fields, "", None, Some(&problem)).await,
-    }
+    let done = made
+        .await
+        .map(|(_, made)| Some(("The new key", made.0.key)));
+    after(&app, &post, done, "").await
 }
 
 /// `POST /keys/{id}/{action}`
@@ -121,72 +138,37 @@ pub async fn act(
     post: Post,
 ) -> Response {
     let (state, key) = (State(app.clone()), PathId(id));
-    let done = match action.as_str() {
-        "rotate" => {
-            let rotated = async {
+    let done = async {
+        match action.as_str() {
+            "rotate" => {
                 let mut members = Members::default();
                 members.span(&post.fields, "overlap", "overlap_s")?;
-                keys::rotate(state, post.writer(), key, Json(members.read()?)).await
-            };
-            rotated
-                .await
-                .map(|(_, made)| Some(("The key's successor", made.0.key)))
+                let (_, made) =
+                    keys::rotate(state, post.writer(), key, Json(members.read()?)).await?;
+                Ok(Some(("The key's successor", made.0.key)))
+            }
+            "revoke" => keys::revoke(state, post.writer(), key).await.map(|_| None),
+            _ => Err(Problem::not_found("action")),
         }
-        "revoke" => keys::revoke(state, post.writer(), key).await.map(|_| None),
-        _ => Err(Problem::not_found("action")),
     };
-    match done {
-        Ok(Some(secret)) => {
-            show(
-                &app,
-                &post.viewer,
-                &Fields::default(),
-                "",
-                Some(secret),
-                None,
-            )
-            .await
-        }
-        Ok(None) => see_other("/keys?done=revoked"),
-        Err(problem) => {
-            show(
-                &app,
-                &post.viewer,
-                &Fields::default(),
-                "",
-                None,
-                Some(&problem),
-            )
-            .await
-        }
-    }
+    after(&app, &post, done.await, "revoked").await
 }
 
 /// `POST /ping-key/{action}`
 pub async fn ping_key(State(app): State<App>, Path(action): Path<String>, post: Post) -> Response {
-    let state = State(app.clone());
-    let done = match action.as_str() {
-        "rotate" => keys::rotate_ping_key(state, post.writer())
-            .await
-            .map(|(_, made)| Some(("The new ping key", made.0.ping_key))),
-        "revoke" => keys::delete_ping_key(state, post.writer())
-            .await
-            .map(|_| None),
-        _ => Err(Problem::not_found("action")),
-    };
-    match done {
-        Ok(Some(secret)) => {
-            show(
-                &app,
-                &post.viewer,
-                &Fields::default(),
-                "rotated",
-                Some(secret),
-                None,
-            )
-            .await
+    let (state, writer) = (State(app.clone()), post.writer());
+    let done = async {
+        match action.as_str() {
+            "rotate" => {
+                let (_, made) = keys::rotate_ping_key(state, writer).await?;
+                Ok(Some((
+                    "The new ping key; the one before is no longer good",
+                    made.0.ping_key,
+                )))
+            }
+            "revoke" => keys::delete_ping_key(state, writer).await.map(|_| None),
+            _ => Err(Problem::not_found("action")),
         }
-        Ok(None) => see_other("/keys?done=ping-key-off"),
-        Err(problem) => failed(Some(&post.viewer), &problem),
-    }
+    };
+    after(&app, &post, done.await, "ping-key-off").await
 }

@@ -102,3 +102,60 @@ impl App {
             .collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::broadcast::{Sender, channel};
+    use uuid::Uuid;
+
+    const PROJECT: ProjectId = ProjectId::FIRST;
+
+    fn id(n: u128) -> MonitorId {
+        MonitorId(Uuid::from_u128(n))
+    }
+
+    fn known(many: u128, told: Option<&Sender<Touched>>) -> Leases {
+        let lease = |n| Lease::lost(&Monitor::new(id(n), PROJECT, UnixMs(0)));
+        Leases {
+            read: UnixMs(0),
+            by_id: (0..many).map(|n| (id(n), lease(n))).collect(),
+            changes: told.map(Sender::subscribe),
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_read_again_and_nothing_else() {
+        let (told, _) = channel(4);
+        let mut leases = known(3, Some(&told));
+        assert_eq!(leases.stale(PROJECT, UnixMs(1)), Some(HashSet::new()));
+        let other = ProjectId(Uuid::from_u128(9));
+        for touched in [
+            Touched::Seen(PROJECT, id(1)),
+            Touched::Changed(PROJECT, id(2)),
+            Touched::Changed(other, id(3)),
+        ] {
+            told.send(touched).unwrap();
+        }
+        let stale = leases.stale(PROJECT, UnixMs(1));
+        assert_eq!(stale, Some([id(1), id(2)].into()));
+        assert_eq!(leases.stale(PROJECT, UnixMs(1)), Some(HashSet::new()));
+        // What was missed may be anything; and so may what is old.
+        for _ in 0..5 {
+            told.send(Touched::Seen(other, id(3))).unwrap();
+        }
+        assert_eq!(leases.stale(PROJECT, UnixMs(1)), None);
+        let mut leases = known(3, Some(&told));
+        assert_eq!(leases.stale(PROJECT, UnixMs(MAX_AGE_MS)), None);
+    }
+
+    #[test]
+    fn where_nothing_is_told_the_larger_a_project_the_longer_it_is_believed() {
+        for (many, believed_ms) in [(200, 0), (201, 10_000), (3_000, 15_000), (20_000, 60_000)] {
+            let mut leases = known(many, None);
+            let fresh = leases.stale(PROJECT, UnixMs(believed_ms - 1)).is_some();
+            assert_eq!(fresh, believed_ms > 0, "{many}");
+            assert_eq!(leases.stale(PROJECT, UnixMs(believed_ms)), None, "{many}");
+        }
+    }
+}

@@ -10,26 +10,52 @@ use axum::response::{IntoResponse, Response};
 use std::convert::Infallible;
 use std::time::Duration;
 use thrum_schema::store::Touched;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 /// After so long a stream ends; the browser comes again, and is looked at anew.
 const LASTS: Duration = Duration::from_secs(600);
 /// Changes within this time are one event.
 const GATHER: Duration = Duration::from_millis(250);
 
-impl App {
-    /// How pages stay up to date: `events`, or `poll`.
-    pub(super) fn live(&self) -> &'static str {
-        if self.store.touched().is_some() {
-            "events"
-        } else {
-            "poll"
+/// How a page stays up to date, as its script knows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Live {
+    /// Not at all.
+    #[default]
+    Not,
+    /// By events.
+    Events,
+    /// By a look every 15 s.
+    Poll,
+    /// By a look every 2 s.
+    Soon,
+}
+
+impl Live {
+    /// As the page says it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Not => "",
+            Self::Events => "events",
+            Self::Poll => "poll",
+            Self::Soon => "soon",
         }
     }
 }
 
-/// `GET /events`: an event whenever a monitor of the project changed; pages look for steady heartbeats by themselves. Where there is no such stream, browsers are told not
-/// to come again.
+impl App {
+    /// How pages stay up to date here.
+    pub(super) fn live(&self) -> Live {
+        if self.store.is_told() {
+            Live::Events
+        } else {
+            Live::Poll
+        }
+    }
+}
+
+/// `GET /events`: an event whenever a monitor of the project changed; pages look for steady heartbeats by themselves.
+/// Where there is no such stream, browsers are told not to come again.
 pub async fn events(State(app): State<App>, viewer: Viewer) -> Response {
     let Some(changes) = app.store.touched() else {
         return StatusCode::NO_CONTENT.into_response();
@@ -49,7 +75,7 @@ pub async fn events(State(app): State<App>, viewer: Viewer) -> Response {
         loop {
             match changes.try_recv() {
                 Ok(Touched::End) => return None,
-                Ok(_) | Err(tokio::sync::broadcast::error::TryRecvError::Lagged(_)) => {}
+                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
                 Err(_) => break,
             }
         }

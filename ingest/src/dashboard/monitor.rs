@@ -1,12 +1,16 @@
 //! A monitor: how it is, what came, how to reach it; and what can be done with it.
 
 mod edit;
+mod log;
+mod snippets;
 
 pub use edit::{create, edit, new, save, windows};
+pub use log::ping;
 
-use super::chart::{self, Svg};
+use super::chart::Svg;
+use super::days::{DAY_MS, DAYS, Days, last_days};
 use super::fields::Fields;
-use super::overview::{Row, name_of, path_of};
+use super::overview::{Row, path_of};
 use super::page::{Page, failed, see_other};
 use super::session::{Post, Viewer};
 use super::words::{At, Relative, percent, took};
@@ -14,145 +18,19 @@ use crate::app::App;
 use crate::body::{Json, PathId};
 use crate::change::Found;
 use crate::management::Site;
-use crate::monitors::{self, PingView, Snooze};
+use crate::monitors::{self, Snooze};
 use crate::problem::Problem;
 use crate::{auth::Writer, channels};
 use askama::Template;
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, Uri};
+use axum::extract::State;
 use axum::response::Response;
-use std::collections::BTreeMap;
+use log::{Entry, Stroke};
+use snippets::Snippet;
 use thrum_schema::alert::Reason;
-use thrum_schema::uptime::Uptime;
-use thrum_schema::{Ping, PingKind, Schedule, Status, UnixMs, silence};
+use thrum_schema::{PingKind, Status, UnixMs, silence};
 
-const DAY_MS: i64 = 86_400_000;
-/// Days with a bar each.
-const DAYS: i64 = 90;
 /// Changes of status that are shown.
 const FLIPS: usize = 20;
-/// Characters of a body that the log shows; its own page has all of it.
-const SHOWN_OF_BODY: usize = 500;
-/// Characters of a failure that the state's sentence has.
-const FAILURE_CHARS: usize = 120;
-/// Figures with a chart each.
-const MAX_METRICS: usize = 6;
-
-/// Downtime by day: taller the longer the monitor was down. Days in which it was not have a mark of one shape for all.
-#[derive(Debug, Default)]
-pub struct Days {
-    /// Days in which it was up, as the path of an SVG.
-    pub up: String,
-    /// Days in which it was not watched, likewise.
-    pub unwatched: String,
-    /// Days in which it was down.
-    pub down: Vec<DownDay>,
-}
-
-/// A day in which a monitor was down, as a bar.
-#[derive(Debug)]
-pub struct DownDay {
-    pub x: i64,
-    pub height: i64,
-    pub text: String,
-}
-
-impl Days {
-    /// The days, oldest first.
-    pub fn of(days: &[(UnixMs, Uptime)]) -> Self {
-        let mut drawn = Self::default();
-        for ((from, judged), i) in days.iter().zip(0..) {
-            let x = i * 8;
-            match (judged.watched_ms, judged.down_ms) {
-                (0, _) => drawn.unwatched.push_str(&format!("M{x} 31h6v3h-6z")),
-                (_, 0) => drawn.up.push_str(&format!("M{x} 26h6v8h-6z")),
-                (watched, down) => drawn.down.push(DownDay {
-                    x,
-                    height: 10 + (down * 22 / watched).min(22),
-                    text: format!("{}: down {}", from.utc().format("%Y-%m-%d"), took(down)),
-                }),
-            }
-        }
-        drawn
-    }
-}
-
-/// A ping, as a stroke on the timeline: taller the longer it took.
-#[derive(Debug)]
-struct Stroke {
-    x: i64,
-    y: i64,
-    height: i64,
-    class: &'static str,
-    text: String,
-}
-
-/// A ping in the log.
-struct Entry {
-    at: At,
-    kind: &'static str,
-    view: PingView,
-    took: Option<String>,
-    /// How its body begins, if there is more of it than the log shows.
-    begins: Option<String>,
-}
-
-impl Entry {
-    fn of(ping: &Ping, viewer: &Viewer) -> Self {
-        let view = PingView::of(ping, viewer.writes());
-        let body = view.body.as_ref().or(view.body_base64.as_ref());
-        let begins = body.and_then(|body| {
-            let (end, _) = body.char_indices().nth(SHOWN_OF_BODY)?;
-            Some(format!("{} …", &body[..end]))
-        });
-        Self {
-            at: At(ping.at),
-            kind: kind(ping.kind),
-            took: ping.duration_ms.map(took),
-            begins,
-            view,
-        }
-    }
-}
-
-#[derive(Template)]
-#[template(path = "ping.html")]
-struct PingPage<'a> {
-    name: &'a str,
-    path: String,
-    entry: Entry,
-}
-
-/// `GET /monitors/{id}/pings/{n}`: a ping with all of its body.
-pub async fn ping(
-    State(app): State<App>,
-    viewer: Viewer,
-    axum::extract::Path((id, n)): axum::extract::Path<(String, String)>,
-) -> Response {
-    let found = async {
-        let found = monitors::find(&app, viewer.key.project, &id).await?;
-        let pings = app.store.pings(found.monitor.id).await?;
-        let ping = pings.into_iter().find(|ping| ping.n.to_string() == n);
-        let ping = ping.ok_or_else(|| Problem::not_found("ping in the log"))?;
-        Ok::<_, Problem>((found, ping))
-    };
-    let (found, ping) = match found.await {
-        Ok(found) => found,
-        Err(problem) => return failed(Some(&viewer), &problem),
-    };
-    let body = PingPage {
-        name: name_of(&found.monitor),
-        path: path_of(&found.monitor),
-        entry: Entry::of(&ping, &viewer),
-    };
-    let page = Page {
-        section: "/",
-        title: "Ping",
-        viewer: Some(&viewer),
-        ..Page::default()
-    };
-    page.show(&body)
-}
 
 /// A change of status.
 struct FlipRow {
@@ -171,13 +49,6 @@ struct Span {
     down: String,
     watched: String,
     downs: u32,
-}
-
-/// How to send pings.
-struct Snippet {
-    name: &'static str,
-    id: &'static str,
-    text: String,
 }
 
 #[derive(Template)]
@@ -232,206 +103,14 @@ const fn reason(reason: Reason) -> &'static str {
     }
 }
 
-const fn status(status: Status) -> &'static str {
-    match status {
-        Status::New => "new",
-        Status::Up => "up",
-        Status::Down => "down",
-        Status::Paused => "paused",
-    }
-}
-
-const fn kind(kind: PingKind) -> &'static str {
-    match kind {
-        PingKind::Success => "success",
-        PingKind::Start => "start",
-        PingKind::Fail => "fail",
-        PingKind::Log => "log",
-        PingKind::Ign => "ign",
-    }
-}
-
-/// The spans of the last days, each by itself, oldest first; the last one is today so far.
-pub fn last_days(now: UnixMs, days: i64) -> Vec<(UnixMs, UnixMs)> {
-    let today = UnixMs(now.0 - now.0.rem_euclid(DAY_MS));
-    let from = |back: i64| today - back * DAY_MS;
-    (0..days)
-        .rev()
-        .map(|back| (from(back), (from(back) + DAY_MS).min(now)))
-        .collect()
-}
-
-fn strokes(pings: &[Ping]) -> Vec<Stroke> {
-    let Some((first, last)) = pings.last().zip(pings.first()) else {
-        return Vec::new();
-    };
-    let span_ms = (last.at - first.at).max(1);
-    let longest = pings.iter().filter_map(|ping| ping.duration_ms).max();
-    let strokes = pings.iter().map(|ping| {
-        let height = match (ping.duration_ms, longest) {
-            (Some(ms), Some(longest)) if longest > 0 => 10 + ms * 26 / longest,
-            _ => 10,
-        };
-        let long = ping.duration_ms.map(|ms| format!(", took {}", took(ms)));
-        Stroke {
-            x: 4 + (ping.at - first.at) * 712 / span_ms,
-            y: 40 - height,
-            height,
-            class: kind(ping.kind),
-            text: format!(
-                "{} {}{}",
-                At(ping.at).plain(),
-                kind(ping.kind),
-                long.unwrap_or_default()
-            ),
-        }
-    });
-    strokes.collect()
-}
-
-/// What a failure said: its exit status, and how its body begins, for who may see it.
-fn failure(ping: &Ping, viewer: &Viewer) -> Option<String> {
-    let exit = ping.exit_status.map(|code| format!("exit {code}"));
-    let said = std::str::from_utf8(&ping.body)
-        .ok()
-        .filter(|_| viewer.writes());
-    let line = said.and_then(|body| body.lines().find(|line| !line.trim().is_empty()));
-    let line = line.map(|line| line.chars().take(FAILURE_CHARS).collect());
-    let parts: Vec<String> = exit.into_iter().chain(line).collect();
-    (!parts.is_empty()).then(|| parts.join(": "))
-}
-
-fn durations(pings: &[Ping]) -> Option<Svg> {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "durations are far below 2^52 ms"
-    )]
-    let points = pings.iter().rev().filter_map(|ping| {
-        let ms = ping.duration_ms?;
-        Some((ping.at, Some(ms as f64 / 1000.0)))
-    });
-    chart::line(points.collect(), true)
-}
-
-fn metrics(pings: &[Ping]) -> Vec<(String, Option<Svg>)> {
-    let mut figures: BTreeMap<&str, Vec<(UnixMs, Option<f64>)>> = BTreeMap::new();
-    for ping in pings.iter().rev() {
-        for (name, value) in &ping.metrics {
-            figures
-                .entry(name)
-                .or_default()
-                .push((ping.at, Some(*value)));
-        }
-    }
-    let figures = figures.into_iter().take(MAX_METRICS);
-    let drawn = figures.map(|(name, points)| {
-        let last = points.last().and_then(|(_, y)| *y).unwrap_or_default();
-        (
-            format!("{name}, last {}", super::words::number(last)),
-            chart::line(points, false),
-        )
-    });
-    drawn.collect()
-}
-
-/// A cron expression that comes about as often as a monitor is expected, and its zone.
-fn cron_of(schedule: &Schedule) -> (String, Option<&str>) {
-    match schedule {
-        Schedule::Cron { expr, tz } => (expr.clone(), Some(tz.as_str()).filter(|tz| *tz != "UTC")),
-        Schedule::OnCalendar { .. } => ("0 3 * * *".to_owned(), None),
-        Schedule::Simple { period_s } => {
-            let minutes = (period_s / 60).max(1);
-            let cron = match minutes {
-                1 => "* * * * *".to_owned(),
-                2..60 => format!("*/{minutes} * * * *"),
-                60..120 => "0 * * * *".to_owned(),
-                120..1_440 => format!("0 */{} * * *", minutes / 60),
-                1_440..10_080 => "0 3 * * *".to_owned(),
-                _ => "0 3 * * 0".to_owned(),
-            };
-            (cron, None)
-        }
-    }
-}
-
-/// A systemd timer's `OnCalendar` lines, or how long it waits between two runs.
-fn timer_of(schedule: &Schedule) -> String {
-    match schedule {
-        Schedule::OnCalendar { expr, tz } => {
-            let lines = expr.lines().map(|line| format!("OnCalendar={line} {tz}"));
-            lines.collect::<Vec<_>>().join("\n")
-        }
-        Schedule::Cron { .. } => "OnCalendar=…".to_owned(),
-        Schedule::Simple { period_s } => format!("OnUnitActiveSec={period_s}\nOnBootSec=60"),
-    }
-}
-
-fn snippets(found: &Found, site: &Site) -> Vec<Snippet> {
-    let monitor = &found.monitor;
-    let url = format!("{}/ping/{}", site.root, monitor.id);
-    let curl = "curl -fsS -m 10 --retry 5 -o /dev/null";
-    let (cron, zone) = cron_of(&monitor.schedule);
-    let cron_zone = zone.map(|tz| format!("CRON_TZ={tz}\n")).unwrap_or_default();
-    let job_zone = zone
-        .map(|tz| format!("  timeZone: {tz}\n"))
-        .unwrap_or_default();
-    let timer = timer_of(&monitor.schedule);
-    let job = if monitor.slug.is_empty() {
-        "job"
-    } else {
-        &monitor.slug
-    };
-    let snippet = |name, id, text| Snippet { name, id, text };
-    let mut snippets = vec![
-        snippet("curl", "curl", format!("{curl} {url}")),
-        snippet(
-            "A job: start, success or failure, and how long it took",
-            "exec",
-            format!("thrum exec {url} -- ./job.sh"),
-        ),
-        snippet(
-            "cron",
-            "cron",
-            format!("{cron_zone}{cron} {curl} {url}/start; ./job.sh; {curl} {url}/$?"),
-        ),
-        snippet(
-            "systemd: what to add to the service, and its timer",
-            "systemd",
-            format!(
-                "[Service]\nExecStartPre=-{curl} {url}/start\nExecStopPost=-/bin/sh -c 'if [ \"$$SERVICE_RESULT\" = success ]; \
-                 then r=0; else r=fail; fi; {curl} {url}/$$r'\n\n[Timer]\n{timer}"
-            ),
-        ),
-        snippet(
-            "Kubernetes",
-            "kubernetes",
-            format!(
-                "apiVersion: batch/v1\nkind: CronJob\nmetadata:\n  name: {job}\nspec:\n  schedule: \"{cron}\"\n{job_zone}  \
-                 jobTemplate:\n    spec:\n      template:\n        spec:\n          restartPolicy: Never\n          \
-                 containers:\n            - name: {job}\n              image: your/image\n              command: [\"sh\", \
-                 \"-c\"]\n              args:\n                - |\n                  {curl} {url}/start\n                  \
-                 ./job.sh; code=$?\n                  {curl} {url}/$code\n                  exit $code"
-            ),
-        ),
-    ];
-    // Neither cron nor Kubernetes starts anything more often than every minute.
-    if matches!(monitor.schedule, Schedule::Simple { period_s: ..60 }) {
-        snippets.retain(|snippet| !["cron", "kubernetes"].contains(&snippet.id));
-    }
-    snippets
-}
-
 /// `GET /monitors/{id}`
 pub async fn get(
     State(app): State<App>,
     viewer: Viewer,
     PathId(id): PathId,
-    headers: HeaderMap,
-    uri: Uri,
-    RawQuery(query): RawQuery,
+    site: Site,
+    query: Fields,
 ) -> Response {
-    let site = Site::of(&app, &headers, &uri);
-    let query = Fields::parse(query.unwrap_or_default().as_bytes());
     match show(&app, &viewer, &id, site, query.text("done")).await {
         Ok(response) => response,
         Err(problem) => failed(Some(&viewer), &problem),
@@ -454,24 +133,15 @@ async fn show(
         app.store.resolve(monitor.project, &monitor.targets),
     )?;
     let now = app.store.world().now();
-    let mut spans: Vec<(UnixMs, UnixMs)> = last_days(now, DAYS);
+    let mut spans = last_days(now);
     let wide = [7, 30, DAYS];
     spans.extend(wide.map(|days| (now - days * DAY_MS, now)));
     let history = monitors::history(app, project, (monitor, lease.status), &spans).await?;
-    let (days, wide_judged) = history.judged.split_at(spans.len() - wide.len());
-    let bars: Vec<(UnixMs, Uptime)> = spans
-        .iter()
-        .map(|(from, _)| *from)
-        .zip(days.iter().copied())
-        .collect();
-    #[expect(clippy::cast_precision_loss, reason = "90 days of milliseconds fit")]
-    let part = |judged: &Uptime| {
-        (judged.watched_ms > 0)
-            .then(|| percent(1.0 - judged.down_ms as f64 / judged.watched_ms as f64))
-    };
-    let spans = wide.iter().zip(wide_judged).map(|(days, judged)| Span {
+    let (by_day, judged) = history.judged.split_at(spans.len() - wide.len());
+    let days = Days::of(&spans, by_day);
+    let spans = wide.iter().zip(judged).map(|(days, judged)| Span {
         days: *days,
-        uptime: part(judged),
+        uptime: judged.part().map(percent),
         down: took(judged.down_ms),
         watched: took(judged.watched_ms),
         downs: judged.downs,
@@ -495,8 +165,8 @@ async fn show(
         let next = history.flips.get(i + 1).map_or(now, |flip| flip.at);
         FlipRow {
             at: At(flip.at),
-            from: status(flip.from),
-            to: status(flip.to),
+            from: flip.from.as_str(),
+            to: flip.to.as_str(),
             reason: match flip.from {
                 Status::New if flip.reason == Reason::Success => {
                     "it was heard of for the first time"
@@ -526,20 +196,20 @@ async fn show(
         failure: last_down
             .filter(|flip| flip.reason == Reason::Fail && lease.status == Status::Down)
             .and_then(|_| pings.iter().find(|ping| ping.kind == PingKind::Fail))
-            .and_then(|ping| failure(ping, viewer)),
+            .and_then(|ping| log::failure(ping, viewer)),
         down_since,
         run_since: run.map(|at| Relative { at, now }),
         extended: outage.map(|outage| (At(outage.start), At(outage.end))),
         missed: found.missed(now),
         spans: spans.collect(),
-        days: Days::of(&bars),
-        strokes: strokes(&pings),
-        durations: durations(&pings),
-        metrics: metrics(&pings),
+        days,
+        strokes: log::strokes(&pings),
+        durations: log::durations(&pings),
+        metrics: log::metrics(&pings),
         flips: flips.collect(),
         log: pings.iter().map(|ping| Entry::of(ping, viewer)).collect(),
         snippets: if viewer.writes() {
-            snippets(&found, &site)
+            snippets::of(monitor, &site)
         } else {
             Vec::new()
         },
@@ -550,7 +220,7 @@ async fn show(
     };
     let page = Page {
         section: "/",
-        title: name_of(monitor),
+        title: monitor.label(),
         viewer: Some(viewer),
         said,
         live: app.live(),
@@ -609,12 +279,7 @@ pub async fn delete(State(app): State<App>, id: PathId, post: Post) -> Response 
 /// The snooze that a form asks for.
 pub fn snooze_of(fields: &Fields) -> Result<Snooze, Problem> {
     let mut members = super::fields::Members::default();
-    let field = if fields.given("for_other").is_some() {
-        "for_other"
-    } else {
-        "for"
-    };
-    members.span(fields, field, "for_s")?;
+    members.span(fields, "for", "for_s")?;
     Ok(members.read()?)
 }
 
@@ -654,7 +319,7 @@ pub async fn confirm_delete(
     };
     let body = Deletion {
         viewer: &viewer,
-        name: name_of(&found.monitor),
+        name: found.monitor.label(),
         path: path_of(&found.monitor),
         pings: found.lease.pings,
     };
@@ -665,39 +330,4 @@ pub async fn confirm_delete(
         ..Page::default()
     };
     page.show(&body)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_days_end_with_today_so_far() {
-        let now = UnixMs(10 * DAY_MS + 5_000);
-        let days = last_days(now, 3);
-        assert_eq!(days.len(), 3);
-        assert_eq!(days[0], (UnixMs(8 * DAY_MS), UnixMs(9 * DAY_MS)));
-        assert_eq!(days[2], (UnixMs(10 * DAY_MS), now));
-    }
-
-    #[test]
-    fn days_differ_in_form_too() {
-        let day = |watched_ms, down_ms| {
-            let uptime = Uptime {
-                watched_ms,
-                down_ms,
-                downs: 0,
-            };
-            (UnixMs(0), uptime)
-        };
-        let days = Days::of(&[day(0, 0), day(DAY_MS, 0), day(DAY_MS, DAY_MS)]);
-        assert_eq!(
-            (&*days.unwatched, &*days.up),
-            ("M0 31h6v3h-6z", "M8 26h6v8h-6z")
-        );
-        assert_eq!(
-            (days.down[0].height, &*days.down[0].text),
-            (32, "1970-01-01: down 1 d")
-        );
-    }
 }

@@ -9,8 +9,7 @@ use crate::app::App;
 use crate::management::Site;
 use crate::problem::Problem;
 use askama::Template;
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, Uri};
+use axum::extract::State;
 use axum::response::Response;
 use std::collections::BTreeMap;
 use thrum_schema::lease::Shown;
@@ -92,7 +91,7 @@ impl<'a> Row<'a> {
 
     /// What people call it.
     pub fn name(&self) -> &'a str {
-        name_of(self.monitor)
+        self.monitor.label()
     }
 
     /// Its page.
@@ -154,13 +153,6 @@ pub const fn state(shown: Shown) -> &'static str {
     }
 }
 
-/// What people call a monitor.
-pub fn name_of(monitor: &Monitor) -> &str {
-    let names = [&monitor.name, &monitor.slug];
-    let given = names.into_iter().find(|name| !name.is_empty());
-    given.map_or("(unnamed)", String::as_str)
-}
-
 /// A monitor's page. Its address holds no secret.
 pub fn path_of(monitor: &Monitor) -> String {
     format!("/monitors/{}", monitor.unique_key())
@@ -218,15 +210,7 @@ impl Overview<'_> {
 }
 
 /// `GET /`
-pub async fn get(
-    State(app): State<App>,
-    viewer: Viewer,
-    headers: HeaderMap,
-    uri: Uri,
-    RawQuery(query): RawQuery,
-) -> Response {
-    let query = Fields::parse(query.unwrap_or_default().as_bytes());
-    let site = Site::of(&app, &headers, &uri);
+pub async fn get(State(app): State<App>, viewer: Viewer, site: Site, query: Fields) -> Response {
     match show(&app, &viewer, site, &query).await {
         Ok(response) => response,
         Err(problem) => failed(Some(&viewer), &problem),
@@ -318,7 +302,7 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
     let first = (number - 1) * PER_PAGE;
     let shown = &mut rows[first..found.min(first + PER_PAGE)];
     // What is counted may be some seconds old where nothing tells of changes; what is shown is not.
-    if app.live() == "poll" && total > SMALL {
+    if !app.store.is_told() && total > SMALL {
         let monitors: Vec<&Monitor> = shown.iter().map(|row| row.monitor).collect();
         for (row, lease) in shown.iter_mut().zip(app.leases_of(&monitors).await?) {
             *row = Row::of(row.monitor, &lease, silent, &outages, now);

@@ -1,5 +1,6 @@
 //! The frame that every page stands in, and the headers that it goes out with.
 
+use super::live::Live;
 use super::session::Viewer;
 use crate::problem::Problem;
 use askama::{DynTemplate, Template};
@@ -26,7 +27,7 @@ const SECTIONS: [(&str, &str); 8] = [
 ];
 
 /// What a page says to who comes back from a form, by the word in its address.
-const SAID: [(&str, &str); 19] = [
+const SAID: [(&str, &str); 18] = [
     ("created", "It is made."),
     ("saved", "Saved."),
     ("deleted", "It is deleted."),
@@ -51,10 +52,6 @@ const SAID: [(&str, &str); 19] = [
     (
         "revoked",
         "The key is revoked; everybody forgets it within half a minute.",
-    ),
-    (
-        "rotated",
-        "There is a new key; the one before is no longer good.",
     ),
     ("status-on", "The status page is public."),
     ("status-off", "The status page is no longer public."),
@@ -85,8 +82,8 @@ pub struct Page<'a> {
     pub said: &'a str,
     /// What went wrong.
     pub wrong: Option<&'a Problem>,
-    /// How it stays up to date: by `events`, by a look every 15 s (`poll`) or 2 s (`soon`), or not at all.
-    pub live: &'a str,
+    /// How it stays up to date.
+    pub live: Live,
 }
 
 #[derive(Template)]

@@ -1,7 +1,9 @@
 //! The public status page of a project: opt-in, and at an address that nobody guesses.
 
-use super::monitor::{Days, last_days};
-use super::overview::{name_of, state};
+use super::days::{DAY_MS, DAYS, Days, last_days};
+use super::live::Live;
+
+use super::overview::state;
 use super::page::{Page, failed};
 use super::words::{At, percent, took};
 use crate::app::App;
@@ -21,8 +23,6 @@ use thrum_schema::{Lease, Monitor, ProjectId, StoreError, UnixMs};
 
 /// How long a page is shown again, in milliseconds: many may look, it is made once.
 const FRESH_MS: i64 = 10_000;
-/// Days of history.
-const DAYS: i64 = 90;
 /// Most monitors on a page.
 const MAX_MONITORS: usize = 100;
 /// How many histories are read at a time.
@@ -104,30 +104,25 @@ async fn show(app: &App, key: &str) -> Result<Response, Problem> {
             let shown =
                 shown.filter(|monitor| public.tag.is_empty() || monitor.tags.contains(&public.tag));
             let mut shown: Vec<&Monitor> = shown.collect();
-            shown.sort_by(|a, b| name_of(a).cmp(name_of(b)).then(a.id.cmp(&b.id)));
+            shown.sort_by(|a, b| a.label().cmp(b.label()).then(a.id.cmp(&b.id)));
             shown.truncate(MAX_MONITORS);
             let (leases, outages) = futures::try_join!(app.leases_of(&shown), app.store.outages())?;
-            let days = last_days(now, DAYS);
-            let (days, project, outages) = (&days, &project, &outages);
+            let mut spans = last_days(now);
+            spans.push((now - DAYS * DAY_MS, now));
+            let (spans, project, outages) = (&spans, &project, &outages);
             let shown: Vec<(Monitor, Lease)> = shown.into_iter().cloned().zip(leases).collect();
             let lines = stream::iter(shown)
                 .map(|(monitor, lease)| async move {
                     let now_is = (&monitor, lease.status);
-                    let history = monitors::history(app, project, now_is, days).await?;
-                    let sum = |ms: fn(&thrum_schema::uptime::Uptime) -> i64| -> i64 {
-                        history.judged.iter().map(ms).sum()
-                    };
-                    let (watched, down) = (sum(|day| day.watched_ms), sum(|day| day.down_ms));
-                    let begins = days.iter().map(|(from, _)| *from);
-                    let bars: Vec<_> = begins.zip(history.judged.iter().copied()).collect();
-                    #[expect(clippy::cast_precision_loss, reason = "90 days of milliseconds fit")]
-                    let uptime = (watched > 0).then(|| percent(1.0 - down as f64 / watched as f64));
+                    let history = monitors::history(app, project, now_is, spans).await?;
+                    let (by_day, whole) = history.judged.split_at(spans.len() - 1);
+                    let whole = whole[0];
                     Ok::<_, StoreError>(Line {
-                        name: name_of(&monitor).to_owned(),
+                        name: monitor.label().to_owned(),
                         state: state(lease.shown(now, outages)),
-                        uptime,
-                        watched: took(watched),
-                        days: Days::of(&bars),
+                        uptime: whole.part().map(percent),
+                        watched: took(whole.watched_ms),
+                        days: Days::of(spans, by_day),
                     })
                 })
                 .buffered(CONCURRENCY)
@@ -145,7 +140,7 @@ async fn show(app: &App, key: &str) -> Result<Response, Problem> {
     };
     let page = Page {
         title: &public.title,
-        live: "poll",
+        live: Live::Poll,
         ..Page::default()
     };
     let mut response = page.show(&body);

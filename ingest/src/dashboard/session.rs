@@ -253,7 +253,7 @@ impl App {
             return Ok(None);
         };
         let now = self.store.world().now();
-        if ends.parse().is_ok_and(|ends: i64| ends <= now.secs()) {
+        if !ends.parse().is_ok_and(|ends: i64| now.secs() < ends) {
             return Ok(None);
         }
         let Some(key) = self.key_of_hash(hash).await? else {

@@ -12,8 +12,7 @@ use crate::problem::Problem;
 use crate::projects;
 use crate::summary::{BadgeUrls, status_path};
 use askama::Template;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Uri};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -117,21 +116,13 @@ async fn show(
         viewer: Some(viewer),
         said,
         wrong,
-        live: "",
+        ..Page::default()
     };
     page.show(&body)
 }
 
 /// `GET /settings`
-pub async fn get(
-    State(app): State<App>,
-    viewer: Viewer,
-    headers: HeaderMap,
-    uri: Uri,
-    RawQuery(query): RawQuery,
-) -> Response {
-    let query = Fields::parse(query.unwrap_or_default().as_bytes());
-    let site = Site::of(&app, &headers, &uri);
+pub async fn get(State(app): State<App>, viewer: Viewer, site: Site, query: Fields) -> Response {
     show(&app, &viewer, &site, None, query.text("done"), None).await
 }
 
@@ -139,11 +130,9 @@ pub async fn get(
 pub async fn act(
     State(app): State<App>,
     Path(action): Path<String>,
-    headers: HeaderMap,
-    uri: Uri,
+    site: Site,
     post: Post,
 ) -> Response {
-    let site = Site::of(&app, &headers, &uri);
     match acted(&app, &post, &action).await {
         Ok(done) => see_other(&format!("/settings?done={done}")),
         Err(problem) => {

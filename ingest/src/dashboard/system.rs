@@ -1,5 +1,6 @@
 //! How the pipeline itself is.
 
+use super::live::Live;
 use super::page::{Page, failed};
 use super::session::Viewer;
 use super::words::{At, Relative, took};
@@ -32,7 +33,7 @@ struct System {
     /// Not for who may only read.
     table: Option<String>,
     version: &'static str,
-    live: &'static str,
+    live: Live,
 }
 
 /// `GET /system`

@@ -4,13 +4,7 @@ use askama::filters::HtmlSafe;
 use std::fmt;
 use thrum_schema::UnixMs;
 
-const UNITS: [(&str, i64); 5] = [
-    ("d", 86_400),
-    ("h", 3_600),
-    ("min", 60),
-    ("m", 60),
-    ("s", 1),
-];
+const UNITS: [(&str, i64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
 
 /// An instant: in UTC, until the page's script shows it in the viewer's zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,30 +93,13 @@ pub fn span(mut s: i64) -> String {
     parts.join(" ")
 }
 
-/// A span as it is typed: `90`, `90 s`, `5m`, `1h 30min`, `1 day`. `None` if it is none, or beyond a thousand years.
+/// A span as it is typed, in seconds: `90`, `90 s`, `5m`, `1h 30min`, `1 day`. `None` if it is none, or no whole seconds.
 pub fn typed_span(text: &str) -> Option<u64> {
-    let mut rest = text.trim();
-    let mut total = 0_u64;
-    if rest.is_empty() {
-        return None;
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(seconds);
     }
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let n: u64 = rest[..digits].parse().ok()?;
-        rest = rest[digits..].trim_start();
-        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let size = match &rest[..letters] {
-            "" | "s" | "sec" | "secs" | "second" | "seconds" => 1,
-            "m" | "min" | "mins" | "minute" | "minutes" => 60,
-            "h" | "hour" | "hours" => 3_600,
-            "d" | "day" | "days" => 86_400,
-            "w" | "week" | "weeks" => 604_800,
-            _ => return None,
-        };
-        rest = rest[letters..].trim_start();
-        total = n.checked_mul(size)?.checked_add(total)?;
-    }
-    (total < 31_536_000_000).then_some(total)
+    let span = humantime::parse_duration(text).ok()?;
+    (span.subsec_nanos() == 0).then_some(span.as_secs())
 }
 
 /// Milliseconds that something took: `1.25 s`, `3 min 5 s`.

@@ -34,6 +34,11 @@ impl Store {
         }
     }
 
+    /// Whether writes are told.
+    pub const fn is_told(&self) -> bool {
+        self.touched.0.is_some()
+    }
+
     /// What is written from now on, where that is told.
     pub fn touched(&self) -> Option<Receiver<Touched>> {
         self.touched.0.as_ref().map(Sender::subscribe)

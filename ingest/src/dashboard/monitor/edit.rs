@@ -1,7 +1,7 @@
 //! The form that makes a monitor, and changes it: with a preview of what its schedule means.
 
 use super::super::fields::{Fields, Members, span_of};
-use super::super::overview::{name_of, path_of};
+use super::super::overview::path_of;
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer, read_only};
 use super::super::words::{At, Relative, span};
@@ -216,7 +216,7 @@ async fn show(
         .map_or_else(|| "/monitors/new".to_owned(), |path| format!("{path}/edit"));
     let title = monitor.map_or_else(
         || "New monitor".to_owned(),
-        |m| format!("Change {}", name_of(m)),
+        |m| format!("Change {}", m.label()),
     );
     let (preview, unfit) = match preview(fields, app.store.world().now()) {
         Ok(deadlines) => (deadlines, None),

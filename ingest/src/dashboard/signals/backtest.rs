@@ -2,6 +2,7 @@
 
 use super::super::chart::{BLUE, Chart, GREY, Line, Svg};
 use super::super::fields::{Fields, Members};
+use super::super::live::Live;
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer};
 use super::super::words::{At, at, number, percent};
@@ -13,7 +14,7 @@ use crate::signals::backtests;
 use crate::signals::series::{self, SeriesView};
 use crate::signals::strategies::{self, StrategyView};
 use askama::Template;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -98,8 +99,7 @@ async fn show_form(
 }
 
 /// `GET /backtests`
-pub async fn form(State(app): State<App>, viewer: Viewer, RawQuery(query): RawQuery) -> Response {
-    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+pub async fn form(State(app): State<App>, viewer: Viewer, query: Fields) -> Response {
     let fields = query.or(Fields::default()
         .with("strategy", USUAL)
         .with("fee_bps", "10")
@@ -181,7 +181,11 @@ pub async fn result(State(app): State<App>, viewer: Viewer, id: PathId) -> Respo
         section: "/signals",
         title: "Backtest",
         viewer: Some(&viewer),
-        live: if body.status == "queued" { "soon" } else { "" },
+        live: if body.status == "queued" {
+            Live::Soon
+        } else {
+            Live::Not
+        },
         ..Page::default()
     };
     page.show(&body)
