@@ -3,9 +3,11 @@
 
 mod dispatch;
 mod flush;
+mod memory;
 mod meter;
 mod stream;
 
+pub use memory::MemoryEngine;
 pub use meter::{Consumed, Meter};
 pub use stream::{Batch, StreamReader};
 
@@ -13,7 +15,7 @@ use anyhow::Context;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Builder as ConfigBuilder, Region};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -154,19 +156,7 @@ impl Engine {
 
     /// An SDK client whose calls come here.
     pub fn client(&self) -> Client {
-        let timeouts = TimeoutConfig::builder()
-            .operation_timeout(OPERATION_TIMEOUT)
-            .build();
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::from_static("local"))
-            .endpoint_url("http://embedded.invalid")
-            .credentials_provider(Credentials::new(
-                "embedded", "embedded", None, None, "embedded",
-            ))
-            .timeout_config(timeouts)
-            .http_client(self.clone());
-        Client::from_conf(thrum_schema::store::retrying(config).build())
+        Client::from_conf(config(self.clone()).build())
     }
 
     /// A reader of the table's stream, from the oldest record that was not handled.
@@ -233,6 +223,23 @@ impl Engine {
         }
         Ok((status, reply))
     }
+}
+
+/// What configures an SDK client whose calls go by `http`, and never over a network.
+pub fn config(http: impl HttpClient + 'static) -> ConfigBuilder {
+    let timeouts = TimeoutConfig::builder()
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("local"))
+        .endpoint_url("http://embedded.invalid")
+        .credentials_provider(Credentials::new(
+            "embedded", "embedded", None, None, "embedded",
+        ))
+        .timeout_config(timeouts)
+        .http_client(http);
+    thrum_schema::store::retrying(config)
 }
 
 impl HttpConnector for Engine {

@@ -2,7 +2,7 @@
 
 mod backtest;
 mod chart;
-mod csv;
+pub mod csv;
 mod demo;
 mod import;
 mod signal;

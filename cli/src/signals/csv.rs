@@ -2,6 +2,8 @@
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use thrum_schema::UnixMs;
 use thrum_schema::signal::Bar;
@@ -18,11 +20,19 @@ pub type Row = (u64, Result<Bar, String>);
 /// # Errors
 /// The file can't be read, or lacks a column.
 pub fn read(path: &Path, utc: bool) -> anyhow::Result<Vec<Row>> {
+    let file = File::open(path).with_context(|| format!("{} can't be read", path.display()))?;
+    parse(file, &path.display().to_string(), utc)
+}
+
+/// [`read`], from anything; errors call it `name`.
+///
+/// # Errors
+/// It can't be read, or lacks a column.
+pub fn parse(from: impl Read, name: &str, utc: bool) -> anyhow::Result<Vec<Row>> {
     let mut reader = ::csv::ReaderBuilder::new()
         .flexible(true)
         .trim(::csv::Trim::All)
-        .from_path(path)
-        .with_context(|| format!("{} can't be read", path.display()))?;
+        .from_reader(from);
     let header: Vec<String> = reader
         .headers()?
         .iter()
@@ -36,8 +46,7 @@ pub fn read(path: &Path, utc: bool) -> anyhow::Result<Vec<Row>> {
     let required = |names: &[&str]| {
         column(names).with_context(|| {
             format!(
-                "{} has no column {:?}; its header must be time,open,high,low,close,volume",
-                path.display(),
+                "{name} has no column {:?}; its header must be time,open,high,low,close,volume",
                 names[0]
             )
         })
@@ -78,7 +87,7 @@ pub fn read(path: &Path, utc: bool) -> anyhow::Result<Vec<Row>> {
         rows.push((line, bar()));
     }
     if rows.is_empty() {
-        bail!("{} has no rows", path.display());
+        bail!("{name} has no rows");
     }
     Ok(rows)
 }
