@@ -4,7 +4,7 @@
 
 use crate::{BusError, Evaluate};
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use thiserror::Error;
 use thrum_schema::id::MonitorId;
@@ -182,7 +182,7 @@ fn exact(timers: &[Timer], leases: Vec<Lease>, outages: &[Outage], until: UnixMs
 }
 
 fn monitors_of(timers: &[Timer]) -> Vec<MonitorId> {
-    let monitors: HashSet<MonitorId> = timers
+    let monitors: BTreeSet<MonitorId> = timers
         .iter()
         .filter_map(|timer| match timer.what {
             What::Deadline { monitor, .. } => Some(monitor),

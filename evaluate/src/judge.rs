@@ -2,7 +2,7 @@
 
 use crate::Evaluate;
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::metrics::Span;
 use thrum_schema::store::{Commit, Result};
@@ -82,7 +82,7 @@ impl Evaluate {
     /// those that are not late anew, and flips the rest. 1 RU a monitor; about 10 WU a flip.
     pub(crate) async fn judge(
         &self,
-        fired: HashSet<(MonitorId, u32)>,
+        fired: BTreeSet<(MonitorId, u32)>,
         now: UnixMs,
     ) -> Result<Judged> {
         if fired.is_empty() {
@@ -136,12 +136,12 @@ impl Evaluate {
     /// timer is armed again.
     async fn leases_of(
         &self,
-        fired: &HashSet<(MonitorId, u32)>,
+        fired: &BTreeSet<(MonitorId, u32)>,
         now: UnixMs,
         judged: &mut Judged,
     ) -> Result<Vec<Lease>> {
         // A monitor may have timers of several epochs; a batch must not name it twice.
-        let ids: HashSet<MonitorId> = fired.iter().map(|(monitor, _)| *monitor).collect();
+        let ids: BTreeSet<MonitorId> = fired.iter().map(|(monitor, _)| *monitor).collect();
         let ids: Vec<MonitorId> = ids.into_iter().collect();
         match self.store.leases(&ids).await {
             Err(StoreError::Corrupt(_)) => {}

@@ -2,10 +2,11 @@
 
 use crate::{BusError, Evaluate};
 use futures::{StreamExt, stream};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use thiserror::Error;
 use thrum_schema::alert::ALERT_TTL_S;
 use thrum_schema::item::Key;
+use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::store::TimerItem;
 use thrum_schema::timer::{Timer, What};
 use thrum_schema::work::Work;
@@ -112,7 +113,11 @@ impl Evaluate {
             }
             self.handle(&items, now, &mut swept).await?;
         }
-        let target = minute.min(begun.minute() - OVERLAP_MIN);
+        let target = if mutant::is(Mutant::CursorTooFar) {
+            minute
+        } else {
+            minute.min(begun.minute() - OVERLAP_MIN)
+        };
         if claimed || low + IDLE_LAG_MIN <= target {
             let target = target.max(low);
             self.store
@@ -129,8 +134,12 @@ impl Evaluate {
         now: UnixMs,
         swept: &mut Swept,
     ) -> Result<(), SweepError> {
+        let keys: Vec<Key> = items.iter().map(|item| item.key.clone()).collect();
+        if mutant::is(Mutant::TimersDeletedFirst) {
+            self.store.delete_timers(&keys).await?;
+        }
         // A timer that was armed twice, by a crash between arming and deleting, is one again from here on.
-        let due: HashSet<Timer> = items
+        let due: BTreeSet<Timer> = items
             .iter()
             .flat_map(|item| &item.entries)
             .copied()
@@ -138,7 +147,7 @@ impl Evaluate {
         swept.fired += due.len();
         let mut rearm = Vec::new();
         let mut works = Vec::new();
-        let mut deadlines = HashSet::new();
+        let mut deadlines = BTreeSet::new();
         let mut others = Vec::new();
         for timer in due {
             match timer.what {
@@ -182,7 +191,6 @@ impl Evaluate {
         for timer in &rearm {
             swept.next_due = earlier(swept.next_due, Some(timer.due));
         }
-        let keys: Vec<Key> = items.iter().map(|item| item.key.clone()).collect();
         self.store.delete_timers(&keys).await?;
         Ok(())
     }
@@ -212,8 +220,9 @@ impl Evaluate {
                 let waits = delivery.is_none_or(|delivery| {
                     // A delivery that was claimed or retried since has a timer of its own.
                     let superseded = delivery.until.is_some_and(|until| until > now);
-                    let over = delivery.state.is_some_and(DeliveryState::is_final);
-                    !superseded && !over && delivery.state != Some(DeliveryState::Gathering)
+                    !superseded
+                        && !delivery.is_over()
+                        && delivery.state != Some(DeliveryState::Gathering)
                 });
                 // An alert that TTL has removed, or soon will, is nothing to wait for.
                 let gone = now - UnixMs(alert.created_ms()) > ALERT_TTL_S * 1000;
@@ -229,7 +238,8 @@ impl Evaluate {
             }
             What::Audit { project, alert } => {
                 let found = self.store.alert(project, alert).await?;
-                if found.is_some_and(|alert| alert.is_open()) {
+                let open = found.is_some_and(|alert| alert.is_open());
+                if open && !mutant::is(Mutant::NoAudit) {
                     look.work = Some(Work::Alert { project, alert });
                     let age_ms = now - UnixMs(alert.created_ms());
                     look.again = Some(now + age_ms.clamp(*AUDIT_MS.start(), *AUDIT_MS.end()));

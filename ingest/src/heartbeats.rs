@@ -6,19 +6,22 @@ use crate::body::{Json, from_value};
 use crate::meter::seconds;
 use crate::problem::Problem;
 use crate::record::{By, Incoming, RecordError};
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use thrum_schema::error::Invalid;
 use thrum_schema::lease::Shown;
 use thrum_schema::monitor::{check_grace_s, check_heartbeat_name};
+use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::ping::{MAX_USER_AGENT, Ping};
 use thrum_schema::schedule::MAX_PERIOD_S;
 use thrum_schema::store::Rules;
-use thrum_schema::{MonitorId, PingKind, ProjectId};
+use thrum_schema::{MonitorId, PingKind, ProjectId, UnixMs};
 use utoipa::ToSchema;
 
 /// Most heartbeats in a request.
@@ -115,6 +118,17 @@ pub struct Results {
     results: Vec<Answer>,
 }
 
+/// When a request arrived: a heartbeat is dated by that, however long it takes to look up its key.
+pub struct Arrived(UnixMs);
+
+impl FromRequestParts<App> for Arrived {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self(app.store.world().now()))
+    }
+}
+
 /// A heartbeat that is fit to be recorded.
 struct Valid {
     name: String,
@@ -128,12 +142,18 @@ struct Valid {
 )]
 pub async fn post(
     State(app): State<App>,
+    Arrived(at): Arrived,
     Writer { project, .. }: Writer,
     method: Method,
     headers: HeaderMap,
     Json(members): Json<Map<String, Value>>,
 ) -> Result<axum::Json<Results>, Problem> {
-    let template = template(&app, &method, &headers);
+    let at = if mutant::is(Mutant::StampedLate) {
+        app.store.world().now()
+    } else {
+        at
+    };
+    let template = template(at, &method, &headers);
     let alone = !members.contains_key("heartbeats");
     let body = Value::Object(members);
     if alone {
@@ -167,6 +187,7 @@ pub async fn post(
 )]
 pub async fn legacy(
     State(app): State<App>,
+    Arrived(at): Arrived,
     Writer { project, .. }: Writer,
     method: Method,
     headers: HeaderMap,
@@ -178,7 +199,7 @@ pub async fn legacy(
         // A period counts whole seconds; a part of one gives the host a little longer.
         Some(ms) => Some(check_period_s("intervalMs", ms.div_ceil(1000))?),
     };
-    let mut incoming = template(&app, &method, &headers);
+    let mut incoming = template(at, &method, &headers);
     incoming.rules.period_s = period_s;
     let valid = Valid {
         name: body.host_id,
@@ -325,7 +346,7 @@ fn check_metrics(field: &str, metrics: &BTreeMap<String, f64>) -> Result<(), Inv
 }
 
 /// A heartbeat as far as the request's headers tell.
-fn template(app: &App, method: &Method, headers: &HeaderMap) -> Incoming {
+fn template(at: UnixMs, method: &Method, headers: &HeaderMap) -> Incoming {
     let ua = headers
         .get(header::USER_AGENT)
         .map(HeaderValue::as_bytes)
@@ -335,7 +356,7 @@ fn template(app: &App, method: &Method, headers: &HeaderMap) -> Incoming {
         rules: Rules::default(),
         ping: Ping {
             n: 0,
-            at: app.store.world().now(),
+            at,
             kind: PingKind::Success,
             scheme: "http".into(),
             remote_addr: None,

@@ -10,6 +10,7 @@ use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, GATHER_MS, MAX_ERROR, backoff_ms};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::metrics::{Count, Span};
+use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::store::{Claim, Settled};
 use thrum_schema::timer::AHEAD_MS;
 use thrum_schema::work::Work;
@@ -101,7 +102,10 @@ impl Notify {
         let channel = self.store.channel(project, channel_id).await?;
         if !delivery.members.is_empty() {
             return match state {
-                Some(state) if state.is_final() => Ok(()),
+                Some(state) if state.is_final() => {
+                    self.conclude_group(project, id, channel_id, &delivery)
+                        .await
+                }
                 _ => {
                     self.retry_group(project, id, channel_id, channel, delivery)
                         .await
@@ -181,6 +185,9 @@ impl Notify {
         delivery: &Delivery,
         now: UnixMs,
     ) -> Result<bool, NotifyError> {
+        if mutant::is(Mutant::OrderIgnored) {
+            return Ok(false);
+        }
         let Some(prev) = self.earlier(alert, channel).await? else {
             return Ok(false);
         };
@@ -293,6 +300,11 @@ impl Notify {
             }
             None => {
                 let message = Message::of_alert(alert, channel);
+                if mutant::is(Mutant::MarkedBeforeSent) {
+                    let at = self.store.world().now();
+                    self.settle(claim, &Settled::Sent { at, note: None })
+                        .await?;
+                }
                 let sent = self.sender.send(channel, &message, claim).await;
                 self.outcome(sent, claim, &delivery)
             }

@@ -6,6 +6,7 @@ use futures::future::try_join_all;
 use thrum_schema::channel::Channel;
 use thrum_schema::delivery::{CLAIM_MS, Delivery, MAX_GROUP};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
+use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::store::{Claim, Settled};
 use thrum_schema::{Alert, StoreError};
 
@@ -70,19 +71,15 @@ impl Notify {
         }
     }
 
-    /// Takes quota once for the group, sends it, and settles its members, then the group itself: a crash in between
-    /// sends it again, under the same key.
+    /// Takes quota once for the group, sends it, and settles it; then its members, and whoever waits for them. Nothing of a
+    /// member moves on before the group can't be sent again.
     async fn send_group(
         &self,
         claim: &Claim,
         channel: Option<Channel>,
         group: Delivery,
     ) -> Result<(), NotifyError> {
-        let mut alerts = self.store.alerts(claim.project, &group.members).await?;
-        alerts.sort_by_key(|alert| {
-            let n = alert.flip.as_ref().map_or(0, |flip| flip.n);
-            (alert.happened(), n, alert.id)
-        });
+        let alerts = self.members(claim.project, &group).await?;
         let settled = match &channel {
             None => Settled::Dead {
                 error: "the channel was deleted".into(),
@@ -105,34 +102,87 @@ impl Notify {
                 }
             },
         };
-
-        if !matches!(settled, Settled::Retry { .. }) {
-            let dead = matches!(settled, Settled::Dead { .. });
-            for chunk in alerts.chunks(CONCURRENCY) {
-                let members = chunk
-                    .iter()
-                    .map(|alert| self.settle_member(alert, claim, &settled, dead));
-                try_join_all(members).await?;
-            }
+        if mutant::is(Mutant::MembersFirst) && !matches!(settled, Settled::Retry { .. }) {
+            self.settle_members(claim.alert, claim.channel, &alerts, &settled)
+                .await?;
         }
-        self.settle(claim, &settled).await?;
+        if self.settle(claim, &settled).await?.is_none() {
+            return Ok(());
+        }
         if channel.is_some() {
             self.note_health(claim, &settled).await?;
         }
-        Ok(())
+        if matches!(settled, Settled::Retry { .. }) {
+            return Ok(());
+        }
+        self.settle_members(claim.alert, claim.channel, &alerts, &settled)
+            .await
+    }
+
+    /// Goes on where somebody crashed who had settled a group: its members are settled as it was.
+    pub(crate) async fn conclude_group(
+        &self,
+        project: ProjectId,
+        id: AlertId,
+        channel: ChannelId,
+        group: &Delivery,
+    ) -> Result<(), NotifyError> {
+        let Some(settled) = Settled::of(group).filter(|_| !group.concluded) else {
+            return Ok(());
+        };
+        let alerts = self.members(project, group).await?;
+        self.settle_members(id, channel, &alerts, &settled).await
+    }
+
+    /// A group's alerts, in the order in which they happened.
+    async fn members(
+        &self,
+        project: ProjectId,
+        group: &Delivery,
+    ) -> Result<Vec<Alert>, NotifyError> {
+        let mut alerts = self.store.alerts(project, &group.members).await?;
+        alerts.sort_by_key(|alert| {
+            let n = alert.flip.as_ref().map_or(0, |flip| flip.n);
+            (alert.happened(), n, alert.id)
+        });
+        Ok(alerts)
+    }
+
+    async fn settle_members(
+        &self,
+        group: AlertId,
+        channel: ChannelId,
+        alerts: &[Alert],
+        settled: &Settled,
+    ) -> Result<(), NotifyError> {
+        for chunk in alerts.chunks(CONCURRENCY) {
+            let members = chunk
+                .iter()
+                .map(|alert| self.settle_member(alert, channel, group, settled));
+            try_join_all(members).await?;
+        }
+        Ok(self.store.conclude_group(group, channel).await?)
     }
 
     async fn settle_member(
         &self,
         alert: &Alert,
-        claim: &Claim,
+        channel: ChannelId,
+        group: AlertId,
         settled: &Settled,
-        dead: bool,
     ) -> Result<(), NotifyError> {
         let member = self
             .store
-            .settle_member(alert.id, claim.channel, claim.alert, settled)
-            .await?;
-        self.conclude(alert, claim.channel, &member, dead).await
+            .settle_member(alert.id, channel, group, settled)
+            .await;
+        match member {
+            Ok(member) => {
+                let dead = matches!(settled, Settled::Dead { .. });
+                self.conclude(alert, channel, &member, dead).await
+            }
+            // A person asked for it again since.
+            Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }

@@ -8,11 +8,12 @@ mod webhook;
 pub use email::Email;
 pub use mail::Topics;
 pub use sns::{MakeClient, Sns};
-pub use webhook::{Webhook, signature};
+pub use webhook::{Post, Posted, Webhook, signature};
 
 use crate::message::Message;
 use thiserror::Error;
 use thrum_schema::channel::{Channel, ChannelKind};
+use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::store::Claim;
 
 /// Why a message was not sent, said so that it may be shown to the channel's owner.
@@ -26,14 +27,16 @@ pub struct SendError {
 }
 
 impl SendError {
-    pub(crate) fn passing(reason: impl Into<String>) -> Self {
+    /// It may go better next time.
+    pub fn passing(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
             permanent: false,
         }
     }
 
-    pub(crate) fn permanent(reason: impl Into<String>) -> Self {
+    /// It won't.
+    pub fn permanent(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
             permanent: true,
@@ -73,7 +76,11 @@ impl Sender {
         message: &Message,
         claim: &Claim,
     ) -> Result<Option<String>, SendError> {
-        let key = format!("{}.{}", claim.alert, claim.channel);
+        let key = if mutant::is(Mutant::KeyOfAttempt) {
+            format!("{}.{}", claim.token, claim.channel)
+        } else {
+            format!("{}.{}", claim.alert, claim.channel)
+        };
         match &channel.via {
             ChannelKind::Webhook { url, secret } => {
                 self.webhook.send(url, secret, &key, message).await

@@ -90,12 +90,23 @@ pub struct Delivery {
     /// The members, if it is a group's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<AlertId>,
+    /// Whether its members are settled as it was, if it is a group's that is settled.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub concluded: bool,
     /// The alert of the same monitor that waits for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<AlertId>,
     /// When the redelivery that a person asked for began: the window counts from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redriven: Option<UnixMs>,
+}
+
+impl Delivery {
+    /// Whether nothing is left to do: a group's members are settled after it.
+    pub fn is_over(&self) -> bool {
+        let settled = self.state.is_some_and(DeliveryState::is_final);
+        settled && (self.members.is_empty() || self.concluded)
+    }
 }
 
 /// Milliseconds to wait after the `attempts`-th attempt failed; `jitter` is in `0.0..1.0`.

@@ -2,6 +2,7 @@
 
 use crate::id::{AlertId, MonitorId, ProjectId};
 use crate::monitor::Monitor;
+use crate::mutant::{self, Mutant};
 use crate::outage::Outage;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -297,7 +298,10 @@ impl Lease {
         });
         let schedule = self.expected().map(|expected| {
             let more_s = self.start_grace_s.filter(|_| started.is_some());
-            let grace_s = i64::from(self.grace_s) + i64::from(more_s.unwrap_or(0));
+            let mut grace_s = i64::from(self.grace_s) + i64::from(more_s.unwrap_or(0));
+            if mutant::is(Mutant::NoGrace) {
+                grace_s = 0;
+            }
             Window {
                 opens: expected - self.lead_ms(),
                 grace_start: expected,
@@ -333,6 +337,9 @@ impl Lease {
         let mut held = (window.deadline, None);
         let more = self.again_ms() + i64::from(self.grace_s) * 1000;
         let mut outages: Vec<&Outage> = outages.iter().collect();
+        if mutant::is(Mutant::OutageIgnored) {
+            outages.clear();
+        }
         outages.sort_by_key(|outage| outage.start);
         for outage in outages {
             if outage.start < held.0 && outage.end > window.opens && outage.end + more > held.0 {

@@ -14,6 +14,7 @@ pub mod key;
 pub mod lease;
 pub mod metrics;
 pub mod monitor;
+pub mod mutant;
 pub mod outage;
 pub mod ping;
 pub mod plan;

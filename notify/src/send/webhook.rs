@@ -5,11 +5,13 @@ use super::SendError;
 use crate::message::Message;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use futures::future::BoxFuture;
 use hmac::{Hmac, Mac};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, StatusCode, redirect};
 use sha2::Sha256;
 use std::error::Error;
+use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thrum_schema::World;
@@ -18,26 +20,107 @@ use thrum_schema::channel::{check_webhook_url, is_public};
 /// How long a receiver may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sends webhooks.
+/// A signed request on its way to a receiver.
+#[derive(Debug, Clone, Copy)]
+pub struct Posted<'a> {
+    /// Where it goes.
+    pub url: &'a str,
+    /// The idempotency key, the same at every attempt.
+    pub id: &'a str,
+    /// When it was signed, in epoch seconds.
+    pub timestamp: i64,
+    /// Its signature.
+    pub signature: &'a str,
+    /// JSON.
+    pub body: &'a str,
+}
+
+/// The way of a webhook to its receiver.
+pub trait Post: Send + Sync + Debug {
+    /// Posts it and waits for the answer's status, 10 s at the most.
+    fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<StatusCode, SendError>>;
+}
+
+/// Signs webhooks, and judges what receivers say.
 #[derive(Debug)]
 pub struct Webhook {
-    /// Made when it is first needed: it reads the system's certificates, and a cold start need not.
-    client: OnceLock<Client>,
+    way: Box<dyn Post>,
     allow_private: bool,
     world: Arc<dyn World>,
 }
 
 impl Webhook {
-    /// A sender. Private addresses are refused where a name is resolved, so that no name can lead there, unless
+    /// A sender over HTTP. Private addresses are refused where a name is resolved, so that no name can lead there, unless
     /// `allow_private`.
     pub fn new(allow_private: bool, world: Arc<dyn World>) -> Self {
-        Self {
+        let way = Http {
             client: OnceLock::new(),
+            allow_private,
+        };
+        Self {
+            way: Box::new(way),
             allow_private,
             world,
         }
     }
 
+    /// A sender by a way of the caller's, which may lead to private addresses.
+    pub fn by(way: impl Post + 'static, world: Arc<dyn World>) -> Self {
+        Self {
+            way: Box::new(way),
+            allow_private: true,
+            world,
+        }
+    }
+
+    pub(super) async fn send(
+        &self,
+        url: &str,
+        secret: &str,
+        key: &str,
+        message: &Message,
+    ) -> Result<Option<String>, SendError> {
+        check_webhook_url("url", url, self.allow_private)
+            .map_err(|invalid| SendError::permanent(invalid.to_string()))?;
+        let body = message.json.to_string();
+        let timestamp = self.world.now().secs();
+        let signature = signature(secret, key, timestamp, &body)
+            .ok_or_else(|| SendError::permanent("the channel's secret is not base64"))?;
+        let posted = Posted {
+            url,
+            id: key,
+            timestamp,
+            signature: &signature,
+            body: &body,
+        };
+        let status = self.way.post(posted).await?;
+        if status.is_success() {
+            Ok(Some(status.to_string()))
+        } else if status == StatusCode::GONE {
+            Err(SendError::permanent(
+                "the receiver answered 410 Gone: it wants no more",
+            ))
+        } else if status.is_redirection() {
+            Err(SendError::passing(format!(
+                "the receiver answered {status}; redirects are not followed"
+            )))
+        } else {
+            Err(SendError::passing(format!(
+                "the receiver answered {status}"
+            )))
+        }
+    }
+}
+
+/// HTTP: without redirects and proxies.
+#[derive(Debug)]
+struct Http {
+    /// Made when it is first needed: it reads the system's certificates, and a cold start need not.
+    client: OnceLock<Client>,
+    allow_private: bool,
+}
+
+impl Http {
     fn client(&self) -> Result<&Client, SendError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
@@ -57,45 +140,23 @@ impl Webhook {
         })?;
         Ok(self.client.get_or_init(|| client))
     }
+}
 
-    pub(super) async fn send(
-        &self,
-        url: &str,
-        secret: &str,
-        key: &str,
-        message: &Message,
-    ) -> Result<Option<String>, SendError> {
-        check_webhook_url("url", url, self.allow_private)
-            .map_err(|invalid| SendError::permanent(invalid.to_string()))?;
-        let body = message.json.to_string();
-        let timestamp = self.world.now().secs();
-        let signature = signature(secret, key, timestamp, &body)
-            .ok_or_else(|| SendError::permanent("the channel's secret is not base64"))?;
-        let sent = self
-            .client()?
-            .post(url)
-            .header("content-type", "application/json")
-            .header("webhook-id", key)
-            .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", signature)
-            .body(body)
-            .send()
-            .await;
-        match sent {
-            Ok(answer) if answer.status().is_success() => Ok(Some(answer.status().to_string())),
-            Ok(answer) if answer.status() == StatusCode::GONE => Err(SendError::permanent(
-                "the receiver answered 410 Gone: it wants no more",
-            )),
-            Ok(answer) if answer.status().is_redirection() => Err(SendError::passing(format!(
-                "the receiver answered {}; redirects are not followed",
-                answer.status()
-            ))),
-            Ok(answer) => Err(SendError::passing(format!(
-                "the receiver answered {}",
-                answer.status()
-            ))),
-            Err(error) => Err(failure(error)),
-        }
+impl Post for Http {
+    fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<StatusCode, SendError>> {
+        Box::pin(async move {
+            let sent = self
+                .client()?
+                .post(posted.url)
+                .header("content-type", "application/json")
+                .header("webhook-id", posted.id)
+                .header("webhook-timestamp", posted.timestamp)
+                .header("webhook-signature", posted.signature)
+                .body(posted.body.to_owned())
+                .send()
+                .await;
+            sent.map(|answer| answer.status()).map_err(failure)
+        })
     }
 }
 

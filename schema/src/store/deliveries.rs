@@ -54,6 +54,22 @@ pub enum Settled {
     },
 }
 
+impl Settled {
+    /// How a delivery that is settled ended.
+    pub fn of(delivery: &Delivery) -> Option<Self> {
+        let error = || delivery.error.clone().unwrap_or_default();
+        match delivery.state? {
+            DeliveryState::Sent => Some(Self::Sent {
+                at: delivery.sent?,
+                note: delivery.note.clone(),
+            }),
+            DeliveryState::Dead => Some(Self::Dead { error: error() }),
+            DeliveryState::Suppressed => Some(Self::Suppressed { error: error() }),
+            _ => None,
+        }
+    }
+}
+
 impl Store {
     /// The delivery of an alert or group to a channel, as far as it was begun. 1 RU.
     pub async fn delivery(&self, alert: AlertId, channel: ChannelId) -> Result<Option<Delivery>> {
@@ -183,8 +199,11 @@ impl Store {
         item::decode(answer.attributes.unwrap_or_default())
     }
 
-    /// Settles a member of a group with its group; whatever it was, it is that now. Returns the delivery, which
+    /// Settles a member of a group with its group, on condition that it is still the group's. Returns the delivery, which
     /// may name an alert that waits for it. 1 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if a person asked for it again since.
     pub async fn settle_member(
         &self,
         member: AlertId,
@@ -204,6 +223,7 @@ impl Store {
             (":state", s(state)),
             (":group", s(group.to_string())),
             (":sent", n(at)),
+            (":gathering", s("gathering")),
         ];
         if let Some(error) = error {
             expression.push_str(", #error = :error");
@@ -216,6 +236,7 @@ impl Store {
             .table_name(&*self.table)
             .set_key(Some(Key::delivery(member, channel).attributes()))
             .update_expression(expression)
+            .condition_expression("#state = :gathering OR #group = :group")
             .set_expression_attribute_names(super::names_of(&names))
             .set_expression_attribute_values(super::values_of(values))
             .return_values(ReturnValue::AllNew)
@@ -223,6 +244,26 @@ impl Store {
             .await
             .map_err(classify)?;
         item::decode(answer.attributes.unwrap_or_default())
+    }
+
+    /// Records that the members of a group are settled as it was. 1 WU.
+    pub async fn conclude_group(&self, group: AlertId, channel: ChannelId) -> Result<()> {
+        let concluded = self
+            .client
+            .update_item()
+            .table_name(&*self.table)
+            .set_key(Some(Key::delivery(group, channel).attributes()))
+            .update_expression("SET concluded = :true")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":true", AttributeValue::Bool(true))
+            .send()
+            .await
+            .map_err(classify);
+        match concluded {
+            // TTL was quicker.
+            Ok(_) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lets `next` wait for the delivery of `prev` to the same channel: whoever settles that one will see it.

@@ -7,6 +7,7 @@ use crate::item::{self, Item, Key, n, s};
 use crate::lease::{Feeds, Lease, Status};
 use crate::metrics::Count;
 use crate::monitor::Monitor;
+use crate::mutant::{self, Mutant};
 use crate::ping::Ping;
 use crate::plan::Rate;
 use crate::project::Project;
@@ -15,6 +16,7 @@ use crate::silence::silenced_until;
 use crate::time::UnixMs;
 use crate::timer::{Timer, What, look_at};
 use crate::transition::{Flip, Outcome};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
@@ -136,6 +138,9 @@ impl Store {
         pace: Option<Pace>,
     ) -> Result<Result<Box<Lease>, Option<Box<Lease>>>> {
         let mut condition = "#status = :up AND plain = :true AND seen <= :now".to_owned();
+        if mutant::is(Mutant::FastPathUnguarded) {
+            condition = "(#status = :up OR plain <> :true) AND seen <= :now".to_owned();
+        }
         let mut set = "SET seen = :now, expires_at = :now_s + ttl_span".to_owned();
         let mut request = self
             .client
@@ -225,15 +230,7 @@ impl Store {
             extra.extend(self.rename(Some(was), Some(commit.monitor)).await?);
         }
         if let (Some(before), true) = (commit.before, extra.is_empty()) {
-            self.client
-                .put_item()
-                .table_name(&*self.table)
-                .set_item(Some(lease))
-                .condition_expression("version = :version")
-                .expression_attribute_values(":version", n(before.version))
-                .send()
-                .await
-                .map_err(classify)?;
+            self.put_lease(lease, before.version).await?;
             self.note_touched(Touched::Changed(commit.monitor.project, commit.monitor.id));
             return Ok(());
         }
@@ -247,8 +244,42 @@ impl Store {
         };
         writes.extend(extra);
         self.transact(writes).await?;
+        if let (Some(alert), true) = (commit.alert, mutant::is(Mutant::AlertAfterFlip)) {
+            self.raise(alert, now).await?;
+        }
         self.count_commit(commit);
         Ok(())
+    }
+
+    /// Writes a lease alone, guarded by the version that it had. 1 WU.
+    ///
+    /// A reply may be lost, and the SDK then tries again: what it meets is perhaps its own write, which must not be taken for
+    /// another's, or a failure would count twice. So a write bears a number that tells. (Transactions have a token for that.)
+    async fn put_lease(&self, mut lease: Item, version: u64) -> Result<()> {
+        let nonce = n(self.world.random() >> 96);
+        lease.insert("nonce".to_owned(), nonce.clone());
+        let sent = self
+            .client
+            .put_item()
+            .table_name(&*self.table)
+            .set_item(Some(lease))
+            .condition_expression("version = :version")
+            .expression_attribute_values(":version", n(version))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(failed))
+                    if failed.item.as_ref().and_then(|item| item.get("nonce")) == Some(&nonce)
+                        && !mutant::is(Mutant::OwnWriteForgotten) =>
+                {
+                    Ok(())
+                }
+                _ => Err(classify(error)),
+            },
+        }
     }
 
     /// Counts what a change that was committed brought.
@@ -413,7 +444,8 @@ impl Store {
         if let Some(flip) = &outcome.flip {
             writes.push(self.write(item::flip(monitor.id, flip)));
         }
-        if let Some(alert) = commit.alert {
+        let alert = commit.alert;
+        if let Some(alert) = alert.filter(|_| !mutant::is(Mutant::AlertAfterFlip)) {
             writes.push(self.create(item::alert(alert)));
             writes.push(self.write(self.audit_item(alert, now + FIRST_AUDIT_MS)));
         }
@@ -455,10 +487,12 @@ impl Store {
     }
 
     fn replace_lease(&self, lease: Item, version: u64) -> TransactWriteItem {
-        let put = self
-            .put_item(lease)
-            .condition_expression("version = :version")
-            .expression_attribute_values(":version", n(version));
+        let mut put = self.put_item(lease);
+        if !mutant::is(Mutant::FlipUnguarded) {
+            put = put
+                .condition_expression("version = :version")
+                .expression_attribute_values(":version", n(version));
+        }
         TransactWriteItem::builder()
             .put(put.build().expect("complete"))
             .build()
