@@ -23,6 +23,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use dispatch::Tokens;
 use dynoxide::Database;
 use flush::Flusher;
 use std::fs::{DirBuilder, File};
@@ -209,7 +210,8 @@ impl Engine {
         let kind = dispatch::Kind::of(&operation, &body);
         // Calls hold a lock and may wait for the disk: not on the threads that serve requests.
         let (status, reply) = tokio::task::spawn_blocking(move || {
-            dispatch::call(&engine.database, &operation, &body, engine.meter.as_ref())
+            let (database, meter) = (&engine.database, engine.meter.as_ref());
+            dispatch::call(database, &operation, &body, Tokens::Dropped, meter)
         })
         .await
         .map_err(std::io::Error::other)?;

@@ -34,7 +34,7 @@ pub const ADMIN_KEY: &str = "admin-0123456789abcdefghijklmn";
 pub const METRICS_KEY: &str = "metrics-0123456789";
 
 /// When tests begin: 2025-11-21T04:40:00Z.
-const START: UnixMs = UnixMs(1_763_700_000_000);
+pub const START: UnixMs = UnixMs(1_763_700_000_000);
 
 /// A reply of the front door.
 #[derive(Debug)]
@@ -139,6 +139,27 @@ fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, mail: Mail, sns: Sn
     Notify::new(store.clone(), sender, Arc::new(wire.clone()), config)
 }
 
+/// Makes the table, its cursors, the first project and its keys.
+pub async fn prepare(store: &Store) {
+    let world = store.world();
+    let now = world.now();
+    store.ensure_table().await.expect("a table");
+    store.ensure_pipeline(now).await.expect("cursors");
+    let project = ProjectId::FIRST;
+    store
+        .create_project(&Project::with_badges(project, "default", world))
+        .await
+        .expect("a project");
+    for (secret, scope) in [(API_KEY, Scope::Write), (READ_KEY, Scope::Read)] {
+        let key = ApiKey::new(secret, project, scope, "test", now);
+        store.put_api_key(&key).await.expect("a key");
+    }
+    store
+        .put_ping_key(project, PING_KEY)
+        .await
+        .expect("a ping key");
+}
+
 /// The pipeline without its clockwork.
 #[derive(Debug)]
 pub struct Stage {
@@ -182,21 +203,7 @@ impl Stage {
         let engine = Engine::metered(meter.clone()).expect("an engine");
         let shared: Arc<dyn World> = world.clone();
         let store = Store::new(engine.client(), TABLE, shards, Arc::clone(&shared));
-        store.ensure_table().await.expect("a table");
-        store.ensure_pipeline(START).await.expect("cursors");
-        let project = ProjectId::FIRST;
-        store
-            .create_project(&Project::with_badges(project, "default", &*world))
-            .await
-            .expect("a project");
-        for (secret, scope) in [(API_KEY, Scope::Write), (READ_KEY, Scope::Read)] {
-            let key = ApiKey::new(secret, project, scope, "test", START);
-            store.put_api_key(&key).await.expect("a key");
-        }
-        store
-            .put_ping_key(project, PING_KEY)
-            .await
-            .expect("a ping key");
+        prepare(&store).await;
         let config = thrum_ingest::Config {
             allow_private_webhooks: true,
             ..config

@@ -59,6 +59,8 @@ pub async fn ping(State(app): State<App>, request: Request) -> Response {
 }
 
 async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
+    // It is dated when it arrived, however long its body and its monitor's lookup take.
+    let at = app.store.world().now();
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let path = path.strip_prefix("/ping/").unwrap_or_default();
@@ -85,7 +87,6 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
         Ok(body) => body,
         Err(_) => return Err(Refused::BrokenBody),
     };
-    let at = app.store.world().now();
     let incoming = Incoming {
         kind,
         rules: Rules::default(),

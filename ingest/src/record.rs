@@ -101,7 +101,7 @@ impl App {
             By::Slug => &self.slugs,
         };
         let cache_key = (project, name.to_owned());
-        let begun = incoming.ping.at;
+        let begun = self.store.world().now();
         let mut attempt = 0;
         loop {
             let now = self.store.world().now();
@@ -167,9 +167,10 @@ impl App {
         incoming: Incoming,
     ) -> Result<Recorded, RecordError> {
         let at = incoming.ping.at;
+        let begun = self.store.world().now();
         for attempt in 0.. {
             let now = self.store.world().now();
-            if now - at > PATIENCE_MS {
+            if now - begun > PATIENCE_MS {
                 return Err(StoreError::Conflict.into());
             }
             let state = self.store.state(id).await?.ok_or(RecordError::NotFound)?;

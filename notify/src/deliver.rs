@@ -19,6 +19,8 @@ use thrum_schema::{StoreError, UnixMs};
 /// How long a delivery waits for an earlier one of the same monitor before it looks again, in milliseconds.
 /// Whoever settles the earlier one tells it to go on at once.
 const WAIT_MS: i64 = 60_000;
+/// How long sending takes at the most, in milliseconds: a mail's 20 s, and clocks that differ by a second.
+const SEND_MS: i64 = 21_000;
 /// How many e-mails within two seconds SNS is given one by one, at the most.
 const MAIL_THRESHOLD: u32 = 10;
 /// How many earlier alerts of a monitor that were not for a channel are passed over.
@@ -145,6 +147,8 @@ impl Notify {
                 return Ok(());
             }
         }
+        // What was read before may have taken seconds: the claim counts from here.
+        let now = self.store.world().now();
         let claim = self.new_claim(project, id, channel_id, now, CLAIM_MS);
         match self.store.claim(&claim, now).await {
             Ok(delivery) => self.send_claimed(&alert, &channel, &claim, delivery).await,
@@ -298,6 +302,7 @@ impl Notify {
                 self.tell_of_limit(channel).await?;
                 Settled::Suppressed { error }
             }
+            None if self.is_too_late(claim) => return self.put_off(claim).await,
             None => {
                 let message = Message::of_alert(alert, channel);
                 if mutant::is(Mutant::MarkedBeforeSent) {
@@ -312,14 +317,29 @@ impl Notify {
         let Some(delivery) = self.settle(claim, &settled).await? else {
             return Ok(());
         };
-        self.note_health(claim, &settled).await?;
         match settled {
-            Settled::Retry { .. } => Ok(()),
-            Settled::Dead { .. } => self.conclude(alert, channel.id, &delivery, true).await,
+            Settled::Retry { .. } => {}
+            Settled::Dead { .. } => self.conclude(alert, channel.id, &delivery, true).await?,
             Settled::Sent { .. } | Settled::Suppressed { .. } => {
-                self.conclude(alert, channel.id, &delivery, false).await
+                self.conclude(alert, channel.id, &delivery, false).await?;
             }
         }
+        self.note_health(claim, &settled).await;
+        Ok(())
+    }
+
+    /// Whether a message may be on its way when the claim ends: another would send it then, and go on to what follows it (A8).
+    pub(crate) fn is_too_late(&self, claim: &Claim) -> bool {
+        let left_ms = claim.until - self.store.world().now();
+        left_ms < SEND_MS && !mutant::is(Mutant::ClaimOutlived)
+    }
+
+    /// Ends a claim unused, for whoever comes next has all of its time. The quota that was taken stays taken.
+    pub(crate) async fn put_off(&self, claim: &Claim) -> Result<(), NotifyError> {
+        let at = self.store.world().now();
+        let error = "the table was slow; it is tried again at once".to_owned();
+        self.settle(claim, &Settled::Retry { at, error }).await?;
+        Ok(())
     }
 
     /// Takes the channel's daily limit, and the project's meter within its plan, before sending (A7); an attempt that
@@ -355,24 +375,21 @@ impl Notify {
             .map(|limit| format!("the plan's daily limit of {limit} text messages is reached")))
     }
 
-    /// Records how the channel fares, for people to see.
-    pub(crate) async fn note_health(
-        &self,
-        claim: &Claim,
-        settled: &Settled,
-    ) -> Result<(), NotifyError> {
+    /// Records how the channel fares, for people to see. Nothing depends on it.
+    pub(crate) async fn note_health(&self, claim: &Claim, settled: &Settled) {
         let (project, channel) = (claim.project, claim.channel);
-        match settled {
-            Settled::Sent { .. } => self.store.channel_sent(project, channel).await?,
+        let noted = match settled {
+            Settled::Sent { .. } => self.store.channel_sent(project, channel).await,
             Settled::Retry { error, .. } | Settled::Dead { error } => {
                 let now = self.store.world().now();
-                self.store
-                    .channel_failed(project, channel, error, now)
-                    .await?;
+                let failed = self.store.channel_failed(project, channel, error, now);
+                failed.await
             }
-            Settled::Suppressed { .. } => {}
+            Settled::Suppressed { .. } => Ok(()),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%error, "how a channel fares was not noted");
         }
-        Ok(())
     }
 
     /// Tells a channel once a day that its limit is reached.

@@ -92,6 +92,7 @@ impl Notify {
                     self.tell_of_limit(channel).await?;
                     Settled::Suppressed { error }
                 }
+                None if self.is_too_late(claim) => return self.put_off(claim).await,
                 None => {
                     let message = match &alerts[..] {
                         [alone] => Message::of_alert(alone, channel),
@@ -109,14 +110,14 @@ impl Notify {
         if self.settle(claim, &settled).await?.is_none() {
             return Ok(());
         }
+        if !matches!(settled, Settled::Retry { .. }) {
+            self.settle_members(claim.alert, claim.channel, &alerts, &settled)
+                .await?;
+        }
         if channel.is_some() {
-            self.note_health(claim, &settled).await?;
+            self.note_health(claim, &settled).await;
         }
-        if matches!(settled, Settled::Retry { .. }) {
-            return Ok(());
-        }
-        self.settle_members(claim.alert, claim.channel, &alerts, &settled)
-            .await
+        Ok(())
     }
 
     /// Goes on where somebody crashed who had settled a group: its members are settled as it was.

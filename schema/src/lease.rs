@@ -291,6 +291,7 @@ impl Lease {
             return None;
         }
         let started = self.runs().map(|run| run.at).min();
+        let started = started.filter(|_| !mutant::is(Mutant::RunIgnored));
         let run = started.map(|started| Window {
             opens: started,
             grace_start: started,

@@ -37,11 +37,17 @@ pub enum Mutant {
     OwnWriteForgotten,
     /// A heartbeat is dated when its key was looked up.
     StampedLate,
+    /// A failure takes nobody down.
+    FailIgnored,
+    /// A run may take for ever.
+    RunIgnored,
+    /// A message is sent however little is left of its claim.
+    ClaimOutlived,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -58,6 +64,9 @@ impl Mutant {
         Self::MembersFirst,
         Self::OwnWriteForgotten,
         Self::StampedLate,
+        Self::FailIgnored,
+        Self::RunIgnored,
+        Self::ClaimOutlived,
     ];
 }
 

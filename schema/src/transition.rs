@@ -7,6 +7,7 @@ use crate::alert::{Alert, Reason};
 use crate::id::AlertId;
 use crate::lease::{Extension, Lease, MAX_RUNS, Run, Status};
 use crate::monitor::Monitor;
+use crate::mutant::{self, Mutant};
 use crate::outage::Outage;
 use crate::ping::PingKind;
 use crate::time::UnixMs;
@@ -202,7 +203,8 @@ impl Step {
                 self.lease.failures = self.lease.failures.saturating_add(1);
                 self.heard(monitor, rid, at, true);
                 let down = self.lease.status == Status::Down;
-                if down || self.lease.failures >= monitor.failures_to_alert() {
+                let alerts = self.lease.failures >= monitor.failures_to_alert();
+                if down || (alerts && !mutant::is(Mutant::FailIgnored)) {
                     self.flip_to(Status::Down, at, Reason::Fail);
                 } else {
                     // Heard of, and let pass: it is watched from now on.

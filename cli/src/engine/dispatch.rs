@@ -1,6 +1,7 @@
 //! From a request's target to the engine's methods.
 
 use super::meter::Meter;
+use dynoxide::actions::transact_write_items::TransactWriteItemsRequest;
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,15 +36,26 @@ fn is_nudge(body: &[u8]) -> bool {
     body.windows(NUDGE.len()).any(|text| text == NUDGE)
 }
 
+/// Whether the engine remembers transactions by their tokens, so that one that is tried again is done once. It looks through
+/// all of the last ten minutes at each, which costs more than the transaction where there are thousands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokens {
+    /// It does: replies may be lost on their way.
+    Kept,
+    /// It need not: calls come from this process, and a reply is lost with the one who waits for it.
+    Dropped,
+}
+
 /// Calls the engine; returns an HTTP status and a body, as DynamoDB would.
 pub fn call(
     database: &Database,
     operation: &str,
     body: &[u8],
+    tokens: Tokens,
     meter: Option<&Meter>,
 ) -> (u16, Vec<u8>) {
     if let Some(meter) = meter {
-        return metered(database, operation, body, meter);
+        return metered(database, operation, body, tokens, meter);
     }
     match operation {
         "GetItem" => run(body, |request| database.get_item(request)),
@@ -54,7 +66,12 @@ pub fn call(
         "Scan" => run(body, |request| database.scan(request)),
         "BatchGetItem" => run(body, |request| database.batch_get_item(request)),
         "BatchWriteItem" => run(body, |request| database.batch_write_item(request)),
-        "TransactWriteItems" => run(body, |request| database.transact_write_items(request)),
+        "TransactWriteItems" => run(body, |mut request: TransactWriteItemsRequest| {
+            if tokens == Tokens::Dropped {
+                request.client_request_token = None;
+            }
+            database.transact_write_items(request)
+        }),
         "TransactGetItems" => run(body, |request| database.transact_get_items(request)),
         "CreateTable" => run(body, |request| database.create_table(request)),
         "DescribeTable" => run(body, |request| database.describe_table(request)),
@@ -67,10 +84,17 @@ pub fn call(
 }
 
 /// Asks for the consumed capacity with every call, and counts it.
-fn metered(database: &Database, operation: &str, body: &[u8], meter: &Meter) -> (u16, Vec<u8>) {
+fn metered(
+    database: &Database,
+    operation: &str,
+    body: &[u8],
+    tokens: Tokens,
+    meter: &Meter,
+) -> (u16, Vec<u8>) {
     let mut request: Value = serde_json::from_slice(body).unwrap_or_default();
     request["ReturnConsumedCapacity"] = "TOTAL".into();
-    let (status, reply) = call(database, operation, request.to_string().as_bytes(), None);
+    let body = request.to_string();
+    let (status, reply) = call(database, operation, body.as_bytes(), tokens, None);
     let answer: Value = serde_json::from_slice(&reply).unwrap_or_default();
     meter.count(operation, &answer["ConsumedCapacity"]);
     (status, reply)

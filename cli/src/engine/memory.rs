@@ -1,7 +1,8 @@
 //! The engine in memory, called inline and by a clock that is given: nothing in it happens by itself, so whoever calls it
 //! decides everything.
 
-use super::{TABLE, config, dispatch, stream};
+use super::dispatch::{self, Tokens};
+use super::{TABLE, config, stream};
 use anyhow::{Context, anyhow, ensure};
 use aws_sdk_dynamodb::Client;
 use aws_smithy_runtime_api::client::http::{
@@ -76,7 +77,7 @@ impl MemoryEngine {
     /// Answers a request to DynamoDB, as [`Engine::answer`](super::Engine::answer) does, before it returns.
     pub fn answer(&self, target: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let operation = target.split('.').next_back().unwrap_or_default();
-        dispatch::call(&self.0, operation, body, None)
+        dispatch::call(&self.0, operation, body, Tokens::Kept, None)
     }
 
     /// An SDK client whose calls come here.

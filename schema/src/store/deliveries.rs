@@ -1,12 +1,14 @@
 //! Deliveries: claims, outcomes, order and groups (A3, A4, A6, A8).
 
-use super::{Query, Result, Store, StoreError, classify};
+use super::{Query, Result, Store, StoreError, classify, failed_condition};
 use crate::delivery::{Delivery, DeliveryState, MAX_GROUP};
 use crate::id::{AlertId, ChannelId, ProjectId};
 use crate::item::{self, Key, delivery_expires_s, n, s};
 use crate::time::UnixMs;
 use crate::timer::{Timer, What};
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, ReturnValue, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Delete, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -140,7 +142,8 @@ impl Store {
     }
 
     /// Ends a claim, on condition that it is still the taker's; a retry's timer is written first. Returns the
-    /// delivery as it now is. 1 WU, 2 for a retry.
+    /// delivery as it now is. 1 WU, 2 for a retry. Who settled it is noted: the SDK tries again what lost its reply, and must know
+    /// its own write.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the claim had ended and another took over.
@@ -150,7 +153,8 @@ impl Store {
             ("#token", "token"),
             ("#until", "until"),
         ];
-        let mut values = vec![(":token", s(claim.token.to_string()))];
+        let token = s(claim.token.to_string());
+        let mut values = vec![(":token", token.clone())];
         let expression = match settled {
             Settled::Sent { at, note } => {
                 names.extend([("#error", "error"), ("#note", "note"), ("#sent", "sent")]);
@@ -159,7 +163,7 @@ impl Store {
                     (":sent", n(at.0)),
                     (":note", s(note.clone().unwrap_or_default())),
                 ]);
-                "SET #state = :state, #sent = :sent, #note = :note REMOVE #token, #until, #error"
+                "SET #state = :state, #sent = :sent, #note = :note, settled_by = :token REMOVE #token, #until, #error"
             }
             Settled::Retry { at, error } => {
                 self.put(self.timer_item(claim.timer(*at))).await?;
@@ -171,7 +175,7 @@ impl Store {
                     (":true", AttributeValue::Bool(true)),
                 ]);
                 // Quota was taken for the attempt that failed; the next one is free.
-                "SET #state = :state, #until = :until, #error = :error, charged = :true REMOVE #token"
+                "SET #state = :state, #until = :until, #error = :error, charged = :true, settled_by = :token REMOVE #token"
             }
             Settled::Dead { error } | Settled::Suppressed { error } => {
                 let state = match settled {
@@ -180,10 +184,10 @@ impl Store {
                 };
                 names.push(("#error", "error"));
                 values.extend([(":state", s(state)), (":error", s(error.clone()))]);
-                "SET #state = :state, #error = :error REMOVE #token, #until"
+                "SET #state = :state, #error = :error, settled_by = :token REMOVE #token, #until"
             }
         };
-        let answer = self
+        let settled = self
             .client
             .update_item()
             .table_name(&*self.table)
@@ -193,10 +197,16 @@ impl Store {
             .set_expression_attribute_names(super::names_of(&names))
             .set_expression_attribute_values(super::values_of(values))
             .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
-            .await
-            .map_err(classify)?;
-        item::decode(answer.attributes.unwrap_or_default())
+            .await;
+        match settled {
+            Ok(answer) => item::decode(answer.attributes.unwrap_or_default()),
+            Err(error) => match failed_condition(&error).flatten() {
+                Some(item) if item.get("settled_by") == Some(&token) => item::decode(item),
+                _ => Err(classify(error)),
+            },
+        }
     }
 
     /// Settles a member of a group with its group, on condition that it is still the group's. Returns the delivery, which

@@ -1,36 +1,28 @@
 //! How fast is it? Pings a second and their latency, against what the embedded engine does alone in the same run;
 //! and how soon people hear.
 //!
-//! `cargo run --release -p e2e --bin load`
+//! `cargo run --release -p e2e -- load`
 
+use crate::server::Server;
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::Args;
 use e2e::Receiver;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 use thrum::engine::{Durability, Engine, TABLE};
-use thrum::serve::{Serve, serve};
 use thrum_ingest::{App, Config};
 use thrum_schema::world::SystemWorld;
 use thrum_schema::{MonitorId, Store, World};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 
-const API_KEY: &str = e2e::API_KEY;
 const MONITORS: usize = 64;
 const CONNECTIONS: usize = 16;
 
-/// Measures pings a second and detection.
-#[derive(Debug, Parser)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Action>,
-
+/// What to measure.
+#[derive(Debug, Args)]
+pub struct Load {
     /// Seconds for each measurement of pings
     #[arg(long, default_value_t = 8)]
     seconds: u64,
@@ -44,49 +36,54 @@ struct Cli {
     detection_only: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// The server under load, in a process of its own
-    #[command(hide = true)]
-    Serve(Box<Serve>),
-}
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    if let Some(Action::Serve(args)) = cli.command {
-        return serve(*args).await;
-    }
-    let duration = Duration::from_secs(cli.seconds);
-    if !cli.detection_only {
-        println!(
-            "{CONNECTIONS} connections over {MONITORS} monitors, {} s each",
-            cli.seconds
-        );
-        println!(
-            "{:<44} {:>8} {:>9} {:>9} {:>9}",
-            "", "pings/s", "p50 ms", "p99 ms", "of engine"
-        );
+/// Measures pings a second, and how soon people hear; prints both as Markdown, and returns it.
+///
+/// # Errors
+/// A server could not be started, or failed.
+pub async fn run(options: &Load) -> anyhow::Result<String> {
+    let duration = Duration::from_secs(options.seconds);
+    let directory = &options.directory;
+    let mut table = Table::default();
+    if !options.detection_only {
+        table.line(&format!(
+            "| {CONNECTIONS} connections over {MONITORS} monitors, {} s each | pings a second | p50 ms | p99 ms | of the engine |",
+            options.seconds
+        ));
+        table.line("|---|---|---|---|---|");
         for log in [false, true] {
             let name = if log { "with log" } else { "without log" };
-            let alone = engine_alone(&cli.directory, log, duration).await?;
-            alone.print(&format!("engine alone, no flush, {name}"), &alone);
+            let alone = engine_alone(directory, log, duration).await?;
+            table.line(&alone.row(&format!("engine alone, no flush, {name}"), &alone));
             for sync in ["full", "normal"] {
-                let served = served(&cli.directory, sync, log, duration).await?;
-                served.print(&format!("thrum serve --sync {sync}, {name}"), &alone);
+                let served = served(directory, sync, log, duration).await?;
+                table.line(&served.row(&format!("`thrum serve --sync {sync}`, {name}"), &alone));
             }
         }
+        table.line("");
     }
-    detection(&cli.directory).await
+    detection(directory, &mut table).await?;
+    Ok(table.0)
+}
+
+/// Lines that are shown as they come.
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    fn line(&mut self, line: &str) {
+        println!("{line}");
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
 }
 
 /// What a load did.
-struct Load {
+struct Pings {
     per_second: f64,
     latencies: Vec<Duration>,
 }
 
-impl Load {
+impl Pings {
     fn new(mut latencies: Vec<Duration>, took: Duration) -> Self {
         latencies.sort_unstable();
         Self {
@@ -95,15 +92,15 @@ impl Load {
         }
     }
 
-    fn print(&self, name: &str, alone: &Self) {
+    fn row(&self, name: &str, alone: &Self) -> String {
         let ms = |q| percentile(&self.latencies, q).as_secs_f64() * 1000.0;
-        println!(
-            "{name:<44} {:>8.0} {:>9.2} {:>9.2} {:>8.0}%",
+        format!(
+            "| {name} | {:.0} | {:.2} | {:.2} | {:.0} % |",
             self.per_second,
             ms(0.5),
             ms(0.99),
             100.0 * self.per_second / alone.per_second
-        );
+        )
     }
 }
 
@@ -116,7 +113,7 @@ fn percentile(sorted: &[Duration], q: f64) -> Duration {
 }
 
 /// The writes of pings through the SDK into the engine, with its stream on and without a flush: what there is to gain.
-async fn engine_alone(directory: &Path, log: bool, duration: Duration) -> anyhow::Result<Load> {
+async fn engine_alone(directory: &Path, log: bool, duration: Duration) -> anyhow::Result<Pings> {
     let directory = tempfile::tempdir_in(directory)?;
     let engine = Engine::open(directory.path(), Durability::Normal)?;
     let world = SystemWorld::arc();
@@ -190,7 +187,7 @@ async fn engine_alone(directory: &Path, log: bool, duration: Duration) -> anyhow
         .into_iter()
         .flat_map(Result::unwrap)
         .collect();
-    Ok(Load::new(latencies, begun.elapsed()))
+    Ok(Pings::new(latencies, begun.elapsed()))
 }
 
 /// The same pings over HTTP, from this process to the server's.
@@ -199,7 +196,7 @@ async fn served(
     sync: &str,
     log: bool,
     duration: Duration,
-) -> anyhow::Result<Load> {
+) -> anyhow::Result<Pings> {
     let directory = tempfile::tempdir_in(directory)?;
     let log = if log { "on" } else { "off" };
     let server = Server::start(directory.path(), &["--sync", sync, "--ping-log", log]).await?;
@@ -236,32 +233,35 @@ async fn served(
     for worker in workers {
         latencies.extend(worker.await??);
     }
-    Ok(Load::new(latencies, begun.elapsed()))
+    Ok(Pings::new(latencies, begun.elapsed()))
 }
 
 /// From deadline to webhook.
-async fn detection(directory: &Path) -> anyhow::Result<()> {
-    println!("\nFrom deadline to webhook received");
+async fn detection(directory: &Path, table: &mut Table) -> anyhow::Result<()> {
+    table.line("| from deadline to webhook received | p50 | p99 | last |");
+    table.line("|---|---|---|---|");
     let spread = detect(directory, 200, Duration::from_millis(25), None).await?;
-    print_detection("200 deadlines, one every 25 ms", &spread);
+    table.line(&detected("200 deadlines, one every 25 ms", &spread));
     let burst = detect(directory, 500, Duration::ZERO, None).await?;
-    print_detection("500 deadlines at one instant, ungrouped", &burst);
+    table.line(&detected("500 deadlines at one instant, ungrouped", &burst));
     let slow = Receiver::start().await;
     slow.delay(Duration::from_secs(5));
     let beside = detect(directory, 200, Duration::from_millis(25), Some(&slow)).await?;
-    print_detection("200 spread, beside a receiver that takes 5 s", &beside);
-    let delayed = percentile(&beside, 0.5).saturating_sub(percentile(&spread, 0.5));
-    println!("{:<48} {delayed:>9.1?} later in the median", "");
+    table.line(&detected(
+        "200 spread, beside a receiver that takes 5 s",
+        &beside,
+    ));
     Ok(())
 }
 
-fn print_detection(name: &str, sorted: &[Duration]) {
-    println!(
-        "{name:<48} p50 {:>8.1?}  p99 {:>8.1?}  last {:>8.1?}",
-        percentile(sorted, 0.5),
-        percentile(sorted, 0.99),
-        percentile(sorted, 1.0)
-    );
+fn detected(name: &str, sorted: &[Duration]) -> String {
+    let at = |q| percentile(sorted, q);
+    format!(
+        "| {name} | {:.1?} | {:.1?} | {:.1?} |",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    )
 }
 
 /// Lets `count` monitors go silent, whose deadlines are `apart`, and returns how long after its deadline each was told
@@ -328,107 +328,4 @@ async fn detect(
 
 fn parse_ms(rfc3339: &str) -> anyhow::Result<i64> {
     Ok(chrono::DateTime::parse_from_rfc3339(rfc3339)?.timestamp_millis())
-}
-
-/// A server in a process of its own.
-struct Server {
-    address: String,
-    _child: Child,
-}
-
-impl Server {
-    async fn start(data: &Path, args: &[&str]) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args([
-                "serve",
-                // What is measured is the server, not what stops runaways.
-                "--pings-per-minute=0",
-                "--listen",
-                "127.0.0.1:0",
-                "--allow-private-webhooks",
-                "--data",
-            ])
-            .arg(data)
-            .args(args)
-            .env("THRUM_API_KEY", API_KEY)
-            .env("THRUM_PING_KEY", e2e::PING_KEY)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
-        let first = lines.next_line().await?.context("the server has ended")?;
-        let address = first
-            .strip_prefix("Thrum listens on http://")
-            .context("an address")?
-            .to_owned();
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self {
-            address,
-            _child: child,
-        })
-    }
-
-    async fn connect(&self) -> anyhow::Result<Connection> {
-        let stream = TcpStream::connect(&self.address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Connection {
-            stream,
-            buffer: vec![0; 256 * 1024],
-        })
-    }
-}
-
-/// A connection that is kept: a client that costs little beside the server that it measures.
-struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    async fn post(&mut self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let (status, reply) = self.send("POST", path, &body.to_string()).await?;
-        anyhow::ensure!(
-            status < 300,
-            "{path}: {status} {}",
-            String::from_utf8_lossy(&reply)
-        );
-        Ok(serde_json::from_slice(&reply)?)
-    }
-
-    async fn send(
-        &mut self,
-        method: &str,
-        path: &str,
-        body: &str,
-    ) -> anyhow::Result<(u16, Vec<u8>)> {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: thrum\r\nx-api-key: {API_KEY}\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.stream.write_all(request.as_bytes()).await?;
-        let mut read = 0;
-        loop {
-            let n = self.stream.read(&mut self.buffer[read..]).await?;
-            anyhow::ensure!(n > 0, "the server closed the connection");
-            read += n;
-            let text = &self.buffer[..read];
-            let Some(head) = text.windows(4).position(|w| w == b"\r\n\r\n") else {
-                continue;
-            };
-            let headers = std::str::from_utf8(&text[..head])?;
-            let status = headers.split(' ').nth(1).context("a status")?.parse()?;
-            let length: usize = headers
-                .lines()
-                .find_map(|line| {
-                    line.to_ascii_lowercase()
-                        .strip_prefix("content-length: ")?
-                        .parse()
-                        .ok()
-                })
-                .unwrap_or(0);
-            if read >= head + 4 + length {
-                return Ok((status, text[head + 4..head + 4 + length].to_vec()));
-            }
-        }
-    }
 }

@@ -1,0 +1,326 @@
+//! What reads outside input, each as a function of any bytes that panics if what must hold of it does not. The fuzzers in
+//! `e2e/fuzz` call these with bytes that reach ever more of the code, and the property tests with bytes of their own.
+
+use crate::{API_KEY, PING_KEY, START, prepare};
+use aws_lambda_events::event::dynamodb::Event;
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use futures::future::BoxFuture;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::cell::RefCell;
+use std::sync::Arc;
+use thrum::engine::{MemoryEngine, TABLE};
+use thrum_evaluate::{Bus, BusError, Evaluate};
+use thrum_ingest::App;
+use thrum_schema::work::Work;
+use thrum_schema::world::ManualWorld;
+use thrum_schema::{Schedule, Store, UnixMs, World};
+use tokio::runtime::{Builder, Runtime};
+use tower::ServiceExt;
+
+/// A target: its name, which is also its corpus', and what takes the bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 6] = [
+    ("ping_path", ping_path),
+    ("body", body),
+    ("cron", cron),
+    ("on_calendar", on_calendar),
+    ("stream_records", stream_records),
+    ("csv", csv),
+];
+
+/// How many inputs a stage takes, before one that is empty takes its place.
+const INPUTS: u32 = 2_000;
+/// How much time passes between two inputs: no rate is met.
+const STEP_MS: i64 = 200;
+/// Longest input; what is longer only costs time.
+const MAX: usize = 64 * 1024;
+
+/// The methods of pings.
+const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::HEAD, Method::PUT];
+
+/// Where bodies go; the first byte of an input chooses.
+const ROUTES: [(&str, &str); 24] = [
+    ("POST", "/v1/heartbeats"),
+    ("POST", "/v1/heartbeat"),
+    ("POST", "/v1/monitors"),
+    ("PATCH", "/v1/monitors/web-01"),
+    ("POST", "/v1/monitors/web-01/snooze"),
+    ("POST", "/v1/channels"),
+    ("POST", "/v1/keys"),
+    ("PATCH", "/v1/project"),
+    ("POST", "/v1/project/snooze"),
+    ("POST", "/v1/series/eth/bars"),
+    ("POST", "/v1/series/eth/values"),
+    ("POST", "/v1/series/eth/sentiment"),
+    ("POST", "/v1/signals"),
+    ("POST", "/v1/backtests"),
+    ("PUT", "/v1/strategies/mine"),
+    ("POST", "/v1/watches"),
+    ("POST", "/api/v1/checks/"),
+    ("POST", "/api/v2/checks/"),
+    ("POST", "/api/v3/checks/"),
+    ("POST", "/api/v3/checks/web-01"),
+    ("GET", "/v1/alerts"),
+    ("GET", "/v1/series/eth/bars"),
+    ("GET", "/v1/monitors"),
+    ("POST", "/sign-in"),
+];
+
+/// A front door on an empty table, in this thread.
+struct Stage {
+    runtime: Runtime,
+    world: Arc<ManualWorld>,
+    router: Router,
+    evaluate: Evaluate,
+    inputs: u32,
+}
+
+/// A bus to nowhere.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Bus for Nowhere {
+    fn publish<'a>(&'a self, works: &'a [Work]) -> BoxFuture<'a, Vec<Result<(), BusError>>> {
+        Box::pin(std::future::ready(works.iter().map(|_| Ok(())).collect()))
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        let world = ManualWorld::new(START, 7);
+        let shared: Arc<dyn World> = world.clone();
+        let engine = MemoryEngine::new(Arc::clone(&shared)).expect("an engine");
+        let store = Store::new(engine.client(), TABLE, 1, shared);
+        runtime.block_on(prepare(&store));
+        let config = thrum_ingest::Config::default();
+        let router = thrum_ingest::router(App::new(store.clone(), config));
+        let evaluate = Evaluate::new(store, Arc::new(Nowhere), "fuzz", 60_000);
+        let stage = Self {
+            runtime,
+            world,
+            router,
+            evaluate,
+            inputs: 0,
+        };
+        let beat = r#"{"monitor": "web-01", "period_s": 60}"#;
+        let (status, reply) = stage
+            .send("POST", "/v1/heartbeats", beat.as_bytes().to_vec())
+            .expect("a request");
+        assert_eq!(status, StatusCode::OK, "{reply}");
+        stage
+    }
+
+    /// Status and body of a reply; `None` if HTTP has no such request.
+    fn send(&self, method: &str, uri: &str, body: Vec<u8>) -> Option<(StatusCode, String)> {
+        self.world.advance(STEP_MS);
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("x-api-key", API_KEY)
+            .body(Body::from(body))
+            .ok()?;
+        let (status, bytes) = self.runtime.block_on(async {
+            let reply = match self.router.clone().oneshot(request).await {
+                Ok(reply) => reply,
+                Err(never) => match never {},
+            };
+            let status = reply.status();
+            let body = reply.into_body().collect().await.expect("a body");
+            (status, body.to_bytes())
+        });
+        Some((status, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+thread_local! {
+    static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
+}
+
+/// Lends this thread's stage.
+fn with_stage(act: impl FnOnce(&Stage)) {
+    STAGE.with_borrow_mut(|slot| {
+        if slot.as_ref().is_some_and(|stage| stage.inputs >= INPUTS) {
+            *slot = None;
+        }
+        let stage = slot.get_or_insert_with(Stage::new);
+        stage.inputs += 1;
+        act(stage);
+    });
+}
+
+/// A ping whose path and query are the input: one of the contract's plain replies, and never a 5xx.
+pub fn ping_path(bytes: &[u8]) {
+    let Some((first, rest)) = bytes.split_first() else {
+        return;
+    };
+    let Ok(path) = std::str::from_utf8(rest) else {
+        return;
+    };
+    let method = &METHODS[usize::from(*first) % METHODS.len()];
+    // Half of them with a key that is right.
+    let uri = match first & 0x80 {
+        0 => format!("/ping/{path}"),
+        _ => format!("/ping/{PING_KEY}/{path}"),
+    };
+    with_stage(|stage| {
+        let Some((status, reply)) = stage.send(method.as_str(), &uri, Vec::new()) else {
+            return;
+        };
+        match status.as_u16() {
+            200 | 201 | 429 => {}
+            // As the contract words it; HEAD has no words, and a path of more parts is no ping's.
+            400 | 404 | 409 => assert!(
+                method == Method::HEAD || !reply.is_empty(),
+                "{uri}: {status} without a word"
+            ),
+            _ => panic!("{method} {uri:?}: {status} {reply}"),
+        }
+    });
+}
+
+/// A body (or a query, where the route has no body) to one of the routes: JSON that says what, where and what instead, and never
+/// a 5xx.
+pub fn body(bytes: &[u8]) {
+    let Some((first, rest)) = bytes.split_first().filter(|(_, rest)| rest.len() <= MAX) else {
+        return;
+    };
+    let (method, path) = ROUTES[usize::from(*first) % ROUTES.len()];
+    let (uri, body) = match method {
+        "GET" => match std::str::from_utf8(rest) {
+            Ok(query) => (format!("{path}?{query}"), Vec::new()),
+            Err(_) => return,
+        },
+        _ => (path.to_owned(), rest.to_vec()),
+    };
+    with_stage(|stage| {
+        let Some((status, reply)) = stage.send(method, &uri, body) else {
+            return;
+        };
+        assert!(status.as_u16() < 500, "{method} {uri}: {status} {reply}");
+        if uri == "/sign-in" || !status.is_client_error() {
+            return;
+        }
+        let said: Value = serde_json::from_str(&reply).unwrap_or_else(|_| panic!("{uri}: {reply}"));
+        let words = said["detail"].as_str().or(said["error"].as_str());
+        assert!(
+            words.is_some_and(|words| !words.is_empty()),
+            "{uri}: {reply}"
+        );
+    });
+}
+
+/// A cron expression: what parses has instants that go on strictly, and is read the same again.
+pub fn cron(bytes: &[u8]) {
+    schedule(bytes, |text| {
+        !text.contains('\n') && text.split_whitespace().count() == 5
+    });
+}
+
+/// Calendar events of systemd, likewise.
+pub fn on_calendar(bytes: &[u8]) {
+    schedule(bytes, |text| {
+        text.contains('\n') || text.split_whitespace().count() != 5
+    });
+}
+
+fn schedule(bytes: &[u8], fits: fn(&str) -> bool) {
+    const ZONES: [&str; 8] = [
+        "UTC",
+        "Europe/Berlin",
+        "America/New_York",
+        "Australia/Lord_Howe",
+        "Asia/Kathmandu",
+        "Pacific/Apia",
+        "Africa/Casablanca",
+        "America/Sao_Paulo",
+    ];
+    let Some((head, rest)) = bytes.split_at_checked(5) else {
+        return;
+    };
+    let Ok(text) = std::str::from_utf8(rest) else {
+        return;
+    };
+    if !fits(text) {
+        return;
+    }
+    let zone = ZONES[usize::from(head[0]) % ZONES.len()];
+    // From 1970 to 2106.
+    let after_s = u32::from_le_bytes([head[1], head[2], head[3], head[4]]);
+    let mut last = UnixMs::from_secs(i64::from(after_s));
+    let Ok(schedule) = Schedule::parse(text, zone) else {
+        return;
+    };
+    for _ in 0..5 {
+        let Some(next) = schedule.next_after(last) else {
+            return;
+        };
+        assert!(
+            next > last,
+            "{text:?} in {zone}: {next} is not after {last}"
+        );
+        last = next;
+    }
+    let (Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz }) = &schedule else {
+        panic!("{text:?} is a schedule without an expression");
+    };
+    assert_eq!(
+        Schedule::parse(expr, tz).ok().as_ref(),
+        Some(&schedule),
+        "{text:?}"
+    );
+}
+
+/// A batch of stream records: none makes the shard wait while the table answers, for it would wait for ever.
+pub fn stream_records(bytes: &[u8]) {
+    let Some(event) = serde_json::from_slice::<Event>(bytes)
+        .ok()
+        .filter(|_| bytes.len() <= MAX)
+    else {
+        return;
+    };
+    with_stage(|stage| {
+        let response = stage.runtime.block_on(stage.evaluate.on_stream(&event));
+        assert!(
+            response.batch_item_failures.is_empty(),
+            "{:?}",
+            response.batch_item_failures
+        );
+    });
+}
+
+/// A CSV file of bars: each row is finite bars, or says what is wrong with it.
+pub fn csv(bytes: &[u8]) {
+    let Some((first, rest)) = bytes.split_first() else {
+        return;
+    };
+    let Ok(rows) = thrum::signals::csv::parse(rest, "the input", first & 1 == 1) else {
+        return;
+    };
+    assert!(!rows.is_empty());
+    for (line, row) in rows {
+        assert!(line > 0);
+        match row {
+            Ok(bar) => {
+                let finite = [
+                    bar.open,
+                    bar.high,
+                    bar.low,
+                    bar.close,
+                    bar.volume.unwrap_or(0.0),
+                ];
+                assert!(finite.iter().all(|x| x.is_finite()), "{bar:?}");
+            }
+            Err(error) => assert!(!error.is_empty()),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! A deterministic simulation: the real handlers on the real SDK and the embedded engine, on one thread and under a clock that
+//! goes on by itself. A seed decides everything: what clients do, what goes wrong and when, and every latency. What was promised
+//! is then judged by what clients, receivers and the clock know.
+
+mod cast;
+mod chance;
+mod clients;
+mod history;
+mod judge;
+mod model;
+pub mod mutants;
+mod net;
+pub mod plan;
+mod seen;
+pub mod shrink;
+mod trace;
+
+pub use judge::Broken;
+pub use plan::Plan;
+
+use crate::prepare;
+use cast::Cast;
+use chance::{Chance, Clock, Skewed};
+use net::Net;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use thrum::engine::{MemoryEngine, TABLE};
+use thrum_schema::{Store, World};
+use tokio::runtime::Builder;
+use trace::Trace;
+
+/// How a simulation ended.
+#[derive(Debug)]
+pub struct Run {
+    /// What was not kept.
+    pub broken: Vec<Broken>,
+    /// The same whenever the plan is.
+    pub digest: u64,
+    /// How often the table was called.
+    pub calls: u64,
+    /// How many messages people got.
+    pub messages: usize,
+    /// What happened, if that was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Plays a plan; keeps what happened if it is to be `shown`.
+///
+/// # Panics
+/// What has to work where nothing goes wrong did not.
+pub fn run(plan: &Plan, shown: bool) -> Run {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let run = runtime.block_on(play(Arc::new(plan.clone()), shown));
+    // What is still under way ends here.
+    drop(runtime);
+    run
+}
+
+async fn play(plan: Arc<Plan>, shown: bool) -> Run {
+    let clock = Clock::start();
+    let world: Arc<dyn World> = Skewed::new(clock, 0, Chance::new(plan.seed, "engine"));
+    let engine = MemoryEngine::new(Arc::clone(&world)).expect("an engine");
+    let shards = match plan.place {
+        plan::Place::Serve { .. } => 1,
+        plan::Place::Lambda => 2,
+    };
+    prepare(&Store::new(engine.client(), TABLE, shards, world)).await;
+    let trace = Trace::new(clock, shown);
+    let net = Net::new(&plan, engine, clock, trace.clone());
+    let cast = Cast::new(&plan, clock, &net, &trace);
+    let made = clients::make(&cast).await;
+    cast.start();
+    clients::start(&cast, &made);
+    clock.until(plan.end_ms).await;
+    let seen = seen::look(&cast, &made).await;
+    let broken = judge::judge(&cast, &made, &seen);
+    let messages = cast.history().delivered.len();
+    Run {
+        broken,
+        digest: trace.digest(),
+        calls: net.calls.load(Ordering::Relaxed),
+        messages,
+        trace: trace.lines(),
+    }
+}

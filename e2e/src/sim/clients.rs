@@ -1,0 +1,293 @@
+//! The clients: they make what is needed before anything goes wrong, then do what their scripts say, and note what they were
+//! answered.
+
+use super::cast::{Cast, answer, outcome};
+use super::history::{Asked, Outcome};
+use super::plan::{Act, Door, Kind, Script};
+use crate::{API_KEY, PING_KEY, START};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// How long a client waits before it tries again, in milliseconds.
+const RETRY_MS: (i64, i64) = (200, 4_000);
+/// How many bars there are, and how many are sent at once at the most.
+const BARS: i64 = 120;
+const CHUNK: i64 = 20;
+/// A minute, in milliseconds: what a bar is of.
+const BAR_MS: i64 = 60_000;
+
+/// What the clients know of what was made for them.
+#[derive(Debug, Clone, Default)]
+pub struct Made {
+    /// The ids of the monitors that were made before; others are known by their names.
+    pub monitors: Vec<Option<String>>,
+    /// The ids of the channels, hook by hook.
+    pub channels: Vec<String>,
+    /// The key that has a quota.
+    pub metered: Option<String>,
+}
+
+/// The name of a script's monitor.
+pub fn name(script: usize) -> String {
+    format!("host-{script}")
+}
+
+/// The bar of an index.
+pub fn bar(i: i64, close: f64) -> Value {
+    let time = START - (BARS + 10 - i) * BAR_MS;
+    json!({"time": time.rfc3339(), "open": close, "high": close + 1.0, "low": close - 1.0, "close": close})
+}
+
+/// A request to the API.
+pub fn api(method: Method, path: &str, key: &str, body: &Value) -> Request<Body> {
+    let body = match body {
+        Value::Null => Body::empty(),
+        body => Body::from(body.to_string()),
+    };
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("x-api-key", key)
+        .body(body)
+        .expect("a request")
+}
+
+async fn must(router: &Router, request: Request<Body>) -> Value {
+    let (status, body) = answer(router.clone(), request).await;
+    assert!(status.is_success(), "{status} {body}");
+    serde_json::from_str(&body).unwrap_or_default()
+}
+
+/// Makes receivers and monitors, before anything goes wrong.
+pub async fn make(cast: &Cast) -> Made {
+    let router = cast.handlers().router;
+    let mut made = Made::default();
+    for (i, hook) in cast.plan.hooks.iter().enumerate() {
+        let body = json!({
+            "kind": "webhook",
+            "url": format!("http://hook-{i}.example.org/"),
+            "name": format!("hook-{i}"),
+            "group_threshold": hook.group_threshold,
+            "daily_limit": hook.daily_limit,
+        });
+        let channel = must(&router, api(Method::POST, "/v1/channels", API_KEY, &body)).await;
+        made.channels
+            .push(channel["id"].as_str().expect("an id").to_owned());
+    }
+    for (i, script) in cast.plan.scripts.iter().enumerate() {
+        let mut id = None;
+        if script.door != Door::Name {
+            let body = json!({
+                "name": name(i),
+                "slug": name(i),
+                "period_s": script.period_s,
+                "grace_s": script.grace_s,
+                "failures": script.failures,
+                "channels": "all",
+            });
+            let monitor = must(&router, api(Method::POST, "/v1/monitors", API_KEY, &body)).await;
+            id = monitor["uuid"].as_str().map(str::to_owned);
+        }
+        made.monitors.push(id);
+    }
+    if let Some(quota) = cast.plan.quota {
+        let body = json!({"scope": "write", "name": "metered", "requests_per_day": quota});
+        let key = must(&router, api(Method::POST, "/v1/keys", API_KEY, &body)).await;
+        made.metered = key["key"].as_str().map(str::to_owned);
+    }
+    if cast.plan.bars {
+        let definition = json!({
+            "buy": {"all": [{"left": "close", "op": ">", "right": {"indicator": "sma", "n": 3}}]},
+            "sell": {"all": [{"left": "close", "op": "<", "right": {"indicator": "sma", "n": 3}}]},
+        });
+        must(
+            &router,
+            api(Method::PUT, "/v1/strategies/sim", API_KEY, &definition),
+        )
+        .await;
+        let first = json!({"timeframe": "1m", "bars": [bar(0, 100.0)]});
+        must(
+            &router,
+            api(Method::POST, "/v1/series/x/bars", API_KEY, &first),
+        )
+        .await;
+        cast.history().bars.push((0, 100.0));
+        let watch = json!({"series": "x", "timeframe": "1m", "strategy": "sim"});
+        must(&router, api(Method::POST, "/v1/watches", API_KEY, &watch)).await;
+    }
+    made
+}
+
+/// Lets every client do what its script says.
+pub fn start(cast: &Arc<Cast>, made: &Made) {
+    for (i, script) in cast.plan.scripts.iter().enumerate() {
+        for (n, act) in script.acts.iter().enumerate() {
+            let (cast, script, act) = (Arc::clone(cast), script.clone(), *act);
+            let id = made.monitors[i].clone();
+            tokio::spawn(async move {
+                cast.clock.until(act.at_ms).await;
+                play(&cast, i, n, &script, act, id.as_deref()).await;
+            });
+        }
+    }
+    if let Some(key) = made.metered.clone() {
+        tokio::spawn(use_quota(Arc::clone(cast), key));
+    }
+    if cast.plan.bars {
+        tokio::spawn(send_bars(Arc::clone(cast)));
+    }
+}
+
+/// Does one thing, again if it was not answered.
+async fn play(cast: &Arc<Cast>, i: usize, n: usize, script: &Script, act: Act, id: Option<&str>) {
+    for attempt in 0..=act.retries {
+        let token = format!("sim-{i}-{n}-{attempt}");
+        let request = request(i, script, act.what, id, &token);
+        let sent_ms = cast.clock.ms();
+        let reply = cast.request(request).await;
+        let outcome = outcome(reply.as_ref());
+        let asked = Asked {
+            script: i,
+            what: act.what,
+            sent_ms,
+            ended_ms: cast.clock.ms(),
+            outcome,
+            token,
+        };
+        cast.trace.say(|| {
+            let took = asked.ended_ms - asked.sent_ms;
+            format!(
+                "{} sent {:?} {took} ms ago ({}): {outcome:?}",
+                name(i),
+                act.what,
+                asked.token
+            )
+        });
+        cast.trace.note(
+            &asked.token,
+            u16::from(outcome == Outcome::Done),
+            asked.ended_ms,
+        );
+        cast.history().asked.push(asked);
+        if outcome != Outcome::Unknown {
+            return;
+        }
+        super::chance::sleep_ms(cast.chance.range(RETRY_MS.0, RETRY_MS.1)).await;
+    }
+}
+
+fn request(i: usize, script: &Script, what: Kind, id: Option<&str>, token: &str) -> Request<Body> {
+    let by_name = |status: &str| {
+        let body = json!({
+            "monitor": name(i),
+            "status": status,
+            "period_s": script.period_s,
+            "grace_s": script.grace_s,
+        });
+        api(Method::POST, "/v1/heartbeats", API_KEY, &body)
+    };
+    let by_path = |action: &str| {
+        let path = match (script.door, id) {
+            (Door::Url, Some(id)) => format!("/ping/{id}{action}"),
+            _ => format!("/ping/{PING_KEY}/{}{action}", name(i)),
+        };
+        Request::get(path).body(Body::empty()).expect("a request")
+    };
+    let change = |action: &str| {
+        let path = format!("/v1/monitors/{}/{action}", id.unwrap_or_default());
+        api(Method::POST, &path, API_KEY, &Value::Null)
+    };
+    let mut request = match (what, script.door) {
+        (Kind::Pause, _) => change("pause"),
+        (Kind::Resume, _) => change("resume"),
+        (Kind::Success, Door::Name) => by_name("ok"),
+        (Kind::Fail, Door::Name) => by_name("fail"),
+        (Kind::Start, Door::Name) => by_name("start"),
+        (Kind::Log, Door::Name) => by_name("log"),
+        (Kind::Success, _) => by_path(""),
+        (Kind::Fail, _) => by_path("/fail"),
+        (Kind::Start, _) => by_path("/start"),
+        (Kind::Log, _) => by_path("/log"),
+    };
+    let token = token.parse().expect("a header");
+    request.headers_mut().insert("user-agent", token);
+    request
+}
+
+/// Asks for more than the quota has.
+async fn use_quota(cast: Arc<Cast>, key: String) {
+    let quota = i64::from(cast.plan.quota.unwrap_or_default());
+    for _ in 0..quota * 2 + 5 {
+        super::chance::sleep_ms(cast.chance.range(10, 20_000)).await;
+        let asked = async |cast: Arc<Cast>, key: String| {
+            let reply = cast
+                .request(api(Method::GET, "/v1/alerts?limit=1", &key, &Value::Null))
+                .await;
+            cast.history().metered.push(outcome(reply.as_ref()));
+        };
+        // At times two at once.
+        let (a, b) = (
+            asked(Arc::clone(&cast), key.clone()),
+            asked(Arc::clone(&cast), key.clone()),
+        );
+        if cast.chance.per_mille(300) {
+            futures::join!(a, b);
+        } else {
+            a.await;
+        }
+    }
+}
+
+/// Sends bars in chunks, some late, some twice, some corrected, each until it is answered.
+async fn send_bars(cast: Arc<Cast>) {
+    let chance = &cast.chance;
+    let price = |i: i64| {
+        let x = i as f64;
+        100.0 + 10.0 * (x * 0.7).sin() + 4.0 * (x * 2.3).cos()
+    };
+    let mut chunks: Vec<Vec<(i64, f64)>> = Vec::new();
+    let mut next = 1;
+    while next < BARS {
+        let to = (next + chance.range(1, CHUNK)).min(BARS);
+        chunks.push((next..to).map(|i| (i, price(i))).collect());
+        next = to;
+    }
+    // A chunk that comes late, and bars that come again, some with another price.
+    if chunks.len() > 2 && chance.per_mille(500) {
+        let late = chunks.remove(1);
+        chunks.push(late);
+    }
+    for _ in 0..chance.range(0, 4) {
+        let i = chance.range(1, BARS - 1);
+        let close = if chance.per_mille(700) {
+            price(i) + chance.range(-9, 9) as f64
+        } else {
+            price(i)
+        };
+        chunks.push(vec![(i, close)]);
+    }
+    for chunk in chunks {
+        super::chance::sleep_ms(chance.range(100, 40_000)).await;
+        let bars: Vec<Value> = chunk.iter().map(|(i, close)| bar(*i, *close)).collect();
+        let body = json!({"timeframe": "1m", "bars": bars});
+        loop {
+            let request = api(Method::POST, "/v1/series/x/bars", API_KEY, &body);
+            let reply = cast.request(request).await;
+            match outcome(reply.as_ref()) {
+                Outcome::Done => break,
+                Outcome::Refused(status) => {
+                    cast.trace
+                        .say(|| format!("bars are refused: {status} {reply:?}"));
+                    break;
+                }
+                Outcome::Unknown => {
+                    super::chance::sleep_ms(chance.range(RETRY_MS.0, RETRY_MS.1)).await
+                }
+            }
+        }
+        cast.history().bars.extend(chunk);
+    }
+}

@@ -1,0 +1,302 @@
+//! Alerts: one for each flip, to everybody, in order, under the same key, and none without a cause.
+
+use super::{Case, Note, s};
+use crate::sim::cast::told;
+use crate::sim::history::Delivered;
+use crate::sim::seen::SeenAlert;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// How long after it was made an alert may take to everybody, where nothing goes wrong, in milliseconds: bursts are gathered for
+/// two seconds, and sent by a timer should the queue lose them.
+const PROMPT_MS: i64 = 20_000;
+/// How long after the last trouble things are as if there had been none.
+const SETTLED_MS: i64 = 180_000;
+
+/// A change that a message tells of.
+struct Told<'a> {
+    message: &'a Delivered,
+    alert: &'a str,
+}
+
+pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
+    flips_have_alerts(case, note);
+    alerts_arrive(case, note);
+    messages(case, note);
+    order(case, note);
+    detection(case, note);
+}
+
+/// The alerts that a message tells of.
+fn changes(message: &Delivered) -> Vec<Told<'_>> {
+    let data = &message.body["data"];
+    let all: Vec<&Value> = match data["changes"].as_array() {
+        Some(changes) => changes.iter().collect(),
+        None => vec![data],
+    };
+    all.into_iter()
+        .filter_map(|change| change["alert_id"].as_str())
+        .map(|alert| Told { message, alert })
+        .collect()
+}
+
+/// A1: each flip that people hear of has one alert, and each alert of a monitor a flip.
+fn flips_have_alerts(case: &Case<'_>, note: &mut Note<'_>) {
+    for monitor in case.seen.monitors.iter().flatten() {
+        let mut wanted: BTreeMap<(i64, String), i64> = BTreeMap::new();
+        for flip in monitor.flips.iter().filter(|flip| flip.alert) {
+            *wanted
+                .entry((flip.at_ms, format!("monitor.{}", flip.to)))
+                .or_default() += 1;
+        }
+        // Of flips beyond the last twenty nothing is seen.
+        let whole = monitor.flips.len() < 20;
+        let first = monitor.flips.first().map_or(i64::MIN, |flip| flip.at_ms);
+        for alert in case
+            .seen
+            .alerts
+            .iter()
+            .filter(|alert| alert.monitor.as_deref() == Some(&*monitor.uuid))
+        {
+            let at = alert.flip_at_ms.unwrap_or_default();
+            if whole || at > first {
+                *wanted.entry((at, alert.what.clone())).or_default() -= 1;
+            }
+        }
+        for ((at, what), more) in wanted {
+            match more {
+                0 => {}
+                1.. if !whole && at <= first => {}
+                1.. => note(
+                    "A1: a flip has its alert",
+                    format!("{what} at {} of {} has none", s(at), monitor.uuid),
+                ),
+                _ => note(
+                    "A1: an alert has its flip",
+                    format!("{what} at {} of {} has none", s(at), monitor.uuid),
+                ),
+            }
+        }
+    }
+}
+
+/// A2 to A5, A7: every alert reaches everybody, or says why it does not, or when it is tried again.
+fn alerts_arrive(case: &Case<'_>, note: &mut Note<'_>) {
+    let end = case.plan.end_ms;
+    for alert in &case.seen.alerts {
+        if alert.created_ms > end - PROMPT_MS {
+            continue;
+        }
+        let mut waits = false;
+        for (hook, channel) in case.made.channels.iter().enumerate() {
+            let own = ["channel.test", "channel.limited"].contains(&&*alert.what);
+            let delivery = alert.deliveries.iter().find(|one| one.channel == *channel);
+            let got = got_by(case, hook, alert, end);
+            match delivery.map(|delivery| delivery.state.as_str()) {
+                Some("sent") if got => {}
+                Some("suppressed") if case.plan.hooks[hook].daily_limit.is_some() && !got => {}
+                Some("retry")
+                    if delivery.is_some_and(|one| one.next_ms > Some(end - PROMPT_MS)) =>
+                {
+                    waits = true
+                }
+                // Behind one of the same monitor that is tried again.
+                Some("waiting") if is_tried_again(case, alert, channel) => waits = true,
+                None if own => {}
+                state => note(
+                    "everybody is told",
+                    format!(
+                        "hook {hook}: {state:?}, got it: {got}, of {} made at {}: {}",
+                        alert.id,
+                        s(alert.created_ms),
+                        alert.what
+                    ),
+                ),
+            }
+        }
+        if alert.state != "delivered" && !waits {
+            note("every alert is delivered in the end", format!("{alert:?}"));
+        }
+    }
+}
+
+/// Whether an alert of the same monitor will be tried again on that channel, so that those after it have to wait.
+fn is_tried_again(case: &Case<'_>, alert: &SeenAlert, channel: &str) -> bool {
+    let same = case
+        .seen
+        .alerts
+        .iter()
+        .filter(|other| other.monitor == alert.monitor);
+    let mut deliveries = same.flat_map(|other| &other.deliveries);
+    deliveries.any(|one| {
+        one.channel == channel
+            && one.state == "retry"
+            && one.next_ms > Some(case.plan.end_ms - PROMPT_MS)
+    })
+}
+
+/// A3, A6: a message has one key, and is the same whenever it comes; an alert is in one message.
+fn messages(case: &Case<'_>, note: &mut Note<'_>) {
+    let known: HashMap<&str, &SeenAlert> = case
+        .seen
+        .alerts
+        .iter()
+        .map(|alert| (alert.id.as_str(), alert))
+        .collect();
+    let mut bodies: HashMap<(usize, &str), &Value> = HashMap::new();
+    let mut keys: BTreeMap<(usize, String), BTreeSet<&str>> = BTreeMap::new();
+    let mut accepted: BTreeSet<(usize, &str)> = BTreeSet::new();
+    let mut repeats = 0;
+    for message in &case.history.delivered {
+        let key = (message.hook, message.id.as_str());
+        let channel = case
+            .made
+            .channels
+            .get(message.hook)
+            .map_or("", String::as_str);
+        if !message.id.ends_with(&format!(".{channel}")) {
+            note(
+                "A3: a message's key is its alert's and its channel's",
+                format!("{} at hook {}", message.id, message.hook),
+            );
+        }
+        let first = bodies.entry(key).or_insert(&message.body);
+        if **first != message.body {
+            note(
+                "A3: a repeat is the same",
+                format!(
+                    "{}: {} and {}",
+                    message.id,
+                    told(first),
+                    told(&message.body)
+                ),
+            );
+        }
+        repeats += u64::from(accepted.contains(&key));
+        if message.accepted {
+            accepted.insert(key);
+        }
+        for told in changes(message) {
+            keys.entry((message.hook, told.alert.to_owned()))
+                .or_default()
+                .insert(&message.id);
+            if !known.contains_key(told.alert) {
+                note(
+                    "no message without an alert",
+                    format!("{} at {}", told.alert, s(message.at_ms)),
+                );
+            }
+        }
+    }
+    for ((hook, alert), keys) in keys {
+        if keys.len() > 1 {
+            note(
+                "A3: repeats carry the same key",
+                format!("hook {hook} got {alert} as {keys:?}"),
+            );
+        }
+    }
+    // Who can't say that it was sent, sends it again.
+    let excuses = case.doubts + case.faults;
+    if repeats > excuses {
+        note(
+            "one message for one alert",
+            format!("{repeats} came again, with {excuses} calls that went wrong"),
+        );
+    }
+}
+
+/// A8: of a monitor, nothing old follows something new.
+fn order(case: &Case<'_>, note: &mut Note<'_>) {
+    for monitor in case.seen.monitors.iter().flatten() {
+        let place = |alert: &SeenAlert| {
+            let same = |flip: &&crate::sim::seen::SeenFlip| {
+                Some(flip.at_ms) == alert.flip_at_ms && alert.what == format!("monitor.{}", flip.to)
+            };
+            let mut places = monitor.flips.iter().filter(same).map(|flip| flip.n);
+            places.next().filter(|_| places.next().is_none())
+        };
+        let places: HashMap<&str, u64> = case
+            .seen
+            .alerts
+            .iter()
+            .filter(|alert| alert.monitor.as_deref() == Some(&*monitor.uuid))
+            .filter_map(|alert| Some((alert.id.as_str(), place(alert)?)))
+            .collect();
+        let mut newest: HashMap<usize, u64> = HashMap::new();
+        for message in &case.history.delivered {
+            for told in changes(message) {
+                let Some(n) = places.get(told.alert) else {
+                    continue;
+                };
+                let newest = newest.entry(message.hook).or_default();
+                if n < newest {
+                    let how = format!(
+                        "hook {} got flip {n} of {} at {} after flip {newest}",
+                        message.hook,
+                        monitor.uuid,
+                        s(told.message.at_ms)
+                    );
+                    note("A8: nothing old follows something new", how);
+                }
+                *newest = (*newest).max(*n);
+            }
+        }
+    }
+}
+
+/// Where nothing goes wrong any more, people are told in time.
+fn detection(case: &Case<'_>, note: &mut Note<'_>) {
+    let calm = if case.plan.is_calm() {
+        0
+    } else {
+        case.plan.calm_ms + SETTLED_MS
+    };
+    for alert in &case.seen.alerts {
+        let Some(flip_at) = alert
+            .flip_at_ms
+            .filter(|at| *at > calm && *at + SETTLED_MS < case.plan.end_ms)
+        else {
+            continue;
+        };
+        let took = alert.created_ms - flip_at;
+        if alert.what == "monitor.down" && took > case.detection_ms() {
+            note(
+                "a missed deadline is found in time",
+                format!("{} after {} ms", alert.id, took),
+            );
+        }
+        for (hook, channel) in case.made.channels.iter().enumerate() {
+            let sent = alert
+                .deliveries
+                .iter()
+                .any(|one| one.channel == *channel && one.state == "sent");
+            // One that an earlier one kept waiting is as late as that.
+            let earlier = case.seen.alerts.iter().any(|other| {
+                other.monitor == alert.monitor
+                    && other.id != alert.id
+                    && other.created_ms <= alert.created_ms
+                    && !got_by(case, hook, other, alert.created_ms)
+            });
+            if sent && !earlier && !got_by(case, hook, alert, alert.created_ms + PROMPT_MS) {
+                note(
+                    "people are told in time",
+                    format!(
+                        "hook {hook} had not got {} by {}",
+                        alert.id,
+                        s(alert.created_ms + PROMPT_MS)
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn got_by(case: &Case<'_>, hook: usize, alert: &SeenAlert, ms: i64) -> bool {
+    case.history.delivered.iter().any(|message| {
+        message.hook == hook
+            && message.at_ms <= ms
+            && message.accepted
+            && changes(message).iter().any(|told| told.alert == alert.id)
+    })
+}

@@ -1,0 +1,311 @@
+//! Quotas, timers and signals; and that nothing is left to wait.
+
+use super::{Case, Note, s};
+use crate::START;
+use crate::sim::history::Outcome;
+use base64::Engine;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use thrum_schema::AlertId;
+use thrum_schema::timer::{Timer, What, decode};
+
+/// How long ago something may have been begun that is not ended, in milliseconds.
+const UNDER_WAY_MS: i64 = 60_000;
+/// Most entries of a monitor's deadline: its own, and one that a crash doubled.
+const ENTRIES: usize = 2;
+
+pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
+    limits(case, note);
+    quota(case, note);
+    timers(case, note);
+    leftovers(case, note);
+    signals(case, note);
+}
+
+/// A7: a channel's daily limit is never exceeded, and overcharged by one for each doubtful call at the most.
+fn limits(case: &Case<'_>, note: &mut Note<'_>) {
+    for (hook, limit) in case.plan.hooks.iter().enumerate() {
+        let Some(limit) = limit.daily_limit.map(u64::from) else {
+            continue;
+        };
+        let of = |limited: bool| {
+            let messages = case
+                .history
+                .delivered
+                .iter()
+                .filter(|message| message.hook == hook);
+            let own =
+                messages.filter(|message| (message.body["type"] == "channel.limited") == limited);
+            own.map(|message| &message.id)
+                .collect::<BTreeSet<_>>()
+                .len() as u64
+        };
+        let sent = of(false);
+        if sent > limit {
+            note(
+                "A7: a limit is never exceeded",
+                format!("hook {hook} got {sent} messages, of {limit}"),
+            );
+        }
+        if of(true) > 1 {
+            note(
+                "A7: a limit is told once a day",
+                format!("hook {hook} was told {} times", of(true)),
+            );
+        }
+        let channel = &case.made.channels[hook];
+        let suppressed = case.seen.alerts.iter().any(|alert| {
+            alert
+                .deliveries
+                .iter()
+                .any(|one| one.channel == *channel && one.state == "suppressed")
+        });
+        if suppressed && sent + case.doubts < limit {
+            note(
+                "A7: nothing is suppressed before its limit",
+                format!("hook {hook} got {sent} messages, of {limit}"),
+            );
+        }
+    }
+}
+
+/// A key's quota likewise.
+fn quota(case: &Case<'_>, note: &mut Note<'_>) {
+    let Some(quota) = case.plan.quota.map(u64::from) else {
+        return;
+    };
+    let count = |of: fn(&Outcome) -> bool| {
+        case.history
+            .metered
+            .iter()
+            .filter(|outcome| of(outcome))
+            .count() as u64
+    };
+    let done = count(|outcome| *outcome == Outcome::Done);
+    let refused = count(|outcome| *outcome == Outcome::Refused(429));
+    let unknown = count(|outcome| *outcome == Outcome::Unknown);
+    if done > quota {
+        note(
+            "a quota is never exceeded",
+            format!("{done} of {quota} were answered"),
+        );
+    }
+    if refused > 0 && done + unknown + case.doubts < quota {
+        note(
+            "nothing is refused before its quota",
+            format!("{done} of {quota} were answered, and {refused} refused"),
+        );
+    }
+}
+
+/// T1, and how many entries there are.
+fn timers(case: &Case<'_>, note: &mut Note<'_>) {
+    let number =
+        |item: &Value, name: &str| item[name]["N"].as_str().and_then(|n| n.parse::<i64>().ok());
+    let mut entries: Vec<Timer> = Vec::new();
+    for item in case.seen.items.iter().filter(|item| is_of(item, "T#")) {
+        let bytes = item["e"]["B"]
+            .as_str()
+            .and_then(|text| base64::prelude::BASE64_STANDARD.decode(text).ok());
+        entries.extend(bytes.and_then(|bytes| decode(&bytes)).unwrap_or_default());
+    }
+    let mut by_monitor: HashMap<String, Vec<(i64, i64)>> = HashMap::new();
+    for entry in &entries {
+        if let What::Deadline { monitor, epoch } = entry.what {
+            let due = entry.due.0 - START.0;
+            by_monitor
+                .entry(monitor.to_string())
+                .or_default()
+                .push((i64::from(epoch), due));
+        }
+    }
+    let leases = case
+        .seen
+        .items
+        .iter()
+        .filter(|item| item["sk"]["S"] == "LEASE");
+    for lease in leases {
+        let monitor = lease["monitor"]["S"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let Some(shown) = case
+            .seen
+            .monitors
+            .iter()
+            .flatten()
+            .find(|seen| seen.uuid == monitor)
+        else {
+            continue;
+        };
+        let none = Vec::new();
+        let own = by_monitor.get(&monitor).unwrap_or(&none);
+        if own.len() > ENTRIES {
+            note("timers never breed", format!("{monitor} has {own:?}"));
+        }
+        // What has a deadline has an expiry, an hour later.
+        let deadline = number(lease, "expires_at").map(|s| (s - 3_600) * 1000 - START.0);
+        let epoch = number(lease, "epoch").unwrap_or_default();
+        let waits = deadline.filter(|_| shown.status != "down");
+        if let Some(deadline) = waits {
+            let armed = own
+                .iter()
+                .any(|(of, due)| *of == epoch && *due <= deadline + 1_000);
+            if !armed {
+                let how = format!(
+                    "{monitor}, epoch {epoch}, deadline {}, has {own:?}",
+                    s(deadline)
+                );
+                note(
+                    "T1: who can go down has a timer at or before the deadline",
+                    how,
+                );
+            }
+        }
+    }
+    let bound =
+        20 + 4 * case.plan.scripts.len() + 4 * case.seen.alerts.len() * case.plan.hooks.len();
+    if entries.len() > bound {
+        note("timers are bounded", format!("{} entries", entries.len()));
+    }
+}
+
+fn number(item: &Value, name: &str) -> Option<i64> {
+    item[name]["N"].as_str()?.parse().ok()
+}
+
+fn is_of(item: &Value, prefix: &str) -> bool {
+    item["pk"]["S"]
+        .as_str()
+        .is_some_and(|pk| pk.starts_with(prefix))
+}
+
+/// Nothing waits for ever once nothing goes wrong any more.
+fn leftovers(case: &Case<'_>, note: &mut Note<'_>) {
+    let mut left: BTreeMap<&str, usize> = BTreeMap::new();
+    for item in &case.seen.items {
+        let state = item["state"]["S"].as_str().unwrap_or_default();
+        let kind = item["kind"]["S"].as_str().unwrap_or_default();
+        // What was begun a moment ago is under way.
+        let begun = |ms: i64| ms > START.0 + case.plan.end_ms - UNDER_WAY_MS;
+        match kind {
+            "delivery" if ["claimed", "gathering"].contains(&state) => {
+                if !number(item, "until").is_some_and(begun) {
+                    *left.entry("deliveries").or_default() += 1;
+                }
+            }
+            "gathered" => {
+                let alert = item["alert"]["S"]
+                    .as_str()
+                    .and_then(|id| id.parse::<AlertId>().ok());
+                if !alert.is_some_and(|alert| begun(alert.created_ms())) {
+                    *left.entry("gathered alerts").or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    if !left.is_empty() {
+        note("nothing waits for ever", format!("{left:?}"));
+    }
+    // Ticks and heartbeats of our own get through again.
+    let from = case.plan.calm_ms + 2 * UNDER_WAY_MS;
+    let ticks = case.history.ticks.iter().map(|(_, ended)| *ended);
+    let pulses = case.history.pulses.iter().map(|(_, answered)| *answered);
+    for (what, ends) in [
+        ("tick", ticks.collect::<Vec<_>>()),
+        ("pulse", pulses.collect()),
+    ] {
+        let mut instants: Vec<i64> = ends.into_iter().filter(|ms| *ms > from).collect();
+        instants.extend([from, case.plan.end_ms]);
+        instants.sort_unstable();
+        let gap = instants
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .max()
+            .unwrap_or(0);
+        if gap > 2 * UNDER_WAY_MS + UNDER_WAY_MS / 2 {
+            note(
+                "the clockwork gets on",
+                format!("no {what} for {gap} ms after all trouble"),
+            );
+        }
+    }
+    let swept = case
+        .seen
+        .items
+        .iter()
+        .filter(|item| item["pk"]["S"] == "SWEEP");
+    for cursor in swept {
+        let low = cursor["low"]["N"]
+            .as_str()
+            .and_then(|n| n.parse::<i64>().ok())
+            .unwrap_or_default();
+        let now = (START.0 + case.plan.end_ms) / 60_000;
+        if now - low > 12 {
+            note(
+                "the sweep gets on",
+                format!("{} is {} minutes behind", cursor["sk"]["S"], now - low),
+            );
+        }
+    }
+}
+
+/// Signals are what a replay of the stored bars says: the strategy is small enough to be reckoned here.
+fn signals(case: &Case<'_>, note: &mut Note<'_>) {
+    if !case.plan.bars {
+        return;
+    }
+    let bars = &case.seen.bars;
+    for (i, (index, close)) in bars.iter().enumerate() {
+        if *index != i as i64 {
+            note("no bar is lost", format!("bar {i} is not there"));
+            return;
+        }
+        if !case.history.bars.contains(&(*index, *close)) {
+            note("no bar is invented", format!("bar {index} has {close}"));
+        }
+    }
+    let sent = case
+        .history
+        .bars
+        .iter()
+        .map(|(index, _)| index + 1)
+        .max()
+        .unwrap_or(0);
+    if bars.len() as i64 != sent {
+        note(
+            "no bar is lost",
+            format!("{} of {sent} are there", bars.len()),
+        );
+    }
+    let said: BTreeMap<i64, &str> = case
+        .seen
+        .signals
+        .iter()
+        .map(|(index, signal)| (*index, signal.as_str()))
+        .collect();
+    for (i, (index, close)) in bars.iter().enumerate() {
+        let expected = match i.checked_sub(2) {
+            None => "WARMING",
+            Some(from) => {
+                let mean = bars[from..=i].iter().map(|(_, close)| close).sum::<f64>() / 3.0;
+                if *close > mean {
+                    "BUY"
+                } else if *close < mean {
+                    "SELL"
+                } else {
+                    "HOLD"
+                }
+            }
+        };
+        if said.get(index) != Some(&expected) {
+            let said = said.get(index);
+            note(
+                "signals are what a replay says",
+                format!("bar {index} is {expected}, and said to be {said:?}"),
+            );
+            return;
+        }
+    }
+}

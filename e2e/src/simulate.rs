@@ -1,0 +1,193 @@
+//! `simulate`: many seeds, and what a failing one comes down to.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use e2e::sim::plan::Plan;
+use e2e::sim::{Run, run, shrink::shrink};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::panic::catch_unwind;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+/// Which seeds.
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// How many seeds, from the first on
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+
+    /// One seed alone, with all that happens in it
+    #[arg(long, conflicts_with_all = ["seeds", "from", "plan"])]
+    seed: Option<u64>,
+
+    /// A plan, as a failing seed writes it, with all that happens in it
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    plan: Option<PathBuf>,
+
+    /// Go on after a seed that fails
+    #[arg(long)]
+    all: bool,
+
+    /// Show a failing seed as it is
+    #[arg(long)]
+    no_shrink: bool,
+
+    /// How many at a time; as many as there are processors, if absent
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+/// Plays the seeds, and fails if any did.
+///
+/// # Errors
+/// A promise was not kept.
+pub fn simulate(options: &Simulate) -> anyhow::Result<()> {
+    if let Some(path) = &options.plan {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("{} can't be read", path.display()))?;
+        return show(&serde_json::from_str(&text)?);
+    }
+    if let Some(seed) = options.seed {
+        return show(&Plan::of(seed));
+    }
+    let failed = many(options)?;
+    let Some(first) = failed.first() else {
+        return Ok(());
+    };
+    println!(
+        "\n{} of {} seeds failed: {failed:?}",
+        failed.len(),
+        options.seeds
+    );
+    println!("again: cargo run -p e2e --release -- simulate --seed {first}");
+    if !options.no_shrink {
+        smallest(*first)?;
+    }
+    bail!("{} seeds failed", failed.len());
+}
+
+/// The seeds that failed.
+fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
+    let bar = ProgressBar::new(options.seeds).with_style(ProgressStyle::with_template(
+        "{wide_bar} {pos}/{len} seeds  {per_sec}  {eta} left  {msg}",
+    )?);
+    let (next, calls, messages) = (
+        AtomicU64::new(options.from),
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+    );
+    let stop = AtomicBool::new(false);
+    let failed = Mutex::new(Vec::new());
+    let end = options.from + options.seeds;
+    let jobs = options
+        .jobs
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let begun = std::time::Instant::now();
+    // What panics is reported with its seed.
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let why = match catch_unwind(|| run(&Plan::of(seed), false)) {
+                        Ok(Run {
+                            broken,
+                            calls: n,
+                            messages: m,
+                            ..
+                        }) => {
+                            calls.fetch_add(n, Ordering::Relaxed);
+                            messages.fetch_add(m as u64, Ordering::Relaxed);
+                            broken.first().map(ToString::to_string)
+                        }
+                        Err(_) => Some("it panicked".to_owned()),
+                    };
+                    bar.inc(1);
+                    if let Some(why) = why {
+                        bar.suspend(|| println!("seed {seed}: {why}"));
+                        failed.lock().expect("not poisoned").push(seed);
+                        stop.store(!options.all, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut failed = failed.into_inner().expect("not poisoned");
+    failed.sort_unstable();
+    println!(
+        "{} seeds in {:.0} s: {} calls of the table, {} messages, {} seeds failed",
+        bar.position(),
+        begun.elapsed().as_secs_f64(),
+        calls.into_inner(),
+        messages.into_inner(),
+        failed.len()
+    );
+    Ok(failed)
+}
+
+/// Shows all that happens in a plan.
+fn show(plan: &Plan) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(plan)?);
+    let run = run(plan, true);
+    for line in &run.trace {
+        println!("{line}");
+    }
+    println!(
+        "{} calls, {} messages, digest {:016x}",
+        run.calls, run.messages, run.digest
+    );
+    for broken in &run.broken {
+        println!("NOT KEPT: {broken}");
+    }
+    if !run.broken.is_empty() {
+        bail!("{} promises were not kept", run.broken.len());
+    }
+    Ok(())
+}
+
+/// Makes the plan of a failing seed smaller, and shows what is left.
+fn smallest(seed: u64) -> anyhow::Result<()> {
+    let plan = Plan::of(seed);
+    let Ok(first) = catch_unwind(|| run(&plan, false)) else {
+        bail!("seed {seed} panicked; `--seed {seed}` shows where");
+    };
+    let Some(broken) = first.broken.first() else {
+        bail!("seed {seed} did not fail again: something in it is not the seed's");
+    };
+    let bar = ProgressBar::new_spinner().with_message("shrinking");
+    let small = shrink(&plan, broken.rule, |tries, plan| {
+        let acts: usize = plan.scripts.iter().map(|script| script.acts.len()).sum();
+        bar.set_message(format!(
+            "{tries} tried: {} spells, {acts} acts",
+            plan.spells.len()
+        ));
+        bar.tick();
+    });
+    bar.finish_and_clear();
+    let path = std::env::temp_dir().join(format!("thrum-seed-{seed}.json"));
+    std::fs::write(&path, serde_json::to_string_pretty(&small)?)?;
+    println!("\nWhat is left of it when all is left out that can be:\n");
+    let run = run(&small, true);
+    for line in &run.trace {
+        println!("{line}");
+    }
+    println!("\n{}", serde_json::to_string(&small)?);
+    for broken in &run.broken {
+        println!("NOT KEPT: {broken}");
+    }
+    println!(
+        "again: cargo run -p e2e --release -- simulate --plan {}",
+        path.display()
+    );
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The simulation, as far as every check goes: three hundred seeds, those that once found a bug, and the bugs that it has to
+//! notice. `cargo run -p e2e --release -- mutants` hunts those from the first seed on. `cargo run -p e2e --release -- simulate --seeds 10000` goes further.
+
+use e2e::sim::mutants::hunt;
+use e2e::sim::{Plan, run};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use thrum_schema::mutant::Mutant;
+
+const SEEDS: u64 = 300;
+/// Seeds that notice a bug, each with the bug.
+const REGRESSIONS: &str = include_str!("../regressions.txt");
+
+/// Does each of `all`, as many at a time as there are processors.
+fn each<T: Copy + Sync>(all: &[T], act: impl Fn(T) + Sync) {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    act(*one);
+                }
+            });
+        }
+    });
+}
+
+fn must_hold(seed: u64) {
+    let run = run(&Plan::of(seed), false);
+    let broken: Vec<String> = run.broken.iter().map(ToString::to_string).collect();
+    assert!(
+        broken.is_empty(),
+        "cargo run -p e2e --release -- simulate --seed {seed}\n{}",
+        broken.join("\n")
+    );
+}
+
+#[test]
+fn what_was_promised_holds_whatever_goes_wrong() {
+    let seeds: Vec<u64> = (1..=SEEDS).collect();
+    each(&seeds, must_hold);
+}
+
+/// The lines of the file: a seed, the bug that it notices, and what was wrong.
+fn regressions() -> Vec<(u64, Mutant)> {
+    let lines = REGRESSIONS.lines().filter(|line| !line.starts_with('#'));
+    let parsed = lines.map(|line| {
+        let mut words = line.split_whitespace();
+        let seed = words.next().and_then(|seed| seed.parse().ok());
+        let name = words.next().unwrap_or_default();
+        let mutant = Mutant::ALL
+            .into_iter()
+            .find(|mutant| format!("{mutant:?}") == name);
+        seed.zip(mutant).expect(line)
+    });
+    parsed.collect()
+}
+
+#[test]
+fn what_was_mended_stays_mended() {
+    let seeds: Vec<u64> = regressions().into_iter().map(|(seed, _)| seed).collect();
+    each(&seeds, must_hold);
+}
+
+#[test]
+fn every_bug_is_noticed_that_is_put_in() {
+    let regressions = regressions();
+    for mutant in Mutant::ALL {
+        assert!(
+            regressions.iter().any(|(_, of)| *of == mutant),
+            "{mutant:?} has no seed"
+        );
+    }
+    each(&regressions, |(seed, mutant)| {
+        assert!(
+            hunt(mutant, seed..=seed).is_some(),
+            "seed {seed} does not notice {mutant:?}"
+        );
+    });
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    // Threads have hash maps of different orders.
+    for seed in 1..=8 {
+        let digests = [(); 2].map(|()| {
+            thread::spawn(move || run(&Plan::of(seed), true).digest)
+                .join()
+                .expect("a run")
+        });
+        assert_eq!(digests[0], digests[1], "seed {seed}");
+    }
+}
