@@ -33,6 +33,8 @@ const BATCH: usize = 100;
 const AT_A_TIME: usize = 256;
 /// How long a client waits before it tries again what was not answered.
 const RETRY: Duration = Duration::from_millis(100);
+/// Most monitors of a server that is not ours: what it told is read from its last 200 alerts.
+const MOST_BY_URL: usize = 5_000;
 /// How often memory, size and latencies are noted.
 const SAMPLE: Duration = Duration::from_secs(5);
 /// How long people may take to be told, after the last ping was sent: less than the others' own patience.
@@ -205,6 +207,10 @@ fn size_of(directory: &Path) -> u64 {
 /// # Errors
 /// A server could not be started, or what was promised did not hold.
 pub async fn run(options: Endure) -> anyhow::Result<()> {
+    ensure!(
+        options.url.is_none() || options.monitors <= MOST_BY_URL,
+        "of more than {MOST_BY_URL} monitors, more changes are told than the API shows at once; choose fewer --monitors"
+    );
     let target = Arc::new(Target::start(&options).await?);
     let told = Told::start(&target).await?;
     let fleet = Arc::new(provision(&target, options.monitors).await?);
@@ -243,7 +249,8 @@ pub async fn run(options: Endure) -> anyhow::Result<()> {
         report.write(name)?;
         println!("\nwritten: {0}.json, {0}.svg", name.display());
     }
-    verdict.check()
+    verdict.check()?;
+    report.check()
 }
 
 /// Makes the monitors, each by its first heartbeat.

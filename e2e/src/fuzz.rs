@@ -64,7 +64,7 @@ const ROUTES: [(&str, &str); 24] = [
     ("POST", "/api/v1/checks/"),
     ("POST", "/api/v2/checks/"),
     ("POST", "/api/v3/checks/"),
-    ("POST", "/api/v3/checks/web-01"),
+    ("POST", "/api/v3/checks/{uuid}"),
     ("GET", "/v1/alerts"),
     ("GET", "/v1/series/eth/bars"),
     ("GET", "/v1/monitors"),
@@ -77,6 +77,8 @@ struct Stage {
     world: Arc<ManualWorld>,
     router: Router,
     evaluate: Evaluate,
+    /// The id of the monitor that it has.
+    uuid: String,
     inputs: u32,
 }
 
@@ -105,11 +107,12 @@ impl Stage {
         let config = thrum_ingest::Config::default();
         let router = thrum_ingest::router(App::new(store.clone(), config));
         let evaluate = Evaluate::new(store, Arc::new(Nowhere), "fuzz", 60_000);
-        let stage = Self {
+        let mut stage = Self {
             runtime,
             world,
             router,
             evaluate,
+            uuid: String::new(),
             inputs: 0,
         };
         let beat = r#"{"monitor": "web-01", "period_s": 60}"#;
@@ -117,6 +120,9 @@ impl Stage {
             .send("POST", "/v1/heartbeats", beat.as_bytes().to_vec())
             .expect("a request");
         assert_eq!(status, StatusCode::OK, "{reply}");
+        let reply: Value = serde_json::from_str(&reply).expect("JSON");
+        let uuid = reply["results"][0]["uuid"].as_str().expect("a uuid");
+        stage.uuid = uuid.to_owned();
         stage
     }
 
@@ -195,14 +201,15 @@ pub fn body(bytes: &[u8]) {
         return;
     };
     let (method, path) = ROUTES[usize::from(*first) % ROUTES.len()];
-    let (uri, body) = match method {
-        "GET" => match std::str::from_utf8(rest) {
-            Ok(query) => (format!("{path}?{query}"), Vec::new()),
-            Err(_) => return,
-        },
-        _ => (path.to_owned(), rest.to_vec()),
-    };
     with_stage(|stage| {
+        let path = path.replace("{uuid}", &stage.uuid);
+        let (uri, body) = match method {
+            "GET" => match std::str::from_utf8(rest) {
+                Ok(query) => (format!("{path}?{query}"), Vec::new()),
+                Err(_) => return,
+            },
+            _ => (path, rest.to_vec()),
+        };
         let Some((status, reply)) = stage.send(method, &uri, body) else {
             return;
         };

@@ -40,7 +40,7 @@ fn edited(mut bytes: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
             Edit::Set(..) => {}
             Edit::Remove(at, n) => drop(bytes.drain(place(*at)..len.min(place(*at) + n))),
             Edit::Insert(at, more) => {
-                drop(bytes.splice(place(*at)..place(*at), more.iter().copied()))
+                drop(bytes.splice(place(*at)..place(*at), more.iter().copied()));
             }
             Edit::Repeat(at, n) => {
                 let part = bytes[place(*at)..len.min(place(*at) + n)].to_vec();

@@ -47,7 +47,7 @@ fn regressions() -> Vec<(u64, Mutant)> {
     let parsed = lines.map(|line| {
         let mut words = line.split_whitespace();
         let seed = words.next().and_then(|seed| seed.parse().ok());
-        let name = words.next().unwrap_or_default();
+        let name = words.next().unwrap_or_default().trim_end_matches(':');
         let mutant = Mutant::ALL
             .into_iter()
             .find(|mutant| format!("{mutant:?}") == name);

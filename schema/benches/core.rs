@@ -42,7 +42,7 @@ fn rules(c: &mut Criterion) {
         let lease = up(monitor);
         let at = NOW + 50_000;
         group.bench_function(name, |b| {
-            b.iter(|| transition(monitor, black_box(&lease), &success(at), at))
+            b.iter(|| transition(monitor, black_box(&lease), &success(at), at));
         });
     }
     let lease = up(&simple);
@@ -86,12 +86,12 @@ fn wheel(c: &mut Criterion) {
     let bytes = encode(&entries);
     group.throughput(Throughput::Elements(MAX_ENTRIES as u64));
     group.bench_function("encode an entry", |b| {
-        b.iter(|| encode(black_box(&entries)))
+        b.iter(|| encode(black_box(&entries)));
     });
     group.bench_function("decode an entry", |b| b.iter(|| decode(black_box(&bytes))));
     group.throughput(Throughput::Elements(1));
     group.bench_function("place on the grid", |b| {
-        b.iter(|| look_at(black_box(NOW + 61_234), 60, NOW))
+        b.iter(|| look_at(black_box(NOW + 61_234), 60, NOW));
     });
     group.finish();
 }

@@ -2,7 +2,7 @@
 
 use super::Endure;
 use super::watch::Verdict;
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use hdrhistogram::Histogram;
 use plotters::prelude::*;
 use serde::Serialize;
@@ -16,6 +16,9 @@ const INK: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 const SECOND: RGBColor = RGBColor(0xc7, 0x5b, 0x12);
 /// What is left out of a judgement of growth, as a part of the time: tables and caches fill.
 const WARM: f64 = 0.25;
+/// By how much memory and database may be larger at any time after that: allocators and checkpoints breathe.
+const MOST_MEMORY: f64 = 1.5;
+const MOST_DATABASE: f64 = 1.25;
 
 /// How the server was at an instant, and how it answered since the one before.
 #[derive(Debug, Clone, Serialize)]
@@ -209,6 +212,28 @@ impl Report {
             samples: inner.samples.clone(),
         };
         inner.verdict = Some(figures);
+    }
+
+    /// # Errors
+    /// Pings were not answered though the server was there all the time, or it grew.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let inner = self.inner();
+        let figures = inner.verdict.as_ref().context("figures")?;
+        ensure!(
+            figures.unanswered == 0 || figures.kill_every_s > 0,
+            "{} pings were not answered",
+            figures.unanswered
+        );
+        for (what, grew, most) in [
+            ("memory", figures.memory, MOST_MEMORY),
+            ("database", figures.database, MOST_DATABASE),
+        ] {
+            if let Some((from, to)) = grew {
+                let by = to as f64 / from.max(1) as f64;
+                ensure!(by <= most, "the {what} grew by {:.0} %", (by - 1.0) * 100.0);
+            }
+        }
+        Ok(())
     }
 
     /// The figures as a table.

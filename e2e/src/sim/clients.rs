@@ -284,7 +284,7 @@ async fn send_bars(cast: Arc<Cast>) {
                     break;
                 }
                 Outcome::Unknown => {
-                    super::chance::sleep_ms(chance.range(RETRY_MS.0, RETRY_MS.1)).await
+                    super::chance::sleep_ms(chance.range(RETRY_MS.0, RETRY_MS.1)).await;
                 }
             }
         }

@@ -283,3 +283,48 @@ pub fn away(history: &History, gap_ms: i64, end_ms: i64) -> Vec<(i64, i64)> {
         .map(|(from, to)| (from - CLOCKS_MS, to + CLOCKS_MS))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::plan::Door;
+
+    #[test]
+    fn what_its_clients_know_decides_what_it_has_to_be() {
+        let script = Script {
+            period_s: 60,
+            grace_s: 5,
+            failures: 1,
+            door: Door::Url,
+            acts: Vec::new(),
+        };
+        let asked = |what, sent_ms| Asked {
+            script: 0,
+            what,
+            sent_ms,
+            ended_ms: sent_ms + 50,
+            outcome: Outcome::Done,
+            token: String::new(),
+        };
+        let history = |asked| History {
+            asked,
+            ..History::default()
+        };
+        let steady = history(vec![asked(Kind::Success, 0), asked(Kind::Success, 60_000)]);
+        let model = Model::new(&script, 0, &steady);
+        assert_eq!(model.up_spans().len(), 2);
+        assert!(model.down_spans(300_000).is_empty());
+        let silences = model.silences(&[]);
+        assert_eq!(silences[1].deadline_ms, 125_000 + CLOCKS_MS);
+        assert_eq!(silences[1].until_ms, None);
+        let running = history(vec![asked(Kind::Success, 0), asked(Kind::Start, 30_000)]);
+        let model = Model::new(&script, 0, &running);
+        let runs = model.endless_runs(&[]);
+        assert_eq!(runs.len(), 1);
+        assert_eq!(runs[0].deadline_ms, 35_000 + CLOCKS_MS);
+        assert_eq!(runs[0].until_ms, None);
+        let failed = history(vec![asked(Kind::Success, 0), asked(Kind::Fail, 30_000)]);
+        let model = Model::new(&script, 0, &failed);
+        assert_eq!(model.down_spans(300_000), [(30_050 + CLOCKS_MS, 300_000)]);
+    }
+}

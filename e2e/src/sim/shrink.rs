@@ -50,10 +50,14 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         }
     }
     for i in 0..plan.spells.len() {
-        add(&|plan| drop(plan.spells.remove(i)));
+        add(&|plan| {
+            plan.spells.remove(i);
+        });
     }
     if plan.hooks.len() > 1 {
-        add(&|plan| drop(plan.hooks.pop()));
+        add(&|plan| {
+            plan.hooks.pop();
+        });
     }
     add(&|plan| plan.quota = None);
     add(&|plan| plan.bars = false);
@@ -81,7 +85,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
             plan.scripts[i]
                 .acts
                 .iter_mut()
-                .for_each(|act| act.retries = 0)
+                .for_each(|act| act.retries = 0);
         });
     }
     for i in 0..plan.spells.len() {

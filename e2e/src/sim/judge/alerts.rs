@@ -98,7 +98,7 @@ fn alerts_arrive(case: &Case<'_>, note: &mut Note<'_>) {
                 Some("retry")
                     if delivery.is_some_and(|one| one.next_ms > Some(end - PROMPT_MS)) =>
                 {
-                    waits = true
+                    waits = true;
                 }
                 // Behind one of the same monitor that is tried again.
                 Some("waiting") if is_tried_again(case, alert, channel) => waits = true,

@@ -24,7 +24,7 @@ pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
                 statuses(case, i, monitor, note);
             }
             Err(why) if done || case.made.monitors[i].is_some() => {
-                note("one monitor for one name", why.clone())
+                note("one monitor for one name", why.clone());
             }
             Err(_) => {}
         }
@@ -97,7 +97,7 @@ fn heartbeats(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<
                 }
             }
             None if monitor.pings < LOGGED => {
-                note(rule, format!("{} is not in the log", asked.token))
+                note(rule, format!("{} is not in the log", asked.token));
             }
             None => {}
         }

@@ -189,10 +189,11 @@ fn leftovers(case: &Case<'_>, note: &mut Note<'_>) {
         // What was begun a moment ago is under way.
         let begun = |ms: i64| ms > START.0 + case.plan.end_ms - UNDER_WAY_MS;
         match kind {
-            "delivery" if ["claimed", "gathering"].contains(&state) => {
-                if !number(item, "until").is_some_and(begun) {
-                    *left.entry("deliveries").or_default() += 1;
-                }
+            "delivery"
+                if ["claimed", "gathering"].contains(&state)
+                    && !number(item, "until").is_some_and(begun) =>
+            {
+                *left.entry("deliveries").or_default() += 1;
             }
             "gathered" => {
                 let alert = item["alert"]["S"]
