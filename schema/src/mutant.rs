@@ -33,21 +33,17 @@ pub enum Mutant {
     AnswersAnyway,
     /// A group's members move on before the group can't be sent again.
     MembersFirst,
-    /// A write is not known again by who made it, when its reply was lost.
-    OwnWriteForgotten,
     /// A heartbeat is dated when its key was looked up.
     StampedLate,
     /// A failure takes nobody down.
     FailIgnored,
     /// A run may take for ever.
     RunIgnored,
-    /// A message is sent however little is left of its claim.
-    ClaimOutlived,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 17] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -62,11 +58,9 @@ impl Mutant {
         Self::FastPathUnguarded,
         Self::AnswersAnyway,
         Self::MembersFirst,
-        Self::OwnWriteForgotten,
         Self::StampedLate,
         Self::FailIgnored,
         Self::RunIgnored,
-        Self::ClaimOutlived,
     ];
 }
 

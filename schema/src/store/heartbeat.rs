@@ -272,8 +272,7 @@ impl Store {
             Ok(_) => Ok(()),
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(failed))
-                    if failed.item.as_ref().and_then(|item| item.get("nonce")) == Some(&nonce)
-                        && !mutant::is(Mutant::OwnWriteForgotten) =>
+                    if failed.item.as_ref().and_then(|item| item.get("nonce")) == Some(&nonce) =>
                 {
                     Ok(())
                 }
