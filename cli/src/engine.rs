@@ -17,11 +17,10 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Builder as ConfigBuilder, Region};
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use dispatch::Tokens;
 use dynoxide::Database;
@@ -227,8 +226,9 @@ impl Engine {
     }
 }
 
-/// What configures an SDK client whose calls go by `http`, and never over a network.
-pub fn config(http: impl HttpClient + 'static) -> ConfigBuilder {
+/// What configures an SDK client whose calls go by `connector`, and never over a network.
+pub fn config(connector: impl HttpConnector + 'static) -> ConfigBuilder {
+    let connector = SharedHttpConnector::new(connector);
     let timeouts = TimeoutConfig::builder()
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
@@ -240,23 +240,13 @@ pub fn config(http: impl HttpClient + 'static) -> ConfigBuilder {
             "embedded", "embedded", None, None, "embedded",
         ))
         .timeout_config(timeouts)
-        .http_client(http);
+        .http_client(http_client_fn(move |_, _| connector.clone()));
     thrum_schema::store::retrying(config)
 }
 
 impl HttpConnector for Engine {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::new(self.clone().call_engine(request))
-    }
-}
-
-impl HttpClient for Engine {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
     }
 }
 

@@ -5,12 +5,9 @@ use super::dispatch::{self, Tokens};
 use super::{TABLE, config, stream};
 use anyhow::{Context, anyhow, ensure};
 use aws_sdk_dynamodb::Client;
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use dynoxide::Database;
 use dynoxide::storage_backend::Clock;
@@ -165,16 +162,6 @@ impl HttpConnector for MemoryEngine {
             .map(|status| HttpResponse::new(status, SdkBody::from(reply)))
             .map_err(|_| ConnectorError::user("no such status".into()));
         HttpConnectorFuture::ready(response)
-    }
-}
-
-impl HttpClient for MemoryEngine {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
     }
 }
 

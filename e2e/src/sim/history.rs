@@ -55,6 +55,6 @@ pub struct History {
     pub kills: u64,
     /// Bars that were sent, and answered in the end: index and close.
     pub bars: Vec<(i64, f64)>,
-    /// Whether a tick of the schedule ended well: begun and ended, in milliseconds.
+    /// Ticks of the schedule that ended well: begun and ended, in milliseconds.
     pub ticks: Vec<(i64, i64)>,
 }
