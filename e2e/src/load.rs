@@ -118,16 +118,15 @@ async fn engine_alone(directory: &Path, log: bool, duration: Duration) -> anyhow
     let engine = Engine::open(directory.path(), Durability::Normal)?;
     let world = SystemWorld::arc();
     let store = Store::new(engine.client(), TABLE, 1, world.clone());
-    store.ensure_table().await?;
-    store.ensure_pipeline(world.now()).await?;
+    e2e::prepare(&store).await;
     let router = thrum_ingest::router(App::new(store.clone(), Config::default()));
     let project = thrum_schema::ProjectId::FIRST;
-    store.put_ping_key(project, e2e::PING_KEY).await?;
     let mut ids: Vec<MonitorId> = Vec::new();
     for i in 0..MONITORS {
         let path = format!("/ping/{}/host-{i}?create=1", e2e::PING_KEY);
         let request = axum::http::Request::get(path).body(axum::body::Body::empty())?;
-        let _ = tower::ServiceExt::oneshot(router.clone(), request).await;
+        let made = tower::ServiceExt::oneshot(router.clone(), request).await?;
+        anyhow::ensure!(made.status().is_success(), "{}", made.status());
         ids.push(
             store
                 .monitor_named(project, &format!("host-{i}"))

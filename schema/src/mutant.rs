@@ -39,11 +39,15 @@ pub enum Mutant {
     FailIgnored,
     /// A run may take for ever.
     RunIgnored,
+    /// A deadline that comes closer gets no timer.
+    CloserUnarmed,
+    /// What a watch remembers is not guarded by its version.
+    MemoryUnguarded,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -61,6 +65,8 @@ impl Mutant {
         Self::StampedLate,
         Self::FailIgnored,
         Self::RunIgnored,
+        Self::CloserUnarmed,
+        Self::MemoryUnguarded,
     ];
 }
 

@@ -145,7 +145,7 @@ pub fn start(cast: &Arc<Cast>, made: &Made) {
 async fn play(cast: &Arc<Cast>, i: usize, n: usize, script: &Script, act: Act, id: Option<&str>) {
     for attempt in 0..=act.retries {
         let token = format!("sim-{i}-{n}-{attempt}");
-        let request = request(i, script, act.what, id, &token);
+        let request = request((i, n), script, act.what, id, &token);
         let sent_ms = cast.clock.ms();
         let reply = cast.request(request).await;
         let outcome = outcome(reply.as_ref());
@@ -179,7 +179,13 @@ async fn play(cast: &Arc<Cast>, i: usize, n: usize, script: &Script, act: Act, i
     }
 }
 
-fn request(i: usize, script: &Script, what: Kind, id: Option<&str>, token: &str) -> Request<Body> {
+fn request(
+    (i, n): (usize, usize),
+    script: &Script,
+    what: Kind,
+    id: Option<&str>,
+    token: &str,
+) -> Request<Body> {
     let by_name = |status: &str| {
         let body = json!({
             "monitor": name(i),
@@ -196,11 +202,18 @@ fn request(i: usize, script: &Script, what: Kind, id: Option<&str>, token: &str)
         };
         Request::get(path).body(Body::empty()).expect("a request")
     };
+    let monitor = format!("/v1/monitors/{}", id.unwrap_or_default());
     let change = |action: &str| {
-        let path = format!("/v1/monitors/{}/{action}", id.unwrap_or_default());
+        let path = format!("{monitor}/{action}");
         api(Method::POST, &path, API_KEY, &Value::Null)
     };
     let mut request = match (what, script.door) {
+        (Kind::Change, _) => {
+            let (period_s, grace_s) = script.then_s.unwrap_or((script.period_s, script.grace_s));
+            let body = json!({"period_s": period_s, "grace_s": grace_s});
+            api(Method::PATCH, &monitor, API_KEY, &body)
+        }
+        (Kind::Lie, _) => lie(i, n, script.door, id),
         (Kind::Pause, _) => change("pause"),
         (Kind::Resume, _) => change("resume"),
         (Kind::Success, Door::Name) => by_name("ok"),
@@ -215,6 +228,33 @@ fn request(i: usize, script: &Script, what: Kind, id: Option<&str>, token: &str)
     let token = token.parse().expect("a header");
     request.headers_mut().insert("user-agent", token);
     request
+}
+
+/// What nobody may do, or nobody can mean: each time another thing, which would be seen if it were done.
+fn lie(i: usize, n: usize, door: Door, id: Option<&str>) -> Request<Body> {
+    let ping = |path: String| Request::get(path).body(Body::empty()).expect("a request");
+    let heartbeat = |key: &str, mut body: Value| {
+        body["monitor"] = name(i).into();
+        api(Method::POST, "/v1/heartbeats", key, &body)
+    };
+    let nobody = "5d2f0b1e-0000-4000-8000-000000000000";
+    let slug = name(i);
+    match (n % 8, door, id) {
+        (0, _, _) => ping(format!("/ping/{nobody}/fail")),
+        (1, _, _) => ping(format!("/ping/aaaaaaaaaaaaaaaaaaaaaa/{slug}/fail")),
+        (2, Door::Url, Some(id)) => ping(format!("/ping/{id}/256")),
+        (3, Door::Url, Some(id)) => ping(format!("/ping/{id}/failed")),
+        (4, Door::Url | Door::Slug, Some(id)) => {
+            let body = json!({"period_s": 0, "grace_s": 1});
+            api(Method::PATCH, &format!("/v1/monitors/{id}"), API_KEY, &body)
+        }
+        (5, Door::Url | Door::Slug, Some(id)) => {
+            let path = format!("/v1/monitors/{id}");
+            api(Method::DELETE, &path, "hcw_nobody's", &Value::Null)
+        }
+        (6, _, _) => heartbeat("", json!({"status": "fail"})),
+        _ => heartbeat(API_KEY, json!({"status": "fail", "period_s": -1})),
+    }
 }
 
 /// Asks for more than the quota has.

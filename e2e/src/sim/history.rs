@@ -51,8 +51,8 @@ pub struct History {
     pub knocks: Vec<i64>,
     /// What the key with a quota was answered.
     pub metered: Vec<Outcome>,
-    /// How often a handler was killed, or its reply lost.
-    pub kills: u64,
+    /// When handlers were killed.
+    pub kills: Vec<i64>,
     /// Bars that were sent, and answered in the end: index and close.
     pub bars: Vec<(i64, f64)>,
     /// Ticks of the schedule that ended well: begun and ended, in milliseconds.

@@ -8,10 +8,10 @@ mod rest;
 use super::cast::{CALM_TICK_MS, Cast};
 use super::clients::Made;
 use super::history::History;
+use super::net::Faulty;
 use super::plan::{Place, Plan};
 use super::seen::Seen;
 use std::fmt;
-use std::sync::atomic::Ordering;
 
 /// A promise that was not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,13 +34,25 @@ pub struct Case<'a> {
     pub history: &'a History,
     pub made: &'a Made,
     pub seen: &'a Seen,
-    /// How many calls and replies may have been done without their callers' knowing.
-    pub doubts: u64,
-    /// How many calls went wrong in any way.
-    pub faults: u64,
+    /// The calls of the table that went wrong.
+    pub faults: &'a [Faulty],
 }
 
 impl Case<'_> {
+    /// How many calls about something may have been done without their callers' knowing.
+    pub fn doubts_about(&self, what: &str) -> u64 {
+        let faults = self.faults.iter();
+        faults
+            .filter(|one| one.doubtful && one.body.contains(what))
+            .count() as u64
+    }
+
+    /// How often something may have been charged for nothing: such calls of counters, and crashes.
+    pub fn overcharges(&self) -> u64 {
+        let crashes = self.history.kills.len() as u64;
+        crashes + self.doubts_about("\"U#") + self.doubts_about("\"K#")
+    }
+
     /// The longest time from a deadline to its flip, where nothing goes wrong.
     pub const fn detection_ms(&self) -> i64 {
         match self.plan.place {
@@ -61,15 +73,13 @@ impl Case<'_> {
 /// What was not kept.
 pub fn judge(cast: &Cast, made: &Made, seen: &Seen) -> Vec<Broken> {
     let history = cast.history();
-    let doubts = cast.net.doubtful.load(Ordering::Relaxed) + history.kills;
-    let faults = cast.net.faults.load(Ordering::Relaxed);
+    let faults = cast.net.faults.lock().expect("not poisoned");
     let case = Case {
-        faults,
+        faults: &faults,
         plan: &cast.plan,
         history: &history,
         made,
         seen,
-        doubts,
     };
     let mut broken = Vec::new();
     let mut note = |rule: &'static str, how: String| broken.push(Broken { rule, how });

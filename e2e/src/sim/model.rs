@@ -23,6 +23,32 @@ pub struct Happening {
     pub sure: bool,
 }
 
+/// How long a monitor waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    period_ms: i64,
+    grace_ms: i64,
+}
+
+impl Limits {
+    const fn of(period_s: i64, grace_s: i64) -> Self {
+        Self {
+            period_ms: period_s * 1000,
+            grace_ms: grace_s * 1000,
+        }
+    }
+
+    /// From a heartbeat to its deadline.
+    pub const fn patience_ms(&self) -> i64 {
+        self.period_ms + self.grace_ms
+    }
+
+    /// How long a run may take.
+    pub const fn run_ms(&self) -> i64 {
+        self.grace_ms
+    }
+}
+
 /// A monitor, as its clients know it.
 #[derive(Debug)]
 pub struct Model<'a> {
@@ -37,6 +63,7 @@ impl<'a> Model<'a> {
             .asked
             .iter()
             .filter(|asked| asked.script == i && !matches!(asked.outcome, Outcome::Refused(_)))
+            .filter(|asked| asked.what != Kind::Lie)
             .map(happening)
             .collect();
         happenings.sort_by_key(|happening| happening.sent_ms);
@@ -48,22 +75,55 @@ impl<'a> Model<'a> {
         &self.happenings
     }
 
-    const fn period_ms(&self) -> i64 {
-        self.script.period_s * 1000
+    fn changes(&self) -> impl Iterator<Item = &Happening> {
+        self.happenings
+            .iter()
+            .filter(|one| one.what == Kind::Change)
     }
 
-    const fn grace_ms(&self) -> i64 {
-        self.script.grace_s * 1000
+    /// By when its limits were changed for certain.
+    fn surely_changed_ms(&self) -> Option<i64> {
+        let sure = self.changes().filter(|one| one.sure);
+        sure.map(|one| one.done_ms).min()
     }
 
-    /// From a heartbeat to its deadline.
-    pub const fn patience_ms(&self) -> i64 {
-        self.period_ms() + self.grace_ms()
+    /// From when on they may have been changed.
+    fn maybe_changed_ms(&self) -> Option<i64> {
+        self.changes().map(|one| one.sent_ms - CLOCKS_MS).min()
     }
 
-    /// How long a run may take.
-    pub const fn run_ms(&self) -> i64 {
-        self.grace_ms()
+    /// The limits that may hold at some time from `from` to `to`.
+    fn limits(&self, from: i64, to: i64) -> Vec<Limits> {
+        let script = self.script;
+        let old = Limits::of(script.period_s, script.grace_s);
+        let new = script
+            .then_s
+            .map(|(period, grace)| Limits::of(period, grace));
+        let old = (self.surely_changed_ms().is_none_or(|at| at > from)).then_some(old);
+        let new = new.filter(|_| self.maybe_changed_ms().is_some_and(|at| at <= to));
+        old.into_iter().chain(new).collect()
+    }
+
+    /// The limits that may be a reason for what is judged after `from`.
+    pub fn limits_after(&self, from: i64) -> Vec<Limits> {
+        self.limits(from, i64::MAX)
+    }
+
+    /// When a deadline is over at the latest that is `span` after `sent_ms`.
+    fn latest_ms(&self, sent_ms: i64, span: fn(&Limits) -> i64) -> i64 {
+        let script = self.script;
+        let old = sent_ms + span(&Limits::of(script.period_s, script.grace_s));
+        let (Some((period, grace)), Some(maybe)) = (script.then_s, self.maybe_changed_ms()) else {
+            return old;
+        };
+        let new = sent_ms + span(&Limits::of(period, grace));
+        match self.surely_changed_ms() {
+            Some(changed) if changed <= sent_ms => new,
+            _ if new >= old && maybe > old + CLOCKS_MS => old,
+            _ if new >= old => new,
+            Some(changed) => old.min(new.max(changed)),
+            None => old,
+        }
     }
 
     /// Whether it may not go down by a failure at `ms`, for there can't have been as many in a row as it lets pass; they may be
@@ -79,18 +139,20 @@ impl<'a> Model<'a> {
         fails.count() < self.script.failures as usize
     }
 
-    /// What it waited for after what happened, if that gives it something to wait for: from when on an absence of ours counts,
-    /// and its deadline (T3).
-    pub fn window(&self, one: &Happening) -> Option<(i64, i64)> {
-        match one.what {
-            Kind::Start => Some((one.sent_ms, one.sent_ms + self.run_ms())),
+    /// What it may have waited for after what happened, if that gives it something to wait for: from when on an absence of
+    /// ours counts, and its deadline (T3).
+    pub fn windows(&self, one: &Happening) -> Vec<(i64, i64)> {
+        let window = |limits: Limits| match one.what {
+            Kind::Start => Some((one.sent_ms, one.sent_ms + limits.run_ms())),
             what if self.is_heard(what) => {
-                let lead_ms = self.period_ms().min(60_000);
-                let expected = one.sent_ms + self.period_ms();
-                Some((expected - lead_ms, expected + self.grace_ms()))
+                let lead_ms = limits.period_ms.min(60_000);
+                let expected = one.sent_ms + limits.period_ms;
+                Some((expected - lead_ms, expected + limits.grace_ms))
             }
             _ => None,
-        }
+        };
+        let limits = self.limits_after(one.sent_ms).into_iter();
+        limits.filter_map(window).collect()
     }
 
     /// Whether it puts a deadline off.
@@ -106,11 +168,14 @@ impl<'a> Model<'a> {
             .filter(|happening| happening.sure && happening.what == Kind::Success);
         let span = |success: &Happening| {
             let from = success.done_ms + CLOCKS_MS;
-            let mut to = success.sent_ms + self.patience_ms() - CLOCKS_MS;
+            // A person who makes it wait less may find it down since before that.
+            let limits = self.limits_after(success.sent_ms);
+            let shortest = limits.iter().map(Limits::patience_ms).min().unwrap_or(0);
+            let mut to = success.sent_ms + shortest - CLOCKS_MS;
             for other in &self.happenings {
                 let matters = matches!(
                     other.what,
-                    Kind::Fail | Kind::Pause | Kind::Resume | Kind::Start
+                    Kind::Fail | Kind::Pause | Kind::Resume | Kind::Start | Kind::Change
                 );
                 if matters && other.done_ms >= success.sent_ms - CLOCKS_MS {
                     to = to.min(other.sent_ms - CLOCKS_MS);
@@ -126,22 +191,35 @@ impl<'a> Model<'a> {
         if self.script.failures > 1 {
             return Vec::new();
         }
-        let fails = self
+        self.spans(
+            Kind::Fail,
+            &[Kind::Success, Kind::Pause, Kind::Resume],
+            end_ms,
+        )
+    }
+
+    /// The spans in which it has to be paused, likewise.
+    pub fn paused_spans(&self, end_ms: i64) -> Vec<(i64, i64)> {
+        let enders = [Kind::Success, Kind::Fail, Kind::Start, Kind::Resume];
+        self.spans(Kind::Pause, &enders, end_ms)
+    }
+
+    /// The spans that something began for certain, each until what may have ended it.
+    fn spans(&self, what: Kind, enders: &[Kind], end_ms: i64) -> Vec<(i64, i64)> {
+        let begun = self
             .happenings
             .iter()
-            .filter(|one| one.sure && one.what == Kind::Fail);
-        let span = |fail: &Happening| {
-            let from = fail.done_ms + CLOCKS_MS;
-            let mut to = end_ms;
-            for other in &self.happenings {
-                let matters = matches!(other.what, Kind::Success | Kind::Pause | Kind::Resume);
-                if matters && other.done_ms >= fail.sent_ms - CLOCKS_MS {
-                    to = to.min(other.sent_ms - CLOCKS_MS);
-                }
-            }
+            .filter(|one| one.sure && one.what == what);
+        let span = |one: &Happening| {
+            let from = one.done_ms + CLOCKS_MS;
+            let enders = self.happenings.iter().filter(|other| {
+                enders.contains(&other.what) && other.done_ms >= one.sent_ms - CLOCKS_MS
+            });
+            let to = enders.map(|other| other.sent_ms - CLOCKS_MS).min();
+            let to = to.unwrap_or(end_ms).min(end_ms);
             (from < to).then_some((from, to))
         };
-        fails.filter_map(span).collect()
+        begun.filter_map(span).collect()
     }
 
     /// Runs that nothing ends, as silences.
@@ -154,7 +232,8 @@ impl<'a> Model<'a> {
             let others = self
                 .happenings
                 .iter()
-                .filter(|other| other.what != Kind::Log && !std::ptr::eq(*other, start));
+                .filter(|other| !matches!(other.what, Kind::Log | Kind::Change))
+                .filter(|other| !std::ptr::eq(*other, start));
             let mut until = None;
             for other in others {
                 if other.done_ms >= start.sent_ms - CLOCKS_MS {
@@ -162,7 +241,7 @@ impl<'a> Model<'a> {
                     until = Some(until.map_or(from, |until: i64| until.min(from)));
                 }
             }
-            let deadline = start.sent_ms + self.run_ms() + CLOCKS_MS;
+            let deadline = self.latest_ms(start.sent_ms, Limits::run_ms) + CLOCKS_MS;
             let deadline_ms = self
                 .put_off(deadline, start.sent_ms, away)
                 .max(start.done_ms);
@@ -178,8 +257,9 @@ impl<'a> Model<'a> {
     fn put_off(&self, mut deadline: i64, since_ms: i64, away: &[(i64, i64)]) -> i64 {
         for (start, end) in away {
             if *start < deadline + CLOCKS_MS && *end > since_ms - CLOCKS_MS {
-                let more = self.period_ms().min(MOST_MORE_MS) + self.grace_ms();
-                deadline = deadline.max(end + more + CLOCKS_MS);
+                let more = |limits: &Limits| limits.period_ms.min(MOST_MORE_MS) + limits.grace_ms;
+                let most = self.limits_after(since_ms).iter().map(more).max();
+                deadline = deadline.max(end + most.unwrap_or(0) + CLOCKS_MS);
             }
         }
         deadline
@@ -207,7 +287,7 @@ impl<'a> Model<'a> {
             if paused.is_some() {
                 continue;
             }
-            let deadline = last.sent_ms + self.patience_ms() + CLOCKS_MS;
+            let deadline = self.latest_ms(last.sent_ms, Limits::patience_ms) + CLOCKS_MS;
             let deadline = self.put_off(deadline, last.sent_ms, away);
             // What was not answered may be done late, and be found late.
             let deadline = deadline.max(last.done_ms);
@@ -294,6 +374,7 @@ mod tests {
         let script = Script {
             period_s: 60,
             grace_s: 5,
+            then_s: Some((10, 5)),
             failures: 1,
             door: Door::Url,
             acts: Vec::new(),
@@ -323,8 +404,16 @@ mod tests {
         assert_eq!(runs.len(), 1);
         assert_eq!(runs[0].deadline_ms, 35_000 + CLOCKS_MS);
         assert_eq!(runs[0].until_ms, None);
+        let changed = history(vec![asked(Kind::Success, 0), asked(Kind::Change, 30_000)]);
+        let model = Model::new(&script, 0, &changed);
+        assert_eq!(model.silences(&[])[0].deadline_ms, 30_050 + CLOCKS_MS);
+        assert_eq!(model.up_spans()[0].1, 30_000 - CLOCKS_MS);
         let failed = history(vec![asked(Kind::Success, 0), asked(Kind::Fail, 30_000)]);
         let model = Model::new(&script, 0, &failed);
         assert_eq!(model.down_spans(300_000), [(30_050 + CLOCKS_MS, 300_000)]);
+        let paused = history(vec![asked(Kind::Pause, 0), asked(Kind::Success, 60_000)]);
+        let model = Model::new(&script, 0, &paused);
+        let span = (50 + CLOCKS_MS, 60_000 - CLOCKS_MS);
+        assert_eq!(model.paused_spans(300_000), [span]);
     }
 }

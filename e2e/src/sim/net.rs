@@ -64,11 +64,10 @@ pub struct Net {
     pub engine: MemoryEngine,
     /// Wakes the readers of the stream, shard by shard.
     pub written: [Notify; 2],
-    /// How many calls there were, and how many of them went wrong after they were done or were cut off.
+    /// How many calls there were.
     pub calls: AtomicU64,
-    pub doubtful: AtomicU64,
-    /// How many calls went wrong in any way.
-    pub faults: AtomicU64,
+    /// The calls that went wrong.
+    pub faults: Mutex<Vec<Faulty>>,
     plan: Arc<Plan>,
     clock: Clock,
     trace: Trace,
@@ -82,6 +81,16 @@ impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Net")
     }
+}
+
+/// A call that went wrong.
+#[derive(Debug)]
+pub struct Faulty {
+    pub at_ms: i64,
+    /// It may have been done, and its caller can't know.
+    pub doubtful: bool,
+    /// What it asked for.
+    pub body: String,
 }
 
 /// What becomes of a call.
@@ -108,8 +117,7 @@ impl Net {
             engine,
             written: Default::default(),
             calls: AtomicU64::new(0),
-            doubtful: AtomicU64::new(0),
-            faults: AtomicU64::new(0),
+            faults: Mutex::default(),
             plan: Arc::clone(plan),
             clock,
             trace,
@@ -141,10 +149,6 @@ impl Net {
     /// Wakes the readers of the stream.
     pub fn wake(&self) {
         self.written.iter().for_each(Notify::notify_one);
-    }
-
-    fn doubt(&self) {
-        self.doubtful.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -221,7 +225,14 @@ impl Way {
         net.calls.fetch_add(1, Ordering::Relaxed);
         let fault = self.fault(operation, body);
         if fault != Fault::None {
-            net.faults.fetch_add(1, Ordering::Relaxed);
+            net.faults.lock().expect("not poisoned").push(Faulty {
+                at_ms: net.clock.ms(),
+                doubtful: matches!(
+                    fault,
+                    Fault::Failed | Fault::ReplyLost | Fault::SlowBefore(_) | Fault::SlowAfter(_)
+                ),
+                body: String::from_utf8_lossy(body).into_owned(),
+            });
             net.trace
                 .say(|| format!("{} {operation} {fault:?} {}", self.name, key_of(body)));
         }
@@ -240,10 +251,7 @@ impl Way {
                 );
             }
             Fault::Conflict => return error(400, "TransactionConflictException"),
-            Fault::KilledBefore => {
-                net.doubt();
-                return die().await;
-            }
+            Fault::KilledBefore => return die().await,
             Fault::Stale => {
                 let known = net
                     .known
@@ -266,7 +274,6 @@ impl Way {
             Fault::Partial => in_part(&net.engine, target, body, &self.chance),
             // It arrives, whatever has become of who sent it.
             Fault::SlowBefore(ms) => {
-                net.doubt();
                 let (net, target, body) = (Arc::clone(net), target.to_owned(), body.to_vec());
                 let arrived = tokio::spawn(async move {
                     sleep_ms(ms).await;
@@ -298,25 +305,13 @@ impl Way {
             }
         }
         match fault {
-            Fault::KilledAfter => {
-                net.doubt();
-                return die().await;
-            }
-            Fault::SlowAfter(ms) => {
-                net.doubt();
-                sleep_ms(ms).await;
-            }
+            Fault::KilledAfter => return die().await,
+            Fault::SlowAfter(ms) => sleep_ms(ms).await,
             _ => sleep_ms(self.chance.range(LATENCY_MS.0, LATENCY_MS.1)).await,
         }
         match fault {
-            Fault::ReplyLost => {
-                net.doubt();
-                Err(ConnectorError::io("connection reset".into()))
-            }
-            Fault::Failed => {
-                net.doubt();
-                error(500, "InternalServerError")
-            }
+            Fault::ReplyLost => Err(ConnectorError::io("connection reset".into())),
+            Fault::Failed => error(500, "InternalServerError"),
             _ => Ok(HttpResponse::new(
                 status.try_into().expect("a status"),
                 SdkBody::from(bytes),

@@ -61,6 +61,8 @@ pub struct Script {
     pub period_s: i64,
     /// Seconds that one may be late.
     pub grace_s: i64,
+    /// What a person makes of its period and grace, if one changes them, in seconds.
+    pub then_s: Option<(i64, i64)>,
     /// How many failures in a row make it go down.
     pub failures: u32,
     /// How its pings come.
@@ -106,6 +108,17 @@ pub enum Kind {
     Pause,
     /// A person resumes it.
     Resume,
+    /// A person changes its period and grace.
+    Change,
+    /// Somebody asks for what is not to be: under no name, with no key, with nonsense.
+    Lie,
+}
+
+impl Kind {
+    /// Whether it is a ping.
+    pub const fn is_ping(self) -> bool {
+        matches!(self, Self::Success | Self::Fail | Self::Start | Self::Log)
+    }
 }
 
 /// A time in which something goes wrong.
@@ -319,6 +332,8 @@ fn script(chance: &Chance, serve: bool, begin: i64, plan: &Plan) -> Script {
     let grace_s = *chance.pick(&[1, 5, 20, 30, 60]);
     let door = *chance.pick(&[Door::Url, Door::Url, Door::Slug, Door::Name]);
     let with_runs = door != Door::Name && chance.per_mille(250);
+    let then_s = (door != Door::Name && chance.per_mille(250))
+        .then(|| (*chance.pick(&[10, 30, 90, 150]), *chance.pick(&[1, 10, 60])));
     let mut acts = Vec::new();
     let period_ms = period_s * 1000;
     let mut at_ms = chance.range(begin / 2, begin + period_ms);
@@ -353,6 +368,11 @@ fn script(chance: &Chance, serve: bool, begin: i64, plan: &Plan) -> Script {
                     acts.push(act(at_ms + took, Kind::Success));
                 }
             }
+            11 | 12 if then_s.is_some() => {
+                acts.push(act(at_ms, Kind::Success));
+                acts.push(act(at_ms + chance.range(0, period_ms), Kind::Change));
+            }
+            13 => acts.push(act(at_ms, Kind::Lie)),
             _ => acts.push(act(at_ms, Kind::Success)),
         }
         at_ms += period_ms - chance.range(0, period_ms / 8);
@@ -373,6 +393,7 @@ fn script(chance: &Chance, serve: bool, begin: i64, plan: &Plan) -> Script {
     Script {
         period_s,
         grace_s,
+        then_s,
         failures: if door != Door::Name && chance.per_mille(200) {
             2
         } else {

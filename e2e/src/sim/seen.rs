@@ -50,6 +50,8 @@ pub struct SeenAlert {
     pub created_ms: i64,
     pub flip_at_ms: Option<i64>,
     pub monitor: Option<String>,
+    /// From which signal to which, if it tells of one.
+    pub signal: Option<(String, String)>,
     pub deliveries: Vec<SeenDelivery>,
 }
 
@@ -183,6 +185,9 @@ fn alert(alert: &Value) -> SeenAlert {
         created_ms: ms_of(&alert["created_at"]).unwrap_or_default(),
         flip_at_ms: ms_of(&alert["flip_at"]),
         monitor: alert["monitor"]["uuid"].as_str().map(str::to_owned),
+        signal: alert["signal"]
+            .is_object()
+            .then(|| (text(&alert["signal"]["from"]), text(&alert["signal"]["to"]))),
         deliveries: list(&alert["deliveries"])
             .map(|delivery| SeenDelivery {
                 channel: text(&delivery["channel"]),

@@ -6,6 +6,7 @@ use crate::alert::Alert;
 use crate::id::{ProjectId, WatchId};
 use crate::item::{self, Key, n};
 use crate::metrics::Count;
+use crate::mutant::{self, Mutant};
 use crate::signal::watch::{Memory, Watch};
 use crate::time::UnixMs;
 use crate::timer::{Timer, What};
@@ -99,10 +100,12 @@ impl Store {
             version: memory.version + 1,
             ..memory.clone()
         };
-        let put = self
-            .put_item(item::memory(watch, &next))
-            .condition_expression("version = :version")
-            .expression_attribute_values(":version", n(memory.version));
+        let mut put = self.put_item(item::memory(watch, &next));
+        if !mutant::is(Mutant::MemoryUnguarded) {
+            put = put
+                .condition_expression("version = :version")
+                .expression_attribute_values(":version", n(memory.version));
+        }
         TransactWriteItem::builder()
             .put(put.build().expect("complete"))
             .build()

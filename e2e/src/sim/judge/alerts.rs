@@ -3,7 +3,8 @@
 use super::{Case, Note, s};
 use crate::sim::cast::told;
 use crate::sim::history::Delivered;
-use crate::sim::seen::SeenAlert;
+use crate::sim::plan::Kind;
+use crate::sim::seen::{SeenAlert, SeenMonitor};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -145,8 +146,7 @@ fn messages(case: &Case<'_>, note: &mut Note<'_>) {
         .collect();
     let mut bodies: HashMap<(usize, &str), &Value> = HashMap::new();
     let mut keys: BTreeMap<(usize, String), BTreeSet<&str>> = BTreeMap::new();
-    let mut accepted: BTreeSet<(usize, &str)> = BTreeSet::new();
-    let mut repeats = 0;
+    let mut accepted: HashMap<(usize, &str), i64> = HashMap::new();
     for message in &case.history.delivered {
         let key = (message.hook, message.id.as_str());
         let channel = case
@@ -172,9 +172,22 @@ fn messages(case: &Case<'_>, note: &mut Note<'_>) {
                 ),
             );
         }
-        repeats += u64::from(accepted.contains(&key));
+        // Who can't say that it was sent, sends it again.
+        if let Some(before) = accepted.get(&key)
+            && !has_excuse(case, &message.id, *before, message.at_ms)
+        {
+            note(
+                "one message for one alert",
+                format!(
+                    "{} came at {} and at {}, and nothing went wrong between",
+                    message.id,
+                    s(*before),
+                    s(message.at_ms)
+                ),
+            );
+        }
         if message.accepted {
-            accepted.insert(key);
+            accepted.insert(key, message.at_ms);
         }
         for told in changes(message) {
             keys.entry((message.hook, told.alert.to_owned()))
@@ -196,14 +209,18 @@ fn messages(case: &Case<'_>, note: &mut Note<'_>) {
             );
         }
     }
-    // Who can't say that it was sent, sends it again.
-    let excuses = case.doubts + case.faults;
-    if repeats > excuses {
-        note(
-            "one message for one alert",
-            format!("{repeats} came again, with {excuses} calls that went wrong"),
-        );
-    }
+}
+
+/// Whether something kept who sent a message from noting it: a crash, or a call about it that went wrong.
+fn has_excuse(case: &Case<'_>, id: &str, from: i64, to: i64) -> bool {
+    let between = from..=to;
+    let alert = id.split('.').next().unwrap_or(id);
+    let crashed = case.history.kills.iter().any(|at| between.contains(at));
+    crashed
+        || case
+            .faults
+            .iter()
+            .any(|one| between.contains(&one.at_ms) && one.body.contains(alert))
 }
 
 /// A8: of a monitor, nothing old follows something new.
@@ -259,7 +276,7 @@ fn detection(case: &Case<'_>, note: &mut Note<'_>) {
         else {
             continue;
         };
-        let took = alert.created_ms - flip_at;
+        let took = alert.created_ms - flip_at.max(changed_ms(case, alert));
         if alert.what == "monitor.down" && took > case.detection_ms() {
             note(
                 "a missed deadline is found in time",
@@ -290,6 +307,21 @@ fn detection(case: &Case<'_>, note: &mut Note<'_>) {
             }
         }
     }
+}
+
+/// When its monitor's limits were last changed: a deadline may be over then that was none.
+fn changed_ms(case: &Case<'_>, alert: &SeenAlert) -> i64 {
+    let is = |seen: &Result<SeenMonitor, _>| {
+        seen.as_ref()
+            .is_ok_and(|seen| Some(&seen.uuid) == alert.monitor.as_ref())
+    };
+    let script = case.seen.monitors.iter().position(is);
+    let changes = case
+        .history
+        .asked
+        .iter()
+        .filter(|asked| Some(asked.script) == script && asked.what == Kind::Change);
+    changes.map(|asked| asked.ended_ms).max().unwrap_or(0)
 }
 
 fn got_by(case: &Case<'_>, hook: usize, alert: &SeenAlert, ms: i64) -> bool {

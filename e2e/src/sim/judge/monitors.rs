@@ -3,7 +3,7 @@
 use super::{Case, Note, s};
 use crate::sim::clients::name;
 use crate::sim::history::Outcome;
-use crate::sim::model::{CLOCKS_MS, LATE_MS, Model, away, surely_away};
+use crate::sim::model::{CLOCKS_MS, LATE_MS, Limits, Model, away, surely_away};
 use crate::sim::plan::Kind;
 use crate::sim::seen::{SeenFlip, SeenMonitor};
 use std::collections::HashMap;
@@ -19,6 +19,7 @@ pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
         let done = asked.clone().any(|asked| asked.outcome == Outcome::Done);
         match found {
             Ok(monitor) => {
+                replies(case, i, note);
                 heartbeats(case, i, monitor, note);
                 flips(case, i, monitor, note);
                 statuses(case, i, monitor, note);
@@ -27,6 +28,26 @@ pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
                 note("one monitor for one name", why.clone());
             }
             Err(_) => {}
+        }
+    }
+}
+
+/// What is right is done, what is not is refused.
+fn replies(case: &Case<'_>, i: usize, note: &mut Note<'_>) {
+    for asked in case.history.asked.iter().filter(|asked| asked.script == i) {
+        let lie = asked.what == Kind::Lie;
+        let wrong = match asked.outcome {
+            Outcome::Done => lie,
+            // Nothing is there to resume.
+            Outcome::Refused(409) if asked.what == Kind::Resume => false,
+            Outcome::Refused(_) => !lie,
+            Outcome::Unknown => false,
+        };
+        if wrong {
+            note(
+                "what is right is done, and what is not is refused",
+                format!("{:?} {}: {:?}", asked.what, asked.token, asked.outcome),
+            );
         }
     }
 }
@@ -45,7 +66,7 @@ fn heartbeats(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<
             .iter()
             .filter(move |asked| asked.script == i)
     };
-    let pings = mine().filter(|asked| !matches!(asked.what, Kind::Pause | Kind::Resume));
+    let pings = mine().filter(|asked| asked.what.is_ping());
     let mut answered = 0;
     for asked in pings {
         if asked.outcome != Outcome::Done {
@@ -101,6 +122,15 @@ fn heartbeats(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<
             }
             None => {}
         }
+    }
+    let asked = mine()
+        .filter(|asked| asked.what.is_ping() && !matches!(asked.outcome, Outcome::Refused(_)));
+    let most = asked.count() as u64 + case.doubts_about(&monitor.uuid);
+    if monitor.pings > most {
+        note(
+            "no heartbeat is invented",
+            format!("{} counts {} heartbeats, of {most}", name(i), monitor.pings),
+        );
     }
     if monitor.pings < answered {
         note(
@@ -227,10 +257,7 @@ fn is_ours(case: &Case<'_>, model: &Model<'_>, monitor: &SeenMonitor, flip: &See
     let mut away = surely_away(case.history, case.gap_ms());
     // Before it had lasted so long, it was none.
     away.retain(|(from, _)| judged > from + case.gap_ms() + CLOCKS_MS);
-    let windows = model
-        .happenings()
-        .iter()
-        .filter_map(|one| model.window(one));
+    let windows = model.happenings().iter().flat_map(|one| model.windows(one));
     let mut windows = windows
         .filter(|(_, deadline)| (deadline - flip.at_ms).abs() <= CLOCKS_MS)
         .peekable();
@@ -249,13 +276,8 @@ fn missed(
     away: &[(i64, i64)],
 ) -> Option<&'static str> {
     let deadlines = || {
-        model.happenings().iter().filter_map(|one| {
-            let heard = model
-                .is_heard(one.what)
-                .then(|| one.sent_ms + model.patience_ms());
-            let run = (one.what == Kind::Start).then(|| one.sent_ms + model.run_ms());
-            heard.or(run)
-        })
+        let windows = model.happenings().iter().flat_map(|one| model.windows(one));
+        windows.map(|(_, deadline)| deadline)
     };
     match flip.outage {
         None if moved => deadlines()
@@ -268,9 +290,10 @@ fn missed(
             if !away.iter().any(|(from, to)| *from <= start && end <= *to) {
                 return Some("we were not away");
             }
-            let more = model.patience_ms();
-            ((end + more - flip.at_ms).abs() > CLOCKS_MS && !moved)
-                .then_some("that is not one more period after the outage")
+            let mut all = model.limits_after(i64::MIN).into_iter();
+            let is_more =
+                |limits: Limits| (end + limits.patience_ms() - flip.at_ms).abs() <= CLOCKS_MS;
+            (!all.any(is_more) && !moved).then_some("that is not one more period after the outage")
         }
     }
 }
@@ -310,6 +333,14 @@ fn statuses(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<'_
             if at(ms).is_some_and(|status| status != "down") {
                 let how = format!("{} is {:?} at {}", name(i), at(ms), s(ms));
                 note("who reports a failure is down", how);
+            }
+        }
+    }
+    for (from, to) in model.paused_spans(end) {
+        for ms in [from, to - 1] {
+            if at(ms).is_some_and(|status| status != "paused") {
+                let how = format!("{} is {:?} at {}", name(i), at(ms), s(ms));
+                note("who is paused stays so", how);
             }
         }
     }

@@ -22,7 +22,7 @@ pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
     signals(case, note);
 }
 
-/// A7: a channel's daily limit is never exceeded, and overcharged by one for each doubtful call at the most.
+/// A7: a channel's daily limit is never exceeded, and overcharged by one for each crash or failed call of its own at the most.
 fn limits(case: &Case<'_>, note: &mut Note<'_>) {
     for (hook, limit) in case.plan.hooks.iter().enumerate() {
         let Some(limit) = limit.daily_limit.map(u64::from) else {
@@ -60,7 +60,13 @@ fn limits(case: &Case<'_>, note: &mut Note<'_>) {
                 .iter()
                 .any(|one| one.channel == *channel && one.state == "suppressed")
         });
-        if suppressed && sent + case.doubts < limit {
+        // Who paid for a message and could not note what became of it pays again.
+        let unnoted = case
+            .faults
+            .iter()
+            .filter(|one| one.body.contains(&format!("\"D#{channel}")));
+        let overcharged = case.overcharges() + unnoted.count() as u64;
+        if suppressed && sent + overcharged < limit {
             note(
                 "A7: nothing is suppressed before its limit",
                 format!("hook {hook} got {sent} messages, of {limit}"),
@@ -90,7 +96,7 @@ fn quota(case: &Case<'_>, note: &mut Note<'_>) {
             format!("{done} of {quota} were answered"),
         );
     }
-    if refused > 0 && done + unknown + case.doubts < quota {
+    if refused > 0 && done + unknown + case.overcharges() < quota {
         note(
             "nothing is refused before its quota",
             format!("{done} of {quota} were answered, and {refused} refused"),
@@ -140,7 +146,9 @@ fn timers(case: &Case<'_>, note: &mut Note<'_>) {
         };
         let none = Vec::new();
         let own = by_monitor.get(&monitor).unwrap_or(&none);
-        if own.len() > ENTRIES {
+        // What is due is done, and stays until the next sweep.
+        let ahead = own.iter().filter(|(_, due)| *due >= case.plan.end_ms);
+        if ahead.count() > ENTRIES {
             note("timers never breed", format!("{monitor} has {own:?}"));
         }
         // What has a deadline has an expiry, an hour later.
@@ -308,5 +316,44 @@ fn signals(case: &Case<'_>, note: &mut Note<'_>) {
             );
             return;
         }
+    }
+    let last = bars.last().and_then(|(index, _)| said.get(index));
+    watch(case, last.copied().unwrap_or("WARMING"), note);
+}
+
+/// People hear of each change from or to BUY or SELL once, and in the end believe what is so. Alerts that were made within a
+/// second have no order that could be seen, for clocks differ; but whatever the order, each goes on from where another ended.
+fn watch(case: &Case<'_>, last: &str, note: &mut Note<'_>) {
+    let acts = |signal: &str| matches!(signal, "BUY" | "SELL");
+    let told: Vec<&(String, String)> = case
+        .seen
+        .alerts
+        .iter()
+        .filter_map(|alert| alert.signal.as_ref())
+        .collect();
+    let mut believed = None;
+    for signal in ["BUY", "SELL", "STALE"] {
+        let to = told.iter().filter(|(_, to)| to == signal).count();
+        let from = told.iter().filter(|(from, _)| from == signal).count();
+        match to.checked_sub(from) {
+            Some(0) => {}
+            Some(1) if believed.is_none() => believed = Some(signal),
+            _ => note(
+                "a change of a signal is told once",
+                format!("{to} to {signal}, and {from} from there: {told:?}"),
+            ),
+        }
+    }
+    // That bars stopped coming is no signal.
+    if believed == Some("STALE") {
+        let stale = told.iter().rfind(|(_, to)| to == "STALE");
+        believed = stale.map(|(from, _)| from.as_str());
+    }
+    let believed = believed.filter(|signal| acts(signal));
+    if believed != Some(last).filter(|signal| acts(signal)) {
+        note(
+            "people believe the last signal",
+            format!("it is {last}, and they believe {believed:?}: {told:?}"),
+        );
     }
 }

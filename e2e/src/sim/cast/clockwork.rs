@@ -1,0 +1,232 @@
+//! What happens by itself: the ticker of one process, the schedule by the minute, the stream.
+
+use super::{CALM_TICK_MS, Cast, Handlers};
+use crate::sim::chance::{Chance, sleep_ms};
+use crate::sim::plan::Trouble;
+use aws_lambda_events::event::dynamodb::Event;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use thrum_schema::World;
+
+/// How long stream records that were handled are kept, and handled again after a crash, in milliseconds.
+const REPLAYED_MS: i64 = 5_000;
+
+impl Cast {
+    /// The ticker of one process.
+    pub(super) async fn ticker(self: Arc<Self>, tick_ms: i64) {
+        while self.clock.ms() < self.plan.end_ms {
+            let begun = self.clock.ms();
+            let tick_ms = if begun < self.plan.calm_ms {
+                tick_ms
+            } else {
+                CALM_TICK_MS
+            };
+            let node = &self.nodes[0];
+            let next = self
+                .invoke(node, |handlers| async move { tick(&handlers, false).await })
+                .await;
+            let ended = self.clock.ms();
+            let wait_ms = match next {
+                Some(Ok(next)) => {
+                    self.history().ticks.push((begun, ended));
+                    next.map_or(tick_ms, |next| (next - node.world.now()).clamp(1, tick_ms))
+                }
+                Some(Err(error)) => {
+                    self.trace.say(|| format!("a tick failed: {error}"));
+                    tick_ms
+                }
+                None => 250,
+            };
+            sleep_ms(wait_ms).await;
+        }
+    }
+
+    /// The schedule by the minute.
+    pub(super) async fn schedule(self: Arc<Self>) {
+        let of = |what| match what {
+            Trouble::Schedule(n) => Some(n),
+            _ => None,
+        };
+        let mut minute = 0;
+        loop {
+            minute += 60_000;
+            self.clock.until(minute + self.chance.range(0, 1_500)).await;
+            let times = match (self.meets(of), self.chance.per_mille(500)) {
+                (false, _) => 1,
+                (true, true) => 2,
+                (true, false) => 0,
+            };
+            for _ in 0..times {
+                let cast = Arc::clone(&self);
+                tokio::spawn(async move {
+                    let (begun, node) = (cast.clock.ms(), cast.node());
+                    // As the function's time limit has it.
+                    let limit = Duration::from_secs(55);
+                    let ticked = cast.invoke(node, |handlers| async move {
+                        tokio::time::timeout(limit, tick(&handlers, true)).await
+                    });
+                    match ticked.await {
+                        Some(Ok(Ok(_))) => {
+                            let ended = cast.clock.ms();
+                            cast.history().ticks.push((begun, ended));
+                        }
+                        Some(Ok(Err(error))) => cast
+                            .trace
+                            .say(|| format!("{} ticked in vain: {error}", node.name)),
+                        Some(Err(_)) => cast
+                            .trace
+                            .say(|| format!("{} took too long to tick", node.name)),
+                        None => {}
+                    }
+                });
+            }
+        }
+    }
+
+    /// One shard of the stream: records of an item come in their order, and what failed comes again with all after it.
+    pub(super) async fn stream(self: Arc<Self>, shard: u64, shards: u64) {
+        let chance = Chance::new(self.plan.seed, &format!("stream {shard}"));
+        let of = |what| match what {
+            Trouble::Stream(n) => Some(n),
+            _ => None,
+        };
+        let mut cursor = String::new();
+        let mut waiting: Vec<Value> = Vec::new();
+        let mut handled: Vec<(i64, Value)> = Vec::new();
+        let mut process = 0;
+        loop {
+            let (records, next) = self
+                .net
+                .engine
+                .records(&cursor)
+                .expect("the stream is read");
+            cursor = next;
+            waiting.extend(
+                records
+                    .into_iter()
+                    .filter(|record| is_wanted(record) && shard_of(record, shards) == shard),
+            );
+            let died = self.process.load(Ordering::Relaxed);
+            if self.serves() && died != process {
+                // The process begins at the oldest record that it had not deleted.
+                process = died;
+                let ms = self.clock.ms();
+                let again = handled
+                    .drain(..)
+                    .filter(|(at, _)| ms - at <= REPLAYED_MS)
+                    .map(|(_, record)| record);
+                waiting.splice(0..0, again.collect::<Vec<_>>());
+            }
+            if waiting.is_empty() {
+                let written = &self.net.written[usize::try_from(shard).expect("few")];
+                let _ = tokio::time::timeout(Duration::from_secs(30), written.notified()).await;
+                sleep_ms(chance.range(1, 30)).await;
+                continue;
+            }
+            if self.meets(of) {
+                sleep_ms(chance.range(100, 20_000)).await;
+            }
+            let size = usize::try_from(chance.range(1, 10))
+                .expect("few")
+                .min(waiting.len());
+            let batch = waiting[..size].to_vec();
+            let event: Event =
+                serde_json::from_value(json!({ "Records": batch })).expect("records");
+            let node = self.node();
+            let response = self
+                .invoke(node, |handlers| async move {
+                    handlers.evaluate.on_stream(&event).await
+                })
+                .await;
+            let done = match response {
+                // All of it comes again.
+                None => 0,
+                Some(response) => {
+                    let failed: Vec<String> = response
+                        .batch_item_failures
+                        .into_iter()
+                        .filter_map(|failure| failure.item_identifier)
+                        .collect();
+                    let first = batch.iter().position(|record| {
+                        let sequence = record["dynamodb"]["SequenceNumber"]
+                            .as_str()
+                            .unwrap_or_default();
+                        failed.iter().any(|failed| failed == sequence)
+                    });
+                    first.unwrap_or(size)
+                }
+            };
+            // A function that was done, and whose answer was lost.
+            if done == size && self.meets(of) {
+                self.trace
+                    .say(|| "a batch of the stream comes again".to_owned());
+                continue;
+            }
+            let ms = self.clock.ms();
+            handled.extend(waiting.drain(..done).map(|record| (ms, record)));
+            handled.retain(|(at, _)| ms - at <= 10 * REPLAYED_MS);
+            if done < size {
+                sleep_ms(chance.range(100, 2_000)).await;
+            }
+        }
+    }
+}
+
+/// One tick, as the function's main has it.
+async fn tick(handlers: &Handlers, ahead: bool) -> Result<Option<thrum_schema::UnixMs>, String> {
+    let Handlers {
+        store,
+        evaluate,
+        pulse,
+        ..
+    } = handlers;
+    let begun = store.world().now();
+    evaluate
+        .keep_pulse(pulse)
+        .await
+        .map_err(|error| error.to_string())?;
+    let swept = join_all((0..store.shards()).map(|shard| evaluate.sweep(shard))).await;
+    let looked = if ahead {
+        evaluate.look_ahead(begun).await
+    } else {
+        Ok(())
+    };
+    let mut next = None;
+    for swept in swept {
+        let swept = swept.map_err(|error| error.to_string())?;
+        if swept.busy {
+            return Err("another has the shard".to_owned());
+        }
+        next = [next, swept.next_due].into_iter().flatten().min();
+    }
+    looked.map_err(|error| error.to_string())?;
+    Ok(next)
+}
+
+/// Whether evaluate is called for a record, as the event source's filters have it.
+fn is_wanted(record: &Value) -> bool {
+    let kind = |image: &str| record["dynamodb"][image]["kind"]["S"].as_str();
+    match record["eventName"].as_str() {
+        Some("INSERT") => matches!(
+            kind("NewImage"),
+            Some("alert" | "probe" | "request" | "watch" | "series" | "soon")
+        ),
+        Some("MODIFY") => matches!(
+            kind("NewImage"),
+            Some("probe" | "watch" | "series" | "soon")
+        ),
+        Some("REMOVE") => kind("OldImage") == Some("lease") && !record["userIdentity"].is_null(),
+        _ => false,
+    }
+}
+
+/// The shard of a record's partition.
+fn shard_of(record: &Value, shards: u64) -> u64 {
+    let pk = record["dynamodb"]["Keys"]["pk"]["S"]
+        .as_str()
+        .unwrap_or_default();
+    pk.bytes().map(u64::from).sum::<u64>() % shards
+}

@@ -1,0 +1,121 @@
+//! Receivers of webhooks.
+
+use super::Cast;
+use crate::sim::chance::sleep_ms;
+use crate::sim::history::Delivered;
+use crate::sim::net::die;
+use crate::sim::plan::Trouble;
+use axum::http::StatusCode;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use std::fmt;
+use std::sync::Weak;
+use thrum_notify::send::{Post, Posted, SendError};
+
+/// How long a receiver may take, in milliseconds.
+const HOOK_TIMEOUT_MS: i64 = 10_000;
+
+/// How often handlers are killed.
+const fn killed(what: Trouble) -> Option<u16> {
+    match what {
+        Trouble::Killed(n) => Some(n),
+        _ => None,
+    }
+}
+
+/// Receivers of webhooks.
+pub struct Hooks(pub Weak<Cast>);
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+impl Post for Hooks {
+    fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<StatusCode, SendError>> {
+        Box::pin(async move {
+            let cast = self
+                .0
+                .upgrade()
+                .ok_or_else(|| SendError::passing("it is over"))?;
+            let hook = posted.url.trim_start_matches("http://hook-");
+            let hook = hook
+                .split('.')
+                .next()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(usize::MAX);
+            sleep_ms(cast.chance.range(1, 200)).await;
+            if cast.meets(killed) && cast.chance.per_mille(500) {
+                return die().await;
+            }
+            let ms = cast.clock.ms();
+            let troubles: Vec<Trouble> = cast.plan.troubles(ms, Some).collect();
+            let is = |of: fn(u8) -> Trouble| {
+                troubles
+                    .iter()
+                    .any(|what| u8::try_from(hook).is_ok_and(|hook| *what == of(hook)))
+            };
+            let (takes, answers) = if is(Trouble::HookHangs) {
+                (cast.chance.per_mille(500), None)
+            } else if is(Trouble::HookFails) {
+                (false, Some(StatusCode::INTERNAL_SERVER_ERROR))
+            } else if is(Trouble::HookTakesAndFails) {
+                (true, Some(StatusCode::INTERNAL_SERVER_ERROR))
+            } else {
+                (true, Some(StatusCode::OK))
+            };
+            if takes {
+                let delivered = Delivered {
+                    at_ms: ms,
+                    hook,
+                    id: posted.id.to_owned(),
+                    body: serde_json::from_str(posted.body).unwrap_or_default(),
+                    accepted: answers == Some(StatusCode::OK),
+                };
+                cast.trace
+                    .say(|| format!("hook {hook} gets {}", told(&delivered.body)));
+                cast.trace
+                    .note(posted.id, u16::from(delivered.accepted), ms);
+                cast.history().delivered.push(delivered);
+            } else {
+                cast.trace
+                    .say(|| format!("hook {hook} does not take {}", posted.id));
+            }
+            match answers {
+                Some(status) => {
+                    sleep_ms(cast.chance.range(1, 100)).await;
+                    if cast.meets(killed) {
+                        return die().await;
+                    }
+                    Ok(status)
+                }
+                None => {
+                    sleep_ms(HOOK_TIMEOUT_MS).await;
+                    Err(SendError::passing(
+                        "the receiver did not answer within 10 s",
+                    ))
+                }
+            }
+        })
+    }
+}
+
+/// What a message tells, in a line.
+pub fn told(body: &Value) -> String {
+    let data = &body["data"];
+    let one = |change: &Value| {
+        format!(
+            "{} {} of {} ({}, alert {})",
+            change["monitor"]["name"].as_str().unwrap_or("-"),
+            change["status"].as_str().unwrap_or("-"),
+            change["flip_at"].as_str().unwrap_or("-"),
+            change["reason"].as_str().unwrap_or("-"),
+            change["alert_id"].as_str().unwrap_or("-"),
+        )
+    };
+    match data["changes"].as_array() {
+        Some(changes) => changes.iter().map(one).collect::<Vec<_>>().join("; "),
+        None => format!("{}: {}", body["type"].as_str().unwrap_or("-"), one(data)),
+    }
+}

@@ -1,0 +1,183 @@
+//! The bus, the queues, and the front door as the pulse finds it.
+
+use super::{Cast, answer};
+use crate::sim::chance::sleep_ms;
+use crate::sim::plan::Trouble;
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use futures::future::BoxFuture;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use thrum_evaluate::{Bus, BusError, FrontDoor};
+use thrum_schema::MonitorId;
+use thrum_schema::queue::{Later, LaterError};
+use thrum_schema::work::Work;
+
+/// How often a message is received before it goes to the dead letters.
+const MAX_RECEIVES: u32 = 5;
+/// How long a message is hidden from others while it is handled, in milliseconds.
+const VISIBILITY_MS: i64 = 60_000;
+
+impl Cast {
+    /// A message on its way to whoever it is for.
+    fn send(self: &Arc<Self>, work: Work, delay_ms: i64) {
+        let of = |what| match what {
+            Trouble::Queue(n) => Some(n),
+            _ => None,
+        };
+        let copies = if self.meets(of) && !self.serves() {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            let late_ms = if self.meets(of) {
+                self.chance.range(0, 15_000)
+            } else {
+                0
+            };
+            let wait_ms = delay_ms + late_ms + self.chance.range(1, 30);
+            tokio::spawn(Arc::clone(self).receive(work.clone(), wait_ms));
+        }
+    }
+
+    async fn receive(self: Arc<Self>, work: Work, wait_ms: i64) {
+        let process = self.process.load(Ordering::Relaxed);
+        sleep_ms(wait_ms).await;
+        for attempt in 1..=MAX_RECEIVES {
+            // What one process had in its memory is gone with it.
+            if self.serves() && self.process.load(Ordering::Relaxed) != process {
+                return;
+            }
+            let (node, own) = (self.node(), work.clone());
+            let handled = self
+                .invoke(node, |handlers| async move {
+                    if own.is_for_evaluate() {
+                        handlers
+                            .evaluate
+                            .work(&own)
+                            .await
+                            .map_err(|error| error.to_string())
+                    } else {
+                        handlers
+                            .notify
+                            .handle(&own)
+                            .await
+                            .map_err(|error| error.to_string())
+                    }
+                })
+                .await;
+            match handled {
+                Some(Ok(())) => return,
+                Some(Err(error)) => self.trace.say(|| format!("{work:?} failed: {error}")),
+                None => {}
+            }
+            let pause_ms = if self.serves() {
+                1_000 * i64::from(attempt)
+            } else {
+                VISIBILITY_MS
+            };
+            sleep_ms(pause_ms).await;
+        }
+        self.trace
+            .say(|| format!("{work:?} goes to the dead letters"));
+    }
+}
+
+/// Bus and queues.
+pub struct Wire(pub Weak<Cast>);
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wire")
+    }
+}
+
+impl Wire {
+    /// Takes a message, or not, or takes it and says that it did not.
+    fn take(&self, work: &Work, delay_ms: i64) -> Result<(), String> {
+        let Some(cast) = self.0.upgrade() else {
+            return Ok(());
+        };
+        let fails = cast.meets(|what| match what {
+            Trouble::Bus(n) => Some(n),
+            _ => None,
+        });
+        cast.trace.say(|| {
+            format!(
+                "on its way: {work:?}{}",
+                if fails { ", refused" } else { "" }
+            )
+        });
+        if !fails || cast.chance.per_mille(300) {
+            cast.send(work.clone(), delay_ms);
+        }
+        if fails {
+            Err("it was not taken".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Bus for Wire {
+    fn publish<'a>(&'a self, works: &'a [Work]) -> BoxFuture<'a, Vec<Result<(), BusError>>> {
+        Box::pin(async move {
+            sleep_ms(2).await;
+            works
+                .iter()
+                .map(|work| self.take(work, 0).map_err(BusError))
+                .collect()
+        })
+    }
+}
+
+impl Later for Wire {
+    fn send(&self, work: Work, delay: Duration) -> BoxFuture<'_, Result<(), LaterError>> {
+        Box::pin(async move {
+            sleep_ms(2).await;
+            // SQS counts whole seconds.
+            let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+            self.take(&work, delay_ms).map_err(LaterError)
+        })
+    }
+}
+
+/// The front door that the pulse goes through.
+pub struct Door(pub Weak<Cast>, pub Option<Router>);
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Door")
+    }
+}
+
+impl FrontDoor for Door {
+    fn knock(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let cast = self.0.upgrade().ok_or("it is over")?;
+            let sent = cast.clock.ms();
+            cast.history().knocks.push(sent);
+            let path = format!("/ping/{}", MonitorId::PULSE);
+            let request = Request::get(path)
+                .body(Body::empty())
+                .map_err(|error| error.to_string())?;
+            let reply = match &self.1 {
+                Some(router) => Some(answer(router.clone(), request).await),
+                None => cast.request(request).await,
+            };
+            match reply {
+                Some((status, _)) if status.is_success() => {
+                    let answered = cast.clock.ms();
+                    cast.history().pulses.push((sent, answered));
+                    Ok(())
+                }
+                Some((status, _)) => Err(status.to_string()),
+                None => Err("no answer".to_owned()),
+            }
+        })
+    }
+}
