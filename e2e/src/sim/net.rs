@@ -142,7 +142,10 @@ impl Net {
         let partition = RetryPartition::custom(name)
             .token_bucket(TokenBucket::new(RETRIES))
             .build();
-        let config = config(way).retry_config(retries).retry_partition(partition);
+        let config = config(way)
+            .retry_config(retries)
+            .retry_partition(partition)
+            .time_source(self.clock);
         Client::from_conf(config.build())
     }
 
