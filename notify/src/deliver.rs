@@ -353,11 +353,17 @@ impl Notify {
         }
         let now = self.store.world().now();
         let id = channel.project;
+        // One that crashed after it sent has paid, too, and people have its message.
+        let perhaps = if delivery.attempts > 1 {
+            "; an earlier attempt, of which nothing was noted, may have come through"
+        } else {
+            ""
+        };
         if let Some(limit) = channel.daily_limit {
             let meter = format!("channel#{}", channel.id);
             if !self.store.take(id, &meter, now, Some(limit)).await? {
                 return Ok(Some(format!(
-                    "the channel's daily limit of {limit} is reached"
+                    "the channel's daily limit of {limit} is reached{perhaps}"
                 )));
             }
         }
@@ -369,9 +375,9 @@ impl Notify {
         }
         let meter = format!("deliveries#{}", channel.via.name());
         let taken = self.store.take(id, &meter, now, limit).await?;
-        Ok(limit
-            .filter(|_| !taken)
-            .map(|limit| format!("the plan's daily limit of {limit} text messages is reached")))
+        Ok(limit.filter(|_| !taken).map(|limit| {
+            format!("the plan's daily limit of {limit} text messages is reached{perhaps}")
+        }))
     }
 
     /// Records how the channel fares, for people to see. Nothing depends on it.

@@ -328,6 +328,8 @@ async fn send_bars(cast: Arc<Cast>) {
                 }
             }
         }
-        cast.history().bars.extend(chunk);
+        let mut history = cast.history();
+        history.bars.extend(chunk);
+        history.bars_ended_ms = cast.clock.ms();
     }
 }

@@ -55,6 +55,8 @@ pub struct History {
     pub kills: Vec<i64>,
     /// Bars that were sent, and answered in the end: index and close.
     pub bars: Vec<(i64, f64)>,
+    /// When the last of them was answered.
+    pub bars_ended_ms: i64,
     /// Ticks of the schedule that ended well: begun and ended, in milliseconds.
     pub ticks: Vec<(i64, i64)>,
 }

@@ -95,7 +95,10 @@ fn alerts_arrive(case: &Case<'_>, note: &mut Note<'_>) {
             let got = got_by(case, hook, alert, end);
             match delivery.map(|delivery| delivery.state.as_str()) {
                 Some("sent") if got => {}
-                Some("suppressed") if case.plan.hooks[hook].daily_limit.is_some() && !got => {}
+                // Who could not note that it was sent pays again, and may not be able to.
+                Some("suppressed")
+                    if case.plan.hooks[hook].daily_limit.is_some()
+                        && (!got || has_excuse(case, &alert.id, alert.created_ms, end)) => {}
                 Some("retry")
                     if delivery.is_some_and(|one| one.next_ms > Some(end - PROMPT_MS)) =>
                 {

@@ -11,6 +11,8 @@ use thrum_schema::timer::{Timer, What, decode};
 
 /// How long ago something may have been begun that is not ended, in milliseconds.
 const UNDER_WAY_MS: i64 = 60_000;
+/// How long after bars were answered they have been looked at, in milliseconds, whatever goes wrong.
+const LOOKED_MS: i64 = 100_000;
 /// Most entries of a monitor's deadline: its own, and one that a crash doubled.
 const ENTRIES: usize = 2;
 
@@ -325,12 +327,11 @@ fn signals(case: &Case<'_>, note: &mut Note<'_>) {
 /// second have no order that could be seen, for clocks differ; but whatever the order, each goes on from where another ended.
 fn watch(case: &Case<'_>, last: &str, note: &mut Note<'_>) {
     let acts = |signal: &str| matches!(signal, "BUY" | "SELL");
-    let told: Vec<&(String, String)> = case
-        .seen
-        .alerts
-        .iter()
-        .filter_map(|alert| alert.signal.as_ref())
-        .collect();
+    let alerts = || {
+        let alerts = case.seen.alerts.iter();
+        alerts.filter_map(|alert| Some((alert.created_ms, alert.signal.as_ref()?)))
+    };
+    let told: Vec<&(String, String)> = alerts().map(|(_, signal)| signal).collect();
     let mut believed = None;
     for signal in ["BUY", "SELL", "STALE"] {
         let to = told.iter().filter(|(_, to)| to == signal).count();
@@ -344,10 +345,16 @@ fn watch(case: &Case<'_>, last: &str, note: &mut Note<'_>) {
             ),
         }
     }
-    // That bars stopped coming is no signal.
+    // That bars stopped coming is no signal: what they believed before is, if no correction came since.
     if believed == Some("STALE") {
-        let stale = told.iter().rfind(|(_, to)| to == "STALE");
-        believed = stale.map(|(from, _)| from.as_str());
+        let mut stale = alerts().filter(|(_, (_, to))| to == "STALE");
+        let Some((at, (from, _))) = stale.next_back() else {
+            return;
+        };
+        if at < case.history.bars_ended_ms + LOOKED_MS {
+            return;
+        }
+        believed = Some(from);
     }
     let believed = believed.filter(|signal| acts(signal));
     if believed != Some(last).filter(|signal| acts(signal)) {
