@@ -173,12 +173,13 @@ pub fn ping_path(bytes: &[u8]) {
         return;
     };
     let method = &METHODS[usize::from(*first) % METHODS.len()];
-    // Half of them with a key that is right.
-    let uri = match first & 0x80 {
-        0 => format!("/ping/{path}"),
-        _ => format!("/ping/{PING_KEY}/{path}"),
-    };
     with_stage(|stage| {
+        // Half of them with a key that is right, and a quarter with the id of a monitor.
+        let uri = match first >> 6 {
+            0 => format!("/ping/{path}"),
+            1 => format!("/ping/{}{path}", stage.uuid),
+            _ => format!("/ping/{PING_KEY}/{path}"),
+        };
         let Some((status, reply)) = stage.send(method.as_str(), &uri, Vec::new()) else {
             return;
         };

@@ -8,7 +8,7 @@ use std::thread;
 use thrum_schema::mutant::Mutant;
 
 const SEEDS: u64 = 300;
-/// Seeds that notice a bug, each with the bug.
+/// Seeds that notice a bug, each with the bug; a hyphen where it can't be put in.
 const REGRESSIONS: &str = include_str!("../regressions.txt");
 
 /// Does each of `all`, as many at a time as there are processors.
@@ -41,8 +41,8 @@ fn what_was_promised_holds_whatever_goes_wrong() {
     each(&seeds, must_hold);
 }
 
-/// The lines of the file: a seed, the bug that it notices, and what was wrong.
-fn regressions() -> Vec<(u64, Mutant)> {
+/// The lines of the file: a seed, the bug that it notices, if that can be put in, and what was wrong.
+fn regressions() -> Vec<(u64, Option<Mutant>)> {
     let lines = REGRESSIONS.lines().filter(|line| !line.starts_with('#'));
     let parsed = lines.map(|line| {
         let mut words = line.split_whitespace();
@@ -51,14 +51,18 @@ fn regressions() -> Vec<(u64, Mutant)> {
         let mutant = Mutant::ALL
             .into_iter()
             .find(|mutant| format!("{mutant:?}") == name);
-        seed.zip(mutant).expect(line)
+        assert!(mutant.is_some() || name == "-", "{line}");
+        (seed.expect(line), mutant)
     });
     parsed.collect()
 }
 
 #[test]
 fn what_was_mended_stays_mended() {
-    let seeds: Vec<u64> = regressions().into_iter().map(|(seed, _)| seed).collect();
+    let mut seeds: Vec<u64> = regressions().into_iter().map(|(seed, _)| seed).collect();
+    // Those before are played anyway.
+    seeds.retain(|seed| *seed > SEEDS);
+    seeds.dedup();
     each(&seeds, must_hold);
 }
 
@@ -67,11 +71,14 @@ fn every_bug_is_noticed_that_is_put_in() {
     let regressions = regressions();
     for mutant in Mutant::ALL {
         assert!(
-            regressions.iter().any(|(_, of)| *of == mutant),
+            regressions.iter().any(|(_, of)| *of == Some(mutant)),
             "{mutant:?} has no seed"
         );
     }
     each(&regressions, |(seed, mutant)| {
+        let Some(mutant) = mutant else {
+            return;
+        };
         assert!(
             hunt(mutant, seed..=seed).is_some(),
             "seed {seed} does not notice {mutant:?}"

@@ -25,10 +25,10 @@ impl Evaluate {
             let now = self.store.world().now();
             let event = Event::Timer { outages: &outages };
             let mut outcome = transition(&monitor, lost, &event, now);
-            let written = if state.lease.is_some() {
+            let written = if let Some(new) = &state.lease {
                 match self
                     .store
-                    .add_lost_history(lost, outcome.flip.as_ref())
+                    .add_lost_history(lost, new.resumed_pings, outcome.flip.as_ref())
                     .await
                 {
                     // Done before.

@@ -105,9 +105,14 @@ impl App {
         }
         let monitor = self.store.monitor(project, id).await?;
         let monitor = monitor.ok_or(ChangeError::NotFound)?;
+        let held = state.lease.is_some();
+        let lease = match state.lease {
+            Some(lease) => lease,
+            None => self.store.lost_lease(&monitor).await?,
+        };
         Ok(Found {
-            held: state.lease.is_some(),
-            lease: state.lease.unwrap_or_else(|| Lease::lost(&monitor)),
+            held,
+            lease,
             monitor,
         })
     }

@@ -181,7 +181,10 @@ impl App {
                 .ok_or(RecordError::NotFound)?;
             let wanted = incoming.rules.applied_to(&stored);
             let monitor = wanted.as_ref().unwrap_or(&stored);
-            let before = state.lease.clone().unwrap_or_else(|| Lease::lost(monitor));
+            let before = match state.lease.clone() {
+                Some(lease) => lease,
+                None => self.store.lost_lease(monitor).await?,
+            };
             let tat = match self.rate() {
                 Some(rate) => Some(rate.take(before.tat, at.0).map_err(RecordError::TooMany)?),
                 None => None,

@@ -95,6 +95,9 @@ pub struct Lease {
     pub last_duration_ms: Option<i64>,
     /// How many pings there were.
     pub pings: u64,
+    /// How many of them it was taken to have had when a ping made it in place of one that TTL removed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resumed_pings: u64,
     /// How many failures there were in a row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
@@ -197,6 +200,7 @@ impl Lease {
             others: Vec::new(),
             last_duration_ms: None,
             pings: 0,
+            resumed_pings: 0,
             failures: 0,
             fails: 0,
             missed: 0,

@@ -91,6 +91,7 @@ fn full_lease() -> Lease {
         }),
         last_duration_ms: Some(i64::MAX),
         pings: u64::MAX,
+        resumed_pings: u64::MAX,
         failures: u32::MAX,
         fails: u64::MAX,
         missed: u64::MAX,

@@ -11,7 +11,12 @@ use super::history::History;
 use super::net::Faulty;
 use super::plan::{Place, Plan};
 use super::seen::Seen;
+use crate::START;
+use serde_json::Value;
 use std::fmt;
+
+/// How long ago something may have been begun that is not ended, in milliseconds.
+pub const UNDER_WAY_MS: i64 = 60_000;
 
 /// A promise that was not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +52,20 @@ impl Case<'_> {
             .count() as u64
     }
 
-    /// How often something may have been charged for nothing: such calls of counters, and crashes.
-    pub fn overcharges(&self) -> u64 {
-        let crashes = self.history.kills.len() as u64;
-        crashes + self.doubts_about("\"U#") + self.doubts_about("\"K#")
+    /// How often something may have been charged for nothing by a counter: such calls of it, and what crashes ended.
+    pub fn overcharges(&self, counter: &str) -> u64 {
+        self.history.kills.len() as u64 + self.doubts_about(counter)
+    }
+
+    /// Whether a channel has a group that will be tried again after the end.
+    pub fn has_group_to_retry(&self, channel: &str) -> bool {
+        let due = START.0 + self.plan.end_ms;
+        self.seen.items.iter().any(|item| {
+            item["sk"]["S"] == format!("D#{channel}")
+                && item["state"]["S"] == "retry"
+                && item["members"].is_object()
+                && number(item, "until").is_some_and(|until| until > due - 2 * UNDER_WAY_MS)
+        })
     }
 
     /// The longest time from a deadline to its flip, where nothing goes wrong.
@@ -87,6 +102,11 @@ pub fn judge(cast: &Cast, made: &Made, seen: &Seen) -> Vec<Broken> {
     alerts::judge(&case, &mut note);
     rest::judge(&case, &mut note);
     broken
+}
+
+/// A number of an item, as the table has it.
+pub fn number(item: &Value, name: &str) -> Option<i64> {
+    item[name]["N"].as_str()?.parse().ok()
 }
 
 /// Takes what was not kept.

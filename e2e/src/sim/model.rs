@@ -188,29 +188,51 @@ impl<'a> Model<'a> {
 
     /// The spans in which it has to be down, for it reported a failure, each as an instant from which and one before which.
     pub fn down_spans(&self, end_ms: i64) -> Vec<(i64, i64)> {
-        if self.script.failures > 1 {
-            return Vec::new();
-        }
-        self.spans(
-            Kind::Fail,
-            &[Kind::Success, Kind::Pause, Kind::Resume],
-            end_ms,
-        )
+        let ends_row = [Kind::Success, Kind::Pause, Kind::Resume];
+        let fails: Vec<&Happening> = self
+            .happenings
+            .iter()
+            .filter(|one| one.sure && one.what == Kind::Fail)
+            .collect();
+        // The last of as many in a row as it lets pass, and one more.
+        let rows = fails.windows(self.script.failures as usize).filter(|row| {
+            let (first, last) = (row[0], row[row.len() - 1]);
+            let done_ms = row.iter().map(|one| one.done_ms).max().unwrap_or(0);
+            self.happenings.iter().all(|other| {
+                !ends_row.contains(&other.what)
+                    || other.done_ms < first.sent_ms - CLOCKS_MS
+                    || other.sent_ms > done_ms.max(last.sent_ms) + CLOCKS_MS
+            })
+        });
+        let last = rows.map(|row| {
+            let last = row[row.len() - 1];
+            let done_ms = row.iter().map(|one| one.done_ms).max();
+            Happening {
+                done_ms: done_ms.unwrap_or(last.done_ms),
+                ..*last
+            }
+        });
+        self.spans(last, &ends_row, end_ms)
     }
 
     /// The spans in which it has to be paused, likewise.
     pub fn paused_spans(&self, end_ms: i64) -> Vec<(i64, i64)> {
         let enders = [Kind::Success, Kind::Fail, Kind::Start, Kind::Resume];
-        self.spans(Kind::Pause, &enders, end_ms)
+        let pauses = self
+            .happenings
+            .iter()
+            .filter(|one| one.sure && one.what == Kind::Pause);
+        self.spans(pauses.copied(), &enders, end_ms)
     }
 
     /// The spans that something began for certain, each until what may have ended it.
-    fn spans(&self, what: Kind, enders: &[Kind], end_ms: i64) -> Vec<(i64, i64)> {
-        let begun = self
-            .happenings
-            .iter()
-            .filter(|one| one.sure && one.what == what);
-        let span = |one: &Happening| {
+    fn spans(
+        &self,
+        begun: impl Iterator<Item = Happening>,
+        enders: &[Kind],
+        end_ms: i64,
+    ) -> Vec<(i64, i64)> {
+        let span = |one: Happening| {
             let from = one.done_ms + CLOCKS_MS;
             let enders = self.happenings.iter().filter(|other| {
                 enders.contains(&other.what) && other.done_ms >= one.sent_ms - CLOCKS_MS

@@ -228,14 +228,20 @@ impl Way {
         net.calls.fetch_add(1, Ordering::Relaxed);
         let fault = self.fault(operation, body);
         if fault != Fault::None {
-            net.faults.lock().expect("not poisoned").push(Faulty {
-                at_ms: net.clock.ms(),
-                doubtful: matches!(
-                    fault,
-                    Fault::Failed | Fault::ReplyLost | Fault::SlowBefore(_) | Fault::SlowAfter(_)
-                ),
-                body: String::from_utf8_lossy(body).into_owned(),
-            });
+            // What is stale or done in part has not failed.
+            if !matches!(fault, Fault::Stale | Fault::Partial) {
+                net.faults.lock().expect("not poisoned").push(Faulty {
+                    at_ms: net.clock.ms(),
+                    doubtful: matches!(
+                        fault,
+                        Fault::Failed
+                            | Fault::ReplyLost
+                            | Fault::SlowBefore(_)
+                            | Fault::SlowAfter(_)
+                    ),
+                    body: String::from_utf8_lossy(body).into_owned(),
+                });
+            }
             net.trace
                 .say(|| format!("{} {operation} {fault:?} {}", self.name, key_of(body)));
         }

@@ -98,7 +98,10 @@ fn alerts_arrive(case: &Case<'_>, note: &mut Note<'_>) {
                 // Who could not note that it was sent pays again, and may not be able to.
                 Some("suppressed")
                     if case.plan.hooks[hook].daily_limit.is_some()
-                        && (!got || has_excuse(case, &alert.id, alert.created_ms, end)) => {}
+                        && (!got || was_unnoted(case, hook, alert)) => {}
+                // With a group that is tried again.
+                Some("gathering") if case.has_group_to_retry(channel) => waits = true,
+                Some("waiting") if case.has_group_to_retry(channel) => waits = true,
                 Some("retry")
                     if delivery.is_some_and(|one| one.next_ms > Some(end - PROMPT_MS)) =>
                 {
@@ -212,6 +215,14 @@ fn messages(case: &Case<'_>, note: &mut Note<'_>) {
             );
         }
     }
+}
+
+/// Whether something kept who sent an alert from noting it, by itself or in a group.
+fn was_unnoted(case: &Case<'_>, hook: usize, alert: &SeenAlert) -> bool {
+    let mut own = case.history.delivered.iter().filter(|message| {
+        message.hook == hook && changes(message).iter().any(|told| told.alert == alert.id)
+    });
+    own.any(|message| has_excuse(case, &message.id, alert.created_ms, case.plan.end_ms))
 }
 
 /// Whether something kept who sent a message from noting it: a crash, or a call about it that went wrong.

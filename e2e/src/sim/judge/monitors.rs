@@ -10,6 +10,10 @@ use std::collections::HashMap;
 
 /// The log has a hundred slots.
 const LOGGED: u64 = 100;
+/// How long after its deadline TTL may remove a lease, in milliseconds.
+const HOUR_MS: i64 = 3_600_000;
+/// A sweep that takes longer may have left something for the next one, in milliseconds.
+const SWEEP_MS: i64 = 40_000;
 /// How many flips the API shows.
 const FLIPS: usize = 20;
 
@@ -162,7 +166,12 @@ fn flips(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) 
         let whole = monitor.flips.len() < FLIPS;
         let (from, n, at) =
             before.map_or(("new", 0, i64::MIN), |flip| (&*flip.to, flip.n, flip.at_ms));
-        if (before.is_some() || whole) && (flip.from != from || flip.n != n + 1) {
+        // Who comes back before what TTL removed is restored was down in between, whether or not that was ours.
+        let lost = flip.from == "down"
+            && from != "down"
+            && flip.n == n + 2
+            && away.iter().any(|(from, to)| to - from > HOUR_MS);
+        if (before.is_some() || whole) && (flip.from != from || flip.n != n + 1) && !lost {
             note(
                 "flips follow each other",
                 format!("{}: {flip:?} after {before:?}", name(i)),
@@ -351,16 +360,38 @@ fn statuses(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<'_
         .chain(model.endless_runs(&away));
     for silence in silences {
         // A sweep that began after the deadline, and ended well, has found it.
-        let swept = case
-            .history
-            .ticks
-            .iter()
-            .filter(|(begun, _)| *begun > silence.deadline_ms + CLOCKS_MS);
+        let swept = case.history.ticks.iter().filter(|(begun, ended)| {
+            *begun > silence.deadline_ms + CLOCKS_MS && ended - begun < SWEEP_MS
+        });
         let Some((_, found)) = swept.min_by_key(|(_, ended)| *ended) else {
             continue;
         };
-        let in_time = silence.until_ms.is_none_or(|until| *found < until);
-        if in_time && at(*found).is_some_and(|status| status != "down") {
+        if silence.until_ms.is_some_and(|until| *found >= until) {
+            continue;
+        }
+        // A way down is dated when it was due, so its alert tells when it was found.
+        let flip = monitor.flips.iter().rfind(|flip| flip.at_ms <= *found);
+        let made = flip.filter(|flip| flip.to == "down").and_then(|flip| {
+            let alerts = case.seen.alerts.iter().filter(|alert| {
+                alert.monitor.as_deref() == Some(&*monitor.uuid)
+                    && alert.what == "monitor.down"
+                    && alert.flip_at_ms == Some(flip.at_ms)
+            });
+            alerts.map(|alert| alert.created_ms).min()
+        });
+        if let Some(made) = made.filter(|made| *made > found + CLOCKS_MS) {
+            note(
+                "who falls silent goes down by the next sweep",
+                format!(
+                    "{} was found down at {}; a sweep ended at {}, its deadline was {} at the latest",
+                    name(i),
+                    s(made),
+                    s(*found),
+                    s(silence.deadline_ms)
+                ),
+            );
+        }
+        if at(*found).is_some_and(|status| status != "down") {
             let how = format!(
                 "{} is {:?} at {}; its deadline was {} at the latest",
                 name(i),

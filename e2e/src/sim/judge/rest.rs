@@ -1,16 +1,15 @@
 //! Quotas, timers and signals; and that nothing is left to wait.
 
-use super::{Case, Note, s};
+use super::{Case, Note, UNDER_WAY_MS, number, s};
 use crate::START;
 use crate::sim::history::Outcome;
+use crate::sim::seen::SeenAlert;
 use base64::Engine;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use thrum_schema::AlertId;
 use thrum_schema::timer::{Timer, What, decode};
 
-/// How long ago something may have been begun that is not ended, in milliseconds.
-const UNDER_WAY_MS: i64 = 60_000;
 /// How long after bars were answered they have been looked at, in milliseconds, whatever goes wrong.
 const LOOKED_MS: i64 = 100_000;
 /// Most entries of a monitor's deadline: its own, and one that a crash doubled.
@@ -56,25 +55,45 @@ fn limits(case: &Case<'_>, note: &mut Note<'_>) {
             );
         }
         let channel = &case.made.channels[hook];
+        let limited = case
+            .seen
+            .alerts
+            .iter()
+            .find(|alert| alert.what == "channel.limited" && is_to(alert, channel));
         let suppressed = case.seen.alerts.iter().any(|alert| {
             alert
                 .deliveries
                 .iter()
                 .any(|one| one.channel == *channel && one.state == "suppressed")
         });
+        if suppressed && limited.is_none() {
+            note(
+                "A7: a limit is told",
+                format!("hook {hook} was told nothing of its limit"),
+            );
+        }
         // Who paid for a message and could not note what became of it pays again.
         let unnoted = case
             .faults
             .iter()
             .filter(|one| one.body.contains(&format!("\"D#{channel}")));
-        let overcharged = case.overcharges() + unnoted.count() as u64;
-        if suppressed && sent + overcharged < limit {
+        // What is paid for and tried again has not come yet.
+        let mut own = case.seen.alerts.iter().flat_map(|alert| &alert.deliveries);
+        let waits = own.any(|one| one.channel == *channel && one.state == "retry")
+            || case.has_group_to_retry(channel);
+        let overcharged = case.overcharges(&format!("channel#{channel}")) + unnoted.count() as u64;
+        if suppressed && !waits && sent + overcharged < limit {
             note(
                 "A7: nothing is suppressed before its limit",
                 format!("hook {hook} got {sent} messages, of {limit}"),
             );
         }
     }
+}
+
+/// Whether an alert goes through a channel.
+fn is_to(alert: &SeenAlert, channel: &str) -> bool {
+    alert.deliveries.iter().any(|one| one.channel == channel)
 }
 
 /// A key's quota likewise.
@@ -98,7 +117,7 @@ fn quota(case: &Case<'_>, note: &mut Note<'_>) {
             format!("{done} of {quota} were answered"),
         );
     }
-    if refused > 0 && done + unknown + case.overcharges() < quota {
+    if refused > 0 && done + unknown + case.overcharges("\"requests#") < quota {
         note(
             "nothing is refused before its quota",
             format!("{done} of {quota} were answered, and {refused} refused"),
@@ -108,10 +127,24 @@ fn quota(case: &Case<'_>, note: &mut Note<'_>) {
 
 /// T1, and how many entries there are.
 fn timers(case: &Case<'_>, note: &mut Note<'_>) {
-    let number =
-        |item: &Value, name: &str| item[name]["N"].as_str().and_then(|n| n.parse::<i64>().ok());
     let mut entries: Vec<Timer> = Vec::new();
+    let cursors: HashMap<&str, i64> = case
+        .seen
+        .items
+        .iter()
+        .filter(|item| item["pk"]["S"] == "SWEEP")
+        .filter_map(|item| Some((item["sk"]["S"].as_str()?, number(item, "low")?)))
+        .collect();
     for item in case.seen.items.iter().filter(|item| is_of(item, "T#")) {
+        let bucket = item["pk"]["S"].as_str().unwrap_or_default();
+        let (shard, minute) = bucket[2..].split_once('#').unwrap_or_default();
+        let low = cursors.get(shard).copied().unwrap_or(i64::MIN);
+        if minute.parse().is_ok_and(|minute: i64| minute < low) {
+            note(
+                "T2: no timer is left behind the cursor",
+                format!("{bucket} has one, and the cursor is at {low}"),
+            );
+        }
         let bytes = item["e"]["B"]
             .as_str()
             .and_then(|text| base64::prelude::BASE64_STANDARD.decode(text).ok());
@@ -180,14 +213,16 @@ fn timers(case: &Case<'_>, note: &mut Note<'_>) {
     }
 }
 
-fn number(item: &Value, name: &str) -> Option<i64> {
-    item[name]["N"].as_str()?.parse().ok()
-}
-
 fn is_of(item: &Value, prefix: &str) -> bool {
     item["pk"]["S"]
         .as_str()
         .is_some_and(|pk| pk.starts_with(prefix))
+}
+
+/// Whether a delivery is of a channel whose group is tried again.
+fn is_in_retry(case: &Case<'_>, item: &Value) -> bool {
+    let channel = item["sk"]["S"].as_str().unwrap_or_default();
+    case.has_group_to_retry(channel.trim_start_matches("D#"))
 }
 
 /// Nothing waits for ever once nothing goes wrong any more.
@@ -200,7 +235,7 @@ fn leftovers(case: &Case<'_>, note: &mut Note<'_>) {
         let begun = |ms: i64| ms > START.0 + case.plan.end_ms - UNDER_WAY_MS;
         match kind {
             "delivery"
-                if ["claimed", "gathering"].contains(&state)
+                if (state == "claimed" || state == "gathering" && !is_in_retry(case, item))
                     && !number(item, "until").is_some_and(begun) =>
             {
                 *left.entry("deliveries").or_default() += 1;
