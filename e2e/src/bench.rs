@@ -59,6 +59,8 @@ fn machine() -> String {
 
 /// Criterion's figures for the pure core.
 fn core() -> anyhow::Result<String> {
+    // What other benches left there is not ours.
+    let _ = fs::remove_dir_all(Path::new(ROOT).join("target/criterion"));
     let status = Command::new(env!("CARGO"))
         .args([
             "bench",
@@ -157,10 +159,12 @@ fn endurance(directory: &Path) -> anyhow::Result<String> {
         _ => "-".to_owned(),
     };
     row("", &|r| {
+        let killed = r["kill_every_s"].as_u64() > Some(0);
         format!(
-            "{} monitors, `--sync {}`",
+            "{} monitors, `--sync {}`{}",
             n(&r["monitors"]),
-            r["sync"].as_str().unwrap_or("-")
+            r["sync"].as_str().unwrap_or("-"),
+            if killed { ", killed" } else { "" }
         )
     });
     row("---", &|_| "---".to_owned());

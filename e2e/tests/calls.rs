@@ -40,6 +40,8 @@ enum What {
     ReplyLost,
     /// It is done after so many milliseconds.
     Takes(i64),
+    /// It is not done.
+    Refused,
 }
 
 /// A way to the table on which calls meet trouble.
@@ -68,8 +70,13 @@ impl Way {
 impl HttpConnector for Way {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let met = self.meets(&request);
-        if let Some(What::Takes(ms)) = met {
-            self.world.advance(ms);
+        match met {
+            Some(What::Takes(ms)) => self.world.advance(ms),
+            Some(What::Refused) => {
+                let refused = ConnectorError::io("connection reset".into());
+                return HttpConnectorFuture::ready(Err(refused));
+            }
+            _ => {}
         }
         let done = self.engine.call(request);
         if let Some(What::ReplyLost) = met {
@@ -260,4 +267,22 @@ async fn a_message_is_not_begun_when_its_claim_is_about_to_end() {
     assert_eq!(stage.received(), 1);
     let alert = stage.alert().await;
     assert_eq!(alert["deliveries"][0]["state"], "sent", "{alert}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suppressed_message_says_if_an_earlier_attempt_may_have_come() {
+    let stage = Handlers::new().await;
+    let work = stage.failed().await;
+    // As often as the SDK tries: what was sent can't be noted.
+    stage.meet("UpdateItem", "settled_by", 3, What::Refused);
+    stage.notify.handle(&work).await.unwrap_err();
+    assert_eq!(stage.spared(), 0);
+    assert_eq!(stage.received(), 1);
+    stage.world.advance(31_000);
+    stage.notify.handle(&work).await.unwrap();
+    let alert = stage.alert().await;
+    let delivery = &alert["deliveries"][0];
+    assert_eq!(delivery["state"], "suppressed", "{alert}");
+    let error = delivery["error"].as_str().unwrap();
+    assert!(error.contains("an earlier attempt"), "{error}");
 }
