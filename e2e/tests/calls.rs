@@ -71,7 +71,9 @@ impl HttpConnector for Way {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let met = self.meets(&request);
         match met {
-            Some(What::Takes(ms)) => self.world.advance(ms),
+            Some(What::Takes(ms)) => {
+                self.world.advance(ms);
+            }
             Some(What::Refused) => {
                 let refused = ConnectorError::io("connection reset".into());
                 return HttpConnectorFuture::ready(Err(refused));
@@ -280,7 +282,9 @@ async fn a_suppressed_message_says_if_an_earlier_attempt_may_have_come() {
     assert_eq!(stage.received(), 1);
     stage.world.advance(31_000);
     stage.notify.handle(&work).await.unwrap();
-    let alert = stage.alert().await;
+    // The newest alert says that the limit is reached.
+    let alerts = stage.get("/v1/alerts?limit=2").await;
+    let alert = &alerts["alerts"][1];
     let delivery = &alert["deliveries"][0];
     assert_eq!(delivery["state"], "suppressed", "{alert}");
     let error = delivery["error"].as_str().unwrap();
