@@ -289,6 +289,32 @@ fn flip_times_never_run_backwards_and_late_pings_still_count() {
 }
 
 #[test]
+fn a_run_that_begins_after_an_outage_of_ours_has_no_more_time_than_any() {
+    let monitor = monitor(false);
+    let up = lease(&monitor, Status::Up, false);
+    let outage = Outage {
+        start: s(50),
+        end: s(700),
+    };
+    let outages = [outage];
+    let timer = Event::Timer { outages: &outages };
+    let judged = transition(&monitor, &up, &timer, s(701)).lease;
+    let started = transition(&monitor, &judged, &ping(PingKind::Start, s(705)), s(705)).lease;
+    // What the schedule waits for was moved to 790 s; the run's grace ends before.
+    let over = s(705 + i64::from(GRACE_S));
+    let waiting = transition(&monitor, &started, &timer, s(706)).lease;
+    assert_eq!(waiting.status, Status::Up);
+    assert_eq!(waiting.deadline(), Some(over));
+    let flip = transition(&monitor, &waiting, &timer, over).flip.unwrap();
+    assert_eq!((flip.at, flip.deadline), (over, Some(over)));
+    // If it ends in time, the schedule counts from there.
+    let ended = ping(PingKind::Success, s(720));
+    let ended = transition(&monitor, &waiting, &ended, s(720)).lease;
+    let next = s(720 + i64::from(PERIOD_S + GRACE_S));
+    assert_eq!(ended.deadline(), Some(next));
+}
+
+#[test]
 fn an_outage_of_ours_gives_more_time_and_is_named() {
     let monitor = monitor(false);
     let up = lease(&monitor, Status::Up, false);

@@ -302,7 +302,10 @@ fn missed(
             let mut all = model.limits_after(i64::MIN).into_iter();
             let is_more =
                 |limits: Limits| (end + limits.patience_ms() - flip.at_ms).abs() <= CLOCKS_MS;
-            (!all.any(is_more) && !moved).then_some("that is not one more period after the outage")
+            // Or a run that began since then, which has its own limit.
+            let is_run = |at: i64| at > end && (at - flip.at_ms).abs() <= CLOCKS_MS;
+            (!all.any(is_more) && !deadlines().any(is_run) && !moved)
+                .then_some("that is not one more period after the outage")
         }
     }
 }
