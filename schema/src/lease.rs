@@ -291,14 +291,8 @@ impl Lease {
     /// A run must end within the grace that it has. While one is in progress that has a grace of its own, the
     /// schedule waits for that too: what has begun in time may take its time.
     pub fn window(&self) -> Option<Window> {
-        let windows = self.windows().into_iter().flatten();
-        windows.min_by_key(|window| window.deadline)
-    }
-
-    /// What it waits for: the end of a run, and what the schedule says.
-    fn windows(&self) -> [Option<Window>; 2] {
         if self.status == Status::Down {
-            return [None, None];
+            return None;
         }
         let started = self.runs().map(|run| run.at).min();
         let started = started.filter(|_| !mutant::is(Mutant::RunIgnored));
@@ -319,8 +313,11 @@ impl Lease {
                 deadline: expected + grace_s * 1000,
             }
         });
-        // Of two that end together, the run's is the first.
-        [run, schedule]
+        match (schedule, run) {
+            (Some(schedule), Some(run)) if run.deadline <= schedule.deadline => Some(run),
+            (Some(window), _) | (None, Some(window)) => Some(window),
+            (None, None) => None,
+        }
     }
 
     /// When the next ping is expected, as the contract shows it: the start of the run in progress, if that is earlier.
@@ -339,21 +336,10 @@ impl Lease {
     /// The deadline that holds after `outages`, and the outage that moved it.
     ///
     /// A monitor whose window touches an outage is judged anew from the outage's end: one more period, at most
-    /// an hour, plus grace (T3). Of a run and the schedule each has its own window: a run that begins after the outage
-    /// has no more time than any.
+    /// an hour, plus grace (T3). That is for all that it waited for, since any of it may have come meanwhile; a run that
+    /// began after the outage has its own limit.
     pub fn deadline_after(&self, outages: &[Outage]) -> Option<(UnixMs, Option<Outage>)> {
-        let windows = self.windows().into_iter().flatten();
-        let held: Vec<_> = windows
-            .map(|window| self.held_after(&window, outages))
-            .collect();
-        let (deadline, outage) = *held.iter().min_by_key(|(deadline, _)| *deadline)?;
-        // It may be pardoned for the one, and judged by the other.
-        let pardoned = Some(deadline) != self.window().map(|window| window.deadline);
-        let of_other = held.iter().find_map(|(_, outage)| *outage);
-        Some((deadline, outage.or(of_other.filter(|_| pardoned))))
-    }
-
-    fn held_after(&self, window: &Window, outages: &[Outage]) -> (UnixMs, Option<Outage>) {
+        let window = self.window()?;
         let mut held = (window.deadline, None);
         let more = self.again_ms() + i64::from(self.grace_s) * 1000;
         let mut outages: Vec<&Outage> = outages.iter().collect();
@@ -366,7 +352,12 @@ impl Lease {
                 held = (outage.end + more, Some(*outage));
             }
         }
-        held
+        if let (deadline, Some(outage)) = held {
+            let since = self.runs().filter(|run| run.at >= outage.end);
+            let first = since.map(|run| run.at + self.run_limit_ms()).min();
+            held.0 = first.map_or(deadline, |first| first.min(deadline));
+        }
+        Some(held)
     }
 
     /// The status that people see at `now`: an overdue monitor shows as down before that is recorded.

@@ -306,12 +306,37 @@ fn a_run_that_begins_after_an_outage_of_ours_has_no_more_time_than_any() {
     assert_eq!(waiting.status, Status::Up);
     assert_eq!(waiting.deadline(), Some(over));
     let flip = transition(&monitor, &waiting, &timer, over).flip.unwrap();
-    assert_eq!((flip.at, flip.deadline), (over, Some(over)));
+    assert_eq!(
+        (flip.at, flip.deadline, flip.outage),
+        (over, Some(over), Some(outage))
+    );
     // If it ends in time, the schedule counts from there.
     let ended = ping(PingKind::Success, s(720));
     let ended = transition(&monitor, &waiting, &ended, s(720)).lease;
     let next = s(720 + i64::from(PERIOD_S + GRACE_S));
     assert_eq!(ended.deadline(), Some(next));
+}
+
+#[test]
+fn a_run_that_may_have_ended_in_an_outage_of_ours_gives_the_schedule_more_time_too() {
+    let period_s = 800;
+    let monitor = Monitor {
+        schedule: Schedule::Simple { period_s },
+        ..monitor(false)
+    };
+    let up = lease(&monitor, Status::Up, false);
+    let started = transition(&monitor, &up, &ping(PingKind::Start, s(40)), s(40)).lease;
+    // The run's grace ends in the outage, and nothing is expected near it. A success at 69 s, which met nobody, would have put
+    // off the schedule's 830 s.
+    let outages = [Outage {
+        start: s(50),
+        end: s(150),
+    }];
+    let timer = Event::Timer { outages: &outages };
+    let extended = s(150 + i64::from(period_s + GRACE_S));
+    let judged = transition(&monitor, &started, &timer, s(840));
+    assert!(judged.flip.is_none(), "no false alarm");
+    assert_eq!(judged.lease.deadline(), Some(extended));
 }
 
 #[test]
