@@ -272,16 +272,19 @@ mod tests {
         store.probe(UnixMs(1)).await.unwrap();
         assert_eq!(engine.flushes(), before + 2, "a read has none");
         let writers = (0..200).map(|i| {
-            let store = store.clone();
+            let (store, engine) = (store.clone(), engine.clone());
             tokio::spawn(async move {
                 let key = format!("key-{i}");
+                let before = engine.flushes();
                 store
                     .put_ping_key(thrum_schema::ProjectId::FIRST, &key)
                     .await
+                    .unwrap();
+                assert!(engine.flushes() > before, "{key} was answered without");
             })
         });
         for written in futures::future::join_all(writers).await {
-            written.unwrap().unwrap();
+            written.unwrap();
         }
         let flushes = engine.flushes() - before - 2;
         assert!(

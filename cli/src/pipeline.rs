@@ -32,6 +32,8 @@ const PULSE_GAP_MS: i64 = 60_000;
 /// How often items are removed whose TTL has passed, and stream records that were handled.
 const TTL_EVERY: Duration = Duration::from_secs(60);
 const TRIM_EVERY: Duration = Duration::from_secs(1);
+/// How long after a start the monitors are read in advance: tens of thousands take seconds, and the pings that waited for us go first.
+const WARM_AFTER: Duration = Duration::from_secs(30);
 /// How long stopping waits for deliveries that are under way.
 const DRAIN: Duration = Duration::from_secs(12);
 
@@ -121,10 +123,11 @@ impl Pipeline {
         })
     }
 
-    /// Reads in advance what the first list would have to wait for.
+    /// Reads in advance what the first list would have to wait for, once the rush of a start is over.
     pub fn warm(&self) {
         let app = self.app.clone();
         tokio::spawn(async move {
+            tokio::time::sleep(WARM_AFTER).await;
             if let Err(error) = app.warm().await {
                 tracing::warn!(%error, "the monitors were not read in advance");
             }

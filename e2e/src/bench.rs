@@ -173,9 +173,10 @@ fn endurance(directory: &Path) -> anyhow::Result<String> {
         &|r| match r["kill_every_s"].as_u64() {
             Some(0) => "never".to_owned(),
             _ => format!(
-                "every {} s, {} times",
+                "every {} s, {} times; back after {} ms at most",
                 n(&r["kill_every_s"]),
-                n(&r["kills"])
+                n(&r["kills"]),
+                n(&r["restart_ms"])
             ),
         },
     );
@@ -188,6 +189,14 @@ fn endurance(directory: &Path) -> anyhow::Result<String> {
             ms(&r["p50_ms"]),
             ms(&r["p99_ms"]),
             ms(&r["p999_ms"])
+        )
+    });
+    row("after the first two minutes", &|r| {
+        format!(
+            "{}, {}, {}",
+            ms(&r["steady_p50_ms"]),
+            ms(&r["steady_p99_ms"]),
+            ms(&r["steady_p999_ms"])
         )
     });
     row("changes told; missed; false", &|r| {

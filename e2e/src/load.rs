@@ -237,7 +237,7 @@ async fn served(
 
 /// From deadline to webhook.
 async fn detection(directory: &Path, table: &mut Table) -> anyhow::Result<()> {
-    table.line("| from deadline to webhook received | p50 | p99 | last |");
+    table.line("| from deadline to webhook received | p50 ms | p99 ms | last ms |");
     table.line("|---|---|---|---|");
     let spread = detect(directory, 200, Duration::from_millis(25), None).await?;
     table.line(&detected("200 deadlines, one every 25 ms", &spread));
@@ -254,9 +254,9 @@ async fn detection(directory: &Path, table: &mut Table) -> anyhow::Result<()> {
 }
 
 fn detected(name: &str, sorted: &[Duration]) -> String {
-    let at = |q| percentile(sorted, q);
+    let at = |q| percentile(sorted, q).as_secs_f64() * 1000.0;
     format!(
-        "| {name} | {:.1?} | {:.1?} | {:.1?} |",
+        "| {name} | {:.1} | {:.1} | {:.1} |",
         at(0.5),
         at(0.99),
         at(1.0)

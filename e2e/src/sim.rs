@@ -21,7 +21,9 @@ pub use plan::Plan;
 use crate::prepare;
 use cast::Cast;
 use chance::{Chance, Clock, Skewed};
+use judge::Case;
 use net::Net;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use thrum::engine::{MemoryEngine, TABLE};
@@ -44,23 +46,42 @@ pub struct Run {
     pub trace: Vec<String>,
 }
 
-/// Plays a plan; keeps what happened if it is to be `shown`.
+/// Plays a plan, and judges it; keeps what happened if it is to be `shown`.
 ///
 /// # Panics
 /// What has to work where nothing goes wrong did not.
 pub fn run(plan: &Plan, shown: bool) -> Run {
+    let played = play(plan, shown);
+    Run {
+        broken: judge::judge(&played.case),
+        digest: played.digest,
+        calls: played.calls,
+        messages: played.case.history.delivered.len(),
+        trace: played.trace,
+    }
+}
+
+/// A plan that was played.
+struct Played {
+    case: Case,
+    digest: u64,
+    calls: u64,
+    trace: Vec<String>,
+}
+
+fn play(plan: &Plan, shown: bool) -> Played {
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let run = runtime.block_on(play(Arc::new(plan.clone()), shown));
+    let played = runtime.block_on(act(Arc::new(plan.clone()), shown));
     // What is still under way ends here.
     drop(runtime);
-    run
+    played
 }
 
-async fn play(plan: Arc<Plan>, shown: bool) -> Run {
+async fn act(plan: Arc<Plan>, shown: bool) -> Played {
     let clock = Clock::start();
     let world: Arc<dyn World> = Skewed::new(clock, 0, Chance::new(plan.seed, "engine"));
     let engine = MemoryEngine::new(Arc::clone(&world)).expect("an engine");
@@ -77,13 +98,17 @@ async fn play(plan: Arc<Plan>, shown: bool) -> Run {
     clients::start(&cast, &made);
     clock.until(plan.end_ms).await;
     let seen = seen::look(&cast, &made).await;
-    let broken = judge::judge(&cast, &made, &seen);
-    let messages = cast.history().delivered.len();
-    Run {
-        broken,
+    let case = Case {
+        plan: Plan::clone(&plan),
+        history: mem::take(&mut *cast.history()),
+        made,
+        seen,
+        faults: mem::take(&mut *net.faults.lock().expect("not poisoned")),
+    };
+    Played {
+        case,
         digest: trace.digest(),
         calls: net.calls.load(Ordering::Relaxed),
-        messages,
         trace: trace.lines(),
     }
 }

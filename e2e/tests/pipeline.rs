@@ -216,16 +216,21 @@ async fn a_receiver_that_is_down_gets_its_alerts_later_and_in_order() {
 #[tokio::test]
 async fn a_delivery_that_always_fails_is_dead_visible_and_redelivered() {
     let stage = Stage::new().await;
-    let receiver = Receiver::start().await;
+    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
     receiver.answer(500);
     stage.webhook(&receiver.url, json!({})).await;
+    stage.webhook(&other.url, json!({})).await;
     beat(&stage, "web-01").await;
     stage.run(10_000, 500).await;
-    stage.run(25 * 3_600_000, 60_000).await;
+    assert_eq!(other.taken().len(), 1, "each channel is on its own");
+    // The last attempt is the last that the day has room for; they are up to 37 minutes and a half apart.
+    stage.run(23 * 3_600_000 + 1_200_000, 60_000).await;
+    assert_eq!(stage.alerts().await[0]["state"], "pending");
+    stage.run(2 * 3_600_000, 60_000).await;
     let alert = stage.alerts().await[0].clone();
     assert_eq!(alert["state"], "dead");
-    let delivery = &alert["deliveries"][0];
-    assert_eq!(delivery["state"], "dead");
+    let mut deliveries = alert["deliveries"].as_array().unwrap().iter();
+    let delivery = deliveries.find(|one| one["state"] == "dead").unwrap();
     assert!(delivery["error"].as_str().unwrap().contains("500"));
     let attempts = delivery["attempts"].as_u64().unwrap();
     assert!(
@@ -247,6 +252,7 @@ async fn a_delivery_that_always_fails_is_dead_visible_and_redelivered() {
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].id, receiver.received()[0].id, "under the same key");
     assert_eq!(stage.alerts().await[0]["state"], "delivered");
+    assert_eq!(other.received().len(), 1, "who had it gets no other");
 }
 
 #[tokio::test]
@@ -282,6 +288,31 @@ async fn forty_hosts_lost_at_once_are_one_message() {
     let received = grouped.received();
     assert_eq!(received.len(), 1 + 5 + 1);
     assert_eq!(received[6].changes().len(), 35);
+}
+
+#[tokio::test]
+async fn more_than_ninety_at_once_are_two_messages() {
+    let stage = Stage::new().await;
+    let receiver = Receiver::start().await;
+    stage.webhook(&receiver.url, json!({})).await;
+    let all: Vec<Value> = (0..95)
+        .map(|i| json!({"monitor": format!("web-{i:02}"), "period_s": 2, "grace_s": 1}))
+        .collect();
+    let body = json!({ "heartbeats": all });
+    let reply = stage.call(Method::POST, "/v1/heartbeats", body).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    stage.run(10_000, 500).await;
+    let received = receiver.received();
+    let sizes: Vec<usize> = received.iter().map(|r| r.changes().len()).collect();
+    assert_eq!(sizes, [90, 5]);
+    let names: HashSet<String> = received
+        .iter()
+        .flat_map(|r| r.changes())
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names.len(), 95);
+    let alerts = stage.alerts().await;
+    assert!(alerts.iter().all(|alert| alert["state"] == "delivered"));
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use thrum_schema::mutant::Mutant;
 const SEEDS: u64 = 300;
 /// Seeds that notice a bug, each with the bug; a hyphen where it can't be put in.
 const REGRESSIONS: &str = include_str!("../regressions.txt");
+/// The page that tells which seed notices which bug, and by which rule.
+const PAGE: &str = include_str!("../../docs/reliability.md");
 
 /// Does each of `all`, as many at a time as there are processors.
 fn each<T: Copy + Sync>(all: &[T], act: impl Fn(T) + Sync) {
@@ -79,10 +81,10 @@ fn every_bug_is_noticed_that_is_put_in() {
         let Some(mutant) = mutant else {
             return;
         };
-        assert!(
-            hunt(mutant, seed..=seed).is_some(),
-            "seed {seed} does not notice {mutant:?}"
-        );
+        let caught = hunt(mutant, seed..=seed);
+        let caught = caught.unwrap_or_else(|| panic!("seed {seed} does not notice {mutant:?}"));
+        let row = format!("| {mutant:?} | {seed} | {} |", caught.rule);
+        assert!(PAGE.contains(&row), "docs/reliability.md has not {row}");
     });
 }
 

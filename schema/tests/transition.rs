@@ -340,6 +340,28 @@ fn a_run_that_may_have_ended_in_an_outage_of_ours_gives_the_schedule_more_time_t
 }
 
 #[test]
+fn an_outage_of_ours_gives_an_hour_and_the_grace_at_the_most() {
+    let day_s = 86_400;
+    let monitor = Monitor {
+        schedule: Schedule::Simple { period_s: day_s },
+        ..monitor(false)
+    };
+    let up = lease(&monitor, Status::Up, false);
+    let end = s(i64::from(day_s) + 300);
+    let outages = [Outage {
+        start: s(i64::from(day_s) - 300),
+        end,
+    }];
+    let timer = Event::Timer { outages: &outages };
+    let judged = transition(&monitor, &up, &timer, end);
+    let extended = end + (3_600 + i64::from(GRACE_S)) * 1000;
+    assert!(judged.flip.is_none(), "no false alarm");
+    assert_eq!(judged.lease.deadline(), Some(extended));
+    let flip = transition(&monitor, &judged.lease, &timer, extended).flip;
+    assert_eq!(flip.unwrap().at, extended);
+}
+
+#[test]
 fn an_outage_of_ours_gives_more_time_and_is_named() {
     let monitor = monitor(false);
     let up = lease(&monitor, Status::Up, false);

@@ -33,6 +33,10 @@ impl Flusher {
             .create(true)
             .truncate(false)
             .open(log_path)?;
+        Self::of(log)
+    }
+
+    fn of(log: File) -> io::Result<Self> {
         let (sender, waiters) = mpsc::channel();
         let count = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&count);
@@ -87,5 +91,22 @@ fn run(log: &File, waiters: &mpsc::Receiver<Waiter>, count: &AtomicU64) {
             // A writer that gave up waiting is not there any more.
             let _ = waiter.send(answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+
+    #[tokio::test]
+    async fn once_the_disk_failed_nothing_is_answered_any_more() {
+        // A pipe can't be flushed.
+        let (_reader, log) = io::pipe().unwrap();
+        let flusher = Flusher::of(File::from(OwnedFd::from(log))).unwrap();
+        for _ in 0..2 {
+            flusher.flushed().await.unwrap_err();
+        }
+        assert_eq!(flusher.count(), 1, "and it is not tried again");
     }
 }

@@ -41,7 +41,7 @@ pub struct Delivered {
 }
 
 /// All of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct History {
     pub asked: Vec<Asked>,
     pub delivered: Vec<Delivered>,

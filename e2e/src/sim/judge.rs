@@ -4,8 +4,10 @@
 mod alerts;
 mod monitors;
 mod rest;
+#[cfg(test)]
+mod tests;
 
-use super::cast::{CALM_TICK_MS, Cast};
+use super::cast::CALM_TICK_MS;
 use super::clients::Made;
 use super::history::History;
 use super::net::Faulty;
@@ -34,16 +36,17 @@ impl fmt::Display for Broken {
 }
 
 /// All that a judgement is based on.
-pub struct Case<'a> {
-    pub plan: &'a Plan,
-    pub history: &'a History,
-    pub made: &'a Made,
-    pub seen: &'a Seen,
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub plan: Plan,
+    pub history: History,
+    pub made: Made,
+    pub seen: Seen,
     /// The calls of the table that went wrong.
-    pub faults: &'a [Faulty],
+    pub faults: Vec<Faulty>,
 }
 
-impl Case<'_> {
+impl Case {
     /// How many calls about something may have been done without their callers' knowing.
     pub fn doubts_about(&self, what: &str) -> u64 {
         let faults = self.faults.iter();
@@ -86,21 +89,12 @@ impl Case<'_> {
 }
 
 /// What was not kept.
-pub fn judge(cast: &Cast, made: &Made, seen: &Seen) -> Vec<Broken> {
-    let history = cast.history();
-    let faults = cast.net.faults.lock().expect("not poisoned");
-    let case = Case {
-        faults: &faults,
-        plan: &cast.plan,
-        history: &history,
-        made,
-        seen,
-    };
+pub fn judge(case: &Case) -> Vec<Broken> {
     let mut broken = Vec::new();
     let mut note = |rule: &'static str, how: String| broken.push(Broken { rule, how });
-    monitors::judge(&case, &mut note);
-    alerts::judge(&case, &mut note);
-    rest::judge(&case, &mut note);
+    monitors::judge(case, &mut note);
+    alerts::judge(case, &mut note);
+    rest::judge(case, &mut note);
     broken
 }
 

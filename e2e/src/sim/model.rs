@@ -127,14 +127,14 @@ impl<'a> Model<'a> {
     }
 
     /// Whether it may not go down by a failure at `ms`, for there can't have been as many in a row as it lets pass; they may be
-    /// dated later than they were sent.
+    /// dated later than they were sent, and one that overlaps the last success may have come after it.
     pub fn too_few_failures(&self, ms: i64, moved: bool) -> bool {
         let of = |what: Kind| self.happenings.iter().filter(move |one| one.what == what);
         let successes = of(Kind::Success).filter(|one| one.sure && one.done_ms <= ms - CLOCKS_MS);
         let since = successes.map(|one| one.sent_ms).max().unwrap_or(i64::MIN);
         let late = if moved { LATE_MS } else { 0 };
         let fails = of(Kind::Fail).filter(|one| {
-            one.sent_ms >= since.saturating_sub(CLOCKS_MS) && one.sent_ms <= ms + CLOCKS_MS + late
+            one.done_ms >= since.saturating_sub(CLOCKS_MS) && one.sent_ms <= ms + CLOCKS_MS + late
         });
         fails.count() < self.script.failures as usize
     }
@@ -434,6 +434,20 @@ mod tests {
         let failed = history(vec![asked(Kind::Success, 0), asked(Kind::Fail, 30_000)]);
         let model = Model::new(&script, 0, &failed);
         assert_eq!(model.down_spans(300_000), [(30_050 + CLOCKS_MS, 300_000)]);
+        let twice = Script {
+            failures: 2,
+            ..script.clone()
+        };
+        let overlaps = |ended_ms| Asked {
+            ended_ms,
+            ..asked(Kind::Fail, 20_000)
+        };
+        for (ended_ms, too_few) in [(20_050, true), (40_000, false)] {
+            let success = asked(Kind::Success, 30_000);
+            let failed = history(vec![overlaps(ended_ms), success, asked(Kind::Fail, 50_000)]);
+            let model = Model::new(&twice, 0, &failed);
+            assert_eq!(model.too_few_failures(50_000, false), too_few);
+        }
         let paused = history(vec![asked(Kind::Pause, 0), asked(Kind::Success, 60_000)]);
         let model = Model::new(&script, 0, &paused);
         let span = (50 + CLOCKS_MS, 60_000 - CLOCKS_MS);

@@ -84,7 +84,7 @@ impl fmt::Debug for Net {
 }
 
 /// A call that went wrong.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Faulty {
     pub at_ms: i64,
     /// It may have been done, and its caller can't know.

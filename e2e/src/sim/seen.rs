@@ -65,7 +65,7 @@ pub struct SeenDelivery {
 }
 
 /// All that is seen.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// By script; `None` if there is no such monitor, or several.
     pub monitors: Vec<Result<SeenMonitor, String>>,

@@ -20,7 +20,7 @@ struct Told<'a> {
     alert: &'a str,
 }
 
-pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
+pub fn judge(case: &Case, note: &mut Note<'_>) {
     flips_have_alerts(case, note);
     alerts_arrive(case, note);
     messages(case, note);
@@ -42,7 +42,7 @@ fn changes(message: &Delivered) -> Vec<Told<'_>> {
 }
 
 /// A1: each flip that people hear of has one alert, and each alert of a monitor a flip.
-fn flips_have_alerts(case: &Case<'_>, note: &mut Note<'_>) {
+fn flips_have_alerts(case: &Case, note: &mut Note<'_>) {
     for monitor in case.seen.monitors.iter().flatten() {
         let mut wanted: BTreeMap<(i64, String), i64> = BTreeMap::new();
         for flip in monitor.flips.iter().filter(|flip| flip.alert) {
@@ -82,7 +82,7 @@ fn flips_have_alerts(case: &Case<'_>, note: &mut Note<'_>) {
 }
 
 /// A2 to A5, A7: every alert reaches everybody, or says why it does not, or when it is tried again.
-fn alerts_arrive(case: &Case<'_>, note: &mut Note<'_>) {
+fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
     let end = case.plan.end_ms;
     for alert in &case.seen.alerts {
         if alert.created_ms > end - PROMPT_MS {
@@ -128,7 +128,7 @@ fn alerts_arrive(case: &Case<'_>, note: &mut Note<'_>) {
 }
 
 /// Whether an alert of the same monitor will be tried again on that channel, so that those after it have to wait.
-fn is_tried_again(case: &Case<'_>, alert: &SeenAlert, channel: &str) -> bool {
+fn is_tried_again(case: &Case, alert: &SeenAlert, channel: &str) -> bool {
     let same = case
         .seen
         .alerts
@@ -143,7 +143,7 @@ fn is_tried_again(case: &Case<'_>, alert: &SeenAlert, channel: &str) -> bool {
 }
 
 /// A3, A6: a message has one key, and is the same whenever it comes; an alert is in one message.
-fn messages(case: &Case<'_>, note: &mut Note<'_>) {
+fn messages(case: &Case, note: &mut Note<'_>) {
     let known: HashMap<&str, &SeenAlert> = case
         .seen
         .alerts
@@ -218,7 +218,7 @@ fn messages(case: &Case<'_>, note: &mut Note<'_>) {
 }
 
 /// Whether something kept who sent an alert from noting it, by itself or in a group.
-fn was_unnoted(case: &Case<'_>, hook: usize, alert: &SeenAlert) -> bool {
+fn was_unnoted(case: &Case, hook: usize, alert: &SeenAlert) -> bool {
     let mut own = case.history.delivered.iter().filter(|message| {
         message.hook == hook && changes(message).iter().any(|told| told.alert == alert.id)
     });
@@ -226,7 +226,7 @@ fn was_unnoted(case: &Case<'_>, hook: usize, alert: &SeenAlert) -> bool {
 }
 
 /// Whether something kept who sent a message from noting it: a crash, or a call about it that went wrong.
-fn has_excuse(case: &Case<'_>, id: &str, from: i64, to: i64) -> bool {
+fn has_excuse(case: &Case, id: &str, from: i64, to: i64) -> bool {
     let between = from..=to;
     let alert = id.split('.').next().unwrap_or(id);
     let crashed = case.history.kills.iter().any(|at| between.contains(at));
@@ -238,7 +238,7 @@ fn has_excuse(case: &Case<'_>, id: &str, from: i64, to: i64) -> bool {
 }
 
 /// A8: of a monitor, nothing old follows something new.
-fn order(case: &Case<'_>, note: &mut Note<'_>) {
+fn order(case: &Case, note: &mut Note<'_>) {
     for monitor in case.seen.monitors.iter().flatten() {
         let place = |alert: &SeenAlert| {
             let same = |flip: &&crate::sim::seen::SeenFlip| {
@@ -277,7 +277,7 @@ fn order(case: &Case<'_>, note: &mut Note<'_>) {
 }
 
 /// Where nothing goes wrong any more, people are told in time.
-fn detection(case: &Case<'_>, note: &mut Note<'_>) {
+fn detection(case: &Case, note: &mut Note<'_>) {
     let calm = if case.plan.is_calm() {
         0
     } else {
@@ -324,7 +324,7 @@ fn detection(case: &Case<'_>, note: &mut Note<'_>) {
 }
 
 /// When its monitor's limits were last changed: a deadline may be over then that was none.
-fn changed_ms(case: &Case<'_>, alert: &SeenAlert) -> i64 {
+fn changed_ms(case: &Case, alert: &SeenAlert) -> i64 {
     let is = |seen: &Result<SeenMonitor, _>| {
         seen.as_ref()
             .is_ok_and(|seen| Some(&seen.uuid) == alert.monitor.as_ref())
@@ -338,7 +338,7 @@ fn changed_ms(case: &Case<'_>, alert: &SeenAlert) -> i64 {
     changes.map(|asked| asked.ended_ms).max().unwrap_or(0)
 }
 
-fn got_by(case: &Case<'_>, hook: usize, alert: &SeenAlert, ms: i64) -> bool {
+fn got_by(case: &Case, hook: usize, alert: &SeenAlert, ms: i64) -> bool {
     case.history.delivered.iter().any(|message| {
         message.hook == hook
             && message.at_ms <= ms

@@ -17,7 +17,7 @@ const SWEEP_MS: i64 = 40_000;
 /// How many flips the API shows.
 const FLIPS: usize = 20;
 
-pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
+pub fn judge(case: &Case, note: &mut Note<'_>) {
     for (i, found) in case.seen.monitors.iter().enumerate() {
         let asked = case.history.asked.iter().filter(|asked| asked.script == i);
         let done = asked.clone().any(|asked| asked.outcome == Outcome::Done);
@@ -37,7 +37,7 @@ pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
 }
 
 /// What is right is done, what is not is refused.
-fn replies(case: &Case<'_>, i: usize, note: &mut Note<'_>) {
+fn replies(case: &Case, i: usize, note: &mut Note<'_>) {
     for asked in case.history.asked.iter().filter(|asked| asked.script == i) {
         let lie = asked.what == Kind::Lie;
         let wrong = match asked.outcome {
@@ -57,7 +57,7 @@ fn replies(case: &Case<'_>, i: usize, note: &mut Note<'_>) {
 }
 
 /// Every heartbeat that was answered is counted and logged, as what it was, when it was.
-fn heartbeats(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
+fn heartbeats(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     let rule = "no answered heartbeat is lost";
     let logged: HashMap<&str, _> = monitor
         .log
@@ -158,9 +158,9 @@ fn heartbeats(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<
 }
 
 /// Flips follow each other, and each has a cause.
-fn flips(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
-    let model = Model::new(&case.plan.scripts[i], i, case.history);
-    let away = away(case.history, case.gap_ms(), case.plan.end_ms);
+fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
+    let model = Model::new(&case.plan.scripts[i], i, &case.history);
+    let away = away(&case.history, case.gap_ms(), case.plan.end_ms);
     let mut before: Option<&SeenFlip> = None;
     for flip in &monitor.flips {
         let whole = monitor.flips.len() < FLIPS;
@@ -254,7 +254,7 @@ fn has_no_cause(
 }
 
 /// Whether we had been away for certain when it was judged, whatever it waited for when it missed that deadline.
-fn is_ours(case: &Case<'_>, model: &Model<'_>, monitor: &SeenMonitor, flip: &SeenFlip) -> bool {
+fn is_ours(case: &Case, model: &Model<'_>, monitor: &SeenMonitor, flip: &SeenFlip) -> bool {
     let alerts = case.seen.alerts.iter().filter(|alert| {
         alert.monitor.as_deref() == Some(&*monitor.uuid)
             && alert.flip_at_ms == Some(flip.at_ms)
@@ -263,7 +263,7 @@ fn is_ours(case: &Case<'_>, model: &Model<'_>, monitor: &SeenMonitor, flip: &See
     let Some(judged) = alerts.map(|alert| alert.created_ms).min() else {
         return false;
     };
-    let mut away = surely_away(case.history, case.gap_ms());
+    let mut away = surely_away(&case.history, case.gap_ms());
     // Before it had lasted so long, it was none.
     away.retain(|(from, _)| judged > from + case.gap_ms() + CLOCKS_MS);
     let windows = model.happenings().iter().flat_map(|one| model.windows(one));
@@ -311,8 +311,8 @@ fn missed(
 }
 
 /// What it is is what its clients make it, whenever that is certain.
-fn statuses(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
-    let model = Model::new(&case.plan.scripts[i], i, case.history);
+fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
+    let model = Model::new(&case.plan.scripts[i], i, &case.history);
     let end = case.plan.end_ms;
     let at = |ms: i64| {
         let known = monitor.flips.len() < FLIPS
@@ -356,7 +356,7 @@ fn statuses(case: &Case<'_>, i: usize, monitor: &SeenMonitor, note: &mut Note<'_
             }
         }
     }
-    let away = away(case.history, case.gap_ms(), end);
+    let away = away(&case.history, case.gap_ms(), end);
     let silences = model
         .silences(&away)
         .into_iter()

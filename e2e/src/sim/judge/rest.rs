@@ -15,7 +15,7 @@ const LOOKED_MS: i64 = 100_000;
 /// Most entries of a monitor's deadline: its own, and one that a crash doubled.
 const ENTRIES: usize = 2;
 
-pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
+pub fn judge(case: &Case, note: &mut Note<'_>) {
     limits(case, note);
     quota(case, note);
     timers(case, note);
@@ -24,7 +24,7 @@ pub fn judge(case: &Case<'_>, note: &mut Note<'_>) {
 }
 
 /// A7: a channel's daily limit is never exceeded, and overcharged by one for each crash or failed call of its own at the most.
-fn limits(case: &Case<'_>, note: &mut Note<'_>) {
+fn limits(case: &Case, note: &mut Note<'_>) {
     for (hook, limit) in case.plan.hooks.iter().enumerate() {
         let Some(limit) = limit.daily_limit.map(u64::from) else {
             continue;
@@ -97,7 +97,7 @@ fn is_to(alert: &SeenAlert, channel: &str) -> bool {
 }
 
 /// A key's quota likewise.
-fn quota(case: &Case<'_>, note: &mut Note<'_>) {
+fn quota(case: &Case, note: &mut Note<'_>) {
     let Some(quota) = case.plan.quota.map(u64::from) else {
         return;
     };
@@ -126,7 +126,7 @@ fn quota(case: &Case<'_>, note: &mut Note<'_>) {
 }
 
 /// T1, and how many entries there are.
-fn timers(case: &Case<'_>, note: &mut Note<'_>) {
+fn timers(case: &Case, note: &mut Note<'_>) {
     let mut entries: Vec<Timer> = Vec::new();
     let cursors: HashMap<&str, i64> = case
         .seen
@@ -220,13 +220,13 @@ fn is_of(item: &Value, prefix: &str) -> bool {
 }
 
 /// Whether a delivery is of a channel whose group is tried again.
-fn is_in_retry(case: &Case<'_>, item: &Value) -> bool {
+fn is_in_retry(case: &Case, item: &Value) -> bool {
     let channel = item["sk"]["S"].as_str().unwrap_or_default();
     case.has_group_to_retry(channel.trim_start_matches("D#"))
 }
 
 /// Nothing waits for ever once nothing goes wrong any more.
-fn leftovers(case: &Case<'_>, note: &mut Note<'_>) {
+fn leftovers(case: &Case, note: &mut Note<'_>) {
     let mut left: BTreeMap<&str, usize> = BTreeMap::new();
     for item in &case.seen.items {
         let state = item["state"]["S"].as_str().unwrap_or_default();
@@ -298,7 +298,7 @@ fn leftovers(case: &Case<'_>, note: &mut Note<'_>) {
 }
 
 /// Signals are what a replay of the stored bars says: the strategy is small enough to be reckoned here.
-fn signals(case: &Case<'_>, note: &mut Note<'_>) {
+fn signals(case: &Case, note: &mut Note<'_>) {
     if !case.plan.bars {
         return;
     }
@@ -360,7 +360,7 @@ fn signals(case: &Case<'_>, note: &mut Note<'_>) {
 
 /// People hear of each change from or to BUY or SELL once, and in the end believe what is so. Alerts that were made within a
 /// second have no order that could be seen, for clocks differ; but whatever the order, each goes on from where another ended.
-fn watch(case: &Case<'_>, last: &str, note: &mut Note<'_>) {
+fn watch(case: &Case, last: &str, note: &mut Note<'_>) {
     let acts = |signal: &str| matches!(signal, "BUY" | "SELL");
     let alerts = || {
         let alerts = case.seen.alerts.iter();

@@ -1,0 +1,321 @@
+//! Whether each rule would notice: what clients and receivers know of runs in which all was kept is falsified, one way for each
+//! rule, and the judgement has to say so.
+
+use super::{Case, judge};
+use crate::sim::history::{Delivered, Outcome};
+use crate::sim::plan::Plan;
+use crate::sim::play;
+use crate::sim::seen::{SeenAlert, SeenFlip, SeenMonitor};
+use serde_json::{Value, json};
+
+/// How many seeds are looked through for one in which it shows.
+const SEEDS: u64 = 40;
+
+/// Falsifies what is known; does nothing where there is nothing to falsify.
+type Falsify = fn(&mut Case) -> Option<()>;
+
+const FALSIFIED: &[(&str, Falsify)] = &[
+    ("one monitor for one name", |case| {
+        *case.seen.monitors.first_mut()? = Err("there are two".to_owned());
+        Some(())
+    }),
+    (
+        "what is right is done, and what is not is refused",
+        |case| {
+            let mut asked = case.history.asked.iter_mut();
+            asked.find(|one| one.outcome == Outcome::Done)?.outcome = Outcome::Refused(400);
+            Some(())
+        },
+    ),
+    ("no answered heartbeat is lost", |case| {
+        monitor(case, |monitor| !monitor.log.is_empty())?.log.pop();
+        Some(())
+    }),
+    ("no heartbeat is invented", |case| {
+        monitor(case, |_| true)?.pings += 1_000;
+        Some(())
+    }),
+    ("heartbeats have numbers of their own", |case| {
+        let log = &mut monitor(case, |monitor| monitor.log.len() > 1)?.log;
+        log[1].n = log[0].n;
+        Some(())
+    }),
+    ("flips follow each other", |case| {
+        let with_three = monitor(case, |monitor| monitor.flips.len() > 2)?;
+        with_three.flips.remove(1);
+        Some(())
+    }),
+    ("flip times never run backwards", |case| {
+        let flips = &mut monitor(case, |monitor| monitor.flips.len() > 1)?.flips;
+        flips[1].at_ms = flips[0].at_ms - 1;
+        Some(())
+    }),
+    ("T3: our absence is nobody's", |case| {
+        // As if we had been away before the deadline, and until after it.
+        let flips = &monitor(case, |monitor| monitor.flips.iter().any(is_late))?.flips;
+        let at_ms = flips.iter().find(|flip| is_late(flip))?.at_ms;
+        let away = at_ms - 2 * case.gap_ms()..at_ms + 2_000;
+        case.history.knocks.retain(|at| !away.contains(at));
+        Some(())
+    }),
+    ("no flip without a cause", |case| {
+        case.history.asked.retain(|asked| asked.script != 0);
+        Some(())
+    }),
+    (
+        "people hear of every way down, and of up after down",
+        |case| {
+            let flips = &mut monitor(case, |monitor| !monitor.flips.is_empty())?.flips;
+            flips[0].alert = !flips[0].alert;
+            Some(())
+        },
+    ),
+    ("who is heard of in time is up", |case| {
+        let flips = flips(case).filter(|flip| flip.to == "up");
+        flips.for_each(|flip| flip.to = "paused".to_owned());
+        Some(())
+    }),
+    ("who reports a failure is down", |case| {
+        without_flips(case, |flip| flip.reason == "fail")
+    }),
+    ("who is paused stays so", |case| {
+        without_flips(case, |flip| flip.to == "paused")
+    }),
+    ("who falls silent goes down", |case| {
+        without_flips(case, is_late)
+    }),
+    ("who falls silent goes down by the next sweep", |case| {
+        downs(case).for_each(|alert| alert.created_ms += 100_000);
+        Some(())
+    }),
+    ("a missed deadline is found in time", |case| {
+        downs(case).for_each(|alert| alert.created_ms += 100_000);
+        Some(())
+    }),
+    ("A1: a flip has its alert", |case| {
+        case.seen.alerts.retain(|one| one.what != "monitor.down");
+        Some(())
+    }),
+    ("A1: an alert has its flip", |case| {
+        let twin = downs(case).next()?.clone();
+        case.seen.alerts.push(twin);
+        Some(())
+    }),
+    ("everybody is told", |case| {
+        case.history.delivered.clear();
+        Some(())
+    }),
+    ("people are told in time", |case| {
+        let all = case.history.delivered.iter_mut();
+        all.for_each(|message| message.at_ms += 60_000);
+        Some(())
+    }),
+    ("every alert is delivered in the end", |case| {
+        case.seen.alerts.first_mut()?.state = "pending".to_owned();
+        Some(())
+    }),
+    (
+        "A3: a message's key is its alert's and its channel's",
+        |case| {
+            case.history.delivered.first_mut()?.id.push('x');
+            Some(())
+        },
+    ),
+    ("A3: a repeat is the same", |case| {
+        again(case, |message| message.body["data"]["text"] = json!("else"))
+    }),
+    ("A3: repeats carry the same key", |case| {
+        again(case, |message| message.id.insert(0, 'x'))
+    }),
+    ("one message for one alert", |case| again(case, |_| {})),
+    ("no message without an alert", |case| {
+        case.seen.alerts.clear();
+        Some(())
+    }),
+    ("A8: nothing old follows something new", |case| {
+        case.history.delivered.reverse();
+        Some(())
+    }),
+    ("A7: a limit is never exceeded", |case| limit(case, 0)),
+    ("A7: nothing is suppressed before its limit", |case| {
+        limit(case, 1_000)
+    }),
+    ("A7: a limit is told", |case| {
+        case.seen.alerts.retain(|one| one.what != "channel.limited");
+        Some(())
+    }),
+    ("A7: a limit is told once a day", |case| {
+        let mut all = case.history.delivered.iter();
+        let mut twin = all
+            .find(|message| message.body["type"] == "channel.limited")?
+            .clone();
+        twin.id.insert(0, 'x');
+        case.history.delivered.push(twin);
+        Some(())
+    }),
+    ("a quota is never exceeded", |case| {
+        *case.plan.quota.as_mut()? = 0;
+        Some(())
+    }),
+    ("nothing is refused before its quota", |case| {
+        *case.plan.quota.as_mut()? = 1_000;
+        Some(())
+    }),
+    (
+        "T1: who can go down has a timer at or before the deadline",
+        |case| {
+            case.seen.items.retain(|item| !is_timers(item));
+            Some(())
+        },
+    ),
+    ("T2: no timer is left behind the cursor", |case| {
+        cursors(case, "999999999")
+    }),
+    ("the sweep gets on", |case| cursors(case, "0")),
+    ("timers never breed", |case| breed(case, 3)),
+    ("timers are bounded", |case| breed(case, 500)),
+    ("nothing waits for ever", |case| {
+        let mut items = case.seen.items.iter_mut();
+        let delivery = items.find(|item| item["kind"]["S"] == "delivery")?;
+        delivery["state"] = json!({"S": "claimed"});
+        delivery["until"] = json!({"N": "0"});
+        Some(())
+    }),
+    ("the clockwork gets on", |case| {
+        case.history.ticks.clear();
+        Some(())
+    }),
+    ("no bar is lost", |case| case.seen.bars.pop().map(|_| ())),
+    ("no bar is invented", |case| {
+        case.seen.bars.first_mut()?.1 += 0.5;
+        Some(())
+    }),
+    ("signals are what a replay says", |case| {
+        case.seen.signals.pop().map(|_| ())
+    }),
+    ("a change of a signal is told once", |case| {
+        let mut alerts = case.seen.alerts.iter();
+        let twin = alerts.find(|alert| alert.signal.is_some())?.clone();
+        case.seen.alerts.push(twin);
+        Some(())
+    }),
+    ("people believe the last signal", |case| {
+        let alerts = &mut case.seen.alerts;
+        let acts = |(_, to): &(String, String)| matches!(&**to, "BUY" | "SELL");
+        let last = alerts
+            .iter()
+            .rposition(|alert| alert.signal.as_ref().is_some_and(acts))?;
+        alerts.remove(last);
+        Some(())
+    }),
+];
+
+fn monitor(case: &mut Case, is: fn(&SeenMonitor) -> bool) -> Option<&mut SeenMonitor> {
+    case.seen
+        .monitors
+        .iter_mut()
+        .flatten()
+        .find(|monitor| is(monitor))
+}
+
+fn flips(case: &mut Case) -> impl Iterator<Item = &mut SeenFlip> {
+    let monitors = case.seen.monitors.iter_mut().flatten();
+    monitors.flat_map(|monitor| &mut monitor.flips)
+}
+
+fn without_flips(case: &mut Case, which: fn(&SeenFlip) -> bool) -> Option<()> {
+    for monitor in case.seen.monitors.iter_mut().flatten() {
+        monitor.flips.retain(|flip| !which(flip));
+    }
+    Some(())
+}
+
+/// Whether it tells of a deadline that was missed while we were there.
+fn is_late(flip: &SeenFlip) -> bool {
+    flip.reason == "timeout" && flip.outage.is_none()
+}
+
+fn downs(case: &mut Case) -> impl Iterator<Item = &mut SeenAlert> {
+    let alerts = case.seen.alerts.iter_mut();
+    alerts.filter(|alert| alert.what == "monitor.down")
+}
+
+/// The last message that somebody took comes once more.
+fn again(case: &mut Case, change: fn(&mut Delivered)) -> Option<()> {
+    let mut taken = case.history.delivered.iter();
+    let mut twin = taken.rfind(|message| message.accepted)?.clone();
+    change(&mut twin);
+    case.history.delivered.push(twin);
+    Some(())
+}
+
+/// Channels that have a limit have another.
+fn limit(case: &mut Case, limit: u32) -> Option<()> {
+    let limits = case.plan.hooks.iter_mut();
+    limits
+        .filter_map(|hook| hook.daily_limit.as_mut())
+        .for_each(|own| *own = limit);
+    Some(())
+}
+
+fn is_timers(item: &Value) -> bool {
+    item["pk"]["S"]
+        .as_str()
+        .is_some_and(|pk| pk.starts_with("T#"))
+}
+
+/// The sweep's cursors are elsewhere.
+fn cursors(case: &mut Case, low: &str) -> Option<()> {
+    let items = case.seen.items.iter_mut();
+    items
+        .filter(|item| item["pk"]["S"] == "SWEEP")
+        .for_each(|cursor| cursor["low"] = json!({ "N": low }));
+    Some(())
+}
+
+/// Each timer is there `times` more.
+fn breed(case: &mut Case, times: usize) -> Option<()> {
+    let timers = case.seen.items.iter().filter(|item| is_timers(item));
+    let timers: Vec<Value> = timers.cloned().collect();
+    for _ in 0..times {
+        case.seen.items.extend_from_slice(&timers);
+    }
+    Some(())
+}
+
+#[test]
+fn each_rule_notices_what_it_is_for() {
+    let mut unnoticed: Vec<&(&str, Falsify)> = FALSIFIED.iter().collect();
+    for seed in 1..=SEEDS {
+        if unnoticed.is_empty() {
+            return;
+        }
+        let case = play(&Plan::of(seed), false).case;
+        unnoticed.retain(|(rule, falsify)| {
+            let mut case = case.clone();
+            let falsified = falsify(&mut case);
+            falsified.is_none() || judge(&case).iter().all(|broken| broken.rule != *rule)
+        });
+    }
+    let unnoticed: Vec<&str> = unnoticed.iter().map(|(rule, _)| *rule).collect();
+    assert!(unnoticed.is_empty(), "{unnoticed:#?}");
+}
+
+/// A rule that nothing breaks here proves nothing.
+#[test]
+fn each_rule_is_falsified() {
+    let judges = [
+        include_str!("alerts.rs"),
+        include_str!("monitors.rs"),
+        include_str!("rest.rs"),
+    ];
+    for judge in judges {
+        for call in judge.split("note(").skip(1) {
+            let name = call.trim_start().strip_prefix('"');
+            let Some((rule, _)) = name.and_then(|name| name.split_once('"')) else {
+                continue;
+            };
+            assert!(FALSIFIED.iter().any(|(own, _)| *own == rule), "{rule}");
+        }
+    }
+}
