@@ -90,7 +90,7 @@ impl Later for Wire {
     }
 }
 
-/// The front door that a test can close.
+/// The front door.
 #[derive(Debug)]
 struct Door(Router);
 

@@ -2,10 +2,12 @@
 
 use axum::http::Method;
 use e2e::{Receiver, Stage};
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
+use thrum_evaluate::{FrontDoor, Pulse};
 use thrum_schema::delivery::CLAIM_MS;
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::store::Claim;
@@ -169,6 +171,43 @@ async fn a_pipeline_that_was_away_raises_no_false_alarm_and_misses_no_true_one()
         data["outage"]["start"], "2025-11-21T04:40:16.000Z",
         "the alert names it"
     );
+}
+
+/// A front door that nobody comes through.
+#[derive(Debug)]
+struct Shut;
+
+impl FrontDoor for Shut {
+    fn knock(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async { Err("it is shut".to_owned()) })
+    }
+}
+
+#[tokio::test]
+async fn while_our_own_heartbeat_fails_nobody_goes_down() {
+    let stage = Stage::new().await;
+    let receiver = Receiver::start().await;
+    stage.webhook(&receiver.url, json!({})).await;
+    stage
+        .heartbeat(json!({"monitor": "web-01", "period_s": 60, "grace_s": 30}))
+        .await;
+    stage.run(10_000, 1_000).await;
+    let pulse = Pulse::new(Arc::new(Shut), 5_000);
+    for _ in 0..120 {
+        stage.world.advance(5_000);
+        let sweeper = stage.sweeper("a");
+        sweeper.keep_pulse(&pulse).await.unwrap();
+        sweeper.sweep(0).await.unwrap();
+        stage.carry().await;
+    }
+    assert_eq!(pulse.failure().as_deref(), Some("it is shut"));
+    assert!(receiver.received().is_empty());
+    assert_eq!(stage.monitor("web-01").await["status"], "grace");
+    // Once it opens, whoever is still silent is told of when a period and a grace are over.
+    stage.run(80_000, 1_000).await;
+    assert!(receiver.received().is_empty());
+    stage.run(20_000, 1_000).await;
+    assert_eq!(receiver.received().len(), 1);
 }
 
 #[tokio::test]
@@ -580,10 +619,10 @@ async fn a_lease_that_ttl_removed_is_restored_down() {
 
 #[tokio::test]
 async fn the_deep_check_follows_a_probe_through_the_pipeline() {
-    let stage = std::sync::Arc::new(Stage::new().await);
+    let stage = Arc::new(Stage::new().await);
     stage.tick().await;
     let asked = {
-        let stage = std::sync::Arc::clone(&stage);
+        let stage = Arc::clone(&stage);
         tokio::spawn(async move { stage.call(Method::GET, "/v1/status", Value::Null).await })
     };
     for _ in 0..100 {
@@ -595,7 +634,7 @@ async fn the_deep_check_follows_a_probe_through_the_pipeline() {
     // Nobody sweeps any more, and nobody relays.
     stage.world.advance(20 * 60_000);
     let asked = {
-        let stage = std::sync::Arc::clone(&stage);
+        let stage = Arc::clone(&stage);
         tokio::spawn(async move { stage.call(Method::GET, "/v1/status", Value::Null).await })
     };
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -807,11 +846,11 @@ async fn a_reader_sees_nothing_that_lets_others_write() {
 
 #[tokio::test]
 async fn an_idle_pipeline_is_healthy_at_every_minute() {
-    let stage = std::sync::Arc::new(Stage::new().await);
+    let stage = Arc::new(Stage::new().await);
     for _ in 0..12 {
         stage.run(60_000, 5_000).await;
         let asked = {
-            let stage = std::sync::Arc::clone(&stage);
+            let stage = Arc::clone(&stage);
             tokio::spawn(async move { stage.call(Method::GET, "/v1/status", Value::Null).await })
         };
         while !asked.is_finished() {

@@ -3,6 +3,8 @@
 
 use e2e::sim::mutants::hunt;
 use e2e::sim::{Plan, run};
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use thrum_schema::mutant::Mutant;
@@ -99,4 +101,42 @@ fn a_seed_decides_everything() {
         });
         assert_eq!(digests[0], digests[1], "seed {seed}");
     }
+}
+
+/// All of the project's Rust.
+fn sources(directory: &Path, all: &mut String) {
+    for entry in fs::read_dir(directory).expect("a directory").flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && name != "target" {
+            sources(&path, all);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all.push_str(&fs::read_to_string(&path).expect("a source"));
+        }
+    }
+}
+
+#[test]
+fn each_promise_has_the_tests_that_the_page_names() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let mut all = String::new();
+    sources(root, &mut all);
+    for name in PAGE.split('`').skip(1).step_by(2) {
+        let is_test = name.matches('_').count() > 2 && !name.contains([' ', '/', '.']);
+        assert!(!is_test || all.contains(&format!("fn {name}(")), "{name}");
+        let is_file = name.starts_with("e2e/") || name.starts_with("schema/");
+        assert!(!is_file || root.join(name).exists(), "{name}");
+    }
+    let (_, promises) = PAGE.split_once("## The promises").expect("promises");
+    let (promises, _) = promises.split_once("\n## ").expect("their end");
+    let rows = promises.lines().filter(|line| line.starts_with("| "));
+    let mut rules = 0;
+    for proof in rows.filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next()) {
+        assert!(proof.len() > 4, "a promise without a proof");
+        for rule in proof.split('*').skip(1).step_by(2) {
+            rules += 1;
+            assert!(all.contains(&format!("\"{rule}")), "{rule}");
+        }
+    }
+    assert!(rules > 30, "{rules} rules");
 }
