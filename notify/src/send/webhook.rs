@@ -185,14 +185,11 @@ fn failure(error: reqwest::Error) -> SendError {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    // A resolver that fails may tell such an address for a while, so it is tried again; the API refuses those written out.
-    if cause.is::<PrivateAddress>() {
-        return SendError::passing(cause.to_string());
-    }
     SendError::passing(format!("the receiver could not be reached: {cause}"))
 }
 
-/// A name leads to addresses that are not public.
+/// A name leads to addresses that are not public. A resolver that fails may say so for a while, so this passes as any failure to
+/// reach a receiver does; addresses that are written out are refused for good.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the URL's name leads to a private address; only `thrum serve --allow-private-webhooks` allows it"
