@@ -56,7 +56,7 @@ struct Reporter {
 impl Reporter {
     fn new(args: &Exec) -> anyhow::Result<Self> {
         crate::remote::check_url(&args.url)?;
-        thrum_schema::tls::install();
+        thrum_store::tls::install();
         let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let create = if args.create { "&create=1" } else { "" };
         #[expect(clippy::disallowed_methods, reason = "this is the edge")]

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use thrum_evaluate::{Bus, BusError, Evaluate};
 use thrum_notify::Notify;
-use thrum_schema::queue::{Later, LaterError};
 use thrum_schema::work::Work;
+use thrum_store::queue::{Later, LaterError};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use thrum::{exec, remote, serve, signals};
+use thrum::{backup, exec, remote, serve, signals};
 use tracing_subscriber::EnvFilter;
 
 /// A dead man's switch that you own: hosts and jobs send heartbeats; when one stops, its people are told.
@@ -30,6 +30,7 @@ Examples:
   thrum exec http://host:8080/ping/KEY/backup --create -- ./backup.sh
   thrum channels add webhook https://example.org/hook
   thrum monitors
+  thrum backup /backups/thrum.db                  copy the database while the server runs
   thrum monitors snooze backup 2h
   thrum monitors export monitors.yaml             … and `import` it elsewhere
   thrum import bars eth.csv --series eth --timeframe 1h
@@ -45,6 +46,8 @@ keys to the first project. The other commands take THRUM_URL and THRUM_API_KEY."
 enum Command {
     /// Run the whole pipeline on this machine
     Serve(Box<serve::Serve>),
+    /// Copy the database of a running server to a file
+    Backup(backup::Backup),
     /// Run a command, and report its start, exit status and output
     Exec(exec::Exec),
     /// Send a ping
@@ -97,7 +100,12 @@ impl Command {
             Self::Import(args) => &mut args.remote,
             Self::Signal(args) => &mut args.remote,
             Self::Backtest(args) => &mut args.remote,
-            Self::Serve(_) | Self::Exec(_) | Self::Ping(_) | Self::Smoke(_) | Self::DemoBars(_) => {
+            Self::Serve(_)
+            | Self::Backup(_)
+            | Self::Exec(_)
+            | Self::Ping(_)
+            | Self::Smoke(_)
+            | Self::DemoBars(_) => {
                 anyhow::bail!(
                     "--table is not for this command: it is about a server, or about none"
                 )
@@ -131,6 +139,7 @@ async fn main() -> ExitCode {
     }
     let result = match cli.command {
         Command::Serve(args) => serve::serve(*args).await,
+        Command::Backup(args) => backup::backup(&args),
         Command::Exec(args) => match exec::exec(args).await {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),

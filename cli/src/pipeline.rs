@@ -1,37 +1,43 @@
 //! The three handlers in one process: a pump reads the stream, a ticker plays the schedule, a channel plays bus and
 //! queue.
 
-use crate::engine::{Engine, StreamReader, TABLE};
 use crate::local::LocalQueue;
 use anyhow::anyhow;
-use aws_config::BehaviorVersion;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use futures::future::BoxFuture;
 use secrecy::SecretString;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
-use thrum_evaluate::{Evaluate, FrontDoor, Pulse};
+use thrum_evaluate::{Evaluate, FrontDoor, Pulse, event_of};
 use thrum_ingest::App;
 use thrum_notify::send::{Email, Mail, Sns, Webhook};
 use thrum_notify::{Notify, Sender};
 use thrum_schema::id::MonitorId;
-use thrum_schema::{Store, UnixMs, World};
+use thrum_schema::{UnixMs, World};
+use thrum_store::Store;
+use thrum_store::sqlite::{Feed, SqliteTable};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 /// The longest time between two ticks.
 const TICK: Duration = Duration::from_millis(250);
-/// How often the stream is looked at, if nothing wakes its reader.
+/// The table's name in logs.
+pub const TABLE: &str = "thrum";
+/// How often the changes are looked at, if nothing wakes their reader, and how many at a time.
 const POLL: Duration = Duration::from_millis(500);
+const BATCH: usize = 100;
+/// How long changes that were handled are kept: after a crash, what they began and it may have cut short begins again.
+const KEEP: Duration = Duration::from_secs(5);
 /// How often the pipeline's own heartbeat goes through its front door, and the gap that is an outage (T3).
 const PULSE_EVERY_MS: i64 = 5_000;
 const PULSE_GAP_MS: i64 = 60_000;
-/// How often items are removed whose TTL has passed, and stream records that were handled.
+/// How often items are removed whose TTL has passed.
 const TTL_EVERY: Duration = Duration::from_secs(60);
-const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// How long after a start the monitors are read in advance: tens of thousands take seconds, and the pings that waited for us go first.
 const WARM_AFTER: Duration = Duration::from_secs(30);
 /// How long stopping waits for deliveries that are under way.
@@ -64,17 +70,17 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Makes the table if need be, and starts everything but the listener.
+    /// Starts everything but the listener.
     ///
     /// # Errors
     /// An option is wrong, or the database fails.
     pub async fn start(
-        engine: &Engine,
+        table: &SqliteTable,
         options: Options,
         world: Arc<dyn World>,
     ) -> anyhow::Result<Self> {
-        let store = Store::new(engine.client(), TABLE, 1, Arc::clone(&world)).told();
-        store.ensure_table().await?;
+        let port = Arc::new(table.clone());
+        let store = Store::new(port, TABLE, 1, Arc::clone(&world)).told();
         store.ensure_pipeline(world.now()).await?;
         let allow_private = options.ingest.allow_private_webhooks;
         let app = App::new(store.clone(), options.ingest);
@@ -85,7 +91,7 @@ impl Pipeline {
         let sender = Sender {
             webhook: Webhook::new(allow_private, Arc::clone(&world)),
             mail: Mail::Smtp(email),
-            sns: Sns::lazy(|| Box::pin(sns_client())),
+            sns: sns(),
         };
         let notify = Notify::new(
             store.clone(),
@@ -105,13 +111,8 @@ impl Pipeline {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(tick(evaluate.clone(), pulse, stopped.clone()));
-        tasks.spawn(pump(
-            engine.clone(),
-            evaluate.clone(),
-            world,
-            stopped.clone(),
-        )?);
-        tasks.spawn(remove_expired(engine.clone(), stopped));
+        tasks.spawn(pump(table.clone(), evaluate.clone(), stopped.clone()));
+        tasks.spawn(remove_expired(table.clone(), world, stopped));
         tokio::spawn(queue.clone().run(work, notify, evaluate));
         Ok(Self {
             router,
@@ -152,10 +153,20 @@ impl Pipeline {
 }
 
 /// SNS, configured where AWS's tools look.
-async fn sns_client() -> aws_sdk_sns::Client {
-    let aws = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(thrum_schema::tls::http_client());
-    aws_sdk_sns::Client::new(&aws.load().await)
+#[cfg(feature = "aws")]
+fn sns() -> Sns {
+    Sns::lazy(|| {
+        Box::pin(async {
+            let aws = aws_config::defaults(aws_config::BehaviorVersion::latest())
+                .http_client(thrum_store::tls::http_client());
+            aws_sdk_sns::Client::new(&aws.load().await)
+        })
+    })
+}
+
+#[cfg(not(feature = "aws"))]
+const fn sns() -> Sns {
+    Sns
 }
 
 /// The front door in this process: the same router that serves everybody.
@@ -208,79 +219,79 @@ async fn round(evaluate: &Evaluate, pulse: &Pulse, shards: u16) -> anyhow::Resul
     Ok(next_due)
 }
 
-/// The event source: brings stream records to evaluate, those that failed again.
-fn pump(
-    engine: Engine,
-    evaluate: Evaluate,
-    world: Arc<dyn World>,
-    mut stopped: watch::Receiver<bool>,
-) -> anyhow::Result<impl Future<Output = ()> + Send> {
-    let reader = Arc::new(Mutex::new(engine.stream()?));
-    Ok(async move {
-        let mut trimmed = tokio::time::Instant::now();
-        while !*stopped.borrow() {
-            match pump_once(&reader, &evaluate).await {
-                Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => tracing::error!(%error, "the stream was not read; it will be again"),
-            }
-            if trimmed.elapsed() >= TRIM_EVERY {
-                trimmed = tokio::time::Instant::now();
-                let now_s = world.now().secs();
-                if let Err(error) = read(&reader, move |reader| reader.trim(now_s)).await {
-                    tracing::error!(%error, "the stream was not trimmed");
-                }
-            }
-            tokio::select! {
-                () = engine.written() => {}
-                () = tokio::time::sleep(POLL) => {}
-                _ = stopped.changed() => {}
-            }
+/// The event source: brings changes to evaluate, those that failed again.
+async fn pump(table: SqliteTable, evaluate: Evaluate, mut stopped: watch::Receiver<bool>) {
+    let mut feed = table.feed();
+    let mut handled = Handled::default();
+    while !*stopped.borrow() {
+        match pump_once(&mut feed, &evaluate, &mut handled).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "changes were not handled; they will be again"),
         }
-    })
+        if let Some(through) = handled.deletable()
+            && let Err(error) = feed.delete_through(through).await
+        {
+            tracing::error!(%error, "handled changes were not deleted");
+        }
+        tokio::select! {
+            () = table.changed() => {}
+            () = tokio::time::sleep(POLL) => {}
+            _ = stopped.changed() => {}
+        }
+    }
 }
 
 /// Handles the next batch; true if there is more.
-async fn pump_once(reader: &Arc<Mutex<StreamReader>>, evaluate: &Evaluate) -> anyhow::Result<bool> {
-    let batch = read(reader, |reader| reader.next()).await?;
-    if !batch.event.records.is_empty() {
-        let response = evaluate.on_stream(&batch.event).await;
-        let failed = response.batch_item_failures.len();
-        anyhow::ensure!(failed == 0, "{failed} records of a batch failed");
-    }
-    let full = batch.full;
-    read(reader, move |reader| {
-        reader.advance(&batch);
-        Ok(())
-    })
-    .await?;
+async fn pump_once(
+    feed: &mut Feed,
+    evaluate: &Evaluate,
+    handled: &mut Handled,
+) -> anyhow::Result<bool> {
+    let changes = feed.next(BATCH).await?;
+    let full = changes.len() == BATCH;
+    let Some(last) = changes.last().map(|change| change.sequence) else {
+        return Ok(false);
+    };
+    let response = evaluate.on_stream(&event_of(changes)).await;
+    let failed = response.batch_item_failures.len();
+    anyhow::ensure!(failed == 0, "{failed} changes of a batch failed");
+    feed.advance(last);
+    handled.0.push_back((Instant::now(), last));
     Ok(full)
 }
 
-/// Reads the stream on a thread that may wait for the disk.
-async fn read<T: Send + 'static>(
-    reader: &Arc<Mutex<StreamReader>>,
-    read: impl FnOnce(&mut StreamReader) -> anyhow::Result<T> + Send + 'static,
-) -> anyhow::Result<T> {
-    let reader = Arc::clone(reader);
-    tokio::task::spawn_blocking(move || {
-        read(&mut reader.lock().unwrap_or_else(PoisonError::into_inner))
-    })
-    .await?
+/// When changes were handled, up to which number.
+#[derive(Default)]
+struct Handled(VecDeque<(Instant, i64)>);
+
+impl Handled {
+    /// Up to which number changes may be deleted.
+    fn deletable(&mut self) -> Option<i64> {
+        let mut through = None;
+        while let Some((at, sequence)) = self.0.front()
+            && at.elapsed() >= KEEP
+        {
+            through = Some(*sequence);
+            self.0.pop_front();
+        }
+        through
+    }
 }
 
 /// DynamoDB's own sweeper of expired items.
-async fn remove_expired(engine: Engine, mut stopped: watch::Receiver<bool>) {
+async fn remove_expired(
+    table: SqliteTable,
+    world: Arc<dyn World>,
+    mut stopped: watch::Receiver<bool>,
+) {
     // Not at once: after a long absence the sweep comes first, and judges what is overdue.
     while tokio::time::timeout(TTL_EVERY, stopped.changed())
         .await
         .is_err()
     {
-        let swept = engine.clone();
-        match tokio::task::spawn_blocking(move || swept.sweep_ttl()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::error!(%error, "expired items were not removed"),
-            Err(error) => tracing::error!(%error, "expired items were not removed"),
+        if let Err(error) = table.remove_expired(world.now().secs()).await {
+            tracing::error!(%error, "expired items were not removed");
         }
     }
 }

@@ -122,7 +122,7 @@ impl Remote {
         path: &str,
         body: Option<Value>,
     ) -> anyhow::Result<(StatusCode, Value)> {
-        thrum_schema::tls::install();
+        thrum_store::tls::install();
         let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let base = self.url.trim_end_matches('/');
         let send = async || {

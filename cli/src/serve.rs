@@ -1,6 +1,6 @@
 //! `thrum serve`: the pipeline on one machine.
 
-use crate::engine::{Durability, Engine};
+use crate::http;
 use crate::pipeline::{Options, Pipeline};
 use anyhow::{Context, bail};
 use clap::builder::FalseyValueParser;
@@ -16,7 +16,9 @@ use thrum_ingest::{AdminKey, PINGS_PER_MINUTE, check_admin_key, check_site_url};
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{self, API_KEY_LEN, ApiKey, PING_KEY_LEN, Scope};
 use thrum_schema::world::SystemWorld;
-use thrum_schema::{Plans, Project, Store, World};
+use thrum_schema::{Plans, Project, World};
+use thrum_store::Store;
+use thrum_store::sqlite::{self, Durability, SqliteTable};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -167,10 +169,14 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         Sync::Full => Durability::Full,
         Sync::Normal => Durability::Normal,
     };
-    let engine = if args.memory {
-        Engine::temporary()?
+    let table = if args.memory {
+        SqliteTable::temporary(sqlite::Options::default())?
     } else {
-        Engine::open(&args.data, durability)?
+        let options = sqlite::Options {
+            durability,
+            ..sqlite::Options::default()
+        };
+        SqliteTable::open(&args.data, options)?
     };
     let listener = TcpListener::bind(&args.listen).await.with_context(|| {
         let listen = &args.listen;
@@ -202,25 +208,17 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let pipeline = Pipeline::start(&engine, options, SystemWorld::arc()).await?;
+    let pipeline = Pipeline::start(&table, options, SystemWorld::arc()).await?;
     let keys = bootstrap(&pipeline.store, preset).await?;
     pipeline.warm();
     greet(address, &args.data, args.memory, &keys);
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let service = pipeline
-        .router
-        .clone()
-        .into_make_service_with_connect_info::<SocketAddr>();
-    let mut until_stopped = stopped.clone();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-        let _ = until_stopped.changed().await;
-    });
-    let mut server = tokio::spawn(server.into_future());
+    let mut server = tokio::spawn(http::serve(listener, pipeline.router.clone(), stopped));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        ended = &mut server => ended??,
+        ended = &mut server => ended?,
     }
     eprintln!("Stopping: finishing what is under way …");
     stop.send_replace(true);

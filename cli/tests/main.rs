@@ -1,5 +1,6 @@
 //! The real binary, and what talks to it.
 
 mod clients;
+mod disk;
 mod process;
 mod support;

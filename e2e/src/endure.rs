@@ -105,7 +105,7 @@ struct Own {
 
 impl Target {
     async fn start(options: &Endure) -> anyhow::Result<Self> {
-        thrum_schema::tls::install();
+        thrum_store::tls::install();
         let client = Client::builder()
             .timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(AT_A_TIME)
@@ -121,7 +121,8 @@ impl Target {
             });
         }
         let data = tempfile::tempdir_in(&options.directory)?;
-        let args = vec!["--sync", options.sync.as_str(), "--ping-log", "off"];
+        let sync = options.sync.as_str();
+        let args = vec!["--sync", sync, "--ping-log=off", "--pings-per-minute=0"];
         let server = Server::start(data.path(), &args).await?;
         Ok(Self {
             base: format!("http://{}", server.address),

@@ -1,7 +1,7 @@
 //! What reads outside input, each as a function of any bytes that panics if what must hold of it does not. The fuzzers in
 //! `e2e/fuzz` call these with bytes that reach ever more of the code, and the property tests with bytes of their own.
 
-use crate::{API_KEY, PING_KEY, START, prepare};
+use crate::{API_KEY, PING_KEY, START, TABLE, prepare};
 use aws_lambda_events::event::dynamodb::Event;
 use axum::Router;
 use axum::body::Body;
@@ -11,12 +11,13 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::sync::Arc;
-use thrum::engine::{MemoryEngine, TABLE};
 use thrum_evaluate::{Bus, BusError, Evaluate};
 use thrum_ingest::App;
 use thrum_schema::work::Work;
 use thrum_schema::world::ManualWorld;
-use thrum_schema::{Schedule, Store, UnixMs, World};
+use thrum_schema::{Schedule, UnixMs, World};
+use thrum_store::Store;
+use thrum_store::sqlite::{Options, SqliteTable};
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 
@@ -101,8 +102,8 @@ impl Stage {
             .expect("a runtime");
         let world = ManualWorld::new(START, 7);
         let shared: Arc<dyn World> = world.clone();
-        let engine = MemoryEngine::new(Arc::clone(&shared)).expect("an engine");
-        let store = Store::new(engine.client(), TABLE, 1, shared);
+        let table = SqliteTable::in_memory(Options::default()).expect("a table");
+        let store = Store::new(Arc::new(table), TABLE, 1, shared);
         runtime.block_on(prepare(&store));
         let config = thrum_ingest::Config::default();
         let router = thrum_ingest::router(App::new(store.clone(), config));

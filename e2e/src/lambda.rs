@@ -1,8 +1,10 @@
-//! Lambda's Runtime API and AWS's endpoints, played around the real bootstraps: the table is the embedded engine, and what
+//! Lambda's Runtime API and AWS's endpoints, played around the real bootstraps: the table is an emulator's, and what
 //! goes to bus, queue and topics is kept.
 //!
 //! After <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
 
+use crate::TABLE;
+use crate::dynoxide::Dynoxide;
 use anyhow::Context;
 use axum::Router;
 use axum::body::Bytes;
@@ -16,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use thrum::engine::Engine;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -56,7 +57,7 @@ struct Invocation {
 
 /// What the function talks to.
 struct World {
-    engine: Engine,
+    table: Dynoxide,
     invocations: tokio::sync::Mutex<mpsc::UnboundedReceiver<Invocation>>,
     waiting: Mutex<Waiting>,
     asked: watch::Sender<Option<Instant>>,
@@ -84,18 +85,18 @@ impl std::fmt::Debug for Function {
 }
 
 impl Function {
-    /// Runs `binary`, whose table is in `engine`, with the variables that the template gives it, and `variables`.
+    /// Runs `binary`, whose table is in `table`, with the variables that the template gives it, and `variables`.
     ///
     /// # Errors
     /// It can't be run.
     pub async fn start(
         binary: &Path,
-        engine: &Engine,
+        table: &Dynoxide,
         variables: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let (sender, invocations) = mpsc::unbounded_channel();
         let world = Arc::new(World {
-            engine: engine.clone(),
+            table: table.clone(),
             invocations: tokio::sync::Mutex::new(invocations),
             waiting: Mutex::default(),
             asked: watch::Sender::new(None),
@@ -131,7 +132,7 @@ impl Function {
             .env("AWS_SECRET_ACCESS_KEY", "secret")
             .env("AWS_SESSION_TOKEN", "token")
             .env("AWS_ENDPOINT_URL", &endpoint)
-            .env("THRUM_TABLE", thrum::engine::TABLE)
+            .env("THRUM_TABLE", TABLE)
             .env("THRUM_TIMER_SHARDS", "1")
             .env("THRUM_BUS", "thrum")
             .env("THRUM_QUEUE_URL", format!("{endpoint}/queue"))
@@ -283,7 +284,7 @@ async fn aws(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes) -
         .and_then(|value| value.to_str().ok());
     let target = target.unwrap_or_default();
     if target.starts_with("DynamoDB") {
-        return match world.engine.answer(target, body.to_vec()).await {
+        return match world.table.answer(target, body.to_vec()).await {
             Ok((status, reply)) => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
                 let headers = [("content-type", "application/x-amz-json-1.0")];

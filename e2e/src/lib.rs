@@ -1,13 +1,18 @@
-//! What the end-to-end tests share: the real handlers on the real engine, under a clock that a test moves, and
+//! What the end-to-end tests share: the real handlers on a real table, under a clock that a test moves, and
 //! receivers that do as they are told.
 
+pub mod dynoxide;
+mod faulty;
 pub mod fuzz;
 pub mod lambda;
 mod receiver;
+mod records;
 pub mod sim;
 mod stage;
 
+pub use faulty::Switch;
 pub use receiver::{Received, Receiver};
+pub use records::record;
 pub use stage::{
-    ADMIN_KEY, API_KEY, METRICS_KEY, PING_KEY, READ_KEY, Reply, START, Stage, prepare,
+    ADMIN_KEY, API_KEY, METRICS_KEY, PING_KEY, READ_KEY, Reply, START, Stage, TABLE, prepare,
 };

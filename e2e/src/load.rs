@@ -1,5 +1,5 @@
-//! How fast is it? Pings a second and their latency, against what the embedded engine does alone in the same run;
-//! and how soon people hear.
+//! How fast is it? Pings a second and their CPU time, beside the least that they could cost: servers that answer OK and do
+//! nothing, and SQLite writing the same rows in the same batches. And how soon people hear.
 //!
 //! `cargo run --release -p e2e -- load`
 
@@ -7,15 +7,12 @@ use crate::server::Server;
 use anyhow::Context;
 use clap::Args;
 use e2e::Receiver;
-use futures::future::join_all;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use thrum::engine::{Durability, Engine, TABLE};
-use thrum_ingest::{App, Config};
+use thrum_schema::World;
 use thrum_schema::world::SystemWorld;
-use thrum_schema::{MonitorId, Store, World};
 
 const MONITORS: usize = 64;
 const CONNECTIONS: usize = 16;
@@ -36,7 +33,7 @@ pub struct Load {
     detection_only: bool,
 }
 
-/// Measures pings a second, and how soon people hear; prints both as Markdown, and returns it.
+/// Measures pings, and how soon people hear; prints both as Markdown, and returns it.
 ///
 /// # Errors
 /// A server could not be started, or failed.
@@ -45,20 +42,7 @@ pub async fn run(options: &Load) -> anyhow::Result<String> {
     let directory = &options.directory;
     let mut table = Table::default();
     if !options.detection_only {
-        table.line(&format!(
-            "| {CONNECTIONS} connections over {MONITORS} monitors, {} s each | pings a second | p50 ms | p99 ms | of the engine |",
-            options.seconds
-        ));
-        table.line("|---|---|---|---|---|");
-        for log in [false, true] {
-            let name = if log { "with log" } else { "without log" };
-            let alone = engine_alone(directory, log, duration).await?;
-            table.line(&alone.row(&format!("engine alone, no flush, {name}"), &alone));
-            for sync in ["full", "normal"] {
-                let served = served(directory, sync, log, duration).await?;
-                table.line(&served.row(&format!("`thrum serve --sync {sync}`, {name}"), &alone));
-            }
-        }
+        pings(directory, duration, &mut table).await?;
         table.line("");
     }
     detection(directory, &mut table).await?;
@@ -77,29 +61,92 @@ impl Table {
     }
 }
 
+/// Pings of `thrum serve`, and the floors beside them.
+async fn pings(directory: &Path, duration: Duration, table: &mut Table) -> anyhow::Result<()> {
+    table.line(&format!(
+        "| {CONNECTIONS} connections over {MONITORS} monitors, {} s each | pings a second | CPU µs a ping | × axum | p50 ms | p99 ms |",
+        duration.as_secs()
+    ));
+    table.line("|---|---|---|---|---|---|");
+    let scratch = tempfile::tempdir_in(directory)?;
+    let any = vec!["/ping/x".to_owned()];
+    if let Some(nginx) = Server::nginx(scratch.path()).await? {
+        let pings = load(&nginx, &any, duration).await?;
+        table.line(&pings.row("nginx, `return 200 \"OK\"`", None));
+    }
+    let axum = load(&Server::floor().await?, &any, duration).await?;
+    table.line(&axum.row("axum that answers OK", Some(&axum)));
+    let rows = sqlite_alone(scratch.path(), duration)?;
+    table.line(&rows.row(
+        &format!("SQLite alone, the same rows, {CONNECTIONS} a transaction, flushed"),
+        Some(&axum),
+    ));
+    let unlimited = "--pings-per-minute=0";
+    let (high, log) = ("--pings-per-minute=1000000", "--ping-log=on");
+    let no_log = "--ping-log=off";
+    for (name, args) in [
+        (
+            "`thrum serve --sync full`, without log",
+            [unlimited, no_log, "--sync=full"],
+        ),
+        ("… with a rate limit", [high, no_log, "--sync=full"]),
+        ("… `--sync normal`", [unlimited, no_log, "--sync=normal"]),
+        ("… `--sync full`, with log", [unlimited, log, "--sync=full"]),
+    ] {
+        let data = tempfile::tempdir_in(directory)?;
+        let server = Server::start(data.path(), &args).await?;
+        let paths = monitors(&server).await?;
+        table.line(
+            &load(&server, &paths, duration)
+                .await?
+                .row(name, Some(&axum)),
+        );
+    }
+    Ok(())
+}
+
+/// Creates the monitors; returns the paths of their pings.
+async fn monitors(server: &Server) -> anyhow::Result<Vec<String>> {
+    let mut connection = server.connect().await?;
+    let mut paths = Vec::new();
+    for i in 0..MONITORS {
+        let body = json!({"monitor": format!("host-{i}"), "period_s": 3_600});
+        let reply = connection.post("/v1/heartbeats", &body).await?;
+        let uuid = reply["results"][0]["uuid"].as_str().context("a uuid")?;
+        paths.push(format!("/ping/{uuid}"));
+    }
+    Ok(paths)
+}
+
 /// What a load did.
 struct Pings {
     per_second: f64,
+    cpu_us: f64,
     latencies: Vec<Duration>,
 }
 
 impl Pings {
-    fn new(mut latencies: Vec<Duration>, took: Duration) -> Self {
+    fn new(mut latencies: Vec<Duration>, took: Duration, cpu_s: f64) -> Self {
         latencies.sort_unstable();
+        let n = latencies.len() as f64;
         Self {
-            per_second: latencies.len() as f64 / took.as_secs_f64(),
+            per_second: n / took.as_secs_f64(),
+            cpu_us: 1e6 * cpu_s / n,
             latencies,
         }
     }
 
-    fn row(&self, name: &str, alone: &Self) -> String {
+    fn row(&self, name: &str, axum: Option<&Self>) -> String {
         let ms = |q| percentile(&self.latencies, q).as_secs_f64() * 1000.0;
+        let times = axum.map_or("-".to_owned(), |axum| {
+            format!("{:.1}", self.cpu_us / axum.cpu_us)
+        });
         format!(
-            "| {name} | {:.0} | {:.2} | {:.2} | {:.0} % |",
+            "| {name} | {:.0} | {:.1} | {times} | {:.2} | {:.2} |",
             self.per_second,
+            self.cpu_us,
             ms(0.5),
             ms(0.99),
-            100.0 * self.per_second / alone.per_second
         )
     }
 }
@@ -112,109 +159,46 @@ fn percentile(sorted: &[Duration], q: f64) -> Duration {
         .unwrap_or_default()
 }
 
-/// The writes of pings through the SDK into the engine, with its stream on and without a flush: what there is to gain.
-async fn engine_alone(directory: &Path, log: bool, duration: Duration) -> anyhow::Result<Pings> {
-    let directory = tempfile::tempdir_in(directory)?;
-    let engine = Engine::open(directory.path(), Durability::Normal)?;
-    let world = SystemWorld::arc();
-    let store = Store::new(engine.client(), TABLE, 1, world.clone());
-    e2e::prepare(&store).await;
-    let router = thrum_ingest::router(App::new(store.clone(), Config::default()));
-    let project = thrum_schema::ProjectId::FIRST;
-    let mut ids: Vec<MonitorId> = Vec::new();
-    for i in 0..MONITORS {
-        let path = format!("/ping/{}/host-{i}?create=1", e2e::PING_KEY);
-        let request = axum::http::Request::get(path).body(axum::body::Body::empty())?;
-        let made = tower::ServiceExt::oneshot(router.clone(), request).await?;
-        anyhow::ensure!(made.status().is_success(), "{}", made.status());
-        ids.push(
-            store
-                .monitor_named(project, &format!("host-{i}"))
-                .await?
-                .context("made")?,
-        );
+/// The rows of pings in the batches in which they come: as little as SQLite can be asked for.
+fn sqlite_alone(directory: &Path, duration: Duration) -> anyhow::Result<Pings> {
+    let connection = rusqlite::Connection::open(directory.join("alone.db"))?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         CREATE TABLE items (pk TEXT, sk TEXT, body BLOB, PRIMARY KEY (pk, sk)) WITHOUT ROWID;",
+    )?;
+    let keys: Vec<String> = (0..MONITORS).map(|i| format!("M#{i:036}")).collect();
+    let body = [7_u8; 350];
+    for key in &keys {
+        connection.execute("INSERT INTO items VALUES (?1, 'LEASE', ?2)", (key, &body))?;
     }
-    let begun = Instant::now();
-    let ping = thrum_schema::Ping {
-        n: 0,
-        at: world.now(),
-        kind: thrum_schema::PingKind::Success,
-        scheme: "http".into(),
-        remote_addr: Some("127.0.0.1".into()),
-        method: "GET".into(),
-        ua: String::new(),
-        rid: None,
-        exit_status: None,
-        duration_ms: None,
-        early: false,
-        overlap: false,
-        metrics: Default::default(),
-        body: Vec::new(),
+    let mut update =
+        connection.prepare("UPDATE items SET body = ?2 WHERE pk = ?1 AND sk = 'LEASE'")?;
+    let cpu_s = || -> anyhow::Result<f64> {
+        let nanos = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+        Ok(nanos.split(' ').next().context("a time")?.parse::<f64>()? / 1e9)
     };
-    let workers = (0..CONNECTIONS).map(|worker| {
-        let (store, ids, world, ping) = (store.clone(), ids.clone(), world.clone(), ping.clone());
-        tokio::spawn(async move {
-            let mut latencies = Vec::new();
-            let mut i = worker;
-            while begun.elapsed() < duration {
-                let sent = Instant::now();
-                let id = ids[i % ids.len()];
-                let counted = store
-                    .heartbeat(id, world.now(), Default::default(), None)
-                    .await;
-                let pings = match counted.expect("the engine answers") {
-                    thrum_schema::store::Fast::Counted(lease) => lease.pings,
-                    // Another connection's reading of the clock was later; it counts as a write all the same.
-                    thrum_schema::store::Fast::NeedsRules
-                    | thrum_schema::store::Fast::TooMany(_) => 0,
-                };
-                if log {
-                    let ping = thrum_schema::Ping {
-                        n: pings,
-                        ..ping.clone()
-                    };
-                    store.log_ping(id, &ping).await.expect("the engine answers");
-                }
-                latencies.push(sent.elapsed());
-                i += 1;
-            }
-            latencies
-        })
-    });
-    let latencies = join_all(workers)
-        .await
-        .into_iter()
-        .flat_map(Result::unwrap)
-        .collect();
-    Ok(Pings::new(latencies, begun.elapsed()))
+    let (begun, before) = (Instant::now(), cpu_s()?);
+    let mut latencies = Vec::new();
+    let mut next = keys.iter().cycle();
+    while begun.elapsed() < duration {
+        let sent = Instant::now();
+        connection.execute_batch("BEGIN")?;
+        for key in next.by_ref().take(CONNECTIONS) {
+            update.execute((key, &body))?;
+        }
+        connection.execute_batch("COMMIT")?;
+        latencies.extend([sent.elapsed(); CONNECTIONS]);
+    }
+    Ok(Pings::new(latencies, begun.elapsed(), cpu_s()? - before))
 }
 
-/// The same pings over HTTP, from this process to the server's.
-async fn served(
-    directory: &Path,
-    sync: &str,
-    log: bool,
-    duration: Duration,
-) -> anyhow::Result<Pings> {
-    let directory = tempfile::tempdir_in(directory)?;
-    let log = if log { "on" } else { "off" };
-    let server = Server::start(directory.path(), &["--sync", sync, "--ping-log", log]).await?;
-    let mut connection = server.connect().await?;
-    let mut paths = Vec::new();
-    for i in 0..MONITORS {
-        let body = json!({"monitor": format!("host-{i}"), "period_s": 3_600});
-        let reply = connection.post("/v1/heartbeats", &body).await?;
-        let uuid = reply["results"][0]["uuid"]
-            .as_str()
-            .context("a uuid")?
-            .to_owned();
-        paths.push(format!("/ping/{uuid}"));
-    }
-    let begun = Instant::now();
+/// Pings over HTTP, from this process to the server's, as fast as they are answered.
+async fn load(server: &Server, paths: &[String], duration: Duration) -> anyhow::Result<Pings> {
+    let (begun, before) = (Instant::now(), server.cpu_s()?);
     let mut workers = Vec::new();
     for worker in 0..CONNECTIONS {
         let mut connection = server.connect().await?;
-        let paths = paths.clone();
+        let paths = paths.to_vec();
         workers.push(tokio::spawn(async move {
             let mut latencies = Vec::new();
             let mut i = worker;
@@ -232,13 +216,16 @@ async fn served(
     for worker in workers {
         latencies.extend(worker.await??);
     }
-    Ok(Pings::new(latencies, begun.elapsed()))
+    let cpu_s = server.cpu_s()? - before;
+    Ok(Pings::new(latencies, begun.elapsed(), cpu_s))
 }
 
 /// From deadline to webhook.
 async fn detection(directory: &Path, table: &mut Table) -> anyhow::Result<()> {
-    table.line("| from deadline to webhook received | p50 ms | p99 ms | last ms |");
-    table.line("|---|---|---|---|");
+    table.line(
+        "| from deadline to webhook received | p50 ms | p99 ms | last ms | CPU ms an alert |",
+    );
+    table.line("|---|---|---|---|---|");
     let spread = detect(directory, 200, Duration::from_millis(25), None).await?;
     table.line(&detected("200 deadlines, one every 25 ms", &spread));
     let burst = detect(directory, 500, Duration::ZERO, None).await?;
@@ -253,26 +240,34 @@ async fn detection(directory: &Path, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn detected(name: &str, sorted: &[Duration]) -> String {
-    let at = |q| percentile(sorted, q).as_secs_f64() * 1000.0;
+fn detected(name: &str, told: &Told) -> String {
+    let at = |q| percentile(&told.lateness, q).as_secs_f64() * 1000.0;
     format!(
-        "| {name} | {:.1} | {:.1} | {:.1} |",
+        "| {name} | {:.1} | {:.1} | {:.1} | {:.2} |",
         at(0.5),
         at(0.99),
-        at(1.0)
+        at(1.0),
+        told.cpu_ms
     )
 }
 
-/// Lets `count` monitors go silent, whose deadlines are `apart`, and returns how long after its deadline each was told
-/// of, sorted.
+/// How people were told.
+struct Told {
+    /// How long after its deadline each alert came, sorted.
+    lateness: Vec<Duration>,
+    /// The server's CPU time an alert, in milliseconds, from before the first deadline to the last delivery.
+    cpu_ms: f64,
+}
+
+/// Lets `count` monitors go silent, whose deadlines are `apart`.
 async fn detect(
     directory: &Path,
     count: usize,
     apart: Duration,
     slow: Option<&Receiver>,
-) -> anyhow::Result<Vec<Duration>> {
+) -> anyhow::Result<Told> {
     let directory = tempfile::tempdir_in(directory)?;
-    let server = Server::start(directory.path(), &[]).await?;
+    let server = Server::start(directory.path(), &["--pings-per-minute=0"]).await?;
     let receiver = Receiver::start().await;
     let mut connection = server.connect().await?;
     for url in [Some(&receiver.url), slow.map(|slow| &slow.url)]
@@ -305,7 +300,11 @@ async fn detect(
         }
         tokio::time::sleep(apart).await;
     }
+    let before = server.cpu_s()?;
     receiver.wait_for(count, Duration::from_secs(60)).await;
+    // What settles a delivery comes after it.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let cpu_ms = 1000.0 * (server.cpu_s()? - before) / count as f64;
     let received = receiver.received();
     anyhow::ensure!(
         received.len() == count,
@@ -322,7 +321,10 @@ async fn detect(
         })
         .collect();
     took.sort_unstable();
-    Ok(took)
+    Ok(Told {
+        lateness: took,
+        cpu_ms,
+    })
 }
 
 fn parse_ms(rfc3339: &str) -> anyhow::Result<i64> {

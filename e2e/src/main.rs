@@ -21,7 +21,7 @@ struct Cli {
 enum Action {
     /// Makes docs/benchmarks.md anew
     Bench(bench::Bench),
-    /// Pings a second against what the embedded engine does alone, and how soon people hear
+    /// Pings a second and their CPU time beside the least that they could cost, and how soon people hear
     Load(load::Load),
     /// Seeds of the simulation, each a pipeline with its clients and its troubles
     Simulate(simulate::Simulate),
@@ -29,6 +29,9 @@ enum Action {
     Mutants(mutants::Mutants),
     /// Many monitors for minutes, with or without kill -9: no missed alert, no false one, no growth
     Endure(endure::Endure),
+    /// A server that answers OK to every ping, without a table
+    #[command(hide = true)]
+    Floor,
     /// The server under load, in a process of its own
     #[command(hide = true)]
     Serve(Box<Serve>),
@@ -47,6 +50,7 @@ fn main() -> anyhow::Result<()> {
             Action::Bench(options) => bench::run(&options).await,
             Action::Load(options) => load::run(&options).await.map(drop),
             Action::Endure(options) => endure::run(options).await,
+            Action::Floor => server::serve_floor().await,
             Action::Serve(options) => serve(*options).await,
             Action::Simulate(_) | Action::Mutants(_) => {
                 unreachable!("they have runtimes of their own")

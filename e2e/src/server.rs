@@ -17,6 +17,63 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts what an HTTP server costs at the least: axum, answering OK to every ping.
+    pub async fn floor() -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        Self::spawn(command.arg("floor")).await
+    }
+
+    /// Starts nginx, answering OK to everything, with its files in `directory`; `None` where it is not installed.
+    pub async fn nginx(directory: &Path) -> anyhow::Result<Option<Self>> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?
+            .local_addr()?
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let conf = directory.join("nginx.conf");
+        std::fs::write(
+            &conf,
+            format!(
+                "worker_processes 2; daemon off; pid {0}/pid; error_log {0}/log;\n\
+                 events {{ worker_connections 1024; }}\n\
+                 http {{ access_log off; keepalive_requests 1000000000;\n\
+                 server {{ listen {address}; location / {{ return 200 \"OK\"; }} }} }}\n",
+                directory.display()
+            ),
+        )?;
+        let child = Command::new("nginx")
+            .arg("-c")
+            .arg(&conf)
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        let Ok(child) = child else { return Ok(None) };
+        let server = Self { address, child };
+        for _ in 0..100 {
+            if server.connect().await.is_ok() {
+                return Ok(Some(server));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        anyhow::bail!("nginx does not listen")
+    }
+
+    /// The CPU time that it and its children have used, in seconds.
+    pub fn cpu_s(&self) -> anyhow::Result<f64> {
+        let id = self.id().context("it has ended")?;
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        let children = children.split_whitespace().map(str::to_owned);
+        let mut ticks = 0_u64;
+        for process in std::iter::once(id.to_string()).chain(children) {
+            let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+            let fields = stat.rsplit(')').next().context("fields")?;
+            for field in fields.split_whitespace().skip(11).take(2) {
+                ticks += field.parse::<u64>()?;
+            }
+        }
+        // Linux counts a hundred a second, everywhere.
+        Ok(ticks as f64 / 100.0)
+    }
+
     /// Starts one on `data` at a free port, and waits until it listens.
     pub async fn start(data: &Path, args: &[&str]) -> anyhow::Result<Self> {
         Self::start_at("127.0.0.1:0", data, args).await
@@ -24,11 +81,10 @@ impl Server {
 
     /// [`Self::start`], at an address.
     pub async fn start_at(address: &str, data: &Path, args: &[&str]) -> anyhow::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args([
                 "serve",
-                // What is measured is the server, not what stops runaways.
-                "--pings-per-minute=0",
                 "--listen",
                 address,
                 "--allow-private-webhooks",
@@ -37,10 +93,13 @@ impl Server {
             .arg(data)
             .args(args)
             .env("THRUM_API_KEY", API_KEY)
-            .env("THRUM_PING_KEY", e2e::PING_KEY)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+            .env("THRUM_PING_KEY", e2e::PING_KEY);
+        Self::spawn(&mut command).await
+    }
+
+    /// Runs a command that prints where it listens.
+    async fn spawn(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
         let first = lines.next_line().await?.context("the server has ended")?;
         let address = first
@@ -70,6 +129,17 @@ impl Server {
             buffer: vec![0; 256 * 1024],
         })
     }
+}
+
+/// Serves what [`Server::floor`] starts.
+///
+/// # Errors
+/// There is no free port.
+pub async fn serve_floor() -> anyhow::Result<()> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("Thrum listens on http://{}", listener.local_addr()?);
+    let router = axum::Router::new().route("/ping/{id}", axum::routing::any(async || "OK"));
+    Ok(axum::serve(listener, router).await?)
 }
 
 /// A connection that is kept: a client that costs little beside the server that it measures.

@@ -1,4 +1,4 @@
-//! A deterministic simulation: the real handlers on the real SDK and the embedded engine, on one thread and under a clock that
+//! A deterministic simulation: the real handlers on an embedded table, on one thread and under a clock that
 //! goes on by itself. A seed decides everything: what clients do, what goes wrong and when, and every latency. What was promised
 //! is then judged by what clients, receivers and the clock know.
 
@@ -18,7 +18,7 @@ mod trace;
 pub use judge::Broken;
 pub use plan::Plan;
 
-use crate::prepare;
+use crate::{TABLE, prepare};
 use cast::Cast;
 use chance::{Chance, Clock, Skewed};
 use judge::Case;
@@ -26,8 +26,9 @@ use net::Net;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use thrum::engine::{MemoryEngine, TABLE};
-use thrum_schema::{Store, World};
+use thrum_schema::World;
+use thrum_store::Store;
+use thrum_store::sqlite::{Options, SqliteTable};
 use tokio::runtime::Builder;
 use trace::Trace;
 
@@ -84,14 +85,14 @@ fn play(plan: &Plan, shown: bool) -> Played {
 async fn act(plan: Arc<Plan>, shown: bool) -> Played {
     let clock = Clock::start();
     let world: Arc<dyn World> = Skewed::new(clock, 0, Chance::new(plan.seed, "engine"));
-    let engine = MemoryEngine::new(Arc::clone(&world)).expect("an engine");
+    let table = SqliteTable::in_memory(Options::default()).expect("a table");
     let shards = match plan.place {
         plan::Place::Serve { .. } => 1,
         plan::Place::Lambda => 2,
     };
-    prepare(&Store::new(engine.client(), TABLE, shards, world)).await;
+    prepare(&Store::new(Arc::new(table.clone()), TABLE, shards, world)).await;
     let trace = Trace::new(clock, shown);
-    let net = Net::new(&plan, engine, clock, trace.clone());
+    let net = Net::new(&plan, table, clock, trace.clone());
     let cast = Cast::new(&plan, clock, &net, &trace);
     let made = clients::make(&cast).await;
     cast.start();

@@ -1,5 +1,8 @@
 //! The handlers, one call at a time: a test moves the clock, sweeps, and carries what goes over the bus.
 
+use crate::dynoxide::Dynoxide;
+use crate::faulty::Switch;
+use crate::records::record;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
@@ -8,17 +11,20 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use thrum::engine::{Engine, Meter, StreamReader, TABLE};
-use thrum_evaluate::{Bus, BusError, Evaluate, FrontDoor, Pulse, Swept};
+use thrum_evaluate::{Bus, BusError, Evaluate, FrontDoor, Pulse, Swept, event_of};
 use thrum_ingest::{AdminKey, App};
 use thrum_notify::send::{Email, Mail, Sns, Topics, Webhook};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::key::{ApiKey, Scope};
-use thrum_schema::queue::{Later, LaterError};
 use thrum_schema::work::Work;
 use thrum_schema::world::ManualWorld;
-use thrum_schema::{Plans, Project, Store, UnixMs, World};
+use thrum_schema::{Plans, Project, UnixMs, World};
+use thrum_store::Store;
+use thrum_store::queue::{Later, LaterError};
+use thrum_store::sqlite::{Feed, Options, SqliteTable};
+use thrum_store::stream::Change;
+use thrum_store::table::{Meter, Table};
 use tower::ServiceExt;
 
 /// The read-write key of the first project.
@@ -32,6 +38,9 @@ pub const PING_KEY: &str = "0123456789abcdefghijkl";
 pub const ADMIN_KEY: &str = "admin-0123456789abcdefghijklmn";
 /// The key of its operator's metrics.
 pub const METRICS_KEY: &str = "metrics-0123456789";
+
+/// The table's name.
+pub const TABLE: &str = "thrum";
 
 /// When tests begin: 2025-11-21T04:40:00Z.
 pub const START: UnixMs = UnixMs(1_763_700_000_000);
@@ -139,11 +148,10 @@ fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, mail: Mail, sns: Sn
     Notify::new(store.clone(), sender, Arc::new(wire.clone()), config)
 }
 
-/// Makes the table, its cursors, the first project and its keys.
+/// Makes cursors, the first project and its keys.
 pub async fn prepare(store: &Store) {
     let world = store.world();
     let now = world.now();
-    store.ensure_table().await.expect("a table");
     store.ensure_pipeline(now).await.expect("cursors");
     let project = ProjectId::FIRST;
     store
@@ -171,11 +179,13 @@ pub struct Stage {
     pub store: Store,
     /// The front door.
     pub router: Router,
-    /// The engine.
-    pub engine: Engine,
+    /// The embedded table.
+    pub table: SqliteTable,
+    /// Takes the table away.
+    pub switch: Switch,
     /// The handler of alerts.
     pub notify: Notify,
-    stream: Mutex<StreamReader>,
+    feed: Mutex<Feed>,
     wire: Wire,
     pulse: Pulse,
 }
@@ -198,11 +208,37 @@ impl Stage {
 
     /// [`Self::new`], with a number of timer shards and options of the front door. Private webhooks are allowed.
     pub async fn with(shards: u16, config: thrum_ingest::Config) -> Self {
-        let world = ManualWorld::new(START, 42);
         let meter = Meter::default();
-        let engine = Engine::metered(meter.clone()).expect("an engine");
+        let options = Options {
+            meter: Some(meter.clone()),
+            all_changes: true,
+            ..Options::default()
+        };
+        let table = SqliteTable::temporary(options).expect("a table");
+        let port = Arc::new(table.clone());
+        Self::build(shards, config, meter, table, port).await
+    }
+
+    /// [`Self::new`], on an emulator's table. What needs the feed of the embedded one finds nothing there.
+    pub async fn on(emulator: &Dynoxide) -> Self {
+        let port = Arc::new(emulator.table(TABLE).await);
+        let table = SqliteTable::temporary(Options::default()).expect("a table");
+        let config = thrum_ingest::Config::default();
+        Self::build(1, config, Meter::default(), table, port).await
+    }
+
+    async fn build(
+        shards: u16,
+        config: thrum_ingest::Config,
+        meter: Meter,
+        table: SqliteTable,
+        port: Arc<dyn Table>,
+    ) -> Self {
+        let world = ManualWorld::new(START, 42);
+        let switch = Switch::new(port);
         let shared: Arc<dyn World> = world.clone();
-        let store = Store::new(engine.client(), TABLE, shards, Arc::clone(&shared));
+        let port = Arc::new(switch.clone());
+        let store = Store::new(port, TABLE, shards, Arc::clone(&shared));
         prepare(&store).await;
         let config = thrum_ingest::Config {
             allow_private_webhooks: true,
@@ -212,15 +248,16 @@ impl Stage {
         let wire = Wire::default();
         let notify = notify(&store, shared, &wire, printed(), no_sns());
         let pulse = Pulse::new(Arc::new(Door(router.clone())), 5_000);
-        let stream = Mutex::new(engine.stream().expect("a stream"));
+        let feed = Mutex::new(table.feed());
         Self {
             world,
             meter,
             store,
             router,
-            engine,
+            table,
+            switch,
             notify,
-            stream,
+            feed,
             wire,
             pulse,
         }
@@ -276,21 +313,34 @@ impl Stage {
         }
     }
 
-    /// Brings the stream's records to evaluate and all work to notify, until there is no more.
+    /// The changes that were not handled yet: those that evaluate is called for, and how far all of them go.
+    async fn changes(&self) -> (Vec<Change>, i64) {
+        let feed = self.feed.lock().expect("not poisoned").clone();
+        let mut changes = feed.next(usize::MAX).await.expect("changes");
+        let last = changes.last().map_or(0, |change| change.sequence);
+        changes.retain(Change::is_wanted);
+        (changes, last)
+    }
+
+    /// Brings the changes to evaluate; returns how many there were.
+    async fn stream(&self, evaluate: &Evaluate) -> usize {
+        let (changes, last) = self.changes().await;
+        let count = changes.len();
+        for changes in changes.chunks(100) {
+            let response = evaluate.on_stream(&event_of(changes.to_vec())).await;
+            assert!(response.batch_item_failures.is_empty());
+        }
+        self.feed.lock().expect("not poisoned").advance(last);
+        count
+    }
+
+    /// Brings changes to evaluate and all work to notify, until there is no more.
     pub async fn carry(&self) {
         let evaluate = self.sweeper("test");
         loop {
-            let batch = self
-                .stream
-                .lock()
-                .expect("not poisoned")
-                .next()
-                .expect("records");
-            let response = evaluate.on_stream(&batch.event).await;
-            assert!(response.batch_item_failures.is_empty());
-            self.stream.lock().expect("not poisoned").advance(&batch);
+            let count = self.stream(&evaluate).await;
             let works = self.wire.take();
-            if works.is_empty() && batch.event.records.is_empty() {
+            if works.is_empty() && count == 0 {
                 return;
             }
             let (own, others): (Vec<_>, Vec<_>) =
@@ -305,44 +355,46 @@ impl Stage {
         }
     }
 
-    /// Brings every record that the stream still has to evaluate once more, and does all that follows.
+    /// Every change since the beginning.
+    pub async fn all_changes(&self) -> Vec<Change> {
+        let feed = self.table.feed();
+        feed.next(usize::MAX).await.expect("changes")
+    }
+
+    /// Every change since the beginning, as Lambda would bring it.
+    pub async fn records(&self) -> Vec<Value> {
+        self.all_changes().await.iter().map(record).collect()
+    }
+
+    /// Removes every item whose TTL ends within a year of the beginning.
+    pub async fn expire_all(&self) -> usize {
+        let year_s = 366 * 86_400;
+        let removed = self.table.remove_expired(START.secs() + year_s);
+        removed.await.expect("the table removes")
+    }
+
+    /// Brings every change since the beginning to evaluate once more, and does all that follows.
     pub async fn redeliver(&self) {
-        let mut again = self.engine.stream().expect("a stream");
-        loop {
-            let batch = again.next().expect("records");
-            let response = self.sweeper("test").on_stream(&batch.event).await;
+        let mut changes = self.all_changes().await;
+        changes.retain(Change::is_wanted);
+        for changes in changes.chunks(100) {
+            let event = event_of(changes.to_vec());
+            let response = self.sweeper("test").on_stream(&event).await;
             assert!(response.batch_item_failures.is_empty());
-            again.advance(&batch);
-            if !batch.full {
-                break;
-            }
         }
         self.carry().await;
     }
 
-    /// Brings the stream's records to evaluate, and forgets what that put on the bus: a crash.
+    /// Brings the changes to evaluate, and forgets what that put on the bus: a crash.
     pub async fn lose_work(&self) {
-        let batch = self
-            .stream
-            .lock()
-            .expect("not poisoned")
-            .next()
-            .expect("records");
-        let response = self.sweeper("test").on_stream(&batch.event).await;
-        assert!(response.batch_item_failures.is_empty());
-        self.stream.lock().expect("not poisoned").advance(&batch);
+        self.stream(&self.sweeper("test")).await;
         self.wire.take();
     }
 
-    /// Forgets what is on the bus: a crash.
-    pub fn lose_bus(&self) {
-        let batch = self
-            .stream
-            .lock()
-            .expect("not poisoned")
-            .next()
-            .expect("records");
-        self.stream.lock().expect("not poisoned").advance(&batch);
+    /// Forgets the changes and what is on the bus: a crash.
+    pub async fn lose_bus(&self) {
+        let (_, last) = self.changes().await;
+        self.feed.lock().expect("not poisoned").advance(last);
         self.wire.take();
     }
 

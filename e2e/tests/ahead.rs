@@ -1,17 +1,18 @@
 //! The schedule as AWS has it, once a minute: what is due in between comes back by the work queue at its very instant.
 
-use aws_lambda_events::event::dynamodb::Event;
 use axum::http::Method;
 use e2e::Stage;
 use futures::future::BoxFuture;
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use thrum_evaluate::Evaluate;
+use thrum_evaluate::{Evaluate, event_of};
 use thrum_schema::metrics::Count;
-use thrum_schema::queue::{Later, LaterError};
 use thrum_schema::work::Work;
 use thrum_schema::{UnixMs, World};
+use thrum_store::key::Key;
+use thrum_store::queue::{Later, LaterError};
+use thrum_store::table::{Value, set, update};
 
 /// A queue whose messages come when their delay is over, by the stage's clock.
 #[derive(Debug)]
@@ -67,22 +68,10 @@ impl Aws {
         }
     }
 
-    /// How many records of the stream evaluate would be called for.
-    fn records(&self) -> usize {
-        let records = self.stage.engine.stream().unwrap().records().unwrap();
-        let soon =
-            |record: &&serde_json::Value| record["dynamodb"]["NewImage"]["kind"]["S"] == "soon";
-        let soon = records.iter().filter(soon).count();
-        self.stage
-            .engine
-            .stream()
-            .unwrap()
-            .next()
-            .unwrap()
-            .event
-            .records
-            .len()
-            + soon
+    /// How many changes evaluate would be called for.
+    async fn records(&self) -> usize {
+        let changes = self.stage.all_changes().await;
+        changes.iter().filter(|change| change.is_wanted()).count()
     }
 
     fn sent(&self) -> usize {
@@ -102,9 +91,10 @@ impl Aws {
     /// Brings the records of timers that are due soon, as the stream's filter lets them through; whatever the queue does, none
     /// is reported: the stream must not wait.
     async fn stream(&self) {
-        let mut records = self.stage.engine.stream().unwrap().records().unwrap();
-        records.retain(|record| record["dynamodb"]["NewImage"]["kind"]["S"] == "soon");
-        let event: Event = serde_json::from_value(json!({ "Records": records })).unwrap();
+        let mut changes = self.stage.all_changes().await;
+        let soon = Some(&Value::S("soon".to_owned()));
+        changes.retain(|change| change.new.as_ref().and_then(|new| new.get("kind")) == soon);
+        let event = event_of(changes);
         let response = self.evaluate.on_stream(&event).await;
         assert!(response.batch_item_failures.is_empty());
     }
@@ -249,26 +239,17 @@ async fn a_period_of_seconds_is_noticed_in_its_second() {
 
 #[tokio::test]
 async fn what_can_not_be_read_takes_exactness_from_nobody_else() {
-    use aws_sdk_dynamodb::types::AttributeValue;
     let aws = Aws::new().await;
     aws.run(5_000).await;
     let (broken, id) = (
         aws.monitor("broken", 100, 33).await,
         aws.monitor("job", 100, 33).await,
     );
-    aws.stage
-        .engine
-        .client()
-        .update_item()
-        .table_name(thrum::engine::TABLE)
-        .key("pk", AttributeValue::S(format!("M#{broken}")))
-        .key("sk", AttributeValue::S("LEASE".into()))
-        .update_expression("SET #status = :odd")
-        .expression_attribute_names("#status", "status")
-        .expression_attribute_values(":odd", AttributeValue::S("odd".into()))
-        .send()
-        .await
-        .unwrap();
+    let odd = update(
+        Key::new(format!("M#{broken}"), "LEASE"),
+        set("status", "odd"),
+    );
+    aws.stage.store.table().write(odd).await.unwrap();
     aws.run(132_000).await;
     assert!(!aws.is_down(&id).await);
     aws.run(2_000).await;
@@ -309,7 +290,7 @@ async fn messages_that_come_twice_late_or_for_what_is_gone_change_nothing() {
     assert!(!aws.is_down(&id).await);
 }
 
-/// What docs/cost.md reckons with: by the engine's own count, and as AWS calls evaluate.
+/// What docs/cost.md reckons with: by DynamoDB's formulas, and as AWS calls evaluate.
 #[tokio::test]
 async fn a_steady_heartbeat_costs_about_one_unit_and_calls_nobody() {
     const MONITORS: usize = 600;
@@ -334,7 +315,7 @@ async fn a_steady_heartbeat_costs_about_one_unit_and_calls_nobody() {
         }
     };
     beats(4).await;
-    let (sent, records) = (aws.sent(), aws.records());
+    let (sent, records) = (aws.sent(), aws.records().await);
     aws.stage.meter.take();
     beats(MINUTES).await;
     let used = aws.stage.meter.take();
@@ -350,5 +331,5 @@ async fn a_steady_heartbeat_costs_about_one_unit_and_calls_nobody() {
     assert!(writes <= 1.1, "{writes}");
     assert!(reads <= 1.3, "{reads}");
     assert_eq!(aws.sent(), sent, "the work queue");
-    assert_eq!(aws.records(), records, "the stream");
+    assert_eq!(aws.records().await, records, "the stream");
 }

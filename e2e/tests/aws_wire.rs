@@ -14,9 +14,9 @@ use thrum_evaluate::{Bus, EventBridge};
 use thrum_notify::send::Sns;
 use thrum_schema::UnixMs;
 use thrum_schema::id::{AlertId, ProjectId};
-use thrum_schema::lambda::Sqs;
-use thrum_schema::queue::Later;
 use thrum_schema::work::{Envelope, Work};
+use thrum_store::lambda::Sqs;
+use thrum_store::queue::Later;
 
 /// A queue: its URL and its ARN.
 async fn queue(moto: &Moto, name: &str) -> (String, String) {

@@ -106,7 +106,7 @@ async fn live(stage: &Stage) {
         .await;
     // A lease that TTL removes, and comes back beside a new one.
     stage.world.advance(3 * 86_400_000);
-    stage.engine.sweep_ttl().unwrap();
+    stage.expire_all().await;
     stage.ping(&format!("{PING_KEY}/long")).await;
     stage.carry().await;
     // Signals.
@@ -197,7 +197,7 @@ async fn exactly_what_evaluate_is_called_for_passes_the_filters() {
     };
     let stage = Stage::with_admin().await;
     live(&stage).await;
-    let records = stage.engine.stream().unwrap().records().unwrap();
+    let records = stage.records().await;
     let kinds: BTreeSet<&str> = records.iter().map(kind).collect();
     assert_eq!(
         kinds,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use thrum_evaluate::{FrontDoor, Pulse};
 use thrum_schema::delivery::CLAIM_MS;
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
-use thrum_schema::store::Claim;
 use thrum_schema::{MonitorId, World};
+use thrum_store::Claim;
 
 /// A monitor with a period of 2 s and a grace of 1 s, heard of now.
 async fn beat(stage: &Stage, name: &str) -> Value {
@@ -478,7 +478,7 @@ async fn what_a_crash_loses_on_the_bus_is_found_by_the_audit() {
     beat(&stage, "web-01").await;
     stage.world.advance(4_000);
     stage.tick().await;
-    stage.lose_bus();
+    stage.lose_bus().await;
     stage.run(35_000, 1_000).await;
     assert_eq!(receiver.received().len(), 1);
     assert_eq!(stage.alerts().await[0]["state"], "delivered");
@@ -520,7 +520,7 @@ async fn a_claim_whose_taker_died_ends_and_is_taken_over() {
     let delivery = stage.store.delivery(alert, channel).await.unwrap().unwrap();
     assert_eq!(delivery.attempts, 2);
     // The old taker comes back to life too late: what it settles is refused.
-    let settled = thrum_schema::store::Settled::Dead {
+    let settled = thrum_store::Settled::Dead {
         error: "late".into(),
     };
     assert!(stage.store.settle(&claim, &settled).await.is_err());
@@ -563,8 +563,8 @@ async fn a_lease_that_ttl_removed_is_restored_down() {
         .unwrap()
         .parse()
         .unwrap();
-    // Nothing swept; the table's own net catches it, by its own clock, which is long past ours.
-    assert!(stage.engine.sweep_ttl().unwrap() >= 1);
+    // Nothing swept; the table's own net catches it.
+    assert!(stage.expire_all().await >= 1);
     assert!(
         stage
             .store
@@ -595,7 +595,7 @@ async fn a_lease_that_ttl_removed_is_restored_down() {
 
     // A ping that comes before the record is handled makes a new lease; the counters are added to it.
     beat(&stage, "db-01").await;
-    stage.engine.sweep_ttl().unwrap();
+    stage.expire_all().await;
     stage.idle(7_200_000).await;
     assert_eq!(beat(&stage, "db-01").await["status"], "up");
     stage.carry().await;
@@ -608,7 +608,7 @@ async fn a_lease_that_ttl_removed_is_restored_down() {
 
     // After an outage of ours it is not down yet, and its pings count all the same.
     beat(&stage, "api-01").await;
-    stage.engine.sweep_ttl().unwrap();
+    stage.expire_all().await;
     stage.world.advance(7_200_000);
     assert_eq!(beat(&stage, "api-01").await["status"], "up");
     for _ in 0..2 {
@@ -757,7 +757,7 @@ async fn a_group_and_a_redelivery_survive_the_loss_of_the_bus() {
     for _ in 0..60 {
         stage.world.advance(1_000);
         stage.tick().await;
-        stage.lose_bus();
+        stage.lose_bus().await;
     }
     assert!(receiver.taken().is_empty());
     stage.run(130_000, 1_000).await;
@@ -787,7 +787,7 @@ async fn a_group_and_a_redelivery_survive_the_loss_of_the_bus() {
     );
     stage.world.advance(100);
     stage.tick().await;
-    stage.lose_bus();
+    stage.lose_bus().await;
     stage.run(70_000, 1_000).await;
     assert_eq!(stage.alerts().await[0]["state"], "delivered");
 }

@@ -6,6 +6,7 @@ use axum::http::{Method, Request};
 use e2e::{API_KEY, READ_KEY, Reply, Stage};
 use serde_json::{Value, json};
 use thrum_schema::UnixMs;
+use thrum_store::table::put;
 
 const HOUR: i64 = 3_600_000;
 /// Opens 20 hours before the stage's clock begins.
@@ -81,15 +82,7 @@ async fn defect_2_without_the_table_nothing_is_answered_and_an_unknown_key_is_no
         401
     );
     assert_eq!(get(&stage, "/v1/series").await.status, 200);
-    let table = thrum::engine::TABLE;
-    stage
-        .engine
-        .client()
-        .delete_table()
-        .table_name(table)
-        .send()
-        .await
-        .unwrap();
+    stage.switch.off();
     let reply = get(&stage, "/v1/series").await;
     assert_eq!(
         (reply.status.as_u16(), &reply.headers["retry-after"]),
@@ -748,19 +741,11 @@ async fn a_poisonous_request_fails_alone() {
         .unwrap()
         .to_owned();
     // Its bars are none any more.
-    use aws_sdk_dynamodb::types::AttributeValue;
-    let text = |text: &str| AttributeValue::S(text.into());
-    stage
-        .engine
-        .client()
-        .put_item()
-        .table_name(thrum::engine::TABLE)
-        .item("pk", text(&format!("R#{poison}")))
-        .item("sk", text("BARS"))
-        .item("text", text("{not json"))
-        .send()
-        .await
-        .unwrap();
+    let item = json!({
+        "pk": {"S": format!("R#{poison}")}, "sk": {"S": "BARS"}, "text": {"S": "{not json"},
+    });
+    let item = serde_json::from_value(item).unwrap();
+    stage.store.table().write(put(item)).await.unwrap();
     stage.carry().await;
     for href in [first, last] {
         assert_eq!(get(&stage, &href).await.json()["status"], "done");
@@ -780,17 +765,11 @@ async fn a_poisonous_request_fails_alone() {
         .as_str()
         .unwrap()
         .to_owned();
-    stage
-        .engine
-        .client()
-        .put_item()
-        .table_name(thrum::engine::TABLE)
-        .item("pk", text(&format!("W#{broken}")))
-        .item("sk", text("MEMORY"))
-        .item("told", text("NONSENSE"))
-        .send()
-        .await
-        .unwrap();
+    let item = json!({
+        "pk": {"S": format!("W#{broken}")}, "sk": {"S": "MEMORY"}, "told": {"S": "NONSENSE"},
+    });
+    let item = serde_json::from_value(item).unwrap();
+    stage.store.table().write(put(item)).await.unwrap();
     post(
         &stage,
         "/v1/series/BTC/bars",

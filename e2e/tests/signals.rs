@@ -741,8 +741,8 @@ async fn a_client_may_wait_for_its_signal() {
 /// A step that was reckoned from bars which were read before others came is refused: it would miss a correction.
 #[tokio::test]
 async fn a_step_that_missed_a_nudge_is_not_written() {
-    use thrum_schema::StoreError;
-    use thrum_schema::store::Advance;
+    use thrum_store::Advance;
+    use thrum_store::StoreError;
     let stage = Stage::new().await;
     simple(&stage).await;
     post_bars(&stage, "x", bars(190, &[90.0])).await;

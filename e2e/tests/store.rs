@@ -1,15 +1,16 @@
-//! The table's operations, each with the conditions that it leans on: the same suite on the embedded engine and on a
-//! DynamoDB that neither we nor the engine's authors wrote, moto's.
+//! The table's operations, each with the conditions that it leans on: the same suite on the embedded table, and through
+//! the AWS SDK on two emulators of DynamoDB that others wrote, dynoxide and moto.
 //!
-//! `THRUM_TEST_PYTHON` names a Python with `moto[server]`; without it the second half says loudly that it is left out.
+//! `THRUM_TEST_DYNOXIDE` names dynoxide's binary, `THRUM_TEST_PYTHON` a Python with `moto[server]`; what is not there is
+//! left out, loudly.
 
 mod support;
 
+use e2e::dynoxide::Dynoxide;
 use futures::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use support::Moto;
-use thrum::engine::{Engine, TABLE};
 use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{Channel, ChannelKind, Subscription, SubscriptionState, Targets};
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
@@ -17,16 +18,19 @@ use thrum_schema::key::{ApiKey, Scope, hash};
 use thrum_schema::signal::request::{Request, RequestKind, RequestState};
 use thrum_schema::signal::watch::{Memory, On, Watch};
 use thrum_schema::signal::{Bar, Score, SeriesName, Timeframe};
-use thrum_schema::store::{
-    Charge, Charged, Claim, Claims, Commit, Creation, Fast, Fed, Nudge, PutBar, Rules, Settled,
-    retrying,
-};
 use thrum_schema::timer::{Timer, What};
 use thrum_schema::world::ManualWorld;
 use thrum_schema::{
-    DeliveryState, Event, Lease, Monitor, Outage, PingKind, Project, Rate, Status, Store,
-    StoreError, UnixMs, World, transition,
+    DeliveryState, Event, Lease, Monitor, Outage, PingKind, Project, Rate, Status, UnixMs, World,
+    transition,
 };
+use thrum_store::dynamodb::{DynamoTable, retrying};
+use thrum_store::sqlite::{Options, SqliteTable};
+use thrum_store::table::Table as Port;
+use thrum_store::{
+    Charge, Charged, Claim, Claims, Commit, Creation, Fast, Fed, Nudge, PutBar, Rules, Settled,
+};
+use thrum_store::{Store, StoreError};
 use uuid::Uuid;
 
 const NOW: UnixMs = UnixMs(1_763_700_000_000);
@@ -39,36 +43,41 @@ struct Table {
     /// transaction.
     races: bool,
     world: Arc<ManualWorld>,
-    _engine: Option<Engine>,
 }
 
-async fn made(store: Store, world: Arc<ManualWorld>, engine: Option<Engine>) -> Table {
-    store.ensure_table().await.unwrap();
-    store.ensure_table().await.unwrap();
+async fn made(port: Arc<dyn Port>, name: &str, races: bool) -> Table {
+    // An account knows the tokens of all its tables: no two may have the same.
+    let seed = name.bytes().fold(0, |seed: u64, b| {
+        seed.wrapping_mul(31).wrapping_add(b.into())
+    });
+    let world = ManualWorld::new(NOW, seed);
+    let store = Store::new(port, "thrum", 3, world.clone());
+    store.ensure_pipeline(NOW).await.unwrap();
     store.ensure_pipeline(NOW).await.unwrap();
     let project = Project::with_badges(PROJECT, "default", &*world);
     assert!(store.create_project(&project).await.unwrap());
     Table {
         store,
-        races: engine.is_some(),
+        races,
         world,
-        _engine: engine,
     }
 }
 
 async fn embedded() -> Table {
-    let engine = Engine::temporary().unwrap();
-    let world = ManualWorld::new(NOW, 1);
-    let store = Store::new(engine.client(), TABLE, 3, world.clone());
-    made(store, world, Some(engine)).await
+    let table = SqliteTable::temporary(Options::default()).unwrap();
+    made(Arc::new(table), "embedded", true).await
 }
 
-async fn on_moto(moto: &Moto, table: &str) -> Table {
+async fn on_dynoxide(emulator: &Dynoxide, name: &str) -> Table {
+    made(Arc::new(emulator.table(name).await), name, true).await
+}
+
+async fn on_moto(moto: &Moto, name: &str) -> Table {
     let config = retrying((&moto.config).into()).build();
-    let client = aws_sdk_dynamodb::Client::from_conf(config);
-    let world = ManualWorld::new(NOW, 1);
-    let store = Store::new(client, table, 3, world.clone());
-    made(store, world, None).await
+    let table = DynamoTable::new(aws_sdk_dynamodb::Client::from_conf(config), name);
+    table.create().await.unwrap();
+    table.create().await.unwrap();
+    made(Arc::new(table), name, false).await
 }
 
 impl Table {
@@ -85,11 +94,20 @@ impl Table {
     }
 }
 
-/// Runs each test on both.
-macro_rules! on_both {
+/// Runs each test on each table.
+macro_rules! on_each {
     ($($name:ident),* $(,)?) => {
-        mod on_the_embedded_engine {
+        mod embedded {
             $(#[tokio::test] async fn $name() { super::$name(super::embedded().await).await; })*
+        }
+
+        #[tokio::test]
+        async fn on_dynoxide_too() {
+            let Some(emulator) = Dynoxide::start().await else { return };
+            $(
+                eprintln!("{}", stringify!($name));
+                $name(on_dynoxide(&emulator, stringify!($name)).await).await;
+            )*
         }
 
         #[tokio::test]
@@ -103,7 +121,7 @@ macro_rules! on_both {
     };
 }
 
-on_both!(
+on_each!(
     a_heartbeat_is_one_conditional_write,
     a_commit_is_all_or_nothing,
     however_many_race_one_monitor_is_made,

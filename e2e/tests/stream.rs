@@ -5,7 +5,7 @@ use e2e::{Receiver, Stage};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
-use thrum_evaluate::{Bus, BusError, Evaluate};
+use thrum_evaluate::{Bus, BusError, Evaluate, event_of};
 use thrum_schema::ProjectId;
 use thrum_schema::work::Work;
 
@@ -37,20 +37,16 @@ fn record(sequence: &str, name: &str, new: Value) -> Value {
     })
 }
 
-/// The image of a real alert, as the engine's stream has it.
+/// The image of a real alert, as the stream has it.
 async fn alert_image(stage: &Stage) -> Value {
     stage
         .heartbeat(json!({"monitor": "job", "status": "fail"}))
         .await;
-    let batch = stage.engine.stream().unwrap().next().unwrap();
-    let records = serde_json::to_value(&batch.event).unwrap()["Records"].clone();
-    let images = records
-        .as_array()
-        .unwrap()
+    let records = stage.records().await;
+    let mut images = records
         .iter()
-        .map(|r| r["dynamodb"]["NewImage"].clone());
+        .map(|record| record["dynamodb"]["NewImage"].clone());
     images
-        .into_iter()
         .find(|image| image["kind"]["S"] == "alert")
         .expect("an alert")
 }
@@ -94,7 +90,7 @@ async fn records_that_come_twice_change_nothing() {
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
     alert_image(&stage).await;
-    let event = stage.engine.stream().unwrap().next().unwrap().event;
+    let event = event_of(stage.all_changes().await);
     let evaluate = stage.sweeper("test");
     for _ in 0..3 {
         assert!(

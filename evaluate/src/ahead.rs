@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 use thiserror::Error;
 use thrum_schema::id::MonitorId;
-use thrum_schema::queue::{Later, LaterError};
 use thrum_schema::timer::{AHEAD_MS, Timer, What};
 use thrum_schema::work::Work;
-use thrum_schema::{Lease, Outage, StoreError, UnixMs};
+use thrum_schema::{Lease, Outage, UnixMs};
+use thrum_store::StoreError;
+use thrum_store::queue::{Later, LaterError};
 
 /// How many timers a message carries: they stay far below the 256 kB of one.
 const PER_MESSAGE: usize = 100;

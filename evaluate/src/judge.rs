@@ -5,10 +5,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeSet, HashMap};
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::metrics::Span;
-use thrum_schema::store::{Commit, Result};
 use thrum_schema::timer::{Timer, What, look_at};
 use thrum_schema::transition::{Event, transition};
-use thrum_schema::{Lease, Outage, StoreError, UnixMs};
+use thrum_schema::{Lease, Outage, UnixMs};
+use thrum_store::StoreError;
+use thrum_store::{Commit, Result};
 
 /// How many monitors are flipped at a time.
 const CONCURRENCY: usize = 16;
@@ -144,25 +145,30 @@ impl Evaluate {
         let ids: BTreeSet<MonitorId> = fired.iter().map(|(monitor, _)| *monitor).collect();
         let ids: Vec<MonitorId> = ids.into_iter().collect();
         match self.store.leases(&ids).await {
-            Err(StoreError::Corrupt(_)) => {}
+            Err(StoreError::Corrupt(_) | StoreError::Throttled(_)) => {}
             result => return result,
         }
         let mut leases = Vec::new();
-        for id in ids {
-            match self.store.leases(&[id]).await {
+        let one_by_one: Vec<_> = stream::iter(ids)
+            .map(|id| async move { (id, self.store.leases(&[id]).await) })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        for (id, found) in one_by_one {
+            match found {
                 Ok(lease) => leases.extend(lease),
-                Err(StoreError::Corrupt(error)) => {
-                    tracing::error!(%error, "a lease can't be read; it is looked at again");
-                    let epochs = fired.iter().filter(|(monitor, _)| *monitor == id);
-                    judged.troubled.extend(epochs.map(|(monitor, epoch)| {
-                        let what = What::Deadline {
-                            monitor: *monitor,
-                            epoch: *epoch,
+                Err(error) => {
+                    for (monitor, epoch) in fired.iter().filter(|(monitor, _)| *monitor == id) {
+                        let timer = Timer {
+                            due: now,
+                            what: What::Deadline {
+                                monitor: *monitor,
+                                epoch: *epoch,
+                            },
                         };
-                        Timer { due: now, what }.after_trouble(now)
-                    }));
+                        judged.troubled.push(postponed(timer, error.clone(), now)?);
+                    }
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(leases)
@@ -174,15 +180,16 @@ impl Evaluate {
         outages: &[Outage],
         burst: Option<u32>,
     ) -> Result<Settled> {
-        let (monitor, epoch) = (lease.monitor, lease.epoch);
+        let what = What::Deadline {
+            monitor: lease.monitor,
+            epoch: lease.epoch,
+        };
         match self.settle(lease, outages, burst).await {
-            Err(StoreError::Corrupt(error)) => {
-                tracing::error!(%error, "a monitor can't be read; it is looked at again");
+            Err(error) => {
                 let due = self.store.world().now();
-                let what = What::Deadline { monitor, epoch };
-                Ok(Settled::Troubled(Timer { due, what }.after_trouble(due)))
+                postponed(Timer { due, what }, error, due).map(Settled::Troubled)
             }
-            result => result,
+            settled => settled,
         }
     }
 
@@ -240,5 +247,23 @@ impl Evaluate {
             });
         }
         Err(StoreError::Conflict)
+    }
+}
+
+/// The timer again later, if the error concerns its own item alone: it must not hold up the others.
+///
+/// # Errors
+/// The error, if the table as a whole may be in trouble.
+pub(crate) fn postponed(timer: Timer, error: StoreError, now: UnixMs) -> Result<Timer> {
+    match error {
+        StoreError::Corrupt(error) => {
+            tracing::error!(%error, "an item can't be read; its timer fires again in a while");
+            Ok(timer.after_trouble(now))
+        }
+        StoreError::Throttled(_) | StoreError::Conflict => {
+            tracing::warn!(%error, "an item is busy; its timer fires again in some seconds");
+            Ok(timer.after_throttling(now))
+        }
+        StoreError::Unavailable(_) => Err(error),
     }
 }

@@ -4,6 +4,8 @@
 mod ahead;
 mod bus;
 pub mod engine;
+#[cfg(feature = "lambda")]
+mod eventbridge;
 mod judge;
 mod pulse;
 mod queue;
@@ -14,15 +16,18 @@ mod sweep;
 mod tell;
 
 pub use ahead::WorkError;
-pub use bus::{Bus, BusError, EventBridge};
+pub use bus::{Bus, BusError};
+#[cfg(feature = "lambda")]
+pub use eventbridge::EventBridge;
 pub use pulse::{FrontDoor, HttpDoor, Pulse};
 pub use signals::offline;
+pub use stream::event_of;
 pub use sweep::Swept;
 
 use std::sync::Arc;
-use thrum_schema::Store;
-use thrum_schema::queue::Later;
 use thrum_schema::work::Work;
+use thrum_store::Store;
+use thrum_store::queue::Later;
 
 /// The evaluate handler. Cheap to clone.
 #[derive(Debug, Clone)]

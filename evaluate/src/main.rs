@@ -10,8 +10,8 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::sync::Arc;
 use thrum_evaluate::{Evaluate, EventBridge, HttpDoor, Pulse};
-use thrum_schema::lambda::{Sqs, connect, required, start_log, write_figures};
 use thrum_schema::metrics::Span;
+use thrum_store::lambda::{Sqs, connect, required, start_log, write_figures};
 use tokio::sync::OnceCell;
 
 /// How often the pulse is kept at most, and the gap between pulses that is an outage (T3).

@@ -5,8 +5,8 @@ use futures::future::BoxFuture;
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
-use thrum_schema::store::Result;
 use thrum_schema::{Outage, UnixMs};
+use thrum_store::Result;
 use tokio::sync::Mutex;
 
 /// The way that heartbeats take.
@@ -37,7 +37,7 @@ impl HttpDoor {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        thrum_schema::tls::install();
+        thrum_store::tls::install();
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(10))
             .build()?;

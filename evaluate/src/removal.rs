@@ -1,9 +1,10 @@
 //! Leases that TTL removed: the net below the sweep.
 
 use crate::Evaluate;
-use thrum_schema::store::{Commit, Result};
+use thrum_schema::Lease;
 use thrum_schema::transition::{Event, transition};
-use thrum_schema::{Lease, StoreError};
+use thrum_store::StoreError;
+use thrum_store::{Commit, Result};
 
 /// How often a restoration is tried against pings that race it.
 const MAX_ATTEMPTS: usize = 20;

@@ -15,10 +15,10 @@ use crate::engine::Program;
 use crate::{Evaluate, WorkError};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
-use thrum_schema::StoreError;
 use thrum_schema::id::{ProjectId, RequestId, WatchId};
 use thrum_schema::signal::track::{FOLLOW_MS, Head, MAX_FOLLOWED, TrackId, TrackState};
 use thrum_schema::work::Work;
+use thrum_store::StoreError;
 
 /// How many bars are stepped while the stream waits; what needs more goes through the work queue.
 pub(crate) const INLINE_BARS: usize = 1_000;

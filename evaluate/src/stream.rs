@@ -1,7 +1,7 @@
 //! The table's stream: alerts are relayed, removed leases are noticed, and what is short of the signals is done.
 
 use crate::Evaluate;
-use aws_lambda_events::event::dynamodb::{Event, EventRecord};
+use aws_lambda_events::event::dynamodb::{Event, EventRecord, UserIdentity};
 use aws_lambda_events::event::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use futures::FutureExt;
 use serde_dynamo::Item;
@@ -11,7 +11,9 @@ use thrum_schema::metrics::Count;
 use thrum_schema::signal::track::Head;
 use thrum_schema::timer::{self, Timer};
 use thrum_schema::work::Work;
-use thrum_schema::{Alert, Lease, StoreError, UnixMs};
+use thrum_schema::{Alert, Lease, UnixMs};
+use thrum_store::StoreError;
+use thrum_store::stream::Change;
 
 /// Who removes an item whose TTL has passed.
 const TTL_PRINCIPAL: &str = "dynamodb.amazonaws.com";
@@ -144,6 +146,30 @@ impl Evaluate {
             .collect::<Result<(), _>>()
             .map_err(|error| error.to_string())
     }
+}
+
+/// Changes of an embedded table as the event that Lambda would bring.
+pub fn event_of(changes: impl IntoIterator<Item = Change>) -> Event {
+    let mut event = Event::default();
+    event.records = changes.into_iter().map(record_of).collect();
+    event
+}
+
+fn record_of(change: Change) -> EventRecord {
+    let mut record = EventRecord::default();
+    record.event_id = change.sequence.to_string();
+    record.event_name = change.event_name().to_owned();
+    record.change.sequence_number = Some(record.event_id.clone());
+    record.change.keys = change.key.attributes();
+    record.user_identity = change.expired.then(|| {
+        let mut who = UserIdentity::default();
+        who.type_ = "Service".to_owned();
+        who.principal_id = TTL_PRINCIPAL.to_owned();
+        who
+    });
+    record.change.new_image = change.new.unwrap_or_default();
+    record.change.old_image = change.old.unwrap_or_default();
+    record
 }
 
 /// What a record means; decided by the item's kind, what happened to it, and who did it.

@@ -1,16 +1,18 @@
 //! The sweep: every timer that is due is handled, then deleted, then the cursor moves on (T2).
 
+use crate::judge::postponed;
 use crate::{BusError, Evaluate};
 use futures::{StreamExt, stream};
 use std::collections::BTreeSet;
 use thiserror::Error;
 use thrum_schema::alert::ALERT_TTL_S;
-use thrum_schema::item::Key;
 use thrum_schema::mutant::{self, Mutant};
-use thrum_schema::store::TimerItem;
 use thrum_schema::timer::{Timer, What};
 use thrum_schema::work::Work;
-use thrum_schema::{DeliveryState, StoreError, UnixMs};
+use thrum_schema::{DeliveryState, UnixMs};
+use thrum_store::StoreError;
+use thrum_store::TimerItem;
+use thrum_store::key::Key;
 
 /// How far the cursor stays behind the clock, in minutes: a timer that was written late is still found.
 const OVERLAP_MIN: i64 = 2;
@@ -173,12 +175,7 @@ impl Evaluate {
                     works.extend(look.work);
                     rearm.extend(look.again.map(|due| Timer { due, ..timer }));
                 }
-                // It must not hold up the others; somebody will mend it.
-                Err(StoreError::Corrupt(error)) => {
-                    tracing::error!(%error, "a timer's item can't be read; it is looked at again");
-                    rearm.push(timer.after_trouble(now));
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => rearm.push(postponed(timer, error, now)?),
             }
         }
         for result in self.publish(&works).await {

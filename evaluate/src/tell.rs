@@ -5,9 +5,10 @@ use thrum_schema::alert::Alert;
 use thrum_schema::id::{AlertId, MonitorId};
 use thrum_schema::project::Project;
 use thrum_schema::silence::silenced_until;
-use thrum_schema::store::{Commit, Result, WAKE_MS};
 use thrum_schema::transition::{Flip, Outcome};
-use thrum_schema::{Lease, Monitor, Reason, Status, StoreError, UnixMs};
+use thrum_schema::{Lease, Monitor, Reason, Status, UnixMs};
+use thrum_store::StoreError;
+use thrum_store::{Commit, Result, WAKE_MS};
 
 /// How often people are told against heartbeats that race it; then the timer fires again.
 const MAX_ATTEMPTS: usize = 20;

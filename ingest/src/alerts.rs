@@ -10,14 +10,15 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
+use thrum_schema::UnixMs;
 use thrum_schema::alert::{ALERT_TTL_S, Alert, AlertState, Reason};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState};
 use thrum_schema::id::{AlertId, ChannelId, MonitorId};
 use thrum_schema::monitor::unique_key;
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::watch::Change;
-use thrum_schema::store::Claim;
-use thrum_schema::{StoreError, UnixMs};
+use thrum_store::Claim;
+use thrum_store::StoreError;
 use utoipa::ToSchema;
 
 const DEFAULT_LIMIT: usize = 50;

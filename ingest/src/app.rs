@@ -11,9 +11,11 @@ use axum::http::StatusCode;
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Debug;
+use std::ops::Deref;
 use std::sync::Arc;
 use thrum_schema::key::hash;
-use thrum_schema::{MonitorId, Plans, Project, ProjectId, Store, UnixMs};
+use thrum_schema::{MonitorId, Plans, Project, ProjectId, UnixMs};
+use thrum_store::Store;
 
 /// What an operator decides.
 #[derive(Debug, Clone)]
@@ -182,9 +184,21 @@ pub fn check_admin_key(key: &str) -> Result<SecretString, String> {
     }
 }
 
-/// The state of the service. Cheap to clone.
+/// The service. Cheap to clone: every request does it some times.
 #[derive(Debug, Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What the service consists of.
+#[derive(Debug)]
+pub struct Parts {
     pub(crate) store: Store,
     pub(crate) config: Arc<Config>,
     pub(crate) keys: Arc<Keys>,
@@ -208,7 +222,7 @@ pub struct App {
 impl App {
     /// A service on `store`.
     pub fn new(store: Store, config: Config) -> Self {
-        Self {
+        Self(Arc::new(Parts {
             store,
             config: Arc::new(config),
             keys: Arc::default(),
@@ -223,7 +237,7 @@ impl App {
             looks: Arc::default(),
             status_pages: Arc::default(),
             kept_admin_key: Arc::default(),
-        }
+        }))
     }
 
     /// The admin key itself, if there is one.

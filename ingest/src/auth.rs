@@ -8,8 +8,9 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use subtle::ConstantTimeEq;
+use thrum_schema::ProjectId;
 use thrum_schema::key::{API_KEY_LEN, ApiKey, Scope, hash};
-use thrum_schema::{ProjectId, StoreError};
+use thrum_store::StoreError;
 
 /// Keys that were looked up within the last half minute, by their hashes.
 #[derive(Debug, Default)]

@@ -8,8 +8,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use thrum_schema::Lease;
 use thrum_schema::id::BadgeId;
-use thrum_schema::{Lease, StoreError};
+use thrum_store::StoreError;
 
 /// Width of a letter of the badge's font, in tenths of a pixel; narrow and wide ones even out.
 const LETTER_W: usize = 68;

@@ -6,9 +6,10 @@ use crate::record::PATIENCE_MS;
 use std::time::Duration;
 use thiserror::Error;
 use thrum_schema::id::{MonitorId, ProjectId};
-use thrum_schema::store::{Claims, Commit, Creation};
 use thrum_schema::transition::{Event, Outcome, transitions};
-use thrum_schema::{Lease, Monitor, Status, StoreError, UnixMs};
+use thrum_schema::{Lease, Monitor, Status, UnixMs};
+use thrum_store::StoreError;
+use thrum_store::{Claims, Commit, Creation};
 
 /// Why a monitor was not changed; `E` is what its editor says against it.
 #[derive(Debug, Error)]

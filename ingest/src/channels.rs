@@ -18,8 +18,9 @@ use thrum_schema::channel::{
 };
 use thrum_schema::error::Invalid;
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
-use thrum_schema::store::ChannelHealth;
-use thrum_schema::{StoreError, UnixMs, World};
+use thrum_schema::{UnixMs, World};
+use thrum_store::ChannelHealth;
+use thrum_store::StoreError;
 use utoipa::ToSchema;
 
 /// Longest name, in characters.

@@ -2,6 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads>
 
+use crate::ping::SourceIp;
 use aws_lambda_events::event::lambda_function_urls::{
     LambdaFunctionUrlRequest, LambdaFunctionUrlResponse,
 };
@@ -12,12 +13,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http_body_util::BodyExt;
-use std::net::IpAddr;
 use tower::ServiceExt;
-
-/// Where a request came from, as Lambda says.
-#[derive(Debug, Clone, Copy)]
-pub struct SourceIp(pub IpAddr);
 
 /// Answers an event by `router`. What is no HTTP request gets 400.
 pub async fn answer(router: Router, event: LambdaFunctionUrlRequest) -> LambdaFunctionUrlResponse {

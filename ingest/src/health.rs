@@ -6,7 +6,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::time::Duration;
-use thrum_schema::{StoreError, UnixMs};
+use thrum_schema::UnixMs;
+use thrum_store::StoreError;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 

@@ -20,8 +20,8 @@ use thrum_schema::monitor::{check_grace_s, check_heartbeat_name};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::ping::{MAX_USER_AGENT, Ping};
 use thrum_schema::schedule::MAX_PERIOD_S;
-use thrum_schema::store::Rules;
 use thrum_schema::{MonitorId, PingKind, ProjectId, UnixMs};
+use thrum_store::Rules;
 use utoipa::ToSchema;
 
 /// Most heartbeats in a request.
@@ -456,7 +456,7 @@ async fn record_one(
             let error = format!("{TOO_MANY}; try again in {} s", seconds(wait_ms));
             Ok(refused(&error, StatusCode::TOO_MANY_REQUESTS, wait_ms))
         }
-        Err(RecordError::NotFound) => Err(thrum_schema::StoreError::Conflict.into()),
+        Err(RecordError::NotFound) => Err(thrum_store::StoreError::Conflict.into()),
         Err(RecordError::Store(error)) => Err(error.into()),
     }
 }

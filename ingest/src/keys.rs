@@ -9,7 +9,8 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use thrum_schema::key::{self, ApiKey, KEY_ID_LEN, Scope};
 use thrum_schema::plan::Limits;
-use thrum_schema::{ProjectId, StoreError, UnixMs};
+use thrum_schema::{ProjectId, UnixMs};
+use thrum_store::StoreError;
 use utoipa::ToSchema;
 
 /// Most API keys a project may have, whatever its plan.

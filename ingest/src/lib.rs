@@ -10,6 +10,7 @@ mod cache;
 mod change;
 mod channels;
 mod dashboard;
+#[cfg(feature = "lambda")]
 pub mod function_url;
 mod health;
 mod heartbeats;
@@ -26,6 +27,7 @@ mod prometheus;
 mod record;
 mod roster;
 mod router;
+#[cfg(feature = "lambda")]
 mod secret;
 mod signals;
 mod summary;
@@ -36,4 +38,5 @@ pub use app::{
 };
 pub use openapi::document;
 pub use router::router;
+#[cfg(feature = "lambda")]
 pub use secret::SecretsManager;

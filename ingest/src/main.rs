@@ -6,7 +6,7 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
 use thrum_ingest::function_url::answer;
 use thrum_ingest::{AdminKey, App, Config, SecretsManager, router};
-use thrum_schema::lambda::{connect, start_log, write_figures};
+use thrum_store::lambda::{connect, start_log, write_figures};
 
 /// How often figures are written at most: pings come without a line of their own.
 const FIGURES_EVERY_MS: i64 = 60_000;

@@ -22,8 +22,9 @@ use http_body_util::{BodyExt, Limited};
 use route::{Endpoint, Ref, Routed};
 use serde_json::{Map, Value};
 use std::convert::Infallible;
+use thrum_schema::ProjectId;
 use thrum_schema::key::{API_KEY_LEN, Scope};
-use thrum_schema::{ProjectId, StoreError};
+use thrum_store::StoreError;
 
 /// The URLs of this site.
 #[derive(Debug, Clone)]

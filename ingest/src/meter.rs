@@ -11,8 +11,9 @@ use axum::response::Response;
 use std::sync::{Arc, Mutex, PoisonError};
 use thrum_schema::key::ApiKey;
 use thrum_schema::plan::{Limits, Rate};
-use thrum_schema::store::{Balance, Charge, Charged};
-use thrum_schema::{Project, ProjectId, StoreError};
+use thrum_schema::{Project, ProjectId};
+use thrum_store::StoreError;
+use thrum_store::{Balance, Charge, Charged};
 
 /// Where a request's balance is written down, for its reply.
 #[derive(Debug, Clone, Default)]

@@ -21,16 +21,15 @@ use thrum_schema::monitor::check_heartbeat_name;
 use thrum_schema::silence::{MAX_SNOOZE_MS, Window, maintenance};
 use thrum_schema::transition::Flip;
 use thrum_schema::uptime;
-use thrum_schema::{
-    Event, Monitor, MonitorId, PingKind, Project, ProjectId, Status, StoreError, UnixMs,
-};
+use thrum_schema::{Event, Monitor, MonitorId, PingKind, Project, ProjectId, Status, UnixMs};
+use thrum_store::StoreError;
 use utoipa::ToSchema;
 
 /// How many flips and pings a monitor shows.
-const LAST_FLIPS: i32 = 20;
+const LAST_FLIPS: usize = 20;
 const LAST_PINGS: usize = 20;
 /// Most flips that an uptime is reckoned from.
-const MAX_FLIPS: i32 = 10_000;
+const MAX_FLIPS: usize = 10_000;
 /// Most openings of a maintenance window that an uptime is reckoned from.
 const MAX_OPENINGS: usize = 10_000;
 

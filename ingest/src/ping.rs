@@ -4,7 +4,6 @@ mod route;
 
 use crate::app::App;
 use crate::body::first_bytes;
-use crate::function_url::SourceIp;
 use crate::meter::seconds;
 use crate::record::{By, Incoming, RecordError, Recorded};
 use axum::body::Body;
@@ -13,9 +12,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::response::{IntoResponse, Response};
 use route::{Refused, Target};
 use std::net::{IpAddr, SocketAddr};
+use thrum_schema::PingKind;
 use thrum_schema::ping::{MAX_USER_AGENT, Ping};
-use thrum_schema::store::Rules;
-use thrum_schema::{PingKind, StoreError};
+use thrum_store::Rules;
+use thrum_store::StoreError;
 use uuid::Uuid;
 
 /// Any method counts as a ping but OPTIONS, which asks whether a browser may send one.
@@ -57,6 +57,10 @@ pub async fn ping(State(app): State<App>, request: Request) -> Response {
     }
     response
 }
+
+/// Where a request came from, as Lambda says.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceIp(pub IpAddr);
 
 async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
     // It is dated when it arrived, however long its body and its monitor's lookup take.

@@ -7,8 +7,8 @@ use crate::meter::seconds;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use thrum_schema::StoreError;
 use thrum_schema::error::Invalid;
+use thrum_store::StoreError;
 use utoipa::ToSchema;
 
 /// An error reply.
@@ -104,10 +104,12 @@ impl From<StoreError> for Problem {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "an internal error; it is logged",
             ),
-            StoreError::Conflict | StoreError::Unavailable(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the table does not answer in time; try again",
-            ),
+            StoreError::Conflict | StoreError::Throttled(_) | StoreError::Unavailable(_) => {
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the table does not answer in time; try again",
+                )
+            }
         }
     }
 }

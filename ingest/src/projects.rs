@@ -17,7 +17,8 @@ use thrum_schema::plan::Limits;
 use thrum_schema::project::StatusPage;
 use thrum_schema::schedule::MAX_PERIOD_S;
 use thrum_schema::timer::{Timer, What};
-use thrum_schema::{Monitor, Project, ProjectId, Status, StoreError, UnixMs};
+use thrum_schema::{Monitor, Project, ProjectId, Status, UnixMs};
+use thrum_store::StoreError;
 use utoipa::ToSchema;
 
 /// Longest name, in characters.

@@ -10,9 +10,10 @@ use thrum_schema::monitor::{DEFAULT_GRACE_S, DEFAULT_PERIOD_S};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::ping::Ping;
 use thrum_schema::plan::Rate;
-use thrum_schema::store::{Claims, Commit, Creation, Fast, Rules};
 use thrum_schema::transition::{self, Event, Outcome};
-use thrum_schema::{Lease, Monitor, PingKind, Schedule, StoreError};
+use thrum_schema::{Lease, Monitor, PingKind, Schedule};
+use thrum_store::StoreError;
+use thrum_store::{Claims, Commit, Creation, Fast, Rules};
 
 /// How long a write is tried against others before it is given up, in milliseconds. It is less than the 30 s after
 /// which a write that arms a timer must begin anew with a fresh reading of the clock (T2).

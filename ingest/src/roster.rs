@@ -5,7 +5,8 @@
 use crate::app::App;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use thrum_schema::{Lease, Monitor, MonitorId, ProjectId, StoreError};
+use thrum_schema::{Lease, Monitor, MonitorId, ProjectId};
+use thrum_store::StoreError;
 
 /// Most monitors that are kept, of all projects together.
 const MAX_KEPT: usize = 200_000;

@@ -21,8 +21,8 @@ use thrum_schema::error::Invalid;
 use thrum_schema::signal::plan::Plan;
 use thrum_schema::signal::strategy::{BUILTIN_VERSION, builtin};
 use thrum_schema::signal::{SeriesName, Strategy, Timeframe, Verdict};
-use thrum_schema::store::Result as StoreResult;
 use thrum_schema::{ProjectId, UnixMs};
+use thrum_store::Result as StoreResult;
 use utoipa::ToSchema;
 
 /// The instant that a text means: RFC 3339, with its offset, for an instant without one is none.

@@ -12,7 +12,8 @@ use sha1::Sha1;
 use sha2::Sha256;
 use std::sync::Arc;
 use thrum_schema::lease::Shown;
-use thrum_schema::{Lease, Monitor, Outage, Project, ProjectId, StoreError, UnixMs};
+use thrum_schema::{Lease, Monitor, Outage, Project, ProjectId, UnixMs};
+use thrum_store::StoreError;
 use utoipa::ToSchema;
 
 /// How long a summary is given again, in milliseconds.

@@ -8,7 +8,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use thrum_schema::item::USAGE_TTL_S;
+use thrum_store::item::USAGE_TTL_S;
 use utoipa::ToSchema;
 
 /// Usage is kept, and shown, for so many days.

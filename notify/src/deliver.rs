@@ -1,20 +1,21 @@
 //! One alert through one channel: order, claim, quota, send, outcome.
 
 use crate::message::Message;
-use crate::send::{Mail, SendError};
+use crate::send::SendError;
 use crate::{Notify, NotifyError};
 use futures::future::join_all;
 use std::time::Duration;
+use thrum_schema::UnixMs;
 use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, GATHER_MS, MAX_ERROR, backoff_ms};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::metrics::{Count, Span};
 use thrum_schema::mutant::{self, Mutant};
-use thrum_schema::store::{Claim, Settled};
 use thrum_schema::timer::AHEAD_MS;
 use thrum_schema::work::Work;
-use thrum_schema::{StoreError, UnixMs};
+use thrum_store::StoreError;
+use thrum_store::{Claim, Settled};
 
 /// How long a delivery waits for an earlier one of the same monitor before it looks again, in milliseconds.
 /// Whoever settles the earlier one tells it to go on at once.
@@ -42,7 +43,11 @@ impl Notify {
                 channel,
             } => self.deliver(project, alert, channel).await,
             Work::Flush { project, channel } => self.flush(project, channel).await,
+            #[cfg(feature = "aws")]
             Work::Subscribe { project, channel } => self.subscribe(project, channel).await,
+            // Without SNS, no mail goes by topics.
+            #[cfg(not(feature = "aws"))]
+            Work::Subscribe { .. } => Ok(()),
             Work::Probe { at } => Ok(self.store.probe_arrived(at).await?),
             // Evaluate's.
             Work::Request { .. } | Work::Watch { .. } | Work::Track { .. } | Work::Fire { .. } => {
@@ -277,8 +282,9 @@ impl Notify {
     /// How many alerts within two seconds a channel gets one by one; 0 is any number. SNS sends ten mails a second to an
     /// address.
     fn threshold(&self, channel: &Channel) -> u32 {
-        match (&channel.via, &self.sender.mail, channel.group_threshold) {
-            (ChannelKind::Email { .. }, Mail::Topics(_), 0 | MAIL_THRESHOLD..) => MAIL_THRESHOLD,
+        let by_topics = self.sender.mail.is_by_topics();
+        match (&channel.via, by_topics, channel.group_threshold) {
+            (ChannelKind::Email { .. }, true, 0 | MAIL_THRESHOLD..) => MAIL_THRESHOLD,
             (_, _, threshold) => threshold,
         }
     }

@@ -3,12 +3,13 @@
 use crate::message::Message;
 use crate::{Notify, NotifyError};
 use futures::future::try_join_all;
+use thrum_schema::Alert;
 use thrum_schema::channel::Channel;
 use thrum_schema::delivery::{CLAIM_MS, Delivery, MAX_GROUP};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::mutant::{self, Mutant};
-use thrum_schema::store::{Claim, Settled};
-use thrum_schema::{Alert, StoreError};
+use thrum_store::StoreError;
+use thrum_store::{Claim, Settled};
 
 /// How many members are settled at a time.
 const CONCURRENCY: usize = 16;

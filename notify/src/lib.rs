@@ -7,6 +7,7 @@ mod group;
 mod message;
 mod queue;
 pub mod send;
+#[cfg(feature = "aws")]
 mod subscribe;
 
 pub use send::Sender;
@@ -14,8 +15,9 @@ pub use send::Sender;
 use gates::Gates;
 use std::sync::Arc;
 use thiserror::Error;
-use thrum_schema::queue::{Later, LaterError};
-use thrum_schema::{Plans, Store, StoreError};
+use thrum_schema::Plans;
+use thrum_store::queue::{Later, LaterError};
+use thrum_store::{Store, StoreError};
 
 /// Why work could not be done now; the queue brings it again.
 #[derive(Debug, Error)]

@@ -8,8 +8,8 @@ use thrum_notify::send::{Mail, Sns, Topics, Webhook};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::Plans;
 use thrum_schema::alert::DELIVERY_WINDOW_S;
-use thrum_schema::lambda::{Sqs, connect, required, start_log, write_figures};
 use thrum_schema::world::SystemWorld;
+use thrum_store::lambda::{Sqs, connect, required, start_log, write_figures};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {

@@ -1,12 +1,20 @@
 //! Sending: a channel's kind decides how.
 
 mod email;
+#[cfg(feature = "aws")]
 mod mail;
+#[cfg(not(feature = "aws"))]
+mod no_sns;
+#[cfg(feature = "aws")]
 mod sns;
 mod webhook;
 
 pub use email::Email;
+#[cfg(feature = "aws")]
 pub use mail::Topics;
+#[cfg(not(feature = "aws"))]
+pub use no_sns::Sns;
+#[cfg(feature = "aws")]
 pub use sns::{MakeClient, Sns};
 pub use webhook::{Post, Posted, Webhook, signature};
 
@@ -14,7 +22,7 @@ use crate::message::Message;
 use thiserror::Error;
 use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::mutant::{self, Mutant};
-use thrum_schema::store::Claim;
+use thrum_store::Claim;
 
 /// Why a message was not sent, said so that it may be shown to the channel's owner.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -50,7 +58,19 @@ pub enum Mail {
     /// By SMTP, or printed.
     Smtp(Email),
     /// By SNS, each channel through a topic of its own.
+    #[cfg(feature = "aws")]
     Topics(Topics),
+}
+
+impl Mail {
+    /// Whether each channel has a topic of its own.
+    pub const fn is_by_topics(&self) -> bool {
+        match self {
+            Self::Smtp(_) => false,
+            #[cfg(feature = "aws")]
+            Self::Topics(_) => true,
+        }
+    }
 }
 
 /// The ways out.
@@ -87,6 +107,7 @@ impl Sender {
             }
             ChannelKind::Email { to } => match &self.mail {
                 Mail::Smtp(email) => email.send(to, &key, message).await,
+                #[cfg(feature = "aws")]
                 Mail::Topics(topics) => {
                     let topic = topics.confirmed(channel.id, to).await?;
                     self.sns.publish(&topic, message).await

@@ -3,10 +3,11 @@
 
 use crate::send::{Mail, Topics};
 use crate::{Notify, NotifyError};
+use thrum_schema::UnixMs;
 use thrum_schema::channel::{ChannelKind, Subscription, SubscriptionState};
 use thrum_schema::delivery::MAX_ERROR;
 use thrum_schema::id::{ChannelId, ProjectId};
-use thrum_schema::{StoreError, UnixMs};
+use thrum_store::StoreError;
 
 impl Notify {
     /// Sees to the topic and the subscription of an e-mail channel: makes what is missing, deletes what is no longer

@@ -1,9 +1,6 @@
-//! The domain of Thrum: what a monitor, a lease, an alert or a timer is, the pure rules that move them,
-//! and the one table that keeps them.
+//! The domain of Thrum: what a monitor, a lease, an alert or a timer is, and the pure rules that move them.
 //!
-//! Everything but [`item`], [`store`], [`queue`] and `lambda` is free of AWS types and of the clock: rules take `now` as an
-//! argument. Built without the default feature `dynamodb`, this crate has no AWS dependency at all, and CI
-//! proves it.
+//! No I/O, no async, no AWS: rules take `now` as an argument. The table that keeps all of it is in `thrum-store`.
 
 pub mod alert;
 pub mod channel;
@@ -24,21 +21,10 @@ pub mod signal;
 pub mod silence;
 pub mod time;
 pub mod timer;
-#[cfg(feature = "tls")]
-pub mod tls;
 pub mod transition;
 pub mod uptime;
 pub mod work;
 pub mod world;
-
-#[cfg(feature = "dynamodb")]
-pub mod item;
-#[cfg(feature = "lambda")]
-pub mod lambda;
-#[cfg(feature = "dynamodb")]
-pub mod queue;
-#[cfg(feature = "dynamodb")]
-pub mod store;
 
 pub use alert::{Alert, AlertKind, AlertState, Reason};
 pub use channel::{Channel, ChannelKind, Targets};
@@ -55,6 +41,3 @@ pub use time::UnixMs;
 pub use timer::Timer;
 pub use transition::{Event, Flip, Outcome, transition};
 pub use world::World;
-
-#[cfg(feature = "dynamodb")]
-pub use store::{Store, StoreError};

@@ -96,12 +96,22 @@ pub const AHEAD_MS: i64 = 59_000;
 
 /// When a timer whose items can't be read is tried again, in milliseconds.
 const AFTER_TROUBLE_MS: i64 = 300_000;
+/// How long after throttling a timer fires again, in milliseconds.
+const AFTER_THROTTLING_MS: i64 = 2_000;
 
 impl Timer {
     /// The timer some time later: what it is for can't be read now.
     pub fn after_trouble(self, now: UnixMs) -> Self {
         Self {
             due: now + AFTER_TROUBLE_MS,
+            ..self
+        }
+    }
+
+    /// The timer a little later: the item that it is for is throttled, or busy with other writes.
+    pub fn after_throttling(self, now: UnixMs) -> Self {
+        Self {
+            due: now + AFTER_THROTTLING_MS,
             ..self
         }
     }

@@ -2,22 +2,54 @@
 //! its operator, and needs no key.
 
 use anyhow::{Context, anyhow, bail};
-use aws_config::BehaviorVersion;
 use rand::Rng;
 use secrecy::SecretString;
+#[cfg(feature = "aws")]
 use std::time::Duration;
 use thrum_ingest::{AdminKey, App, Config};
+use thrum_schema::Plans;
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{ApiKey, Scope, new_api_key};
-use thrum_schema::store::retrying;
+#[cfg(feature = "aws")]
 use thrum_schema::world::SystemWorld;
-use thrum_schema::{Plans, Store};
+use thrum_store::Store;
 use tokio::net::TcpListener;
 
 /// How long the key of a command is good, should the command not get to delete it, in milliseconds.
 const KEY_MS: i64 = 3_600_000;
 /// How long a call to the table may take.
+#[cfg(feature = "aws")]
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The operations on `table`, and the region that it is in.
+#[cfg(feature = "aws")]
+async fn connect(table: &str) -> anyhow::Result<(Store, String)> {
+    use aws_config::BehaviorVersion;
+    use aws_config::timeout::TimeoutConfig;
+    use std::sync::Arc;
+    use thrum_store::dynamodb::{DynamoTable, retrying};
+
+    let timeouts = TimeoutConfig::builder().operation_timeout(TIMEOUT).build();
+    let aws = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(thrum_store::tls::http_client())
+        .timeout_config(timeouts)
+        .load()
+        .await;
+    let region = aws
+        .region()
+        .context("AWS has no region: set AWS_REGION, or AWS_PROFILE to a profile that has one")?;
+    let region = region.to_string();
+    let client = aws_sdk_dynamodb::Client::from_conf(retrying((&aws).into()).build());
+    let port = Arc::new(DynamoTable::new(client, table));
+    // A timer in the first shard is found, however many shards the deployment has.
+    Ok((Store::new(port, table, 1, SystemWorld::arc()), region))
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "as the one that connects")]
+async fn connect(_: &str) -> anyhow::Result<(Store, String)> {
+    bail!("this thrum was built without AWS; for --table, build it with --features aws")
+}
 
 /// A front door on this machine's loopback address.
 #[derive(Debug)]
@@ -38,22 +70,7 @@ impl Door {
     /// # Errors
     /// AWS is not set up, the table is not there or may not be read, or it is not clear which project is meant.
     pub async fn open(table: &str, project: Option<&str>, keyed: bool) -> anyhow::Result<Self> {
-        let aws = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(thrum_schema::tls::http_client())
-            .timeout_config(
-                aws_config::timeout::TimeoutConfig::builder()
-                    .operation_timeout(TIMEOUT)
-                    .build(),
-            )
-            .load()
-            .await;
-        let region = aws.region().context(
-            "AWS has no region: set AWS_REGION, or AWS_PROFILE to a profile that has one",
-        )?;
-        let region = region.to_string();
-        let client = aws_sdk_dynamodb::Client::from_conf(retrying((&aws).into()).build());
-        // A timer in the first shard is found, however many shards the deployment has.
-        let store = Store::new(client, table, 1, SystemWorld::arc());
+        let (store, region) = connect(table).await?;
         let projects = store.projects().await.with_context(|| {
             format!("the table {table} can't be read in {region}; is it the right name, region and account?")
         })?;

@@ -42,7 +42,7 @@ pub async fn ping(args: Ping) -> anyhow::Result<()> {
     if args.create {
         url.push_str("?create=1");
     }
-    thrum_schema::tls::install();
+    thrum_store::tls::install();
     let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
     let answer = client
         .post(url)

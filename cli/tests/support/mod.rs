@@ -37,7 +37,12 @@ impl Thrum {
 
     /// Starts it, and waits until it listens.
     pub fn start(data: &Path, args: &[&str]) -> Self {
-        let mut child = Self::command(data, args)
+        Self::start_command(Self::command(data, args))
+    }
+
+    /// Starts a command of [`Self::command`].
+    pub fn start_command(mut command: Command) -> Self {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .spawn()
@@ -83,6 +88,11 @@ impl Thrum {
         let (status, reply) = reply.expect("a reply");
         assert!((200..300).contains(&status), "{path}: {status} {reply}");
         serde_json::from_str(&reply).unwrap()
+    }
+
+    /// Status and body of the reply, if it came.
+    pub fn reply(&self, method: &str, path: &str, body: &Value) -> Option<(u16, String)> {
+        self.agent.request(method, path, &body.to_string())
     }
 
     /// The reply, if it came and was 200.

@@ -4,10 +4,11 @@
 //! deploy/build x86_64 && cargo run --release -p e2e --bin bootstraps
 //! ```
 //!
-//! Lambda's Runtime API is played; the table is the embedded engine in this process, so that its time is not counted.
+//! Lambda's Runtime API is played; the table is an emulator's, so that its time is not counted.
 
 use anyhow::Context;
 use clap::Parser;
+use e2e::dynoxide::Dynoxide;
 use e2e::lambda::{Function, url_event};
 use e2e::{PING_KEY, Stage};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,10 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let stage = Stage::new().await;
+    let emulator = Dynoxide::start()
+        .await
+        .context("THRUM_TEST_DYNOXIDE names no emulator")?;
+    Stage::on(&emulator).await;
     println!("function   zip        start: median   p90        memory");
     for name in ["ingest", "evaluate", "notify"] {
         let directory = options.directory.join(format!("bootstrap-{name}"));
@@ -41,8 +45,7 @@ async fn main() -> anyhow::Result<()> {
         let mut starts = Vec::new();
         let mut memory = 0;
         for _ in 0..options.starts {
-            let function =
-                Function::start(&directory.join("bootstrap"), &stage.engine, &[]).await?;
+            let function = Function::start(&directory.join("bootstrap"), &emulator, &[]).await?;
             starts.push(function.ready().await?);
             memory = memory.max(resident(&function)?);
         }
@@ -58,15 +61,15 @@ async fn main() -> anyhow::Result<()> {
     }
     let bootstrap = options.directory.join("bootstrap-ingest/bootstrap");
     for log in ["off", "on"] {
-        pings(&bootstrap, &stage, options.pings, log).await?;
+        pings(&bootstrap, &emulator, options.pings, log).await?;
     }
     Ok(())
 }
 
 /// What a warm heartbeat takes, of CPU and of the clock.
-async fn pings(bootstrap: &Path, stage: &Stage, n: usize, log: &str) -> anyhow::Result<()> {
+async fn pings(bootstrap: &Path, emulator: &Dynoxide, n: usize, log: &str) -> anyhow::Result<()> {
     let variables = [("THRUM_PING_LOG", log), ("THRUM_PINGS_PER_MINUTE", "0")];
-    let function = Function::start(bootstrap, &stage.engine, &variables).await?;
+    let function = Function::start(bootstrap, emulator, &variables).await?;
     let ping =
         |query| url_event("POST", &format!("/ping/{PING_KEY}/job{query}"), &[], "").to_string();
     function.invoke(ping("?create=1")).await?;

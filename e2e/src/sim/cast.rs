@@ -11,6 +11,7 @@ use super::history::{History, Outcome};
 use super::net::{LIFE, Life, Net};
 use super::plan::{Place, Plan, Trouble};
 use super::trace::Trace;
+use crate::TABLE;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -23,12 +24,13 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
-use thrum::engine::TABLE;
 use thrum_evaluate::{Evaluate, Pulse};
 use thrum_ingest::App;
 use thrum_notify::send::{Email, Mail, Sns, Webhook};
 use thrum_notify::{Config, Notify, Sender};
-use thrum_schema::{Plans, Store, World};
+use thrum_schema::{Plans, World};
+use thrum_store::Store;
+use thrum_store::table::Table;
 use tower::ServiceExt;
 use wire::{Door, Wire};
 
@@ -54,7 +56,7 @@ pub struct Handlers {
 struct Node {
     name: &'static str,
     world: Arc<Skewed>,
-    client: aws_sdk_dynamodb::Client,
+    table: Arc<dyn Table>,
     handlers: Mutex<Handlers>,
     /// The invocations that are under way.
     lives: Mutex<Vec<Life>>,
@@ -99,12 +101,12 @@ impl Cast {
                         skew_ms,
                         Chance::new(plan.seed, &format!("world {name}")),
                     );
-                    let client = net.client(name, Chance::new(plan.seed, &format!("net {name}")));
+                    let table = net.table(name, Chance::new(plan.seed, &format!("net {name}")));
                     Node {
                         name,
-                        handlers: Mutex::new(handlers(name, &world, &client, plan, weak)),
+                        handlers: Mutex::new(handlers(name, &world, &table, plan, weak)),
                         world,
-                        client,
+                        table,
                         lives: Mutex::default(),
                     }
                 })
@@ -216,7 +218,7 @@ impl Cast {
 
     /// Replaces a node's handlers by new ones, with nothing in their memory.
     fn renew(&self, node: &Node) {
-        let new = handlers(node.name, &node.world, &node.client, &self.plan, &self.me);
+        let new = handlers(node.name, &node.world, &node.table, &self.plan, &self.me);
         *node.handlers.lock().expect("not poisoned") = new;
     }
 
@@ -274,7 +276,9 @@ impl Cast {
             let cast = Arc::clone(self);
             tokio::spawn(async move {
                 cast.clock.until(at_ms).await;
-                let removed = cast.net.engine.sweep_ttl().expect("the engine removes");
+                let now = cast.clock.now().secs();
+                let removed = cast.net.table.remove_expired(now).await;
+                let removed = removed.expect("the table removes");
                 cast.trace.say(|| format!("TTL removed {removed} items"));
                 cast.net.wake();
             });
@@ -311,14 +315,14 @@ pub async fn answer(router: Router, request: Request<Body>) -> (StatusCode, Stri
 fn handlers(
     name: &'static str,
     world: &Arc<Skewed>,
-    client: &aws_sdk_dynamodb::Client,
+    table: &Arc<dyn Table>,
     plan: &Plan,
     cast: &Weak<Cast>,
 ) -> Handlers {
     let shared: Arc<dyn World> = world.clone();
     let serves = matches!(plan.place, Place::Serve { .. });
     let shards = if serves { 1 } else { 2 };
-    let store = Store::new(client.clone(), TABLE, shards, Arc::clone(&shared));
+    let store = Store::new(Arc::clone(table), TABLE, shards, Arc::clone(&shared));
     let config = thrum_ingest::Config {
         allow_private_webhooks: true,
         ..thrum_ingest::Config::default()

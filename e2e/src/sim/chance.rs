@@ -1,9 +1,8 @@
 //! Time and chance of a simulation: both follow from the seed.
 
 use crate::START;
-use aws_smithy_async::time::TimeSource;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use thrum_schema::world::ManualWorld;
 use thrum_schema::{UnixMs, World};
 use tokio::time::Instant;
@@ -71,13 +70,6 @@ impl Clock {
     /// Waits until so many milliseconds have passed since it started.
     pub async fn until(self, ms: i64) {
         tokio::time::sleep_until(self.0 + Duration::from_millis(ms.max(0).unsigned_abs())).await;
-    }
-}
-
-/// What the SDK takes for the time.
-impl TimeSource for Clock {
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis(Self::now(*self).0.unsigned_abs())
     }
 }
 

@@ -51,7 +51,7 @@ impl Case {
     pub fn doubts_about(&self, what: &str) -> u64 {
         let faults = self.faults.iter();
         faults
-            .filter(|one| one.doubtful && one.body.contains(what))
+            .filter(|one| one.doubtful && one.asked.contains(what))
             .count() as u64
     }
 

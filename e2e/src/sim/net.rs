@@ -1,24 +1,24 @@
-//! Between the SDK and the table: every call goes through here, and some go wrong.
+//! Between the handlers and the table: every call goes through here, and some go wrong. What the AWS SDK does on top of a
+//! table is played, too: it tries again what failed in passing, a transaction under the same token, for so long.
 
 use super::chance::{Chance, Clock, sleep_ms};
 use super::plan::{Plan, Trouble};
 use super::trace::Trace;
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_types::body::SdkBody;
-use serde_json::{Value, json};
-use std::collections::HashMap;
-use std::fmt;
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Write as _};
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use thrum::engine::{MemoryEngine, config};
+use thrum_store::key::Key;
+use thrum_store::sqlite::SqliteTable;
+use thrum_store::table::{
+    Action, Batch, Call, Item, Operand, Page, Query, Read, Result, Table, TableError, Write,
+};
 use tokio::sync::Notify;
+use tokio::time::timeout;
+use uuid::Uuid;
 
 /// How long a call takes, in milliseconds.
 const LATENCY_MS: (i64, i64) = (1, 6);
@@ -26,8 +26,11 @@ const LATENCY_MS: (i64, i64) = (1, 6);
 const SLOW_MS: (i64, i64) = (500, 12_000);
 /// How old a stale read is at the most, in milliseconds.
 const STALE_MS: i64 = 1_500;
-/// How many retries a client has before it has to earn them, as the SDK's own default is.
-const RETRIES: usize = 500;
+/// How long an operation may take, with all its attempts, and how many there are.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+const ATTEMPTS: u32 = 3;
+/// How long the SDK waits before the first retry, in milliseconds; it doubles with each.
+const BACKOFF_MS: i64 = 200;
 
 tokio::task_local! {
     /// The invocation that a task is.
@@ -61,7 +64,7 @@ impl Life {
 /// The way to the table, for all handlers.
 pub struct Net {
     /// The table.
-    pub engine: MemoryEngine,
+    pub table: SqliteTable,
     /// Wakes the readers of the stream, shard by shard.
     pub written: [Notify; 2],
     /// How many calls there were.
@@ -71,8 +74,10 @@ pub struct Net {
     plan: Arc<Plan>,
     clock: Clock,
     trace: Trace,
+    /// The tokens of transactions that were done.
+    done: Mutex<HashSet<Uuid>>,
     /// What eventually consistent reads were answered last.
-    known: Mutex<HashMap<String, (i64, Vec<u8>)>>,
+    known: Mutex<HashMap<String, (i64, Reply)>>,
     /// Whether any read will be stale.
     forgets: bool,
 }
@@ -90,10 +95,10 @@ pub struct Faulty {
     /// It may have been done, and its caller can't know.
     pub doubtful: bool,
     /// What it asked for.
-    pub body: String,
+    pub asked: String,
 }
 
-/// What becomes of a call.
+/// What becomes of an attempt of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
@@ -111,16 +116,138 @@ enum Fault {
     KilledAfter,
 }
 
+/// A call of the table.
+#[derive(Clone)]
+enum Request {
+    Get(Key, Read),
+    GetMany(Vec<Key>, Read),
+    Query(Query),
+    Write(Write),
+    WriteMany(Vec<Write>),
+    Transact(Vec<Write>, Uuid),
+}
+
+/// What it answers.
+#[derive(Debug, Clone)]
+enum Reply {
+    Item(Option<Item>),
+    Batch(Batch),
+    Page(Page),
+    Left(Vec<Write>),
+    Done,
+}
+
+impl Request {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Get(..) => "get",
+            Self::GetMany(..) => "get_many",
+            Self::Query(_) => "query",
+            Self::Write(_) => "write",
+            Self::WriteMany(_) => "write_many",
+            Self::Transact(..) => "transact",
+        }
+    }
+
+    /// Whether it is a read that may be stale.
+    const fn is_eventual(&self) -> bool {
+        matches!(
+            self,
+            Self::Get(_, Read::Eventual)
+                | Self::GetMany(_, Read::Eventual)
+                | Self::Query(Query {
+                    read: Read::Eventual,
+                    ..
+                })
+        )
+    }
+
+    /// What it asks for, as text that tells it from others.
+    fn text(&self) -> String {
+        match self {
+            Self::Get(key, _) => format!("{key:?}"),
+            Self::GetMany(keys, _) => format!("{keys:?}"),
+            Self::Query(query) => format!("{query:?}"),
+            Self::Write(write) => sorted(std::slice::from_ref(write)),
+            Self::WriteMany(writes) | Self::Transact(writes, _) => sorted(writes),
+        }
+    }
+
+    /// What it is about, for people.
+    fn about(&self) -> String {
+        let key = |key: Option<Key>| {
+            key.map_or_else(String::new, |key| format!("{} / {}", key.pk, key.sk))
+        };
+        match self {
+            Self::Get(one, _) => key(Some(one.clone())),
+            Self::GetMany(keys, _) => format!("{} of {}", key(keys.first().cloned()), keys.len()),
+            Self::Query(query) => format!("{} {:?}", query.pk, query.range),
+            Self::Write(write) => key(write.key()),
+            Self::WriteMany(writes) | Self::Transact(writes, _) => {
+                let keys: Vec<String> = writes
+                    .iter()
+                    .take(3)
+                    .map(|write| key(write.key()))
+                    .collect();
+                format!("{} of {}", keys.join(", "), writes.len())
+            }
+        }
+    }
+
+    /// Carries it out.
+    async fn carry_out(self, table: &SqliteTable) -> Result<Reply> {
+        Ok(match self {
+            Self::Get(key, read) => Reply::Item(table.get(key, read).await?),
+            Self::GetMany(keys, read) => Reply::Batch(table.get_many(keys, read).await?),
+            Self::Query(query) => Reply::Page(table.query(query).await?),
+            Self::Write(write) => Reply::Item(table.write(write).await?),
+            Self::WriteMany(writes) => Reply::Left(table.write_many(writes).await?),
+            Self::Transact(writes, token) => {
+                table.transact(writes, token).await?;
+                Reply::Done
+            }
+        })
+    }
+}
+
+/// Writes as text that is the same whatever the order of attributes in memory: JSON has them in the order of their names.
+fn sorted(writes: &[Write]) -> String {
+    let mut text = String::new();
+    for write in writes {
+        let _ = match write {
+            Write::Put { item, condition } => write!(text, "put {} {condition:?}; ", json!(item)),
+            Write::Update { key, attempts } => {
+                let _ = write!(text, "update {key:?}");
+                for attempt in attempts {
+                    let _ = write!(text, " {:?}", attempt.condition);
+                    for action in &attempt.update.0 {
+                        let _ = match action {
+                            Action::Set(name, Operand::Value(value)) => {
+                                write!(text, " {name} = {}", json!(value))
+                            }
+                            other => write!(text, " {other:?}"),
+                        };
+                    }
+                }
+                write!(text, "; ")
+            }
+            other => write!(text, "{other:?}; "),
+        };
+    }
+    text
+}
+
 impl Net {
-    pub fn new(plan: &Arc<Plan>, engine: MemoryEngine, clock: Clock, trace: Trace) -> Arc<Self> {
+    pub fn new(plan: &Arc<Plan>, table: SqliteTable, clock: Clock, trace: Trace) -> Arc<Self> {
         Arc::new(Self {
-            engine,
+            table,
             written: Default::default(),
             calls: AtomicU64::new(0),
             faults: Mutex::default(),
             plan: Arc::clone(plan),
             clock,
             trace,
+            done: Mutex::default(),
             known: Mutex::default(),
             forgets: plan
                 .spells
@@ -129,29 +256,37 @@ impl Net {
         })
     }
 
-    /// An SDK client of the handler `name`, whose faults follow from `chance`. Nothing in it is left to the system's chance.
-    pub fn client(self: &Arc<Self>, name: &'static str, chance: Chance) -> Client {
-        let way = Way {
+    /// The table as the handler `name` reaches it; its faults follow from `chance`.
+    pub fn table(self: &Arc<Self>, name: &'static str, chance: Chance) -> Arc<dyn Table> {
+        Arc::new(Way {
             net: Arc::clone(self),
             name,
             chance,
-        };
-        let retries = RetryConfig::standard()
-            .with_use_static_exponential_base(true)
-            .with_initial_backoff(Duration::from_millis(200));
-        let partition = RetryPartition::custom(name)
-            .token_bucket(TokenBucket::new(RETRIES))
-            .build();
-        let config = config(way)
-            .retry_config(retries)
-            .retry_partition(partition)
-            .time_source(self.clock);
-        Client::from_conf(config.build())
+        })
     }
 
     /// Wakes the readers of the stream.
     pub fn wake(&self) {
         self.written.iter().for_each(Notify::notify_one);
+    }
+
+    /// Carries a request out, and wakes the readers of the stream for a write. A transaction is done once, however often it
+    /// is repeated with its token.
+    async fn carry_out(&self, request: Request) -> Result<Reply> {
+        let token = match &request {
+            Request::Transact(_, token) => Some(*token),
+            _ => None,
+        };
+        if token.is_some_and(|token| self.done.lock().expect("not poisoned").contains(&token)) {
+            return Ok(Reply::Done);
+        }
+        let writes = matches!(request, Request::Write(_) | Request::Transact(..));
+        let reply = request.carry_out(&self.table).await;
+        if writes && reply.is_ok() {
+            self.wake();
+            self.done.lock().expect("not poisoned").extend(token);
+        }
+        reply
     }
 }
 
@@ -163,15 +298,26 @@ struct Way {
     chance: Chance,
 }
 
+/// Why an attempt has no answer.
+enum NoAnswer {
+    /// The SDK tries again, for this reason in the end.
+    Again(TableError),
+    /// It does not.
+    Final(TableError),
+}
+
 impl Way {
-    fn fault(&self, operation: &str, body: &[u8]) -> Fault {
+    fn fault(&self, request: &Request) -> Fault {
         let ms = self.net.clock.ms();
         if ms >= self.net.plan.calm_ms {
             return Fault::None;
         }
         let chance = &self.chance;
         let once = |n, fault: Fault| chance.per_mille(n).then_some(fault);
-        let consistent = contains(body, b"\"ConsistentRead\":true");
+        let either = |n, before: Fault, after: Fault| {
+            let fault = if chance.per_mille(500) { before } else { after };
+            once(n, fault)
+        };
         self.net
             .plan
             .troubles(ms, |what| match what {
@@ -182,136 +328,110 @@ impl Way {
                 Trouble::Throttled(n) => once(n, Fault::Throttled),
                 Trouble::Slow(n) => {
                     let slow_ms = chance.range(SLOW_MS.0, SLOW_MS.1);
-                    let before = chance.per_mille(500);
-                    once(
-                        n,
-                        if before {
-                            Fault::SlowBefore(slow_ms)
-                        } else {
-                            Fault::SlowAfter(slow_ms)
-                        },
-                    )
+                    either(n, Fault::SlowBefore(slow_ms), Fault::SlowAfter(slow_ms))
                 }
-                Trouble::Stale(n)
-                    if !consistent && matches!(operation, "Query" | "GetItem" | "BatchGetItem") =>
+                Trouble::Stale(n) if request.is_eventual() => once(n, Fault::Stale),
+                Trouble::Partial(n)
+                    if matches!(request, Request::GetMany(..) | Request::WriteMany(_)) =>
                 {
-                    once(n, Fault::Stale)
+                    once(n, Fault::Partial)
                 }
-                Trouble::Partial(n) if operation.starts_with("Batch") => once(n, Fault::Partial),
                 Trouble::Conflict(n)
-                    if matches!(operation, "TransactWriteItems" | "UpdateItem" | "PutItem") =>
+                    if matches!(request, Request::Write(_) | Request::Transact(..)) =>
                 {
                     once(n, Fault::Conflict)
                 }
-                Trouble::Killed(n) => {
-                    let before = chance.per_mille(500);
-                    once(
-                        n,
-                        if before {
-                            Fault::KilledBefore
-                        } else {
-                            Fault::KilledAfter
-                        },
-                    )
-                }
+                Trouble::Killed(n) => either(n, Fault::KilledBefore, Fault::KilledAfter),
                 _ => None,
             })
             .next()
             .unwrap_or(Fault::None)
     }
 
-    async fn answer(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let target = request.headers().get("x-amz-target").unwrap_or_default();
-        let operation = target.split('.').next_back().unwrap_or_default();
-        let body = request.body().bytes().unwrap_or_default();
+    /// What the SDK makes of a request: up to three attempts, within so long.
+    async fn call(&self, request: Request) -> Result<Reply> {
+        let attempts = async {
+            for attempt in 0.. {
+                match self.attempt(&request).await {
+                    Ok(reply) => return Ok(reply),
+                    Err(NoAnswer::Final(error)) => return Err(error),
+                    Err(NoAnswer::Again(error)) if attempt + 1 == ATTEMPTS => return Err(error),
+                    Err(NoAnswer::Again(_)) => sleep_ms(BACKOFF_MS << attempt).await,
+                }
+            }
+            unreachable!("the last attempt has returned")
+        };
+        match timeout(OPERATION_TIMEOUT, attempts).await {
+            Ok(reply) => reply,
+            Err(_) => Err(unavailable("timed out")),
+        }
+    }
+
+    async fn attempt(&self, request: &Request) -> Result<Reply, NoAnswer> {
         let net = &self.net;
         net.calls.fetch_add(1, Ordering::Relaxed);
-        let fault = self.fault(operation, body);
+        let fault = self.fault(request);
         if fault != Fault::None {
-            // What is stale or done in part has not failed.
-            if !matches!(fault, Fault::Stale | Fault::Partial) {
-                net.faults.lock().expect("not poisoned").push(Faulty {
-                    at_ms: net.clock.ms(),
-                    doubtful: matches!(
-                        fault,
-                        Fault::Failed
-                            | Fault::ReplyLost
-                            | Fault::SlowBefore(_)
-                            | Fault::SlowAfter(_)
-                    ),
-                    body: String::from_utf8_lossy(body).into_owned(),
-                });
-            }
-            net.trace
-                .say(|| format!("{} {operation} {fault:?} {}", self.name, key_of(body)));
+            self.note(fault, request);
         }
         match fault {
-            Fault::Refused => return error(500, "InternalServerError"),
-            Fault::Throttled => return error(400, "ProvisionedThroughputExceededException"),
-            Fault::Reset => return Err(ConnectorError::io("connection reset".into())),
-            Fault::Conflict if operation == "TransactWriteItems" => {
-                return reply(
-                    400,
-                    &json!({
-                        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
-                        "Message": "Transaction cancelled",
-                        "CancellationReasons": [{"Code": "TransactionConflict"}],
-                    }),
-                );
+            Fault::Refused => return Err(NoAnswer::Again(unavailable("refused"))),
+            Fault::Reset => return Err(NoAnswer::Again(unavailable("connection reset"))),
+            // A transaction that is cancelled is not tried again by the SDK.
+            Fault::Throttled if matches!(request, Request::Transact(..)) => {
+                return Err(NoAnswer::Final(TableError::Throttled(
+                    "cancelled".to_owned(),
+                )));
             }
-            Fault::Conflict => return error(400, "TransactionConflictException"),
+            Fault::Throttled => {
+                return Err(NoAnswer::Again(TableError::Throttled(
+                    "a partition".to_owned(),
+                )));
+            }
+            Fault::Conflict if matches!(request, Request::Transact(..)) => {
+                return Err(NoAnswer::Final(TableError::Conflict));
+            }
+            Fault::Conflict => return Err(NoAnswer::Again(TableError::Conflict)),
             Fault::KilledBefore => return die().await,
             Fault::Stale => {
                 let known = net
                     .known
                     .lock()
                     .expect("not poisoned")
-                    .get(&canonical(body))
+                    .get(&request.text())
                     .cloned();
-                let fresh = known.filter(|(at, _)| net.clock.ms() - at <= STALE_MS);
-                if let Some((_, reply)) = fresh {
+                if let Some((_, reply)) = known.filter(|(at, _)| net.clock.ms() - at <= STALE_MS) {
                     sleep_ms(self.chance.range(LATENCY_MS.0, LATENCY_MS.1)).await;
-                    return Ok(HttpResponse::new(
-                        200.try_into().expect("a status"),
-                        SdkBody::from(reply),
-                    ));
+                    return Ok(reply);
                 }
             }
             _ => {}
         }
-        let (status, bytes) = match fault {
-            Fault::Partial => in_part(&net.engine, target, body, &self.chance),
+        let reply = match fault {
+            Fault::Partial => self.in_part(request.clone()).await,
             // It arrives, whatever has become of who sent it.
             Fault::SlowBefore(ms) => {
-                let (net, target, body) = (Arc::clone(net), target.to_owned(), body.to_vec());
+                let (net, request) = (Arc::clone(net), request.clone());
                 let arrived = tokio::spawn(async move {
                     sleep_ms(ms).await;
-                    let answer = net.engine.answer(&target, &body);
-                    net.wake();
-                    answer
+                    net.carry_out(request).await
                 });
                 match arrived.await {
-                    Ok(answer) => answer,
+                    Ok(reply) => reply,
                     Err(_) => return die().await,
                 }
             }
-            _ => net.engine.answer(target, body),
+            _ => net.carry_out(request.clone()).await,
         };
-        net.trace.note(operation, status, net.clock.ms());
-        net.trace.note_whole(|| canonical(body));
-        if status == 200 {
-            match operation {
-                "TransactWriteItems" | "PutItem" => net.wake(),
-                // A series' nudge, among all the updates of leases.
-                "UpdateItem" if contains(body, b"ADD nudge") => net.wake(),
-                "Query" | "GetItem" | "BatchGetItem"
-                    if net.forgets && !contains(body, b"\"ConsistentRead\":true") =>
-                {
-                    let mut known = net.known.lock().expect("not poisoned");
-                    known.insert(canonical(body), (net.clock.ms(), bytes.clone()));
-                }
-                _ => {}
-            }
+        net.trace
+            .note(request.name(), u16::from(reply.is_ok()), net.clock.ms());
+        net.trace.note_whole(|| request.text());
+        if let Ok(reply) = &reply
+            && net.forgets
+            && request.is_eventual()
+        {
+            let mut known = net.known.lock().expect("not poisoned");
+            known.insert(request.text(), (net.clock.ms(), reply.clone()));
         }
         match fault {
             Fault::KilledAfter => return die().await,
@@ -319,14 +439,60 @@ impl Way {
             _ => sleep_ms(self.chance.range(LATENCY_MS.0, LATENCY_MS.1)).await,
         }
         match fault {
-            Fault::ReplyLost => Err(ConnectorError::io("connection reset".into())),
-            Fault::Failed => error(500, "InternalServerError"),
-            _ => Ok(HttpResponse::new(
-                status.try_into().expect("a status"),
-                SdkBody::from(bytes),
-            )),
+            Fault::ReplyLost => Err(NoAnswer::Again(unavailable("connection reset"))),
+            Fault::Failed => Err(NoAnswer::Again(unavailable("an internal error"))),
+            _ => reply.map_err(NoAnswer::Final),
         }
     }
+
+    fn note(&self, fault: Fault, request: &Request) {
+        let net = &self.net;
+        // What is stale or done in part has not failed.
+        if !matches!(fault, Fault::Stale | Fault::Partial) {
+            net.faults.lock().expect("not poisoned").push(Faulty {
+                at_ms: net.clock.ms(),
+                doubtful: matches!(
+                    fault,
+                    Fault::Failed | Fault::ReplyLost | Fault::SlowBefore(_) | Fault::SlowAfter(_)
+                ),
+                asked: request.text(),
+            });
+        }
+        net.trace.say(|| {
+            format!(
+                "{} {} {fault:?} {}",
+                self.name,
+                request.name(),
+                request.about()
+            )
+        });
+    }
+
+    /// Does the first part of a batch, and hands the rest back.
+    async fn in_part(&self, request: Request) -> Result<Reply> {
+        let kept = |all: usize| {
+            let most = i64::try_from(all).expect("few") - 1;
+            usize::try_from(self.chance.range(1, most.max(1))).expect("few")
+        };
+        match request {
+            Request::GetMany(mut keys, read) if keys.len() > 1 => {
+                let left = keys.split_off(kept(keys.len()));
+                let mut batch = self.net.table.get_many(keys, read).await?;
+                batch.unprocessed = left;
+                Ok(Reply::Batch(batch))
+            }
+            Request::WriteMany(mut writes) if writes.len() > 1 => {
+                let left = writes.split_off(kept(writes.len()));
+                self.net.table.write_many(writes).await?;
+                Ok(Reply::Left(left))
+            }
+            whole => self.net.carry_out(whole).await,
+        }
+    }
+}
+
+fn unavailable(why: &str) -> TableError {
+    TableError::Unavailable(why.to_owned())
 }
 
 /// The invocation ends here.
@@ -337,89 +503,40 @@ pub async fn die<T>() -> T {
     pending().await
 }
 
-/// Does the first part of a batch, and hands the rest back.
-fn in_part(engine: &MemoryEngine, target: &str, body: &[u8], chance: &Chance) -> (u16, Vec<u8>) {
-    let mut request: Value = serde_json::from_slice(body).unwrap_or_default();
-    let is_read = target.ends_with("BatchGetItem");
-    let pointer = if is_read {
-        "/RequestItems/thrum/Keys"
-    } else {
-        "/RequestItems/thrum"
+/// What a call answers if it is of the kind that was asked for.
+macro_rules! answered {
+    ($way:ident, $request:expr, $reply:pat => $value:expr) => {
+        Box::pin(async move {
+            match $way.call($request).await? {
+                $reply => Ok($value),
+                other => unreachable!("another kind of reply: {other:?}"),
+            }
+        })
     };
-    let all = request
-        .pointer(pointer)
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    if all.len() < 2 {
-        return engine.answer(target, body);
+}
+
+impl Table for Way {
+    fn get(&self, key: Key, read: Read) -> Call<'_, Option<Item>> {
+        answered!(self, Request::Get(key, read), Reply::Item(item) => item)
     }
-    let kept =
-        usize::try_from(chance.range(1, i64::try_from(all.len()).expect("few") - 1)).expect("few");
-    let (done, left) = all.split_at(kept);
-    let mut rest = request["RequestItems"].clone();
-    if let Some(items) = request.pointer_mut(pointer) {
-        *items = done.into();
+
+    fn get_many(&self, keys: Vec<Key>, read: Read) -> Call<'_, Batch> {
+        answered!(self, Request::GetMany(keys, read), Reply::Batch(batch) => batch)
     }
-    let (status, bytes) = engine.answer(target, request.to_string().as_bytes());
-    let mut answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    let name = if is_read {
-        rest["thrum"]["Keys"] = left.into();
-        "UnprocessedKeys"
-    } else {
-        rest["thrum"] = left.into();
-        "UnprocessedItems"
-    };
-    if status == 200 {
-        answer[name] = rest;
+
+    fn query(&self, query: Query) -> Call<'_, Page> {
+        answered!(self, Request::Query(query), Reply::Page(page) => page)
     }
-    (status, answer.to_string().into_bytes())
-}
 
-fn error(status: u16, name: &str) -> Result<HttpResponse, ConnectorError> {
-    let body = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{name}"), "message": "it went wrong"});
-    reply(status, &body)
-}
-
-fn reply(status: u16, body: &Value) -> Result<HttpResponse, ConnectorError> {
-    let status = status.try_into().expect("a status");
-    Ok(HttpResponse::new(status, SdkBody::from(body.to_string())))
-}
-
-/// A request as text that is the same whatever the order of its members.
-fn canonical(body: &[u8]) -> String {
-    let mut request: Value = serde_json::from_slice(body).unwrap_or_default();
-    // The SDK's own chance: it tells one transaction from another, and decides nothing.
-    if let Value::Object(request) = &mut request {
-        request.remove("ClientRequestToken");
+    fn write(&self, write: Write) -> Call<'_, Option<Item>> {
+        answered!(self, Request::Write(write), Reply::Item(item) => item)
     }
-    request.to_string()
-}
 
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    body.windows(text.len()).any(|window| window == text)
-}
-
-/// What a call is about, for people.
-fn key_of(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let mut found: Vec<&str> = Vec::new();
-    for part in text.split("\"S\":\"").skip(1) {
-        let value = part.split('"').next().unwrap_or_default();
-        let known = [
-            "P#", "M#", "A#", "T#", "SWEEP", "OUTAGE", "U#", "G#", "K#", "D#", "LEASE", "R#", "S#",
-            "W#",
-        ];
-        if known.iter().any(|prefix| value.starts_with(prefix)) && !found.contains(&value) {
-            found.push(value);
-        }
+    fn write_many(&self, writes: Vec<Write>) -> Call<'_, Vec<Write>> {
+        answered!(self, Request::WriteMany(writes), Reply::Left(left) => left)
     }
-    found.truncate(3);
-    found.join(" ")
-}
 
-impl HttpConnector for Way {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        HttpConnectorFuture::new(self.clone().answer(request))
+    fn transact(&self, writes: Vec<Write>, token: Uuid) -> Call<'_, ()> {
+        answered!(self, Request::Transact(writes, token), Reply::Done => ())
     }
 }

@@ -5,7 +5,7 @@ use super::clients::{Made, api, name};
 use crate::{API_KEY, START};
 use axum::Router;
 use axum::http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A change of status, as the API shows it.
 #[derive(Debug, Clone)]
@@ -97,8 +97,13 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 pub async fn look(cast: &Cast, made: &Made) -> Seen {
     let router = cast.handlers().router;
     let get = async |path: &str| get(&router, path).await;
+    let items = cast.net.table.items().await;
     let mut seen = Seen {
-        items: cast.net.engine.items().expect("the engine answers"),
+        items: items
+            .expect("the table answers")
+            .iter()
+            .map(|item| json!(item))
+            .collect(),
         ..Seen::default()
     };
     let all = get("/v1/monitors").await;

@@ -50,7 +50,7 @@ impl Moto {
         let credentials = Credentials::new("test", "test", None, None, "test");
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
-            .http_client(thrum_schema::tls::http_client())
+            .http_client(thrum_store::tls::http_client())
             .region(Region::from_static("eu-central-1"))
             .endpoint_url(format!("http://127.0.0.1:{port}"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))

@@ -4,11 +4,12 @@ use super::MAX_ATTEMPTS;
 use super::follow::EVER;
 use crate::Evaluate;
 use std::collections::{BTreeMap, HashMap};
+use thrum_schema::UnixMs;
 use thrum_schema::id::ProjectId;
 use thrum_schema::signal::Score;
 use thrum_schema::signal::track::{Head, Signal, TrackId, TrackState};
-use thrum_schema::store::{Advance, Result};
-use thrum_schema::{StoreError, UnixMs};
+use thrum_store::StoreError;
+use thrum_store::{Advance, Result};
 
 /// How many bars are compared at a time with what tracks took, and how often; beyond, they are stepped again unasked.
 const MAX_COMPARED: usize = 2_000;

@@ -4,13 +4,14 @@ use super::{MAX_ATTEMPTS, Progress};
 use crate::Evaluate;
 use crate::engine::{Program, State};
 use std::collections::HashMap;
+use thrum_schema::UnixMs;
 use thrum_schema::signal::Score;
 use thrum_schema::signal::track::{
     BACKFILL_BARS, CHECKPOINT_BARS, Checkpoint, Followed, Head, MAX_TRACKS, Signal, StoredBar,
     TrackId, TrackState,
 };
-use thrum_schema::store::{Advance, Result};
-use thrum_schema::{StoreError, UnixMs};
+use thrum_store::StoreError;
+use thrum_store::{Advance, Result};
 
 /// How many bars are read at a time.
 const PAGE: usize = 2_000;

@@ -17,7 +17,7 @@ use thrum_schema::signal::request::{
 use thrum_schema::signal::track::{Followed, Head, Signal, TrackId};
 use thrum_schema::signal::view::{Applied, SignalView};
 use thrum_schema::signal::{Bar, Score, Strategy};
-use thrum_schema::store::Result;
+use thrum_store::Result;
 
 /// How many bars are read at a time.
 const PAGE: usize = 10_000;
@@ -108,7 +108,7 @@ impl Evaluate {
                     test(applied, &strategy, &plan, &bars, &scores, &spec)
                 });
                 let tested = tested.await.map_err(|error| {
-                    thrum_schema::StoreError::Corrupt(format!("a backtest failed: {error}"))
+                    thrum_store::StoreError::Corrupt(format!("a backtest failed: {error}"))
                 })?;
                 Ok(Progress::Done(tested))
             }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use thrum_schema::id::ProjectId;
 use thrum_schema::signal::Strategy;
 use thrum_schema::signal::strategy::{BUILTIN_VERSION, builtin};
-use thrum_schema::store::Result;
+use thrum_store::Result;
 
 impl Evaluate {
     /// The strategy `name`, in its latest version or in `version`; `None` if there is none. 1 RU, if it is not built in.

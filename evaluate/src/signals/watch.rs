@@ -4,13 +4,14 @@ use super::follow::EVER;
 use super::{MAX_ATTEMPTS, Progress};
 use crate::Evaluate;
 use crate::engine::Program;
+use thrum_schema::UnixMs;
 use thrum_schema::alert::Alert;
 use thrum_schema::id::{AlertId, ProjectId, WatchId};
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::track::{Followed, Head, Signal, TrackId};
 use thrum_schema::signal::watch::{Change, Judgement, Memory, On, View, Watch};
-use thrum_schema::store::Result;
-use thrum_schema::{StoreError, UnixMs};
+use thrum_store::Result;
+use thrum_store::StoreError;
 
 impl Evaluate {
     /// Whether the timer of a watch still means anything. 1 RU.

@@ -6,8 +6,9 @@ use crate::cache::ByProject;
 use crate::roster::Monitors;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use thrum_schema::store::Touched;
-use thrum_schema::{Lease, Monitor, MonitorId, ProjectId, StoreError, UnixMs};
+use thrum_schema::{Lease, Monitor, MonitorId, ProjectId, UnixMs};
+use thrum_store::StoreError;
+use thrum_store::Touched;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 

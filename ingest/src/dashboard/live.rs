@@ -9,7 +9,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use std::convert::Infallible;
 use std::time::Duration;
-use thrum_schema::store::Touched;
+use thrum_store::Touched;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 /// After so long a stream ends; the browser comes again, and is looked at anew.

@@ -19,7 +19,8 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
-use thrum_schema::{Lease, Monitor, ProjectId, StoreError, UnixMs};
+use thrum_schema::{Lease, Monitor, ProjectId, UnixMs};
+use thrum_store::StoreError;
 
 /// How long a page is shown again, in milliseconds: many may look, it is made once.
 const FRESH_MS: i64 = 10_000;

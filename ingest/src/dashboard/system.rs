@@ -77,7 +77,7 @@ async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
                 (At(outage.start), At(outage.end), lasted)
             })
             .collect(),
-        table: viewer.writes().then(|| app.store.table().to_owned()),
+        table: viewer.writes().then(|| app.store.name().to_owned()),
         version: env!("CARGO_PKG_VERSION"),
         live: app.live(),
     };

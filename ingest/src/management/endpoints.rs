@@ -24,7 +24,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Most flips in a reply.
-const MAX_FLIPS: i32 = 10_000;
+const MAX_FLIPS: usize = 10_000;
 /// How many days of alerts the operator's metrics look at, and how many alerts a project.
 const METRICS_DAYS: i64 = 2;
 const METRICS_ALERTS: usize = 1_000;

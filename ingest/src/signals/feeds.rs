@@ -10,8 +10,9 @@ use thrum_schema::error::Invalid;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::lease::{Feeds, MAX_FEEDS};
 use thrum_schema::signal::{Bar, SeriesName, Timeframe};
-use thrum_schema::store::Result;
-use thrum_schema::{Lease, Ping, PingKind, StoreError, UnixMs};
+use thrum_schema::{Lease, Ping, PingKind, UnixMs};
+use thrum_store::Result;
+use thrum_store::StoreError;
 
 /// The series of how long runs took, in seconds.
 const DURATION: &str = "duration";

@@ -17,7 +17,8 @@ use thrum_schema::error::Invalid;
 use thrum_schema::id::RequestId;
 use thrum_schema::signal::request::{MAX_INLINE_BARS, Request, RequestKind, RequestState};
 use thrum_schema::signal::{Bar, SeriesName, Timeframe, Verdict};
-use thrum_schema::{ProjectId, StoreError, UnixMs};
+use thrum_schema::{ProjectId, UnixMs};
+use thrum_store::StoreError;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 

@@ -15,8 +15,8 @@ use thrum_schema::error::Invalid;
 use thrum_schema::signal::lexicon::{self, MAX_TEXT};
 use thrum_schema::signal::track::{Head, StoredBar, month};
 use thrum_schema::signal::{Bar, Score, SeriesName, Timeframe};
-use thrum_schema::store::{Fed, Nudge, PutBar};
 use thrum_schema::{ProjectId, UnixMs};
+use thrum_store::{Fed, Nudge, PutBar};
 use utoipa::ToSchema;
 
 /// Most bars, values or scores in a request.
@@ -537,7 +537,7 @@ impl App {
         timeframe: Timeframe,
         head: Option<Head>,
         bars: &[Bar],
-    ) -> Result<Vec<PutBar>, thrum_schema::StoreError> {
+    ) -> Result<Vec<PutBar>, thrum_store::StoreError> {
         let (Some(first), Some(last)) = (bars.first(), bars.last()) else {
             return Ok(Vec::new());
         };

@@ -9,12 +9,12 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thrum_schema::StoreError;
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::Strategy;
 use thrum_schema::signal::strategy::{
     BUILTIN_VERSION, MAX_STRATEGIES, Stored, builtin, builtins, check_name,
 };
+use thrum_store::StoreError;
 use utoipa::ToSchema;
 
 /// How often a change is tried against others.

@@ -19,7 +19,8 @@ use thrum_schema::signal::Verdict;
 use thrum_schema::signal::watch::{
     MAX_CONFIRM_BARS, MAX_WATCHES, MAX_WATCHES_OF_SERIES, Memory, On, Watch,
 };
-use thrum_schema::{ProjectId, StoreError, UnixMs};
+use thrum_schema::{ProjectId, UnixMs};
+use thrum_store::StoreError;
 use utoipa::ToSchema;
 
 /// Longest name, in characters.

@@ -125,7 +125,7 @@ impl Http {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        thrum_schema::tls::install();
+        thrum_store::tls::install();
         let mut client = Client::builder()
             .timeout(TIMEOUT)
             .redirect(redirect::Policy::none())

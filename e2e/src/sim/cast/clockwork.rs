@@ -3,13 +3,13 @@
 use super::{CALM_TICK_MS, Cast, Handlers};
 use crate::sim::chance::{Chance, sleep_ms};
 use crate::sim::plan::Trouble;
-use aws_lambda_events::event::dynamodb::Event;
 use futures::future::join_all;
-use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use thrum_evaluate::event_of;
 use thrum_schema::World;
+use thrum_store::stream::Change;
 
 /// How long stream records that were handled are kept, and handled again after a crash, in milliseconds.
 const REPLAYED_MS: i64 = 5_000;
@@ -93,21 +93,19 @@ impl Cast {
             Trouble::Stream(n) => Some(n),
             _ => None,
         };
-        let mut cursor = String::new();
-        let mut waiting: Vec<Value> = Vec::new();
-        let mut handled: Vec<(i64, Value)> = Vec::new();
+        let mut feed = self.net.table.feed();
+        let mut waiting: Vec<Change> = Vec::new();
+        let mut handled: Vec<(i64, Change)> = Vec::new();
         let mut process = 0;
         loop {
-            let (records, next) = self
-                .net
-                .engine
-                .records(&cursor)
-                .expect("the stream is read");
-            cursor = next;
+            let changes = feed.next(usize::MAX).await.expect("changes are read");
+            if let Some(last) = changes.last() {
+                feed.advance(last.sequence);
+            }
             waiting.extend(
-                records
+                changes
                     .into_iter()
-                    .filter(|record| is_wanted(record) && shard_of(record, shards) == shard),
+                    .filter(|change| shard_of(change, shards) == shard),
             );
             let died = self.process.load(Ordering::Relaxed);
             if self.serves() && died != process {
@@ -133,8 +131,7 @@ impl Cast {
                 .expect("few")
                 .min(waiting.len());
             let batch = waiting[..size].to_vec();
-            let event: Event =
-                serde_json::from_value(json!({ "Records": batch })).expect("records");
+            let event = event_of(batch.clone());
             let node = self.node();
             let response = self
                 .invoke(node, |handlers| async move {
@@ -150,11 +147,9 @@ impl Cast {
                         .into_iter()
                         .filter_map(|failure| failure.item_identifier)
                         .collect();
-                    let first = batch.iter().position(|record| {
-                        let sequence = record["dynamodb"]["SequenceNumber"]
-                            .as_str()
-                            .unwrap_or_default();
-                        failed.iter().any(|failed| failed == sequence)
+                    let first = batch.iter().position(|change| {
+                        let sequence = change.sequence.to_string();
+                        failed.contains(&sequence)
                     });
                     first.unwrap_or(size)
                 }
@@ -206,27 +201,7 @@ async fn tick(handlers: &Handlers, ahead: bool) -> Result<Option<thrum_schema::U
     Ok(next)
 }
 
-/// Whether evaluate is called for a record, as the event source's filters have it.
-fn is_wanted(record: &Value) -> bool {
-    let kind = |image: &str| record["dynamodb"][image]["kind"]["S"].as_str();
-    match record["eventName"].as_str() {
-        Some("INSERT") => matches!(
-            kind("NewImage"),
-            Some("alert" | "probe" | "request" | "watch" | "series" | "soon")
-        ),
-        Some("MODIFY") => matches!(
-            kind("NewImage"),
-            Some("probe" | "watch" | "series" | "soon")
-        ),
-        Some("REMOVE") => kind("OldImage") == Some("lease") && !record["userIdentity"].is_null(),
-        _ => false,
-    }
-}
-
-/// The shard of a record's partition.
-fn shard_of(record: &Value, shards: u64) -> u64 {
-    let pk = record["dynamodb"]["Keys"]["pk"]["S"]
-        .as_str()
-        .unwrap_or_default();
-    pk.bytes().map(u64::from).sum::<u64>() % shards
+/// The shard of a change's partition.
+fn shard_of(change: &Change, shards: u64) -> u64 {
+    change.key.pk.bytes().map(u64::from).sum::<u64>() % shards
 }

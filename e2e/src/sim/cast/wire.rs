@@ -13,8 +13,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use thrum_evaluate::{Bus, BusError, FrontDoor};
 use thrum_schema::MonitorId;
-use thrum_schema::queue::{Later, LaterError};
 use thrum_schema::work::Work;
+use thrum_store::queue::{Later, LaterError};
 
 /// How often a message is received before it goes to the dead letters.
 const MAX_RECEIVES: u32 = 5;

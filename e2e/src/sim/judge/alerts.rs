@@ -234,7 +234,7 @@ fn has_excuse(case: &Case, id: &str, from: i64, to: i64) -> bool {
         || case
             .faults
             .iter()
-            .any(|one| between.contains(&one.at_ms) && one.body.contains(alert))
+            .any(|one| between.contains(&one.at_ms) && one.asked.contains(alert))
 }
 
 /// A8: of a monitor, nothing old follows something new.

@@ -76,7 +76,7 @@ fn limits(case: &Case, note: &mut Note<'_>) {
         let unnoted = case
             .faults
             .iter()
-            .filter(|one| one.body.contains(&format!("\"D#{channel}")));
+            .filter(|one| one.asked.contains(&format!("\"D#{channel}")));
         // What is paid for and tried again has not come yet.
         let mut own = case.seen.alerts.iter().flat_map(|alert| &alert.deliveries);
         let waits = own.any(|one| one.channel == *channel && one.state == "retry")

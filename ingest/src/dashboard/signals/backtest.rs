@@ -18,8 +18,8 @@ use axum::extract::State;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use serde_json::Value;
-use thrum_schema::StoreError;
 use thrum_schema::error::Invalid;
+use thrum_store::StoreError;
 
 /// Trades that are listed.
 const TRADES: usize = 200;

@@ -1,0 +1,49 @@
+//! `thrum backup`: a copy of the database, while the server runs.
+
+use anyhow::{Context, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use thrum_store::sqlite;
+
+/// What to copy, and where to.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The file to write; it must not exist
+    file: PathBuf,
+
+    /// The data directory of the server
+    #[arg(long, env = "THRUM_DATA", default_value = "./thrum-data")]
+    data: PathBuf,
+}
+
+/// `thrum backup`
+///
+/// # Errors
+/// There is no database, or the file exists or can't be written.
+pub fn backup(args: &Backup) -> anyhow::Result<()> {
+    let database = args.data.join(sqlite::FILE);
+    if !database.is_file() {
+        bail!(
+            "there is no database in {}; give the server's data directory by --data",
+            args.data.display()
+        );
+    }
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("{bar:40} {percent}% {msg}").context("a template")?,
+    );
+    sqlite::backup(&database, &args.file, |pages, left| {
+        bar.set_length(pages);
+        bar.set_position(pages.saturating_sub(left));
+    })?;
+    bar.finish_and_clear();
+    let bytes = std::fs::metadata(&args.file).map_or(0, |file| file.len());
+    println!(
+        "Copied {} to {} ({bytes} bytes).\nTo restore it, stop the server, put the copy into an empty \
+         directory as {}, and start with --data.",
+        database.display(),
+        args.file.display(),
+        sqlite::FILE
+    );
+    Ok(())
+}

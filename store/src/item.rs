@@ -1,0 +1,349 @@
+//! The mapping of every item in the table, all in one place. Every item has `kind`, which stream filters match on, and
+//! `v`, the version of its mapping.
+
+use crate::StoreError;
+use crate::key::Key;
+use crate::table::{IntoValue, Item, Value};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use thrum_schema::alert::{ALERT_TTL_S, Alert};
+use thrum_schema::channel::Channel;
+use thrum_schema::delivery::Delivery;
+use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
+use thrum_schema::key::ApiKey;
+use thrum_schema::lease::Lease;
+use thrum_schema::monitor::Monitor;
+use thrum_schema::outage::{OUTAGE_TTL_S, Outage};
+use thrum_schema::ping::{LOG_TTL_S, Ping};
+use thrum_schema::project::Project;
+use thrum_schema::signal::Score;
+use thrum_schema::signal::request::{REQUEST_TTL_S, Request};
+use thrum_schema::signal::series::{SeriesName, Timeframe};
+use thrum_schema::signal::strategy;
+use thrum_schema::signal::track::{
+    Checkpoint, Signal, StoredBar, TRACK_TTL_S, TrackId, TrackState,
+};
+use thrum_schema::signal::watch::{Memory, Watch};
+use thrum_schema::time::UnixMs;
+use thrum_schema::timer::{self, Timer};
+use thrum_schema::transition::{FLIP_TTL_S, Flip};
+
+/// The version of the mapping, written to every item as `v`.
+pub const MAPPING_VERSION: i64 = 1;
+/// How long usage counters are kept, in seconds: 35 days.
+pub const USAGE_TTL_S: i64 = 35 * 86_400;
+
+/// An item of `kind` with the members of `body`.
+pub(crate) fn encode<T: Serialize>(key: &Key, kind: &str, body: &T) -> Item {
+    let mut item = Item::default();
+    // Not by `to_item`, which makes every map once more.
+    match serde_dynamo::to_attribute_value(body) {
+        Ok(Value::M(members)) => *item.inner_mut() = members,
+        other => unreachable!("domain types map to items: {other:?}"),
+    }
+    item.extend(key.attributes().into_inner());
+    item.insert("kind".into(), kind.into_value());
+    item.insert("v".into(), MAPPING_VERSION.into_value());
+    item
+}
+
+/// An item that TTL removes.
+fn expiring<T: Serialize>(key: &Key, kind: &str, body: &T, expires_s: i64) -> Item {
+    let mut item = encode(key, kind, body);
+    item.insert("expires_at".into(), expires_s.into_value());
+    item
+}
+
+/// Reads an item back.
+pub fn decode<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
+    let key = Key::of(&item);
+    // Not by `from_item`, which makes every map once more.
+    serde_dynamo::from_attribute_value(Value::M(item.into_inner()))
+        .map_err(|error| StoreError::Corrupt(format!("{key:?}: {error}")))
+}
+
+/// The owner of a monitor.
+pub fn owner(monitor: &Monitor) -> Item {
+    #[derive(Serialize)]
+    struct Owner {
+        project: ProjectId,
+    }
+    encode(
+        &Key::owner(monitor.id),
+        "owner",
+        &Owner {
+            project: monitor.project,
+        },
+    )
+}
+
+/// A monitor's configuration.
+pub fn monitor(monitor: &Monitor) -> Item {
+    encode(
+        &Key::monitor(monitor.project, monitor.id),
+        "monitor",
+        monitor,
+    )
+}
+
+/// A monitor's lease.
+pub fn lease(lease: &Lease) -> Item {
+    encode(&Key::lease(lease.monitor), "lease", lease)
+}
+
+/// The mark that a lease which TTL removed was restored.
+pub fn restored(lost: &Lease) -> Item {
+    let key = Key::restored(lost);
+    let expires_s = lost.expires_at.unwrap_or(0) + FLIP_TTL_S;
+    expiring(
+        &key,
+        "restored",
+        &HashMap::<String, String>::new(),
+        expires_s,
+    )
+}
+
+/// An item that leads to a monitor.
+fn leads_to(monitor: &Monitor, key: &Key, kind: &str) -> Item {
+    #[derive(Serialize)]
+    struct To {
+        project: ProjectId,
+        monitor: MonitorId,
+    }
+    let to = To {
+        project: monitor.project,
+        monitor: monitor.id,
+    };
+    encode(key, kind, &to)
+}
+
+/// The monitor that a name means.
+pub fn name(monitor: &Monitor) -> Item {
+    leads_to(monitor, &Key::name(monitor.project, &monitor.name), "name")
+}
+
+/// The monitor that a public badge shows.
+pub fn badge(monitor: &Monitor) -> Item {
+    leads_to(monitor, &Key::badge(monitor.badge()), "badge")
+}
+
+/// The monitor that read-only clients mean.
+pub fn unique_key(monitor: &Monitor) -> Item {
+    let key = Key::unique_key(monitor.project, &monitor.unique_key());
+    leads_to(monitor, &key, "uniquekey")
+}
+
+/// A project: itself, its place among all of them, and what its badges lead by.
+pub fn project(project: &Project) -> [Item; 3] {
+    #[derive(Serialize)]
+    struct To {
+        project: ProjectId,
+    }
+    let to = To {
+        project: project.id,
+    };
+    [
+        encode(&Key::project(project.id), "project", project),
+        encode(&Key::project_ref(project.id), "projectref", &to),
+        encode(&Key::badge_key(&project.badge_key), "badgekey", &to),
+    ]
+}
+
+/// A failure in the part of the log that keeps the last of them.
+pub fn failure(monitor: MonitorId, fails: u64, ping: &Ping) -> Item {
+    let key = Key::failure(monitor, fails);
+    expiring(&key, "ping", ping, ping.at.secs() + LOG_TTL_S)
+}
+
+/// A logged ping.
+pub fn ping(monitor: MonitorId, ping: &Ping) -> Item {
+    let key = Key::ping(monitor, ping.n);
+    expiring(&key, "ping", ping, ping.at.secs() + LOG_TTL_S)
+}
+
+/// A flip.
+pub fn flip(monitor: MonitorId, flip: &Flip) -> Item {
+    let key = Key::flip(monitor, flip);
+    expiring(&key, "flip", flip, flip.at.secs() + FLIP_TTL_S)
+}
+
+/// An alert.
+pub fn alert(alert: &Alert) -> Item {
+    let key = Key::alert(alert.project, alert.id);
+    let expires_s = UnixMs(alert.id.created_ms()).secs() + ALERT_TTL_S;
+    expiring(&key, "alert", alert, expires_s)
+}
+
+/// A group's delivery, in whole. Other deliveries are written attribute by attribute.
+pub fn delivery(alert: AlertId, channel: ChannelId, delivery: &Delivery) -> Item {
+    let key = Key::delivery(alert, channel);
+    expiring(&key, "delivery", delivery, delivery_expires_s(alert))
+}
+
+/// When TTL removes the deliveries of an alert, in epoch seconds.
+pub(crate) fn delivery_expires_s(alert: AlertId) -> i64 {
+    UnixMs(alert.created_ms()).secs() + ALERT_TTL_S
+}
+
+/// A channel.
+pub fn channel(channel: &Channel) -> Item {
+    encode(
+        &Key::channel(channel.project, channel.id),
+        "channel",
+        channel,
+    )
+}
+
+/// An API key: the item that a secret finds, and the one that its project lists.
+pub fn api_key(api_key: &ApiKey) -> [Item; 2] {
+    let mut items = [
+        encode(&Key::api_key(&api_key.hash), "key", api_key),
+        encode(
+            &Key::project_key(api_key.project, &api_key.hash),
+            "projectkey",
+            api_key,
+        ),
+    ];
+    if let Some(until) = api_key.until {
+        for item in &mut items {
+            item.insert("expires_at".into(), (until.secs() + 1).into_value());
+        }
+    }
+    items
+}
+
+/// A mark of the deep health check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Probe {
+    /// When the check began.
+    pub at: UnixMs,
+}
+
+/// A mark of the deep health check. Only what is sent has the kind that the stream carries on.
+pub fn probe(key: &Key, at: UnixMs) -> Item {
+    let kind = if *key == Key::probe() {
+        "probe"
+    } else {
+        "arrived"
+    };
+    encode(key, kind, &Probe { at })
+}
+
+/// An outage of ours.
+pub fn outage(outage: &Outage) -> Item {
+    let expires_s = outage.end.secs() + OUTAGE_TTL_S;
+    expiring(&Key::outage(outage.start), "outage", outage, expires_s)
+}
+
+/// A bar. What heartbeats feed goes on for ever, and is removed after a while; what clients send is theirs.
+pub fn bar(project: ProjectId, series: &SeriesName, timeframe: Timeframe, bar: &StoredBar) -> Item {
+    let key = Key::bar(project, series, timeframe, bar.t);
+    match series.monitor() {
+        Some(_) => expiring(&key, "bar", bar, bar.t.secs() + TRACK_TTL_S),
+        None => encode(&key, "bar", bar),
+    }
+}
+
+/// A sentiment score.
+pub fn score(project: ProjectId, series: &SeriesName, score: &Score) -> Item {
+    encode(&Key::score(project, series, score.time), "score", score)
+}
+
+/// A signal.
+pub fn signal(track: &TrackId, signal: &Signal) -> Item {
+    let key = Key::signal(track, signal.bar, signal.revision);
+    expiring(&key, "signal", signal, signal.computed.secs() + TRACK_TTL_S)
+}
+
+/// How far a track is.
+pub fn track(track: &TrackId, state: &TrackState, now: UnixMs) -> Item {
+    expiring(&Key::track(track), "track", state, now.secs() + TRACK_TTL_S)
+}
+
+/// The state of a track after a bar.
+pub fn checkpoint(track: &TrackId, checkpoint: &Checkpoint, now: UnixMs) -> Item {
+    let key = Key::checkpoint(track, checkpoint.last);
+    expiring(&key, "checkpoint", checkpoint, now.secs() + TRACK_TTL_S)
+}
+
+/// A strategy: as it now is, and as this version of it.
+pub fn strategy(project: ProjectId, stored: &strategy::Stored) -> [Item; 2] {
+    [
+        encode(&Key::strategy(project, &stored.name), "strategy", stored),
+        encode(
+            &Key::strategy_version(project, &stored.name, stored.version),
+            "strategyversion",
+            stored,
+        ),
+    ]
+}
+
+/// A request.
+pub fn request(request: &Request) -> Item {
+    expiring(
+        &Key::request(request.id),
+        "request",
+        request,
+        request_expires_s(request.id),
+    )
+}
+
+/// Some text of a request: the bars that came with it, or a part of its result.
+pub fn request_text(key: &Key, request: RequestId, text: &str) -> Item {
+    #[derive(Serialize)]
+    struct Text<'a> {
+        text: &'a str,
+    }
+    expiring(
+        key,
+        "requesttext",
+        &Text { text },
+        request_expires_s(request),
+    )
+}
+
+fn request_expires_s(request: RequestId) -> i64 {
+    UnixMs(request.created_ms()).secs() + REQUEST_TTL_S
+}
+
+/// A watch.
+pub fn watch(watch: &Watch) -> Item {
+    encode(&Key::watch(watch.project, watch.id), "watch", watch)
+}
+
+/// What a watch remembers.
+pub fn memory(watch: WatchId, memory: &Memory) -> Item {
+    encode(&Key::memory(watch), "memory", memory)
+}
+
+/// The kind of items of timers.
+const TIMERS: &str = "timers";
+/// The kind of an item of a timer that is due before a sweep by the minute may find it: the stream carries it on.
+const SOON: &str = "soon";
+
+/// An item of a timer that the stream carries on.
+pub fn soon(shard: u16, timer: Timer) -> Item {
+    let mut item = timers(shard, timer.due, &[timer]);
+    item.insert("kind".into(), SOON.into_value());
+    item
+}
+
+/// An item of at most [`timer::MAX_ENTRIES`] timers of one shard, due together at `due`.
+pub fn timers(shard: u16, due: UnixMs, entries: &[Timer]) -> Item {
+    debug_assert!(entries.len() <= timer::MAX_ENTRIES && !entries.is_empty());
+    let mut item = Key::timers(shard, due, entries).attributes();
+    item.insert("kind".into(), TIMERS.into_value());
+    item.insert("v".into(), MAPPING_VERSION.into_value());
+    item.insert("e".into(), Value::B(timer::encode(entries)));
+    item
+}
+
+/// The entries of an item of timers.
+pub fn timers_of(item: &Item) -> Result<Vec<Timer>, StoreError> {
+    let entries = match item.get("e") {
+        Some(Value::B(bytes)) => timer::decode(bytes),
+        _ => None,
+    };
+    entries.ok_or_else(|| StoreError::Corrupt(format!("{:?}: not timers", Key::of(item))))
+}

@@ -1,0 +1,366 @@
+//! The keys of every item in the table, all in one place.
+//!
+//! A key says what it is: `M#…/LEASE` is a monitor's lease. Numbers in keys are zero-padded, so that their order as text
+//! is their order as numbers.
+
+use crate::table::{Item, Value};
+use sha2::{Digest, Sha256};
+use thrum_schema::id::{AlertId, BadgeId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
+use thrum_schema::ping::{FAIL_SLOTS, LOG_SLOTS};
+use thrum_schema::signal::series::{SeriesName, Timeframe};
+use thrum_schema::signal::track::{TrackId, month};
+use thrum_schema::timer::{self, Timer};
+use thrum_schema::transition::Flip;
+use thrum_schema::{Lease, UnixMs};
+
+/// A primary key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Partition key.
+    pub pk: String,
+    /// Sort key.
+    pub sk: String,
+}
+
+impl Key {
+    /// The key with this partition and sort key.
+    pub fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
+        Self {
+            pk: pk.into(),
+            sk: sk.into(),
+        }
+    }
+
+    /// A key that stands for a single item, found by it alone.
+    fn lone(pk: String) -> Self {
+        Self { sk: pk.clone(), pk }
+    }
+
+    /// The attributes of the key.
+    pub fn attributes(&self) -> Item {
+        let mut item = Item::default();
+        for (name, text) in [("pk", &self.pk), ("sk", &self.sk)] {
+            item.insert(name.to_owned(), Value::S(text.clone()));
+        }
+        item
+    }
+
+    /// The key of an item; `None` if it has none.
+    pub fn of(item: &Item) -> Option<Self> {
+        let text = |name| match item.get(name) {
+            Some(Value::S(text)) => Some(text.clone()),
+            _ => None,
+        };
+        Some(Self::new(text("pk")?, text("sk")?))
+    }
+
+    /// A project.
+    pub fn project(project: ProjectId) -> Self {
+        Self::new(format!("P#{project}"), "PROJECT")
+    }
+
+    /// A monitor's configuration.
+    pub fn monitor(project: ProjectId, monitor: MonitorId) -> Self {
+        Self::new(format!("P#{project}"), format!("M#{monitor}"))
+    }
+
+    /// The owner of a monitor.
+    pub fn owner(monitor: MonitorId) -> Self {
+        Self::new(format!("M#{monitor}"), "OWNER")
+    }
+
+    /// A monitor's lease.
+    pub fn lease(monitor: MonitorId) -> Self {
+        Self::new(format!("M#{monitor}"), "LEASE")
+    }
+
+    /// The monitor that heartbeats by name mean.
+    pub fn name(project: ProjectId, name: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("NAME#{name}"))
+    }
+
+    /// The monitors that ping-key URLs mean.
+    pub fn slug(project: ProjectId, slug: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("SLUG#{slug}"))
+    }
+
+    /// An API key, by the hex SHA-256 of its secret.
+    pub fn api_key(hash: &str) -> Self {
+        Self::lone(format!("K#{hash}"))
+    }
+
+    /// An API key among its project's.
+    pub fn project_key(project: ProjectId, hash: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("KEY#{hash}"))
+    }
+
+    /// A ping key, by the hex SHA-256 of its secret.
+    pub fn ping_key(hash: &str) -> Self {
+        Self::lone(format!("PK#{hash}"))
+    }
+
+    /// The monitor that a public badge shows.
+    pub fn badge(badge: BadgeId) -> Self {
+        Self::lone(format!("B#{badge}"))
+    }
+
+    /// The monitor that read-only clients mean.
+    pub fn unique_key(project: ProjectId, unique_key: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("UK#{unique_key}"))
+    }
+
+    /// How many monitors a project has.
+    pub fn census(project: ProjectId) -> Self {
+        Self::new(format!("P#{project}"), "CENSUS")
+    }
+
+    /// A project among all of them.
+    pub fn project_ref(project: ProjectId) -> Self {
+        Self::new("PROJECTS", project.to_string())
+    }
+
+    /// A ping key among its project's.
+    pub fn project_ping_key(project: ProjectId, hash: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("PINGKEY#{hash}"))
+    }
+
+    /// The project that a badge key means.
+    pub fn badge_key(badge_key: &str) -> Self {
+        Self::lone(format!("BK#{badge_key}"))
+    }
+
+    /// What an API key used of its day's quota and of its rate.
+    pub fn requests(project: ProjectId, at: UnixMs, key_id: &str) -> Self {
+        Self::usage(project, at, &format!("requests#{key_id}"))
+    }
+
+    /// The partition of a project's usage of the day of `at`.
+    pub fn usage_of(project: ProjectId, at: UnixMs) -> String {
+        format!("U#{project}#{}", at.day())
+    }
+
+    /// A slot of the failures in a monitor's log, for its `fails`-th failure.
+    pub fn failure(monitor: MonitorId, fails: u64) -> Self {
+        let slot = fails % FAIL_SLOTS;
+        Self::new(format!("M#{monitor}"), format!("FAIL#{slot:03}"))
+    }
+
+    /// How a channel's deliveries fare.
+    pub fn channel_health(project: ProjectId, channel: ChannelId) -> Self {
+        Self::new(format!("P#{project}"), format!("HEALTH#{channel}"))
+    }
+
+    /// A slot of a monitor's log, for its `n`-th ping.
+    pub fn ping(monitor: MonitorId, n: u64) -> Self {
+        Self::new(format!("M#{monitor}"), format!("PING#{:03}", n % LOG_SLOTS))
+    }
+
+    /// A monitor's flip.
+    pub fn flip(monitor: MonitorId, flip: &Flip) -> Self {
+        Self::new(
+            format!("M#{monitor}"),
+            format!("FLIP#{:013}#{:09}", flip.at.0, flip.n),
+        )
+    }
+
+    /// The mark that a lease which TTL removed was restored.
+    pub fn restored(lost: &Lease) -> Self {
+        Self::new(
+            format!("M#{}", lost.monitor),
+            format!("RESTORED#{:020}", lost.version),
+        )
+    }
+
+    /// An alert: partitioned by the day it was made, which its id tells.
+    pub fn alert(project: ProjectId, alert: AlertId) -> Self {
+        Self::new(
+            Self::alerts_of(project, UnixMs(alert.created_ms())),
+            alert.to_string(),
+        )
+    }
+
+    /// The partition of a project's alerts of the day of `at`.
+    pub fn alerts_of(project: ProjectId, at: UnixMs) -> String {
+        format!("P#{project}#A#{}", at.day())
+    }
+
+    /// The delivery of an alert or a group to a channel.
+    pub fn delivery(alert: AlertId, channel: ChannelId) -> Self {
+        Self::new(Self::deliveries_of(alert), format!("D#{channel}"))
+    }
+
+    /// The partition of the deliveries of an alert.
+    pub fn deliveries_of(alert: AlertId) -> String {
+        format!("A#{alert}")
+    }
+
+    /// A channel.
+    pub fn channel(project: ProjectId, channel: ChannelId) -> Self {
+        Self::new(format!("P#{project}"), format!("CH#{channel}"))
+    }
+
+    /// How many alerts a channel had in the current two seconds.
+    pub fn rate(channel: ChannelId) -> Self {
+        Self::new(format!("G#{channel}"), "RATE")
+    }
+
+    /// What is known of an e-mail channel's subscription.
+    pub fn subscription(project: ProjectId, channel: ChannelId) -> Self {
+        Self::new(format!("P#{project}"), format!("SUB#{channel}"))
+    }
+
+    /// An alert that is gathered for a channel.
+    pub fn gathered(channel: ChannelId, alert: AlertId) -> Self {
+        Self::new(format!("G#{channel}"), format!("W#{alert}"))
+    }
+
+    /// A counter of a project's day.
+    pub fn usage(project: ProjectId, at: UnixMs, meter: &str) -> Self {
+        Self::new(Self::usage_of(project, at), meter)
+    }
+
+    /// The partition of the timers of a shard that are due in a minute.
+    pub fn timers_of(shard: u16, minute: i64) -> String {
+        format!("T#{shard:03}#{minute:010}")
+    }
+
+    /// An item of timers. Its name is the same for the same entries, so that arming twice is arming once.
+    pub fn timers(shard: u16, due: UnixMs, entries: &[Timer]) -> Self {
+        let name = match entries {
+            [one] => one.name(),
+            many => {
+                let hash = Sha256::digest(timer::encode(many));
+                let hex: String = hash.iter().take(10).map(|b| format!("{b:02x}")).collect();
+                format!("p{hex}")
+            }
+        };
+        Self::new(
+            Self::timers_of(shard, due.minute()),
+            format!("{:013}#{name}", due.0),
+        )
+    }
+
+    /// A shard's cursor.
+    pub fn cursor(shard: u16) -> Self {
+        Self::new("SWEEP", format!("{shard:03}"))
+    }
+
+    /// A series and timeframe: what is there, and who watches.
+    pub fn head(project: ProjectId, series: &SeriesName, timeframe: Timeframe) -> Self {
+        Self::new(
+            format!("P#{project}"),
+            format!("SERIES#{series}#{timeframe}"),
+        )
+    }
+
+    /// The partition of a month's bars.
+    pub fn bars_of(
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        month: &str,
+    ) -> String {
+        format!("S#{project}#{series}#{timeframe}#{month}")
+    }
+
+    /// A bar.
+    pub fn bar(
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        open: UnixMs,
+    ) -> Self {
+        let pk = Self::bars_of(project, series, timeframe, &month(open));
+        Self::new(pk, format!("{:013}", open.0))
+    }
+
+    /// A sentiment score.
+    pub fn score(project: ProjectId, series: &SeriesName, at: UnixMs) -> Self {
+        Self::new(
+            format!("S#{project}#{series}"),
+            format!("SENT#{:013}", at.0),
+        )
+    }
+
+    /// The partition of the tracks of a series.
+    pub fn tracks_of(track: &TrackId) -> String {
+        format!("S#{}#{}", track.project, track.series)
+    }
+
+    /// A signal.
+    pub fn signal(track: &TrackId, bar: UnixMs, revision: u32) -> Self {
+        Self::new(
+            Self::tracks_of(track),
+            format!("SIG#{}#{:013}#{revision:05}", track.key, bar.0),
+        )
+    }
+
+    /// How far a track is.
+    pub fn track(track: &TrackId) -> Self {
+        Self::new(Self::tracks_of(track), format!("STATE#{}", track.key))
+    }
+
+    /// The state of a track after a bar.
+    pub fn checkpoint(track: &TrackId, bar: UnixMs) -> Self {
+        Self::new(
+            Self::tracks_of(track),
+            format!("CHECK#{}#{:013}", track.key, bar.0),
+        )
+    }
+
+    /// A strategy, as it now is.
+    pub fn strategy(project: ProjectId, name: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("STRATEGY#{name}"))
+    }
+
+    /// A strategy, as it was.
+    pub fn strategy_version(project: ProjectId, name: &str, version: u32) -> Self {
+        Self::new(
+            format!("P#{project}"),
+            format!("STRATEGYVERSION#{name}#{version:06}"),
+        )
+    }
+
+    /// A request.
+    pub fn request(request: RequestId) -> Self {
+        Self::new(format!("R#{request}"), "REQ")
+    }
+
+    /// The bars that came with a request.
+    pub fn request_bars(request: RequestId) -> Self {
+        Self::new(format!("R#{request}"), "BARS")
+    }
+
+    /// A part of a request's result.
+    pub fn result(request: RequestId, attempt: &str, part: u32) -> Self {
+        Self::new(
+            format!("R#{request}"),
+            format!("RESULT#{attempt}#{part:03}"),
+        )
+    }
+
+    /// A watch.
+    pub fn watch(project: ProjectId, watch: WatchId) -> Self {
+        Self::new(format!("P#{project}"), format!("W#{watch}"))
+    }
+
+    /// What a watch remembers.
+    pub fn memory(watch: WatchId) -> Self {
+        Self::new(format!("W#{watch}"), "MEMORY")
+    }
+
+    /// An outage of ours.
+    pub fn outage(start: UnixMs) -> Self {
+        Self::new("OUTAGE", format!("{:013}", start.0))
+    }
+
+    /// What the deep health check writes.
+    pub fn probe() -> Self {
+        Self::new("PROBE", "SENT")
+    }
+
+    /// What notify writes when that came through to it.
+    pub fn probe_arrived() -> Self {
+        Self::new("PROBE", "ARRIVED")
+    }
+}

@@ -1,0 +1,34 @@
+//! What a Lambda function needs besides the table: its configuration, its log, its figures, and its queue.
+
+mod connect;
+#[cfg(feature = "queue")]
+mod sqs;
+
+pub use connect::{connect, required};
+#[cfg(feature = "queue")]
+pub use sqs::Sqs;
+
+use crate::Store;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Starts the log: a line of JSON for each event from the level `THRUM_LOG_LEVEL` on. Lambda's own filter is left at its
+/// default, for it might take figures for lines that it may drop.
+pub fn start_log(lookup: impl Fn(&str) -> Option<String>) {
+    let level = lookup("THRUM_LOG_LEVEL").and_then(|level| level.parse().ok());
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_span_list(false)
+        .with_max_level(level.unwrap_or(LevelFilter::INFO))
+        .init();
+}
+
+/// Writes the figures, unless that was less than `every_ms` ago: CloudWatch reads them from the log.
+pub fn write_figures(store: &Store, every_ms: i64) {
+    let line = store
+        .metrics()
+        .line(store.name(), store.world().now(), every_ms);
+    if let Some(line) = line {
+        println!("{line}");
+    }
+}

@@ -1,0 +1,281 @@
+//! The table: named operations, each with its conditions and its cost.
+//!
+//! [`Store`] has the operations; their files are in `operations/`. They are written against the port in [`table`], which
+//! has an adapter for DynamoDB ([`dynamodb`]) and one for SQLite in this process ([`sqlite`]). Keys are built in [`key`],
+//! items in [`item`].
+//!
+//! Costs are in DynamoDB's units for items below 1 kB (writes) and 4 kB (reads): a write is 1 WU, one in a
+//! transaction 2; a consistent read is 1 RU, an eventually consistent one a half.
+
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
+pub mod item;
+pub mod key;
+#[cfg(feature = "lambda")]
+pub mod lambda;
+mod operations;
+pub mod queue;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+pub mod stream;
+pub mod table;
+#[cfg(feature = "tls")]
+pub mod tls;
+
+pub use operations::*;
+
+use futures::{StreamExt, TryStreamExt, stream as futures_stream};
+use key::Key;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+use table::{Item, MAX_READ_BATCH, MAX_TRANSACTION, Query, Read, Table, TableError, Write, put};
+use thiserror::Error;
+use thrum_schema::metrics::Metrics;
+use thrum_schema::world::World;
+use tokio::time::{Instant, sleep};
+
+/// How many batches of a long read are under way at a time.
+const BATCHES_AT_A_TIME: usize = 4;
+/// How often a batch is sent again that the table left unprocessed.
+const MAX_BATCH_ATTEMPTS: u32 = 8;
+/// For how long a transaction is tried again that meets others or is throttled. A caller that arms timers has to be done
+/// 30 s after it read the clock (T2); it begins its last transaction after 20 s, and one call takes 8 s at the most.
+const RETRY_FOR: Duration = Duration::from_secs(2);
+/// The longest pause before the first attempt of a transaction is repeated; it doubles with each, up to a bound.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often a transaction that meets others is tried before its caller looks again at what they wrote.
+const MAX_CONFLICTS: u32 = 6;
+
+/// Why an operation did not do what it is named for.
+#[derive(Debug, Clone, Error)]
+pub enum StoreError {
+    /// A condition did not hold: an item changed concurrently. Nothing was written.
+    #[error("write conflict: the item changed concurrently")]
+    Conflict,
+    /// The table is asked for more than it can take; it may go better in a moment.
+    #[error("the table is throttled: {0}")]
+    Throttled(String),
+    /// The table does not answer, or refuses; whether anything was written is not known.
+    #[error("the table does not answer: {0}")]
+    Unavailable(String),
+    /// An item is not what its key says.
+    #[error("an item can't be read: {0}")]
+    Corrupt(String),
+}
+
+impl From<TableError> for StoreError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Condition { .. } => Self::Conflict,
+            TableError::Throttled(why) => Self::Throttled(why),
+            // The write alone may have been done by an attempt whose reply was lost.
+            busy @ TableError::Conflict => Self::Unavailable(busy.to_string()),
+            TableError::Unavailable(why) | TableError::Invalid(why) => Self::Unavailable(why),
+        }
+    }
+}
+
+/// The result of an operation on the table.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// The operations on the table. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    table: Arc<dyn Table>,
+    name: Arc<str>,
+    shards: u16,
+    world: Arc<dyn World>,
+    metrics: Arc<Metrics>,
+    touched: touched::Feed,
+}
+
+impl Store {
+    /// The operations on `table`, which is called `name` in logs and metrics, with its timers spread over `shards`.
+    pub fn new(table: Arc<dyn Table>, name: &str, shards: u16, world: Arc<dyn World>) -> Self {
+        Self {
+            table,
+            name: name.into(),
+            shards: shards.max(1),
+            world,
+            metrics: Arc::default(),
+            touched: touched::Feed::default(),
+        }
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The table itself.
+    pub fn table(&self) -> &dyn Table {
+        self.table.as_ref()
+    }
+
+    /// What happened on it since the figures were last written.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many shards the timers are spread over.
+    pub const fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// The clock and the randomness that the handlers share.
+    pub fn world(&self) -> &dyn World {
+        self.world.as_ref()
+    }
+
+    /// Reads one item, consistently. 1 RU.
+    async fn get<T: DeserializeOwned>(&self, key: Key) -> Result<Option<T>> {
+        let found = self.table.get(key, Read::Consistent).await?;
+        found.map(item::decode).transpose()
+    }
+
+    /// Writes one item if its condition holds. Returns the item after an update. 1 WU.
+    async fn write(&self, write: Write) -> Result<Option<Item>> {
+        Ok(self.table.write(write).await?)
+    }
+
+    /// Updates an item if its condition holds, and reads what it became. 1 WU.
+    async fn updated<T: DeserializeOwned>(&self, write: Write) -> Result<T> {
+        item::decode(self.write(write).await?.unwrap_or_default())
+    }
+
+    /// Writes one item if its condition holds; false if it does not. 1 WU.
+    async fn try_write(&self, write: Write) -> Result<bool> {
+        match self.write(write).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts one item, whatever was there. 1 WU.
+    async fn put(&self, item: Item) -> Result<()> {
+        self.write(put(item)).await.map(drop)
+    }
+
+    /// Reads items by their keys, consistently. 1 RU an item.
+    async fn get_many<T: DeserializeOwned + Send + 'static>(
+        &self,
+        keys: Vec<Key>,
+    ) -> Result<Vec<T>> {
+        self.get_batches(keys, Read::Consistent).await
+    }
+
+    /// Reads items by their keys, perhaps without the latest writes. 0.5 RU an item.
+    async fn get_many_lately<T: DeserializeOwned + Send + 'static>(
+        &self,
+        keys: Vec<Key>,
+    ) -> Result<Vec<T>> {
+        self.get_batches(keys, Read::Eventual).await
+    }
+
+    /// Reads in calls of 100, some at a time and each a task of its own: decoding takes most of the time.
+    async fn get_batches<T: DeserializeOwned + Send + 'static>(
+        &self,
+        keys: Vec<Key>,
+        read: Read,
+    ) -> Result<Vec<T>> {
+        if keys.len() <= MAX_READ_BATCH {
+            return self.get_batch(keys, read).await;
+        }
+        let chunks: Vec<Vec<Key>> = keys.chunks(MAX_READ_BATCH).map(<[Key]>::to_vec).collect();
+        let found: Vec<Vec<T>> = futures_stream::iter(chunks)
+            .map(|chunk| {
+                let store = self.clone();
+                let task = tokio::spawn(async move { store.get_batch(chunk, read).await });
+                async move {
+                    let failed = |error| StoreError::Unavailable(format!("a read failed: {error}"));
+                    task.await.map_err(failed)?
+                }
+            })
+            .buffered(BATCHES_AT_A_TIME)
+            .try_collect()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Reads at most 100 items, asking again for those that the table left out.
+    async fn get_batch<T: DeserializeOwned>(&self, keys: Vec<Key>, read: Read) -> Result<Vec<T>> {
+        let mut found = Vec::with_capacity(keys.len());
+        let mut wanted = keys;
+        let mut attempt = 0;
+        while !wanted.is_empty() {
+            pause_before_attempt(attempt).await?;
+            attempt += 1;
+            let batch = self.table.get_many(wanted, read).await?;
+            for item in batch.items {
+                found.push(item::decode(item)?);
+            }
+            wanted = batch.unprocessed;
+        }
+        Ok(found)
+    }
+
+    /// Reads a range of a partition, as many pages as it has. 1 RU per 4 kB, or a half if not consistent.
+    async fn query<T: DeserializeOwned>(&self, query: Query) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        let mut next = Some(query);
+        while let Some(query) = next.take() {
+            let (limit, mut rest) = (query.limit, query.clone());
+            let page = self.table.query(query).await?;
+            let read = page.items.len();
+            for item in page.items {
+                found.push(item::decode(item)?);
+            }
+            rest.limit = limit.map(|limit| limit.saturating_sub(read));
+            if let (Some(after), true) = (page.next, rest.limit != Some(0)) {
+                rest.after = Some(after);
+                next = Some(rest);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Carries out all of `writes` or none of them. 2 WU an item. A transaction that meets another one or is throttled is
+    /// tried again, with jitter; one whose condition failed is not: its caller has to look again first.
+    async fn transact(&self, writes: Vec<Write>) -> Result<()> {
+        debug_assert!(writes.len() <= MAX_TRANSACTION);
+        // Whatever becomes of a reply, one token is one transaction.
+        let token = self.world.uuid_v4();
+        let begun = Instant::now();
+        let mut conflicts = 0;
+        let mut longest = FIRST_PAUSE;
+        loop {
+            let error = match self.table.transact(writes.clone(), token).await {
+                Ok(()) => return Ok(()),
+                Err(error @ (TableError::Conflict | TableError::Throttled(_))) => error,
+                Err(error) => return Err(error.into()),
+            };
+            conflicts += u32::from(error == TableError::Conflict);
+            let pause = longest.mul_f64(self.world.jitter());
+            if conflicts > MAX_CONFLICTS || begun.elapsed() + pause > RETRY_FOR {
+                return Err(match error {
+                    // What the others wrote has to be looked at.
+                    TableError::Conflict => StoreError::Conflict,
+                    error => error.into(),
+                });
+            }
+            sleep(pause).await;
+            longest = LONGEST_PAUSE.min(longest * 2);
+        }
+    }
+}
+
+/// Waits before batches are sent again that the table left in part.
+///
+/// # Errors
+/// It has been asked too often.
+async fn pause_before_attempt(attempt: u32) -> Result<()> {
+    match attempt {
+        0 => {}
+        1..=MAX_BATCH_ATTEMPTS => sleep(Duration::from_millis(25 << attempt)).await,
+        _ => return Err(StoreError::Throttled("for seconds".into())),
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The outbox: alerts, and which of their channels are still open.
+
+use super::heartbeat::FIRST_AUDIT_MS;
+use super::usage::take;
+use crate::item;
+use crate::key::Key;
+use crate::table::{Query, attr, create, exists, put, set, strings, take_from, update};
+use crate::{Result, Store, StoreError};
+use thrum_schema::alert::Alert;
+use thrum_schema::id::{AlertId, ChannelId, ProjectId};
+use thrum_schema::metrics::Count;
+use thrum_schema::time::UnixMs;
+
+impl Store {
+    /// An alert. 1 RU.
+    pub async fn alert(&self, project: ProjectId, alert: AlertId) -> Result<Option<Alert>> {
+        self.get(Key::alert(project, alert)).await
+    }
+
+    /// Alerts by their ids. 1 RU each.
+    pub async fn alerts(&self, project: ProjectId, alerts: &[AlertId]) -> Result<Vec<Alert>> {
+        let keys = alerts.iter().map(|id| Key::alert(project, *id)).collect();
+        self.get_many(keys).await
+    }
+
+    /// The newest `limit` alerts of the last `days` days, newest first. 0.5 RU per 4 kB, and at least one a day.
+    pub async fn recent_alerts(
+        &self,
+        project: ProjectId,
+        now: UnixMs,
+        days: i64,
+        limit: usize,
+    ) -> Result<Vec<Alert>> {
+        let mut alerts = Vec::new();
+        for day in 0..days {
+            let left = limit.saturating_sub(alerts.len());
+            if left == 0 {
+                break;
+            }
+            let day = Query::of(Key::alerts_of(project, now - day * 86_400_000)).eventual();
+            let newest = day.newest_first().limit(left);
+            alerts.extend(self.query::<Alert>(newest).await?);
+        }
+        Ok(alerts)
+    }
+
+    /// Writes an alert that no flip causes, with its audit timer. 4 WU.
+    pub async fn raise(&self, alert: &Alert, now: UnixMs) -> Result<()> {
+        let audit = self.audit_item(alert, now + FIRST_AUDIT_MS);
+        self.transact(vec![create(item::alert(alert)), put(audit)])
+            .await?;
+        self.metrics.count(Count::Alerts, 1);
+        Ok(())
+    }
+
+    /// Writes an alert that no flip causes, unless `meter` of the day shows that it was told already. 6 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it was told already.
+    pub async fn raise_once_a_day(&self, alert: &Alert, meter: &str, now: UnixMs) -> Result<()> {
+        let audit = self.audit_item(alert, now + FIRST_AUDIT_MS);
+        let told = take(alert.project, meter, now, Some(1));
+        self.transact(vec![told, create(item::alert(alert)), put(audit)])
+            .await?;
+        self.metrics.count(Count::Alerts, 1);
+        Ok(())
+    }
+
+    /// Fixes the channels that an alert goes to, once; later calls get what the first one fixed. 1 WU, and
+    /// 1 RU when it was fixed before. `None` if the alert is gone.
+    pub async fn plan(
+        &self,
+        project: ProjectId,
+        alert: AlertId,
+        channels: &[ChannelId],
+    ) -> Result<Option<Alert>> {
+        let mut planned = set("planned", true);
+        if !channels.is_empty() {
+            planned = planned.set("open", strings(channels));
+        }
+        let first = attr("planned").eq(false);
+        let fixed = update(Key::alert(project, alert), planned).when(first);
+        match self.write(fixed).await {
+            Ok(after) => after.map(item::decode).transpose(),
+            Err(StoreError::Conflict) => self.alert(project, alert).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records that a channel has an alert, need not have it, or gave up (`dead`). 1 WU.
+    pub async fn close(
+        &self,
+        project: ProjectId,
+        alert: AlertId,
+        channel: ChannelId,
+        dead: bool,
+    ) -> Result<()> {
+        let mut closed = take_from("open", strings([channel]));
+        if dead {
+            closed = closed.set("dead", true);
+        }
+        // If it is gone, TTL was quicker.
+        self.try_write(update(Key::alert(project, alert), closed).when(exists()))
+            .await
+            .map(drop)
+    }
+}

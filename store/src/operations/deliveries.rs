@@ -1,0 +1,373 @@
+//! Deliveries: claims, outcomes, order and groups (A3, A4, A6, A8).
+
+use crate::item::{self, MAPPING_VERSION, delivery_expires_s};
+use crate::key::Key;
+use crate::table::{
+    Condition, Query, TableError, Update, Value, Write, add, attr, create, delete, exists, put,
+    set, strings, update,
+};
+use crate::{Result, Store, StoreError};
+use serde::Deserialize;
+use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, GATHER_MS, MAX_GROUP};
+use thrum_schema::id::{AlertId, ChannelId, ProjectId};
+use thrum_schema::time::UnixMs;
+use thrum_schema::timer::{Timer, What};
+use uuid::Uuid;
+
+/// A claim on a delivery: the right to send it until `until`.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// The project.
+    pub project: ProjectId,
+    /// The alert or group.
+    pub alert: AlertId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// Who claims.
+    pub token: Uuid,
+    /// When the claim ends by itself.
+    pub until: UnixMs,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub enum Settled {
+    /// Sent, with what the receiver said.
+    Sent {
+        /// When.
+        at: UnixMs,
+        /// What the receiver said.
+        note: Option<String>,
+    },
+    /// Failed; there is another attempt at `at`.
+    Retry {
+        /// When.
+        at: UnixMs,
+        /// Why it failed.
+        error: String,
+    },
+    /// Failed for good.
+    Dead {
+        /// Why.
+        error: String,
+    },
+    /// Not sent, for the channel's daily limit was reached.
+    Suppressed {
+        /// Which limit.
+        error: String,
+    },
+}
+
+impl Settled {
+    /// How a delivery that is settled ended.
+    pub fn of(delivery: &Delivery) -> Option<Self> {
+        let error = || delivery.error.clone().unwrap_or_default();
+        match delivery.state? {
+            DeliveryState::Sent => Some(Self::Sent {
+                at: delivery.sent?,
+                note: delivery.note.clone(),
+            }),
+            DeliveryState::Dead => Some(Self::Dead { error: error() }),
+            DeliveryState::Suppressed => Some(Self::Suppressed { error: error() }),
+            _ => None,
+        }
+    }
+}
+
+impl Store {
+    /// The delivery of an alert or group to a channel, as far as it was begun. 1 RU.
+    pub async fn delivery(&self, alert: AlertId, channel: ChannelId) -> Result<Option<Delivery>> {
+        self.get(Key::delivery(alert, channel)).await
+    }
+
+    /// The deliveries of an alert or group that were begun. 0.5 RU per 4 kB.
+    pub async fn deliveries(&self, alert: AlertId) -> Result<Vec<Delivery>> {
+        let all = Query::of(Key::deliveries_of(alert)).prefix("D#").eventual();
+        let mut found: Vec<Delivery> = self.query(all).await?;
+        found.retain(|delivery| delivery.state.is_some());
+        Ok(found)
+    }
+
+    /// Claims a delivery, on condition that it was not begun, waits, is due for a retry, or that another's
+    /// claim has ended. The timer that looks again when the claim ends is written first. 2 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it is done, or another's.
+    pub async fn claim(&self, claim: &Claim, now: UnixMs) -> Result<Delivery> {
+        self.put(self.timer_item(claim.timer(claim.until))).await?;
+        let taken = set("state", "claimed")
+            .set("token", claim.token)
+            .set("until", claim.until)
+            .set_if_missing("first", now)
+            .and(claim.named())
+            .add("attempts", 1);
+        let free = attr("state")
+            .missing()
+            .or(attr("state").eq("waiting"))
+            .or(attr("token").eq(claim.token))
+            .or(attr("state")
+                .one_of(["claimed", "retry"])
+                .and(attr("until").at_most(now)));
+        self.updated(update(claim.key(), taken).when(free)).await
+    }
+
+    /// Ends a claim, on condition that it is still the taker's; a retry's timer is written first. Returns the
+    /// delivery as it now is. 1 WU, 2 for a retry. Who settled it is noted: the SDK tries again what lost its reply, and must know
+    /// its own write.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the claim had ended and another took over.
+    pub async fn settle(&self, claim: &Claim, settled: &Settled) -> Result<Delivery> {
+        let ended = set("settled_by", claim.token).remove("token");
+        let ended = match settled {
+            Settled::Sent { at, note } => ended
+                .set("state", "sent")
+                .set("sent", *at)
+                .set("note", note.as_deref().unwrap_or_default())
+                .remove("until")
+                .remove("error"),
+            Settled::Retry { at, error } => {
+                self.put(self.timer_item(claim.timer(*at))).await?;
+                // Quota was taken for the attempt that failed; the next one is free.
+                ended
+                    .set("state", "retry")
+                    .set("until", *at)
+                    .set("error", error.as_str())
+                    .set("charged", true)
+            }
+            Settled::Dead { error } => ended
+                .set("state", "dead")
+                .set("error", error.as_str())
+                .remove("until"),
+            Settled::Suppressed { error } => ended
+                .set("state", "suppressed")
+                .set("error", error.as_str())
+                .remove("until"),
+        };
+        let own = attr("token").eq(claim.token);
+        let settled_by = Value::S(claim.token.to_string());
+        match self.table.write(update(claim.key(), ended).when(own)).await {
+            Err(TableError::Condition {
+                found: Some(found), ..
+            }) if found.get("settled_by") == Some(&settled_by) => item::decode(*found),
+            written => item::decode(written?.unwrap_or_default()),
+        }
+    }
+
+    /// Settles a member of a group with its group, on condition that it is still the group's. Returns the delivery, which
+    /// may name an alert that waits for it. 1 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if a person asked for it again since.
+    pub async fn settle_member(
+        &self,
+        member: AlertId,
+        channel: ChannelId,
+        group: AlertId,
+        settled: &Settled,
+    ) -> Result<Delivery> {
+        let (state, at, error) = match settled {
+            Settled::Sent { at, .. } => ("sent", at.0, None),
+            Settled::Dead { error } => ("dead", 0, Some(error)),
+            Settled::Suppressed { error } => ("suppressed", 0, Some(error)),
+            Settled::Retry { .. } => unreachable!("a group is retried as a whole"),
+        };
+        let mut ended = set("state", state).set("group", group).set("sent", at);
+        if let Some(error) = error {
+            ended = ended.set("error", error.as_str());
+        }
+        let own = attr("state").eq("gathering").or(attr("group").eq(group));
+        self.updated(update(Key::delivery(member, channel), ended).when(own))
+            .await
+    }
+
+    /// Records that the members of a group are settled as it was. 1 WU.
+    pub async fn conclude_group(&self, group: AlertId, channel: ChannelId) -> Result<()> {
+        let concluded = update(Key::delivery(group, channel), set("concluded", true));
+        // If it is gone, TTL was quicker.
+        self.try_write(concluded.when(exists())).await.map(drop)
+    }
+
+    /// Lets `next` wait for the delivery of `prev` to the same channel: whoever settles that one will see it.
+    /// False if there is nothing to wait for: it is settled. 1 WU. (A8)
+    pub async fn wait_for(&self, prev: AlertId, next: AlertId, channel: ChannelId) -> Result<bool> {
+        let waits = set("next", next)
+            .set("kind", "delivery")
+            .set("v", MAPPING_VERSION)
+            .set_if_missing("expires_at", delivery_expires_s(prev));
+        let open = attr("state")
+            .one_of(["sent", "dead", "suppressed"])
+            .negated();
+        self.try_write(update(Key::delivery(prev, channel), waits).when(open))
+            .await
+    }
+
+    /// Marks a delivery that was not begun as waiting for an earlier one, with a timer that looks again at
+    /// `until` should nobody tell it to go on. 2 WU.
+    pub async fn mark_waiting(&self, claim: &Claim) -> Result<()> {
+        self.put(self.timer_item(claim.timer(claim.until))).await?;
+        match self
+            .transact(vec![claim.begin(DeliveryState::Waiting)])
+            .await
+        {
+            Ok(()) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Counts an alert of a channel, and returns how many there were within the last
+    /// [`GATHER_MS`], this one included. 1 WU; on DynamoDB 2 for the first.
+    pub async fn count_rate(&self, channel: ChannelId, now: UnixMs) -> Result<u32> {
+        #[derive(Deserialize)]
+        struct Rate {
+            n: u32,
+        }
+        let since = now - GATHER_MS;
+        let begin = set("n", 1)
+            .set("since", now)
+            .set("expires_at", now.secs() + 3_600)
+            .set("kind", "rate");
+        let over = attr("since").missing().or(attr("since").at_most(since));
+        let counted = update(Key::rate(channel), add("n", 1))
+            .when(attr("since").above(since))
+            .or_when(over, begin);
+        match self.updated::<Rate>(counted).await {
+            Ok(rate) => Ok(rate.n),
+            // Two windows began at the same moment, and then again.
+            Err(StoreError::Conflict) => Ok(1),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gathers an alert for a channel: the delivery is marked, the alert is put among the gathered, and a timer
+    /// is armed that sends them, all together. 6 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the delivery was begun already.
+    pub async fn gather(&self, claim: &Claim) -> Result<()> {
+        let mut gathered = Key::gathered(claim.channel, claim.alert).attributes();
+        let mark = set("kind", "gathered")
+            .set("v", MAPPING_VERSION)
+            .set("alert", claim.alert)
+            .set("expires_at", delivery_expires_s(claim.alert));
+        mark.apply(&mut gathered)?;
+        let flush = Timer {
+            due: claim.until,
+            what: What::Flush {
+                project: claim.project,
+                channel: claim.channel,
+            },
+        };
+        self.transact(vec![
+            claim.begin(DeliveryState::Gathering),
+            create(gathered),
+            put(self.timer_item(flush)),
+        ])
+        .await
+    }
+
+    /// The first [`MAX_GROUP`] alerts that are gathered for a channel, oldest first. 1 RU per 4 kB.
+    pub async fn gathered(&self, channel: ChannelId) -> Result<Vec<AlertId>> {
+        #[derive(Deserialize)]
+        struct Gathered {
+            alert: AlertId,
+        }
+        let first = Query::of(Key::rate(channel).pk)
+            .prefix("W#")
+            .limit(MAX_GROUP);
+        let items: Vec<Gathered> = self.query(first).await?;
+        Ok(items.into_iter().map(|item| item.alert).collect())
+    }
+
+    /// Makes a group of gathered alerts: the group with its members is stored, already claimed, its members are
+    /// no longer gathered, and the timer of the claim's end is armed, all together. 2 WU a member, and 4.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if any of them was taken by another group.
+    pub async fn form_group(&self, claim: &Claim, members: &[AlertId]) -> Result<Delivery> {
+        let group = Delivery {
+            alert: Some(claim.alert),
+            channel: Some(claim.channel),
+            project: Some(claim.project),
+            state: Some(DeliveryState::Claimed),
+            attempts: 1,
+            first: Some(claim.until - CLAIM_MS),
+            token: Some(claim.token),
+            until: Some(claim.until),
+            members: members.to_vec(),
+            ..Delivery::default()
+        };
+        let mut writes = vec![
+            create(item::delivery(claim.alert, claim.channel, &group)),
+            put(self.timer_item(claim.timer(claim.until))),
+        ];
+        let gathered = members
+            .iter()
+            .map(|member| delete(Key::gathered(claim.channel, *member)).when(exists()));
+        writes.extend(gathered);
+        self.transact(writes).await?;
+        Ok(group)
+    }
+
+    /// Brings a dead delivery back, due now: the delivery, its alert's open channels and a timer together.
+    /// 6 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it is not dead.
+    pub async fn redeliver(&self, claim: &Claim, now: UnixMs) -> Result<()> {
+        let again = set("state", "retry")
+            .set("until", now)
+            .set("redriven", now)
+            .set("attempts", 0)
+            .remove("charged")
+            .remove("group");
+        let open = add("open", strings([claim.channel])).remove("dead");
+        self.transact(vec![
+            update(claim.key(), again).when(attr("state").eq("dead")),
+            update(Key::alert(claim.project, claim.alert), open).when(exists()),
+            put(self.timer_item(claim.timer(now))),
+        ])
+        .await
+    }
+}
+
+impl Claim {
+    fn key(&self) -> Key {
+        Key::delivery(self.alert, self.channel)
+    }
+
+    /// What every delivery says of itself.
+    fn named(&self) -> Update {
+        set("alert", self.alert)
+            .set("channel", self.channel)
+            .set("project", self.project)
+            .set("kind", "delivery")
+            .set("v", MAPPING_VERSION)
+            .set_if_missing("expires_at", delivery_expires_s(self.alert))
+    }
+
+    /// Marks a delivery that was not begun.
+    fn begin(&self, state: DeliveryState) -> Write {
+        let state = match state {
+            DeliveryState::Waiting => "waiting",
+            _ => "gathering",
+        };
+        let marked = set("state", state)
+            .set("until", self.until)
+            .and(self.named());
+        let not_begun: Condition = attr("state").missing().or(attr("state").eq("waiting"));
+        update(self.key(), marked).when(not_begun)
+    }
+
+    /// The timer that looks at the delivery again at `due`.
+    fn timer(&self, due: UnixMs) -> Timer {
+        Timer {
+            due,
+            what: What::Deliver {
+                project: self.project,
+                alert: self.alert,
+                channel: self.channel,
+            },
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! API keys and ping keys, by their hashes alone.
+
+use crate::item;
+use crate::key::Key;
+use crate::table::{Query, Write, check, create, delete, exists, put};
+use crate::{Result, Store, StoreError};
+use serde::{Deserialize, Serialize};
+use thrum_schema::id::ProjectId;
+use thrum_schema::key::{ApiKey, hash};
+
+#[derive(Serialize, Deserialize)]
+struct PingKey {
+    hash: String,
+    project: ProjectId,
+}
+
+impl Store {
+    /// The API key whose secret has this hash. 1 RU.
+    pub async fn api_key(&self, hash: &str) -> Result<Option<ApiKey>> {
+        let found: Option<ApiKey> = self.get(Key::api_key(hash)).await?;
+        Ok(found.filter(|key| key.hash == hash))
+    }
+
+    /// A project's API keys. 1 RU per 4 kB.
+    pub async fn api_keys(&self, project: ProjectId) -> Result<Vec<ApiKey>> {
+        self.query(Query::of(Key::project(project).pk).prefix("KEY#"))
+            .await
+    }
+
+    /// Writes an API key; writing it again changes nothing. 4 WU.
+    pub async fn put_api_key(&self, key: &ApiKey) -> Result<()> {
+        let writes = item::api_key(key).map(create);
+        match self.transact(writes.into()).await {
+            Ok(()) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the successor of an API key, and when the key itself ends. 8 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the key is gone.
+    pub async fn rotate_api_key(&self, ending: &ApiKey, successor: &ApiKey) -> Result<()> {
+        let mut writes: Vec<Write> = item::api_key(successor).map(create).into();
+        writes.extend(item::api_key(ending).map(|item| put(item).when(exists())));
+        self.transact(writes).await
+    }
+
+    /// Revokes an API key, on condition that `survivor` is still there, if one is named. 4 WU, or 6.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the survivor is gone.
+    pub async fn delete_api_key(&self, key: &ApiKey, survivor: Option<&ApiKey>) -> Result<()> {
+        let mut writes = vec![
+            delete(Key::api_key(&key.hash)),
+            delete(Key::project_key(key.project, &key.hash)),
+        ];
+        writes.extend(survivor.map(|key| check(Key::api_key(&key.hash), exists())));
+        self.transact(writes).await
+    }
+
+    /// The project whose ping key `secret` is. 1 RU.
+    pub async fn project_of_ping_key(&self, secret: &str) -> Result<Option<ProjectId>> {
+        let found: Option<PingKey> = self.get(Key::ping_key(&hash(secret))).await?;
+        Ok(found.map(|key| key.project))
+    }
+
+    /// Writes a ping key of a project. 4 WU.
+    pub async fn put_ping_key(&self, project: ProjectId, secret: &str) -> Result<()> {
+        let key = PingKey {
+            hash: hash(secret),
+            project,
+        };
+        self.transact(vec![
+            put(item::encode(&Key::ping_key(&key.hash), "pingkey", &key)),
+            put(item::encode(
+                &Key::project_ping_key(project, &key.hash),
+                "projectpingkey",
+                &key,
+            )),
+        ])
+        .await
+    }
+
+    /// The hashes of a project's ping keys. 0.5 RU per 4 kB.
+    pub async fn ping_keys(&self, project: ProjectId) -> Result<Vec<String>> {
+        let keys: Vec<PingKey> = self
+            .query(Query::of(Key::project(project).pk).prefix("PINGKEY#"))
+            .await?;
+        Ok(keys.into_iter().map(|key| key.hash).collect())
+    }
+
+    /// Revokes a ping key by its hash. 4 WU.
+    pub async fn delete_ping_key(&self, project: ProjectId, hash: &str) -> Result<()> {
+        let keys = [Key::ping_key(hash), Key::project_ping_key(project, hash)];
+        self.transact(keys.map(delete).into()).await
+    }
+}

@@ -1,0 +1,285 @@
+//! Monitors: by id, name, slug, badge and project; made, renamed, deleted.
+
+use super::Touched;
+use super::heartbeat::Commit;
+use crate::item::{self, MAPPING_VERSION};
+use crate::key::Key;
+use crate::table::{
+    Condition, Query, Update, Write, add, attr, check, create, delete, exists, strings, take_from,
+    update,
+};
+use crate::{Result, Store};
+use serde::Deserialize;
+use thrum_schema::id::{BadgeId, MonitorId, ProjectId};
+use thrum_schema::lease::Lease;
+use thrum_schema::monitor::Monitor;
+use thrum_schema::time::UnixMs;
+
+/// How many monitors a project has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Census {
+    /// How many there are.
+    pub n: i64,
+    /// Counts how often one was made, changed or deleted: as long as it is the same, so are they all.
+    pub changes: u64,
+}
+
+/// What a new monitor claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claims {
+    /// Its name, and its slug if it has one, must be free: however many race, one is made.
+    Name,
+    /// Its slug must be free: however many race, one is made. It may share its name.
+    Slug,
+    /// It may share them; as long as nobody has its name, heartbeats by that name are its own.
+    Shared,
+}
+
+/// A monitor to be made.
+#[derive(Debug)]
+pub struct Creation<'a> {
+    /// The monitor, and its first event.
+    pub commit: Commit<'a>,
+    /// What it claims.
+    pub claims: Claims,
+    /// Most monitors the project may have, this one included.
+    pub limit: Option<u32>,
+    /// What was counted when it was seen that there is no such monitor yet: nothing may have been made since.
+    pub after: Option<Census>,
+}
+
+#[derive(Deserialize)]
+struct To {
+    project: ProjectId,
+    monitor: MonitorId,
+}
+
+impl Store {
+    /// A monitor's configuration. 1 RU.
+    pub async fn monitor(&self, project: ProjectId, monitor: MonitorId) -> Result<Option<Monitor>> {
+        self.get(Key::monitor(project, monitor)).await
+    }
+
+    /// The monitor that heartbeats by `name` mean. 1 RU.
+    pub async fn monitor_named(&self, project: ProjectId, name: &str) -> Result<Option<MonitorId>> {
+        let found: Option<To> = self.get(Key::name(project, name)).await?;
+        Ok(found.map(|found| found.monitor))
+    }
+
+    /// The monitors that have `slug`; more than one is ambiguous. 1 RU.
+    pub async fn monitors_with_slug(
+        &self,
+        project: ProjectId,
+        slug: &str,
+    ) -> Result<Vec<MonitorId>> {
+        #[derive(Deserialize)]
+        struct Slug {
+            #[serde(default)]
+            ids: Vec<MonitorId>,
+        }
+        let found: Option<Slug> = self.get(Key::slug(project, slug)).await?;
+        Ok(found.map(|found| found.ids).unwrap_or_default())
+    }
+
+    /// The monitor of `project` that has this [unique key](Monitor::unique_key). 1 RU.
+    pub async fn monitor_by_unique_key(
+        &self,
+        project: ProjectId,
+        unique_key: &str,
+    ) -> Result<Option<MonitorId>> {
+        let found: Option<To> = self.get(Key::unique_key(project, unique_key)).await?;
+        Ok(found.map(|found| found.monitor))
+    }
+
+    /// The monitor that a public badge shows, and its project. 1 RU.
+    pub async fn monitor_by_badge(&self, badge: BadgeId) -> Result<Option<(ProjectId, MonitorId)>> {
+        let found: Option<To> = self.get(Key::badge(badge)).await?;
+        Ok(found.map(|found| (found.project, found.monitor)))
+    }
+
+    /// A project's monitors. 1 RU per 4 kB.
+    pub async fn monitors(&self, project: ProjectId) -> Result<Vec<Monitor>> {
+        self.query(Query::of(Key::project(project).pk).prefix("M#"))
+            .await
+    }
+
+    /// Monitors of a project by their ids, as far as they are there. 1 RU each.
+    pub async fn monitors_by_id(
+        &self,
+        project: ProjectId,
+        ids: &[MonitorId],
+    ) -> Result<Vec<Monitor>> {
+        let keys = ids.iter().map(|id| Key::monitor(project, *id));
+        self.get_many(keys.collect()).await
+    }
+
+    /// The leases of monitors, as far as they have one, in no order. 1 RU each, 100 a call.
+    pub async fn leases(&self, monitors: &[MonitorId]) -> Result<Vec<Lease>> {
+        self.get_many(monitors.iter().map(|id| Key::lease(*id)).collect())
+            .await
+    }
+
+    /// The leases of monitors, as they are or were a moment ago. 0.5 RU each.
+    pub async fn leases_lately(&self, monitors: &[MonitorId]) -> Result<Vec<Lease>> {
+        let keys = monitors.iter().map(|id| Key::lease(*id)).collect();
+        self.get_many_lately(keys).await
+    }
+
+    /// How many monitors a project has. 1 RU.
+    pub async fn census(&self, project: ProjectId) -> Result<Census> {
+        Ok(self.get(Key::census(project)).await?.unwrap_or_default())
+    }
+
+    /// Writes a new monitor together with its first event, and counts it. 2 WU for each of monitor, owner, lease,
+    /// name, slug, badge, unique key, census, and what the event brings.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if its name or slug is taken that it claims alone, if the project has too many
+    /// monitors, or if one was made meanwhile that must not have been.
+    pub async fn create_monitor(&self, creation: &Creation<'_>, now: UnixMs) -> Result<()> {
+        let commit = &creation.commit;
+        let monitor = commit.monitor;
+        let mut writes = vec![
+            create(item::monitor(monitor)),
+            create(item::owner(monitor)),
+            create(item::lease(&commit.outcome.lease)),
+            create(item::badge(monitor)),
+            create(item::unique_key(monitor)),
+            count(monitor.project, 1, creation.limit, creation.after),
+        ];
+        // A project that is being deleted gets no more of them.
+        writes.push(check(Key::project(monitor.project), exists()));
+        match creation.claims {
+            Claims::Name => {
+                writes.push(create(item::name(monitor)));
+                if !monitor.slug.is_empty() {
+                    writes.push(join_slug(monitor).when(attr("ids").missing()));
+                }
+            }
+            Claims::Slug => {
+                writes.extend(self.name_writes(None, Some(monitor)).await?);
+                writes.push(join_slug(monitor).when(attr("ids").missing()));
+            }
+            Claims::Shared => writes.extend(self.rename(None, Some(monitor)).await?),
+        }
+        writes.extend(self.consequences(commit, now));
+        self.transact(writes).await?;
+        self.count_commit(commit);
+        Ok(())
+    }
+
+    /// Deletes a monitor and all that leads to it; its log and its history are left to TTL. 2 WU each.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if it is gone, or was changed meanwhile.
+    pub async fn delete_monitor(&self, monitor: &Monitor) -> Result<()> {
+        let mut writes = vec![
+            delete(Key::monitor(monitor.project, monitor.id)).when(
+                attr("name")
+                    .eq(&*monitor.name)
+                    .and(attr("slug").eq(&*monitor.slug)),
+            ),
+            delete(Key::owner(monitor.id)),
+            delete(Key::lease(monitor.id)),
+            delete(Key::badge(monitor.badge())),
+            delete(Key::unique_key(monitor.project, &monitor.unique_key())),
+            count(monitor.project, -1, None, None),
+        ];
+        writes.extend(self.rename(Some(monitor), None).await?);
+        self.transact(writes).await?;
+        self.note_touched(Touched::Changed(monitor.project, monitor.id));
+        Ok(())
+    }
+
+    /// What leads to a monitor by name and slug, where they change. 1 RU a name.
+    pub(super) async fn rename(
+        &self,
+        old: Option<&Monitor>,
+        new: Option<&Monitor>,
+    ) -> Result<Vec<Write>> {
+        let mut writes = self.name_writes(old, new).await?;
+        let slug_of = |monitor: Option<&Monitor>| monitor.map(|monitor| monitor.slug.clone());
+        if slug_of(old) != slug_of(new) {
+            if let Some(old) = old.filter(|old| !old.slug.is_empty()) {
+                writes.push(leave_slug(old));
+            }
+            if let Some(new) = new.filter(|new| !new.slug.is_empty()) {
+                writes.push(join_slug(new));
+            }
+        }
+        Ok(writes)
+    }
+
+    /// What leads to a monitor by its name, where that changes: the name is the first one's that has it.
+    async fn name_writes(
+        &self,
+        old: Option<&Monitor>,
+        new: Option<&Monitor>,
+    ) -> Result<Vec<Write>> {
+        let mut writes = Vec::new();
+        let name_of = |monitor: Option<&Monitor>| {
+            monitor
+                .filter(|monitor| monitor.has_heartbeat_name())
+                .map(|monitor| monitor.name.clone())
+        };
+        if name_of(old) != name_of(new) {
+            if let (Some(old), Some(name)) = (old, name_of(old))
+                && self.monitor_named(old.project, &name).await? == Some(old.id)
+            {
+                let own = attr("monitor").eq(old.id);
+                writes.push(delete(Key::name(old.project, &name)).when(own));
+            }
+            if let (Some(new), Some(name)) = (new, name_of(new))
+                && self.monitor_named(new.project, &name).await?.is_none()
+            {
+                writes.push(create(item::name(new)));
+            }
+        }
+        Ok(writes)
+    }
+}
+
+/// Adds a monitor to those that its slug means.
+fn join_slug(monitor: &Monitor) -> Write {
+    slug_update(monitor, add("ids", strings([monitor.id])))
+}
+
+/// Takes a monitor from those that its slug means.
+fn leave_slug(monitor: &Monitor) -> Write {
+    slug_update(monitor, take_from("ids", strings([monitor.id])))
+}
+
+fn slug_update(monitor: &Monitor, change: Update) -> Write {
+    let key = Key::slug(monitor.project, &monitor.slug);
+    update(key, change.set("kind", "slug").set("v", MAPPING_VERSION))
+}
+
+/// Counts a monitor that is made, changed or deleted: on condition that the project has room, and that nothing was
+/// counted after the census that it follows.
+pub(super) fn count(
+    project: ProjectId,
+    by: i64,
+    limit: Option<u32>,
+    after: Option<Census>,
+) -> Write {
+    let room = |limit: u32| attr("n").missing().or(attr("n").below(limit));
+    let unchanged = |census: Census| match census.changes {
+        0 => attr("changes").missing(),
+        changes => attr("changes").eq(changes),
+    };
+    let counted = add("n", by)
+        .add("changes", 1)
+        .set("kind", "census")
+        .set("v", MAPPING_VERSION);
+    update(Key::census(project), counted)
+        .when(limit.map_or(Condition::Always, room))
+        .when(after.map_or(Condition::Always, unchanged))
+}
+
+impl Census {
+    /// Whether the project may have one more.
+    pub fn has_room(self, limit: Option<u32>) -> bool {
+        limit.is_none_or(|limit| self.n < i64::from(limit))
+    }
+}

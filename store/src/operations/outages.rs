@@ -1,0 +1,50 @@
+//! Our own outages, and the pulse that finds them (T3).
+
+use crate::item;
+use crate::key::Key;
+use crate::table::{Query, create};
+use crate::{Result, Store};
+use thrum_schema::id::{MonitorId, ProjectId};
+use thrum_schema::lease::{Lease, Status};
+use thrum_schema::monitor::Monitor;
+use thrum_schema::outage::{MAX_OUTAGES, Outage};
+use thrum_schema::time::UnixMs;
+
+/// How long a pulse that is not heard keeps its lease, in seconds: longer than any outage.
+const PULSE_TTL_S: i64 = 100 * 366 * 86_400;
+
+impl Store {
+    /// The newest outages. 1 RU.
+    pub async fn outages(&self) -> Result<Vec<Outage>> {
+        let newest = Query::of("OUTAGE").newest_first().limit(MAX_OUTAGES);
+        self.query(newest).await
+    }
+
+    /// Records an outage; recorded again with a later end, it goes on. 1 WU.
+    pub async fn put_outage(&self, outage: &Outage) -> Result<()> {
+        self.put(item::outage(outage)).await
+    }
+
+    /// When the pipeline's own heartbeat last came through the front door. 1 RU.
+    pub async fn pulse(&self) -> Result<Option<UnixMs>> {
+        let lease: Option<Lease> = self.get(Key::lease(MonitorId::PULSE)).await?;
+        Ok(lease.and_then(|lease| lease.seen))
+    }
+
+    /// Makes the pulse's lease unless it is there: a monitor like any other on the fast path, but without an
+    /// owner, a timer or an alert. 1 WU.
+    pub async fn ensure_pulse(&self, now: UnixMs) -> Result<()> {
+        let monitor = Monitor::new(MonitorId::PULSE, ProjectId(uuid::Uuid::nil()), now);
+        let lease = Lease {
+            status: Status::Up,
+            seen: Some(now),
+            version: 1,
+            plain: true,
+            period_s: Some(60),
+            grace_s: 0,
+            ttl_span: PULSE_TTL_S,
+            ..Lease::new(&monitor)
+        };
+        self.try_write(create(item::lease(&lease))).await.map(drop)
+    }
+}

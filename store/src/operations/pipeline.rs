@@ -1,0 +1,36 @@
+//! What the pipeline needs in its table, and the probe that shows whether all of it works.
+
+use crate::item;
+use crate::key::Key;
+use crate::{Result, Store, StoreError};
+use thrum_schema::time::UnixMs;
+
+impl Store {
+    /// Makes what the pipeline needs before its first heartbeat: cursors and pulse. 1 WU a shard, and 2.
+    pub async fn ensure_pipeline(&self, now: UnixMs) -> Result<()> {
+        for shard in 0..self.shards {
+            self.ensure_cursor(shard, now.minute() - 2).await?;
+        }
+        self.ensure_pulse(now).await
+    }
+
+    /// Writes a probe, which the stream carries on like an alert, and reads it back. 1 WU, 1 RU.
+    pub async fn probe(&self, now: UnixMs) -> Result<()> {
+        self.put(item::probe(&Key::probe(), now)).await?;
+        match self.get::<item::Probe>(Key::probe()).await? {
+            Some(probe) if probe.at >= now => Ok(()),
+            _ => Err(StoreError::Unavailable("a write was not read back".into())),
+        }
+    }
+
+    /// Records that a probe came through to notify. 1 WU.
+    pub async fn probe_arrived(&self, at: UnixMs) -> Result<()> {
+        self.put(item::probe(&Key::probe_arrived(), at)).await
+    }
+
+    /// The latest probe that came through to notify. 1 RU.
+    pub async fn arrived_probe(&self) -> Result<Option<UnixMs>> {
+        let found: Option<item::Probe> = self.get(Key::probe_arrived()).await?;
+        Ok(found.map(|probe| probe.at))
+    }
+}

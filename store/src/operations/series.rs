@@ -1,0 +1,299 @@
+//! Series: bars and scores, each written once, and the heads that say what is there.
+
+use crate::item::{self, MAPPING_VERSION};
+use crate::key::Key;
+use crate::table::{
+    Query, TableError, Update, Write, add, attr, create, put, set, strings, update,
+};
+use crate::{Result, Store, StoreError};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::BTreeSet;
+use thrum_schema::id::ProjectId;
+use thrum_schema::signal::series::{SeriesName, Timeframe};
+use thrum_schema::signal::track::{Head, StoredBar, month};
+use thrum_schema::signal::{Bar, Score};
+use thrum_schema::time::UnixMs;
+
+/// How many bars are written at a time.
+const CONCURRENCY: usize = 32;
+/// How often a correction is tried against others of the same bar.
+const MAX_ATTEMPTS: usize = 10;
+
+/// What became of a bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutBar {
+    /// It is new.
+    Accepted,
+    /// It was there.
+    Unchanged,
+    /// It was there with other figures, which it takes the place of.
+    Revised,
+}
+
+/// What a series was fed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fed {
+    /// Bars.
+    Bars,
+    /// Sentiment.
+    Sentiment,
+}
+
+/// What evaluate is told of a series that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nudge {
+    /// What with.
+    pub fed: Fed,
+    /// The first instant that is touched.
+    pub from: UnixMs,
+    /// And the last.
+    pub to: UnixMs,
+}
+
+/// A change of a series' head. Evaluate is called for it if it `calls`: the stream's filter looks at that alone.
+pub(super) fn head_update(
+    project: ProjectId,
+    series: &SeriesName,
+    timeframe: Timeframe,
+    calls: bool,
+    change: Update,
+) -> Write {
+    let change = change
+        .set("series", series.as_str())
+        .set("timeframe", timeframe.to_string())
+        .set("kind", "series")
+        .set("v", MAPPING_VERSION)
+        .set("calls", calls);
+    update(Key::head(project, series, timeframe), change)
+}
+
+impl Store {
+    /// A series and timeframe, if it is there. 1 RU.
+    pub async fn head(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+    ) -> Result<Option<Head>> {
+        self.get(Key::head(project, series, timeframe)).await
+    }
+
+    /// All series of a project. 1 RU per 4 kB.
+    pub async fn heads(&self, project: ProjectId) -> Result<Vec<Head>> {
+        self.query(Query::of(Key::project(project).pk).prefix("SERIES#"))
+            .await
+    }
+
+    /// Makes a series, or adds months to it that will have bars. 1 WU.
+    pub async fn extend_series(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        months: &BTreeSet<String>,
+    ) -> Result<()> {
+        let change = if months.is_empty() {
+            Update::default()
+        } else {
+            add("months", strings(months))
+        };
+        self.write(head_update(project, series, timeframe, false, change))
+            .await
+            .map(drop)
+    }
+
+    /// Notes that a strategy is followed along a series. 1 WU.
+    pub async fn mark_followed(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+    ) -> Result<()> {
+        let followed = set("followed", true);
+        self.write(head_update(project, series, timeframe, false, followed))
+            .await
+            .map(drop)
+    }
+
+    /// Notes that bars up to `through` are written in whole, unless later ones are noted already. 1 WU.
+    pub async fn extend_through(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        through: UnixMs,
+    ) -> Result<()> {
+        let further = attr("through").missing().or(attr("through").below(through));
+        let extended = head_update(project, series, timeframe, false, set("through", through));
+        self.try_write(extended.when(further)).await.map(drop)
+    }
+
+    /// Tells evaluate of bars or scores that were written: one stream record, however many there are; with when new bars
+    /// were `heard`, if there were any. 1 WU.
+    pub async fn nudge(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        nudge: Nudge,
+        heard: Option<UnixMs>,
+    ) -> Result<()> {
+        let mut change = add("nudge", 1)
+            .set("from", nudge.from)
+            .set("to", nudge.to)
+            .set("sentiment", nudge.fed == Fed::Sentiment);
+        if let Some(heard) = heard {
+            change = change.set("heard", heard);
+        }
+        self.write(head_update(project, series, timeframe, true, change))
+            .await
+            .map(drop)
+    }
+
+    /// Writes bars, each on condition that it is not there, and what differs from what is there as a correction. 1 WU a
+    /// bar, and one more for a correction. The results are in their order.
+    pub async fn put_bars(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        bars: &[Bar],
+        now: UnixMs,
+    ) -> Result<Vec<PutBar>> {
+        stream::iter(bars.to_vec())
+            .map(|bar| self.put_bar(project, series, timeframe, bar, now))
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await
+    }
+
+    async fn put_bar(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        bar: Bar,
+        now: UnixMs,
+    ) -> Result<PutBar> {
+        let mut before: Option<StoredBar> = None;
+        for _ in 0..MAX_ATTEMPTS {
+            let rev = before.map_or(0, |before| before.rev + 1);
+            let stored = StoredBar::new(&bar, rev, now);
+            let bar_item = item::bar(project, series, timeframe, &stored);
+            let write = match before {
+                None => create(bar_item),
+                Some(before) => put(bar_item).when(attr("rev").eq(before.rev)),
+            };
+            let found = match self.table.write(write).await {
+                Ok(_) if before.is_none() => return Ok(PutBar::Accepted),
+                Ok(_) => return Ok(PutBar::Revised),
+                Err(TableError::Condition { found, .. }) => found,
+                Err(error) => return Err(error.into()),
+            };
+            let found: Option<StoredBar> = found.map(|found| item::decode(*found)).transpose()?;
+            match found {
+                Some(found) if found.bar() == bar => return Ok(PutBar::Unchanged),
+                found => before = found,
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+
+    /// The bars of a series from `from` to `to`, both included, in the order of their times, at most `limit`, of the
+    /// months that the head knows. 1 RU per 4 kB, and at least a half a month.
+    pub async fn bars(
+        &self,
+        project: ProjectId,
+        head: &Head,
+        from: UnixMs,
+        to: UnixMs,
+        limit: usize,
+    ) -> Result<Vec<StoredBar>> {
+        let (first, last) = (month(from), month(to));
+        let mut bars = Vec::new();
+        if first > last {
+            return Ok(bars);
+        }
+        for month in head.months.range(first..=last) {
+            let left = limit.saturating_sub(bars.len());
+            if left == 0 {
+                break;
+            }
+            let query = bars_of_month(project, head, month, from, to);
+            bars.extend(self.query::<StoredBar>(query.limit(left)).await?);
+        }
+        Ok(bars)
+    }
+
+    /// The last bars of a series up to `to`, newest first, at most `limit`. Costs as [`Self::bars`].
+    pub async fn last_bars(
+        &self,
+        project: ProjectId,
+        head: &Head,
+        to: UnixMs,
+        limit: usize,
+    ) -> Result<Vec<StoredBar>> {
+        let mut bars = Vec::new();
+        for month in head.months.range(..=month(to)).rev() {
+            let left = limit.saturating_sub(bars.len());
+            if left == 0 {
+                break;
+            }
+            let query = bars_of_month(project, head, month, UnixMs(0), to).newest_first();
+            bars.extend(self.query::<StoredBar>(query.limit(left)).await?);
+        }
+        Ok(bars)
+    }
+
+    /// Writes scores, each in place of another of the same instant. 1 WU each.
+    pub async fn put_scores(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        scores: &[Score],
+    ) -> Result<()> {
+        stream::iter(scores.to_vec())
+            .map(|score| self.put(item::score(project, series, &score)))
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await
+    }
+
+    /// The scores after `after` and up to `to`, in the order of their times. 1 RU per 4 kB.
+    pub async fn scores(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        after: Option<UnixMs>,
+        to: UnixMs,
+    ) -> Result<Vec<Score>> {
+        let from = after.map_or(UnixMs(0), |after| after + 1);
+        let (from, to) = (
+            Key::score(project, series, from),
+            Key::score(project, series, to),
+        );
+        self.query(Query::of(from.pk).between(from.sk, to.sk)).await
+    }
+
+    /// The last score at or before `at`. 1 RU.
+    pub async fn last_score(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        at: UnixMs,
+    ) -> Result<Option<Score>> {
+        let (from, to) = (
+            Key::score(project, series, UnixMs(0)),
+            Key::score(project, series, at),
+        );
+        let last = Query::of(from.pk).between(from.sk, to.sk);
+        let found = self.query(last.newest_first().limit(1)).await?;
+        Ok(found.into_iter().next())
+    }
+}
+
+fn bars_of_month(project: ProjectId, head: &Head, month: &str, from: UnixMs, to: UnixMs) -> Query {
+    let edge = |at: UnixMs| format!("{:013}", at.0.clamp(0, 9_999_999_999_999));
+    Query::of(Key::bars_of(project, &head.series, head.timeframe, month))
+        .between(edge(from), edge(to))
+}

@@ -1,0 +1,69 @@
+//! Strategies: as they are, and every version that they were.
+
+use crate::item;
+use crate::key::Key;
+use crate::table::{Query, attr, create, put};
+use crate::{Result, Store};
+use thrum_schema::id::ProjectId;
+use thrum_schema::signal::strategy::Stored;
+use thrum_schema::time::UnixMs;
+
+impl Store {
+    /// A strategy of a project, perhaps a deleted one. 1 RU.
+    pub async fn strategy(&self, project: ProjectId, name: &str) -> Result<Option<Stored>> {
+        self.get(Key::strategy(project, name)).await
+    }
+
+    /// A strategy as it was. 1 RU.
+    pub async fn strategy_version(
+        &self,
+        project: ProjectId,
+        name: &str,
+        version: u32,
+    ) -> Result<Option<Stored>> {
+        self.get(Key::strategy_version(project, name, version))
+            .await
+    }
+
+    /// The strategies of a project, deleted ones among them. 0.5 RU per 4 kB.
+    pub async fn strategies(&self, project: ProjectId) -> Result<Vec<Stored>> {
+        let pk = Key::project(project).pk;
+        self.query(Query::of(pk).prefix("STRATEGY#").eventual())
+            .await
+    }
+
+    /// The version of a strategy that was the latest at an instant, if it was there. 0.5 RU per 4 kB.
+    pub async fn version_at(
+        &self,
+        project: ProjectId,
+        name: &str,
+        at: UnixMs,
+    ) -> Result<Option<u32>> {
+        let key = Key::strategy_version(project, name, 0);
+        let prefix = key.sk.trim_end_matches(|c: char| c.is_ascii_digit());
+        let all = Query::of(key.pk).prefix(prefix).eventual();
+        let all: Vec<Stored> = self.query(all).await?;
+        let known = all
+            .iter()
+            .filter(|stored| stored.updated <= at && !stored.deleted);
+        Ok(known.map(|stored| stored.version).max())
+    }
+
+    /// Writes a strategy in a new version, on condition that `before` is the one before. 4 WU.
+    ///
+    /// # Errors
+    /// [`crate::StoreError::Conflict`] if somebody else changed it.
+    pub async fn put_strategy(
+        &self,
+        project: ProjectId,
+        stored: &Stored,
+        before: Option<u32>,
+    ) -> Result<()> {
+        let [now, version] = item::strategy(project, stored);
+        let now = match before {
+            None => create(now),
+            Some(before) => put(now).when(attr("version").eq(before)),
+        };
+        self.transact(vec![now, create(version)]).await
+    }
+}

@@ -1,0 +1,32 @@
+//! What a fault of SQLite means.
+
+use crate::table::TableError;
+use rusqlite::ErrorCode;
+
+/// A fault, said so that an operator knows what to do.
+#[expect(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
+pub fn failed(error: rusqlite::Error) -> TableError {
+    let advice = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            "the database is damaged; restore a backup"
+        }
+        Some(ErrorCode::DiskFull) => "the disk is full; free some space",
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            "the database can't be written; check its owner and file system"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "another program holds the database's lock"
+        }
+        Some(ErrorCode::SystemIoFailure) => "the disk failed",
+        _ => "the database failed",
+    };
+    TableError::Unavailable(format!("{advice} ({error})"))
+}
+
+/// Whether a commit that failed so may be followed by others: SQLite has undone it, and what is on the disk is known.
+pub fn is_passing(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}

@@ -1,0 +1,306 @@
+//! The database's file: opened, refused if it is not Thrum's, and copied.
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+use super::Durability;
+
+/// The database's file in the data directory.
+pub const FILE: &str = "thrum.db";
+/// Marks a file as Thrum's: "Thrm".
+const APPLICATION_ID: i32 = 0x5468_726d;
+/// The version of the tables.
+const USER_VERSION: i32 = 1;
+/// How long a connection waits for another process's lock.
+const BUSY: Duration = Duration::from_secs(5);
+/// Pages of the log after which it is copied into the database.
+const CHECKPOINT_PAGES: i32 = 2_000;
+/// Memory for pages, in KiB: the writer's and each reader's.
+const WRITER_CACHE_KIB: i32 = 16_384;
+const READER_CACHE_KIB: i32 = 4_096;
+/// How many pages a backup copies at a time.
+const BACKUP_STEP: i32 = 256;
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS items (
+        pk TEXT NOT NULL,
+        sk TEXT NOT NULL,
+        -- When TTL removes it, in units of ten minutes, rounded up.
+        expires INTEGER,
+        body BLOB NOT NULL,
+        PRIMARY KEY (pk, sk)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS items_by_expiry ON items (expires) WHERE expires IS NOT NULL;
+    CREATE TABLE IF NOT EXISTS changes (sequence INTEGER PRIMARY KEY, record BLOB NOT NULL);
+";
+
+/// Why a database can't be used.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The data directory can't be created or written.
+    #[error("can't write in the data directory {path}: {error}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another process has it open.
+    #[error("{path} is in use by another thrum; stop it, or choose another --data")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file is something else.
+    #[error(
+        "{path} is not a database of this version of Thrum; move it away, or choose another --data"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is of a later version.
+    #[error(
+        "{path} was written by a newer Thrum (format {found}, this one knows {USER_VERSION}); update Thrum"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i32,
+    },
+    /// The file is damaged.
+    #[error("{path} is damaged; restore a backup into an empty directory, and choose it by --data")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// SQLite can't open it.
+    #[error("can't open {path}: {error}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: rusqlite::Error,
+    },
+    /// A file can't be created or written.
+    #[error("can't write {path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Creates the data directory if need be and locks it: one process at a time.
+pub fn lock(directory: &Path) -> Result<File, OpenError> {
+    let failed = |error| OpenError::Directory {
+        path: directory.to_owned(),
+        error,
+    };
+    // It holds the secrets of webhooks and the bodies of pings: for this user alone.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(failed)?;
+    let lock = File::create(directory.join("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(_) => Err(OpenError::InUse {
+            path: directory.to_owned(),
+        }),
+    }
+}
+
+/// Opens the writing connection, creating the tables if the file is new.
+pub fn open_writer(path: &Path, durability: Durability) -> Result<Connection, OpenError> {
+    private(path)?;
+    let database = |error| refused(path, error);
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(database)?;
+    connection.busy_timeout(BUSY).map_err(database)?;
+    check(&connection, path)?;
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(database)?;
+    if mode != "wal" {
+        tracing::warn!(
+            mode,
+            "the database has no write-ahead log: is it on a network file system?"
+        );
+    }
+    let synchronous = match durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+    };
+    connection
+        .pragma_update(None, "synchronous", synchronous)
+        .and_then(|()| connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES))
+        .and_then(|()| prepare(&connection, WRITER_CACHE_KIB))
+        .map_err(database)?;
+    Ok(connection)
+}
+
+/// A database in memory.
+pub fn in_memory() -> rusqlite::Result<Connection> {
+    let connection = Connection::open_in_memory()?;
+    connection.pragma_update(None, "journal_mode", "MEMORY")?;
+    prepare(&connection, WRITER_CACHE_KIB)?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version == 0 {
+        // Together: a file with tables and without their marks would be refused.
+        connection.execute_batch(&format!(
+            "BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {USER_VERSION}; COMMIT;"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Opens a connection that only reads.
+pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    );
+    connection
+        .and_then(|connection| {
+            connection.busy_timeout(BUSY)?;
+            connection.set_prepared_statement_cache_capacity(64);
+            connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+            Ok(connection)
+        })
+        .map_err(|error| refused(path, error))
+}
+
+/// Copies the database at `from` to a new file `to`, as it is when the copy begins; others may go on writing. `progress`
+/// is told how many pages there are, and how many are left.
+///
+/// # Errors
+/// `from` is no database of Thrum's, or `to` exists or can't be written.
+pub fn backup(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<(), OpenError> {
+    let file = |error| OpenError::File {
+        path: to.to_owned(),
+        error,
+    };
+    if to.exists() {
+        return Err(file(io::ErrorKind::AlreadyExists.into()));
+    }
+    let mut partial = to.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let source = open_reader(from)?;
+    check_ours(&source, from)?;
+    let _ = fs::remove_file(&partial);
+    private(&partial)?;
+    let copied = copy(&source, &partial, &mut progress);
+    if let Err(error) = copied {
+        let _ = fs::remove_file(&partial);
+        return Err(refused(to, error));
+    }
+    File::open(&partial)
+        .and_then(|copy| copy.sync_all())
+        .and_then(|()| fs::rename(&partial, to))
+        .and_then(|()| match to.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
+        })
+        .map_err(file)
+}
+
+fn copy(
+    source: &Connection,
+    target: &Path,
+    progress: &mut impl FnMut(u64, u64),
+) -> rusqlite::Result<()> {
+    let mut target = Connection::open(target)?;
+    // A read transaction of our own: without it, each write of another connection would make the copy start again.
+    source.execute_batch("BEGIN")?;
+    source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    let copied = (|| {
+        let backup = Backup::new(source, &mut target)?;
+        loop {
+            match backup.step(BACKUP_STEP)? {
+                StepResult::Done => return Ok(()),
+                StepResult::Busy | StepResult::Locked => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                _ => {}
+            }
+            let state = backup.progress();
+            let pages = |n: i32| u64::from(n.unsigned_abs());
+            progress(pages(state.pagecount), pages(state.remaining));
+        }
+    })();
+    source.execute_batch("ROLLBACK")?;
+    copied
+}
+
+/// Creates a file that nobody else may read, unless it exists.
+fn private(path: &Path) -> Result<(), OpenError> {
+    let created = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path);
+    created.map(drop).map_err(|error| OpenError::File {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// Refuses a file with tables that is not Thrum's.
+fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(|error| refused(path, error))?;
+    if tables == 0 {
+        return Ok(());
+    }
+    check_ours(connection, path)
+}
+
+fn check_ours(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i32>(0));
+    let failed = |error| refused(path, error);
+    let application = number("PRAGMA application_id").map_err(failed)?;
+    let version = number("PRAGMA user_version").map_err(failed)?;
+    if application != APPLICATION_ID || version < USER_VERSION {
+        return Err(OpenError::Foreign {
+            path: path.to_owned(),
+        });
+    }
+    if version > USER_VERSION {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found: version,
+        });
+    }
+    Ok(())
+}
+
+fn refused(path: &Path, error: rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => OpenError::Foreign { path },
+        Some(ErrorCode::DatabaseCorrupt) => OpenError::Damaged { path },
+        _ => OpenError::Database { path, error },
+    }
+}
