@@ -9,7 +9,7 @@ use thrum_store::sqlite;
 /// What to copy, and where to.
 #[derive(Debug, Args)]
 pub struct Backup {
-    /// The file to write; it must not exist
+    /// File to write; it must not exist yet
     file: PathBuf,
 
     /// The data directory of the server
@@ -25,7 +25,7 @@ pub fn backup(args: &Backup) -> anyhow::Result<()> {
     let database = args.data.join(sqlite::FILE);
     if !database.is_file() {
         bail!(
-            "there is no database in {}; give the server's data directory by --data",
+            "no database in {}; set --data to the server's data directory",
             args.data.display()
         );
     }
@@ -39,8 +39,8 @@ pub fn backup(args: &Backup) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let bytes = std::fs::metadata(&args.file).map_or(0, |file| file.len());
     println!(
-        "Copied {} to {} ({bytes} bytes).\nTo restore it, stop the server, put the copy into an empty \
-         directory as {}, and start with --data.",
+        "Copied {} to {} ({bytes} bytes).\nTo restore it, stop the server, copy this file into an \
+         empty directory as {}, and start the server with --data set to that directory.",
         database.display(),
         args.file.display(),
         sqlite::FILE

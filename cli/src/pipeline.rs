@@ -36,7 +36,7 @@ const KEEP: Duration = Duration::from_secs(5);
 /// How often the pipeline's own heartbeat goes through its front door, and the gap that is an outage (T3).
 const PULSE_EVERY_MS: i64 = 5_000;
 const PULSE_GAP_MS: i64 = 60_000;
-/// How often items are removed whose TTL has passed.
+/// How often expired items are removed.
 const TTL_EVERY: Duration = Duration::from_secs(60);
 /// How long after a start the monitors are read in advance: tens of thousands take seconds, and the pings that waited for us go first.
 const WARM_AFTER: Duration = Duration::from_secs(30);
@@ -227,7 +227,7 @@ async fn pump(table: SqliteTable, evaluate: Evaluate, mut stopped: watch::Receiv
         match pump_once(&mut feed, &evaluate, &mut handled).await {
             Ok(true) => continue,
             Ok(false) => {}
-            Err(error) => tracing::error!(%error, "changes were not handled; they will be again"),
+            Err(error) => tracing::error!(%error, "handling changes failed; retrying"),
         }
         if let Some(through) = handled.deletable()
             && let Err(error) = feed.delete_through(through).await

@@ -21,7 +21,7 @@ struct Cli {
 enum Action {
     /// Makes docs/benchmarks.md anew
     Bench(bench::Bench),
-    /// Pings a second and their CPU time beside the least that they could cost, and how soon people hear
+    /// Measure pings per second, CPU time per ping against baseline servers, and alert latency
     Load(load::Load),
     /// Seeds of the simulation, each a pipeline with its clients and its troubles
     Simulate(simulate::Simulate),

@@ -43,8 +43,8 @@ impl Server {
         let child = Command::new("nginx")
             .arg("-c")
             .arg(&conf)
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
             .spawn();
         let Ok(child) = child else { return Ok(None) };
         let server = Self { address, child };
@@ -140,6 +140,17 @@ pub async fn serve_floor() -> anyhow::Result<()> {
     println!("Thrum listens on http://{}", listener.local_addr()?);
     let router = axum::Router::new().route("/ping/{id}", axum::routing::any(async || "OK"));
     Ok(axum::serve(listener, router).await?)
+}
+
+impl Drop for Server {
+    /// As a signal that nginx hands on to its workers: killed, it would leave them behind.
+    fn drop(&mut self) {
+        if let Some(id) = self.id() {
+            let _ = std::process::Command::new("kill")
+                .arg(id.to_string())
+                .status();
+        }
+    }
 }
 
 /// A connection that is kept: a client that costs little beside the server that it measures.

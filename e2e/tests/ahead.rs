@@ -290,7 +290,7 @@ async fn messages_that_come_twice_late_or_for_what_is_gone_change_nothing() {
     assert!(!aws.is_down(&id).await);
 }
 
-/// What docs/cost.md reckons with: by DynamoDB's formulas, and as AWS calls evaluate.
+/// The figures that docs/cost.md uses: by DynamoDB's formulas, and as AWS calls evaluate.
 #[tokio::test]
 async fn a_steady_heartbeat_costs_about_one_unit_and_calls_nobody() {
     const MONITORS: usize = 600;

@@ -257,11 +257,11 @@ impl Evaluate {
 pub(crate) fn postponed(timer: Timer, error: StoreError, now: UnixMs) -> Result<Timer> {
     match error {
         StoreError::Corrupt(error) => {
-            tracing::error!(%error, "an item can't be read; its timer fires again in a while");
+            tracing::error!(%error, "can't read an item; its timer will fire again later");
             Ok(timer.after_trouble(now))
         }
         StoreError::Throttled(_) | StoreError::Conflict => {
-            tracing::warn!(%error, "an item is busy; its timer fires again in some seconds");
+            tracing::warn!(%error, "an item is throttled or busy; its timer fires again in a few seconds");
             Ok(timer.after_throttling(now))
         }
         StoreError::Unavailable(_) => Err(error),

@@ -107,7 +107,7 @@ impl From<StoreError> for Problem {
             StoreError::Conflict | StoreError::Throttled(_) | StoreError::Unavailable(_) => {
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
-                    "the table does not answer in time; try again",
+                    "the table is unavailable; try again",
                 )
             }
         }

@@ -491,7 +491,7 @@ fn sdk_key(key: Key) -> SdkItem {
 }
 
 fn key_of(item: SdkItem) -> Result<Key> {
-    let no_key = || TableError::Unavailable("an answer without a key".to_owned());
+    let no_key = || TableError::Unavailable("DynamoDB returned an item without a key".to_owned());
     Key::of(&item.into()).ok_or_else(no_key)
 }
 
@@ -508,7 +508,7 @@ fn batched(write: Write) -> Result<WriteRequest> {
         }
         Write::Update { .. } | Write::Check { .. } => {
             return Err(TableError::Invalid(
-                "a batch puts and deletes, and no more".to_owned(),
+                "a batch may contain only puts and deletes".to_owned(),
             ));
         }
     }
@@ -520,7 +520,7 @@ fn unbatched(request: WriteRequest) -> Result<Write> {
         (Some(put), _) => Ok(crate::table::put(put.item.into())),
         (None, Some(delete)) => Ok(crate::table::delete(key_of(delete.key)?)),
         (None, None) => Err(TableError::Unavailable(
-            "an answer without a write".to_owned(),
+            "DynamoDB returned an unprocessed request without a write".to_owned(),
         )),
     }
 }

@@ -230,7 +230,7 @@ pub fn probe(key: &Key, at: UnixMs) -> Item {
     encode(key, kind, &Probe { at })
 }
 
-/// An outage of ours.
+/// An outage of Thrum itself.
 pub fn outage(outage: &Outage) -> Item {
     let expires_s = outage.end.secs() + OUTAGE_TTL_S;
     expiring(&Key::outage(outage.start), "outage", outage, expires_s)

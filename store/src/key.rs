@@ -171,7 +171,7 @@ impl Key {
         )
     }
 
-    /// An alert: partitioned by the day it was made, which its id tells.
+    /// An alert: partitioned by the day it was made, which its id contains.
     pub fn alert(project: ProjectId, alert: AlertId) -> Self {
         Self::new(
             Self::alerts_of(project, UnixMs(alert.created_ms())),
@@ -349,7 +349,7 @@ impl Key {
         Self::new(format!("W#{watch}"), "MEMORY")
     }
 
-    /// An outage of ours.
+    /// An outage of Thrum itself.
     pub fn outage(start: UnixMs) -> Self {
         Self::new("OUTAGE", format!("{:013}", start.0))
     }

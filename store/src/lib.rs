@@ -37,15 +37,15 @@ use tokio::time::{Instant, sleep};
 
 /// How many batches of a long read are under way at a time.
 const BATCHES_AT_A_TIME: usize = 4;
-/// How often a batch is sent again that the table left unprocessed.
+/// How many times to resend a batch's unprocessed items.
 const MAX_BATCH_ATTEMPTS: u32 = 8;
-/// For how long a transaction is tried again that meets others or is throttled. A caller that arms timers has to be done
+/// How long to keep retrying a transaction that conflicts or is throttled. A caller that arms timers has to be done
 /// 30 s after it read the clock (T2); it begins its last transaction after 20 s, and one call takes 8 s at the most.
 const RETRY_FOR: Duration = Duration::from_secs(2);
-/// The longest pause before the first attempt of a transaction is repeated; it doubles with each, up to a bound.
+/// The longest pause before a transaction's first retry; it doubles with each retry, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often a transaction that meets others is tried before its caller looks again at what they wrote.
+/// How many conflicts to retry before the caller has to read the items again.
 const MAX_CONFLICTS: u32 = 6;
 
 /// Why an operation did not do what it is named for.
@@ -58,7 +58,7 @@ pub enum StoreError {
     #[error("the table is throttled: {0}")]
     Throttled(String),
     /// The table does not answer, or refuses; whether anything was written is not known.
-    #[error("the table does not answer: {0}")]
+    #[error("the table is unavailable: {0}")]
     Unavailable(String),
     /// An item is not what its key says.
     #[error("an item can't be read: {0}")]
@@ -275,7 +275,11 @@ async fn pause_before_attempt(attempt: u32) -> Result<()> {
     match attempt {
         0 => {}
         1..=MAX_BATCH_ATTEMPTS => sleep(Duration::from_millis(25 << attempt)).await,
-        _ => return Err(StoreError::Throttled("for seconds".into())),
+        _ => {
+            return Err(StoreError::Throttled(
+                "items were still unprocessed after 8 retries".into(),
+            ));
+        }
     }
     Ok(())
 }

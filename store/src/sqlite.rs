@@ -73,7 +73,7 @@ struct Inner {
 enum Mode {
     /// Threads of its own.
     Threads(Threads),
-    /// Whoever calls, before the call returns: nothing happens by itself.
+    /// The calling thread, before the call returns; there are no background threads.
     Inline(Mutex<Writer>),
 }
 
@@ -352,7 +352,7 @@ impl Table for SqliteTable {
             let different: HashSet<&Key> = keys.iter().collect();
             if keys.is_empty() || keys.len() > MAX_READ_BATCH || different.len() < keys.len() {
                 return Err(TableError::Invalid(format!(
-                    "a batch has 1 to {MAX_READ_BATCH} different keys (got {})",
+                    "a batch must have 1 to {MAX_READ_BATCH} keys, all different (got {})",
                     keys.len()
                 )));
             }

@@ -29,11 +29,11 @@ pub type Value = serde_dynamo::AttributeValue;
 /// Attribute values by name; `pk` and `sk` are among them.
 pub type Item = serde_dynamo::Item;
 
-/// Most writes of a transaction.
+/// Maximum writes per transaction.
 pub const MAX_TRANSACTION: usize = 100;
-/// Most items of a batch that is read.
+/// Maximum items per batch read.
 pub const MAX_READ_BATCH: usize = 100;
-/// Most items of a batch that is written.
+/// Maximum items per batch write.
 pub const MAX_WRITE_BATCH: usize = 25;
 
 /// The result of a call.

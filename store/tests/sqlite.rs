@@ -116,7 +116,7 @@ async fn only_what_evaluate_is_called_for_is_in_the_feed_and_until_it_is_deleted
         put(item("T#1", "x", "timers")),
     ];
     table.transact(writes, uuid::Uuid::nil()).await.unwrap();
-    // A change of an alert is none that evaluate is called for; one of a probe is.
+    // Evaluate is not called for a change of an alert, but is for one of a probe.
     table
         .write(update(key.clone(), set("planned", true)))
         .await

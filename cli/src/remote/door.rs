@@ -46,9 +46,9 @@ async fn connect(table: &str) -> anyhow::Result<(Store, String)> {
 }
 
 #[cfg(not(feature = "aws"))]
-#[expect(clippy::unused_async, reason = "as the one that connects")]
+#[expect(clippy::unused_async, reason = "same signature as the real one")]
 async fn connect(_: &str) -> anyhow::Result<(Store, String)> {
-    bail!("this thrum was built without AWS; for --table, build it with --features aws")
+    bail!("this build of thrum has no AWS support; to use --table, build it with --features aws")
 }
 
 /// A front door on this machine's loopback address.

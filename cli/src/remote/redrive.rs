@@ -76,7 +76,7 @@ async fn alerts(remote: &Remote) -> anyhow::Result<()> {
 }
 
 #[cfg(not(feature = "aws"))]
-#[expect(clippy::unused_async, reason = "as the one that moves")]
+#[expect(clippy::unused_async, reason = "same signature as the real one")]
 async fn queues(_: &[String]) -> anyhow::Result<()> {
-    bail!("this thrum was built without AWS; for --queue, build it with --features aws")
+    bail!("this build of thrum has no AWS support; to use --queue, build it with --features aws")
 }

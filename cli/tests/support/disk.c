@@ -1,10 +1,10 @@
-/* A disk that misbehaves, for a program that is started with LD_PRELOAD: it applies to the files whose names begin with
- * THRUM_DISK, in whose place the variables below say what goes wrong.
+/* A disk that misbehaves, for a program that is started with LD_PRELOAD: it applies to files whose paths begin with
+ * the value of THRUM_DISK. The variables below choose what goes wrong.
  *
  * THRUM_DISK_DURABLE   a directory: after every fsync or fdatasync, what the file then contains is copied there. So it
  *                      has exactly what would survive a power cut: whatever was not flushed is dropped. A file that
  *                      was deleted is there until its directory is flushed.
- * THRUM_DISK_BYTES     no file grows beyond so many bytes: the disk is full.
+ * THRUM_DISK_BYTES     a number: the log does not grow beyond this many bytes, as on a full disk.
  * THRUM_DISK_FAILS     a file: once it exists, every flush fails.
  * THRUM_DISK_READ_ONLY nothing can be opened for writing.
  */

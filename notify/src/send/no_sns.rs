@@ -1,4 +1,4 @@
-//! SNS in a build without it: says so.
+//! SNS in a build without AWS: every send fails with an explanation.
 
 use super::SendError;
 use crate::message::Message;
@@ -8,12 +8,12 @@ use crate::message::Message;
 pub struct Sns;
 
 impl Sns {
-    #[expect(clippy::unused_async, reason = "as the one that publishes")]
+    #[expect(clippy::unused_async, reason = "same signature as the real Sns")]
     pub(super) async fn publish(&self, _: &str, _: &Message) -> Result<Option<String>, SendError> {
         Err(missing())
     }
 
-    #[expect(clippy::unused_async, reason = "as the one that publishes")]
+    #[expect(clippy::unused_async, reason = "same signature as the real Sns")]
     pub(super) async fn text(&self, _: &str, _: &Message) -> Result<Option<String>, SendError> {
         Err(missing())
     }
@@ -21,6 +21,6 @@ impl Sns {
 
 fn missing() -> SendError {
     SendError::permanent(
-        "this thrum was built without AWS; for SNS and SMS, build it with --features aws",
+        "this build of thrum has no AWS support; to use SNS or SMS, build it with --features aws",
     )
 }

@@ -53,10 +53,10 @@ impl Store {
         Ok(())
     }
 
-    /// Writes an alert that no flip causes, unless `meter` of the day shows that it was told already. 6 WU.
+    /// Writes an alert that no flip causes, unless the day's `meter` shows that it was already sent. 6 WU.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if it was told already.
+    /// [`StoreError::Conflict`] if it was already sent.
     pub async fn raise_once_a_day(&self, alert: &Alert, meter: &str, now: UnixMs) -> Result<()> {
         let audit = self.audit_item(alert, now + FIRST_AUDIT_MS);
         let told = take(alert.project, meter, now, Some(1));

@@ -118,7 +118,7 @@ impl Store {
     /// meanwhile. 4 WU.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if somebody did.
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if another process changed it.
     pub async fn put_subscription(
         &self,
         project: ProjectId,

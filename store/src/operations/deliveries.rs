@@ -188,7 +188,7 @@ impl Store {
         self.try_write(concluded.when(exists())).await.map(drop)
     }
 
-    /// Lets `next` wait for the delivery of `prev` to the same channel: whoever settles that one will see it.
+    /// Lets `next` wait for the delivery of `prev` to the same channel: the process that settles `prev` will see it.
     /// False if there is nothing to wait for: it is settled. 1 WU. (A8)
     pub async fn wait_for(&self, prev: AlertId, next: AlertId, channel: ChannelId) -> Result<bool> {
         let waits = set("next", next)

@@ -16,7 +16,7 @@ use thrum_schema::time::UnixMs;
 
 /// How many bars are written at a time.
 const CONCURRENCY: usize = 32;
-/// How often a correction is tried against others of the same bar.
+/// How many times to retry a correction that conflicts with another one of the same bar.
 const MAX_ATTEMPTS: usize = 10;
 
 /// What became of a bar.
@@ -26,7 +26,7 @@ pub enum PutBar {
     Accepted,
     /// It was there.
     Unchanged,
-    /// It was there with other figures, which it takes the place of.
+    /// It replaced a bar with different figures.
     Revised,
 }
 

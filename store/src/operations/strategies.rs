@@ -52,7 +52,7 @@ impl Store {
     /// Writes a strategy in a new version, on condition that `before` is the one before. 4 WU.
     ///
     /// # Errors
-    /// [`crate::StoreError::Conflict`] if somebody else changed it.
+    /// [`crate::StoreError::Conflict`] if another process changed it.
     pub async fn put_strategy(
         &self,
         project: ProjectId,

@@ -68,7 +68,7 @@ impl Store {
     /// Moves a track on, guarded by its version. 6 WU for a bar in its order, whatever the history.
     ///
     /// # Errors
-    /// [`crate::StoreError::Conflict`] if somebody else moved it, or the series was nudged.
+    /// [`crate::StoreError::Conflict`] if another process moved it, or the series was nudged.
     pub async fn advance_track(
         &self,
         track: &TrackId,

@@ -54,11 +54,11 @@ pub struct Charge<'a> {
 /// What is left after a request: of the quota or of the rate, whichever is scarcer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
-    /// How many there are at most.
+    /// The limit.
     pub limit: i64,
     /// How many more pass now.
     pub remaining: i64,
-    /// Milliseconds until there are as many as at most.
+    /// Milliseconds until the full limit is available again.
     pub reset_ms: i64,
 }
 
@@ -113,7 +113,7 @@ impl Charge<'_> {
     }
 }
 
-/// Milliseconds from `now` to the next (UTC) day, in which quotas begin anew.
+/// Milliseconds from `now` to the next (UTC) day, when quotas reset.
 fn until_tomorrow(now: UnixMs) -> i64 {
     86_400_000 - now.0.rem_euclid(86_400_000)
 }

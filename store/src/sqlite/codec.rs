@@ -38,7 +38,7 @@ pub fn encode(item: &Item) -> Vec<u8> {
 /// The item with this key and body.
 ///
 /// # Errors
-/// The body is not one.
+/// The body can't be decoded.
 pub fn decode(key: Key, body: &[u8]) -> Result<Item> {
     let members: Vec<(&str, Stored<'_>)> = unversioned(body)?;
     let mut whole = Item::default();
@@ -76,7 +76,7 @@ pub fn encode_change(key: &Key, old: Option<&Item>, new: Option<&Item>, expired:
 /// The change with this number and record.
 ///
 /// # Errors
-/// The record is not one.
+/// The record can't be decoded.
 pub fn decode_change(sequence: i64, record: &[u8]) -> Result<Change> {
     let stored: StoredChange<'_> = unversioned(record)?;
     let key = Key::new(stored.pk, stored.sk);
@@ -103,7 +103,7 @@ fn unversioned<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
         Some((&VERSION, rest)) => {
             postcard::from_bytes(rest).map_err(|error| unreadable(error.to_string()))
         }
-        Some((version, _)) => Err(unreadable(format!("an item has the encoding {version}"))),
+        Some((version, _)) => Err(unreadable(format!("unknown item encoding {version}"))),
         None => Err(unreadable("an item is empty".to_owned())),
     }
 }

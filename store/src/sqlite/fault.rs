@@ -12,12 +12,14 @@ pub fn failed(error: rusqlite::Error) -> TableError {
         }
         Some(ErrorCode::DiskFull) => "the disk is full; free some space",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
-            "the database can't be written; check its owner and file system"
+            "can't write to the database; check the file's owner and permissions, and whether its file system is read-only"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another program holds the database's lock"
+            "another program has locked the database; stop it, or wait until it finishes"
         }
-        Some(ErrorCode::SystemIoFailure) => "the disk failed",
+        Some(ErrorCode::SystemIoFailure) => {
+            "reading or writing the disk failed; check the disk, then restart Thrum"
+        }
         _ => "the database failed",
     };
     TableError::Unavailable(format!("{advice} ({error})"))

@@ -52,14 +52,16 @@ pub enum OpenError {
         error: io::Error,
     },
     /// Another process has it open.
-    #[error("{path} is in use by another thrum; stop it, or choose another --data")]
+    #[error(
+        "{path} is in use by another thrum process; stop it, or set --data to another directory"
+    )]
     InUse {
         /// The directory.
         path: PathBuf,
     },
     /// The file is something else.
     #[error(
-        "{path} is not a database of this version of Thrum; move it away, or choose another --data"
+        "{path} is not a database that this version of Thrum can read; move it away, or set --data to another directory"
     )]
     Foreign {
         /// The file.
@@ -67,7 +69,7 @@ pub enum OpenError {
     },
     /// The file is of a later version.
     #[error(
-        "{path} was written by a newer Thrum (format {found}, this one knows {USER_VERSION}); update Thrum"
+        "{path} was written by a newer Thrum (format {found}; this version supports {USER_VERSION}); upgrade Thrum"
     )]
     Newer {
         /// The file.
@@ -76,7 +78,9 @@ pub enum OpenError {
         found: i32,
     },
     /// The file is damaged.
-    #[error("{path} is damaged; restore a backup into an empty directory, and choose it by --data")]
+    #[error(
+        "{path} is damaged; restore a backup into an empty directory, and set --data to that directory"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -88,6 +92,12 @@ pub enum OpenError {
         path: PathBuf,
         /// Why.
         error: rusqlite::Error,
+    },
+    /// The backup's file exists.
+    #[error("{path} already exists; choose another file name")]
+    Exists {
+        /// The file.
+        path: PathBuf,
     },
     /// A file can't be created or written.
     #[error("can't write {path}: {error}")]
@@ -193,14 +203,16 @@ pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
 /// is told how many pages there are, and how many are left.
 ///
 /// # Errors
-/// `from` is no database of Thrum's, or `to` exists or can't be written.
+/// `from` is not a Thrum database, or `to` exists or can't be written.
 pub fn backup(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<(), OpenError> {
     let file = |error| OpenError::File {
         path: to.to_owned(),
         error,
     };
     if to.exists() {
-        return Err(file(io::ErrorKind::AlreadyExists.into()));
+        return Err(OpenError::Exists {
+            path: to.to_owned(),
+        });
     }
     let mut partial = to.as_os_str().to_owned();
     partial.push(".partial");
@@ -212,7 +224,7 @@ pub fn backup(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> Res
     let copied = copy(&source, &partial, &mut progress);
     if let Err(error) = copied {
         let _ = fs::remove_file(&partial);
-        return Err(refused(to, error));
+        return Err(refused(from, error));
     }
     File::open(&partial)
         .and_then(|copy| copy.sync_all())

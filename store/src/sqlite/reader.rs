@@ -7,10 +7,10 @@ use crate::stream::Change;
 use crate::table::{Item, Page, Query, Range, Result, item_bytes};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-/// Most bytes of a page, as DynamoDB has it.
+/// Maximum size of a page, in bytes, as in DynamoDB.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Reads one item, and in what its expiry is stored.
+/// Reads one item and its stored expiry.
 pub fn get(connection: &Connection, key: &Key) -> Result<Option<(Item, Option<i64>)>> {
     let found: Option<(Vec<u8>, Option<i64>)> = connection
         .prepare_cached("SELECT body, expires FROM items WHERE pk = ?1 AND sk = ?2")
@@ -91,7 +91,7 @@ pub fn changes(connection: &Connection, after: i64, limit: usize) -> Result<Vec<
             Ok(change) => changes.push(change),
             // It must not hold up the others.
             Err(error) => {
-                tracing::error!(sequence, %error, "a change can't be read; it is passed over");
+                tracing::error!(sequence, %error, "skipping a change that can't be read");
             }
         }
     }

@@ -18,9 +18,9 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 
-/// Most jobs of a transaction.
+/// Maximum jobs per transaction.
 const MAX_JOBS: usize = 256;
-/// Most bytes of the items of a transaction.
+/// Maximum size of a transaction's items, in bytes.
 const MAX_TRANSACTION_BYTES: usize = 4 << 20;
 /// Expiries are stored in units of so many seconds, rounded up, so that a steady heartbeat rarely moves its entry in their
 /// index.
@@ -31,7 +31,7 @@ pub trait Job: Send {
     /// Does it.
     fn carry_out(&mut self, writer: &mut Writer);
 
-    /// Answers whoever waits for it, after the transaction was committed or not.
+    /// Sends the result to the caller, once the transaction has been committed or has failed.
     fn answer(self: Box<Self>, committed: Result<()>);
 }
 
@@ -65,7 +65,11 @@ where
     }
 
     fn answer(self: Box<Self>, committed: Result<()>) {
-        let not_done = || Err(TableError::Unavailable("it was not done".to_owned()));
+        let not_done = || {
+            Err(TableError::Unavailable(
+                "the write was not attempted; try again".to_owned(),
+            ))
+        };
         let done = self.done.unwrap_or_else(not_done);
         // Nobody may be waiting any more.
         let _ = self.reply.send(committed.and(done));
@@ -105,7 +109,7 @@ struct Planned {
     existed: bool,
     /// The item before, if a record of the change may want it.
     old: Option<Item>,
-    /// In what the old item's expiry is stored.
+    /// The old item's expiry as stored, in units of [`EXPIRY_S`].
     old_expires: Option<i64>,
     effect: Effect,
     bytes: usize,
@@ -153,7 +157,7 @@ impl Writer {
             .connection
             .execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);")
         {
-            tracing::warn!(%error, "the log was not copied into the database; the next start does it");
+            tracing::warn!(%error, "can't checkpoint the write-ahead log; the next start will do it");
         }
     }
 
@@ -188,7 +192,7 @@ impl Writer {
         }
         if self.connection.is_autocommit() {
             return Err(TableError::Unavailable(
-                "a fault undid the transaction; try again".to_owned(),
+                "an error rolled back the transaction; try again".to_owned(),
             ));
         }
         let committed = self
@@ -205,7 +209,7 @@ impl Writer {
         self.roll_back();
         if is_passing(&error) {
             let error = failed(error);
-            tracing::error!(%error, "writes were refused");
+            tracing::error!(%error, "a commit failed and was rolled back");
             return Err(error);
         }
         Err(self.give_up(failed(error)))
@@ -220,7 +224,7 @@ impl Writer {
     /// Accepts nothing more: what the system still holds in memory can't be trusted to reach the disk later.
     fn give_up(&mut self, error: TableError) -> TableError {
         self.roll_back();
-        tracing::error!(%error, "the disk failed; no more writes are accepted until a restart");
+        tracing::error!(%error, "the disk failed; Thrum refuses all writes until you restart it");
         self.broken = Some(error.clone());
         error
     }
@@ -284,7 +288,7 @@ impl Writer {
         };
         if writes.is_empty() || writes.len() > MAX_WRITE_BATCH || !writes.iter().all(plain) {
             return Err(TableError::Invalid(format!(
-                "a batch has 1 to {MAX_WRITE_BATCH} puts and deletes without conditions (got {})",
+                "a batch must have 1 to {MAX_WRITE_BATCH} puts and deletes without conditions (got {})",
                 writes.len()
             )));
         }
@@ -299,7 +303,7 @@ impl Writer {
     pub fn transact(&mut self, writes: Vec<Write>) -> Result<()> {
         if writes.is_empty() || writes.len() > MAX_TRANSACTION {
             return Err(TableError::Invalid(format!(
-                "a transaction has 1 to {MAX_TRANSACTION} writes (got {})",
+                "a transaction must have 1 to {MAX_TRANSACTION} writes (got {})",
                 writes.len()
             )));
         }
@@ -316,7 +320,7 @@ impl Writer {
         };
         if planned.iter().map(|planned| planned.bytes).sum::<usize>() > MAX_TRANSACTION_BYTES {
             return Err(TableError::Invalid(
-                "the items of a transaction have more than 4 MB".to_owned(),
+                "the items of a transaction must not exceed 4 MB in total".to_owned(),
             ));
         }
         self.carry_out(&planned)?;
@@ -348,7 +352,7 @@ impl Writer {
             let found = reader::get(&self.connection, &key);
             if let Err(error) = &found {
                 // It must not hold up the others.
-                tracing::error!(?key, %error, "an expired item can't be read; it stays");
+                tracing::error!(?key, %error, "can't read an expired item; keeping it");
             }
             if let Ok(Some((item, old_expires))) = found {
                 planned.push(Planned {
@@ -572,7 +576,7 @@ fn chosen<'a>(attempts: &'a [Attempt], old: Option<&Item>) -> Option<&'a Attempt
     attempts.iter().find(|attempt| attempt.condition.holds(old))
 }
 
-/// In what an item's expiry is stored.
+/// An item's expiry as stored, in units of [`EXPIRY_S`].
 fn expires(item: &Item) -> Option<i64> {
     match item.get("expires_at") {
         Some(Value::N(seconds)) => {

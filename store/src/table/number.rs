@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-/// Most significant digits.
+/// Maximum number of significant digits.
 const DIGITS: u32 = 38;
 /// Greatest distance of an exponent from zero that is kept.
 const MAX_EXPONENT: i32 = 130;
@@ -16,7 +16,7 @@ pub struct Number {
 }
 
 impl Number {
-    /// Reads a number as DynamoDB writes it; `None` if it is none, or has too many digits.
+    /// Reads a number as DynamoDB writes it; `None` if it is not a number, or has too many digits.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(whole) = text.parse::<i64>() {
             return Self::new(whole.into(), 0);

@@ -4,7 +4,7 @@
 
 use super::{Item, Read, Value};
 
-/// Most bytes of an item.
+/// Maximum item size, in bytes.
 pub const MAX_ITEM_BYTES: usize = 400 * 1024;
 
 /// The size of an item: the bytes of its names and values.
