@@ -2,7 +2,7 @@
 //!
 //! `support/disk.c` plays the disk: it is compiled here and put between the binary and the system.
 
-use crate::support::Thrum;
+use crate::support::{Thrum, is_whole};
 use rusqlite::Connection;
 use serde_json::json;
 use std::fs;
@@ -117,12 +117,6 @@ fn has_all(thrum: &Thrum, answered: &[u64]) {
     }
 }
 
-fn is_whole(database: &Path) {
-    let connection = Connection::open(database).unwrap();
-    let check = connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0));
-    assert_eq!(check.unwrap(), "ok");
-}
-
 /// Makes a directory what another one is, but for files that were being copied.
 fn copy_all(from: &Path, to: &Path) {
     fs::remove_dir_all(to).unwrap();
@@ -229,6 +223,8 @@ fn after_a_flush_that_failed_nothing_more_is_accepted() {
     has_all(&thrum, &answered);
     load.during(&thrum, || std::thread::sleep(Duration::from_millis(300)));
     has_all(&thrum, &load.counts());
+    drop(thrum);
+    is_whole(&disk.data().join(sqlite::FILE));
 }
 
 /// What the server says where it does not start.

@@ -314,6 +314,8 @@ fn nothing_is_lost_however_often_it_is_killed() {
         "{kills} kills, {pings} heartbeats, {flips} flips, {repeated} alerts came more than once"
     );
     assert!(flips > 2 * MONITORS, "they went down and up: {flips}");
+    drop(thrum);
+    support::is_whole(&directory.path().join(thrum_store::sqlite::FILE));
 }
 
 /// The newest flips that people are told of, oldest first: the status after and the time of each. The last one is

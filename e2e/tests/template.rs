@@ -107,6 +107,23 @@ fn linked(function: &str) -> BTreeSet<String> {
             }
         }
     }
+    // The table's adapter can do everything that its port has. What a function asks of it, the store's operations that
+    // are linked tell: these are the ones that write batches, and that require something of an item without writing it.
+    let checking = [
+        "commit",
+        "create_monitor",
+        "delete_api_key",
+        "advance_track",
+    ];
+    for (action, operations) in [
+        ("dynamodb:BatchWriteItem", &["write_many"][..]),
+        ("dynamodb:ConditionCheckItem", &checking[..]),
+    ] {
+        let asks = |operation: &&str| text.contains(&format!("thrum_store::Store>::{operation}"));
+        if !operations.iter().any(|operation| asks(operation)) {
+            actions.remove(action);
+        }
+    }
     assert!(
         actions.remove("dynamodb:TransactWriteItems"),
         "it is no permission of its own"

@@ -109,6 +109,13 @@ impl Drop for Thrum {
     }
 }
 
+/// Fails unless SQLite finds nothing wrong with a database.
+pub fn is_whole(database: &Path) {
+    let connection = rusqlite::Connection::open(database).unwrap();
+    let check = connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0));
+    assert_eq!(check.unwrap(), "ok");
+}
+
 /// A client of a few lines: a request a connection.
 struct Agent(String);
 
