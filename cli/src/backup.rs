@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use thrum_store::sqlite;
 
@@ -23,11 +24,16 @@ pub struct Backup {
 /// There is no database, or the file exists or can't be written.
 pub fn backup(args: &Backup) -> anyhow::Result<()> {
     let database = args.data.join(sqlite::FILE);
-    if !database.is_file() {
-        bail!(
+    match std::fs::metadata(&database) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
             "no database in {}; set --data to the server's data directory",
             args.data.display()
-        );
+        ),
+        Err(error) => bail!(
+            "can't read {}: {error}; run the command as the user that runs the server",
+            database.display()
+        ),
     }
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("{bar:40} {percent}% {msg}").context("a template")?,
@@ -39,8 +45,8 @@ pub fn backup(args: &Backup) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let bytes = std::fs::metadata(&args.file).map_or(0, |file| file.len());
     println!(
-        "Copied {} to {} ({bytes} bytes).\nTo restore it, stop the server, copy this file into an \
-         empty directory as {}, and start the server with --data set to that directory.",
+        "Copied {} to {} ({bytes} bytes).\nTo restore it, copy this file into an empty directory as \
+         {}, and start the server with --data set to that directory.",
         database.display(),
         args.file.display(),
         sqlite::FILE

@@ -120,7 +120,7 @@ fn linked(function: &str) -> BTreeSet<String> {
         ("dynamodb:ConditionCheckItem", &checking[..]),
     ] {
         let asks = |operation: &&str| text.contains(&format!("thrum_store::Store>::{operation}"));
-        if !operations.iter().any(|operation| asks(operation)) {
+        if !operations.iter().any(asks) {
             actions.remove(action);
         }
     }

@@ -2,9 +2,9 @@
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
@@ -121,7 +121,13 @@ pub fn lock(directory: &Path) -> Result<File, OpenError> {
         .mode(0o700)
         .create(directory)
         .map_err(failed)?;
-    let lock = File::create(directory.join("lock")).map_err(failed)?;
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join("lock"))
+        .map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(_) => Err(OpenError::InUse {
@@ -209,31 +215,33 @@ pub fn backup(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> Res
         path: to.to_owned(),
         error,
     };
+    let exists = || OpenError::Exists {
+        path: to.to_owned(),
+    };
     if to.exists() {
-        return Err(OpenError::Exists {
-            path: to.to_owned(),
-        });
+        return Err(exists());
     }
-    let mut partial = to.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
     let source = open_reader(from)?;
     check_ours(&source, from)?;
-    let _ = fs::remove_file(&partial);
-    private(&partial)?;
-    let copied = copy(&source, &partial, &mut progress);
-    if let Err(error) = copied {
-        let _ = fs::remove_file(&partial);
-        return Err(refused(from, error));
-    }
-    File::open(&partial)
-        .and_then(|copy| copy.sync_all())
-        .and_then(|()| fs::rename(&partial, to))
-        .and_then(|()| match to.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => Ok(()),
-        })
+    let directory = match to.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // Under a name of its own until it is complete; nobody else may read it.
+    let partial = tempfile::Builder::new()
+        .prefix(".thrum-backup-")
+        .tempfile_in(directory)
+        .map_err(file)?;
+    copy(&source, partial.path(), &mut progress).map_err(|error| refused(from, error))?;
+    partial.as_file().sync_all().map_err(file)?;
+    partial
+        .persist_noclobber(to)
+        .map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => exists(),
+            _ => file(error.error),
+        })?;
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
         .map_err(file)
 }
 
@@ -246,7 +254,7 @@ fn copy(
     // A read transaction of our own: without it, each write of another connection would make the copy start again.
     source.execute_batch("BEGIN")?;
     source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-    let copied = (|| {
+    let copied: rusqlite::Result<()> = (|| {
         let backup = Backup::new(source, &mut target)?;
         loop {
             match backup.step(BACKUP_STEP)? {
@@ -262,28 +270,39 @@ fn copy(
         }
     })();
     source.execute_batch("ROLLBACK")?;
-    copied
+    copied?;
+    // A copy of a damaged database must not take the place of a good one.
+    let check: String = target.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if check == "ok" {
+        return Ok(());
+    }
+    let damaged = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    Err(rusqlite::Error::SqliteFailure(damaged, Some(check)))
 }
 
-/// Creates a file that nobody else may read, unless it exists.
+/// Creates a file unless it exists; nobody else may read it.
 fn private(path: &Path) -> Result<(), OpenError> {
     let created = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o600)
-        .open(path);
-    created.map(drop).map_err(|error| OpenError::File {
+        .open(path)
+        .and_then(|file| file.set_permissions(Permissions::from_mode(0o600)));
+    created.map_err(|error| OpenError::File {
         path: path.to_owned(),
         error,
     })
 }
 
-/// Refuses a file with tables that is not Thrum's.
+/// Refuses a file that is neither empty nor Thrum's.
 fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(|error| refused(path, error))?;
-    if tables == 0 {
+    let marked = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i32>(0));
+    let application = marked("PRAGMA application_id").map_err(|error| refused(path, error))?;
+    let version = marked("PRAGMA user_version").map_err(|error| refused(path, error))?;
+    if (tables, application, version) == (0, 0, 0) {
         return Ok(());
     }
     check_ours(connection, path)
