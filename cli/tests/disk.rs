@@ -177,7 +177,8 @@ fn a_full_disk_refuses_writes_clearly_and_loses_nothing() {
     let disk = Disk::new();
     let load = Load::new();
     let limit = Path::new("300000");
-    let thrum = disk.serve(&[("THRUM_DISK_BYTES", limit)]);
+    let space = disk.path("space");
+    let thrum = disk.serve(&[("THRUM_DISK_BYTES", limit), ("THRUM_DISK_SPACE", &space)]);
     let refused = load.during(&thrum, || {
         let begun = Instant::now();
         loop {
@@ -192,6 +193,11 @@ fn a_full_disk_refuses_writes_clearly_and_loses_nothing() {
         }
     });
     assert!(refused.contains("try again"), "{refused}");
+    // With space, it goes on without a restart.
+    fs::write(&space, "").unwrap();
+    let before = load.counts();
+    load.during(&thrum, || std::thread::sleep(Duration::from_millis(500)));
+    assert!(load.counts() > before, "it accepts writes again");
     drop(thrum);
     let thrum = disk.serve(&[]);
     has_all(&thrum, &load.counts());

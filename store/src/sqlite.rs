@@ -22,7 +22,7 @@ use rusqlite::Connection;
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -81,7 +81,6 @@ struct Threads {
     writes: Option<Sender<Box<dyn Job>>>,
     reads: Option<Sender<ReadJob>>,
     handles: Vec<JoinHandle<()>>,
-    path: PathBuf,
     /// Held for as long as the database is open: one process at a time.
     _lock: File,
     /// Removed with the last handle, if the database is not to be kept.
@@ -196,7 +195,6 @@ impl SqliteTable {
                 writes: Some(writes),
                 reads: Some(reads),
                 handles,
-                path,
                 _lock: lock,
                 _temporary: temporary,
             }),
@@ -221,14 +219,6 @@ impl SqliteTable {
     /// How many transactions were committed.
     pub fn commits(&self) -> u64 {
         self.0.shared.commits.load(Ordering::Relaxed)
-    }
-
-    /// The database's file, if there is one.
-    pub fn path(&self) -> Option<&Path> {
-        match &self.0.mode {
-            Mode::Threads(threads) => Some(&threads.path),
-            Mode::Inline(_) => None,
-        }
     }
 
     /// Removes items whose TTL has passed at `now_s`, in epoch seconds, in small transactions. Returns how many.

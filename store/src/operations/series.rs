@@ -39,7 +39,7 @@ pub enum Fed {
     Sentiment,
 }
 
-/// What evaluate is told of a series that is watched.
+/// Which part of a watched series evaluate has to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nudge {
     /// What with.

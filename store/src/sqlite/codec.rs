@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the encoding.
 const VERSION: u8 = 1;
 
-/// A value as it is stored. Whole numbers are short; all others keep their digits.
+/// The stored form of a value. Whole numbers are short; all others keep their digits.
 #[derive(Serialize, Deserialize)]
 enum Stored<'a> {
     Text(&'a str),
@@ -52,7 +52,7 @@ pub fn decode(key: Key, body: &[u8]) -> Result<Item> {
     Ok(whole)
 }
 
-/// A change as it is stored.
+/// The stored form of a change.
 #[derive(Serialize, Deserialize)]
 struct StoredChange<'a> {
     pk: &'a str,

@@ -205,8 +205,8 @@ pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
         .map_err(|error| refused(path, error))
 }
 
-/// Copies the database at `from` to a new file `to`, as it is when the copy begins; others may go on writing. `progress`
-/// is told how many pages there are, and how many are left.
+/// Copies a snapshot of the database at `from` to a new file `to`, while others go on writing. `progress` gets the number of
+/// pages, and how many are left.
 ///
 /// # Errors
 /// `from` is not a Thrum database, or `to` exists or can't be written.

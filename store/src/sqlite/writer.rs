@@ -407,7 +407,7 @@ impl Writer {
         failed.map_or(Ok(planned), Err)
     }
 
-    /// Decides what a write does, by the item as it is now.
+    /// Decides what a write does to the current item.
     fn plan(&self, at: usize, write: Write) -> Result<Planned> {
         let key = match write.key() {
             Some(key) if !key.pk.is_empty() && !key.sk.is_empty() => key,
