@@ -268,7 +268,9 @@ const steps = {
     await page.click("text=Ask again");
     await page.click("text=Backtest >> nth=-1");
     await page.click("button.primary");
-    await until("result", async () => { await page.reload(); return (await text(page, "#state")) === "done"; });
+    await page.waitForURL(/\/backtests\/.+/);
+    const backtest = page.url();
+    await until("result", async () => { await page.goto(backtest); return (await text(page, "#state")) === "done"; });
     await page.goto(`${thrum.root}/channels`);
     await page.selectOption("select[name=kind]", "email");
     await page.fill("input[name=to]", "ops@example.org");
