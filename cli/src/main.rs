@@ -79,17 +79,17 @@ enum Command {
 }
 
 impl Command {
-    /// Opens a door on `table`, and has the command go through it.
-    async fn go_through(
+    /// Opens a direct on `table`, and has the command go through it.
+    async fn connect_to(
         &mut self,
         table: &str,
         project: Option<&str>,
-    ) -> anyhow::Result<remote::Door> {
+    ) -> anyhow::Result<remote::Direct> {
         let remote = match self {
             Self::Projects(args) => {
-                let door = remote::Door::open(table, None, false).await?;
-                args.go_through(&door);
-                return Ok(door);
+                let direct = remote::Direct::open(table, None, false).await?;
+                args.connect_to(&direct);
+                return Ok(direct);
             }
             Self::Monitors(args) => &mut args.remote,
             Self::Alerts(args) => &mut args.remote,
@@ -111,9 +111,9 @@ impl Command {
                 )
             }
         };
-        let door = remote::Door::open(table, project, true).await?;
-        remote.go_through(&door);
-        Ok(door)
+        let direct = remote::Direct::open(table, project, true).await?;
+        remote.connect_to(&direct);
+        Ok(direct)
     }
 }
 
@@ -127,10 +127,10 @@ async fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    let mut door = None;
+    let mut direct = None;
     if let Some(table) = &cli.table {
-        match cli.command.go_through(table, cli.project.as_deref()).await {
-            Ok(open) => door = Some(open),
+        match cli.command.connect_to(table, cli.project.as_deref()).await {
+            Ok(open) => direct = Some(open),
             Err(error) => {
                 eprintln!("thrum: {error:#}");
                 return ExitCode::FAILURE;
@@ -158,8 +158,8 @@ async fn main() -> ExitCode {
         Command::Backtest(args) => signals::backtest(*args).await,
         Command::DemoBars(args) => signals::demo_bars(&args),
     };
-    if let Some(door) = door
-        && let Err(error) = door.close().await
+    if let Some(direct) = direct
+        && let Err(error) = direct.close().await
     {
         eprintln!(
             "thrum: the key of this command was not deleted, and ends within an hour: {error:#}"

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use thrum_evaluate::{Evaluate, FrontDoor, Pulse, event_of};
+use thrum_evaluate::{Evaluate, Pulse, SelfPing, event_of};
 use thrum_ingest::App;
 use thrum_notify::send::{Email, Mail, Sns, Webhook};
 use thrum_notify::{Notify, Sender};
@@ -80,7 +80,7 @@ impl Pipeline {
         world: Arc<dyn World>,
     ) -> anyhow::Result<Self> {
         let port = Arc::new(table.clone());
-        let store = Store::new(port, TABLE, 1, Arc::clone(&world)).told();
+        let store = Store::new(port, TABLE, 1, Arc::clone(&world)).with_change_feed();
         store.ensure_pipeline(world.now()).await?;
         let allow_private = options.ingest.allow_private_webhooks;
         let app = App::new(store.clone(), options.ingest);
@@ -106,7 +106,7 @@ impl Pipeline {
             "serve",
             PULSE_GAP_MS,
         );
-        let door = Arc::new(RouterDoor(router.clone()));
+        let door = Arc::new(RouterSelfPing(router.clone()));
         let pulse = Pulse::new(door, PULSE_EVERY_MS);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -171,10 +171,10 @@ const fn sns() -> Sns {
 
 /// The front door in this process: the same router that serves everybody.
 #[derive(Debug)]
-struct RouterDoor(Router);
+struct RouterSelfPing(Router);
 
-impl FrontDoor for RouterDoor {
-    fn knock(&self) -> BoxFuture<'_, Result<(), String>> {
+impl SelfPing for RouterSelfPing {
+    fn send(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             let request = Request::get(format!("/ping/{}", MonitorId::PULSE))
                 .body(Body::empty())

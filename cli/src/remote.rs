@@ -2,7 +2,7 @@
 
 mod alerts;
 mod channels;
-mod door;
+mod direct;
 mod keys;
 mod monitors;
 mod ping;
@@ -12,7 +12,7 @@ mod smoke;
 
 pub use alerts::{Alerts, alerts};
 pub use channels::{Channels, channels};
-pub use door::Door;
+pub use direct::Direct;
 pub use keys::{Keys, keys};
 pub use monitors::{Monitors, monitors};
 pub use ping::{Ping, ping};
@@ -55,10 +55,10 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Talks to `door` from here on.
-    pub fn go_through(&mut self, door: &Door) {
-        self.url.clone_from(&door.url);
-        self.api_key.clone_from(&door.api_key);
+    /// Talks to `direct` from here on.
+    pub fn connect_to(&mut self, direct: &Direct) {
+        self.url.clone_from(&direct.url);
+        self.api_key.clone_from(&direct.api_key);
     }
 
     /// Where the server is.

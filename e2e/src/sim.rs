@@ -10,13 +10,13 @@ mod judge;
 mod model;
 pub mod mutants;
 mod net;
-pub mod plan;
+pub mod scenario;
 mod seen;
 pub mod shrink;
 mod trace;
 
 pub use judge::Broken;
-pub use plan::Plan;
+pub use scenario::Scenario;
 
 use crate::{TABLE, prepare};
 use cast::Cast;
@@ -37,7 +37,7 @@ use trace::Trace;
 pub struct Run {
     /// What was not kept.
     pub broken: Vec<Broken>,
-    /// The same whenever the plan is.
+    /// The same whenever the scenario is.
     pub digest: u64,
     /// How often the table was called.
     pub calls: u64,
@@ -47,12 +47,12 @@ pub struct Run {
     pub trace: Vec<String>,
 }
 
-/// Plays a plan, and judges it; keeps what happened if it is to be `shown`.
+/// Plays a scenario, and judges it; keeps what happened if it is to be `shown`.
 ///
 /// # Panics
 /// What has to work where nothing goes wrong did not.
-pub fn run(plan: &Plan, shown: bool) -> Run {
-    let played = play(plan, shown);
+pub fn run(scenario: &Scenario, shown: bool) -> Run {
+    let played = play(scenario, shown);
     Run {
         broken: judge::judge(&played.case),
         digest: played.digest,
@@ -62,7 +62,7 @@ pub fn run(plan: &Plan, shown: bool) -> Run {
     }
 }
 
-/// A plan that was played.
+/// A scenario that was played.
 struct Played {
     case: Case,
     digest: u64,
@@ -70,37 +70,37 @@ struct Played {
     trace: Vec<String>,
 }
 
-fn play(plan: &Plan, shown: bool) -> Played {
+fn play(scenario: &Scenario, shown: bool) -> Played {
     let runtime = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let played = runtime.block_on(act(Arc::new(plan.clone()), shown));
+    let played = runtime.block_on(act(Arc::new(scenario.clone()), shown));
     // What is still under way ends here.
     drop(runtime);
     played
 }
 
-async fn act(plan: Arc<Plan>, shown: bool) -> Played {
+async fn act(scenario: Arc<Scenario>, shown: bool) -> Played {
     let clock = Clock::start();
-    let world: Arc<dyn World> = Skewed::new(clock, 0, Chance::new(plan.seed, "engine"));
+    let world: Arc<dyn World> = Skewed::new(clock, 0, Chance::new(scenario.seed, "engine"));
     let table = SqliteTable::in_memory(Options::default()).expect("a table");
-    let shards = match plan.place {
-        plan::Place::Serve { .. } => 1,
-        plan::Place::Lambda => 2,
+    let shards = match scenario.place {
+        scenario::Place::Serve { .. } => 1,
+        scenario::Place::Lambda => 2,
     };
     prepare(&Store::new(Arc::new(table.clone()), TABLE, shards, world)).await;
     let trace = Trace::new(clock, shown);
-    let net = Net::new(&plan, table, clock, trace.clone());
-    let cast = Cast::new(&plan, clock, &net, &trace);
+    let net = Net::new(&scenario, table, clock, trace.clone());
+    let cast = Cast::new(&scenario, clock, &net, &trace);
     let made = clients::make(&cast).await;
     cast.start();
     clients::start(&cast, &made);
-    clock.until(plan.end_ms).await;
+    clock.until(scenario.end_ms).await;
     let seen = seen::look(&cast, &made).await;
     let case = Case {
-        plan: Plan::clone(&plan),
+        scenario: Scenario::clone(&scenario),
         history: mem::take(&mut *cast.history()),
         made,
         seen,

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use e2e::sim::plan::Plan;
+use e2e::sim::scenario::Scenario;
 use e2e::sim::{Run, run, shrink::shrink};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::panic::catch_unwind;
@@ -23,12 +23,12 @@ pub struct Simulate {
     from: u64,
 
     /// One seed alone, with all that happens in it
-    #[arg(long, conflicts_with_all = ["seeds", "from", "plan"])]
+    #[arg(long, conflicts_with_all = ["seeds", "from", "scenario"])]
     seed: Option<u64>,
 
-    /// A plan, as a failing seed writes it, with all that happens in it
+    /// A scenario, as a failing seed writes it, with all that happens in it
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
-    plan: Option<PathBuf>,
+    scenario: Option<PathBuf>,
 
     /// Go on after a seed that fails
     #[arg(long)]
@@ -48,13 +48,13 @@ pub struct Simulate {
 /// # Errors
 /// A promise was not kept.
 pub fn simulate(options: &Simulate) -> anyhow::Result<()> {
-    if let Some(path) = &options.plan {
+    if let Some(path) = &options.scenario {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("{} can't be read", path.display()))?;
         return show(&serde_json::from_str(&text)?);
     }
     if let Some(seed) = options.seed {
-        return show(&Plan::of(seed));
+        return show(&Scenario::of(seed));
     }
     let failed = many(options)?;
     let Some(first) = failed.first() else {
@@ -98,7 +98,7 @@ fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
                     if seed >= end {
                         return;
                     }
-                    let why = match catch_unwind(|| run(&Plan::of(seed), false)) {
+                    let why = match catch_unwind(|| run(&Scenario::of(seed), false)) {
                         Ok(Run {
                             broken,
                             calls: n,
@@ -135,10 +135,10 @@ fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
     Ok(failed)
 }
 
-/// Shows all that happens in a plan.
-fn show(plan: &Plan) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(plan)?);
-    let run = run(plan, true);
+/// Shows all that happens in a scenario.
+fn show(scenario: &Scenario) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(scenario)?);
+    let run = run(scenario, true);
     for line in &run.trace {
         println!("{line}");
     }
@@ -155,21 +155,25 @@ fn show(plan: &Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the plan of a failing seed smaller, and shows what is left.
+/// Makes the scenario of a failing seed smaller, and shows what is left.
 fn smallest(seed: u64) -> anyhow::Result<()> {
-    let plan = Plan::of(seed);
-    let Ok(first) = catch_unwind(|| run(&plan, false)) else {
+    let scenario = Scenario::of(seed);
+    let Ok(first) = catch_unwind(|| run(&scenario, false)) else {
         bail!("seed {seed} panicked; `--seed {seed}` shows where");
     };
     let Some(broken) = first.broken.first() else {
         bail!("seed {seed} did not fail again: something in it is not the seed's");
     };
     let bar = ProgressBar::new_spinner().with_message("shrinking");
-    let small = shrink(&plan, broken.rule, |tries, plan| {
-        let acts: usize = plan.scripts.iter().map(|script| script.acts.len()).sum();
+    let small = shrink(&scenario, broken.rule, |tries, scenario| {
+        let acts: usize = scenario
+            .scripts
+            .iter()
+            .map(|script| script.acts.len())
+            .sum();
         bar.set_message(format!(
             "{tries} tried: {} spells, {acts} acts",
-            plan.spells.len()
+            scenario.spells.len()
         ));
         bar.tick();
     });
@@ -186,7 +190,7 @@ fn smallest(seed: u64) -> anyhow::Result<()> {
         println!("NOT KEPT: {broken}");
     }
     println!(
-        "again: cargo run -p e2e --release -- simulate --plan {}",
+        "again: cargo run -p e2e --release -- simulate --scenario {}",
         path.display()
     );
     Ok(())

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use thrum_evaluate::{Bus, BusError, Evaluate, FrontDoor, Pulse, Swept, event_of};
+use thrum_evaluate::{Bus, BusError, Evaluate, Pulse, SelfPing, Swept, event_of};
 use thrum_ingest::{AdminKey, App};
 use thrum_notify::send::{Email, Mail, Sns, Topics, Webhook};
 use thrum_notify::{Config, Notify, Sender};
@@ -101,10 +101,10 @@ impl Later for Wire {
 
 /// The front door.
 #[derive(Debug)]
-struct Door(Router);
+struct OwnPing(Router);
 
-impl FrontDoor for Door {
-    fn knock(&self) -> BoxFuture<'_, Result<(), String>> {
+impl SelfPing for OwnPing {
+    fn send(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             let path = format!("/ping/{}", MonitorId::PULSE);
             let request = Request::get(path).body(Body::empty()).expect("a request");
@@ -247,7 +247,7 @@ impl Stage {
         let router = thrum_ingest::router(App::new(store.clone(), config));
         let wire = Wire::default();
         let notify = notify(&store, shared, &wire, printed(), no_sns());
-        let pulse = Pulse::new(Arc::new(Door(router.clone())), 5_000);
+        let pulse = Pulse::new(Arc::new(OwnPing(router.clone())), 5_000);
         let feed = Mutex::new(table.feed());
         Self {
             world,

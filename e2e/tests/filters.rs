@@ -104,7 +104,7 @@ async fn live(stage: &Stage) {
     stage
         .call(Method::DELETE, "/v1/monitors/job-3", Value::Null)
         .await;
-    // A lease that TTL removes, and comes back beside a new one.
+    // A state that TTL removes, and comes back beside a new one.
     stage.world.advance(3 * 86_400_000);
     stage.expire_all().await;
     stage.ping(&format!("{PING_KEY}/long")).await;
@@ -222,7 +222,7 @@ async fn exactly_what_evaluate_is_called_for_passes_the_filters() {
     assert_eq!(passed.len(), records.len());
     let mut through: BTreeMap<&str, [u32; 2]> = BTreeMap::new();
     for ((change, record), passed) in changes.iter().zip(&records).zip(passed) {
-        // The embedded table selects the same; only it can see who removed a lease.
+        // The embedded table selects the same; only it can see who removed a state.
         let by_a_person = kind(record) == "lease" && !change.expired;
         assert_eq!(change.is_wanted(), passed && !by_a_person, "{record}");
         through.entry(kind(record)).or_default()[usize::from(passed)] += 1;

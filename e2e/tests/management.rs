@@ -698,7 +698,7 @@ async fn pings_that_race_a_deletion_bring_nothing_back_and_are_never_an_error() 
     assert!(
         stage
             .store
-            .state(id.parse().unwrap())
+            .locate(id.parse().unwrap())
             .await
             .unwrap()
             .is_none()
@@ -706,7 +706,7 @@ async fn pings_that_race_a_deletion_bring_nothing_back_and_are_never_an_error() 
     assert_eq!(
         stage
             .store
-            .census(thrum_schema::ProjectId::FIRST)
+            .monitor_count(thrum_schema::ProjectId::FIRST)
             .await
             .unwrap()
             .n,
@@ -1089,7 +1089,7 @@ async fn a_list_needs_no_query_of_monitors_while_nothing_changes() {
     assert_eq!(
         list().await,
         (3, 2),
-        "channels, outages, monitors; leases in batches of 100"
+        "channels, outages, monitors; states in batches of 100"
     );
     assert_eq!(list().await, (2, 2), "as they were");
     // What this handler changes itself, it knows; what another changes, the table's count tells.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use thrum_evaluate::{FrontDoor, Pulse};
+use thrum_evaluate::{Pulse, SelfPing};
 use thrum_schema::delivery::CLAIM_MS;
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::{MonitorId, World};
@@ -177,8 +177,8 @@ async fn a_pipeline_that_was_away_raises_no_false_alarm_and_misses_no_true_one()
 #[derive(Debug)]
 struct Shut;
 
-impl FrontDoor for Shut {
-    fn knock(&self) -> BoxFuture<'_, Result<(), String>> {
+impl SelfPing for Shut {
+    fn send(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async { Err("it is shut".to_owned()) })
     }
 }
@@ -551,7 +551,7 @@ async fn the_same_work_at_the_same_time_is_done_once() {
 }
 
 #[tokio::test]
-async fn a_lease_that_ttl_removed_is_restored_down() {
+async fn a_state_that_ttl_removed_is_restored_down() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -568,11 +568,11 @@ async fn a_lease_that_ttl_removed_is_restored_down() {
     assert!(
         stage
             .store
-            .state(id)
+            .locate(id)
             .await
             .unwrap()
             .unwrap()
-            .lease
+            .state
             .is_none()
     );
     assert_eq!(
@@ -593,7 +593,7 @@ async fn a_lease_that_ttl_removed_is_restored_down() {
         "2025-11-21T04:40:03.000Z"
     );
 
-    // A ping that comes before the record is handled makes a new lease; the counters are added to it.
+    // A ping that comes before the record is handled makes a new state; the counters are added to it.
     beat(&stage, "db-01").await;
     stage.expire_all().await;
     stage.idle(7_200_000).await;

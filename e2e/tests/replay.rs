@@ -103,11 +103,11 @@ async fn check(acts: &[Act], gaps: &str) {
     let stage = Stage::new().await;
     let (series, project) = (SeriesName::parse("s", "x").unwrap(), ProjectId::FIRST);
     let strategy = signal::Strategy::parse(&definition(gaps)).unwrap();
-    let plan = strategy
-        .plan(None, &BTreeMap::new(), Timeframe::HOUR)
+    let compiled = strategy
+        .compile(None, &BTreeMap::new(), Timeframe::HOUR)
         .unwrap();
-    let track = TrackId::new(project, &series, "mixed", 1, &plan);
-    let program = Program::new(plan);
+    let track = TrackId::new(project, &series, "mixed", 1, &compiled);
+    let program = Program::new(compiled);
     let made = stage
         .call(Method::PUT, "/v1/strategies/mixed", definition(gaps))
         .await;

@@ -186,11 +186,11 @@ async fn one_bar_costs_the_same_whatever_the_history() {
         let made = stage.call(Method::POST, "/v1/watches", body).await;
         assert_eq!(made.status, 201, "{}", made.text());
         stage.carry().await;
-        let plan = builtin("trend-rsi")
+        let compiled = builtin("trend-rsi")
             .unwrap()
-            .plan(None, &Default::default(), timeframe)
+            .compile(None, &Default::default(), timeframe)
             .unwrap();
-        let track = TrackId::new(project, &series, "trend-rsi", 1, &plan);
+        let track = TrackId::new(project, &series, "trend-rsi", 1, &compiled);
         assert_eq!(
             stage.store.track(&track).await.unwrap().unwrap().last,
             Some(last - HOUR)

@@ -2,7 +2,7 @@
 //! notice. `cargo run -p e2e --release -- mutants` hunts those from the first seed on. `cargo run -p e2e --release -- simulate --seeds 10000` goes further.
 
 use e2e::sim::mutants::hunt;
-use e2e::sim::{Plan, run};
+use e2e::sim::{Scenario, run};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ fn each<T: Copy + Sync>(all: &[T], act: impl Fn(T) + Sync) {
 }
 
 fn must_hold(seed: u64) {
-    let run = run(&Plan::of(seed), false);
+    let run = run(&Scenario::of(seed), false);
     let broken: Vec<String> = run.broken.iter().map(ToString::to_string).collect();
     assert!(
         broken.is_empty(),
@@ -95,7 +95,7 @@ fn a_seed_decides_everything() {
     // Threads have hash maps of different orders.
     for seed in 1..=8 {
         let digests = [(); 2].map(|()| {
-            thread::spawn(move || run(&Plan::of(seed), true).digest)
+            thread::spawn(move || run(&Scenario::of(seed), true).digest)
                 .join()
                 .expect("a run")
         });

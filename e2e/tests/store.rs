@@ -16,13 +16,13 @@ use thrum_schema::channel::{Channel, ChannelKind, Subscription, SubscriptionStat
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use thrum_schema::key::{ApiKey, Scope, hash};
 use thrum_schema::signal::request::{Request, RequestKind, RequestState};
-use thrum_schema::signal::watch::{Memory, On, Watch};
+use thrum_schema::signal::watch::{On, Watch, WatchState};
 use thrum_schema::signal::{Bar, Score, SeriesName, Timeframe};
 use thrum_schema::timer::{Timer, What};
 use thrum_schema::world::ManualWorld;
 use thrum_schema::{
-    DeliveryState, Event, Lease, Monitor, Outage, PingKind, Project, Rate, Status, UnixMs, World,
-    transition,
+    DeliveryState, Event, Monitor, MonitorState, Outage, PingKind, Project, Rate, Status, UnixMs,
+    World, transition,
 };
 use thrum_store::dynamodb::{DynamoTable, retrying};
 use thrum_store::sqlite::{Options, SqliteTable};
@@ -169,8 +169,8 @@ fn success(at: UnixMs) -> Event<'static> {
 }
 
 /// Makes `monitor` by its first heartbeat.
-async fn create(store: &Store, monitor: &Monitor) -> Result<Lease, StoreError> {
-    let outcome = transition(monitor, &Lease::new(monitor), &success(NOW), NOW);
+async fn create(store: &Store, monitor: &Monitor) -> Result<MonitorState, StoreError> {
+    let outcome = transition(monitor, &MonitorState::new(monitor), &success(NOW), NOW);
     let commit = Commit {
         monitor,
         before: None,
@@ -185,7 +185,7 @@ async fn create(store: &Store, monitor: &Monitor) -> Result<Lease, StoreError> {
         after: None,
     };
     store.create_monitor(&creation, NOW).await?;
-    Ok(store.leases(&[monitor.id]).await?.remove(0))
+    Ok(store.states(&[monitor.id]).await?.remove(0))
 }
 
 fn alert_id(n: u128) -> AlertId {
@@ -214,13 +214,13 @@ async fn a_heartbeat_is_one_conditional_write(table: Table) {
     let none = Rules::default();
     let unknown = store.heartbeat(job.id, NOW, none, None).await.unwrap();
     assert!(matches!(unknown, Fast::NeedsRules));
-    let lease = create(store, &job).await.unwrap();
-    assert_eq!((lease.status, lease.pings), (Status::Up, 1));
-    let Fast::Counted(lease) = store.heartbeat(job.id, NOW + 5, none, None).await.unwrap() else {
+    let state = create(store, &job).await.unwrap();
+    assert_eq!((state.status, state.pings), (Status::Up, 1));
+    let Fast::Counted(state) = store.heartbeat(job.id, NOW + 5, none, None).await.unwrap() else {
         panic!("the fast path");
     };
-    assert_eq!((lease.pings, lease.seen), (2, Some(NOW + 5)));
-    assert_eq!(lease.expires_at, Some((NOW + 5).secs() + lease.ttl_span));
+    assert_eq!((state.pings, state.seen), (2, Some(NOW + 5)));
+    assert_eq!(state.expires_at, Some((NOW + 5).secs() + state.ttl_span));
     // One that is older than what was seen, and one that wants another schedule, are for the rules.
     let late = store.heartbeat(job.id, NOW + 1, none, None).await.unwrap();
     assert!(matches!(late, Fast::NeedsRules));
@@ -241,23 +241,23 @@ async fn a_heartbeat_is_one_conditional_write(table: Table) {
         }
     }
     assert_eq!(passed, 2);
-    assert_eq!(store.leases_lately(&[job.id]).await.unwrap()[0].pings, 4);
+    assert_eq!(store.states_lately(&[job.id]).await.unwrap()[0].pings, 4);
 }
 
 async fn a_commit_is_all_or_nothing(table: Table) {
     let store = &table.store;
     let job = monitor(1, "job");
-    let lease = create(store, &job).await.unwrap();
+    let state = create(store, &job).await.unwrap();
     let later = NOW + 200_000_000;
-    let mut outcome = transition(&job, &lease, &Event::Timer { outages: &[] }, later);
+    let mut outcome = transition(&job, &state, &Event::Timer { outages: &[] }, later);
     let alert = store
-        .announce(&job, &mut outcome, lease.seen, None, later)
+        .announce(&job, &mut outcome, state.seen, None, later)
         .await
         .unwrap()
         .expect("it is down");
     let commit = Commit {
         monitor: &job,
-        before: Some(&lease),
+        before: Some(&state),
         outcome: &outcome,
         alert: Some(&alert),
         was: None,
@@ -269,13 +269,13 @@ async fn a_commit_is_all_or_nothing(table: Table) {
         .unwrap();
     is_conflict(store.commit(&commit, later).await);
     assert_eq!(store.alert(PROJECT, alert.id).await.unwrap(), None);
-    let state = store.state(job.id).await.unwrap().unwrap();
-    assert_eq!(state.project, PROJECT);
-    let lease = state.lease.unwrap();
-    assert_eq!(lease.status, Status::Up);
-    let outcome = transition(&job, &lease, &Event::Timer { outages: &[] }, later);
+    let located = store.locate(job.id).await.unwrap().unwrap();
+    assert_eq!(located.project, PROJECT);
+    let state = located.state.unwrap();
+    assert_eq!(state.status, Status::Up);
+    let outcome = transition(&job, &state, &Event::Timer { outages: &[] }, later);
     let commit = Commit {
-        before: Some(&lease),
+        before: Some(&state),
         outcome: &outcome,
         ..commit
     };
@@ -309,13 +309,13 @@ async fn however_many_race_one_monitor_is_made(table: Table) {
     let made = table
         .race(racers.iter().map(|racer| create(store, racer)))
         .await;
-    let made: Vec<&Lease> = made.iter().flatten().collect();
+    let made: Vec<&MonitorState> = made.iter().flatten().collect();
     assert_eq!(made.len(), 1);
     let named = store.monitor_named(PROJECT, "job").await.unwrap();
     assert_eq!(named, Some(made[0].monitor));
     let slugged = store.monitors_with_slug(PROJECT, "job").await.unwrap();
     assert_eq!(slugged, [made[0].monitor]);
-    assert_eq!(store.census(PROJECT).await.unwrap().n, 1);
+    assert_eq!(store.monitor_count(PROJECT).await.unwrap().n, 1);
     // And no more than the plan allows.
     create(store, &monitor(20, "second")).await.unwrap();
     create(store, &monitor(21, "third")).await.unwrap();
@@ -326,15 +326,15 @@ async fn however_many_race_one_monitor_is_made(table: Table) {
 async fn a_deleted_monitor_is_gone_and_not_brought_back(table: Table) {
     let store = &table.store;
     let job = monitor(1, "job");
-    let lease = create(store, &job).await.unwrap();
+    let state = create(store, &job).await.unwrap();
     store.delete_monitor(&job).await.unwrap();
     is_conflict(store.delete_monitor(&job).await);
     assert_eq!(store.monitor(PROJECT, job.id).await.unwrap(), None);
-    assert!(store.state(job.id).await.unwrap().is_none());
+    assert!(store.locate(job.id).await.unwrap().is_none());
     let badge = store.monitor_by_badge(job.badge()).await.unwrap();
     assert_eq!(badge, None);
-    // A ping that raced the deletion, as if TTL had removed the lease.
-    let outcome = transition(&job, &lease, &success(NOW + 9), NOW + 9);
+    // A ping that raced the deletion, as if TTL had removed the state.
+    let outcome = transition(&job, &state, &success(NOW + 9), NOW + 9);
     let commit = Commit {
         monitor: &job,
         before: None,
@@ -343,8 +343,8 @@ async fn a_deleted_monitor_is_gone_and_not_brought_back(table: Table) {
         was: None,
     };
     is_conflict(store.commit(&commit, NOW + 9).await);
-    assert!(store.leases(&[job.id]).await.unwrap().is_empty());
-    assert_eq!(store.census(PROJECT).await.unwrap().n, 0);
+    assert!(store.states(&[job.id]).await.unwrap().is_empty());
+    assert_eq!(store.monitor_count(PROJECT).await.unwrap().n, 0);
 }
 
 async fn timers_are_packed_found_in_order_and_armed_once(table: Table) {
@@ -881,8 +881,8 @@ async fn a_watch_remembers_guarded_by_its_version(table: Table) {
         .unwrap()
         .unwrap();
     assert!(head.followed && head.watches.contains(&watch.id.to_string()));
-    let memory = store.memory(watch.id).await.unwrap().unwrap();
-    assert_eq!(memory, Memory::default());
+    let memory = store.watch_state(watch.id).await.unwrap().unwrap();
+    assert_eq!(memory, WatchState::default());
     let alert = Alert::of_channel(
         alert_id(1),
         PROJECT,
@@ -890,7 +890,7 @@ async fn a_watch_remembers_guarded_by_its_version(table: Table) {
         ChannelId(Uuid::nil()),
     );
     store
-        .remember(&watch, &memory, Some(&alert), Some(NOW + 9), NOW)
+        .put_watch_state(&watch, &memory, Some(&alert), Some(NOW + 9), NOW)
         .await
         .unwrap();
     let other = Alert {
@@ -899,7 +899,7 @@ async fn a_watch_remembers_guarded_by_its_version(table: Table) {
     };
     is_conflict(
         store
-            .remember(&watch, &memory, Some(&other), None, NOW)
+            .put_watch_state(&watch, &memory, Some(&other), None, NOW)
             .await,
     );
     assert_eq!(
@@ -909,7 +909,7 @@ async fn a_watch_remembers_guarded_by_its_version(table: Table) {
     );
     assert!(store.alert(PROJECT, alert.id).await.unwrap().is_some());
     assert_eq!(
-        store.memories(&[watch.id]).await.unwrap()[0]
+        store.watch_states(&[watch.id]).await.unwrap()[0]
             .as_ref()
             .unwrap()
             .version,

@@ -77,20 +77,20 @@ async fn reminders_come_while_it_is_down_and_stop_when_it_is_back() {
     );
     stage.run(1_800_000, 10_000).await;
     assert_eq!(told(&receiver, &mut seen).len(), 3, "one an interval");
-    // A reminder that fires twice, as after a crash, tells once.
-    let lease = stage
+    // A reminder that fires twice, as after a crash, notifies once.
+    let state = stage
         .store
-        .leases(&[uuid.parse().unwrap()])
+        .states(&[uuid.parse().unwrap()])
         .await
         .unwrap()
         .remove(0);
     let what = |n| What::Remind {
-        monitor: lease.monitor,
-        flip: lease.flips,
+        monitor: state.monitor,
+        flip: state.flips,
         n,
     };
     let due = stage.world.now();
-    for n in [lease.reminded - 1, lease.reminded, lease.reminded + 1] {
+    for n in [state.reminded - 1, state.reminded, state.reminded + 1] {
         stage
             .store
             .arm(&[Timer { due, what: what(n) }])
@@ -161,7 +161,7 @@ async fn a_snooze_silences_and_at_its_end_what_is_still_down_alerts() {
         (&json!(false), &json!(true))
     );
     stage.ping(&back).await;
-    // A snooze that is ended early tells at once.
+    // A snooze that is ended early notifies at once.
     stage
         .call(Method::DELETE, "/v1/monitors/early/snooze", Value::Null)
         .await;
@@ -291,16 +291,16 @@ async fn a_wake_that_fires_twice_tells_once() {
         .await;
     stage.ping(&format!("{uuid}/fail")).await;
     stage.world.advance(60_000);
-    let lease = stage
+    let state = stage
         .store
-        .leases(&[uuid.parse().unwrap()])
+        .states(&[uuid.parse().unwrap()])
         .await
         .unwrap()
         .remove(0);
-    assert!(lease.untold);
+    assert!(state.silenced);
     let what = What::Wake {
-        monitor: lease.monitor,
-        flip: lease.flips,
+        monitor: state.monitor,
+        flip: state.flips,
     };
     let due = stage.world.now() - 1;
     stage.store.arm(&[Timer { due, what }]).await.unwrap();

@@ -10,7 +10,7 @@ use thrum_schema::UnixMs;
 use thrum_schema::signal::indicator::Kind;
 use thrum_schema::signal::request::Backtest;
 use thrum_schema::signal::strategy::builtin;
-use thrum_schema::signal::{Bar, Plan, Timeframe};
+use thrum_schema::signal::{Bar, CompiledStrategy, Timeframe};
 
 /// A random walk of hourly bars.
 fn walk(n: usize) -> Vec<Bar> {
@@ -38,16 +38,16 @@ fn walk(n: usize) -> Vec<Bar> {
         .collect()
 }
 
-fn plan(strategy: &str) -> Plan {
+fn compile(strategy: &str) -> CompiledStrategy {
     let strategy = builtin(strategy).expect("built in");
     strategy
-        .plan(None, &BTreeMap::new(), Timeframe::HOUR)
+        .compile(None, &BTreeMap::new(), Timeframe::HOUR)
         .expect("a plan")
 }
 
 fn step(c: &mut Criterion) {
     let bars = walk(1_000);
-    let program = Program::new(plan("trend-rsi"));
+    let program = Program::new(compile("trend-rsi"));
     let mut group = c.benchmark_group("bar");
     group.throughput(Throughput::Elements(bars.len() as u64));
     group.bench_function("step of trend-rsi", |b| {
@@ -89,8 +89,8 @@ fn step(c: &mut Criterion) {
 
 fn whole(c: &mut Criterion) {
     let strategy = builtin("trend-rsi").expect("built in");
-    let plan = plan("trend-rsi");
-    let program = Program::new(plan.clone());
+    let compiled = compile("trend-rsi");
+    let program = Program::new(compiled.clone());
     let mut group = c.benchmark_group("whole");
     group.sample_size(10);
     let million = walk(1_000_000);
@@ -106,7 +106,7 @@ fn whole(c: &mut Criterion) {
     let bars = walk(2_000);
     group.sample_size(50);
     group.bench_function("backtest of 2 000 bars", |b| {
-        b.iter(|| backtest(strategy, &plan, &bars, &[], &Backtest::default()));
+        b.iter(|| backtest(strategy, &compiled, &bars, &[], &Backtest::default()));
     });
     group.finish();
 }

@@ -9,8 +9,8 @@
 )]
 pub mod backtest;
 mod explain;
-mod figures;
 mod indicator;
+mod performance;
 mod program;
 mod rolling;
 mod walk;

@@ -1,25 +1,25 @@
 //! Thrum's judge. On its schedule it sweeps the timers that are due; from the table's stream it relays alerts to
-//! the bus, and notices leases that TTL removed.
+//! the bus, and notices states that TTL removed.
 
-mod ahead;
 mod bus;
+mod deadlines;
 pub mod engine;
 #[cfg(feature = "lambda")]
 mod eventbridge;
-mod judge;
+mod lookahead;
 mod pulse;
 mod queue;
-mod removal;
+mod reminders;
 mod signals;
 mod stream;
 mod sweep;
-mod tell;
+mod ttl;
 
-pub use ahead::WorkError;
 pub use bus::{Bus, BusError};
 #[cfg(feature = "lambda")]
 pub use eventbridge::EventBridge;
-pub use pulse::{FrontDoor, HttpDoor, Pulse};
+pub use lookahead::WorkError;
+pub use pulse::{HttpSelfPing, Pulse, SelfPing};
 pub use signals::offline;
 pub use stream::event_of;
 pub use sweep::Swept;

@@ -9,9 +9,9 @@ use futures::future::join_all;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::sync::Arc;
-use thrum_evaluate::{Evaluate, EventBridge, HttpDoor, Pulse};
+use thrum_evaluate::{Evaluate, EventBridge, HttpSelfPing, Pulse};
 use thrum_schema::metrics::Span;
-use thrum_store::lambda::{Sqs, connect, required, start_log, write_figures};
+use thrum_store::lambda::{Sqs, connect, required, start_log, write_metrics};
 use tokio::sync::OnceCell;
 
 /// How often the pulse is kept at most, and the gap between pulses that is an outage (T3).
@@ -32,19 +32,19 @@ async fn main() -> anyhow::Result<()> {
         aws_sdk_sqs::Client::new(&aws),
         &variable("THRUM_WORK_QUEUE_URL")?,
     );
-    let door = HttpDoor::new(&variable("THRUM_PULSE_URLS")?);
+    let self_ping = HttpSelfPing::new(&variable("THRUM_PULSE_URLS")?);
     let name = store.world().uuid_v4().to_string();
     let evaluate =
         Evaluate::new(store, Arc::new(bus), &name, PULSE_GAP_MS).with_work_queue(Arc::new(queue));
     let schedule = Arc::new(Schedule {
-        pulse: Pulse::new(Arc::new(door), PULSE_EVERY_MS),
+        pulse: Pulse::new(Arc::new(self_ping), PULSE_EVERY_MS),
         ready: OnceCell::new(),
     });
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
         let (evaluate, schedule) = (evaluate.clone(), Arc::clone(&schedule));
         async move {
             let answer = handle(&evaluate, &schedule, event.payload).await;
-            write_figures(evaluate.store(), 0);
+            write_metrics(evaluate.store(), 0);
             answer
         }
     }))

@@ -1,4 +1,4 @@
-//! The pipeline's own heartbeat: it goes through the front door, so that we know when no heartbeat could (T3).
+//! The pipeline's own heartbeat: it goes through the front self_ping, so that we know when no heartbeat could (T3).
 
 use crate::Evaluate;
 use futures::future::BoxFuture;
@@ -10,21 +10,21 @@ use thrum_store::Result;
 use tokio::sync::Mutex;
 
 /// The way that heartbeats take.
-pub trait FrontDoor: Send + Sync + Debug {
+pub trait SelfPing: Send + Sync + Debug {
     /// Sends the pulse's ping; an error says why it was not recorded.
-    fn knock(&self) -> BoxFuture<'_, std::result::Result<(), String>>;
+    fn send(&self) -> BoxFuture<'_, std::result::Result<(), String>>;
 }
 
-/// The front door at the URLs that lead to it, each with the pulse's path: as long as one of them does, heartbeats come in.
+/// The front self_ping at the URLs that lead to it, each with the pulse's path: as long as one of them does, heartbeats come in.
 #[derive(Debug, Clone)]
-pub struct HttpDoor {
+pub struct HttpSelfPing {
     /// Made when the schedule first knocks: it reads the system's certificates, and a cold start need not.
     client: OnceLock<reqwest::Client>,
     urls: Vec<String>,
 }
 
-impl HttpDoor {
-    /// The front door at `urls`, with commas between them; they are tried in their order.
+impl HttpSelfPing {
+    /// The front self_ping at `urls`, with commas between them; they are tried in their order.
     pub fn new(urls: &str) -> Self {
         let urls = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
         Self {
@@ -45,16 +45,16 @@ impl HttpDoor {
     }
 }
 
-impl FrontDoor for HttpDoor {
-    fn knock(&self) -> BoxFuture<'_, std::result::Result<(), String>> {
+impl SelfPing for HttpSelfPing {
+    fn send(&self) -> BoxFuture<'_, std::result::Result<(), String>> {
         Box::pin(async {
-            let knock = async |url: &str| {
+            let send = async |url: &str| {
                 let sent = self.client()?.get(url).send().await?;
                 sent.error_for_status().map(drop)
             };
             let mut failures = Vec::new();
             for url in &self.urls {
-                match knock(url).await {
+                match send(url).await {
                     Ok(()) => return Ok(()),
                     Err(error) => failures.push(error.without_url().to_string()),
                 }
@@ -67,7 +67,7 @@ impl FrontDoor for HttpDoor {
 /// How the pulse is kept.
 #[derive(Debug)]
 pub struct Pulse {
-    door: Arc<dyn FrontDoor>,
+    self_ping: Arc<dyn SelfPing>,
     every_ms: i64,
     due: Mutex<Option<UnixMs>>,
     /// Why the last one did not get through, if it did not.
@@ -75,17 +75,17 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// A pulse through `door` every `every_ms`.
-    pub fn new(door: Arc<dyn FrontDoor>, every_ms: i64) -> Self {
+    /// A pulse through `self_ping` every `every_ms`.
+    pub fn new(self_ping: Arc<dyn SelfPing>, every_ms: i64) -> Self {
         Self {
-            door,
+            self_ping,
             every_ms,
             due: Mutex::new(None),
             failure: std::sync::Mutex::default(),
         }
     }
 
-    /// Why the last one did not get through its front door, if it did not. While that lasts nothing goes down (T3):
+    /// Why the last one did not get through its front self_ping, if it did not. While that lasts nothing goes down (T3):
     /// somebody has to hear of it.
     pub fn failure(&self) -> Option<String> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,7 +111,7 @@ impl Evaluate {
             tracing::warn!(start = %outage.start, end = %outage.end, "the pipeline was away");
             self.store.put_outage(outage).await?;
         }
-        let failure = pulse.door.knock().await.err();
+        let failure = pulse.self_ping.send().await.err();
         if let Some(error) = &failure {
             tracing::error!(%error, "the pipeline's own heartbeat did not get through its front door");
         }

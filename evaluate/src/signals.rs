@@ -3,13 +3,13 @@
 //! Everything here may be done twice, late, or by two at a time: a track is moved on guarded by its version, a watch
 //! remembers guarded by its own, and a request is finished once.
 
+mod answer;
 mod correct;
 mod follow;
-mod request;
 mod strategy;
 mod watch;
 
-pub use request::offline;
+pub use answer::offline;
 
 use crate::engine::Program;
 use crate::{Evaluate, WorkError};
@@ -157,15 +157,15 @@ impl Evaluate {
         let found = self
             .strategy(track.project, &of.strategy, Some(of.version))
             .await?;
-        let plan = found.and_then(|(strategy, _)| {
+        let compiled = found.and_then(|(strategy, _)| {
             strategy
-                .plan(Some(&of.mode), &of.params, track.timeframe)
+                .compile(Some(&of.mode), &of.params, track.timeframe)
                 .ok()
         });
-        let Some(plan) = plan else {
+        let Some(compiled) = compiled else {
             return Ok(Progress::Done(()));
         };
-        let program = Program::new(plan);
+        let program = Program::new(compiled);
         let followed = self.follow(track, (&program, of), head, budget, false);
         Ok(match followed.await? {
             Progress::Done(_) => Progress::Done(()),

@@ -1,4 +1,4 @@
-//! The table's stream: alerts are relayed, removed leases are noticed, and what is short of the signals is done.
+//! The table's stream: alerts are relayed, removed states are noticed, and what is short of the signals is done.
 
 use crate::Evaluate;
 use aws_lambda_events::event::dynamodb::{Event, EventRecord, UserIdentity};
@@ -11,7 +11,7 @@ use thrum_schema::metrics::Count;
 use thrum_schema::signal::track::Head;
 use thrum_schema::timer::{self, Timer};
 use thrum_schema::work::Work;
-use thrum_schema::{Alert, Lease, UnixMs};
+use thrum_schema::{Alert, MonitorState, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::stream::Change;
 
@@ -23,8 +23,8 @@ const TTL_PRINCIPAL: &str = "dynamodb.amazonaws.com";
 enum Meaning {
     /// Work for notify.
     Relay(Work),
-    /// A lease that TTL removed.
-    Removed(Box<Lease>),
+    /// A state that TTL removed.
+    Removed(Box<MonitorState>),
     /// A timer that is due before the next sweep may find it.
     Soon(Vec<Timer>),
     /// Something of the signals.
@@ -45,7 +45,7 @@ enum Matter {
 }
 
 impl Evaluate {
-    /// Handles a batch of stream records (A2): relays alerts first, then looks at removed leases, and then at signals, of
+    /// Handles a batch of stream records (A2): relays alerts first, then looks at removed states, and then at signals, of
     /// which it does what is short and sends the rest on. What failed is
     /// reported by its sequence number, and comes again with all that follows it; everything here may be done
     /// twice. A record that can't be understood is logged and passed over, for it would block its shard.
@@ -58,7 +58,7 @@ impl Evaluate {
             let sequence = record.change.sequence_number.clone();
             match meaning(record) {
                 Ok(Meaning::Relay(work)) => relays.push((sequence, work)),
-                Ok(Meaning::Removed(lease)) => removals.push((sequence, lease)),
+                Ok(Meaning::Removed(state)) => removals.push((sequence, state)),
                 Ok(Meaning::Soon(timers)) => soon.extend(timers),
                 Ok(Meaning::Signal(matter)) => matters.push((sequence, matter)),
                 Ok(Meaning::Nothing) => {}
@@ -76,14 +76,14 @@ impl Evaluate {
                 failed.push(sequence);
             }
         }
-        for (sequence, lease) in removals {
-            match self.on_removed(&lease).await {
+        for (sequence, state) in removals {
+            match self.on_removed(&state).await {
                 Ok(()) => {}
                 Err(error @ StoreError::Corrupt(_)) => {
-                    tracing::error!(%error, "a removed lease was not restored");
+                    tracing::error!(%error, "a monitor state that TTL removed was not restored");
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a removed lease was not restored; it will be tried again");
+                    tracing::error!(%error, "a monitor state that TTL removed was not restored; it will be tried again");
                     failed.push(sequence);
                 }
             }

@@ -1,6 +1,6 @@
 //! The sweep: every timer that is due is handled, then deleted, then the cursor moves on (T2).
 
-use crate::judge::postponed;
+use crate::deadlines::postponed;
 use crate::{BusError, Evaluate};
 use futures::{StreamExt, stream};
 use std::collections::BTreeSet;
@@ -265,7 +265,7 @@ impl Evaluate {
             What::Subscription { project, channel } => {
                 let next = self.store.subscription(project, channel).await?;
                 let next = next.map(|subscription| subscription.next);
-                // One that was planned since has a timer of its own.
+                // One that was strategy_version since has a timer of its own.
                 if next.is_some_and(|next| next <= Some(timer.due)) {
                     look.work = Some(Work::Subscribe { project, channel });
                     look.again = Some(now + WORK_AGAIN_MS);

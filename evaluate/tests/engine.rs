@@ -93,7 +93,7 @@ fn a_state_goes_on_from_its_bytes_wherever_it_was_stored() {
             );
         }
     }
-    // Another plan's state is none of ours.
+    // Another compiled's state is none of ours.
     let other = program("macd", None).begin().encode();
     assert!(program("trend-rsi", None).decode(&other).is_none());
     assert!(program("macd", None).decode(b"").is_none());
@@ -132,11 +132,11 @@ proptest! {
             }
         }
         let strategy = builtin("sma-cross").unwrap();
-        let plan = strategy.plan(None, &BTreeMap::from([("fast".into(), 2.0), ("slow".into(), 5.0)]), Timeframe::HOUR).unwrap();
+        let compiled = strategy.compile(None, &BTreeMap::from([("fast".into(), 2.0), ("slow".into(), 5.0)]), Timeframe::HOUR).unwrap();
         for fill in [Fill::NextOpen, Fill::CloseToClose] {
             let spec = Backtest { fill, ..Backtest::default() };
-            let report = backtest(strategy, &plan, &bars, &[], &spec).unwrap();
-            let figures = [report.figures.total_return, report.figures.max_drawdown, report.figures.equity_end, report.exposure];
+            let report = backtest(strategy, &compiled, &bars, &[], &spec).unwrap();
+            let figures = [report.performance.total_return, report.performance.max_drawdown, report.performance.equity_end, report.exposure];
             prop_assert!(figures.iter().all(|x| x.is_finite()), "{figures:?}");
             let text = serde_json::to_string(&report).unwrap();
             prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
@@ -177,23 +177,23 @@ fn longer_timeframes_are_taken_when_they_close() {
 #[test]
 fn defect_8_an_outage_of_sentiment_is_no_neutral_reading() {
     let bars = walk(5, 80);
-    let plan = |max_age_s| {
+    let compiled = |max_age_s| {
         let params = BTreeMap::from([("sentiment_max_age_s".to_owned(), max_age_s)]);
         let strategy = builtin("trend-rsi").unwrap();
         Program::new(
             strategy
-                .plan(Some("combined"), &params, Timeframe::HOUR)
+                .compile(Some("combined"), &params, Timeframe::HOUR)
                 .unwrap(),
         )
     };
-    let found = verdicts(&plan(0.0), &bars, &[]);
+    let found = verdicts(&compiled(0.0), &bars, &[]);
     assert_eq!(letters(&found[49..]), "n".repeat(31));
     // One that is too old is none.
     let old = [Score {
         time: bars[60].time,
         score: 0.9,
     }];
-    let found = letters(&verdicts(&plan(7_200.0), &bars, &old));
+    let found = letters(&verdicts(&compiled(7_200.0), &bars, &old));
     assert!(found[60..62].chars().all(|c| "BHS".contains(c)), "{found}");
     assert_eq!(found[62..], "n".repeat(18));
 }
@@ -242,7 +242,7 @@ fn defect_10_win_rates_are_of_round_trips_a_turn_pays_twice_and_fills_come_after
         slippage_bps: 0.0,
         ..Backtest::default()
     };
-    let report = backtest(&strategy, program.plan(), &bars, &[], &free).unwrap();
+    let report = backtest(&strategy, program.compile(), &bars, &[], &free).unwrap();
     assert_eq!(
         (report.round_trips, report.direct_flips, report.turnover),
         (2, 1, 3.0)
@@ -261,7 +261,7 @@ fn defect_10_win_rates_are_of_round_trips_a_turn_pays_twice_and_fills_come_after
         slippage_bps: 0.0,
         ..Backtest::default()
     };
-    let report = backtest(&strategy, program.plan(), &bars, &[], &costly).unwrap();
+    let report = backtest(&strategy, program.compile(), &bars, &[], &costly).unwrap();
     let expected: f64 = [
         (100.0 / 105.0 - 1.0) - 0.01,
         95.0 / 100.0 - 1.0,
@@ -272,7 +272,7 @@ fn defect_10_win_rates_are_of_round_trips_a_turn_pays_twice_and_fills_come_after
     .map(|r| 1.0 + r)
     .product();
     assert!(
-        (report.figures.equity_end - expected).abs() < 1e-12,
+        (report.performance.equity_end - expected).abs() < 1e-12,
         "{report:?}"
     );
 }
@@ -307,10 +307,10 @@ fn defect_11_a_hole_in_the_bars_is_said_and_is_no_bar() {
     assert!(!summaries[99].contains("missing") && !summaries[160].contains("missing"));
     // Naive times and forming bars are refused where they come in: see the front door's tests. Fewer bars make a year.
     let strategy = builtin("sma-cross").unwrap();
-    let plan = strategy
-        .plan(None, &BTreeMap::new(), Timeframe::HOUR)
+    let compiled = strategy
+        .compile(None, &BTreeMap::new(), Timeframe::HOUR)
         .unwrap();
-    let report = backtest(strategy, &plan, &bars, &[], &Backtest::default()).unwrap();
+    let report = backtest(strategy, &compiled, &bars, &[], &Backtest::default()).unwrap();
     assert_eq!(report.missing_bars, 5);
     assert!(report.annualization < 8_760.0 && report.annualization > 8_000.0);
 }
@@ -461,20 +461,30 @@ fn defect_15_assumptions_are_bounded() {
         .enumerate()
         .map(|(i, x)| Bar::value(UnixMs(i as i64 * HOUR), *x))
         .collect();
-    let report = backtest(&strategy, program.plan(), &bars, &[], &Backtest::default()).unwrap();
+    let report = backtest(
+        &strategy,
+        program.compile(),
+        &bars,
+        &[],
+        &Backtest::default(),
+    )
+    .unwrap();
     assert_eq!(
-        (report.figures.equity_end, report.figures.max_drawdown),
+        (
+            report.performance.equity_end,
+            report.performance.max_drawdown
+        ),
         (0.0, -1.0)
     );
-    assert!(report.figures.ruined_at.is_some());
+    assert!(report.performance.ruined_at.is_some());
 }
 
 #[test]
 fn a_walk_forward_chooses_on_the_past_alone() {
     let bars = walk(11, 600);
     let strategy = builtin("sma-cross").unwrap();
-    let plan = strategy
-        .plan(None, &BTreeMap::new(), Timeframe::HOUR)
+    let compiled = strategy
+        .compile(None, &BTreeMap::new(), Timeframe::HOUR)
         .unwrap();
     let spec = Backtest {
         walk_forward: Some(WalkForward {
@@ -488,7 +498,7 @@ fn a_walk_forward_chooses_on_the_past_alone() {
         ..Backtest::default()
     };
     let walked = |bars: &[Bar]| {
-        backtest(strategy, &plan, bars, &[], &spec)
+        backtest(strategy, &compiled, bars, &[], &spec)
             .unwrap()
             .walk_forward
             .unwrap()

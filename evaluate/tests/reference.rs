@@ -47,10 +47,10 @@ fn close(name: &str, ours: f64, expected: &Value) {
 
 fn report(bars: &[Bar], mode: &str, scores: &[Score], spec: &Backtest) -> Report {
     let strategy = builtin("trend-rsi").unwrap();
-    let plan = strategy
-        .plan(Some(mode), &BTreeMap::new(), Timeframe::HOUR)
+    let compiled = strategy
+        .compile(Some(mode), &BTreeMap::new(), Timeframe::HOUR)
         .unwrap();
-    backtest(strategy, &plan, bars, scores, spec).unwrap()
+    backtest(strategy, &compiled, bars, scores, spec).unwrap()
 }
 
 #[test]
@@ -126,12 +126,12 @@ fn close_to_close_is_the_predecessors_arithmetic() {
         assert!(ours.as_object().unwrap().len() >= 13);
         close(
             "total_return",
-            report.figures.total_return,
+            report.performance.total_return,
             &expected["total_return"],
         );
         close(
             "sharpe",
-            report.figures.sharpe.unwrap(),
+            report.performance.sharpe.unwrap(),
             &expected["sharpe"],
         );
         assert!(report.look_ahead.clean);
@@ -208,7 +208,7 @@ fn round_trips_pay_for_what_they_trade() {
     let free = report(&bars, "price_only", &[], &free);
     close(
         "zero cost",
-        free.figures.total_return,
+        free.performance.total_return,
         &expected["zero_cost_total_return"],
     );
     let long = Backtest {
@@ -224,7 +224,7 @@ fn round_trips_pay_for_what_they_trade() {
     let next_open = report(&bars, "price_only", &[], &Backtest::default());
     close(
         "next open",
-        next_open.figures.total_return,
+        next_open.performance.total_return,
         &expected["next_open_execution_total_return"],
     );
     // The real bars have holes: fewer of them make a year.

@@ -2,10 +2,10 @@
 
 use crate::auth::{Keys, same};
 use crate::cache::Cache;
-use crate::dashboard::{KnownLeases, Looks, Signer, StatusPages};
+use crate::dashboard::{KnownStates, PageRateLimiter, Signer, StatusPages};
 use crate::health::Health;
+use crate::monitor_cache::MonitorCache;
 use crate::problem::Problem;
-use crate::roster::Rosters;
 use crate::summary::Summaries;
 use axum::http::StatusCode;
 use futures::future::BoxFuture;
@@ -209,11 +209,11 @@ pub struct Parts {
     pub(crate) health: Arc<Health>,
     /// Projects by their ids.
     pub(crate) projects: Arc<Cache<ProjectId, Arc<Project>>>,
-    pub(crate) rosters: Arc<Rosters>,
+    pub(crate) monitor_cache: Arc<MonitorCache>,
     pub(crate) summaries: Arc<Summaries>,
-    pub(crate) known_leases: Arc<KnownLeases>,
+    pub(crate) known_states: Arc<KnownStates>,
     pub(crate) signer: Arc<Signer>,
-    pub(crate) looks: Arc<Looks>,
+    pub(crate) looks: Arc<PageRateLimiter>,
     pub(crate) status_pages: Arc<StatusPages>,
     /// The hash of an admin key that is kept elsewhere.
     kept_admin_key: Arc<tokio::sync::Mutex<Option<(UnixMs, String)>>>,
@@ -230,9 +230,9 @@ impl App {
             slugs: Arc::default(),
             health: Arc::default(),
             projects: Arc::default(),
-            rosters: Arc::default(),
+            monitor_cache: Arc::default(),
             summaries: Arc::default(),
-            known_leases: Arc::default(),
+            known_states: Arc::default(),
             signer: Arc::default(),
             looks: Arc::default(),
             status_pages: Arc::default(),

@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use thrum_schema::Lease;
+use thrum_schema::MonitorState;
 use thrum_schema::id::BadgeId;
 use thrum_store::StoreError;
 
@@ -115,17 +115,19 @@ pub async fn of_monitor(
         let Some((project, monitor)) = app.store.monitor_by_badge(id).await? else {
             return Ok(None);
         };
-        let (monitor, state, outages) = futures::try_join!(
+        let (monitor, located, outages) = futures::try_join!(
             app.store.monitor(project, monitor),
-            app.store.state(monitor),
+            app.store.locate(monitor),
             app.store.outages(),
         )?;
-        let (Some(monitor), Some(state)) = (monitor, state) else {
+        let (Some(monitor), Some(located)) = (monitor, located) else {
             return Ok(None);
         };
-        let lease = state.lease.unwrap_or_else(|| Lease::lost(&monitor));
+        let state = located
+            .state
+            .unwrap_or_else(|| MonitorState::lost(&monitor));
         let now = app.store.world().now();
-        let glance = Glance::of(&monitor, &lease, &outages, now);
+        let glance = Glance::of(&monitor, &state, &outages, now);
         let tally = Tally::of(std::iter::once(&glance));
         Ok(Some(draw(monitor.label(), tally, states, format)))
     })

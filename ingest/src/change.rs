@@ -1,13 +1,13 @@
 //! Changing monitors: made, edited, paused, resumed, snoozed, deleted. Each change is the state machine's outcome,
-//! written guarded by the lease's version, again and again until no other write comes between.
+//! written guarded by the state's version, again and again until no other write comes between.
 
 use crate::app::App;
-use crate::record::PATIENCE_MS;
+use crate::record::RETRY_FOR_MS;
 use std::time::Duration;
 use thiserror::Error;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::transition::{Event, Outcome, transitions};
-use thrum_schema::{Lease, Monitor, Status, UnixMs};
+use thrum_schema::{Monitor, MonitorState, Status, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::{Claims, Commit, Creation};
 
@@ -58,8 +58,8 @@ impl Edit {
 pub struct Found {
     /// Its configuration.
     pub monitor: Monitor,
-    /// Its lease; the one that stands for it, if TTL removed its own.
-    pub lease: Lease,
+    /// Its state; the one that stands for it, if TTL removed its own.
+    pub state: MonitorState,
     /// Whether it has one.
     held: bool,
 }
@@ -76,13 +76,13 @@ pub struct Upserted {
 impl Found {
     /// How many runs it missed so far, those since it was last heard of included.
     pub fn missed(&self, now: UnixMs) -> u64 {
-        let watched = matches!(self.lease.status, Status::Up | Status::Down);
-        let since = self.lease.seen.filter(|_| watched).map_or(0, |seen| {
+        let watched = matches!(self.state.status, Status::Up | Status::Down);
+        let since = self.state.seen.filter(|_| watched).map_or(0, |seen| {
             self.monitor
                 .schedule
                 .missed(seen, self.monitor.grace_s, now)
         });
-        self.lease.missed + u64::from(since)
+        self.state.missed + u64::from(since)
     }
 }
 
@@ -90,7 +90,7 @@ impl App {
     /// Whether the project's plan has room for another monitor.
     pub(crate) async fn has_room(&self, project: ProjectId) -> Result<bool, StoreError> {
         let limit = self.limits(project).await?.monitors;
-        Ok(limit.is_none() || self.store.census(project).await?.has_room(limit))
+        Ok(limit.is_none() || self.store.monitor_count(project).await?.has_room(limit))
     }
 
     /// A monitor of `project`, consistently.
@@ -99,21 +99,21 @@ impl App {
         project: ProjectId,
         id: MonitorId,
     ) -> Result<Found, ChangeError<E>> {
-        // The lease first: whoever changes the configuration changes its version too.
-        let state = self.store.state(id).await?.ok_or(ChangeError::NotFound)?;
-        if state.project != project {
+        // The state first: whoever changes the configuration changes its version too.
+        let located = self.store.locate(id).await?.ok_or(ChangeError::NotFound)?;
+        if located.project != project {
             return Err(ChangeError::Foreign);
         }
         let monitor = self.store.monitor(project, id).await?;
         let monitor = monitor.ok_or(ChangeError::NotFound)?;
-        let held = state.lease.is_some();
-        let lease = match state.lease {
-            Some(lease) => lease,
-            None => self.store.lost_lease(&monitor).await?,
+        let held = located.state.is_some();
+        let state = match located.state {
+            Some(state) => state,
+            None => self.store.lost_state(&monitor).await?,
         };
         Ok(Found {
             held,
-            lease,
+            state,
             monitor,
         })
     }
@@ -123,16 +123,16 @@ impl App {
         &self,
         project: ProjectId,
         id: MonitorId,
-        edit: impl Fn(&Monitor, &Lease) -> Result<Edit, E>,
+        edit: impl Fn(&Monitor, &MonitorState) -> Result<Edit, E>,
     ) -> Result<Found, ChangeError<E>> {
         let begun = self.store.world().now();
         for attempt in 0.. {
             let now = self.store.world().now();
-            if now - begun > PATIENCE_MS {
+            if now - begun > RETRY_FOR_MS {
                 break;
             }
             let before = self.found(project, id).await?;
-            let edit = edit(&before.monitor, &before.lease).map_err(ChangeError::Refused)?;
+            let edit = edit(&before.monitor, &before.state).map_err(ChangeError::Refused)?;
             match self.write(&before, edit, now).await {
                 Ok(done) => return Ok(done),
                 Err(StoreError::Conflict) => self.back_off(attempt).await,
@@ -150,23 +150,23 @@ impl App {
         if waits_differently(old, &monitor) {
             events.insert(0, Event::Reconfigured);
         }
-        let mut outcome = transitions(&monitor, &before.lease, &events, now);
-        if !outcome.changed(&before.lease) {
+        let mut outcome = transitions(&monitor, &before.state, &events, now);
+        if !outcome.changed(&before.state) {
             if !reconfigured {
                 return Ok(before.clone());
             }
             // The version guards the configuration too.
-            outcome.lease.version += 1;
+            outcome.state.version += 1;
         }
         look_again(old, &monitor, &mut outcome, now);
-        let last_ping = outcome.lease.seen;
+        let last_ping = outcome.state.seen;
         let alert = self
             .store
             .announce(&monitor, &mut outcome, last_ping, None, now)
             .await?;
         let commit = Commit {
             monitor: &monitor,
-            before: before.held.then_some(&before.lease),
+            before: before.held.then_some(&before.state),
             outcome: &outcome,
             alert: alert.as_ref(),
             was: reconfigured.then_some(old),
@@ -175,13 +175,13 @@ impl App {
         if reconfigured {
             self.forget_monitor(old);
             self.forget_monitor(&monitor);
-            let version = outcome.lease.version;
-            self.rosters
+            let version = outcome.state.version;
+            self.monitor_cache
                 .note(monitor.project, monitor.id, version, Some(&monitor));
         }
         Ok(Found {
             monitor,
-            lease: outcome.lease,
+            state: outcome.state,
             held: true,
         })
     }
@@ -199,14 +199,14 @@ impl App {
         let begun = self.store.world().now();
         for attempt in 0.. {
             let now = self.store.world().now();
-            if now - begun > PATIENCE_MS {
+            if now - begun > RETRY_FOR_MS {
                 break;
             }
-            let census = self.store.census(project).await?;
+            let monitor_count = self.store.monitor_count(project).await?;
             if let Some(same) = same
                 && let Some(existing) = self.first_that(project, slug, same).await?
             {
-                let edit = |monitor: &Monitor, _: &Lease| make(monitor).map(Edit::to);
+                let edit = |monitor: &Monitor, _: &MonitorState| make(monitor).map(Edit::to);
                 match self.change(project, existing, edit).await {
                     // Deleted meanwhile: it is to be made after all.
                     Err(ChangeError::NotFound) => continue,
@@ -220,11 +220,11 @@ impl App {
             }
             let id = MonitorId(self.store.world().uuid_v4());
             let monitor = make(&Monitor::new(id, project, now)).map_err(ChangeError::Refused)?;
-            if !census.has_room(limit) {
+            if !monitor_count.has_room(limit) {
                 return Err(ChangeError::Full);
             }
-            let lease = Lease::new(&monitor);
-            let outcome = transitions(&monitor, &lease, &[], now);
+            let state = MonitorState::new(&monitor);
+            let outcome = transitions(&monitor, &state, &[], now);
             let creation = Creation {
                 commit: Commit {
                     monitor: &monitor,
@@ -235,16 +235,17 @@ impl App {
                 },
                 claims: Claims::Shared,
                 limit,
-                after: same.map(|_| census),
+                after: same.map(|_| monitor_count),
             };
             match self.store.create_monitor(&creation, now).await {
                 Ok(()) => {
                     self.forget_monitor(&monitor);
-                    let version = outcome.lease.version;
-                    self.rosters.note(project, id, version, Some(&monitor));
+                    let version = outcome.state.version;
+                    self.monitor_cache
+                        .note(project, id, version, Some(&monitor));
                     let found = Found {
                         monitor,
-                        lease: outcome.lease,
+                        state: outcome.state,
                         held: true,
                     };
                     return Ok(Upserted {
@@ -286,14 +287,14 @@ impl App {
     ) -> Result<Found, ChangeError<E>> {
         let begun = self.store.world().now();
         for attempt in 0.. {
-            if self.store.world().now() - begun > PATIENCE_MS {
+            if self.store.world().now() - begun > RETRY_FOR_MS {
                 break;
             }
             let found = self.found(project, id).await?;
             match self.store.delete_monitor(&found.monitor).await {
                 Ok(()) => {
                     self.forget_monitor(&found.monitor);
-                    self.rosters.note(project, id, u64::MAX, None);
+                    self.monitor_cache.note(project, id, u64::MAX, None);
                     return Ok(found);
                 }
                 Err(StoreError::Conflict) => self.back_off(attempt).await,
@@ -339,15 +340,15 @@ fn look_again(old: &Monitor, new: &Monitor, outcome: &mut Outcome, now: UnixMs) 
     let (before, after) = (&old.options, &new.options);
     let silences_differ =
         before.snoozed_until != after.snoozed_until || before.windows != after.windows;
-    let lease = &outcome.lease;
-    if silences_differ && lease.untold {
+    let state = &outcome.state;
+    if silences_differ && state.silenced {
         outcome.wake = Some(now);
     }
     if let Some(every_s) = after.remind_s.filter(|_| before.remind_s != after.remind_s)
-        && lease.status == Status::Down
-        && !lease.untold
+        && state.status == Status::Down
+        && !state.silenced
     {
-        let told = lease.told_at.unwrap_or(now);
+        let told = state.notified_at.unwrap_or(now);
         let due = told + i64::from(every_s) * 1000;
         outcome.remind = Some(due.max(now));
     }

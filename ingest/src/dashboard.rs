@@ -9,7 +9,7 @@ mod chart;
 mod days;
 mod fields;
 mod keys;
-mod leases;
+mod known_states;
 mod live;
 mod monitor;
 mod overview;
@@ -22,9 +22,9 @@ mod system;
 mod usage;
 mod words;
 
-pub use leases::KnownLeases;
+pub use known_states::KnownStates;
 pub use public::StatusPages;
-pub use session::{Looks, Signer};
+pub use session::{PageRateLimiter, Signer};
 
 use crate::app::App;
 use crate::problem::Problem;

@@ -15,11 +15,11 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use thrum_schema::error::Invalid;
-use thrum_schema::lease::Shown;
 use thrum_schema::monitor::{check_grace_s, check_heartbeat_name};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::ping::{MAX_USER_AGENT, Ping};
 use thrum_schema::schedule::MAX_PERIOD_S;
+use thrum_schema::state::Shown;
 use thrum_schema::{MonitorId, PingKind, ProjectId, UnixMs};
 use thrum_store::Rules;
 use utoipa::ToSchema;
@@ -437,13 +437,13 @@ async fn record_one(
     };
     match recorded {
         Ok(recorded) => {
-            let lease = recorded.lease;
+            let state = recorded.state;
             Ok(Answer::Recorded {
                 monitor: name.to_owned(),
-                uuid: lease.monitor,
-                status: lease.shown(app.store.world().now(), &[]),
-                pings: lease.pings,
-                deadline: lease.deadline().map(|deadline| deadline.rfc3339()),
+                uuid: state.monitor,
+                status: state.shown(app.store.world().now(), &[]),
+                pings: state.pings,
+                deadline: state.deadline().map(|deadline| deadline.rfc3339()),
             })
         }
         Err(RecordError::Ambiguous) => Ok(refused(

@@ -17,6 +17,7 @@ mod heartbeats;
 mod keys;
 mod management;
 mod meter;
+mod monitor_cache;
 mod monitors;
 mod observe;
 mod openapi;
@@ -25,7 +26,6 @@ mod problem;
 mod projects;
 mod prometheus;
 mod record;
-mod roster;
 mod router;
 #[cfg(feature = "lambda")]
 mod secret;

@@ -6,10 +6,10 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
 use thrum_ingest::function_url::answer;
 use thrum_ingest::{AdminKey, App, Config, SecretsManager, router};
-use thrum_store::lambda::{connect, start_log, write_figures};
+use thrum_store::lambda::{connect, start_log, write_metrics};
 
 /// How often figures are written at most: pings come without a line of their own.
-const FIGURES_EVERY_MS: i64 = 60_000;
+const METRICS_EVERY_MS: i64 = 60_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -27,7 +27,7 @@ async fn main() -> anyhow::Result<()> {
         let (router, store) = (router.clone(), store.clone());
         async move {
             let reply = answer(router, event.payload).await;
-            write_figures(&store, FIGURES_EVERY_MS);
+            write_metrics(&store, METRICS_EVERY_MS);
             Ok::<_, Error>(reply)
         }
     });

@@ -16,9 +16,9 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use thrum_schema::error::Invalid;
-use thrum_schema::lease::{Lease, Shown};
 use thrum_schema::monitor::check_heartbeat_name;
 use thrum_schema::silence::{MAX_SNOOZE_MS, Window, maintenance};
+use thrum_schema::state::{MonitorState, Shown};
 use thrum_schema::transition::Flip;
 use thrum_schema::uptime;
 use thrum_schema::{Event, Monitor, MonitorId, PingKind, Project, ProjectId, Status, UnixMs};
@@ -142,12 +142,12 @@ pub async fn list(
     let monitors = monitors.iter().map(AsRef::as_ref);
     let mut monitors: Vec<&Monitor> = monitors.filter(wants).collect();
     monitors.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
-    let leases = app.leases_of(&monitors).await?;
+    let states = app.states_of(&monitors).await?;
     let around = Around::new(&reader, &project, &outages, now);
     let monitors = monitors
         .iter()
-        .zip(&leases)
-        .map(|(monitor, lease)| around.view(monitor, lease))
+        .zip(&states)
+        .map(|(monitor, state)| around.view(monitor, state))
         .filter(|view| filter.status.is_none_or(|status| view.status == status))
         .collect();
     Ok(axum::Json(Monitors { monitors }))
@@ -245,7 +245,7 @@ pub async fn update(
     // What is wrong only together with what the monitor is.
     fit.applied_to(&found.monitor, false)?;
     writer.caller.charge(&app).await?;
-    let edit = |monitor: &Monitor, _: &Lease| fit.applied_to(monitor, false).map(Edit::to);
+    let edit = |monitor: &Monitor, _: &MonitorState| fit.applied_to(monitor, false).map(Edit::to);
     let changed = app.change(writer.project, found.monitor.id, edit).await;
     let found = changed.map_err(problem)?;
     Ok(axum::Json(show(&app, &writer.reader(), &found).await?))
@@ -283,7 +283,7 @@ pub async fn pause(
     writer: Writer,
     id: PathId,
 ) -> Result<axum::Json<MonitorView>, Problem> {
-    let pause = |_: &Monitor, _: &Lease| Ok(Edit::event(Event::Pause));
+    let pause = |_: &Monitor, _: &MonitorState| Ok(Edit::event(Event::Pause));
     edited(state, writer, id, pause).await
 }
 
@@ -300,7 +300,7 @@ pub async fn resume(
     id: PathId,
 ) -> Result<axum::Json<MonitorView>, Problem> {
     let not_paused = || Problem::new(StatusCode::CONFLICT, "the monitor is not paused");
-    let resume = |_: &Monitor, lease: &Lease| match lease.status {
+    let resume = |_: &Monitor, state: &MonitorState| match state.status {
         Status::Paused => Ok(Edit::event(Event::Resume)),
         _ => Err(not_paused()),
     };
@@ -339,7 +339,7 @@ pub async fn end_snooze(
     edited(state, writer, id, snoozed(None)).await
 }
 
-fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &Lease) -> Result<Edit, Problem> {
+fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &MonitorState) -> Result<Edit, Problem> {
     move |monitor, _| {
         let mut monitor = monitor.clone();
         monitor.options.snoozed_until = until;
@@ -373,7 +373,7 @@ pub async fn get_uptime(
     let judged = history(
         &app,
         &project,
-        (&found.monitor, found.lease.status),
+        (&found.monitor, found.state.status),
         &[(from, to)],
     )
     .await?
@@ -436,10 +436,10 @@ async fn edited(
     State(app): State<App>,
     writer: Writer,
     PathId(id): PathId,
-    edit: impl Fn(&Monitor, &Lease) -> Result<Edit, Problem>,
+    edit: impl Fn(&Monitor, &MonitorState) -> Result<Edit, Problem>,
 ) -> Result<axum::Json<MonitorView>, Problem> {
     let found = find(&app, writer.project, &id).await?;
-    edit(&found.monitor, &found.lease)?;
+    edit(&found.monitor, &found.state)?;
     writer.caller.charge(&app).await?;
     let changed = app.change(writer.project, found.monitor.id, edit).await;
     let found = changed.map_err(|error| match error {
@@ -481,7 +481,7 @@ async fn show(app: &App, reader: &Reader, found: &Found) -> Result<MonitorView, 
     let outages = app.store.outages().await?;
     let project = app.project(reader.project).await?;
     let around = Around::new(reader, &project, &outages, app.store.world().now());
-    Ok(around.view(&found.monitor, &found.lease))
+    Ok(around.view(&found.monitor, &found.state))
 }
 
 fn full() -> Problem {

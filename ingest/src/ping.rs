@@ -128,7 +128,7 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
 /// Whether a ping would be taken: its monitor is there, or it would be made.
 async fn exists(app: &App, target: &Target<'_>, create: bool) -> Result<bool, Refused> {
     match *target {
-        Target::Monitor { id, .. } => Ok(app.store.state(id).await?.is_some()),
+        Target::Monitor { id, .. } => Ok(app.store.locate(id).await?.is_some()),
         Target::Slug { key, slug, .. } => match app.project_of_ping_key(key).await? {
             Some(_) if create => Ok(true),
             Some(project) => Ok(app.find(project, By::Slug, slug).await?.is_some()),

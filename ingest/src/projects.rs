@@ -143,13 +143,13 @@ pub struct AdminProjectRequest {
 }
 
 async fn view(app: &App, project: &Project) -> Result<ProjectView, Problem> {
-    let census = app.store.census(project.id).await?;
+    let monitor_count = app.store.monitor_count(project.id).await?;
     Ok(ProjectView {
         id: project.id,
         name: project.name.clone(),
         plan: project.plan.clone(),
         limits: app.config.plans.limits(&project.plan).into(),
-        monitors: census.n,
+        monitors: monitor_count.n,
         snoozed_until: project.snoozed_until.map(UnixMs::rfc3339),
         windows: project.windows.iter().map(Into::into).collect(),
         remind_s: project.remind_s,
@@ -208,24 +208,24 @@ impl App {
         let monitors = self.monitors(after.id).await?;
         let monitors: Vec<&Monitor> = monitors.iter().map(AsRef::as_ref).collect();
         let now = self.store.world().now();
-        let leases = self.leases_of(&monitors).await?;
+        let states = self.states_of(&monitors).await?;
         let mut timers = Vec::new();
-        for (monitor, lease) in monitors.iter().zip(&leases) {
-            let (monitor_id, flip) = (monitor.id, lease.flips);
-            if silences && lease.untold {
+        for (monitor, state) in monitors.iter().zip(&states) {
+            let (monitor_id, flip) = (monitor.id, state.flips);
+            if silences && state.silenced {
                 let what = What::Wake {
                     monitor: monitor_id,
                     flip,
                 };
                 timers.push(Timer { due: now, what });
             }
-            let reminded = lease.status == Status::Down && !lease.untold;
+            let reminded = state.status == Status::Down && !state.silenced;
             if let (Some(every_s), true, None) = (every_s, reminded, monitor.options.remind_s) {
-                let told = lease.told_at.unwrap_or(now);
+                let told = state.notified_at.unwrap_or(now);
                 let what = What::Remind {
                     monitor: monitor_id,
                     flip,
-                    n: lease.reminded,
+                    n: state.reminded,
                 };
                 let due = (told + i64::from(every_s) * 1000).max(now);
                 timers.push(Timer { due, what });
@@ -469,7 +469,7 @@ pub async fn delete(
             "the project has monitors; delete them first",
         )
     };
-    if app.store.census(project.id).await?.n > 0 {
+    if app.store.monitor_count(project.id).await?.n > 0 {
         return Err(occupied());
     }
     if !app.store.watches(project.id).await?.is_empty() {

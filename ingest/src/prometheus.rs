@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::fmt::Write;
 use thrum_schema::key::{API_KEY_LEN, Scope, hash};
-use thrum_schema::lease::Shown;
+use thrum_schema::state::Shown;
 
 /// `/projects/<uuid>/metrics/<read-only key>`
 #[utoipa::path(

@@ -11,13 +11,13 @@ use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::ping::Ping;
 use thrum_schema::plan::Rate;
 use thrum_schema::transition::{self, Event, Outcome};
-use thrum_schema::{Lease, Monitor, PingKind, Schedule};
+use thrum_schema::{Monitor, MonitorState, PingKind, Schedule};
 use thrum_store::StoreError;
 use thrum_store::{Claims, Commit, Creation, Fast, Rules};
 
 /// How long a write is tried against others before it is given up, in milliseconds. It is less than the 30 s after
 /// which a write that arms a timer must begin anew with a fresh reading of the clock (T2).
-pub const PATIENCE_MS: i64 = 20_000;
+pub const RETRY_FOR_MS: i64 = 20_000;
 
 /// A ping that was received and validated.
 #[derive(Debug, Clone)]
@@ -33,8 +33,8 @@ pub struct Incoming {
 /// A ping that was recorded.
 #[derive(Debug)]
 pub struct Recorded {
-    /// The monitor's lease afterwards.
-    pub lease: Lease,
+    /// The monitor's state afterwards.
+    pub state: MonitorState,
     /// Whether the monitor was made by this ping.
     pub created: bool,
 }
@@ -76,10 +76,10 @@ impl App {
         }
         let (at, rules) = (incoming.ping.at, incoming.rules);
         match self.store.heartbeat(id, at, rules, self.rate()).await? {
-            Fast::Counted(lease) => {
-                self.log(id, &lease, Understood::plain(), incoming).await?;
+            Fast::Counted(state) => {
+                self.log(id, &state, Understood::plain(), incoming).await?;
                 Ok(Recorded {
-                    lease: *lease,
+                    state: *state,
                     created: false,
                 })
             }
@@ -117,12 +117,12 @@ impl App {
             };
             match result {
                 Ok(recorded) => {
-                    cache.put(cache_key, recorded.lease.monitor, now);
+                    cache.put(cache_key, recorded.state.monitor, now);
                     return Ok(recorded);
                 }
                 // Deleted since it was looked up, or made by another since it was not found: look again.
                 Err(RecordError::NotFound | RecordError::Store(StoreError::Conflict))
-                    if now - begun < PATIENCE_MS =>
+                    if now - begun < RETRY_FOR_MS =>
                 {
                     cache.forget(&cache_key);
                     if matches!(result, Err(RecordError::NotFound)) && attempt > 0 && !create {
@@ -160,7 +160,7 @@ impl App {
         }
     }
 
-    /// The slow path: reads the monitor, applies its rules, and writes the outcome guarded by the lease's version,
+    /// The slow path: reads the monitor, applies its rules, and writes the outcome guarded by the state's version,
     /// again and again until no other write comes between.
     async fn record_by_rules(
         &self,
@@ -171,20 +171,20 @@ impl App {
         let begun = self.store.world().now();
         for attempt in 0.. {
             let now = self.store.world().now();
-            if now - begun > PATIENCE_MS {
+            if now - begun > RETRY_FOR_MS {
                 return Err(StoreError::Conflict.into());
             }
-            let state = self.store.state(id).await?.ok_or(RecordError::NotFound)?;
+            let located = self.store.locate(id).await?.ok_or(RecordError::NotFound)?;
             let stored = self
                 .store
-                .monitor(state.project, id)
+                .monitor(located.project, id)
                 .await?
                 .ok_or(RecordError::NotFound)?;
             let wanted = incoming.rules.applied_to(&stored);
             let monitor = wanted.as_ref().unwrap_or(&stored);
-            let before = match state.lease.clone() {
-                Some(lease) => lease,
-                None => self.store.lost_lease(monitor).await?,
+            let before = match located.state.clone() {
+                Some(state) => state,
+                None => self.store.lost_state(monitor).await?,
             };
             let tat = match self.rate() {
                 Some(rate) => Some(rate.take(before.tat, at.0).map_err(RecordError::TooMany)?),
@@ -197,15 +197,15 @@ impl App {
                 &events[1..]
             };
             let mut outcome = transition::transitions(monitor, &before, events, now);
-            outcome.lease.tat = tat;
-            let last_ping = outcome.lease.seen;
+            outcome.state.tat = tat;
+            let last_ping = outcome.state.seen;
             let alert = self
                 .store
                 .announce(monitor, &mut outcome, last_ping, None, now)
                 .await?;
             let commit = Commit {
                 monitor,
-                before: state.lease.as_ref(),
+                before: located.state.as_ref(),
                 outcome: &outcome,
                 alert: alert.as_ref(),
                 was: wanted.is_some().then_some(&stored),
@@ -213,20 +213,21 @@ impl App {
             match self.store.commit(&commit, now).await {
                 Ok(()) => {
                     if let Some(wanted) = &wanted {
-                        let version = outcome.lease.version;
-                        self.rosters.note(wanted.project, id, version, Some(wanted));
+                        let version = outcome.state.version;
+                        self.monitor_cache
+                            .note(wanted.project, id, version, Some(wanted));
                     }
                     let understood = Understood::of(&outcome, incoming.kind);
-                    self.log(id, &outcome.lease, understood, incoming).await?;
+                    self.log(id, &outcome.state, understood, incoming).await?;
                     return Ok(Recorded {
-                        lease: outcome.lease,
+                        state: outcome.state,
                         created: false,
                     });
                 }
                 Err(StoreError::Conflict) => self.back_off(attempt).await,
                 Err(_) if mutant::is(Mutant::AnswersAnyway) => {
                     return Ok(Recorded {
-                        lease: outcome.lease,
+                        state: outcome.state,
                         created: false,
                     });
                 }
@@ -277,10 +278,10 @@ impl App {
         // The API makes as many as the plan allows; what provisions itself may be twice as many.
         let limit = self.limits(project).await?.monitors;
         let limit = limit.map(|limit| limit.saturating_mul(2));
-        let before = Lease::new(&monitor);
+        let before = MonitorState::new(&monitor);
         let event = event(&monitor, &incoming);
         let mut outcome = transition::transition(&monitor, &before, &event, now);
-        let last_ping = outcome.lease.seen;
+        let last_ping = outcome.state.seen;
         let alert = self
             .store
             .announce(&monitor, &mut outcome, last_ping, None, now)
@@ -299,20 +300,22 @@ impl App {
         };
         match self.store.create_monitor(&creation, now).await {
             Ok(()) => {
-                let version = outcome.lease.version;
-                self.rosters
+                let version = outcome.state.version;
+                self.monitor_cache
                     .note(project, monitor.id, version, Some(&monitor));
             }
-            Err(StoreError::Conflict) if !self.store.census(project).await?.has_room(limit) => {
+            Err(StoreError::Conflict)
+                if !self.store.monitor_count(project).await?.has_room(limit) =>
+            {
                 return Err(RecordError::Full);
             }
             Err(error) => return Err(error.into()),
         }
         let understood = Understood::of(&outcome, incoming.kind);
-        self.log(monitor.id, &outcome.lease, understood, incoming)
+        self.log(monitor.id, &outcome.state, understood, incoming)
             .await?;
         Ok(Recorded {
-            lease: outcome.lease,
+            state: outcome.state,
             created: true,
         })
     }
@@ -321,18 +324,18 @@ impl App {
     async fn log(
         &self,
         id: MonitorId,
-        lease: &Lease,
+        state: &MonitorState,
         understood: Understood,
         incoming: Incoming,
     ) -> Result<(), StoreError> {
         if id != MonitorId::PULSE {
             self.store.metrics().count(Count::Pings, 1);
         }
-        if id == MonitorId::PULSE || (!self.config.ping_log && lease.feeds.is_none()) {
+        if id == MonitorId::PULSE || (!self.config.ping_log && state.feeds.is_none()) {
             return Ok(());
         }
         let ping = Ping {
-            n: lease.pings,
+            n: state.pings,
             kind: understood.kind,
             duration_ms: understood.duration_ms,
             early: understood.early,
@@ -340,12 +343,12 @@ impl App {
             ..incoming.ping
         };
         if self.config.ping_log && understood.kind == PingKind::Fail {
-            let kept = self.store.log_failure(id, lease.fails, &ping);
+            let kept = self.store.log_failure(id, state.fails, &ping);
             futures::try_join!(self.store.log_ping(id, &ping), kept)?;
         } else if self.config.ping_log {
             self.store.log_ping(id, &ping).await?;
         }
-        self.feed_series(lease, &ping).await;
+        self.feed_series(state, &ping).await;
         Ok(())
     }
 }

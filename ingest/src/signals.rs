@@ -18,7 +18,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use thrum_schema::error::Invalid;
-use thrum_schema::signal::plan::Plan;
+use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::strategy::{BUILTIN_VERSION, builtin};
 use thrum_schema::signal::{SeriesName, Strategy, Timeframe, Verdict};
 use thrum_schema::{ProjectId, UnixMs};
@@ -81,13 +81,13 @@ pub fn params_of(text: Option<&String>) -> Result<BTreeMap<String, f64>, Invalid
         .collect()
 }
 
-/// A strategy in the version that is meant, and its plan.
+/// A strategy in the version that is meant, and its compiled.
 #[derive(Debug)]
-pub struct Planned {
+pub struct StrategyVersion {
     /// Its version.
     pub version: u32,
-    /// Its plan.
-    pub plan: Plan,
+    /// Its compiled.
+    pub compiled: CompiledStrategy,
 }
 
 impl App {
@@ -108,38 +108,38 @@ impl App {
         Ok(found.map(|stored| (Cow::Owned(stored.strategy), stored.version)))
     }
 
-    /// The plan of the strategy `name` in a version, or in the one that was the latest at `known_at`; `None` if there was
+    /// The compiled of the strategy `name` in a version, or in the one that was the latest at `known_at`; `None` if there was
     /// none.
-    pub(crate) async fn planned_as(
+    pub(crate) async fn compile_as_of(
         &self,
         project: ProjectId,
         name: &str,
         (version, known_at): (Option<u32>, Option<UnixMs>),
         (mode, params): (Option<&str>, &BTreeMap<String, f64>),
         timeframe: Timeframe,
-    ) -> Result<Planned, Problem> {
+    ) -> Result<StrategyVersion, Problem> {
         let version = match (builtin(name), version, known_at) {
             (None, None, Some(at)) => self.store.version_at(project, name, at).await?,
             (_, version, _) => version,
         };
         let Some(version) = version.filter(|_| builtin(name).is_none()) else {
-            return self.planned(project, name, mode, params, timeframe).await;
+            return self.compile(project, name, mode, params, timeframe).await;
         };
         let found = self.store.strategy_version(project, name, version).await?;
         let stored = found.ok_or_else(|| Invalid::new("version", "is none of this strategy's"))?;
-        let plan = stored.strategy.plan(mode, params, timeframe)?;
-        Ok(Planned { version, plan })
+        let compiled = stored.strategy.compile(mode, params, timeframe)?;
+        Ok(StrategyVersion { version, compiled })
     }
 
-    /// The plan of the strategy `name` for bars of `timeframe`.
-    pub(crate) async fn planned(
+    /// The compiled of the strategy `name` for bars of `timeframe`.
+    pub(crate) async fn compile(
         &self,
         project: ProjectId,
         name: &str,
         mode: Option<&str>,
         params: &BTreeMap<String, f64>,
         timeframe: Timeframe,
-    ) -> Result<Planned, Problem> {
+    ) -> Result<StrategyVersion, Problem> {
         let found = self.strategy(project, name).await?;
         let (strategy, version) = found.ok_or_else(|| {
             Invalid::new(
@@ -147,8 +147,8 @@ impl App {
                 "is not known; GET /v1/strategies lists those that are, PUT /v1/strategies/{name} makes one",
             )
         })?;
-        let plan = strategy.plan(mode, params, timeframe)?;
-        Ok(Planned { version, plan })
+        let compiled = strategy.compile(mode, params, timeframe)?;
+        Ok(StrategyVersion { version, compiled })
     }
 
     /// Checks that a series is there, and lets heartbeats feed it if it is one of theirs.

@@ -11,8 +11,8 @@ use serde::Serialize;
 use sha1::Sha1;
 use sha2::Sha256;
 use std::sync::Arc;
-use thrum_schema::lease::Shown;
-use thrum_schema::{Lease, Monitor, Outage, Project, ProjectId, UnixMs};
+use thrum_schema::state::Shown;
+use thrum_schema::{Monitor, MonitorState, Outage, Project, ProjectId, UnixMs};
 use thrum_store::StoreError;
 use utoipa::ToSchema;
 
@@ -51,13 +51,13 @@ pub struct Summaries(ByProject<(UnixMs, Arc<Summary>)>);
 
 impl Glance {
     /// The monitor as it is at `now`.
-    pub fn of(monitor: &Monitor, lease: &Lease, outages: &[Outage], now: UnixMs) -> Self {
+    pub fn of(monitor: &Monitor, state: &MonitorState, outages: &[Outage], now: UnixMs) -> Self {
         Self {
             name: monitor.name.clone(),
             tags: monitor.tags.clone(),
             unique_key: monitor.unique_key(),
-            shown: lease.shown(now, outages),
-            started: lease.run.is_some(),
+            shown: state.shown(now, outages),
+            started: state.run.is_some(),
         }
     }
 }
@@ -101,9 +101,9 @@ impl App {
         let (monitors, outages) = futures::try_join!(self.monitors(project), self.store.outages())?;
         let mut monitors: Vec<&Monitor> = monitors.iter().map(AsRef::as_ref).collect();
         monitors.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
-        let leases = self.leases_of(&monitors).await?;
-        let glances = monitors.iter().zip(&leases);
-        let glances = glances.map(|(monitor, lease)| Glance::of(monitor, lease, &outages, now));
+        let states = self.states_of(&monitors).await?;
+        let glances = monitors.iter().zip(&states);
+        let glances = glances.map(|(monitor, state)| Glance::of(monitor, state, &outages, now));
         Ok(Summary(glances.collect()))
     }
 }

@@ -93,7 +93,7 @@ impl Notify {
         id: AlertId,
         channel_id: ChannelId,
     ) -> Result<(), NotifyError> {
-        let _room = self.gates.enter(channel_id).await;
+        let _room = self.channel_limiter.enter(channel_id).await;
         let delivery = self
             .store
             .delivery(id, channel_id)

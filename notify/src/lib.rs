@@ -1,8 +1,8 @@
 //! Thrum's voice: it turns alerts into deliveries. It groups them, takes quota, claims, sends, and records what
 //! became of it (A3–A8).
 
+mod channel_limiter;
 mod deliver;
-mod gates;
 mod group;
 mod message;
 mod queue;
@@ -12,7 +12,7 @@ mod subscribe;
 
 pub use send::Sender;
 
-use gates::Gates;
+use channel_limiter::ChannelLimiter;
 use std::sync::Arc;
 use thiserror::Error;
 use thrum_schema::Plans;
@@ -46,7 +46,7 @@ pub struct Notify {
     sender: Arc<Sender>,
     later: Arc<dyn Later>,
     config: Arc<Config>,
-    gates: Arc<Gates>,
+    channel_limiter: Arc<ChannelLimiter>,
 }
 
 impl Notify {
@@ -57,7 +57,7 @@ impl Notify {
             sender: Arc::new(sender),
             later,
             config: Arc::new(config),
-            gates: Arc::default(),
+            channel_limiter: Arc::default(),
         }
     }
 

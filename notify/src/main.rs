@@ -9,7 +9,7 @@ use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::Plans;
 use thrum_schema::alert::DELIVERY_WINDOW_S;
 use thrum_schema::world::SystemWorld;
-use thrum_store::lambda::{Sqs, connect, required, start_log, write_figures};
+use thrum_store::lambda::{Sqs, connect, required, start_log, write_metrics};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -38,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
         let notify = notify.clone();
         async move {
             let answer = notify.on_queue(&event.payload).await;
-            write_figures(notify.store(), 0);
+            write_metrics(notify.store(), 0);
             Ok::<_, Error>(answer)
         }
     }))

@@ -7,7 +7,7 @@ use thrum_schema::alert::{Alert, AlertKind, Reason, Subject};
 use thrum_schema::channel::Channel;
 use thrum_schema::id::AlertId;
 use thrum_schema::signal::Verdict;
-use thrum_schema::signal::plan::show;
+use thrum_schema::signal::compile::show;
 use thrum_schema::signal::view::{ExplanationView, ago};
 use thrum_schema::signal::watch::Change;
 

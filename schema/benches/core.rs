@@ -7,7 +7,7 @@ use std::hint::black_box;
 use thrum_schema::timer::{MAX_ENTRIES, Timer, What, decode, encode, look_at};
 use thrum_schema::transition::Event;
 use thrum_schema::{
-    Lease, Monitor, MonitorId, Outage, PingKind, ProjectId, Schedule, UnixMs, transition,
+    Monitor, MonitorId, MonitorState, Outage, PingKind, ProjectId, Schedule, UnixMs, transition,
 };
 use uuid::Uuid;
 
@@ -33,19 +33,20 @@ fn rules(c: &mut Criterion) {
     let mut group = c.benchmark_group("rules");
     let simple = monitor(Schedule::Simple { period_s: 60 });
     let cron = monitor(Schedule::parse("*/5 * * * *", "Europe/Berlin").expect("a schedule"));
-    let up =
-        |monitor: &Monitor| transition(monitor, &Lease::new(monitor), &success(NOW), NOW).lease;
+    let up = |monitor: &Monitor| {
+        transition(monitor, &MonitorState::new(monitor), &success(NOW), NOW).state
+    };
     for (name, monitor) in [
         ("success, simple schedule", &simple),
         ("success, cron", &cron),
     ] {
-        let lease = up(monitor);
+        let state = up(monitor);
         let at = NOW + 50_000;
         group.bench_function(name, |b| {
-            b.iter(|| transition(monitor, black_box(&lease), &success(at), at));
+            b.iter(|| transition(monitor, black_box(&state), &success(at), at));
         });
     }
-    let lease = up(&simple);
+    let state = up(&simple);
     let outages: Vec<Outage> = (0..100)
         .map(|i| Outage {
             start: NOW - i * 7_200_000,
@@ -55,7 +56,7 @@ fn rules(c: &mut Criterion) {
     group.bench_function("deadline missed, 100 outages known", |b| {
         let late = NOW + 200_000;
         let event = Event::Timer { outages: &outages };
-        b.iter(|| transition(&simple, black_box(&lease), &event, late));
+        b.iter(|| transition(&simple, black_box(&state), &event, late));
     });
     group.finish();
 }

@@ -1,4 +1,4 @@
-//! The domain of Thrum: what a monitor, a lease, an alert or a timer is, and the pure rules that move them.
+//! The domain of Thrum: what a monitor, a state, an alert or a timer is, and the pure rules that move them.
 //!
 //! No I/O, no async, no AWS: rules take `now` as an argument. The table that keeps all of it is in `thrum-store`.
 
@@ -8,7 +8,6 @@ pub mod delivery;
 pub mod error;
 pub mod id;
 pub mod key;
-pub mod lease;
 pub mod metrics;
 pub mod monitor;
 pub mod mutant;
@@ -19,6 +18,7 @@ pub mod project;
 pub mod schedule;
 pub mod signal;
 pub mod silence;
+pub mod state;
 pub mod time;
 pub mod timer;
 pub mod transition;
@@ -30,13 +30,13 @@ pub use alert::{Alert, AlertKind, AlertState, Reason};
 pub use channel::{Channel, ChannelKind, Targets};
 pub use delivery::{Delivery, DeliveryState};
 pub use id::{AlertId, BadgeId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
-pub use lease::{Lease, Run, Status};
 pub use monitor::Monitor;
 pub use outage::Outage;
 pub use ping::{Ping, PingKind};
 pub use plan::{Limits, Plans, Rate};
 pub use project::Project;
 pub use schedule::Schedule;
+pub use state::{MonitorState, Run, Status};
 pub use time::UnixMs;
 pub use timer::Timer;
 pub use transition::{Event, Flip, Outcome, transition};

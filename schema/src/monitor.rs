@@ -1,5 +1,5 @@
 //! Monitors: what is watched, and by which rules. Configuration only; what changes with every heartbeat is
-//! the [lease](crate::lease).
+//! the [state](crate::state).
 
 use crate::channel::Targets;
 use crate::error::Invalid;

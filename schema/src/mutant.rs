@@ -9,7 +9,7 @@ pub enum Mutant {
     TimersDeletedFirst,
     /// A sweep moves the cursor as far as it looked, and leaves no overlap.
     CursorTooFar,
-    /// A change of a lease is not guarded by its version.
+    /// A change of a state is not guarded by its version.
     FlipUnguarded,
     /// An alert is written after its flip, not with it.
     AlertAfterFlip,
@@ -42,7 +42,7 @@ pub enum Mutant {
     /// A deadline that comes closer gets no timer.
     CloserUnarmed,
     /// What a watch remembers is not guarded by its version.
-    MemoryUnguarded,
+    WatchStateUnguarded,
 }
 
 impl Mutant {
@@ -66,7 +66,7 @@ impl Mutant {
         Self::FailIgnored,
         Self::RunIgnored,
         Self::CloserUnarmed,
-        Self::MemoryUnguarded,
+        Self::WatchStateUnguarded,
     ];
 }
 

@@ -1,13 +1,13 @@
 //! Signals: what series, strategies, watches and requests are, and the rules that need no history.
 //!
-//! A strategy is data ([`Strategy`]); a [`Plan`] is a strategy with its numbers filled in, which evaluate's engine
+//! A strategy is data ([`Strategy`]); a [`CompiledStrategy`] is a strategy with its numbers filled in, which evaluate's engine
 //! steps bar by bar.
 
 pub mod bar;
+pub mod compile;
 pub mod explanation;
 pub mod indicator;
 pub mod lexicon;
-pub mod plan;
 pub mod request;
 pub mod series;
 pub mod strategy;
@@ -16,8 +16,8 @@ pub mod view;
 pub mod watch;
 
 pub use bar::{Bar, Score};
+pub use compile::CompiledStrategy;
 pub use explanation::Explanation;
-pub use plan::Plan;
 pub use request::{Request, RequestKind, RequestState};
 pub use series::{SeriesName, Timeframe};
 pub use strategy::Strategy;

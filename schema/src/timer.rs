@@ -12,11 +12,11 @@ pub const MAX_ENTRIES: usize = 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
-    /// A monitor's deadline (T1). Void if the lease's epoch is another.
+    /// A monitor's deadline (T1). Void if the state's epoch is another.
     Deadline {
         /// The monitor.
         monitor: MonitorId,
-        /// The lease's epoch when it was armed.
+        /// The state's epoch when it was armed.
         epoch: u32,
     },
     /// A delivery: its retry, or the end of a claim on it.
@@ -58,13 +58,13 @@ pub enum What {
         /// The number of the flip.
         flip: u64,
     },
-    /// A watch is to look. Void if its memory's epoch is another.
+    /// A watch is to look. Void if its state's epoch is another.
     Watch {
         /// The project.
         project: ProjectId,
         /// The watch.
         watch: WatchId,
-        /// Its memory's epoch when it was armed.
+        /// Its state's epoch when it was armed.
         epoch: u32,
     },
     /// A request that may have been lost on its way to evaluate's worker.

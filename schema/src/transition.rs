@@ -5,11 +5,11 @@
 
 use crate::alert::{Alert, Reason};
 use crate::id::AlertId;
-use crate::lease::{Extension, Lease, MAX_RUNS, Run, Status};
 use crate::monitor::Monitor;
 use crate::mutant::{self, Mutant};
 use crate::outage::Outage;
 use crate::ping::PingKind;
+use crate::state::{Extension, MAX_RUNS, MonitorState, Run, Status};
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -79,8 +79,8 @@ fn is_zero(n: &u32) -> bool {
 /// What an event does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The lease afterwards. Its version is one more than before, unless nothing changed.
-    pub lease: Lease,
+    /// The state afterwards. Its version is one more than before, unless nothing changed.
+    pub state: MonitorState,
     /// The change of status, if there was one.
     pub flip: Option<Flip>,
     /// A timer that must be armed in the same write: the deadline came closer (T1).
@@ -105,12 +105,12 @@ impl Outcome {
         if let Some(flip) = self.flip.as_mut().filter(|flip| flip.alert) {
             flip.alert = false;
             flip.silenced = true;
-            self.lease.untold = true;
+            self.state.silenced = true;
             self.wake = Some(until);
         }
     }
 
-    /// The alert that the flip asks for, if it does; the lease remembers it, for the next alert follows it (A8).
+    /// The alert that the flip asks for, if it does; the state remembers it, for the next alert follows it (A8).
     pub fn raise(
         &mut self,
         monitor: &Monitor,
@@ -119,31 +119,36 @@ impl Outcome {
         burst: Option<u32>,
     ) -> Option<Alert> {
         let flip = self.flip.as_ref().filter(|flip| flip.alert)?;
-        let prev = self.lease.last_alert.replace(id);
-        self.lease.told_at = (flip.to == Status::Down).then(|| UnixMs(id.created_ms()));
+        let prev = self.state.last_alert.replace(id);
+        self.state.notified_at = (flip.to == Status::Down).then(|| UnixMs(id.created_ms()));
         Some(Alert::of_flip(id, monitor, flip, last_ping, prev, burst))
     }
 
     /// Whether there is anything to write.
-    pub fn changed(&self, before: &Lease) -> bool {
-        self.lease.version != before.version
+    pub fn changed(&self, before: &MonitorState) -> bool {
+        self.state.version != before.version
     }
 }
 
-/// Applies `event` to a monitor's lease at `now`.
-pub fn transition(monitor: &Monitor, before: &Lease, event: &Event<'_>, now: UnixMs) -> Outcome {
+/// Applies `event` to a monitor's state at `now`.
+pub fn transition(
+    monitor: &Monitor,
+    before: &MonitorState,
+    event: &Event<'_>,
+    now: UnixMs,
+) -> Outcome {
     transitions(monitor, before, std::slice::from_ref(event), now)
 }
 
 /// Applies several events as one, such as a changed period and the ping that brought it.
 pub fn transitions(
     monitor: &Monitor,
-    before: &Lease,
+    before: &MonitorState,
     events: &[Event<'_>],
     now: UnixMs,
 ) -> Outcome {
     let mut step = Step {
-        lease: before.clone(),
+        state: before.clone(),
         flip: None,
         duration_ms: None,
         kind: None,
@@ -154,12 +159,12 @@ pub fn transitions(
         match *event {
             Event::Ping { kind, rid, at } => step.ping(monitor, kind, rid, at),
             Event::Timer { outages } => step.timer(monitor, outages, now),
-            Event::Pause if step.lease.status != Status::Paused => step.pause(now),
-            Event::Resume if step.lease.status == Status::Paused => step.resume(now),
+            Event::Pause if step.state.status != Status::Paused => step.pause(now),
+            Event::Resume if step.state.status == Status::Paused => step.resume(now),
             Event::Pause | Event::Resume => {}
             Event::Reconfigured => {
-                step.lease.extension = None;
-                step.lease.follow(monitor);
+                step.state.extension = None;
+                step.state.follow(monitor);
             }
         }
     }
@@ -167,7 +172,7 @@ pub fn transitions(
 }
 
 struct Step {
-    lease: Lease,
+    state: MonitorState,
     flip: Option<Flip>,
     duration_ms: Option<i64>,
     kind: Option<PingKind>,
@@ -177,33 +182,33 @@ struct Step {
 
 impl Step {
     fn ping(&mut self, monitor: &Monitor, kind: PingKind, rid: Option<Uuid>, at: UnixMs) {
-        let ignored = self.lease.status == Status::Paused && monitor.manual_resume;
+        let ignored = self.state.status == Status::Paused && monitor.manual_resume;
         let kind = if ignored { PingKind::Ign } else { kind };
         self.kind = Some(kind);
-        self.lease.pings += 1;
+        self.state.pings += 1;
         self.mark(monitor, kind, at);
         match kind {
             PingKind::Success => {
                 let missed = self.missed(monitor, at);
                 self.heard(monitor, rid, at, false);
-                self.lease.failures = 0;
-                if monitor.options.all_runs && self.lease.status == Status::Down {
+                self.state.failures = 0;
+                if monitor.options.all_runs && self.state.status == Status::Down {
                     self.forget_overdue_runs(at);
                 }
                 self.flip_to(Status::Up, at, Reason::Success);
                 if let Some(flip) = self.flip.as_mut().filter(|flip| flip.from == Status::Down) {
                     flip.missed = missed;
-                    self.lease.missed += u64::from(missed);
+                    self.state.missed += u64::from(missed);
                 }
             }
             PingKind::Fail => {
                 // What was missed before is not told by the way up any more: it counts from here.
-                self.lease.missed += u64::from(self.missed(monitor, at));
-                self.lease.fails += 1;
-                self.lease.failures = self.lease.failures.saturating_add(1);
+                self.state.missed += u64::from(self.missed(monitor, at));
+                self.state.fails += 1;
+                self.state.failures = self.state.failures.saturating_add(1);
                 self.heard(monitor, rid, at, true);
-                let down = self.lease.status == Status::Down;
-                let alerts = self.lease.failures >= monitor.failures_to_alert();
+                let down = self.state.status == Status::Down;
+                let alerts = self.state.failures >= monitor.failures_to_alert();
                 if down || (alerts && !mutant::is(Mutant::FailIgnored)) {
                     self.flip_to(Status::Down, at, Reason::Fail);
                 } else {
@@ -218,25 +223,25 @@ impl Step {
 
     /// Marks a run that comes too early for the schedule, or while another is in progress.
     fn mark(&mut self, monitor: &Monitor, kind: PingKind, at: UnixMs) {
-        let lease = &self.lease;
+        let state = &self.state;
         let begins = match kind {
             PingKind::Start => true,
-            PingKind::Success | PingKind::Fail => lease.run.is_none(),
+            PingKind::Success | PingKind::Fail => state.run.is_none(),
             PingKind::Log | PingKind::Ign => return,
         };
         if let (true, Some(early_s), Some(expected)) =
-            (begins, monitor.options.early_s, lease.expected())
+            (begins, monitor.options.early_s, state.expected())
         {
             self.early = at + i64::from(early_s) * 1000 < expected;
         }
-        let limit_ms = lease.run_limit_ms();
-        let in_progress = lease.runs().any(|run| at < run.at + limit_ms);
+        let limit_ms = state.run_limit_ms();
+        let in_progress = state.runs().any(|run| at < run.at + limit_ms);
         self.overlap = kind == PingKind::Start && in_progress;
     }
 
     /// How many runs were missed since it was last heard of, if it comes back now.
     fn missed(&self, monitor: &Monitor, at: UnixMs) -> u32 {
-        match (self.lease.status, self.lease.seen) {
+        match (self.state.status, self.state.seen) {
             (Status::Down, Some(seen)) => monitor.schedule.missed(seen, monitor.grace_s, at),
             _ => 0,
         }
@@ -244,47 +249,47 @@ impl Step {
 
     /// A run begins: the one that is watched, or one of them.
     fn start(&mut self, monitor: &Monitor, run: Run) {
-        let lease = &mut self.lease;
-        lease.extension = None;
+        let state = &mut self.state;
+        state.extension = None;
         if monitor.options.all_runs {
-            lease.others.retain(|other| other.rid != run.rid);
-            if let Some(before) = lease.run.filter(|before| before.rid != run.rid)
-                && lease.others.len() + 1 < MAX_RUNS
+            state.others.retain(|other| other.rid != run.rid);
+            if let Some(before) = state.run.filter(|before| before.rid != run.rid)
+                && state.others.len() + 1 < MAX_RUNS
             {
-                lease.others.push(before);
+                state.others.push(before);
             }
         }
-        lease.run = Some(run);
+        state.run = Some(run);
     }
 
     /// A success or a failure: the monitor was heard of, and a run may have ended.
     fn heard(&mut self, monitor: &Monitor, rid: Option<Uuid>, at: UnixMs, failed: bool) {
         self.end_run(monitor, rid, at, failed);
-        let lease = &mut self.lease;
-        lease.last_duration_ms = self.duration_ms;
-        let seen = lease.seen.map_or(at, |seen| seen.max(at));
-        lease.seen = Some(seen);
-        lease.extension = None;
-        if lease.period_s.is_none() {
-            lease.expected_at = monitor.schedule.next_after(seen);
+        let state = &mut self.state;
+        state.last_duration_ms = self.duration_ms;
+        let seen = state.seen.map_or(at, |seen| seen.max(at));
+        state.seen = Some(seen);
+        state.extension = None;
+        if state.period_s.is_none() {
+            state.expected_at = monitor.schedule.next_after(seen);
         }
     }
 
     /// Ends the run that a success or a failure belongs to. Where only the latest run is watched, a failure or a
     /// success without an id ends it in any case.
     fn end_run(&mut self, monitor: &Monitor, rid: Option<Uuid>, at: UnixMs, failed: bool) {
-        let lease = &mut self.lease;
-        let ended = match lease.run {
+        let state = &mut self.state;
+        let ended = match state.run {
             Some(run) if run.rid == rid => {
-                lease.run = lease.others.pop();
+                state.run = state.others.pop();
                 Some(run)
             }
             _ if monitor.options.all_runs => {
-                let position = lease.others.iter().position(|run| run.rid == rid);
-                position.map(|i| lease.others.remove(i))
+                let position = state.others.iter().position(|run| run.rid == rid);
+                position.map(|i| state.others.remove(i))
             }
             Some(_) if failed || rid.is_none() => {
-                lease.run = None;
+                state.run = None;
                 None
             }
             _ => None,
@@ -294,17 +299,17 @@ impl Step {
 
     /// Forgets the runs that are overdue at `at`, where every run is watched: each alerts once.
     fn forget_overdue_runs(&mut self, at: UnixMs) {
-        let lease = &mut self.lease;
-        let limit_ms = lease.run_limit_ms();
+        let state = &mut self.state;
+        let limit_ms = state.run_limit_ms();
         let overdue = |run: &Run| run.at + limit_ms <= at;
-        lease.others.retain(|run| !overdue(run));
-        if lease.run.as_ref().is_some_and(overdue) {
-            lease.run = lease.others.pop();
+        state.others.retain(|run| !overdue(run));
+        if state.run.as_ref().is_some_and(overdue) {
+            state.run = state.others.pop();
         }
     }
 
     fn timer(&mut self, monitor: &Monitor, outages: &[Outage], now: UnixMs) {
-        let Some((deadline, outage)) = self.lease.deadline_after(outages) else {
+        let Some((deadline, outage)) = self.state.deadline_after(outages) else {
             return;
         };
         if deadline <= now {
@@ -317,7 +322,7 @@ impl Step {
                 self.forget_overdue_runs(now);
             }
         } else {
-            self.lease.extension = outage.map(|outage| Extension {
+            self.state.extension = outage.map(|outage| Extension {
                 deadline,
                 outage: outage.start,
             });
@@ -325,43 +330,43 @@ impl Step {
     }
 
     fn pause(&mut self, now: UnixMs) {
-        self.lease.run = None;
-        self.lease.others.clear();
-        self.lease.untold = false;
-        self.lease.extension = None;
+        self.state.run = None;
+        self.state.others.clear();
+        self.state.silenced = false;
+        self.state.extension = None;
         self.flip_to(Status::Paused, now, Reason::Paused);
     }
 
     fn resume(&mut self, now: UnixMs) {
-        self.lease.run = None;
-        self.lease.others.clear();
-        self.lease.failures = 0;
-        self.lease.seen = None;
-        self.lease.expected_at = None;
+        self.state.run = None;
+        self.state.others.clear();
+        self.state.failures = 0;
+        self.state.seen = None;
+        self.state.expected_at = None;
         self.flip_to(Status::New, now, Reason::Resumed);
     }
 
     /// Records a change of status, if it is one. People hear of every way down, and of up only after down.
     fn flip_to(&mut self, to: Status, at: UnixMs, reason: Reason) {
-        let from = self.lease.status;
+        let from = self.state.status;
         if from == to {
             return;
         }
-        let at = self.lease.flip_at.map_or(at, |last| last.max(at));
-        self.lease.status = to;
-        self.lease.flips += 1;
-        self.lease.flip_at = Some(at);
+        let at = self.state.flip_at.map_or(at, |last| last.max(at));
+        self.state.status = to;
+        self.state.flips += 1;
+        self.state.flip_at = Some(at);
         if to == Status::Down {
-            self.lease.extension = None;
-            self.lease.reminded = 0;
+            self.state.extension = None;
+            self.state.reminded = 0;
         }
         let mut alert = to == Status::Down || (from, to) == (Status::Down, Status::Up);
         // People never heard of what it was before: they believe already what it is now.
-        if alert && std::mem::take(&mut self.lease.untold) {
+        if alert && std::mem::take(&mut self.state.silenced) {
             alert = false;
         }
         self.flip = Some(Flip {
-            n: self.lease.flips,
+            n: self.state.flips,
             at,
             from,
             to,
@@ -374,23 +379,23 @@ impl Step {
         });
     }
 
-    fn finish(mut self, monitor: &Monitor, before: &Lease) -> Outcome {
-        self.lease.derive(monitor);
+    fn finish(mut self, monitor: &Monitor, before: &MonitorState) -> Outcome {
+        self.state.derive(monitor);
         let mut arm = None;
-        if self.lease != *before {
-            self.lease.version += 1;
-            let closer = match (before.deadline(), self.lease.deadline()) {
+        if self.state != *before {
+            self.state.version += 1;
+            let closer = match (before.deadline(), self.state.deadline()) {
                 (_, None) => false,
                 (None, Some(_)) => true,
                 (Some(old), Some(new)) => new < old && !mutant::is(Mutant::CloserUnarmed),
             };
             if closer {
-                self.lease.epoch = self.lease.epoch.wrapping_add(1);
-                arm = self.lease.deadline();
+                self.state.epoch = self.state.epoch.wrapping_add(1);
+                arm = self.state.deadline();
             }
         }
         Outcome {
-            lease: self.lease,
+            state: self.state,
             flip: self.flip,
             arm,
             wake: None,

@@ -1,6 +1,6 @@
 //! How long a monitor was down: its flips, without the maintenance.
 
-use crate::lease::Status;
+use crate::state::Status;
 use crate::time::UnixMs;
 use crate::transition::Flip;
 

@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 use thrum_schema::channel::Targets;
 use thrum_schema::id::{MonitorId, ProjectId};
-use thrum_schema::lease::Shown;
 use thrum_schema::monitor::Options;
+use thrum_schema::state::Shown;
 use thrum_schema::timer::look_at;
 use thrum_schema::{
-    Event, Lease, Monitor, Outage, Outcome, PingKind, Schedule, Status, UnixMs, transition,
+    Event, Monitor, MonitorState, Outage, Outcome, PingKind, Schedule, Status, UnixMs, transition,
 };
 use uuid::Uuid;
 
@@ -36,11 +36,12 @@ fn s(seconds: i64) -> UnixMs {
     T0 + seconds * 1000
 }
 
-/// A lease brought to `status` by events, at T0, with a run in progress if `started`.
-fn lease(monitor: &Monitor, status: Status, started: bool) -> Lease {
-    let apply = |lease: &Lease, event: Event<'_>| transition(monitor, lease, &event, T0).lease;
-    let new = Lease::new(monitor);
-    let lease = match status {
+/// A state brought to `status` by events, at T0, with a run in progress if `started`.
+fn state(monitor: &Monitor, status: Status, started: bool) -> MonitorState {
+    let apply =
+        |state: &MonitorState, event: Event<'_>| transition(monitor, state, &event, T0).state;
+    let new = MonitorState::new(monitor);
+    let state = match status {
         Status::New => new,
         Status::Up => apply(&new, ping(PingKind::Success, T0)),
         Status::Down => apply(&new, ping(PingKind::Fail, T0)),
@@ -49,16 +50,16 @@ fn lease(monitor: &Monitor, status: Status, started: bool) -> Lease {
             apply(&up, Event::Pause)
         }
     };
-    assert_eq!(lease.status, status);
+    assert_eq!(state.status, status);
     if started {
         // Past manual resume, which ignores pings: a run began while it was still watched.
         let watched = Monitor {
             manual_resume: false,
             ..monitor.clone()
         };
-        transition(&watched, &lease, &ping(PingKind::Start, T0), T0).lease
+        transition(&watched, &state, &ping(PingKind::Start, T0), T0).state
     } else {
-        lease
+        state
     }
 }
 
@@ -148,7 +149,7 @@ fn every_cell_of_the_contracts_table() {
     ];
     for &(from, started, manual_resume, on, expected) in cases {
         let monitor = monitor(manual_resume);
-        let before = lease(&monitor, from, started);
+        let before = state(&monitor, from, started);
         let now = s(10_000);
         let event = match on {
             On::Ping(kind) => ping(kind, now),
@@ -158,20 +159,20 @@ fn every_cell_of_the_contracts_table() {
         };
         let outcome = transition(&monitor, &before, &event, now);
         let got: Cell = (
-            outcome.lease.status,
+            outcome.state.status,
             outcome.flip.is_some(),
             outcome.flip.as_ref().is_some_and(|flip| flip.alert),
-            outcome.lease.run.is_some(),
+            outcome.state.run.is_some(),
         );
         let case = format!("{from:?} started={started} manual={manual_resume} {on:?}");
         assert_eq!(got, expected, "{case}");
         let counted = u64::from(matches!(on, On::Ping(_)));
-        assert_eq!(outcome.lease.pings, before.pings + counted, "{case}");
+        assert_eq!(outcome.state.pings, before.pings + counted, "{case}");
         if matches!(on, On::Ping(Log | Ign)) {
-            let same = Lease {
+            let same = MonitorState {
                 pings: before.pings,
                 version: before.version,
-                ..outcome.lease
+                ..outcome.state
             };
             assert_eq!(same, before, "{case}: a log changes nothing else");
         }
@@ -181,7 +182,7 @@ fn every_cell_of_the_contracts_table() {
 #[test]
 fn boundaries_are_inclusive() {
     let monitor = monitor(false);
-    let up = lease(&monitor, Status::Up, false);
+    let up = state(&monitor, Status::Up, false);
     let period = i64::from(PERIOD_S) * 1000;
     let deadline = T0 + period + i64::from(GRACE_S) * 1000;
     for (now, expected) in [
@@ -221,14 +222,14 @@ fn runs_are_matched_by_their_ids() {
         (a, Fail, b, false, false),
         (None, Fail, a, false, false),
     ] {
-        let up = lease(&monitor, Status::Up, false);
+        let up = state(&monitor, Status::Up, false);
         let at = s(1);
         let start_event = Event::Ping {
             kind: PingKind::Start,
             rid: start,
             at,
         };
-        let running = transition(&monitor, &up, &start_event, at).lease;
+        let running = transition(&monitor, &up, &start_event, at).state;
         let end_event = Event::Ping {
             kind,
             rid: end,
@@ -238,30 +239,30 @@ fn runs_are_matched_by_their_ids() {
         let case = format!("{start:?} {kind:?} {end:?}");
         assert_eq!(outcome.duration_ms, duration.then_some(5_000), "{case}");
         assert_eq!(
-            outcome.lease.last_duration_ms, outcome.duration_ms,
+            outcome.state.last_duration_ms, outcome.duration_ms,
             "{case}"
         );
-        assert_eq!(outcome.lease.run.is_some(), runs, "{case}");
+        assert_eq!(outcome.state.run.is_some(), runs, "{case}");
     }
 }
 
 #[test]
 fn a_run_brings_the_deadline_closer_and_rearms() {
     let monitor = monitor(false);
-    let up = lease(&monitor, Status::Up, false);
+    let up = state(&monitor, Status::Up, false);
     let at = s(5);
     let outcome = transition(&monitor, &up, &ping(PingKind::Start, at), at);
     let deadline = at + i64::from(GRACE_S) * 1000;
-    assert_eq!(outcome.lease.deadline(), Some(deadline));
+    assert_eq!(outcome.state.deadline(), Some(deadline));
     assert_eq!(outcome.arm, Some(deadline));
-    assert_eq!(outcome.lease.epoch, up.epoch + 1);
-    assert_eq!(outcome.lease.seen, up.seen, "a start is not a success");
+    assert_eq!(outcome.state.epoch, up.epoch + 1);
+    assert_eq!(outcome.state.seen, up.seen, "a start is not a success");
 }
 
 #[test]
 fn a_shorter_period_rearms_and_a_longer_one_does_not() {
     let monitor = monitor(false);
-    let up = lease(&monitor, Status::Up, false);
+    let up = state(&monitor, Status::Up, false);
     for (period_s, rearms) in [
         (PERIOD_S - 1, true),
         (PERIOD_S, false),
@@ -280,29 +281,29 @@ fn a_shorter_period_rearms_and_a_longer_one_does_not() {
 #[test]
 fn flip_times_never_run_backwards_and_late_pings_still_count() {
     let monitor = monitor(false);
-    let up = lease(&monitor, Status::Up, false);
-    let down = transition(&monitor, &up, &ping(PingKind::Fail, s(20)), s(20)).lease;
+    let up = state(&monitor, Status::Up, false);
+    let down = transition(&monitor, &up, &ping(PingKind::Fail, s(20)), s(20)).state;
     let late = transition(&monitor, &down, &ping(PingKind::Success, s(10)), s(21));
-    assert_eq!(late.lease.seen, Some(s(20)), "the latest is the maximum");
+    assert_eq!(late.state.seen, Some(s(20)), "the latest is the maximum");
     assert_eq!(late.flip.unwrap().at, s(20));
-    assert_eq!(late.lease.pings, down.pings + 1);
+    assert_eq!(late.state.pings, down.pings + 1);
 }
 
 #[test]
 fn a_run_that_begins_after_an_outage_of_ours_has_no_more_time_than_any() {
     let monitor = monitor(false);
-    let up = lease(&monitor, Status::Up, false);
+    let up = state(&monitor, Status::Up, false);
     let outage = Outage {
         start: s(50),
         end: s(700),
     };
     let outages = [outage];
     let timer = Event::Timer { outages: &outages };
-    let judged = transition(&monitor, &up, &timer, s(701)).lease;
-    let started = transition(&monitor, &judged, &ping(PingKind::Start, s(705)), s(705)).lease;
+    let judged = transition(&monitor, &up, &timer, s(701)).state;
+    let started = transition(&monitor, &judged, &ping(PingKind::Start, s(705)), s(705)).state;
     // What the schedule waits for was moved to 790 s; the run's grace ends before.
     let over = s(705 + i64::from(GRACE_S));
-    let waiting = transition(&monitor, &started, &timer, s(706)).lease;
+    let waiting = transition(&monitor, &started, &timer, s(706)).state;
     assert_eq!(waiting.status, Status::Up);
     assert_eq!(waiting.deadline(), Some(over));
     let flip = transition(&monitor, &waiting, &timer, over).flip.unwrap();
@@ -312,7 +313,7 @@ fn a_run_that_begins_after_an_outage_of_ours_has_no_more_time_than_any() {
     );
     // If it ends in time, the schedule counts from there.
     let ended = ping(PingKind::Success, s(720));
-    let ended = transition(&monitor, &waiting, &ended, s(720)).lease;
+    let ended = transition(&monitor, &waiting, &ended, s(720)).state;
     let next = s(720 + i64::from(PERIOD_S + GRACE_S));
     assert_eq!(ended.deadline(), Some(next));
 }
@@ -324,8 +325,8 @@ fn a_run_that_may_have_ended_in_an_outage_of_ours_gives_the_schedule_more_time_t
         schedule: Schedule::Simple { period_s },
         ..monitor(false)
     };
-    let up = lease(&monitor, Status::Up, false);
-    let started = transition(&monitor, &up, &ping(PingKind::Start, s(40)), s(40)).lease;
+    let up = state(&monitor, Status::Up, false);
+    let started = transition(&monitor, &up, &ping(PingKind::Start, s(40)), s(40)).state;
     // The run's grace ends in the outage, and nothing is expected near it. A success at 69 s, which met nobody, would have put
     // off the schedule's 830 s.
     let outages = [Outage {
@@ -336,7 +337,7 @@ fn a_run_that_may_have_ended_in_an_outage_of_ours_gives_the_schedule_more_time_t
     let extended = s(150 + i64::from(period_s + GRACE_S));
     let judged = transition(&monitor, &started, &timer, s(840));
     assert!(judged.flip.is_none(), "no false alarm");
-    assert_eq!(judged.lease.deadline(), Some(extended));
+    assert_eq!(judged.state.deadline(), Some(extended));
 }
 
 #[test]
@@ -346,7 +347,7 @@ fn an_outage_of_ours_gives_an_hour_and_the_grace_at_the_most() {
         schedule: Schedule::Simple { period_s: day_s },
         ..monitor(false)
     };
-    let up = lease(&monitor, Status::Up, false);
+    let up = state(&monitor, Status::Up, false);
     let end = s(i64::from(day_s) + 300);
     let outages = [Outage {
         start: s(i64::from(day_s) - 300),
@@ -356,15 +357,15 @@ fn an_outage_of_ours_gives_an_hour_and_the_grace_at_the_most() {
     let judged = transition(&monitor, &up, &timer, end);
     let extended = end + (3_600 + i64::from(GRACE_S)) * 1000;
     assert!(judged.flip.is_none(), "no false alarm");
-    assert_eq!(judged.lease.deadline(), Some(extended));
-    let flip = transition(&monitor, &judged.lease, &timer, extended).flip;
+    assert_eq!(judged.state.deadline(), Some(extended));
+    let flip = transition(&monitor, &judged.state, &timer, extended).flip;
     assert_eq!(flip.unwrap().at, extended);
 }
 
 #[test]
 fn an_outage_of_ours_gives_more_time_and_is_named() {
     let monitor = monitor(false);
-    let up = lease(&monitor, Status::Up, false);
+    let up = state(&monitor, Status::Up, false);
     // Expected at 60 s, deadline at 90 s; we were away from 50 s to 700 s.
     let outage = Outage {
         start: s(50),
@@ -375,14 +376,14 @@ fn an_outage_of_ours_gives_more_time_and_is_named() {
     let extended = s(700 + i64::from(PERIOD_S + GRACE_S));
     let judged = transition(&monitor, &up, &timer, s(701));
     assert!(judged.flip.is_none(), "no false alarm");
-    assert_eq!(judged.lease.deadline(), Some(extended));
+    assert_eq!(judged.state.deadline(), Some(extended));
     assert_eq!(
-        judged.lease.expires_at,
-        Some(extended.secs() + thrum_schema::lease::TTL_SLACK_S),
+        judged.state.expires_at,
+        Some(extended.secs() + thrum_schema::state::TTL_SLACK_S),
         "TTL shows it too"
     );
-    assert!(!judged.lease.plain, "the next success must clear it");
-    let flip = transition(&monitor, &judged.lease, &timer, extended)
+    assert!(!judged.state.plain, "the next success must clear it");
+    let flip = transition(&monitor, &judged.state, &timer, extended)
         .flip
         .unwrap();
     assert_eq!(
@@ -393,12 +394,12 @@ fn an_outage_of_ours_gives_more_time_and_is_named() {
     // Heard again: as if nothing had been.
     let healed = transition(
         &monitor,
-        &judged.lease,
+        &judged.state,
         &ping(PingKind::Success, s(710)),
         s(710),
     );
-    assert_eq!(healed.lease.extension, None);
-    assert!(healed.lease.plain);
+    assert_eq!(healed.state.extension, None);
+    assert!(healed.state.plain);
     // An outage that was over before a heartbeat could have been missed does not matter; nor one after the deadline.
     for (start, end) in [(-700, 0), (90, 800)] {
         let elsewhere = [Outage {
@@ -424,22 +425,27 @@ fn cron_monitors_expect_their_next_instant() {
     let at = UnixMs(1_763_700_001_000); // 04:40:01
     let up = transition(
         &monitor,
-        &Lease::new(&monitor),
+        &MonitorState::new(&monitor),
         &ping(PingKind::Success, at),
         at,
     );
     let expected = UnixMs(1_763_700_300_000);
-    assert_eq!(up.lease.expected(), Some(expected));
+    assert_eq!(up.state.expected(), Some(expected));
     assert_eq!(up.arm, Some(expected + i64::from(GRACE_S) * 1000));
-    assert!(!up.lease.plain);
+    assert!(!up.state.plain);
     // One that never comes again is never late.
     let past = Monitor {
         schedule: Schedule::parse("2001-01-01", "UTC").unwrap(),
         ..monitor
     };
-    let up = transition(&past, &Lease::new(&past), &ping(PingKind::Success, at), at);
-    assert_eq!((up.lease.deadline(), up.arm), (None, None));
-    assert_eq!(up.lease.shown(UnixMs(i64::MAX / 2), &[]), Shown::Up);
+    let up = transition(
+        &past,
+        &MonitorState::new(&past),
+        &ping(PingKind::Success, at),
+        at,
+    );
+    assert_eq!((up.state.deadline(), up.arm), (None, None));
+    assert_eq!(up.state.shown(UnixMs(i64::MAX / 2), &[]), Shown::Up);
 }
 
 fn with(options: Options) -> Monitor {
@@ -454,13 +460,17 @@ fn run(kind: PingKind, rid: Option<u8>, at: UnixMs) -> Event<'static> {
     Event::Ping { kind, rid, at }
 }
 
-/// Plays events, each at its second, and returns the lease and the last outcome.
-fn play(monitor: &Monitor, start: &Lease, events: &[(i64, PingKind, Option<u8>)]) -> Outcome {
-    let mut lease = start.clone();
+/// Plays events, each at its second, and returns the state and the last outcome.
+fn play(
+    monitor: &Monitor,
+    start: &MonitorState,
+    events: &[(i64, PingKind, Option<u8>)],
+) -> Outcome {
+    let mut state = start.clone();
     let mut last = None;
     for &(at, kind, rid) in events {
-        let outcome = transition(monitor, &lease, &run(kind, rid, s(at)), s(at));
-        lease = outcome.lease.clone();
+        let outcome = transition(monitor, &state, &run(kind, rid, s(at)), s(at));
+        state = outcome.state.clone();
         last = Some(outcome);
     }
     last.expect("some events")
@@ -494,10 +504,10 @@ fn failures_are_let_pass_up_to_the_last_of_them() {
         let start = match from {
             // As a missed deadline leaves it.
             Status::Down => {
-                let up = lease(&three, Status::Up, false);
-                transition(&three, &up, &Event::Timer { outages: &[] }, s(1_000)).lease
+                let up = state(&three, Status::Up, false);
+                transition(&three, &up, &Event::Timer { outages: &[] }, s(1_000)).state
             }
-            from => lease(&three, from, false),
+            from => state(&three, from, false),
         };
         let events: Vec<_> = kinds
             .iter()
@@ -506,21 +516,21 @@ fn failures_are_let_pass_up_to_the_last_of_them() {
             .collect();
         let outcome = play(&three, &start, &events);
         let case = format!("{from:?} {kinds:?}");
-        assert_eq!(outcome.lease.status, status, "{case}");
+        assert_eq!(outcome.state.status, status, "{case}");
         assert_eq!(outcome.flip.is_some_and(|flip| flip.alert), told, "{case}");
         let fails = kinds.iter().filter(|kind| **kind == Fail).count() as u64;
-        assert_eq!(outcome.lease.fails, fails, "{case}: all are counted");
+        assert_eq!(outcome.state.fails, fails, "{case}: all are counted");
     }
     // A deadline alerts at once, and what was let pass still waits for the next.
-    let up = lease(&three, Status::Up, false);
-    let passed = play(&three, &up, &[(10, Fail, None)]).lease;
+    let up = state(&three, Status::Up, false);
+    let passed = play(&three, &up, &[(10, Fail, None)]).state;
     assert!(!passed.plain, "the next success must reset the count");
     assert_eq!(
         passed.deadline(),
         Some(s(10 + i64::from(PERIOD_S + GRACE_S)))
     );
     assert_eq!(
-        play(&three, &passed, &[(20, Success, None)]).lease.failures,
+        play(&three, &passed, &[(20, Success, None)]).state.failures,
         0
     );
 }
@@ -532,10 +542,10 @@ fn a_run_may_have_a_grace_of_its_own() {
         start_grace_s: Some(600),
         ..Options::default()
     });
-    let up = lease(&long, Status::Up, false);
-    let deadline = |lease: &Lease| lease.deadline().map(|at| (at - T0) / 1000);
+    let up = state(&long, Status::Up, false);
+    let deadline = |state: &MonitorState| state.deadline().map(|at| (at - T0) / 1000);
     assert_eq!(deadline(&up), Some(90), "no run: period and grace");
-    let running = play(&long, &up, &[(50, Start, None)]).lease;
+    let running = play(&long, &up, &[(50, Start, None)]).state;
     assert_eq!(deadline(&running), Some(650), "the run has its own");
     assert_eq!(
         running.next_ping(),
@@ -543,17 +553,17 @@ fn a_run_may_have_a_grace_of_its_own() {
         "shown as the contract has it"
     );
     // What begins again and again and never ends is noticed: by the schedule, its grace and the run's.
-    let again = play(&long, &up, &[(50, Start, None), (300, Start, None)]).lease;
+    let again = play(&long, &up, &[(50, Start, None), (300, Start, None)]).state;
     assert_eq!(deadline(&again), Some(690));
     let shorter = with(Options {
         start_grace_s: Some(10),
         ..Options::default()
     });
-    let up = lease(&shorter, Status::Up, false);
+    let up = state(&shorter, Status::Up, false);
     let outcome = play(&shorter, &up, &[(50, Start, None)]);
-    assert_eq!(deadline(&outcome.lease), Some(60));
+    assert_eq!(deadline(&outcome.state), Some(60));
     assert_eq!(outcome.arm, Some(s(60)), "T1");
-    assert_eq!(outcome.lease.shown(s(60), &[]), Shown::Down);
+    assert_eq!(outcome.state.shown(s(60), &[]), Shown::Down);
 }
 
 #[test]
@@ -563,15 +573,15 @@ fn every_run_can_be_watched_on_its_own() {
         all_runs: true,
         ..Options::default()
     });
-    let up = lease(&all, Status::Up, false);
+    let up = state(&all, Status::Up, false);
     let (a, b, c) = (Some(1), Some(2), Some(3));
-    let runs = |lease: &Lease| {
-        lease
+    let runs = |state: &MonitorState| {
+        state
             .runs()
             .map(|run| (run.at - T0) / 1000)
             .collect::<Vec<_>>()
     };
-    let three = play(&all, &up, &[(1, Start, a), (5, Start, b), (9, Start, c)]).lease;
+    let three = play(&all, &up, &[(1, Start, a), (5, Start, b), (9, Start, c)]).state;
     assert_eq!(runs(&three), [1, 5, 9]);
     assert_eq!(three.deadline(), Some(s(31)), "the earliest counts");
     // (what ends, duration, what still runs)
@@ -584,37 +594,37 @@ fn every_run_can_be_watched_on_its_own() {
     ] {
         let outcome = play(&all, &three, &[(20, kind, rid)]);
         assert_eq!(outcome.duration_ms, duration_s.map(|s| s * 1000), "{rid:?}");
-        assert_eq!(runs(&outcome.lease), left, "{rid:?}");
+        assert_eq!(runs(&outcome.state), left, "{rid:?}");
     }
     // One that begins again is one.
     assert_eq!(
-        runs(&play(&all, &three, &[(12, Start, a)]).lease),
+        runs(&play(&all, &three, &[(12, Start, a)]).state),
         [5, 9, 12]
     );
     // The others end in time; the one that does not is told, once.
-    let left = play(&all, &three, &[(20, Success, b), (21, Success, c)]).lease;
+    let left = play(&all, &three, &[(20, Success, b), (21, Success, c)]).state;
     assert_eq!(runs(&left), [1]);
     let late = transition(&all, &left, &Event::Timer { outages: &[] }, s(31));
     assert!(late.flip.is_some_and(|flip| flip.alert && flip.at == s(31)));
-    assert_eq!(runs(&late.lease), Vec::<i64>::new(), "each alerts once");
-    let back = play(&all, &late.lease, &[(40, Success, Some(7))]).lease;
+    assert_eq!(runs(&late.state), Vec::<i64>::new(), "each alerts once");
+    let back = play(&all, &late.state, &[(40, Success, Some(7))]).state;
     assert_eq!((back.status, back.deadline()), (Status::Up, Some(s(130))));
     // What was overdue while it was down does not take it down again.
-    let down = transition(&all, &three, &Event::Timer { outages: &[] }, s(31)).lease;
+    let down = transition(&all, &three, &Event::Timer { outages: &[] }, s(31)).state;
     assert_eq!(runs(&down), [5, 9]);
-    let back = play(&all, &down, &[(60, Success, Some(7))]).lease;
+    let back = play(&all, &down, &[(60, Success, Some(7))]).state;
     assert_eq!((back.status, runs(&back)), (Status::Up, vec![]));
     // However many there are, the oldest stay.
     let many: Vec<_> = (0..60_u8).map(|i| (i64::from(i), Start, Some(i))).collect();
-    let many = play(&all, &up, &many).lease;
-    assert_eq!(many.runs().count(), thrum_schema::lease::MAX_RUNS);
+    let many = play(&all, &up, &many).state;
+    assert_eq!(many.runs().count(), thrum_schema::state::MAX_RUNS);
     assert_eq!(many.runs().next().map(|run| run.at), Some(s(0)));
     // By default only the latest is watched.
     let default = monitor(false);
-    let latest = play(&default, &up, &[(1, Start, a), (5, Start, b)]).lease;
+    let latest = play(&default, &up, &[(1, Start, a), (5, Start, b)]).state;
     assert_eq!(runs(&latest), [5]);
     // Where it is no longer asked for, the others are forgotten.
-    let plain = transition(&default, &three, &Event::Reconfigured, s(10)).lease;
+    let plain = transition(&default, &three, &Event::Reconfigured, s(10)).state;
     assert_eq!(runs(&plain), [9]);
 }
 
@@ -625,7 +635,7 @@ fn early_and_overlapping_runs_are_marked() {
         early_s: Some(10),
         ..Options::default()
     });
-    let up = lease(&marks, Status::Up, false);
+    let up = state(&marks, Status::Up, false);
     // Expected at 60 s; what comes before 50 s is early.
     for (events, early, overlap) in [
         (&[(49, Success, None)][..], true, false),
@@ -646,7 +656,7 @@ fn early_and_overlapping_runs_are_marked() {
         );
     }
     assert!(!up.plain, "the rules must decide");
-    let default = lease(&monitor(false), Status::Up, false);
+    let default = state(&monitor(false), Status::Up, false);
     assert!(!play(&monitor(false), &default, &[(1, Success, None)]).early);
 }
 
@@ -654,13 +664,13 @@ fn early_and_overlapping_runs_are_marked() {
 fn missed_runs_are_counted_when_it_is_back() {
     use PingKind::Success;
     let monitor = monitor(false);
-    let up = lease(&monitor, Status::Up, false);
-    let down = transition(&monitor, &up, &Event::Timer { outages: &[] }, s(90)).lease;
+    let up = state(&monitor, Status::Up, false);
+    let down = transition(&monitor, &up, &Event::Timer { outages: &[] }, s(90)).state;
     // Due at 60, 120, 180 … with 30 s of grace each.
     for (at, missed) in [(91, 1), (149, 1), (150, 2), (700, 11)] {
         let outcome = play(&monitor, &down, &[(at, Success, None)]);
         assert_eq!(outcome.flip.unwrap().missed, missed, "{at}");
-        assert_eq!(outcome.lease.missed, u64::from(missed), "{at}");
+        assert_eq!(outcome.state.missed, u64::from(missed), "{at}");
     }
     // A failure in between does not make up for what was missed before it.
     let failed = play(
@@ -668,15 +678,15 @@ fn missed_runs_are_counted_when_it_is_back() {
         &down,
         &[(700, PingKind::Fail, None), (701, Success, None)],
     );
-    assert_eq!(failed.lease.missed, 11);
-    assert_eq!(play(&monitor, &up, &[(89, Success, None)]).lease.missed, 0);
+    assert_eq!(failed.state.missed, 11);
+    assert_eq!(play(&monitor, &up, &[(89, Success, None)]).state.missed, 0);
 }
 
 #[test]
 fn people_are_told_what_they_do_not_believe_already() {
     use PingKind::{Fail, Success};
     let monitor = monitor(false);
-    let up = lease(&monitor, Status::Up, false);
+    let up = state(&monitor, Status::Up, false);
     let silent = |mut outcome: Outcome| {
         outcome.silence(s(1_000));
         assert!(
@@ -686,32 +696,36 @@ fn people_are_told_what_they_do_not_believe_already() {
                 .is_some_and(|flip| flip.silenced && !flip.alert)
         );
         assert_eq!(outcome.wake, Some(s(1_000)));
-        outcome.lease
+        outcome.state
     };
     let alerts = |outcome: &Outcome| outcome.flip.as_ref().is_some_and(|flip| flip.alert);
     // Down in silence, and back: nobody hears of either.
     let down = silent(play(&monitor, &up, &[(1, Fail, None)]));
-    assert!(down.untold);
+    assert!(down.silenced);
     let back = play(&monitor, &down, &[(2, Success, None)]);
-    assert!(!alerts(&back) && !back.lease.untold);
+    assert!(!alerts(&back) && !back.state.silenced);
     // And the next time, they do.
-    assert!(alerts(&play(&monitor, &back.lease, &[(3, Fail, None)])));
+    assert!(alerts(&play(&monitor, &back.state, &[(3, Fail, None)])));
     // Told that it is down, back in silence, and down again: they believe that already.
-    let told = play(&monitor, &up, &[(1, Fail, None)]).lease;
+    let told = play(&monitor, &up, &[(1, Fail, None)]).state;
     let back = silent(play(&monitor, &told, &[(2, Success, None)]));
     let again = play(&monitor, &back, &[(3, Fail, None)]);
-    assert!(!alerts(&again) && !again.lease.untold);
-    assert!(alerts(&play(&monitor, &again.lease, &[(4, Success, None)])));
+    assert!(!alerts(&again) && !again.state.silenced);
+    assert!(alerts(&play(&monitor, &again.state, &[(4, Success, None)])));
     // A pause forgets it.
     assert!(
         !transition(&monitor, &down, &Event::Pause, s(5))
-            .lease
-            .untold
+            .state
+            .silenced
     );
     // What alerts nobody can't be silenced.
-    let mut new = play(&monitor, &Lease::new(&monitor), &[(1, Success, None)]);
+    let mut new = play(
+        &monitor,
+        &MonitorState::new(&monitor),
+        &[(1, Success, None)],
+    );
     new.silence(s(9));
-    assert!(new.wake.is_none() && !new.lease.untold);
+    assert!(new.wake.is_none() && !new.state.silenced);
 }
 
 /// Something that happens some milliseconds after what happened before.
@@ -764,24 +778,24 @@ struct Timers(Vec<(UnixMs, u32)>);
 impl Timers {
     /// Takes over what an outcome arms, and checks T1.
     fn follow(&mut self, outcome: &Outcome, now: UnixMs) {
-        let lease = &outcome.lease;
+        let state = &outcome.state;
         if let Some(deadline) = outcome.arm {
-            let due = look_at(deadline, lease.grace_s, now);
+            let due = look_at(deadline, state.grace_s, now);
             assert!(due >= now, "nobody looks behind the cursor");
-            self.0.push((due, lease.epoch));
+            self.0.push((due, state.epoch));
         }
-        if let Some(deadline) = lease.deadline() {
+        if let Some(deadline) = state.deadline() {
             let deadline = deadline.max(now);
             let armed = self
                 .0
                 .iter()
-                .any(|(due, epoch)| *epoch == lease.epoch && *due <= deadline);
-            assert!(armed, "T1: {lease:?} has {:?}", self.0);
+                .any(|(due, epoch)| *epoch == state.epoch && *due <= deadline);
+            assert!(armed, "T1: {state:?} has {:?}", self.0);
         }
         let current = self
             .0
             .iter()
-            .filter(|(_, epoch)| *epoch == lease.epoch)
+            .filter(|(_, epoch)| *epoch == state.epoch)
             .count();
         assert!(current <= 1, "entries never breed: {:?}", self.0);
     }
@@ -798,7 +812,7 @@ proptest! {
         if cron {
             monitor.schedule = Schedule::parse("*/3 * * * *", "Europe/Berlin").unwrap();
         }
-        let mut lease = Lease::new(&monitor);
+        let mut state = MonitorState::new(&monitor);
         let mut timers = Timers::default();
         let mut outages = Vec::new();
         let mut now = T0;
@@ -807,16 +821,16 @@ proptest! {
             // The sweep: whatever is due fires, in order, before what happens next.
             while let Some(i) = timers.0.iter().position(|(due, _)| *due <= then) {
                 let (due, epoch) = timers.0.remove(i);
-                if epoch != lease.epoch {
+                if epoch != state.epoch {
                     continue;
                 }
                 now = now.max(due);
-                let outcome = transition(&monitor, &lease, &Event::Timer { outages: &outages }, now);
-                check(&lease, &outcome)?;
-                lease = outcome.lease.clone();
-                if let Some(deadline) = lease.deadline() {
+                let outcome = transition(&monitor, &state, &Event::Timer { outages: &outages }, now);
+                check(&state, &outcome)?;
+                state = outcome.state.clone();
+                if let Some(deadline) = state.deadline() {
                     prop_assert!(deadline > now, "a timer that fires at its deadline flips");
-                    timers.0.push((look_at(deadline, lease.grace_s, now), lease.epoch));
+                    timers.0.push((look_at(deadline, state.grace_s, now), state.epoch));
                 }
                 timers.follow(&outcome, now);
             }
@@ -843,30 +857,30 @@ proptest! {
                 }
                 Step::Wait => continue,
             };
-            let outcome = transition(&monitor, &lease, &event, now);
-            check(&lease, &outcome)?;
+            let outcome = transition(&monitor, &state, &event, now);
+            check(&state, &outcome)?;
             if let Event::Ping { kind: PingKind::Success, at, .. } = event
-                && lease.status == Status::Up && lease.plain && lease.seen <= Some(at)
+                && state.status == Status::Up && state.plain && state.seen <= Some(at)
             {
-                let fast = Lease {
+                let fast = MonitorState {
                     seen: Some(at),
-                    expires_at: Some(at.secs() + lease.ttl_span),
-                    pings: lease.pings + 1,
-                    version: lease.version + 1,
+                    expires_at: Some(at.secs() + state.ttl_span),
+                    pings: state.pings + 1,
+                    version: state.version + 1,
                     last_duration_ms: None,
-                    ..lease.clone()
+                    ..state.clone()
                 };
-                prop_assert_eq!(&outcome.lease, &fast);
+                prop_assert_eq!(&outcome.state, &fast);
                 prop_assert!(outcome.flip.is_none() && outcome.arm.is_none());
             }
             timers.follow(&outcome, now);
-            lease = outcome.lease;
+            state = outcome.state;
         }
     }
 }
 
-fn check(before: &Lease, outcome: &Outcome) -> Result<(), TestCaseError> {
-    let after = &outcome.lease;
+fn check(before: &MonitorState, outcome: &Outcome) -> Result<(), TestCaseError> {
+    let after = &outcome.state;
     let changed = *after != *before;
     prop_assert_eq!(after.version, before.version + u64::from(changed));
     prop_assert_eq!(

@@ -12,7 +12,6 @@ use thrum_schema::channel::Channel;
 use thrum_schema::delivery::Delivery;
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use thrum_schema::key::ApiKey;
-use thrum_schema::lease::Lease;
 use thrum_schema::monitor::Monitor;
 use thrum_schema::outage::{OUTAGE_TTL_S, Outage};
 use thrum_schema::ping::{LOG_TTL_S, Ping};
@@ -24,7 +23,8 @@ use thrum_schema::signal::strategy;
 use thrum_schema::signal::track::{
     Checkpoint, Signal, StoredBar, TRACK_TTL_S, TrackId, TrackState,
 };
-use thrum_schema::signal::watch::{Memory, Watch};
+use thrum_schema::signal::watch::{Watch, WatchState};
+use thrum_schema::state::MonitorState;
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{self, Timer};
 use thrum_schema::transition::{FLIP_TTL_S, Flip};
@@ -87,13 +87,13 @@ pub fn monitor(monitor: &Monitor) -> Item {
     )
 }
 
-/// A monitor's lease.
-pub fn lease(lease: &Lease) -> Item {
-    encode(&Key::lease(lease.monitor), "lease", lease)
+/// A monitor's state.
+pub fn state(state: &MonitorState) -> Item {
+    encode(&Key::state(state.monitor), "lease", state)
 }
 
-/// The mark that a lease which TTL removed was restored.
-pub fn restored(lost: &Lease) -> Item {
+/// The mark that a state which TTL removed was restored.
+pub fn restored(lost: &MonitorState) -> Item {
     let key = Key::restored(lost);
     let expires_s = lost.expires_at.unwrap_or(0) + FLIP_TTL_S;
     expiring(
@@ -313,8 +313,8 @@ pub fn watch(watch: &Watch) -> Item {
 }
 
 /// What a watch remembers.
-pub fn memory(watch: WatchId, memory: &Memory) -> Item {
-    encode(&Key::memory(watch), "memory", memory)
+pub fn watch_state(watch: WatchId, watch_state: &WatchState) -> Item {
+    encode(&Key::watch_state(watch), "memory", watch_state)
 }
 
 /// The kind of items of timers.

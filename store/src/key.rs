@@ -1,6 +1,6 @@
 //! The keys of every item in the table, all in one place.
 //!
-//! A key says what it is: `M#…/LEASE` is a monitor's lease. Numbers in keys are zero-padded, so that their order as text
+//! A key says what it is: `M#…/LEASE` is a monitor's state. Numbers in keys are zero-padded, so that their order as text
 //! is their order as numbers.
 
 use crate::table::{Item, Value};
@@ -11,7 +11,7 @@ use thrum_schema::signal::series::{SeriesName, Timeframe};
 use thrum_schema::signal::track::{TrackId, month};
 use thrum_schema::timer::{self, Timer};
 use thrum_schema::transition::Flip;
-use thrum_schema::{Lease, UnixMs};
+use thrum_schema::{MonitorState, UnixMs};
 
 /// A primary key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,8 +69,8 @@ impl Key {
         Self::new(format!("M#{monitor}"), "OWNER")
     }
 
-    /// A monitor's lease.
-    pub fn lease(monitor: MonitorId) -> Self {
+    /// A monitor's state.
+    pub fn state(monitor: MonitorId) -> Self {
         Self::new(format!("M#{monitor}"), "LEASE")
     }
 
@@ -110,7 +110,7 @@ impl Key {
     }
 
     /// How many monitors a project has.
-    pub fn census(project: ProjectId) -> Self {
+    pub fn monitor_count(project: ProjectId) -> Self {
         Self::new(format!("P#{project}"), "CENSUS")
     }
 
@@ -163,8 +163,8 @@ impl Key {
         )
     }
 
-    /// The mark that a lease which TTL removed was restored.
-    pub fn restored(lost: &Lease) -> Self {
+    /// The mark that a state which TTL removed was restored.
+    pub fn restored(lost: &MonitorState) -> Self {
         Self::new(
             format!("M#{}", lost.monitor),
             format!("RESTORED#{:020}", lost.version),
@@ -345,7 +345,7 @@ impl Key {
     }
 
     /// What a watch remembers.
-    pub fn memory(watch: WatchId) -> Self {
+    pub fn watch_state(watch: WatchId) -> Self {
         Self::new(format!("W#{watch}"), "MEMORY")
     }
 

@@ -24,7 +24,7 @@ pub fn start_log(lookup: impl Fn(&str) -> Option<String>) {
 }
 
 /// Writes the figures, unless that was less than `every_ms` ago: CloudWatch reads them from the log.
-pub fn write_figures(store: &Store, every_ms: i64) {
+pub fn write_metrics(store: &Store, every_ms: i64) {
     let line = store
         .metrics()
         .line(store.name(), store.world().now(), every_ms);

@@ -38,7 +38,7 @@ impl Change {
 }
 
 /// Whether evaluate is called for a change: alerts and requests when they are created; probes, watches, called-for heads of
-/// series and timers that are due soon whenever they are written; leases when TTL removes them.
+/// series and timers that are due soon whenever they are written; states when TTL removes them.
 pub fn is_wanted(old: Option<&Item>, new: Option<&Item>, expired: bool) -> bool {
     match (old, new) {
         (None, Some(new)) if matches!(kind(new), Some("alert" | "request")) => true,

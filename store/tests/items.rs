@@ -9,18 +9,20 @@ use thrum_schema::delivery::{Delivery, DeliveryState};
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId};
 use thrum_schema::id::{RequestId, WatchId};
 use thrum_schema::key::{ApiKey, Scope};
-use thrum_schema::lease::{Extension, Run};
 use thrum_schema::monitor::{KeywordFilter, Options};
 use thrum_schema::ping::Ping;
 use thrum_schema::signal::request::{Backtest, Request, RequestKind, RequestState};
 use thrum_schema::signal::strategy::{Stored, builtin};
 use thrum_schema::signal::track::{Checkpoint, Followed, Signal, StoredBar, TrackId, TrackState};
-use thrum_schema::signal::watch::{Memory, On, Told, Watch};
+use thrum_schema::signal::watch::{Notified, On, Watch, WatchState};
 use thrum_schema::signal::{Bar, Explanation, Score, SeriesName, Timeframe, Verdict};
 use thrum_schema::silence::Window;
+use thrum_schema::state::{Extension, Run};
 use thrum_schema::timer::{MAX_ENTRIES, Timer, What};
 use thrum_schema::transition::Flip;
-use thrum_schema::{Lease, Limits, Monitor, Outage, PingKind, Project, Schedule, Status, UnixMs};
+use thrum_schema::{
+    Limits, Monitor, MonitorState, Outage, PingKind, Project, Schedule, Status, UnixMs,
+};
 use thrum_store::item;
 use thrum_store::key::Key;
 use thrum_store::table::{Item, Value as V, item_bytes};
@@ -83,9 +85,9 @@ fn flip() -> Flip {
     }
 }
 
-/// The largest lease there is.
-fn full_lease() -> Lease {
-    Lease {
+/// The largest state there is.
+fn full_state() -> MonitorState {
+    MonitorState {
         seen: Some(NOW),
         run: Some(Run {
             at: NOW,
@@ -98,9 +100,9 @@ fn full_lease() -> Lease {
         fails: u64::MAX,
         missed: u64::MAX,
         tat: Some(i64::MAX),
-        untold: true,
+        silenced: true,
         reminded: u32::MAX,
-        told_at: Some(NOW),
+        notified_at: Some(NOW),
         version: u64::MAX,
         epoch: u32::MAX,
         flips: u64::MAX,
@@ -116,7 +118,7 @@ fn full_lease() -> Lease {
         }),
         ttl_span: i64::MAX,
         expires_at: Some(i64::MAX),
-        ..Lease::new(&monitor())
+        ..MonitorState::new(&monitor())
     }
 }
 
@@ -146,7 +148,7 @@ fn show(item: &Item) -> Value {
 }
 
 #[test]
-fn monitors_and_leases() {
+fn monitors_and_states() {
     assert_json_snapshot!("monitor", show(&item::monitor(&monitor())));
     assert_json_snapshot!("owner", show(&item::owner(&monitor())));
     assert_json_snapshot!("name", show(&item::name(&monitor())));
@@ -154,13 +156,13 @@ fn monitors_and_leases() {
         schedule: Schedule::Simple { period_s: 300 },
         ..monitor()
     };
-    assert_json_snapshot!("lease_new", show(&item::lease(&Lease::new(&plain))));
-    assert_json_snapshot!("lease_full", show(&item::lease(&full_lease())));
+    assert_json_snapshot!("lease_new", show(&item::state(&MonitorState::new(&plain))));
+    assert_json_snapshot!("lease_full", show(&item::state(&full_state())));
 }
 
 #[test]
-fn a_lease_costs_one_write_unit_however_full() {
-    let size = item_bytes(&item::lease(&full_lease()));
+fn a_state_costs_one_write_unit_however_full() {
+    let size = item_bytes(&item::state(&full_state()));
     assert!(size < 1_000, "{size} bytes");
 }
 
@@ -302,11 +304,11 @@ fn timers() {
 fn the_items_of_the_signals() {
     let series = SeriesName::parse("series", "eth-usd").unwrap();
     let project = ProjectId::FIRST;
-    let plan = builtin("trend-rsi")
+    let compiled = builtin("trend-rsi")
         .unwrap()
-        .plan(None, &BTreeMap::new(), Timeframe::HOUR)
+        .compile(None, &BTreeMap::new(), Timeframe::HOUR)
         .unwrap();
-    let track = TrackId::new(project, &series, "trend-rsi", 1, &plan);
+    let track = TrackId::new(project, &series, "trend-rsi", 1, &compiled);
     let bar = Bar {
         volume: Some(7.0),
         ..Bar::value(UnixMs(1_763_697_600_000), 0.1)
@@ -337,7 +339,7 @@ fn the_items_of_the_signals() {
     };
     assert_json_snapshot!("signal", show(&item::signal(&track, &signal)));
     let state = TrackState {
-        of: Followed::new("trend-rsi", 1, &plan),
+        of: Followed::new("trend-rsi", 1, &compiled),
         asked: NOW,
         version: 9,
         last: Some(bar.time),
@@ -407,16 +409,16 @@ fn the_items_of_the_signals() {
         created: NOW,
     };
     assert_json_snapshot!("watch", show(&item::watch(&watch)));
-    let memory = Memory {
-        told: Some(Verdict::Buy),
-        change: Some(Told {
+    let memory = WatchState {
+        signal: Some(Verdict::Buy),
+        change: Some(Notified {
             bar: bar.time,
             to: Verdict::Buy,
             version: 1,
         }),
-        ..Memory::default()
+        ..WatchState::default()
     };
-    assert_json_snapshot!("memory", show(&item::memory(watch.id, &memory)));
+    assert_json_snapshot!("memory", show(&item::watch_state(watch.id, &memory)));
     let keys = [
         Key::head(project, &watch.series, watch.timeframe),
         Key::request_bars(asked.id),
@@ -438,7 +440,7 @@ fn the_items_of_the_signals() {
     );
     assert_eq!(item::decode::<Watch>(item::watch(&watch)).unwrap(), watch);
     assert_eq!(
-        item::decode::<Memory>(item::memory(watch.id, &memory)).unwrap(),
+        item::decode::<WatchState>(item::watch_state(watch.id, &memory)).unwrap(),
         memory
     );
     assert_eq!(
@@ -460,7 +462,7 @@ fn other_keys() {
         Key::probe_arrived(),
         Key::badge(monitor().badge()),
         Key::unique_key(ProjectId::FIRST, &monitor().unique_key()),
-        Key::census(ProjectId::FIRST),
+        Key::monitor_count(ProjectId::FIRST),
         Key::requests(ProjectId::FIRST, NOW, "0123456789abcdef"),
         Key::failure(MonitorId(id(1)), 43),
         Key::channel_health(ProjectId::FIRST, ChannelId(id(2))),
@@ -475,9 +477,11 @@ fn other_keys() {
 
 #[test]
 fn what_is_no_item_is_an_error() {
-    let mut broken = item::lease(&full_lease());
+    let mut broken = item::state(&full_state());
     broken.remove("status");
-    let error = item::decode::<Lease>(broken).unwrap_err().to_string();
+    let error = item::decode::<MonitorState>(broken)
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("LEASE") && error.contains("status"),
         "{error}"

@@ -158,7 +158,7 @@ async fn only_what_evaluate_is_called_for_is_in_the_feed_and_until_it_is_deleted
 }
 
 #[tokio::test]
-async fn expired_items_go_and_a_lease_says_so() {
+async fn expired_items_go_and_a_state_says_so() {
     let table = SqliteTable::temporary(Options::default()).unwrap();
     let expiring = |sk: &str, kind: &str, expires_at: i64| {
         let mut item = item("M#1", sk, kind);
@@ -192,7 +192,7 @@ async fn expired_items_go_and_a_lease_says_so() {
     assert_eq!(table.items().await.unwrap().len(), 1);
     let changes = table.feed().next(100).await.unwrap();
     assert_eq!(changes.len(), 1, "the log's removal concerns nobody");
-    let lease = &changes[0];
-    assert_eq!((lease.event_name(), lease.expired), ("REMOVE", true));
-    assert_eq!(&*lease.key.sk, "LEASE");
+    let state = &changes[0];
+    assert_eq!((state.event_name(), state.expired), ("REMOVE", true));
+    assert_eq!(&*state.key.sk, "LEASE");
 }

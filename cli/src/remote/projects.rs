@@ -1,6 +1,6 @@
 //! `thrum projects`, for who runs the installation, and `thrum usage`.
 
-use super::{Door, Remote, cell, out, segment};
+use super::{Direct, Remote, cell, out, segment};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use reqwest::Method;
@@ -49,10 +49,10 @@ enum ProjectAction {
 }
 
 impl Projects {
-    /// Talks to `door` from here on, as its operator.
-    pub fn go_through(&mut self, door: &Door) {
-        self.remote.go_through(door);
-        self.admin_key = Some(door.admin_key.clone());
+    /// Talks to `direct` from here on, as its operator.
+    pub fn connect_to(&mut self, direct: &Direct) {
+        self.remote.connect_to(direct);
+        self.admin_key = Some(direct.admin_key.clone());
     }
 }
 

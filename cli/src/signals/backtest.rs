@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use thrum_schema::UnixMs;
-use thrum_schema::signal::plan::show;
+use thrum_schema::signal::compile::show;
 use thrum_schema::signal::request::{self, Fill};
 use thrum_schema::signal::strategy::builtin;
 use thrum_schema::signal::{Bar, Strategy, Timeframe};
@@ -170,7 +170,7 @@ fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
         }
     };
     let params = args.choice.params.iter().cloned().collect();
-    let plan = strategy.plan(args.choice.mode.as_deref(), &params, timeframe)?;
+    let compiled = strategy.compile(args.choice.mode.as_deref(), &params, timeframe)?;
     let spec = request::Backtest {
         from: instant("from", args.from.as_ref())?,
         to: instant("to", args.to.as_ref())?,
@@ -181,7 +181,7 @@ fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
         annualization: args.annualization,
         walk_forward: None,
     };
-    let report = thrum_evaluate::offline(&name, &strategy, &plan, &bars, &[], &spec)?;
+    let report = thrum_evaluate::offline(&name, &strategy, &compiled, &bars, &[], &spec)?;
     Ok((report, bars))
 }
 

@@ -9,7 +9,7 @@ pub use hooks::told;
 use super::chance::{Chance, Clock, Skewed, sleep_ms};
 use super::history::{History, Outcome};
 use super::net::{LIFE, Life, Net};
-use super::plan::{Place, Plan, Trouble};
+use super::scenario::{Place, Scenario, Trouble};
 use super::trace::Trace;
 use crate::TABLE;
 use axum::Router;
@@ -32,7 +32,7 @@ use thrum_schema::{Plans, World};
 use thrum_store::Store;
 use thrum_store::table::Table;
 use tower::ServiceExt;
-use wire::{Door, Wire};
+use wire::{OwnPing, Wire};
 
 /// How long the process takes to come back after it died, in milliseconds.
 const RESTART_MS: (i64, i64) = (200, 20_000);
@@ -64,7 +64,7 @@ struct Node {
 
 /// The simulation.
 pub struct Cast {
-    pub plan: Arc<Plan>,
+    pub scenario: Arc<Scenario>,
     pub clock: Clock,
     pub net: Arc<Net>,
     pub trace: Trace,
@@ -86,25 +86,25 @@ impl fmt::Debug for Cast {
 
 impl Cast {
     /// Everything, on a table that is prepared, before anything goes wrong.
-    pub fn new(plan: &Arc<Plan>, clock: Clock, net: &Arc<Net>, trace: &Trace) -> Arc<Self> {
+    pub fn new(scenario: &Arc<Scenario>, clock: Clock, net: &Arc<Net>, trace: &Trace) -> Arc<Self> {
         Arc::new_cyclic(|weak: &Weak<Self>| {
-            let names: &[&'static str] = match plan.place {
+            let names: &[&'static str] = match scenario.place {
                 Place::Serve { .. } => &["serve"],
                 Place::Lambda => &["a", "b"],
             };
             let nodes = names
                 .iter()
-                .zip(plan.skews_ms)
+                .zip(scenario.skews_ms)
                 .map(|(name, skew_ms)| {
                     let world = Skewed::new(
                         clock,
                         skew_ms,
-                        Chance::new(plan.seed, &format!("world {name}")),
+                        Chance::new(scenario.seed, &format!("world {name}")),
                     );
-                    let table = net.table(name, Chance::new(plan.seed, &format!("net {name}")));
+                    let table = net.table(name, Chance::new(scenario.seed, &format!("net {name}")));
                     Node {
                         name,
-                        handlers: Mutex::new(handlers(name, &world, &table, plan, weak)),
+                        handlers: Mutex::new(handlers(name, &world, &table, scenario, weak)),
                         world,
                         table,
                         lives: Mutex::default(),
@@ -112,11 +112,11 @@ impl Cast {
                 })
                 .collect();
             Self {
-                plan: Arc::clone(plan),
+                scenario: Arc::clone(scenario),
                 clock,
                 net: Arc::clone(net),
                 trace: trace.clone(),
-                chance: Chance::new(plan.seed, "cast"),
+                chance: Chance::new(scenario.seed, "cast"),
                 nodes,
                 me: Weak::clone(weak),
                 history: Mutex::default(),
@@ -132,7 +132,7 @@ impl Cast {
     }
 
     fn serves(&self) -> bool {
-        matches!(self.plan.place, Place::Serve { .. })
+        matches!(self.scenario.place, Place::Serve { .. })
     }
 
     fn node(&self) -> &Node {
@@ -147,15 +147,15 @@ impl Cast {
     /// Whether a trouble that comes so often meets this.
     fn meets(&self, of: impl Fn(Trouble) -> Option<u16>) -> bool {
         let ms = self.clock.ms();
-        let troubles: Vec<u16> = self.plan.troubles(ms, of).collect();
-        ms < self.plan.calm_ms && troubles.into_iter().any(|n| self.chance.per_mille(n))
+        let troubles: Vec<u16> = self.scenario.troubles(ms, of).collect();
+        ms < self.scenario.calm_ms && troubles.into_iter().any(|n| self.chance.per_mille(n))
     }
 
     /// Whether nothing is there at all.
     pub fn is_away(&self) -> bool {
         let ms = self.clock.ms();
         let away = |what| matches!(what, Trouble::Away).then_some(());
-        self.plan.troubles(ms, away).next().is_some()
+        self.scenario.troubles(ms, away).next().is_some()
             || ms < *self.down_until_ms.lock().expect("not poisoned")
     }
 
@@ -218,7 +218,13 @@ impl Cast {
 
     /// Replaces a node's handlers by new ones, with nothing in their memory.
     fn renew(&self, node: &Node) {
-        let new = handlers(node.name, &node.world, &node.table, &self.plan, &self.me);
+        let new = handlers(
+            node.name,
+            &node.world,
+            &node.table,
+            &self.scenario,
+            &self.me,
+        );
         *node.handlers.lock().expect("not poisoned") = new;
     }
 
@@ -264,7 +270,7 @@ impl Cast {
         for shard in 0..shards {
             tokio::spawn(Arc::clone(self).stream(shard, shards));
         }
-        match self.plan.place {
+        match self.scenario.place {
             Place::Serve { tick_ms } => {
                 tokio::spawn(Arc::clone(self).ticker(tick_ms));
             }
@@ -272,7 +278,7 @@ impl Cast {
                 tokio::spawn(Arc::clone(self).schedule());
             }
         }
-        for at_ms in self.plan.removals_ms.clone() {
+        for at_ms in self.scenario.removals_ms.clone() {
             let cast = Arc::clone(self);
             tokio::spawn(async move {
                 cast.clock.until(at_ms).await;
@@ -283,7 +289,7 @@ impl Cast {
                 cast.net.wake();
             });
         }
-        for spell in &self.plan.spells {
+        for spell in &self.scenario.spells {
             if spell.what == Trouble::Deploy {
                 let (cast, at_ms) = (Arc::clone(self), spell.from_ms);
                 tokio::spawn(async move {
@@ -316,11 +322,11 @@ fn handlers(
     name: &'static str,
     world: &Arc<Skewed>,
     table: &Arc<dyn Table>,
-    plan: &Plan,
+    scenario: &Scenario,
     cast: &Weak<Cast>,
 ) -> Handlers {
     let shared: Arc<dyn World> = world.clone();
-    let serves = matches!(plan.place, Place::Serve { .. });
+    let serves = matches!(scenario.place, Place::Serve { .. });
     let shards = if serves { 1 } else { 2 };
     let store = Store::new(Arc::clone(table), TABLE, shards, Arc::clone(&shared));
     let config = thrum_ingest::Config {
@@ -344,7 +350,7 @@ fn handlers(
         plans: Plans::default(),
     };
     let notify = Notify::new(store.clone(), sender, wire, config);
-    let door = Door(Weak::clone(cast), serves.then(|| router.clone()));
+    let door = OwnPing(Weak::clone(cast), serves.then(|| router.clone()));
     Handlers {
         store,
         router,

@@ -3,7 +3,7 @@
 
 use super::cast::{Cast, answer, outcome};
 use super::history::{Asked, Outcome};
-use super::plan::{Act, Door, Kind, Script};
+use super::scenario::{Act, Door, Kind, Script};
 use crate::{API_KEY, PING_KEY, START};
 use axum::Router;
 use axum::body::Body;
@@ -65,7 +65,7 @@ async fn must(router: &Router, request: Request<Body>) -> Value {
 pub async fn make(cast: &Cast) -> Made {
     let router = cast.handlers().router;
     let mut made = Made::default();
-    for (i, hook) in cast.plan.hooks.iter().enumerate() {
+    for (i, hook) in cast.scenario.hooks.iter().enumerate() {
         let body = json!({
             "kind": "webhook",
             "url": format!("http://hook-{i}.example.org/"),
@@ -77,7 +77,7 @@ pub async fn make(cast: &Cast) -> Made {
         made.channels
             .push(channel["id"].as_str().expect("an id").to_owned());
     }
-    for (i, script) in cast.plan.scripts.iter().enumerate() {
+    for (i, script) in cast.scenario.scripts.iter().enumerate() {
         let mut id = None;
         if script.door != Door::Name {
             let body = json!({
@@ -93,12 +93,12 @@ pub async fn make(cast: &Cast) -> Made {
         }
         made.monitors.push(id);
     }
-    if let Some(quota) = cast.plan.quota {
+    if let Some(quota) = cast.scenario.quota {
         let body = json!({"scope": "write", "name": "metered", "requests_per_day": quota});
         let key = must(&router, api(Method::POST, "/v1/keys", API_KEY, &body)).await;
         made.metered = key["key"].as_str().map(str::to_owned);
     }
-    if cast.plan.bars {
+    if cast.scenario.bars {
         let definition = json!({
             "buy": {"all": [{"left": "close", "op": ">", "right": {"indicator": "sma", "n": 3}}]},
             "sell": {"all": [{"left": "close", "op": "<", "right": {"indicator": "sma", "n": 3}}]},
@@ -123,7 +123,7 @@ pub async fn make(cast: &Cast) -> Made {
 
 /// Lets every client do what its script says.
 pub fn start(cast: &Arc<Cast>, made: &Made) {
-    for (i, script) in cast.plan.scripts.iter().enumerate() {
+    for (i, script) in cast.scenario.scripts.iter().enumerate() {
         for (n, act) in script.acts.iter().enumerate() {
             let (cast, script, act) = (Arc::clone(cast), script.clone(), *act);
             let id = made.monitors[i].clone();
@@ -136,7 +136,7 @@ pub fn start(cast: &Arc<Cast>, made: &Made) {
     if let Some(key) = made.metered.clone() {
         tokio::spawn(use_quota(Arc::clone(cast), key));
     }
-    if cast.plan.bars {
+    if cast.scenario.bars {
         tokio::spawn(send_bars(Arc::clone(cast)));
     }
 }
@@ -259,7 +259,7 @@ fn lie(i: usize, n: usize, door: Door, id: Option<&str>) -> Request<Body> {
 
 /// Asks for more than the quota has.
 async fn use_quota(cast: Arc<Cast>, key: String) {
-    let quota = i64::from(cast.plan.quota.unwrap_or_default());
+    let quota = i64::from(cast.scenario.quota.unwrap_or_default());
     for _ in 0..quota * 2 + 5 {
         super::chance::sleep_ms(cast.chance.range(10, 20_000)).await;
         let asked = async |cast: Arc<Cast>, key: String| {

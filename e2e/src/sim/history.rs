@@ -1,6 +1,6 @@
 //! What clients, receivers and the clock know: all that a judgement may be based on.
 
-use super::plan::Kind;
+use super::scenario::Kind;
 use serde_json::Value;
 
 /// What a client knows of a request.

@@ -11,7 +11,7 @@ use super::cast::CALM_TICK_MS;
 use super::clients::Made;
 use super::history::History;
 use super::net::Faulty;
-use super::plan::{Place, Plan};
+use super::scenario::{Place, Scenario};
 use super::seen::Seen;
 use crate::START;
 use serde_json::Value;
@@ -38,7 +38,7 @@ impl fmt::Display for Broken {
 /// All that a judgement is based on.
 #[derive(Debug, Clone)]
 pub struct Case {
-    pub plan: Plan,
+    pub scenario: Scenario,
     pub history: History,
     pub made: Made,
     pub seen: Seen,
@@ -62,7 +62,7 @@ impl Case {
 
     /// Whether a channel has a group that will be tried again after the end.
     pub fn has_group_to_retry(&self, channel: &str) -> bool {
-        let due = START.0 + self.plan.end_ms;
+        let due = START.0 + self.scenario.end_ms;
         self.seen.items.iter().any(|item| {
             item["sk"]["S"] == format!("D#{channel}")
                 && item["state"]["S"] == "retry"
@@ -73,7 +73,7 @@ impl Case {
 
     /// The longest time from a deadline to its flip, where nothing goes wrong.
     pub const fn detection_ms(&self) -> i64 {
-        match self.plan.place {
+        match self.scenario.place {
             Place::Serve { .. } => CALM_TICK_MS + 2_000,
             Place::Lambda => 65_000,
         }
@@ -81,7 +81,7 @@ impl Case {
 
     /// The gap between pulses that is an outage.
     pub const fn gap_ms(&self) -> i64 {
-        match self.plan.place {
+        match self.scenario.place {
             Place::Serve { .. } => 60_000,
             Place::Lambda => 150_000,
         }

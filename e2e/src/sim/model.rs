@@ -2,7 +2,7 @@
 //! by what its clients know; and of the pipeline, when it may have been away.
 
 use super::history::{Asked, History, Outcome};
-use super::plan::{Kind, Script};
+use super::scenario::{Kind, Script};
 
 /// How far instants that different clocks tell may be apart, in milliseconds: half a second of skew either way, and the network.
 pub const CLOCKS_MS: i64 = 1_300;
@@ -389,7 +389,7 @@ pub fn away(history: &History, gap_ms: i64, end_ms: i64) -> Vec<(i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::plan::Door;
+    use crate::sim::scenario::Door;
 
     #[test]
     fn what_its_clients_know_decides_what_it_has_to_be() {

@@ -1,6 +1,6 @@
 //! Whether the judgement would notice: a deliberate bug must not get through many seeds.
 
-use super::{Plan, run};
+use super::{Scenario, run};
 use std::ops::RangeInclusive;
 use std::panic::catch_unwind;
 use thrum_schema::mutant::{Mutant, give};
@@ -21,7 +21,7 @@ pub struct Caught {
 pub fn hunt(mutant: Mutant, mut seeds: RangeInclusive<u64>) -> Option<Caught> {
     give(Some(mutant));
     let caught = seeds.find_map(|seed| {
-        let rule = match catch_unwind(|| run(&Plan::of(seed), false)) {
+        let rule = match catch_unwind(|| run(&Scenario::of(seed), false)) {
             Ok(run) => run.broken.first()?.rule.to_owned(),
             Err(_) => "it panicked".to_owned(),
         };

@@ -2,7 +2,7 @@
 //! table is played, too: it tries again what failed in passing, a transaction under the same token, for so long.
 
 use super::chance::{Chance, Clock, sleep_ms};
-use super::plan::{Plan, Trouble};
+use super::scenario::{Scenario, Trouble};
 use super::trace::Trace;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
@@ -71,7 +71,7 @@ pub struct Net {
     pub calls: AtomicU64,
     /// The calls that went wrong.
     pub faults: Mutex<Vec<Faulty>>,
-    plan: Arc<Plan>,
+    scenario: Arc<Scenario>,
     clock: Clock,
     trace: Trace,
     /// The tokens of transactions that were done.
@@ -238,18 +238,23 @@ fn sorted(writes: &[Write]) -> String {
 }
 
 impl Net {
-    pub fn new(plan: &Arc<Plan>, table: SqliteTable, clock: Clock, trace: Trace) -> Arc<Self> {
+    pub fn new(
+        scenario: &Arc<Scenario>,
+        table: SqliteTable,
+        clock: Clock,
+        trace: Trace,
+    ) -> Arc<Self> {
         Arc::new(Self {
             table,
             written: Default::default(),
             calls: AtomicU64::new(0),
             faults: Mutex::default(),
-            plan: Arc::clone(plan),
+            scenario: Arc::clone(scenario),
             clock,
             trace,
             done: Mutex::default(),
             known: Mutex::default(),
-            forgets: plan
+            forgets: scenario
                 .spells
                 .iter()
                 .any(|spell| matches!(spell.what, Trouble::Stale(_))),
@@ -309,7 +314,7 @@ enum NoAnswer {
 impl Way {
     fn fault(&self, request: &Request) -> Fault {
         let ms = self.net.clock.ms();
-        if ms >= self.net.plan.calm_ms {
+        if ms >= self.net.scenario.calm_ms {
             return Fault::None;
         }
         let chance = &self.chance;
@@ -319,7 +324,7 @@ impl Way {
             once(n, fault)
         };
         self.net
-            .plan
+            .scenario
             .troubles(ms, |what| match what {
                 Trouble::Refused(n) => once(n, Fault::Refused),
                 Trouble::Failed(n) => once(n, Fault::Failed),

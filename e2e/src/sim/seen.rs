@@ -126,7 +126,7 @@ pub async fn look(cast: &Cast, made: &Made) -> Seen {
     let alerts = get("/v1/alerts?limit=200").await;
     seen.alerts = list(&alerts["alerts"]).map(alert).collect();
     seen.alerts.reverse();
-    if cast.plan.bars {
+    if cast.scenario.bars {
         let bars = get("/v1/series/x/bars?timeframe=1m&limit=1000").await;
         let first = ms_of(&super::clients::bar(0, 0.0)["time"]).unwrap_or_default();
         let index = |time: &Value| (ms_of(time).unwrap_or_default() - first) / 60_000;

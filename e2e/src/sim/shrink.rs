@@ -1,14 +1,14 @@
-//! From a plan that fails to a smaller one that fails alike: what can be left out is left out.
+//! From a scenario that fails to a smaller one that fails alike: what can be left out is left out.
 
-use super::plan::Plan;
+use super::scenario::Scenario;
 use super::{Run, run};
 
 /// How many plans are tried at the most.
 const MAX_TRIES: usize = 400;
 
-/// The smallest plan that was found which still breaks `rule`, and how it does. `tell` hears of each that is smaller.
-pub fn shrink(plan: &Plan, rule: &str, mut tell: impl FnMut(usize, &Plan)) -> Plan {
-    let mut best = plan.clone();
+/// The smallest scenario that was found which still breaks `rule`, and how it does. `tell` hears of each that is smaller.
+pub fn shrink(scenario: &Scenario, rule: &str, mut tell: impl FnMut(usize, &Scenario)) -> Scenario {
+    let mut best = scenario.clone();
     let mut tries = 0;
     let mut smaller = true;
     while smaller && tries < MAX_TRIES {
@@ -29,71 +29,71 @@ pub fn shrink(plan: &Plan, rule: &str, mut tell: impl FnMut(usize, &Plan)) -> Pl
     best
 }
 
-fn breaks(plan: &Plan, rule: &str) -> bool {
-    let run = std::panic::catch_unwind(|| run(plan, false));
+fn breaks(scenario: &Scenario, rule: &str) -> bool {
+    let run = std::panic::catch_unwind(|| run(scenario, false));
     run.is_ok_and(|Run { broken, .. }| broken.iter().any(|broken| broken.rule == rule))
 }
 
 /// Plans that are a little smaller, the smallest first.
-fn candidates(plan: &Plan) -> Vec<Plan> {
+fn candidates(scenario: &Scenario) -> Vec<Scenario> {
     let mut found = Vec::new();
-    let mut add = |change: &dyn Fn(&mut Plan)| {
-        let mut smaller = plan.clone();
+    let mut add = |change: &dyn Fn(&mut Scenario)| {
+        let mut smaller = scenario.clone();
         change(&mut smaller);
-        if smaller != *plan {
+        if smaller != *scenario {
             found.push(smaller);
         }
     };
-    for i in 0..plan.scripts.len() {
-        if plan.scripts.len() > 1 {
-            add(&|plan| drop(plan.scripts.remove(i)));
+    for i in 0..scenario.scripts.len() {
+        if scenario.scripts.len() > 1 {
+            add(&|scenario| drop(scenario.scripts.remove(i)));
         }
     }
-    for i in 0..plan.spells.len() {
-        add(&|plan| {
-            plan.spells.remove(i);
+    for i in 0..scenario.spells.len() {
+        add(&|scenario| {
+            scenario.spells.remove(i);
         });
     }
-    if plan.hooks.len() > 1 {
-        add(&|plan| {
-            plan.hooks.pop();
+    if scenario.hooks.len() > 1 {
+        add(&|scenario| {
+            scenario.hooks.pop();
         });
     }
-    add(&|plan| plan.quota = None);
-    add(&|plan| plan.bars = false);
-    add(&|plan| plan.removals_ms.clear());
-    add(&|plan| plan.skews_ms = [0, 0]);
-    for i in 0..plan.hooks.len() {
-        add(&|plan| plan.hooks[i].daily_limit = None);
-        add(&|plan| plan.hooks[i].group_threshold = 0);
+    add(&|scenario| scenario.quota = None);
+    add(&|scenario| scenario.bars = false);
+    add(&|scenario| scenario.removals_ms.clear());
+    add(&|scenario| scenario.skews_ms = [0, 0]);
+    for i in 0..scenario.hooks.len() {
+        add(&|scenario| scenario.hooks[i].daily_limit = None);
+        add(&|scenario| scenario.hooks[i].group_threshold = 0);
     }
     // Halves, quarters and single acts.
-    for i in 0..plan.scripts.len() {
-        let acts = plan.scripts[i].acts.len();
+    for i in 0..scenario.scripts.len() {
+        let acts = scenario.scripts[i].acts.len();
         for size in [acts / 2, acts / 4, acts / 8, 1] {
             if size == 0 {
                 continue;
             }
             for from in (0..acts).step_by(size) {
-                add(&|plan| drop(plan.scripts[i].acts.drain(from..acts.min(from + size))));
+                add(&|scenario| drop(scenario.scripts[i].acts.drain(from..acts.min(from + size))));
             }
             if size == 1 {
                 break;
             }
         }
-        add(&|plan| {
-            plan.scripts[i]
+        add(&|scenario| {
+            scenario.scripts[i]
                 .acts
                 .iter_mut()
                 .for_each(|act| act.retries = 0);
         });
     }
-    for i in 0..plan.spells.len() {
-        let spell = &plan.spells[i];
+    for i in 0..scenario.spells.len() {
+        let spell = &scenario.spells[i];
         let half = (spell.to_ms - spell.from_ms) / 2;
         if half > 1_000 {
-            add(&|plan| plan.spells[i].to_ms -= half);
-            add(&|plan| plan.spells[i].from_ms += half);
+            add(&|scenario| scenario.spells[i].to_ms -= half);
+            add(&|scenario| scenario.spells[i].from_ms += half);
         }
     }
     found

@@ -3,13 +3,13 @@
 //! A signal is a position from the next fill on: BUY 1, SELL -1 (or none, without shorts), HOLD and what is unknown none.
 //! Costs are taken of what is traded, `|Δposition|`: a turn from long to short pays twice.
 
-use super::figures::{Figures, count, equity, ratio};
+use super::performance::{Performance, count, equity, ratio};
 use super::program::{Program, run};
 use super::walk::{Walked, walk};
 use serde::Serialize;
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
-use thrum_schema::signal::plan::Plan;
+use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::request::{Backtest, Fill};
 use thrum_schema::signal::{Bar, Score, Strategy, Verdict};
 
@@ -29,7 +29,7 @@ pub struct Report {
     pub fill: Fill,
     pub fee_bps: f64,
     pub slippage_bps: f64,
-    /// Bars in a year, as the figures have it.
+    /// Bars in a year, as the performance have it.
     pub annualization: f64,
     /// How many bars were judged: from the first one that has a signal.
     pub rows: usize,
@@ -41,7 +41,7 @@ pub struct Report {
     pub missing_bars: i64,
     /// The strategy's.
     #[serde(flatten)]
-    pub figures: Figures,
+    pub performance: Performance,
     /// The part of the time in which a position was held.
     pub exposure: f64,
     /// What was traded, in units of the capital.
@@ -56,11 +56,11 @@ pub struct Report {
     /// What those gained by what the others lost; absent if nothing was lost.
     pub profit_factor: Option<f64>,
     /// Holding from the first bar to the last, without costs.
-    pub buy_and_hold: Figures,
-    /// With costs by `|Δposition|` where the figures above have the predecessor's.
+    pub buy_and_hold: Performance,
+    /// With costs by `|Δposition|` where the performance above have the predecessor's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub by_turnover: Option<Figures>,
-    /// The predecessor's own figures, where its arithmetic is asked for.
+    pub by_turnover: Option<Performance>,
+    /// The predecessor's own performance, where its arithmetic is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predecessor: Option<Predecessor>,
     /// Whether any signal changed when the future was cut off.
@@ -72,7 +72,7 @@ pub struct Report {
     pub equity: Vec<Point>,
 }
 
-/// The predecessor's figures by their names.
+/// The predecessor's performance by their names.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Predecessor {
     pub rows: usize,
@@ -195,12 +195,12 @@ pub type Refusal = Invalid;
 /// There is nothing to judge.
 pub fn backtest(
     strategy: &Strategy,
-    plan: &Plan,
+    compiled: &CompiledStrategy,
     bars: &[Bar],
     scores: &[Score],
     spec: &Backtest,
 ) -> Result<Report, Refusal> {
-    let program = Program::new(plan.clone());
+    let program = Program::new(compiled.clone());
     let all = verdicts(&program, bars, scores);
     let look_ahead = look_ahead(&program, bars, scores, &all);
     let first = first_row(&all, bars, spec);
@@ -233,14 +233,14 @@ pub fn backtest(
     let cost = (spec.fee_bps + spec.slippage_bps) / 10_000.0;
     let annualization = spec
         .annualization
-        .unwrap_or_else(|| annualization(plan, &judged, spec.fill));
-    let periods = periods(&judged, plan, spec);
+        .unwrap_or_else(|| annualization(compiled, &judged, spec.fill));
+    let periods = periods(&judged, compiled, spec);
     let (times, began) = (periods.times(), periods.began());
-    let figures_of =
-        |returns: &[f64], epsilon| Figures::new(returns, &times, began, annualization, epsilon);
+    let performance_of =
+        |returns: &[f64], epsilon| Performance::new(returns, &times, began, annualization, epsilon);
     let net = periods.net(cost);
-    let by_turnover = figures_of(&net, 0.0);
-    let held = figures_of(&periods.returns, 0.0);
+    let by_turnover = performance_of(&net, 0.0);
+    let held = performance_of(&periods.returns, 0.0);
     let trades = trades(&periods, cost);
     let won = trades.iter().filter(|trade| trade.net_return > 0.0);
     let gained: f64 = won.clone().map(|trade| trade.net_return).sum();
@@ -262,7 +262,7 @@ pub fn backtest(
     let predecessor = (spec.fill == Fill::CloseToClose).then(|| {
         // A flag where the position changes, whatever by: a turn paid half its cost.
         let net = periods.net_by(|before, now| if before == now { 0.0 } else { cost });
-        let figures = figures_of(&net, EPSILON);
+        let performance = performance_of(&net, EPSILON);
         let won = periods
             .positions
             .iter()
@@ -271,23 +271,23 @@ pub fn backtest(
             .count();
         let numbers = Predecessor {
             rows: judged.bars.len(),
-            total_return: figures.total_return,
-            volatility: figures.volatility,
-            sharpe: figures.sharpe,
-            max_drawdown: figures.max_drawdown,
+            total_return: performance.total_return,
+            volatility: performance.volatility,
+            sharpe: performance.sharpe,
+            max_drawdown: performance.max_drawdown,
             trades: moves().filter(|(before, now)| before != now).count(),
             bars_in_position: in_position,
             bars_won: won,
             win_rate: ratio(count(won), count(in_position)),
-            equity_end: figures.equity_end,
+            equity_end: performance.equity_end,
             buy_hold_total_return: held.total_return,
             buy_hold_max_drawdown: held.max_drawdown,
             buy_hold_equity_end: held.equity_end,
         };
-        (figures, net, numbers)
+        (performance, net, numbers)
     });
-    let (figures, net, by_turnover, predecessor) = match predecessor {
-        Some((figures, net, numbers)) => (figures, net, Some(by_turnover), Some(numbers)),
+    let (performance, net, by_turnover, predecessor) = match predecessor {
+        Some((performance, net, numbers)) => (performance, net, Some(by_turnover), Some(numbers)),
         None => (by_turnover, net, None, None),
     };
     let walk_forward = spec
@@ -296,7 +296,7 @@ pub fn backtest(
         .map(|spec_walk| {
             walk(
                 strategy,
-                plan,
+                compiled,
                 bars,
                 scores,
                 first..end,
@@ -307,7 +307,7 @@ pub fn backtest(
         })
         .transpose()?;
     let span = judged.bars[judged.bars.len() - 1].time - judged.bars[0].time;
-    let missing = plan.timeframe.ms().map_or(0, |ms| {
+    let missing = compiled.timeframe.ms().map_or(0, |ms| {
         span / ms + 1 - i64::try_from(judged.bars.len()).unwrap_or(0)
     });
     Ok(Report {
@@ -334,7 +334,7 @@ pub fn backtest(
         win_rate: ratio(count(won.count()), count(trades.len())),
         profit_factor: ratio(gained.max(0.0), lost),
         buy_and_hold: held,
-        figures,
+        performance,
         by_turnover,
         predecessor,
         look_ahead,
@@ -374,7 +374,7 @@ pub fn first_row(verdicts: &[Verdict], bars: &[Bar], spec: &Backtest) -> usize {
 
 /// Cuts the future off, bars and sentiment, and looks whether any signal of the past changes.
 fn look_ahead(program: &Program, bars: &[Bar], scores: &[Score], all: &[Verdict]) -> LookAhead {
-    let timeframe = program.plan().timeframe;
+    let timeframe = program.compile().timeframe;
     let mut check = LookAhead {
         clean: true,
         cuts: Vec::new(),
@@ -399,7 +399,7 @@ fn look_ahead(program: &Program, bars: &[Bar], scores: &[Score], all: &[Verdict]
 }
 
 /// Bars in a year: by the timeframe, and, if bars are missing (nights, weekends, holes), by those that are there.
-fn annualization(plan: &Plan, judged: &Judged<'_>, fill: Fill) -> f64 {
+fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, fill: Fill) -> f64 {
     let bars = judged.bars;
     let span = bars[bars.len() - 1].time - bars[0].time;
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of some years")]
@@ -409,7 +409,7 @@ fn annualization(plan: &Plan, judged: &Judged<'_>, fill: Fill) -> f64 {
     } else {
         1.0
     };
-    match plan.timeframe.bars_a_year() {
+    match compiled.timeframe.bars_a_year() {
         // The predecessor knew of no holes.
         Some(full) if fill == Fill::CloseToClose => full,
         Some(full) => real.min(full),
@@ -418,13 +418,13 @@ fn annualization(plan: &Plan, judged: &Judged<'_>, fill: Fill) -> f64 {
 }
 
 /// The periods between fills.
-pub fn periods(judged: &Judged<'_>, plan: &Plan, spec: &Backtest) -> Periods {
+pub fn periods(judged: &Judged<'_>, compiled: &CompiledStrategy, spec: &Backtest) -> Periods {
     let (bars, verdicts) = (judged.bars, &judged.verdicts);
     let position = |verdict: Verdict| match verdict.position() {
         -1 if !spec.short => 0,
         position => position,
     };
-    let closes = |bar: &Bar| (plan.timeframe.close_of(bar.time), bar.close);
+    let closes = |bar: &Bar| (compiled.timeframe.close_of(bar.time), bar.close);
     let n = bars.len();
     let mut periods = Periods {
         positions: Vec::with_capacity(n),

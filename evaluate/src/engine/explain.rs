@@ -1,8 +1,8 @@
 //! Explanations, made from a state after a step.
 
 use super::program::{Program, State, holds};
+use thrum_schema::signal::compile::show;
 use thrum_schema::signal::explanation::{Condition, Explanation, Side};
-use thrum_schema::signal::plan::show;
 use thrum_schema::signal::strategy::Gaps;
 use thrum_schema::signal::{Bar, Verdict};
 
@@ -10,7 +10,7 @@ impl Program {
     /// Why the last bar's signal is what it is.
     pub fn explain(&self, state: &State, bar: &Bar) -> Explanation {
         let known = |x: f64| (!x.is_nan()).then_some(x);
-        let leaves = || self.plan().leaves.iter().zip(&state.leaves);
+        let leaves = || self.compile().leaves.iter().zip(&state.leaves);
         let conditions: Vec<Condition> = leaves()
             .map(|(leaf, compared)| {
                 let (value, threshold) = (known(compared.left), known(compared.right));
@@ -63,7 +63,7 @@ impl Program {
         let mut text = match verdict {
             Verdict::Buy => format!("{at}{}.", said(Side::Buy, true)),
             Verdict::Sell => format!("{at}{}.", said(Side::Sell, true)),
-            Verdict::Hold if holds(&self.plan().buy, state) => {
+            Verdict::Hold if holds(&self.compile().buy, state) => {
                 format!("{at}what speaks for BUY and what speaks for SELL cancel each other out.")
             }
             Verdict::Hold => {
@@ -106,7 +106,7 @@ impl Program {
             Verdict::Stale => String::new(),
         };
         let hole = state.hole.filter(|hole| hole.since < self.refill());
-        if let (Gaps::Count, Some(hole)) = (self.plan().gaps, hole) {
+        if let (Gaps::Count, Some(hole)) = (self.compile().gaps, hole) {
             text.push_str(&format!(
                 " {} missing {} ago; windows count bars all the same.",
                 count(hole.missing, "bar is", "bars are"),

@@ -1,20 +1,20 @@
-//! A plan made ready, and the one step that live bars, replays and backtests take.
+//! A compiled made ready, and the one step that live bars, replays and backtests take.
 
 use super::indicator::{Output, Stepper};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use thrum_schema::UnixMs;
-use thrum_schema::signal::plan::{Tree, What};
+use thrum_schema::signal::compile::{Tree, What};
 use thrum_schema::signal::strategy::{Field, Gaps};
-use thrum_schema::signal::{Bar, Plan, Score, Verdict};
+use thrum_schema::signal::{Bar, CompiledStrategy, Score, Verdict};
 
 /// The format of [`State`]; a change of any of its parts counts it, and tracks are begun anew.
 const FORMAT: u16 = 1;
 
-/// A plan made ready.
+/// A compiled made ready.
 #[derive(Debug, Clone)]
 pub struct Program {
-    plan: Plan,
+    compiled: CompiledStrategy,
     /// Bars before it says anything.
     needs: u64,
     /// Bars after a hole before it says anything again.
@@ -40,7 +40,7 @@ pub struct State {
     indicators: Vec<Slot>,
     sources: Vec<Lag>,
     frames: Vec<Frame>,
-    /// The comparisons, in the order of the plan's leaves.
+    /// The comparisons, in the order of the compiled's leaves.
     pub(super) leaves: Vec<Compared>,
 }
 
@@ -94,26 +94,26 @@ impl State {
 }
 
 impl Program {
-    /// Makes a plan ready.
-    pub fn new(plan: Plan) -> Self {
-        let needs = u64::from(plan.needs());
-        let longer = plan.indicators.iter().filter_map(|indicator| {
-            let frame = plan.frames[indicator.frame?].ms()?;
-            let base = plan.timeframe.ms()?;
+    /// Makes a compiled ready.
+    pub fn new(compiled: CompiledStrategy) -> Self {
+        let needs = u64::from(compiled.needs());
+        let longer = compiled.indicators.iter().filter_map(|indicator| {
+            let frame = compiled.frames[indicator.frame?].ms()?;
+            let base = compiled.timeframe.ms()?;
             let bars = u64::from(indicator.kind.lookback(indicator.args)) + 1;
             Some(bars * (frame / base).unsigned_abs())
         });
         let refill = longer.max().unwrap_or(0).max(needs);
         Self {
-            plan,
+            compiled,
             needs,
             refill,
         }
     }
 
-    /// The plan.
-    pub const fn plan(&self) -> &Plan {
-        &self.plan
+    /// The compiled.
+    pub const fn compile(&self) -> &CompiledStrategy {
+        &self.compiled
     }
 
     /// How many bars it needs, at least.
@@ -128,7 +128,7 @@ impl Program {
 
     /// The state before the first bar.
     pub fn begin(&self) -> State {
-        let plan = &self.plan;
+        let compiled = &self.compiled;
         State {
             format: FORMAT,
             bars: 0,
@@ -137,7 +137,7 @@ impl Program {
             hole: None,
             score: None,
             no_sentiment: false,
-            indicators: plan
+            indicators: compiled
                 .indicators
                 .iter()
                 .map(|indicator| Slot {
@@ -147,7 +147,7 @@ impl Program {
                     lookback: indicator.kind.lookback(indicator.args),
                 })
                 .collect(),
-            sources: plan
+            sources: compiled
                 .sources
                 .iter()
                 .map(|_| Lag {
@@ -155,7 +155,7 @@ impl Program {
                     before: VecDeque::new(),
                 })
                 .collect(),
-            frames: plan
+            frames: compiled
                 .frames
                 .iter()
                 .map(|_| Frame {
@@ -170,29 +170,29 @@ impl Program {
                     met: None,
                     before: None,
                 };
-                plan.leaves.len()
+                compiled.leaves.len()
             ],
         }
     }
 
-    /// A state that was stored; `None` if it is of another format or plan, and must be made anew.
+    /// A state that was stored; `None` if it is of another format or compiled, and must be made anew.
     pub fn decode(&self, bytes: &[u8]) -> Option<State> {
         let state: State = postcard::from_bytes(bytes).ok()?;
-        let plan = &self.plan;
+        let compiled = &self.compiled;
         let fits = state.format == FORMAT
-            && state.indicators.len() == plan.indicators.len()
-            && state.sources.len() == plan.sources.len()
-            && state.frames.len() == plan.frames.len()
-            && state.leaves.len() == plan.leaves.len();
+            && state.indicators.len() == compiled.indicators.len()
+            && state.sources.len() == compiled.sources.len()
+            && state.frames.len() == compiled.frames.len()
+            && state.leaves.len() == compiled.leaves.len();
         fits.then_some(state)
     }
 
     /// Takes a closed bar, later than the last one, and the last sentiment that was known at its close.
     #[inline]
     pub fn step(&self, state: &mut State, bar: &Bar, score: Option<Score>) -> Verdict {
-        let plan = &self.plan;
+        let compiled = &self.compiled;
         debug_assert!(state.last.is_none_or(|last| last < bar.time));
-        let close = plan.timeframe.close_of(bar.time);
+        let close = compiled.timeframe.close_of(bar.time);
         self.note_hole(state, bar);
         state.bars += 1;
         state.last = Some(bar.time);
@@ -200,12 +200,12 @@ impl Program {
         if let Some(score) = score.filter(|score| score.time <= close) {
             state.score = Some(score);
         }
-        for (slot, indicator) in state.indicators.iter_mut().zip(&plan.indicators) {
+        for (slot, indicator) in state.indicators.iter_mut().zip(&compiled.indicators) {
             if indicator.frame.is_none() {
                 slot.step(bar, indicator.of);
             }
         }
-        if !plan.frames.is_empty() {
+        if !compiled.frames.is_empty() {
             self.step_frames(state, bar, close);
         }
         self.look(state, bar, close);
@@ -218,7 +218,7 @@ impl Program {
         if let Some(hole) = &mut state.hole {
             hole.since += 1;
         }
-        if let (Some(ms), Some(last)) = (self.plan.timeframe.ms(), state.last) {
+        if let (Some(ms), Some(last)) = (self.compiled.timeframe.ms(), state.last) {
             let apart = bar.time - last;
             if apart > ms {
                 state.hole = Some(Hole {
@@ -231,7 +231,7 @@ impl Program {
 
     /// Longer bars are made of the series' own, and taken when they are closed.
     fn step_frames(&self, state: &mut State, bar: &Bar, close: UnixMs) {
-        for (i, timeframe) in self.plan.frames.iter().enumerate() {
+        for (i, timeframe) in self.compiled.frames.iter().enumerate() {
             let open = timeframe.open_of(bar.time);
             let frame = &mut state.frames[i];
             if state.bars == 1 && bar.time != open {
@@ -246,12 +246,13 @@ impl Program {
                 }
             }
             // Ticks have no length: a longer bar of them is closed by the first tick after it.
-            let closes = self.plan.timeframe.ms().is_some();
+            let closes = self.compiled.timeframe.ms().is_some();
             let closed = frame
                 .bar
                 .take_if(|longer| closes && timeframe.close_of(longer.time) <= close);
             for longer in overdue.into_iter().chain(closed) {
-                for (slot, indicator) in state.indicators.iter_mut().zip(&self.plan.indicators) {
+                for (slot, indicator) in state.indicators.iter_mut().zip(&self.compiled.indicators)
+                {
                     if indicator.frame == Some(i) {
                         slot.step(&longer, indicator.of);
                     }
@@ -263,7 +264,7 @@ impl Program {
     /// What every source is, and every comparison.
     fn look(&self, state: &mut State, bar: &Bar, close: UnixMs) {
         state.no_sentiment = false;
-        for (lag, source) in state.sources.iter_mut().zip(&self.plan.sources) {
+        for (lag, source) in state.sources.iter_mut().zip(&self.compiled.sources) {
             let value = match source.what {
                 What::Const(number) => number,
                 What::Field(field) => figure(bar, field),
@@ -287,7 +288,7 @@ impl Program {
                 }
             };
         }
-        for (compared, leaf) in state.leaves.iter_mut().zip(&self.plan.leaves) {
+        for (compared, leaf) in state.leaves.iter_mut().zip(&self.compiled.leaves) {
             let (left, right) = (state.sources[leaf.left].now, state.sources[leaf.right].now);
             compared.before = compared.met;
             compared.met = compared.outcome(leaf.op, left, right);
@@ -309,12 +310,15 @@ impl Program {
                 true => Verdict::Gap,
             };
         }
-        if self.plan.gaps == Gaps::Unknown
+        if self.compiled.gaps == Gaps::Unknown
             && state.hole.is_some_and(|hole| hole.since < self.refill)
         {
             return Verdict::Gap;
         }
-        match (holds(&self.plan.buy, state), holds(&self.plan.sell, state)) {
+        match (
+            holds(&self.compiled.buy, state),
+            holds(&self.compiled.sell, state),
+        ) {
             (true, false) => Verdict::Buy,
             (false, true) => Verdict::Sell,
             _ => Verdict::Hold,
@@ -390,7 +394,7 @@ pub fn run(
 ) {
     let mut next = 0;
     for bar in bars {
-        let close = program.plan.timeframe.close_of(bar.time);
+        let close = program.compiled.timeframe.close_of(bar.time);
         let known = scores[next..].partition_point(|score| score.time <= close);
         next += known;
         let score = next.checked_sub(1).map(|i| scores[i]);

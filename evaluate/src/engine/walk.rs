@@ -1,13 +1,13 @@
 //! Walk-forward: parameters are chosen on the bars before each stretch, and judged on the stretch itself.
 
 use super::backtest::{Judged, Periods, Refusal, first_row, periods, verdicts};
-use super::figures::{Figures, finite};
+use super::performance::{Performance, finite};
 use super::program::Program;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use thrum_schema::error::Invalid;
-use thrum_schema::signal::plan::Plan;
+use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::request::{Backtest, WalkForward};
 use thrum_schema::signal::{Bar, Score, Strategy};
 
@@ -24,7 +24,7 @@ pub struct Walked {
     pub stretches: Vec<Stretch>,
     /// Of all stretches together, net of costs: what nobody could have fitted.
     #[serde(flatten)]
-    pub figures: Figures,
+    pub performance: Performance,
 }
 
 /// A stretch that was judged by parameters chosen before it.
@@ -41,7 +41,7 @@ pub struct Stretch {
 #[expect(clippy::too_many_arguments, reason = "it goes on where a backtest is")]
 pub fn walk(
     strategy: &Strategy,
-    plan: &Plan,
+    compiled: &CompiledStrategy,
     bars: &[Bar],
     scores: &[Score],
     rows: Range<usize>,
@@ -62,10 +62,10 @@ pub fn walk(
     }
     let mut tried = Vec::with_capacity(combinations.len());
     for given in &combinations {
-        let mut params = plan.params.clone();
+        let mut params = compiled.params.clone();
         params.extend(given.clone());
-        let plan = strategy.plan(Some(&plan.mode), &params, plan.timeframe)?;
-        let program = Program::new(plan);
+        let compiled = strategy.compile(Some(&compiled.mode), &params, compiled.timeframe)?;
+        let program = Program::new(compiled);
         let all = verdicts(&program, bars, scores);
         // All begin together; what has no signal yet holds nothing.
         debug_assert!(first_row(&all, bars, spec) <= bars.len());
@@ -73,7 +73,7 @@ pub fn walk(
             bars: &bars[rows.clone()],
             verdicts: all[rows.clone()].to_vec(),
         };
-        let mut periods = periods(&judged, program.plan(), spec);
+        let mut periods = periods(&judged, program.compile(), spec);
         if !tried.is_empty() {
             // They are the same for all.
             periods.begins = Vec::new();
@@ -142,7 +142,7 @@ pub fn walk(
     Ok(Walked {
         combinations: combinations.len(),
         stretches,
-        figures: Figures::new(
+        performance: Performance::new(
             &returns,
             &times[train..],
             times[train - 1],
@@ -171,7 +171,7 @@ fn combinations(grid: &BTreeMap<String, Vec<f64>>) -> Vec<BTreeMap<String, f64>>
 }
 
 fn sharpe(returns: &[f64], annualization: f64) -> Option<f64> {
-    let n = super::figures::count(returns.len());
+    let n = super::performance::count(returns.len());
     let mean = returns.iter().sum::<f64>() / n;
     let squares: f64 = returns.iter().map(|r| (r - mean).powi(2)).sum();
     let deviation = (squares / (n - 1.0)).sqrt();

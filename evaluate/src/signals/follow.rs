@@ -105,7 +105,7 @@ impl Evaluate {
                     high: Some(EVER),
                     since: first.t,
                     begun: now,
-                    sentiment: program.plan().uses_sentiment(),
+                    sentiment: program.compile().uses_sentiment(),
                     state: Vec::new(),
                 }
             }
@@ -139,7 +139,7 @@ impl Evaluate {
                 break;
             };
             *left -= bars.len();
-            let scores = if program.plan().uses_sentiment() {
+            let scores = if program.compile().uses_sentiment() {
                 let after = state.score.map(|score| score.time);
                 let close = track.timeframe.close_of(end.t);
                 self.store
@@ -219,7 +219,7 @@ impl Evaluate {
                         close: bar.c,
                         explanation: program.explain(state, &bar.bar()),
                         bar_rev: bar.rev,
-                        score: if program.plan().uses_sentiment() {
+                        score: if program.compile().uses_sentiment() {
                             state.score
                         } else {
                             None

@@ -9,19 +9,19 @@ use thrum_schema::alert::Alert;
 use thrum_schema::id::{AlertId, ProjectId, WatchId};
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::track::{Followed, Head, Signal, TrackId};
-use thrum_schema::signal::watch::{Change, Judgement, Memory, On, View, Watch};
+use thrum_schema::signal::watch::{Change, Judgement, On, View, Watch, WatchState};
 use thrum_store::Result;
 use thrum_store::StoreError;
 
 impl Evaluate {
     /// Whether the timer of a watch still means anything. 1 RU.
     pub(crate) async fn watch_waits(&self, watch: WatchId, epoch: u32) -> Result<bool> {
-        let memory = self.store.memory(watch).await?;
-        Ok(memory.is_some_and(|memory| memory.epoch == epoch))
+        let state = self.store.watch_state(watch).await?;
+        Ok(state.is_some_and(|state| state.epoch == epoch))
     }
 
-    /// Looks at the signal of a watch, and tells people if it changed: the memory, the alert with its audit, and the timer
-    /// that looks again are one transaction, guarded by the memory's version. A watch with a schedule looks only when that
+    /// Looks at the signal of a watch, and notifies people if it changed: the state, the alert with its audit, and the timer
+    /// that looks again are one transaction, guarded by the state's version. A watch with a schedule looks only when that
     /// or a person says so (`asked`).
     pub(crate) async fn look_at_watch(
         &self,
@@ -51,10 +51,10 @@ impl Evaluate {
         budget: &mut usize,
         asked: bool,
     ) -> Result<Progress<()>> {
-        // The memory first: whoever changes the watch changes it too, and what is written here then fails.
-        let memory = self.store.memory(id).await?;
+        // The state first: whoever changes the watch changes it too, and what is written here then fails.
+        let state = self.store.watch_state(id).await?;
         let watch = self.store.watch(project, id).await?;
-        let (Some(watch), Some(memory)) = (watch, memory) else {
+        let (Some(watch), Some(state)) = (watch, state) else {
             return Ok(Progress::Done(()));
         };
         if watch.on != On::Bar && !asked {
@@ -62,8 +62,8 @@ impl Evaluate {
         }
         let now = self.store.world().now();
         if watch.expires.is_some_and(|end| end <= now) {
-            if memory.due.is_some() {
-                self.rest(&watch, memory, None, None, now).await?;
+            if state.due.is_some() {
+                self.rest(&watch, state, None, None, now).await?;
             }
             return Ok(Progress::Done(()));
         }
@@ -75,9 +75,9 @@ impl Evaluate {
                     On::Schedule(schedule) => schedule.next_after(now),
                 };
                 let waits =
-                    memory.due.is_some_and(|due| due > now) || (memory.due, next) == (None, None);
-                if memory.error.as_ref() != Some(&error) || !waits {
-                    self.rest(&watch, memory, Some(error), next, now).await?;
+                    state.due.is_some_and(|due| due > now) || (state.due, next) == (None, None);
+                if state.error.as_ref() != Some(&error) || !waits {
+                    self.rest(&watch, state, Some(error), next, now).await?;
                 }
                 return Ok(Progress::Done(()));
             }
@@ -92,16 +92,16 @@ impl Evaluate {
             &watch.series,
             &watch.strategy,
             version,
-            program.plan(),
+            program.compile(),
         );
-        let of = Followed::new(&watch.strategy, version, program.plan());
+        let of = Followed::new(&watch.strategy, version, program.compile());
         let followed = self.follow(&track, (&program, &of), &head, budget, true);
         let newest = match followed.await? {
             Progress::Done(newest) => newest,
             Progress::More => return Ok(Progress::More),
         };
         let recent = self.recent(&track, &watch, newest).await?;
-        let at_change = match memory.change {
+        let at_change = match state.change {
             Some(ref change) => self
                 .signal_of(&track, change.bar)
                 .await?
@@ -111,7 +111,7 @@ impl Evaluate {
         let now = self.store.world().now();
         let view = View {
             recent: &recent,
-            baseline: match (memory.told, watch.from) {
+            baseline: match (state.signal, watch.from) {
                 (None, Some(bar)) => {
                     let signal = self.signal_of(&track, bar).await?;
                     signal.map_or(Verdict::Warming, |signal| signal.verdict)
@@ -123,8 +123,8 @@ impl Evaluate {
             heard: head.heard,
             now,
         };
-        let judgement = watch.judge(&memory, &view);
-        self.conclude_look(&watch, memory, judgement, recent.first(), &program, now)
+        let judgement = watch.judge(&state, &view);
+        self.conclude_look(&watch, state, judgement, recent.first(), &program, now)
             .await?;
         Ok(Progress::Done(()))
     }
@@ -133,36 +133,38 @@ impl Evaluate {
     async fn rest(
         &self,
         watch: &Watch,
-        memory: Memory,
+        state: WatchState,
         error: Option<String>,
         next: Option<UnixMs>,
         now: UnixMs,
     ) -> Result<()> {
-        let memory = Memory {
+        let state = WatchState {
             error,
             due: next,
-            epoch: memory.epoch.wrapping_add(1),
-            ..memory
+            epoch: state.epoch.wrapping_add(1),
+            ..state
         };
-        self.store.remember(watch, &memory, None, next, now).await
+        self.store
+            .put_watch_state(watch, &state, None, next, now)
+            .await
     }
 
     /// Writes what a look came to, if it came to anything.
     async fn conclude_look(
         &self,
         watch: &Watch,
-        before: Memory,
+        before: WatchState,
         judgement: Judgement,
         newest: Option<&Signal>,
         program: &Program,
         now: UnixMs,
     ) -> Result<()> {
-        let mut memory = judgement.memory;
-        let alert = match (judgement.tells, newest) {
+        let mut state = judgement.state;
+        let alert = match (judgement.notifies, newest) {
             (Some((from, to, undone)), Some(newest)) => {
                 let change = change(watch, program, newest, (from, to), undone, now);
                 let id = AlertId(self.store.world().uuid_v7(now));
-                let prev = memory.alert.replace(id);
+                let prev = state.alert.replace(id);
                 Some(Alert::of_signal(
                     id,
                     watch.project,
@@ -179,16 +181,16 @@ impl Evaluate {
             (Some(waits), Some(due)) if waits <= due => None,
             (None, None) if before.due.is_none() => None,
             (_, due) => {
-                memory.due = due;
-                memory.epoch = memory.epoch.wrapping_add(1);
+                state.due = due;
+                state.epoch = state.epoch.wrapping_add(1);
                 due
             }
         };
-        if memory == before {
+        if state == before {
             return Ok(());
         }
         self.store
-            .remember(watch, &memory, alert.as_ref(), timer, now)
+            .put_watch_state(watch, &state, alert.as_ref(), timer, now)
             .await
     }
 
@@ -244,8 +246,8 @@ impl Evaluate {
             )));
         };
         Ok(strategy
-            .plan(watch.mode.as_deref(), &watch.params, watch.timeframe)
-            .map(|plan| (Program::new(plan), version))
+            .compile(watch.mode.as_deref(), &watch.params, watch.timeframe)
+            .map(|compiled| (Program::new(compiled), version))
             .map_err(|error| format!("the strategy has changed: {error}")))
     }
 }
@@ -278,7 +280,7 @@ fn change(
         series: watch.series.clone(),
         timeframe: watch.timeframe,
         strategy: watch.strategy.clone(),
-        mode: program.plan().mode.clone(),
+        mode: program.compile().mode.clone(),
         from,
         to,
         bar: newest.bar,

@@ -73,7 +73,7 @@ pub fn program(name: &str, mode: Option<&str>) -> Program {
     let strategy = builtin(name).expect("a built-in strategy");
     Program::new(
         strategy
-            .plan(mode, &BTreeMap::new(), Timeframe::HOUR)
+            .compile(mode, &BTreeMap::new(), Timeframe::HOUR)
             .expect("a plan"),
     )
 }
@@ -81,10 +81,10 @@ pub fn program(name: &str, mode: Option<&str>) -> Program {
 /// A strategy of JSON, made ready for hourly bars.
 pub fn custom(json: serde_json::Value) -> (Strategy, Program) {
     let strategy = Strategy::parse(&json).expect("a strategy");
-    let plan = strategy
-        .plan(None, &BTreeMap::new(), Timeframe::HOUR)
+    let compiled = strategy
+        .compile(None, &BTreeMap::new(), Timeframe::HOUR)
         .expect("a plan");
-    (strategy, Program::new(plan))
+    (strategy, Program::new(compiled))
 }
 
 /// Signals as letters: B, H, S; lower-case initials for what is unknown.

@@ -46,7 +46,7 @@ impl Live {
 impl App {
     /// How pages stay up to date here.
     pub(super) fn live(&self) -> Live {
-        if self.store.is_told() {
+        if self.store.has_change_feed() {
             Live::Events
         } else {
             Live::Poll

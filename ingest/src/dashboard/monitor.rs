@@ -126,7 +126,7 @@ async fn show(
 ) -> Result<Response, Problem> {
     let project = &viewer.project;
     let found = monitors::find(app, viewer.key.project, id).await?;
-    let (monitor, lease) = (&found.monitor, &found.lease);
+    let (monitor, state) = (&found.monitor, &found.state);
     let (outages, pings, targets) = futures::try_join!(
         app.store.outages(),
         app.store.pings(monitor.id),
@@ -136,7 +136,7 @@ async fn show(
     let mut spans = last_days(now);
     let wide = [7, 30, DAYS];
     spans.extend(wide.map(|days| (now - days * DAY_MS, now)));
-    let history = monitors::history(app, project, (monitor, lease.status), &spans).await?;
+    let history = monitors::history(app, project, (monitor, state.status), &spans).await?;
     let (by_day, judged) = history.judged.split_at(spans.len() - wide.len());
     let days = Days::of(&spans, by_day);
     let spans = wide.iter().zip(judged).map(|(days, judged)| Span {
@@ -147,17 +147,17 @@ async fn show(
         downs: judged.downs,
     });
     let silent = silence::until(project.snoozed_until, &project.windows, now);
-    let row = Row::of(monitor, lease, silent, &outages, now);
+    let row = Row::of(monitor, state, silent, &outages, now);
     let last_down = history
         .flips
         .iter()
         .rev()
         .find(|flip| flip.to == Status::Down);
     let down_since = last_down
-        .filter(|_| lease.status == Status::Down)
+        .filter(|_| state.status == Status::Down)
         .map(|flip| (At(flip.at), reason(flip.reason)));
-    let run = lease.runs().map(|run| run.at).min();
-    let outage = lease
+    let run = state.runs().map(|run| run.at).min();
+    let outage = state
         .deadline_after(&outages)
         .and_then(|(_, outage)| outage);
     let shown_flips = history.flips.iter().enumerate().rev().take(FLIPS);
@@ -194,7 +194,7 @@ async fn show(
         found: &found,
         path: path_of(monitor),
         failure: last_down
-            .filter(|flip| flip.reason == Reason::Fail && lease.status == Status::Down)
+            .filter(|flip| flip.reason == Reason::Fail && state.status == Status::Down)
             .and_then(|_| pings.iter().find(|ping| ping.kind == PingKind::Fail))
             .and_then(|ping| log::failure(ping, viewer)),
         down_since,
@@ -321,7 +321,7 @@ pub async fn confirm_delete(
         viewer: &viewer,
         name: found.monitor.label(),
         path: path_of(&found.monitor),
-        pings: found.lease.pings,
+        pings: found.state.pings,
     };
     let page = Page {
         section: "/",

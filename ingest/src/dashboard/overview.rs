@@ -1,7 +1,7 @@
 //! What is down, late, running and silenced, and what is due next.
 
 use super::fields::Fields;
-use super::leases::SMALL;
+use super::known_states::SMALL;
 use super::page::{Page, failed};
 use super::session::Viewer;
 use super::words::{Relative, span};
@@ -12,9 +12,9 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use std::collections::BTreeMap;
-use thrum_schema::lease::Shown;
 use thrum_schema::silence;
-use thrum_schema::{Lease, Monitor, Outage, Schedule, UnixMs};
+use thrum_schema::state::Shown;
+use thrum_schema::{Monitor, MonitorState, Outage, Schedule, UnixMs};
 
 /// Monitors on a page.
 const PER_PAGE: usize = 100;
@@ -64,7 +64,7 @@ pub struct Row<'a> {
 impl<'a> Row<'a> {
     pub fn of(
         monitor: &'a Monitor,
-        lease: &Lease,
+        state: &MonitorState,
         project_silent: Option<UnixMs>,
         outages: &[Outage],
         now: UnixMs,
@@ -73,20 +73,20 @@ impl<'a> Row<'a> {
         let own = silence::until(options.snoozed_until, &options.windows, now);
         Self {
             monitor,
-            shown: lease.shown(now, outages),
-            running: lease.runs().next().is_some(),
+            shown: state.shown(now, outages),
+            running: state.runs().next().is_some(),
             silenced: own.max(project_silent),
-            seen: lease.seen,
-            expected: lease.expected(),
-            deadline: lease.deadline_after(outages).map(|(at, _)| at),
-            changed: lease.flip_at,
+            seen: state.seen,
+            expected: state.expected(),
+            deadline: state.deadline_after(outages).map(|(at, _)| at),
+            changed: state.flip_at,
             now,
         }
     }
 
     /// Its status, as a word and a class.
     pub fn state(&self) -> &'static str {
-        state(self.shown)
+        word(self.shown)
     }
 
     /// What people call it.
@@ -143,7 +143,7 @@ impl<'a> Row<'a> {
 }
 
 /// A status, as a word and a class.
-pub const fn state(shown: Shown) -> &'static str {
+pub const fn word(shown: Shown) -> &'static str {
     match shown {
         Shown::New => "new",
         Shown::Up => "up",
@@ -220,14 +220,14 @@ pub async fn get(State(app): State<App>, viewer: Viewer, site: Site, query: Fiel
 async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<Response, Problem> {
     let id = viewer.key.project;
     let (monitors, outages) = futures::try_join!(app.monitors(id), app.store.outages())?;
-    let leases = app.known_leases(id, &monitors).await?;
+    let states = app.known_states(id, &monitors).await?;
     let now = app.store.world().now();
     let project = &viewer.project;
     let silent = silence::until(project.snoozed_until, &project.windows, now);
     let mut rows: Vec<Row<'_>> = monitors
         .iter()
-        .zip(leases.iter())
-        .map(|(monitor, lease)| Row::of(monitor, lease, silent, &outages, now))
+        .zip(states.iter())
+        .map(|(monitor, state)| Row::of(monitor, state, silent, &outages, now))
         .collect();
     let total = rows.len();
     let count = |filter: &str| rows.iter().filter(|row| row.is(filter)).count();
@@ -302,10 +302,10 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
     let first = (number - 1) * PER_PAGE;
     let shown = &mut rows[first..found.min(first + PER_PAGE)];
     // What is counted may be some seconds old where nothing tells of changes; what is shown is not.
-    if !app.store.is_told() && total > SMALL {
+    if !app.store.has_change_feed() && total > SMALL {
         let monitors: Vec<&Monitor> = shown.iter().map(|row| row.monitor).collect();
-        for (row, lease) in shown.iter_mut().zip(app.leases_of(&monitors).await?) {
-            *row = Row::of(row.monitor, &lease, silent, &outages, now);
+        for (row, state) in shown.iter_mut().zip(app.states_of(&monitors).await?) {
+            *row = Row::of(row.monitor, &state, silent, &outages, now);
         }
     }
     let body = Overview {

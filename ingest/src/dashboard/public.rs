@@ -3,7 +3,7 @@
 use super::days::{DAY_MS, DAYS, Days, last_days};
 use super::live::Live;
 
-use super::overview::state;
+use super::overview::word;
 use super::page::{Page, failed};
 use super::words::{At, percent, took};
 use crate::app::App;
@@ -19,7 +19,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
-use thrum_schema::{Lease, Monitor, ProjectId, UnixMs};
+use thrum_schema::{Monitor, MonitorState, ProjectId, UnixMs};
 use thrum_store::StoreError;
 
 /// How long a page is shown again, in milliseconds: many may look, it is made once.
@@ -107,20 +107,21 @@ async fn show(app: &App, key: &str) -> Result<Response, Problem> {
             let mut shown: Vec<&Monitor> = shown.collect();
             shown.sort_by(|a, b| a.label().cmp(b.label()).then(a.id.cmp(&b.id)));
             shown.truncate(MAX_MONITORS);
-            let (leases, outages) = futures::try_join!(app.leases_of(&shown), app.store.outages())?;
+            let (states, outages) = futures::try_join!(app.states_of(&shown), app.store.outages())?;
             let mut spans = last_days(now);
             spans.push((now - DAYS * DAY_MS, now));
             let (spans, project, outages) = (&spans, &project, &outages);
-            let shown: Vec<(Monitor, Lease)> = shown.into_iter().cloned().zip(leases).collect();
+            let shown: Vec<(Monitor, MonitorState)> =
+                shown.into_iter().cloned().zip(states).collect();
             let lines = stream::iter(shown)
-                .map(|(monitor, lease)| async move {
-                    let now_is = (&monitor, lease.status);
+                .map(|(monitor, state)| async move {
+                    let now_is = (&monitor, state.status);
                     let history = monitors::history(app, project, now_is, spans).await?;
                     let (by_day, whole) = history.judged.split_at(spans.len() - 1);
                     let whole = whole[0];
                     Ok::<_, StoreError>(Line {
                         name: monitor.label().to_owned(),
-                        state: state(lease.shown(now, outages)),
+                        state: word(state.shown(now, outages)),
                         uptime: whole.part().map(percent),
                         watched: took(whole.watched_ms),
                         days: Days::of(spans, by_day),

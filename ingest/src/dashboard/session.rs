@@ -104,9 +104,9 @@ impl Post {
 
 /// How often pages were looked at, by key: what pages read is not charged, and yet is not free of bounds.
 #[derive(Debug, Default)]
-pub struct Looks(Mutex<HashMap<String, i64>>);
+pub struct PageRateLimiter(Mutex<HashMap<String, i64>>);
 
-impl Looks {
+impl PageRateLimiter {
     fn take(&self, key: &ApiKey, now: UnixMs) -> Result<(), Problem> {
         let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if looks.len() > MAX_KEYS {

@@ -5,8 +5,8 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use thrum_schema::channel::{Channel, Targets};
 use thrum_schema::id::ChannelId;
-use thrum_schema::lease::Shown;
-use thrum_schema::{Lease, Monitor, MonitorId, Outage, Schedule, UnixMs};
+use thrum_schema::state::Shown;
+use thrum_schema::{Monitor, MonitorId, MonitorState, Outage, Schedule, UnixMs};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -103,7 +103,7 @@ pub struct View<'a> {
 
 impl View<'_> {
     /// The check.
-    pub fn of(&self, monitor: &Monitor, lease: &Lease) -> Check {
+    pub fn of(&self, monitor: &Monitor, state: &MonitorState) -> Check {
         let (timeout, schedule, tz) = match &monitor.schedule {
             Schedule::Simple { period_s } => (Some(*period_s), None, None),
             Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz } => {
@@ -120,7 +120,7 @@ impl View<'_> {
         };
         let id = monitor.id;
         let base = format!("{}/api/v{}/checks/{id}", self.site.root, self.version);
-        let started = lease.run.is_some();
+        let started = state.run.is_some();
         let for_writers = |text: String| self.writes.then_some(text);
         Check {
             name: monitor.name.clone(),
@@ -128,11 +128,11 @@ impl View<'_> {
             tags: monitor.tags.join(" "),
             desc: monitor.desc.clone(),
             grace: monitor.grace_s,
-            n_pings: lease.pings,
-            status: self.status(lease),
+            n_pings: state.pings,
+            status: self.status(state),
             started,
-            last_ping: lease.seen.map(iso),
-            next_ping: lease.next_ping().map(iso),
+            last_ping: state.seen.map(iso),
+            next_ping: state.next_ping().map(iso),
             manual_resume: monitor.manual_resume,
             methods: if monitor.post_only { "POST" } else { "" },
             subject: mirrored(&filter.success),
@@ -145,7 +145,7 @@ impl View<'_> {
             filter_http_body: filter.http_body,
             filter_default_fail: filter.default_fail,
             badge_url: format!("{}/b/2/{}.svg", self.site.root, monitor.badge()),
-            last_duration: lease.last_duration_ms.map(|ms| ms / 1000),
+            last_duration: state.last_duration_ms.map(|ms| ms / 1000),
             uuid: self.writes.then_some(id.0),
             ping_url: for_writers(self.site.ping_url(id)),
             update_url: for_writers(base.clone()),
@@ -160,11 +160,11 @@ impl View<'_> {
     }
 
     /// The status; version 1 calls a check started whose run is in progress and in time.
-    fn status(&self, lease: &Lease) -> &'static str {
-        let shown = lease.shown(self.now, self.outages);
+    fn status(&self, state: &MonitorState) -> &'static str {
+        let shown = state.shown(self.now, self.outages);
         match shown {
-            Shown::Down if lease.run.is_none() || self.overdue(lease) => "down",
-            _ if self.version == 1 && lease.run.is_some() => "started",
+            Shown::Down if state.run.is_none() || self.overdue(state) => "down",
+            _ if self.version == 1 && state.run.is_some() => "started",
             Shown::New => "new",
             Shown::Up => "up",
             Shown::Grace => "grace",
@@ -173,9 +173,9 @@ impl View<'_> {
         }
     }
 
-    fn overdue(&self, lease: &Lease) -> bool {
-        let limit_ms = lease.run_limit_ms();
-        lease.runs().any(|run| self.now >= run.at + limit_ms)
+    fn overdue(&self, state: &MonitorState) -> bool {
+        let limit_ms = state.run_limit_ms();
+        state.runs().any(|run| self.now >= run.at + limit_ms)
     }
 
     fn channels_of(&self, monitor: &Monitor) -> String {

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use thrum_schema::channel::Channel;
 use thrum_schema::key::hash;
-use thrum_schema::{Event, Lease, Monitor, MonitorId, Outage, Status};
+use thrum_schema::{Event, Monitor, MonitorId, MonitorState, Outage, Status};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -138,7 +138,7 @@ impl Call<'_> {
     async fn change(
         &self,
         id: MonitorId,
-        edit: impl Fn(&Monitor, &Lease) -> Result<Edit, Refusal>,
+        edit: impl Fn(&Monitor, &MonitorState) -> Result<Edit, Refusal>,
     ) -> Result<Response, Refusal> {
         let changed = self.app.change(self.project(), id, edit).await;
         let found = changed.map_err(|error| refusal(error, |refused| refused))?;
@@ -147,7 +147,7 @@ impl Call<'_> {
 
     async fn reply(&self, status: StatusCode, found: &Found) -> Result<Response, Refusal> {
         let around = self.surroundings().await?;
-        let check = self.view(&around).of(&found.monitor, &found.lease);
+        let check = self.view(&around).of(&found.monitor, &found.state);
         Ok((status, axum::Json(check)).into_response())
     }
 }
@@ -193,11 +193,11 @@ pub(super) async fn list_checks(call: &Call<'_>) -> Result<Response, Refusal> {
         .map(AsRef::as_ref)
         .filter(|monitor| wants(monitor))
         .collect();
-    let leases = call.app.leases_of(&monitors).await?;
+    let states = call.app.states_of(&monitors).await?;
     let view = call.view(&around);
-    let checks = monitors.iter().zip(&leases);
+    let checks = monitors.iter().zip(&states);
     let checks = checks
-        .map(|(monitor, lease)| view.of(monitor, lease))
+        .map(|(monitor, state)| view.of(monitor, state))
         .collect();
     Ok(axum::Json(Checks { checks }).into_response())
 }
@@ -308,7 +308,7 @@ pub(super) async fn delete_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
     let around = call.surroundings().await?;
     let deleted = call.app.delete::<Infallible>(call.project(), id).await;
     let found = deleted.map_err(|error| refusal(error, |never| match never {}))?;
-    let check = call.view(&around).of(&found.monitor, &found.lease);
+    let check = call.view(&around).of(&found.monitor, &found.state);
     Ok(axum::Json(check.deleted()).into_response())
 }
 
@@ -350,11 +350,11 @@ pub(super) async fn pause_check(call: &Call<'_>, id: MonitorId) -> Result<Respon
 pub(super) async fn resume_check(call: &Call<'_>, id: MonitorId) -> Result<Response, Refusal> {
     let not_paused = || Refusal::Text(StatusCode::CONFLICT, "check is not paused");
     let found = call.found(id).await?;
-    if found.lease.status != Status::Paused {
+    if found.state.status != Status::Paused {
         return Err(not_paused());
     }
     call.charge().await?;
-    call.change(id, |_, lease| match lease.status {
+    call.change(id, |_, state| match state.status {
         Status::Paused => Ok(Edit::event(Event::Resume)),
         _ => Err(not_paused()),
     })
@@ -528,10 +528,10 @@ pub(super) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, 
             .await?;
         under_way += alerts.iter().filter(|alert| alert.is_open()).count();
     }
-    let pulse = app.store.leases(&[MonitorId::PULSE]).await?;
+    let pulse = app.store.states(&[MonitorId::PULSE]).await?;
     let metrics = OperatorMetrics {
         ts: now.secs(),
-        max_ping_id: pulse.first().map_or(0, |lease| lease.pings),
+        max_ping_id: pulse.first().map_or(0, |state| state.pings),
         max_notification_id: 0,
         num_unprocessed_flips: under_way,
     };

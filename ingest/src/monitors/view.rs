@@ -6,11 +6,11 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thrum_schema::channel::Targets;
-use thrum_schema::lease::Shown;
 use thrum_schema::monitor::KeywordFilter;
 use thrum_schema::silence::{self, Window};
+use thrum_schema::state::Shown;
 use thrum_schema::transition::Flip;
-use thrum_schema::{Lease, Monitor, Outage, Ping, PingKind, Project, Schedule, UnixMs};
+use thrum_schema::{Monitor, MonitorState, Outage, Ping, PingKind, Project, Schedule, UnixMs};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -321,8 +321,8 @@ impl<'a> Around<'a> {
 
 impl Around<'_> {
     /// The monitor, as this caller may see it. Its uuid is the secret of its ping URL, and not for readers.
-    pub fn view(&self, monitor: &Monitor, lease: &Lease) -> MonitorView {
-        let held = lease.deadline_after(self.outages);
+    pub fn view(&self, monitor: &Monitor, state: &MonitorState) -> MonitorView {
+        let held = state.deadline_after(self.outages);
         let (period_s, schedule, tz) = match &monitor.schedule {
             Schedule::Simple { period_s } => (Some(*period_s), None, None),
             Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz } => {
@@ -342,22 +342,22 @@ impl Around<'_> {
             slug: monitor.slug.clone(),
             tags: monitor.tags.clone(),
             desc: monitor.desc.clone(),
-            status: lease.shown(self.now, self.outages),
-            started: lease.run.is_some(),
-            runs: lease
+            status: state.shown(self.now, self.outages),
+            started: state.run.is_some(),
+            runs: state
                 .runs()
                 .map(|run| RunView {
                     rid: run.rid,
                     started_at: run.at.rfc3339(),
                 })
                 .collect(),
-            pings: lease.pings,
-            last_ping: lease.seen.map(UnixMs::rfc3339),
+            pings: state.pings,
+            last_ping: state.seen.map(UnixMs::rfc3339),
             deadline: held.map(|(at, _)| at.rfc3339()),
             outage: held.and_then(|(_, outage)| outage).map(Into::into),
-            last_duration_ms: lease.last_duration_ms,
-            failures_in_a_row: lease.failures,
-            missed: lease.missed,
+            last_duration_ms: state.last_duration_ms,
+            failures_in_a_row: state.failures,
+            missed: state.missed,
             silenced_until: silenced.map(UnixMs::rfc3339),
             period_s,
             schedule,

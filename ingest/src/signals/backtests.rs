@@ -142,7 +142,7 @@ pub async fn post(
                 let mut params = body.params.clone();
                 params.insert(name.clone(), *value);
                 let mode = body.mode.as_deref();
-                app.planned(writer.project, &body.strategy, mode, &params, timeframe)
+                app.compile(writer.project, &body.strategy, mode, &params, timeframe)
                     .await?;
             }
         }

@@ -1,16 +1,16 @@
 //! Heartbeats as series: a monitor's figures, the durations of its runs and the intervals between its successes.
 //!
 //! Nothing is written for them until somebody asks: the first request or watch for `monitor:<slug>:<name>` notes it in the
-//! monitor's lease, which every heartbeat reads in the write that it is anyway, and takes what the log still has.
+//! monitor's state, which every heartbeat reads in the write that it is anyway, and takes what the log still has.
 
 use crate::app::App;
 use crate::problem::Problem;
 use axum::http::StatusCode;
 use thrum_schema::error::Invalid;
 use thrum_schema::id::{MonitorId, ProjectId};
-use thrum_schema::lease::{Feeds, MAX_FEEDS};
 use thrum_schema::signal::{Bar, SeriesName, Timeframe};
-use thrum_schema::{Lease, Ping, PingKind, UnixMs};
+use thrum_schema::state::{Feeds, MAX_FEEDS};
+use thrum_schema::{MonitorState, Ping, PingKind, UnixMs};
 use thrum_store::Result;
 use thrum_store::StoreError;
 
@@ -18,7 +18,7 @@ use thrum_store::StoreError;
 const DURATION: &str = "duration";
 /// The series of how long it was from a success to the next, in seconds.
 const INTERVAL: &str = "interval";
-/// How often a lease is tried to be marked against heartbeats that race it.
+/// How often a state is tried to be marked against heartbeats that race it.
 const MAX_ATTEMPTS: usize = 50;
 
 impl App {
@@ -72,7 +72,7 @@ impl App {
         Ok(())
     }
 
-    /// Notes in a monitor's lease that a figure of it is a series; false if it was noted already.
+    /// Notes in a monitor's state that a figure of it is a series; false if it was noted already.
     async fn mark(
         &self,
         monitor: MonitorId,
@@ -80,14 +80,14 @@ impl App {
         name: &str,
     ) -> std::result::Result<bool, Problem> {
         for attempt in 0..MAX_ATTEMPTS {
-            let state = self.store.state(monitor).await?;
-            let Some(lease) = state.and_then(|state| state.lease) else {
+            let located = self.store.locate(monitor).await?;
+            let Some(state) = located.and_then(|located| located.state) else {
                 return Err(Problem::new(
                     StatusCode::CONFLICT,
                     "the monitor is being changed; try again",
                 ));
             };
-            let mut feeds = lease
+            let mut feeds = state
                 .feeds
                 .clone()
                 .filter(|feeds| feeds.slug == slug)
@@ -108,7 +108,7 @@ impl App {
                 ));
             }
             feeds.names.push(name.to_owned());
-            match self.store.set_feeds(&lease, &feeds).await {
+            match self.store.set_feeds(&state, &feeds).await {
                 Ok(()) => return Ok(true),
                 Err(StoreError::Conflict) => {
                     self.back_off(u32::try_from(attempt).unwrap_or(0)).await;
@@ -121,28 +121,28 @@ impl App {
 
     /// Writes the figures of a heartbeat that are series. It is recorded already: what fails here is logged, and the
     /// heartbeat stands.
-    pub(crate) async fn feed_series(&self, lease: &Lease, ping: &Ping) {
-        let Some(feeds) = &lease.feeds else {
+    pub(crate) async fn feed_series(&self, state: &MonitorState, ping: &Ping) {
+        let Some(feeds) = &state.feeds else {
             return;
         };
         for name in &feeds.names {
             let series = SeriesName::of_monitor(&feeds.slug, name);
-            if let Err(error) = self.feed_one(lease, &series, name, ping).await {
-                tracing::error!(%error, monitor = %lease.monitor, name, "a heartbeat's figure is missing in its series");
+            if let Err(error) = self.feed_one(state, &series, name, ping).await {
+                tracing::error!(%error, monitor = %state.monitor, name, "a heartbeat's figure is missing in its series");
             }
         }
     }
 
     async fn feed_one(
         &self,
-        lease: &Lease,
+        state: &MonitorState,
         series: &SeriesName,
         name: &str,
         ping: &Ping,
     ) -> Result<()> {
         let value = match name {
             INTERVAL if ping.kind == PingKind::Success => {
-                let log = self.store.pings(lease.monitor).await?;
+                let log = self.store.pings(state.monitor).await?;
                 let before = log
                     .iter()
                     .filter(|before| before.kind == PingKind::Success && before.n < ping.n);
@@ -158,10 +158,10 @@ impl App {
         };
         let head = self
             .store
-            .head(lease.project, series, Timeframe::TICK)
+            .head(state.project, series, Timeframe::TICK)
             .await?;
         let bar = Bar::value(ping.at, value);
-        self.put_bars(lease.project, series, Timeframe::TICK, head, &[bar])
+        self.put_bars(state.project, series, Timeframe::TICK, head, &[bar])
             .await?;
         Ok(())
     }

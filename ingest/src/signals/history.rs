@@ -225,8 +225,8 @@ async fn track(
         .as_deref()
         .ok_or_else(|| Invalid::new("strategy", "is required"))?;
     let given = params_of(params.params.as_ref())?;
-    let planned = app
-        .planned_as(
+    let strategy_version = app
+        .compile_as_of(
             reader.project,
             name,
             (params.version, known_at),
@@ -240,10 +240,15 @@ async fn track(
         reader.project,
         &series,
         name,
-        planned.version,
-        &planned.plan,
+        strategy_version.version,
+        &strategy_version.compiled,
     );
-    let applied = Applied::new(Some(&series), name, planned.version, &planned.plan);
+    let applied = Applied::new(
+        Some(&series),
+        name,
+        strategy_version.version,
+        &strategy_version.compiled,
+    );
     Ok((track, applied))
 }
 

@@ -189,8 +189,8 @@ impl Asked {
             (None, Some(bars)) => Some(check_bars(bars, timeframe, now)?),
             (Some(_), None) => None,
         };
-        let planned = app
-            .planned(
+        let strategy_version = app
+            .compile(
                 writer.project,
                 &self.strategy,
                 self.mode.as_deref(),
@@ -210,8 +210,8 @@ impl Asked {
             series,
             timeframe,
             strategy: self.strategy,
-            version: planned.version,
-            mode: planned.plan.mode.clone(),
+            version: strategy_version.version,
+            mode: strategy_version.compiled.mode.clone(),
             params: self.params,
             inline: bars.is_some(),
             state: RequestState::Queued,

@@ -17,7 +17,7 @@ use thrum_schema::id::WatchId;
 use thrum_schema::schedule::{MAX_PERIOD_S, Schedule};
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::watch::{
-    MAX_CONFIRM_BARS, MAX_WATCHES, MAX_WATCHES_OF_SERIES, Memory, On, Watch,
+    MAX_CONFIRM_BARS, MAX_WATCHES, MAX_WATCHES_OF_SERIES, On, Watch, WatchState,
 };
 use thrum_schema::{ProjectId, UnixMs};
 use thrum_store::StoreError;
@@ -55,7 +55,7 @@ pub struct WatchRequest {
     /// `"all"` (the default), or channels by id or by exact, unique name.
     #[schema(value_type = Option<Value>)]
     channels: Option<Value>,
-    /// After it told people, it tells nothing for so many seconds; 0, if absent.
+    /// After it told people, it notifies nothing for so many seconds; 0, if absent.
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 2_592_000)]
     cooldown_s: Option<u32>,
     /// A signal counts once so many bars in a row have it; 1, if absent.
@@ -115,10 +115,10 @@ pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<W
     let mut watches = app.store.watches(reader.project).await?;
     watches.sort_by_key(|watch| (watch.created, watch.id));
     let ids: Vec<WatchId> = watches.iter().map(|watch| watch.id).collect();
-    let memories = app.store.memories(&ids).await?;
+    let watch_states = app.store.watch_states(&ids).await?;
     let now = app.store.world().now();
-    let watches = watches.iter().zip(memories);
-    let watches = watches.map(|(watch, memory)| view(watch, &memory.unwrap_or_default(), now));
+    let watches = watches.iter().zip(watch_states);
+    let watches = watches.map(|(watch, state)| view(watch, &state.unwrap_or_default(), now));
     Ok(axum::Json(Watches {
         watches: watches.collect(),
     }))
@@ -138,8 +138,8 @@ pub async fn get(
 ) -> Result<axum::Json<WatchView>, Problem> {
     let watch = find(&app, reader.project, &id).await?;
     reader.caller.charge(&app).await?;
-    let memory = app.store.memory(watch.id).await?.unwrap_or_default();
-    Ok(axum::Json(view(&watch, &memory, app.store.world().now())))
+    let state = app.store.watch_state(watch.id).await?.unwrap_or_default();
+    Ok(axum::Json(view(&watch, &state, app.store.world().now())))
 }
 
 /// Makes a watch. What the signal is now is what people are taken to know: they are told of changes from there.
@@ -206,7 +206,7 @@ pub async fn create(
     app.store.create_watch(&watch).await?;
     Ok((
         StatusCode::CREATED,
-        axum::Json(view(&watch, &Memory::default(), now)),
+        axum::Json(view(&watch, &WatchState::default(), now)),
     ))
 }
 
@@ -230,13 +230,13 @@ pub async fn update(
     let mut charged = false;
     for _ in 0..MAX_ATTEMPTS {
         let found = id.parse().ok();
-        let memory = match found {
-            Some(found) => app.store.memory(found).await?,
+        let state = match found {
+            Some(found) => app.store.watch_state(found).await?,
             None => None,
         };
-        // The memory is read first, and guards the watch: of two changes at a time none undoes the other.
+        // The state is read first, and guards the watch: of two changes at a time none undoes the other.
         let before = find(&app, project, &id).await?;
-        let Some(mut memory) = memory else {
+        let Some(mut state) = state else {
             return Err(Problem::not_found("watch"));
         };
         let mut watch = request
@@ -255,17 +255,17 @@ pub async fn update(
                     .await?;
                 watch.from = last.first().map(|bar| bar.t);
             }
-            memory.told = None;
-            memory.change = None;
+            state.signal = None;
+            state.change = None;
         }
         if !std::mem::replace(&mut charged, true) {
             writer.caller.charge(&app).await?;
         }
         // Its schedule may be another: the look that this change brings arms a timer anew.
-        memory.due = None;
-        memory.epoch = memory.epoch.wrapping_add(1);
-        match app.store.replace_watch(&watch, Some(&memory)).await {
-            Ok(()) => return Ok(axum::Json(view(&watch, &memory, now))),
+        state.due = None;
+        state.epoch = state.epoch.wrapping_add(1);
+        match app.store.replace_watch(&watch, Some(&state)).await {
+            Ok(()) => return Ok(axum::Json(view(&watch, &state, now))),
             Err(StoreError::Conflict) => {}
             Err(error) => return Err(error.into()),
         }
@@ -320,7 +320,7 @@ impl WatchRequest {
         }
         watch.mode = self.mode.or(watch.mode);
         watch.params = self.params.unwrap_or(watch.params);
-        app.planned(
+        app.compile(
             watch.project,
             &watch.strategy,
             watch.mode.as_deref(),
@@ -429,7 +429,7 @@ async fn find(app: &App, project: ProjectId, id: &str) -> Result<Watch, Problem>
     app.store.watch(project, id).await?.ok_or_else(not_found)
 }
 
-fn view(watch: &Watch, memory: &Memory, now: UnixMs) -> WatchView {
+fn view(watch: &Watch, state: &WatchState, now: UnixMs) -> WatchView {
     let on = match &watch.on {
         On::Bar => "bar".into(),
         On::Schedule(Schedule::Simple { period_s }) => serde_json::json!({ "every_s": period_s }),
@@ -460,15 +460,15 @@ fn view(watch: &Watch, memory: &Memory, now: UnixMs) -> WatchView {
         confirm_bars: watch.confirm_bars,
         expires_at: watch.expires.map(UnixMs::rfc3339),
         created: watch.created.rfc3339(),
-        state: match (expired, &memory.error) {
+        state: match (expired, &state.error) {
             (true, _) => "expired",
             (false, Some(_)) => "failing",
             (false, None) => "watching",
         },
-        error: memory.error.clone(),
-        signal: memory.told,
-        alerts: memory.alerts,
-        last_alert_at: memory.told_at.map(UnixMs::rfc3339),
-        next_look_at: memory.due.map(UnixMs::rfc3339),
+        error: state.error.clone(),
+        signal: state.signal,
+        alerts: state.alerts,
+        last_alert_at: state.notified_at.map(UnixMs::rfc3339),
+        next_look_at: state.due.map(UnixMs::rfc3339),
     }
 }

@@ -129,7 +129,7 @@ impl Kind {
         }
     }
 
-    /// Its parameters, in the order of [`super::plan::Indicator::args`].
+    /// Its parameters, in the order of [`super::compile::Indicator::args`].
     pub const fn args(self) -> &'static [Arg] {
         const N: &[Arg] = &[bars("n", None, 1)];
         const N2: &[Arg] = &[bars("n", None, 2)];

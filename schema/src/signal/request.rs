@@ -14,7 +14,7 @@ pub const MAX_INLINE_BARS: usize = 1_000;
 /// Most bars of a backtest.
 pub const MAX_BACKTEST_BARS: usize = 200_000;
 /// How long a request is tried before it is given up, in milliseconds: an hour.
-pub const PATIENCE_MS: i64 = 3_600_000;
+pub const MAX_REQUEST_AGE_MS: i64 = 3_600_000;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -202,7 +202,7 @@ impl Strategy {
         let strategy = json::strategy(value)?;
         for mode in strategy.modes.keys() {
             // Longer timeframes are checked against the series' when it is known: any is made of ticks.
-            strategy.plan(Some(mode), &BTreeMap::new(), Timeframe::TICK)?;
+            strategy.compile(Some(mode), &BTreeMap::new(), Timeframe::TICK)?;
         }
         Ok(strategy)
     }

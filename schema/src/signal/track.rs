@@ -1,8 +1,8 @@
 //! Tracks: a strategy followed along a series, bar by bar, and the signals that it gave.
 
 use super::bar::Score;
+use super::compile::CompiledStrategy;
 use super::explanation::Explanation;
-use super::plan::Plan;
 use super::series::{SeriesName, Timeframe};
 use super::{Bar, Verdict};
 use crate::id::ProjectId;
@@ -39,22 +39,23 @@ pub struct TrackId {
 }
 
 impl TrackId {
-    /// The track of `plan`, which is of `strategy` in `version`.
+    /// The track of `compiled`, which is of `strategy` in `version`.
     pub fn new(
         project: ProjectId,
         series: &SeriesName,
         strategy: &str,
         version: u32,
-        plan: &Plan,
+        compiled: &CompiledStrategy,
     ) -> Self {
-        let text = serde_json::to_string(&(&plan.mode, &plan.params)).expect("numbers are finite");
+        let text =
+            serde_json::to_string(&(&compiled.mode, &compiled.params)).expect("numbers are finite");
         let hash = Sha256::digest(text);
         let hash: String = hash.iter().take(6).map(|b| format!("{b:02x}")).collect();
         Self {
             project,
             series: series.clone(),
-            timeframe: plan.timeframe,
-            key: format!("{}#{strategy}@{version}#{hash}", plan.timeframe),
+            timeframe: compiled.timeframe,
+            key: format!("{}#{strategy}@{version}#{hash}", compiled.timeframe),
         }
     }
 }
@@ -176,13 +177,13 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// The strategy of a plan.
-    pub fn new(strategy: &str, version: u32, plan: &Plan) -> Self {
+    /// The strategy of a compiled.
+    pub fn new(strategy: &str, version: u32, compiled: &CompiledStrategy) -> Self {
         Self {
             strategy: strategy.to_owned(),
             version,
-            mode: plan.mode.clone(),
-            params: plan.params.clone(),
+            mode: compiled.mode.clone(),
+            params: compiled.params.clone(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Signals as people see them.
 
+use super::compile::{CompiledStrategy, show};
 use super::explanation::{Condition, Explanation};
-use super::plan::{Plan, show};
 use super::series::SeriesName;
 use super::track::{STALE_BARS, Signal};
 use super::{Timeframe, Verdict};
@@ -27,15 +27,20 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// The strategy of a plan.
-    pub fn new(series: Option<&SeriesName>, strategy: &str, version: u32, plan: &Plan) -> Self {
+    /// The strategy of a compiled.
+    pub fn new(
+        series: Option<&SeriesName>,
+        strategy: &str,
+        version: u32,
+        compiled: &CompiledStrategy,
+    ) -> Self {
         Self {
             series: series.cloned(),
-            timeframe: plan.timeframe,
+            timeframe: compiled.timeframe,
             strategy: strategy.to_owned(),
             version,
-            mode: plan.mode.clone(),
-            params: plan.params.clone(),
+            mode: compiled.mode.clone(),
+            params: compiled.params.clone(),
         }
     }
 }

@@ -50,9 +50,9 @@ pub struct Watch {
     pub params: BTreeMap<String, f64>,
     /// When it looks.
     pub on: On,
-    /// Whom it tells.
+    /// Whom it notifies.
     pub targets: Targets,
-    /// After it told people, it tells nothing for so many seconds.
+    /// After it told people, it notifies nothing for so many seconds.
     pub cooldown_s: u32,
     /// A signal counts once so many bars in a row have it.
     pub confirm_bars: u32,
@@ -69,21 +69,21 @@ pub struct Watch {
 /// What a watch remembers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Memory {
+pub struct WatchState {
     /// Counts the writes, and guards them.
     pub version: u64,
     /// What people believe.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub told: Option<Verdict>,
+    #[serde(rename = "told", skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Verdict>,
     /// The bar at which it became so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub told_bar: Option<UnixMs>,
+    #[serde(rename = "told_bar", skip_serializing_if = "Option::is_none")]
+    pub signal_bar: Option<UnixMs>,
     /// The last change that they were told of, unless it was that bars stopped coming.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub change: Option<Told>,
+    pub change: Option<Notified>,
     /// When they were last told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub told_at: Option<UnixMs>,
+    #[serde(rename = "told_at", skip_serializing_if = "Option::is_none")]
+    pub notified_at: Option<UnixMs>,
     /// By which alert: the next one follows it (A8).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert: Option<AlertId>,
@@ -104,7 +104,7 @@ pub struct Memory {
 
 /// A change that people were told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct Notified {
     /// The bar at which it came.
     pub bar: UnixMs,
     /// What they were told that the signal is there.
@@ -169,9 +169,9 @@ pub struct View<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// What the watch remembers from now on. Its version is not counted yet.
-    pub memory: Memory,
+    pub state: WatchState,
     /// What people are told: before, after, and whether it undoes what they were told.
-    pub tells: Option<(Verdict, Verdict, bool)>,
+    pub notifies: Option<(Verdict, Verdict, bool)>,
     /// When to look again, whatever comes.
     pub due: Option<UnixMs>,
     /// It has ended.
@@ -184,64 +184,66 @@ impl Watch {
     /// They are told of a change that lets them do something, or takes the ground from what they did, from or to BUY or
     /// SELL; and that bars stopped coming (STALE), or come again. What else is between HOLD and not knowing is noted in
     /// silence.
-    pub fn judge(&self, memory: &Memory, view: &View<'_>) -> Judgement {
+    pub fn judge(&self, state: &WatchState, view: &View<'_>) -> Judgement {
         let now = view.now;
-        let mut memory = memory.clone();
-        memory.error = None;
+        let mut state = state.clone();
+        state.error = None;
         if self.expires.is_some_and(|end| end <= now) {
-            memory.due = None;
+            state.due = None;
             return Judgement {
-                memory,
-                tells: None,
+                state,
+                notifies: None,
                 due: None,
                 over: true,
             };
         }
-        let before = *memory.told.get_or_insert(view.baseline);
+        let before = *state.signal.get_or_insert(view.baseline);
         let stale_at = self.stale_at(view);
         let current = self.current(view, stale_at);
-        let cooled = memory
-            .told_at
-            .map(|told| told + i64::from(self.cooldown_s) * 1000);
+        let cooled = state
+            .notified_at
+            .map(|at| at + i64::from(self.cooldown_s) * 1000);
         let cooling = cooled.filter(|end| *end > now && self.cooldown_s > 0);
-        let mut tells = None;
+        let mut notifies = None;
         let mut later = None;
         if let Some(current) = current.filter(|current| *current != before) {
-            let is_told = |verdict: Verdict| verdict.acts() || verdict == Verdict::Stale;
-            let worth = is_told(before) || is_told(current);
+            let worth_notifying = |verdict: Verdict| verdict.acts() || verdict == Verdict::Stale;
+            let worth = worth_notifying(before) || worth_notifying(current);
             match cooling {
                 Some(end) if worth => later = Some(end),
                 _ => {
                     let bar = view.recent.first().map(|signal| signal.bar);
                     if worth {
                         // The bar of which they were told says something else now.
-                        let undone = memory.change.is_some_and(|told| {
-                            told.version == view.version
-                                && view.at_change.is_some_and(|now| now != told.to)
+                        let undone = state.change.is_some_and(|notified| {
+                            notified.version == view.version
+                                && view.at_change.is_some_and(|now| now != notified.to)
                         });
-                        tells = Some((before, current, undone));
-                        memory.told_at = Some(now);
-                        memory.alerts += 1;
-                        let told = |bar| Told {
+                        notifies = Some((before, current, undone));
+                        state.notified_at = Some(now);
+                        state.alerts += 1;
+                        let notified = |bar| Notified {
                             bar,
                             to: current,
                             version: view.version,
                         };
-                        memory.change = bar.map(told).filter(|told| told.to != Verdict::Stale);
+                        state.change = bar
+                            .map(notified)
+                            .filter(|notified| notified.to != Verdict::Stale);
                     }
-                    memory.told = Some(current);
-                    memory.told_bar = bar;
+                    state.signal = Some(current);
+                    state.signal_bar = bar;
                 }
             }
         }
         let scheduled = match &self.on {
             On::Bar => None,
             On::Schedule(schedule) => {
-                let last = memory.looked.unwrap_or(self.created);
+                let last = state.looked.unwrap_or(self.created);
                 let next = schedule.next_after(last.max(self.created));
                 match next {
                     Some(next) if next <= now => {
-                        memory.looked = Some(now);
+                        state.looked = Some(now);
                         schedule.next_after(now)
                     }
                     next => next,
@@ -251,8 +253,8 @@ impl Watch {
         let goes_stale = stale_at.filter(|at| *at > now && self.on == On::Bar);
         let due = [goes_stale, later, scheduled, self.expires];
         Judgement {
-            memory,
-            tells,
+            state,
+            notifies,
             due: due.into_iter().flatten().min(),
             over: false,
         }
@@ -327,7 +329,7 @@ mod tests {
         }
     }
 
-    fn look(watch: &Watch, memory: &Memory, recent: &[Signal], now: UnixMs) -> Judgement {
+    fn look(watch: &Watch, state: &WatchState, recent: &[Signal], now: UnixMs) -> Judgement {
         let view = View {
             recent,
             baseline: Warming,
@@ -336,19 +338,19 @@ mod tests {
             heard: recent.first().map(|signal| signal.bar + HOUR),
             now,
         };
-        watch.judge(memory, &view)
+        watch.judge(state, &view)
     }
 
-    fn told(verdict: Verdict) -> Memory {
-        Memory {
-            told: Some(verdict),
-            ..Memory::default()
+    fn known(verdict: Verdict) -> WatchState {
+        WatchState {
+            signal: Some(verdict),
+            ..WatchState::default()
         }
     }
 
     #[test]
     fn people_are_told_of_what_lets_them_do_something_or_takes_its_ground() {
-        for (before, after, tells) in [
+        for (before, after, notifies) in [
             (Hold, Buy, true),
             (Buy, Sell, true),
             (Sell, Hold, true),
@@ -358,20 +360,20 @@ mod tests {
             (Warming, Hold, false),
             (Buy, Buy, false),
         ] {
-            let judgement = look(&watch(), &told(before), &[signal(NOW, after)], NOW);
-            assert_eq!(judgement.tells.is_some(), tells, "{before} {after}");
-            assert_eq!(judgement.memory.told, Some(after));
+            let judgement = look(&watch(), &known(before), &[signal(NOW, after)], NOW);
+            assert_eq!(judgement.notifies.is_some(), notifies, "{before} {after}");
+            assert_eq!(judgement.state.signal, Some(after));
         }
     }
 
     #[test]
     fn what_people_were_told_is_undone_only_if_that_bar_says_something_else_now() {
         let (watch, first) = (watch(), signal(NOW, Buy));
-        let memory = look(&watch, &told(Hold), &[first], NOW).memory;
-        let change = memory.change.unwrap();
+        let state = look(&watch, &known(Hold), &[first], NOW).state;
+        let change = state.change.unwrap();
         assert_eq!((change.bar, change.to), (NOW - HOUR, Buy));
         let later = [signal(NOW + HOUR, Sell)];
-        let tells = |memory: &Memory, at_change, version| {
+        let notifies = |state: &WatchState, at_change, version| {
             let view = View {
                 recent: &later,
                 baseline: Warming,
@@ -380,17 +382,17 @@ mod tests {
                 heard: None,
                 now: NOW + HOUR,
             };
-            watch.judge(memory, &view).tells.unwrap().2
+            watch.judge(state, &view).notifies.unwrap().2
         };
         // It turned; it was corrected; another version of the strategy sees it otherwise.
-        assert!(!tells(&memory, Some(Buy), 1));
-        assert!(tells(&memory, Some(Hold), 1) && tells(&memory, Some(Sell), 1));
-        assert!(!tells(&memory, Some(Hold), 2) && !tells(&memory, None, 1));
+        assert!(!notifies(&state, Some(Buy), 1));
+        assert!(notifies(&state, Some(Hold), 1) && notifies(&state, Some(Sell), 1));
+        assert!(!notifies(&state, Some(Hold), 2) && !notifies(&state, None, 1));
         // That bars stopped coming is no change at a bar.
-        let stopped = look(&watch, &memory, &[signal(NOW, Buy)], NOW + 3 * HOUR);
-        assert_eq!(stopped.tells, Some((Buy, Stale, false)));
-        assert_eq!(stopped.memory.change, None);
-        assert!(!tells(&stopped.memory, Some(Buy), 1));
+        let stopped = look(&watch, &state, &[signal(NOW, Buy)], NOW + 3 * HOUR);
+        assert_eq!(stopped.notifies, Some((Buy, Stale, false)));
+        assert_eq!(stopped.state.change, None);
+        assert!(!notifies(&stopped.state, Some(Buy), 1));
     }
 
     #[test]
@@ -400,14 +402,14 @@ mod tests {
             expires: Some(NOW + HOUR),
             ..watch()
         };
-        let memory = look(&watch, &told(Hold), &[signal(NOW, Buy)], NOW).memory;
-        let soon = look(&watch, &memory, &[signal(NOW, Sell)], NOW + 60_000);
-        assert_eq!((soon.tells, soon.due), (None, Some(NOW + 600_000)));
-        assert_eq!(soon.memory.told, Some(Buy));
-        let after = look(&watch, &soon.memory, &[signal(NOW, Sell)], NOW + 600_000);
-        assert_eq!(after.tells, Some((Buy, Sell, false)));
+        let state = look(&watch, &known(Hold), &[signal(NOW, Buy)], NOW).state;
+        let soon = look(&watch, &state, &[signal(NOW, Sell)], NOW + 60_000);
+        assert_eq!((soon.notifies, soon.due), (None, Some(NOW + 600_000)));
+        assert_eq!(soon.state.signal, Some(Buy));
+        let after = look(&watch, &soon.state, &[signal(NOW, Sell)], NOW + 600_000);
+        assert_eq!(after.notifies, Some((Buy, Sell, false)));
         assert_eq!(after.due, Some(NOW + HOUR));
-        let over = look(&watch, &after.memory, &[signal(NOW, Buy)], NOW + HOUR);
-        assert!(over.over && over.tells.is_none() && over.due.is_none());
+        let over = look(&watch, &after.state, &[signal(NOW, Buy)], NOW + HOUR);
+        assert!(over.over && over.notifies.is_none() && over.due.is_none());
     }
 }

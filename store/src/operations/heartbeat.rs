@@ -12,7 +12,6 @@ use crate::table::{
 use crate::{Result, Store};
 use thrum_schema::alert::Alert;
 use thrum_schema::id::{AlertId, MonitorId, ProjectId};
-use thrum_schema::lease::{Feeds, Lease, Status};
 use thrum_schema::metrics::Count;
 use thrum_schema::monitor::Monitor;
 use thrum_schema::mutant::{self, Mutant};
@@ -21,6 +20,7 @@ use thrum_schema::plan::Rate;
 use thrum_schema::project::Project;
 use thrum_schema::schedule::Schedule;
 use thrum_schema::silence::silenced_until;
+use thrum_schema::state::{Feeds, MonitorState, Status};
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{Timer, What, look_at};
 use thrum_schema::transition::{Flip, Outcome};
@@ -35,8 +35,8 @@ pub const WAKE_MS: i64 = 600_000;
 /// What became of a heartbeat on the fast path.
 #[derive(Debug)]
 pub enum Fast {
-    /// It is recorded; the lease as it now is.
-    Counted(Box<Lease>),
+    /// It is recorded; the state as it now is.
+    Counted(Box<MonitorState>),
     /// Nothing was written: the monitor's rules must decide.
     NeedsRules,
     /// Nothing was written: there were too many. Milliseconds until one passes.
@@ -68,11 +68,11 @@ impl Rules {
 
 /// What is known of a monitor by its id alone.
 #[derive(Debug)]
-pub struct State {
+pub struct Located {
     /// The project that owns it.
     pub project: ProjectId,
-    /// Its lease, unless TTL removed it.
-    pub lease: Option<Lease>,
+    /// Its state, unless TTL removed it.
+    pub state: Option<MonitorState>,
 }
 
 /// A change of a monitor, to be written in whole or not at all.
@@ -80,8 +80,8 @@ pub struct State {
 pub struct Commit<'a> {
     /// The monitor as it is to be.
     pub monitor: &'a Monitor,
-    /// Its lease before; `None` if TTL had removed it.
-    pub before: Option<&'a Lease>,
+    /// Its state before; `None` if TTL had removed it.
+    pub before: Option<&'a MonitorState>,
     /// What the event does.
     pub outcome: &'a Outcome,
     /// The alert that tells of the flip.
@@ -91,16 +91,16 @@ pub struct Commit<'a> {
 }
 
 impl Rules {
-    /// Whether `lease` follows them.
-    fn hold(self, lease: &Lease) -> bool {
+    /// Whether `state` follows them.
+    fn hold(self, state: &MonitorState) -> bool {
         self.period_s
-            .is_none_or(|period_s| lease.period_s == Some(period_s))
-            && self.grace_s.is_none_or(|grace_s| lease.grace_s == grace_s)
+            .is_none_or(|period_s| state.period_s == Some(period_s))
+            && self.grace_s.is_none_or(|grace_s| state.grace_s == grace_s)
     }
 }
 
 impl Store {
-    /// A success at `now` on a plain, `up` monitor: one `UpdateItem`, on condition that the lease is there,
+    /// A success at `now` on a plain, `up` monitor: one `UpdateItem`, on condition that the state is there,
     /// `up`, plain, and was not seen later, that period and grace are what `rules` say, where they do, and that pings
     /// have not used up their `rate`. 1 WU; on DynamoDB 2 for a burst.
     pub async fn heartbeat(
@@ -125,16 +125,16 @@ impl Store {
             .add("pings", 1)
             .add("version", 1)
             .remove("last_duration_ms");
-        let write = update(Key::lease(monitor), count.clone()).when(plain.clone());
+        let write = update(Key::state(monitor), count.clone()).when(plain.clone());
         let write = match rate {
             None => write,
             Some(rate) => Pace::new(rate, now).limit(write, plain, count),
         };
         let before = match self.table.write(write).await {
-            Ok(lease) => {
-                let lease: Box<Lease> = Box::new(item::decode(lease.unwrap_or_default())?);
-                self.note_touched(Touched::Seen(lease.project, lease.monitor));
-                return Ok(Fast::Counted(lease));
+            Ok(state) => {
+                let state: Box<MonitorState> = Box::new(item::decode(state.unwrap_or_default())?);
+                self.note_touched(Touched::Seen(state.project, state.monitor));
+                return Ok(Fast::Counted(state));
             }
             Err(TableError::Condition { found, .. }) => found,
             Err(error) => return Err(error.into()),
@@ -142,39 +142,39 @@ impl Store {
         let (Some(rate), Some(before)) = (rate, before) else {
             return Ok(Fast::NeedsRules);
         };
-        let lease: Lease = item::decode(*before)?;
-        let plain = lease.plain && lease.status == Status::Up && lease.seen <= Some(now);
+        let state: MonitorState = item::decode(*before)?;
+        let plain = state.plain && state.status == Status::Up && state.seen <= Some(now);
         if plain
-            && rules.hold(&lease)
-            && let Err(wait_ms) = rate.take(lease.tat, now.0)
+            && rules.hold(&state)
+            && let Err(wait_ms) = rate.take(state.tat, now.0)
         {
             return Ok(Fast::TooMany(wait_ms));
         }
         Ok(Fast::NeedsRules)
     }
 
-    /// Owner and lease of a monitor, consistently, in one query. `None` if there is no such monitor. 1 RU.
-    pub async fn state(&self, monitor: MonitorId) -> Result<Option<State>> {
-        let (lease_key, owner_key) = (Key::lease(monitor), Key::owner(monitor));
-        let query = Query::of(owner_key.pk).between(lease_key.sk, owner_key.sk);
-        let (mut project, mut lease) = (None, None);
+    /// Owner and state of a monitor, consistently, in one query. `None` if there is no such monitor. 1 RU.
+    pub async fn locate(&self, monitor: MonitorId) -> Result<Option<Located>> {
+        let (state_key, owner_key) = (Key::state(monitor), Key::owner(monitor));
+        let query = Query::of(owner_key.pk).between(state_key.sk, owner_key.sk);
+        let (mut project, mut state) = (None, None);
         for item in self.table.query(query).await?.items {
             match Key::of(&item) {
-                Some(key) if key.sk == "LEASE" => lease = Some(item::decode(item)?),
+                Some(key) if key.sk == "LEASE" => state = Some(item::decode(item)?),
                 _ => project = Some(item::decode::<Owner>(item)?.project),
             }
         }
-        Ok(project.map(|project| State { project, lease }))
+        Ok(project.map(|project| Located { project, state }))
     }
 
-    /// Writes the outcome of an event, guarded by the lease's version (or its absence, if it was lost): lease,
+    /// Writes the outcome of an event, guarded by the state's version (or its absence, if it was lost): state,
     /// flip, alert, the alert's audit timer and the deadline's timer together (A1, T1). What touches only the
-    /// lease is one write of 1 WU; anything more is a transaction of 2 WU an item.
+    /// state is one write of 1 WU; anything more is a transaction of 2 WU an item.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if the lease has changed, or the monitor is gone.
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if the state has changed, or the monitor is gone.
     pub async fn commit(&self, commit: &Commit<'_>, now: UnixMs) -> Result<()> {
-        let lease = item::lease(&commit.outcome.lease);
+        let state = item::state(&commit.outcome.state);
         let mut extra = self.consequences(commit, now);
         if let Some(was) = commit.was {
             extra.push(put(item::monitor(commit.monitor)));
@@ -182,15 +182,15 @@ impl Store {
             extra.extend(self.rename(Some(was), Some(commit.monitor)).await?);
         }
         if let (Some(before), true) = (commit.before, extra.is_empty()) {
-            self.put_lease(lease, before.version).await?;
+            self.put_state(state, before.version).await?;
             self.note_touched(Touched::Changed(commit.monitor.project, commit.monitor.id));
             return Ok(());
         }
         let mut writes = match commit.before {
-            Some(before) => vec![replace_lease(lease, before.version)],
+            Some(before) => vec![replace_state(state, before.version)],
             // A ping that races a deletion must not bring a monitor back.
             None => vec![
-                create(lease),
+                create(state),
                 check(Key::owner(commit.monitor.id), exists()),
             ],
         };
@@ -203,14 +203,14 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a lease alone, guarded by the version that it had. 1 WU.
+    /// Writes a state alone, guarded by the version that it had. 1 WU.
     ///
     /// A reply may be lost, and the SDK then tries again: what it meets is perhaps its own write, which must not be taken for
     /// another's, or a failure would count twice. So a write bears a number that tells. (Transactions have a token for that.)
-    async fn put_lease(&self, mut lease: Item, version: u64) -> Result<()> {
+    async fn put_state(&self, mut state: Item, version: u64) -> Result<()> {
         let nonce = Value::N((self.world.random() >> 96).to_string());
-        lease.insert("nonce".to_owned(), nonce.clone());
-        let guarded = put(lease).when(attr("version").eq(version));
+        state.insert("nonce".to_owned(), nonce.clone());
+        let guarded = put(state).when(attr("version").eq(version));
         match self.table.write(guarded).await {
             Err(TableError::Condition {
                 found: Some(found), ..
@@ -259,11 +259,11 @@ impl Store {
         Ok(outcome.raise(monitor, id, last_ping, burst))
     }
 
-    /// Notes which figures of a monitor are series, guarded by its lease's version. 1 WU.
+    /// Notes which figures of a monitor are series, guarded by its state's version. 1 WU.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if the lease has changed.
-    pub async fn set_feeds(&self, lease: &Lease, feeds: &Feeds) -> Result<()> {
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if the state has changed.
+    pub async fn set_feeds(&self, state: &MonitorState, feeds: &Feeds) -> Result<()> {
         let text = |text: &str| Value::S(text.to_owned());
         let names = feeds.names.iter().map(|name| text(name)).collect();
         let feeds = [
@@ -271,8 +271,8 @@ impl Store {
             ("names".to_owned(), Value::L(names)),
         ];
         let note = set("feeds", Value::M(feeds.into())).add("version", 1);
-        let unchanged = attr("version").eq(lease.version);
-        self.write(update(Key::lease(lease.monitor), note).when(unchanged))
+        let unchanged = attr("version").eq(state.version);
+        self.write(update(Key::state(state.monitor), note).when(unchanged))
             .await
             .map(drop)
     }
@@ -294,7 +294,7 @@ impl Store {
 
     /// The last `limit` flips of a monitor, newest first. 1 RU per 4 kB.
     pub async fn flips(&self, monitor: MonitorId, limit: usize) -> Result<Vec<Flip>> {
-        let flips = Query::of(Key::lease(monitor).pk).prefix("FLIP#");
+        let flips = Query::of(Key::state(monitor).pk).prefix("FLIP#");
         self.query(flips.newest_first().limit(limit)).await
     }
 
@@ -307,7 +307,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Flip>> {
         let edge = |at: UnixMs| format!("FLIP#{:013}", at.0.clamp(0, 9_999_999_999_999));
-        let flips = Query::of(Key::lease(monitor).pk).between(edge(from), edge(to));
+        let flips = Query::of(Key::state(monitor).pk).between(edge(from), edge(to));
         self.query(flips.eventual().newest_first().limit(limit))
             .await
     }
@@ -315,7 +315,7 @@ impl Store {
     /// The log of a monitor, newest first: its last pings, and its last failures even if they are older. 1 RU per
     /// 4 kB.
     pub async fn pings(&self, monitor: MonitorId) -> Result<Vec<Ping>> {
-        let pk = Key::lease(monitor).pk;
+        let pk = Key::state(monitor).pk;
         let (mut pings, failures) = futures::try_join!(
             self.query::<Ping>(Query::of(&*pk).prefix("PING#").eventual()),
             self.query::<Ping>(Query::of(&*pk).prefix("FAIL#").eventual()),
@@ -326,24 +326,24 @@ impl Store {
         Ok(pings)
     }
 
-    /// The lease of a monitor whose own TTL removed, as far as its log and its flips tell: pings and flips are numbered on from
+    /// The state of a monitor whose own TTL removed, as far as its log and its flips tell: pings and flips are numbered on from
     /// there, and the way down that was missed has its number. 1 RU, and 1 RU per 4 kB of the log.
     ///
     /// # Errors
     /// The table failed.
-    pub async fn lost_lease(&self, monitor: &Monitor) -> Result<Lease> {
+    pub async fn lost_state(&self, monitor: &Monitor) -> Result<MonitorState> {
         let (pings, flips) = futures::try_join!(self.pings(monitor.id), self.flips(monitor.id, 1))?;
-        let mut lease = Lease::lost(monitor);
-        lease.pings = pings.first().map_or(0, |last| last.n);
-        lease.resumed_pings = lease.pings;
+        let mut state = MonitorState::lost(monitor);
+        state.pings = pings.first().map_or(0, |last| last.n);
+        state.resumed_pings = state.pings;
         if let Some(last) = flips.first() {
-            lease.flips = last.n + u64::from(last.to != Status::Down);
-            lease.flip_at = Some(last.at);
+            state.flips = last.n + u64::from(last.to != Status::Down);
+            state.flip_at = Some(last.at);
         }
-        Ok(lease)
+        Ok(state)
     }
 
-    /// Adds the pings of a lease that TTL removed to the one that a ping made in its place, but for those that this one was
+    /// Adds the pings of a state that TTL removed to the one that a ping made in its place, but for those that this one was
     /// taken to have had (`resumed`), and records the flip that was missed in between; once, for the mark that it was done is
     /// made once. 4 to 6 WU.
     ///
@@ -351,19 +351,19 @@ impl Store {
     /// [`StoreError::Conflict`](crate::StoreError::Conflict) if that was done already, or the monitor is gone.
     pub async fn add_lost_history(
         &self,
-        lost: &Lease,
+        lost: &MonitorState,
         resumed: u64,
         flip: Option<&Flip>,
     ) -> Result<()> {
         let pings = lost.pings.saturating_sub(resumed);
         let counted = add("pings", pings).add("version", 1);
-        let add_pings = update(Key::lease(lost.monitor), counted).when(exists());
+        let add_pings = update(Key::state(lost.monitor), counted).when(exists());
         let mut writes = vec![add_pings, create(item::restored(lost))];
         writes.extend(flip.map(|flip| put(item::flip(lost.monitor, flip))));
         self.transact(writes).await
     }
 
-    /// What a change brings besides the lease.
+    /// What a change brings besides the state.
     pub(super) fn consequences(&self, commit: &Commit<'_>, now: UnixMs) -> Vec<Write> {
         let outcome = commit.outcome;
         let monitor = commit.monitor;
@@ -378,15 +378,15 @@ impl Store {
         }
         if let Some(deadline) = outcome.arm {
             let timer = Timer {
-                due: look_at(deadline, outcome.lease.grace_s, now),
+                due: look_at(deadline, outcome.state.grace_s, now),
                 what: What::Deadline {
                     monitor: monitor.id,
-                    epoch: outcome.lease.epoch,
+                    epoch: outcome.state.epoch,
                 },
             };
             writes.push(put(self.deadline_item(timer, deadline, now)));
         }
-        let flip = outcome.lease.flips;
+        let flip = outcome.state.flips;
         if let Some(due) = outcome.wake {
             let monitor = monitor.id;
             let what = What::Wake { monitor, flip };
@@ -394,7 +394,7 @@ impl Store {
             writes.push(put(self.timer_item(Timer { due, what })));
         }
         if let Some(due) = outcome.remind {
-            let n = outcome.lease.reminded;
+            let n = outcome.state.reminded;
             let monitor = monitor.id;
             let what = What::Remind { monitor, flip, n };
             writes.push(put(self.timer_item(Timer { due, what })));
@@ -414,9 +414,9 @@ impl Store {
     }
 }
 
-/// A lease in place of the one with this version.
-fn replace_lease(lease: Item, version: u64) -> Write {
-    let replaced = put(lease);
+/// A state in place of the one with this version.
+fn replace_state(state: Item, version: u64) -> Write {
+    let replaced = put(state);
     if mutant::is(Mutant::FlipUnguarded) {
         return replaced;
     }

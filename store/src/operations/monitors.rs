@@ -11,14 +11,14 @@ use crate::table::{
 use crate::{Result, Store};
 use serde::Deserialize;
 use thrum_schema::id::{BadgeId, MonitorId, ProjectId};
-use thrum_schema::lease::Lease;
 use thrum_schema::monitor::Monitor;
+use thrum_schema::state::MonitorState;
 use thrum_schema::time::UnixMs;
 
 /// How many monitors a project has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Census {
+pub struct MonitorCount {
     /// How many there are.
     pub n: i64,
     /// Counts how often one was made, changed or deleted: as long as it is the same, so are they all.
@@ -46,7 +46,7 @@ pub struct Creation<'a> {
     /// Most monitors the project may have, this one included.
     pub limit: Option<u32>,
     /// What was counted when it was seen that there is no such monitor yet: nothing may have been made since.
-    pub after: Option<Census>,
+    pub after: Option<MonitorCount>,
 }
 
 #[derive(Deserialize)]
@@ -114,25 +114,28 @@ impl Store {
         self.get_many(keys.collect()).await
     }
 
-    /// The leases of monitors, as far as they have one, in no order. 1 RU each, 100 a call.
-    pub async fn leases(&self, monitors: &[MonitorId]) -> Result<Vec<Lease>> {
-        self.get_many(monitors.iter().map(|id| Key::lease(*id)).collect())
+    /// The states of monitors, as far as they have one, in no order. 1 RU each, 100 a call.
+    pub async fn states(&self, monitors: &[MonitorId]) -> Result<Vec<MonitorState>> {
+        self.get_many(monitors.iter().map(|id| Key::state(*id)).collect())
             .await
     }
 
-    /// The leases of monitors, as they are or were a moment ago. 0.5 RU each.
-    pub async fn leases_lately(&self, monitors: &[MonitorId]) -> Result<Vec<Lease>> {
-        let keys = monitors.iter().map(|id| Key::lease(*id)).collect();
+    /// The states of monitors, as they are or were a moment ago. 0.5 RU each.
+    pub async fn states_lately(&self, monitors: &[MonitorId]) -> Result<Vec<MonitorState>> {
+        let keys = monitors.iter().map(|id| Key::state(*id)).collect();
         self.get_many_lately(keys).await
     }
 
     /// How many monitors a project has. 1 RU.
-    pub async fn census(&self, project: ProjectId) -> Result<Census> {
-        Ok(self.get(Key::census(project)).await?.unwrap_or_default())
+    pub async fn monitor_count(&self, project: ProjectId) -> Result<MonitorCount> {
+        Ok(self
+            .get(Key::monitor_count(project))
+            .await?
+            .unwrap_or_default())
     }
 
-    /// Writes a new monitor together with its first event, and counts it. 2 WU for each of monitor, owner, lease,
-    /// name, slug, badge, unique key, census, and what the event brings.
+    /// Writes a new monitor together with its first event, and counts it. 2 WU for each of monitor, owner, state,
+    /// name, slug, badge, unique key, monitor_count, and what the event brings.
     ///
     /// # Errors
     /// [`StoreError::Conflict`](crate::StoreError::Conflict) if its name or slug is taken that it claims alone, if the project has too many
@@ -143,7 +146,7 @@ impl Store {
         let mut writes = vec![
             create(item::monitor(monitor)),
             create(item::owner(monitor)),
-            create(item::lease(&commit.outcome.lease)),
+            create(item::state(&commit.outcome.state)),
             create(item::badge(monitor)),
             create(item::unique_key(monitor)),
             count(monitor.project, 1, creation.limit, creation.after),
@@ -181,7 +184,7 @@ impl Store {
                     .and(attr("slug").eq(&*monitor.slug)),
             ),
             delete(Key::owner(monitor.id)),
-            delete(Key::lease(monitor.id)),
+            delete(Key::state(monitor.id)),
             delete(Key::badge(monitor.badge())),
             delete(Key::unique_key(monitor.project, &monitor.unique_key())),
             count(monitor.project, -1, None, None),
@@ -256,15 +259,15 @@ fn slug_update(monitor: &Monitor, change: Update) -> Write {
 }
 
 /// Counts a monitor that is made, changed or deleted: on condition that the project has room, and that nothing was
-/// counted after the census that it follows.
+/// counted after the monitor_count that it follows.
 pub(super) fn count(
     project: ProjectId,
     by: i64,
     limit: Option<u32>,
-    after: Option<Census>,
+    after: Option<MonitorCount>,
 ) -> Write {
     let room = |limit: u32| attr("n").missing().or(attr("n").below(limit));
-    let unchanged = |census: Census| match census.changes {
+    let unchanged = |monitor_count: MonitorCount| match monitor_count.changes {
         0 => attr("changes").missing(),
         changes => attr("changes").eq(changes),
     };
@@ -272,12 +275,12 @@ pub(super) fn count(
         .add("changes", 1)
         .set("kind", "census")
         .set("v", MAPPING_VERSION);
-    update(Key::census(project), counted)
+    update(Key::monitor_count(project), counted)
         .when(limit.map_or(Condition::Always, room))
         .when(after.map_or(Condition::Always, unchanged))
 }
 
-impl Census {
+impl MonitorCount {
     /// Whether the project may have one more.
     pub fn has_room(self, limit: Option<u32>) -> bool {
         limit.is_none_or(|limit| self.n < i64::from(limit))

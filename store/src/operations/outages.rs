@@ -5,12 +5,12 @@ use crate::key::Key;
 use crate::table::{Query, create};
 use crate::{Result, Store};
 use thrum_schema::id::{MonitorId, ProjectId};
-use thrum_schema::lease::{Lease, Status};
 use thrum_schema::monitor::Monitor;
 use thrum_schema::outage::{MAX_OUTAGES, Outage};
+use thrum_schema::state::{MonitorState, Status};
 use thrum_schema::time::UnixMs;
 
-/// How long a pulse that is not heard keeps its lease, in seconds: longer than any outage.
+/// How long a pulse that is not heard keeps its state, in seconds: longer than any outage.
 const PULSE_TTL_S: i64 = 100 * 366 * 86_400;
 
 impl Store {
@@ -27,15 +27,15 @@ impl Store {
 
     /// When the pipeline's own heartbeat last came through the front door. 1 RU.
     pub async fn pulse(&self) -> Result<Option<UnixMs>> {
-        let lease: Option<Lease> = self.get(Key::lease(MonitorId::PULSE)).await?;
-        Ok(lease.and_then(|lease| lease.seen))
+        let state: Option<MonitorState> = self.get(Key::state(MonitorId::PULSE)).await?;
+        Ok(state.and_then(|state| state.seen))
     }
 
-    /// Makes the pulse's lease unless it is there: a monitor like any other on the fast path, but without an
+    /// Makes the pulse's state unless it is there: a monitor like any other on the fast path, but without an
     /// owner, a timer or an alert. 1 WU.
     pub async fn ensure_pulse(&self, now: UnixMs) -> Result<()> {
         let monitor = Monitor::new(MonitorId::PULSE, ProjectId(uuid::Uuid::nil()), now);
-        let lease = Lease {
+        let state = MonitorState {
             status: Status::Up,
             seen: Some(now),
             version: 1,
@@ -43,8 +43,8 @@ impl Store {
             period_s: Some(60),
             grace_s: 0,
             ttl_span: PULSE_TTL_S,
-            ..Lease::new(&monitor)
+            ..MonitorState::new(&monitor)
         };
-        self.try_write(create(item::lease(&lease))).await.map(drop)
+        self.try_write(create(item::state(&state))).await.map(drop)
     }
 }

@@ -66,7 +66,7 @@ impl Store {
             futures::try_join!(self.api_keys(id), self.ping_keys(id), self.channels(id),)?;
         self.transact(vec![
             delete(Key::project(id)).when(attr("version").eq(project.version)),
-            delete(Key::census(id)).when(attr("n").missing().or(attr("n").at_most(0))),
+            delete(Key::monitor_count(id)).when(attr("n").missing().or(attr("n").at_most(0))),
             delete(Key::project_ref(id)),
             delete(Key::badge_key(&project.badge_key)),
         ])

@@ -11,7 +11,7 @@ const CAPACITY: usize = 16_384;
 /// A write that may change what people see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touched {
-    /// The monitor, or its lease: made, changed, deleted, or in another state.
+    /// The monitor, or its state: made, changed, deleted, or in another state.
     Changed(ProjectId, MonitorId),
     /// A steady heartbeat, which changes no state.
     Seen(ProjectId, MonitorId),
@@ -26,7 +26,7 @@ pub(crate) struct Feed(Option<Sender<Touched>>);
 impl Store {
     /// The same table, whose writes are told.
     #[must_use]
-    pub fn told(self) -> Self {
+    pub fn with_change_feed(self) -> Self {
         let (sender, _) = channel(CAPACITY);
         Self {
             touched: Feed(Some(sender)),
@@ -35,7 +35,7 @@ impl Store {
     }
 
     /// Whether writes are told.
-    pub const fn is_told(&self) -> bool {
+    pub const fn has_change_feed(&self) -> bool {
         self.touched.0.is_some()
     }
 

@@ -12,7 +12,7 @@ use thrum_schema::alert::Alert;
 use thrum_schema::id::{ProjectId, WatchId};
 use thrum_schema::metrics::Count;
 use thrum_schema::mutant::{self, Mutant};
-use thrum_schema::signal::watch::{Memory, Watch};
+use thrum_schema::signal::watch::{Watch, WatchState};
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{Timer, What};
 
@@ -29,33 +29,33 @@ impl Store {
     }
 
     /// What a watch remembers. 1 RU.
-    pub async fn memory(&self, watch: WatchId) -> Result<Option<Memory>> {
-        self.get(Key::memory(watch)).await
+    pub async fn watch_state(&self, watch: WatchId) -> Result<Option<WatchState>> {
+        self.get(Key::watch_state(watch)).await
     }
 
     /// What watches remember. 1 RU each.
-    pub async fn memories(&self, watches: &[WatchId]) -> Result<Vec<Option<Memory>>> {
-        futures::future::try_join_all(watches.iter().map(|watch| self.memory(*watch))).await
+    pub async fn watch_states(&self, watches: &[WatchId]) -> Result<Vec<Option<WatchState>>> {
+        futures::future::try_join_all(watches.iter().map(|watch| self.watch_state(*watch))).await
     }
 
-    /// Makes a watch, its memory, and its place at the series' head. 6 WU.
+    /// Makes a watch, its state, and its place at the series' head. 6 WU.
     pub async fn create_watch(&self, watch: &Watch) -> Result<()> {
         let place = add("watches", strings([watch.id])).set("followed", true);
         self.transact(vec![
             create(item::watch(watch)),
-            create(item::memory(watch.id, &Memory::default())),
+            create(item::watch_state(watch.id, &WatchState::default())),
             at_head(watch, place),
         ])
         .await
     }
 
-    /// Changes a watch that is there; with a `memory`, which is guarded by its version, what it remembers too. 1 to 4 WU.
+    /// Changes a watch that is there; with a `state`, which is guarded by its version, what it remembers too. 1 to 4 WU.
     ///
     /// # Errors
     /// [`crate::StoreError::Conflict`] if it is gone, or looked meanwhile.
-    pub async fn replace_watch(&self, watch: &Watch, memory: Option<&Memory>) -> Result<()> {
+    pub async fn replace_watch(&self, watch: &Watch, state: Option<&WatchState>) -> Result<()> {
         let mut writes = vec![put(item::watch(watch)).when(exists())];
-        writes.extend(memory.map(|memory| replace_memory(watch.id, memory)));
+        writes.extend(state.map(|state| replace_memory(watch.id, state)));
         self.transact(writes).await
     }
 
@@ -64,26 +64,26 @@ impl Store {
         let place = take_from("watches", strings([watch.id]));
         self.transact(vec![
             delete(Key::watch(watch.project, watch.id)),
-            delete(Key::memory(watch.id)),
+            delete(Key::watch_state(watch.id)),
             at_head(watch, place).when(exists()),
         ])
         .await
     }
 
     /// Writes what a watch remembers after a look, the alert that it raised with its audit timer, and the timer that looks
-    /// again, together; guarded by the memory's version. 1 to 8 WU.
+    /// again, together; guarded by the state's version. 1 to 8 WU.
     ///
     /// # Errors
     /// [`crate::StoreError::Conflict`] if it is gone, or another looked meanwhile.
-    pub async fn remember(
+    pub async fn put_watch_state(
         &self,
         watch: &Watch,
-        memory: &Memory,
+        state: &WatchState,
         alert: Option<&Alert>,
         timer: Option<UnixMs>,
         now: UnixMs,
     ) -> Result<()> {
-        let mut writes = vec![replace_memory(watch.id, memory)];
+        let mut writes = vec![replace_memory(watch.id, state)];
         if let Some(alert) = alert {
             writes.push(create(item::alert(alert)));
             writes.push(put(self.audit_item(alert, now + FIRST_AUDIT_MS)));
@@ -92,7 +92,7 @@ impl Store {
             let what = What::Watch {
                 project: watch.project,
                 watch: watch.id,
-                epoch: memory.epoch,
+                epoch: state.epoch,
             };
             let due = due.max(now);
             writes.push(put(self.timer_item(Timer { due, what })));
@@ -109,15 +109,15 @@ fn at_head(watch: &Watch, change: Update) -> Write {
     head_update(watch.project, &watch.series, watch.timeframe, false, change)
 }
 
-/// The memory in its next version, on condition that it is still there in the one that was read.
-fn replace_memory(watch: WatchId, memory: &Memory) -> Write {
-    let next = Memory {
-        version: memory.version + 1,
-        ..memory.clone()
+/// The state in its next version, on condition that it is still there in the one that was read.
+fn replace_memory(watch: WatchId, state: &WatchState) -> Write {
+    let next = WatchState {
+        version: state.version + 1,
+        ..state.clone()
     };
-    let replaced = put(item::memory(watch, &next));
-    if mutant::is(Mutant::MemoryUnguarded) {
+    let replaced = put(item::watch_state(watch, &next));
+    if mutant::is(Mutant::WatchStateUnguarded) {
         return replaced;
     }
-    replaced.when(attr("version").eq(memory.version))
+    replaced.when(attr("version").eq(state.version))
 }

@@ -2,7 +2,7 @@
 
 use super::{CALM_TICK_MS, Cast, Handlers};
 use crate::sim::chance::{Chance, sleep_ms};
-use crate::sim::plan::Trouble;
+use crate::sim::scenario::Trouble;
 use futures::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,9 +17,9 @@ const REPLAYED_MS: i64 = 5_000;
 impl Cast {
     /// The ticker of one process.
     pub(super) async fn ticker(self: Arc<Self>, tick_ms: i64) {
-        while self.clock.ms() < self.plan.end_ms {
+        while self.clock.ms() < self.scenario.end_ms {
             let begun = self.clock.ms();
-            let tick_ms = if begun < self.plan.calm_ms {
+            let tick_ms = if begun < self.scenario.calm_ms {
                 tick_ms
             } else {
                 CALM_TICK_MS
@@ -88,7 +88,7 @@ impl Cast {
 
     /// One shard of the stream: records of an item come in their order, and what failed comes again with all after it.
     pub(super) async fn stream(self: Arc<Self>, shard: u64, shards: u64) {
-        let chance = Chance::new(self.plan.seed, &format!("stream {shard}"));
+        let chance = Chance::new(self.scenario.seed, &format!("stream {shard}"));
         let of = |what| match what {
             Trouble::Stream(n) => Some(n),
             _ => None,

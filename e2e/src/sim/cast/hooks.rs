@@ -4,7 +4,7 @@ use super::Cast;
 use crate::sim::chance::sleep_ms;
 use crate::sim::history::Delivered;
 use crate::sim::net::die;
-use crate::sim::plan::Trouble;
+use crate::sim::scenario::Trouble;
 use axum::http::StatusCode;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -50,7 +50,7 @@ impl Post for Hooks {
                 return die().await;
             }
             let ms = cast.clock.ms();
-            let troubles: Vec<Trouble> = cast.plan.troubles(ms, Some).collect();
+            let troubles: Vec<Trouble> = cast.scenario.troubles(ms, Some).collect();
             let is = |of: fn(u8) -> Trouble| {
                 troubles
                     .iter()

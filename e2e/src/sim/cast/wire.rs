@@ -2,7 +2,7 @@
 
 use super::{Cast, answer};
 use crate::sim::chance::sleep_ms;
-use crate::sim::plan::Trouble;
+use crate::sim::scenario::Trouble;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use thrum_evaluate::{Bus, BusError, FrontDoor};
+use thrum_evaluate::{Bus, BusError, SelfPing};
 use thrum_schema::MonitorId;
 use thrum_schema::work::Work;
 use thrum_store::queue::{Later, LaterError};
@@ -147,16 +147,16 @@ impl Later for Wire {
 }
 
 /// The front door that the pulse goes through.
-pub struct Door(pub Weak<Cast>, pub Option<Router>);
+pub struct OwnPing(pub Weak<Cast>, pub Option<Router>);
 
-impl fmt::Debug for Door {
+impl fmt::Debug for OwnPing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Door")
     }
 }
 
-impl FrontDoor for Door {
-    fn knock(&self) -> BoxFuture<'_, Result<(), String>> {
+impl SelfPing for OwnPing {
+    fn send(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let cast = self.0.upgrade().ok_or("it is over")?;
             let sent = cast.clock.ms();

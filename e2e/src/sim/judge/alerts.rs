@@ -3,7 +3,7 @@
 use super::{Case, Note, s};
 use crate::sim::cast::told;
 use crate::sim::history::Delivered;
-use crate::sim::plan::Kind;
+use crate::sim::scenario::Kind;
 use crate::sim::seen::{SeenAlert, SeenMonitor};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -83,7 +83,7 @@ fn flips_have_alerts(case: &Case, note: &mut Note<'_>) {
 
 /// A2 to A5, A7: every alert reaches everybody, or says why it does not, or when it is tried again.
 fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
-    let end = case.plan.end_ms;
+    let end = case.scenario.end_ms;
     for alert in &case.seen.alerts {
         if alert.created_ms > end - PROMPT_MS {
             continue;
@@ -97,7 +97,7 @@ fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
                 Some("sent") if got => {}
                 // Who could not note that it was sent pays again, and may not be able to.
                 Some("suppressed")
-                    if case.plan.hooks[hook].daily_limit.is_some()
+                    if case.scenario.hooks[hook].daily_limit.is_some()
                         && (!got || was_unnoted(case, hook, alert)) => {}
                 // With a group that is tried again.
                 Some("gathering") if case.has_group_to_retry(channel) => waits = true,
@@ -138,7 +138,7 @@ fn is_tried_again(case: &Case, alert: &SeenAlert, channel: &str) -> bool {
     deliveries.any(|one| {
         one.channel == channel
             && one.state == "retry"
-            && one.next_ms > Some(case.plan.end_ms - PROMPT_MS)
+            && one.next_ms > Some(case.scenario.end_ms - PROMPT_MS)
     })
 }
 
@@ -222,7 +222,7 @@ fn was_unnoted(case: &Case, hook: usize, alert: &SeenAlert) -> bool {
     let mut own = case.history.delivered.iter().filter(|message| {
         message.hook == hook && changes(message).iter().any(|told| told.alert == alert.id)
     });
-    own.any(|message| has_excuse(case, &message.id, alert.created_ms, case.plan.end_ms))
+    own.any(|message| has_excuse(case, &message.id, alert.created_ms, case.scenario.end_ms))
 }
 
 /// Whether something kept who sent a message from noting it: a crash, or a call about it that went wrong.
@@ -278,15 +278,15 @@ fn order(case: &Case, note: &mut Note<'_>) {
 
 /// Where nothing goes wrong any more, people are told in time.
 fn detection(case: &Case, note: &mut Note<'_>) {
-    let calm = if case.plan.is_calm() {
+    let calm = if case.scenario.is_calm() {
         0
     } else {
-        case.plan.calm_ms + SETTLED_MS
+        case.scenario.calm_ms + SETTLED_MS
     };
     for alert in &case.seen.alerts {
         let Some(flip_at) = alert
             .flip_at_ms
-            .filter(|at| *at > calm && *at + SETTLED_MS < case.plan.end_ms)
+            .filter(|at| *at > calm && *at + SETTLED_MS < case.scenario.end_ms)
         else {
             continue;
         };

@@ -4,13 +4,13 @@ use super::{Case, Note, s};
 use crate::sim::clients::name;
 use crate::sim::history::Outcome;
 use crate::sim::model::{CLOCKS_MS, LATE_MS, Limits, Model, away, surely_away};
-use crate::sim::plan::Kind;
+use crate::sim::scenario::Kind;
 use crate::sim::seen::{SeenFlip, SeenMonitor};
 use std::collections::HashMap;
 
 /// The log has a hundred slots.
 const LOGGED: u64 = 100;
-/// How long after its deadline TTL may remove a lease, in milliseconds.
+/// How long after its deadline TTL may remove a state, in milliseconds.
 const HOUR_MS: i64 = 3_600_000;
 /// A sweep that takes longer may have left something for the next one, in milliseconds.
 const SWEEP_MS: i64 = 40_000;
@@ -159,8 +159,8 @@ fn heartbeats(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>)
 
 /// Flips follow each other, and each has a cause.
 fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
-    let model = Model::new(&case.plan.scripts[i], i, &case.history);
-    let away = away(&case.history, case.gap_ms(), case.plan.end_ms);
+    let model = Model::new(&case.scenario.scripts[i], i, &case.history);
+    let away = away(&case.history, case.gap_ms(), case.scenario.end_ms);
     let mut before: Option<&SeenFlip> = None;
     for flip in &monitor.flips {
         let whole = monitor.flips.len() < FLIPS;
@@ -312,8 +312,8 @@ fn missed(
 
 /// What it is is what its clients make it, whenever that is certain.
 fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
-    let model = Model::new(&case.plan.scripts[i], i, &case.history);
-    let end = case.plan.end_ms;
+    let model = Model::new(&case.scenario.scripts[i], i, &case.history);
+    let end = case.scenario.end_ms;
     let at = |ms: i64| {
         let known = monitor.flips.len() < FLIPS
             || monitor.flips.first().is_some_and(|flip| flip.at_ms <= ms);

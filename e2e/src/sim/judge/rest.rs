@@ -25,7 +25,7 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
 
 /// A7: a channel's daily limit is never exceeded, and overcharged by one for each crash or failed call of its own at the most.
 fn limits(case: &Case, note: &mut Note<'_>) {
-    for (hook, limit) in case.plan.hooks.iter().enumerate() {
+    for (hook, limit) in case.scenario.hooks.iter().enumerate() {
         let Some(limit) = limit.daily_limit.map(u64::from) else {
             continue;
         };
@@ -98,7 +98,7 @@ fn is_to(alert: &SeenAlert, channel: &str) -> bool {
 
 /// A key's quota likewise.
 fn quota(case: &Case, note: &mut Note<'_>) {
-    let Some(quota) = case.plan.quota.map(u64::from) else {
+    let Some(quota) = case.scenario.quota.map(u64::from) else {
         return;
     };
     let count = |of: fn(&Outcome) -> bool| {
@@ -160,13 +160,13 @@ fn timers(case: &Case, note: &mut Note<'_>) {
                 .push((i64::from(epoch), due));
         }
     }
-    let leases = case
+    let states = case
         .seen
         .items
         .iter()
         .filter(|item| item["sk"]["S"] == "LEASE");
-    for lease in leases {
-        let monitor = lease["monitor"]["S"]
+    for state in states {
+        let monitor = state["monitor"]["S"]
             .as_str()
             .unwrap_or_default()
             .to_owned();
@@ -182,13 +182,13 @@ fn timers(case: &Case, note: &mut Note<'_>) {
         let none = Vec::new();
         let own = by_monitor.get(&monitor).unwrap_or(&none);
         // What is due is done, and stays until the next sweep.
-        let ahead = own.iter().filter(|(_, due)| *due >= case.plan.end_ms);
+        let ahead = own.iter().filter(|(_, due)| *due >= case.scenario.end_ms);
         if ahead.count() > ENTRIES {
             note("timers never breed", format!("{monitor} has {own:?}"));
         }
         // What has a deadline has an expiry, an hour later.
-        let deadline = number(lease, "expires_at").map(|s| (s - 3_600) * 1000 - START.0);
-        let epoch = number(lease, "epoch").unwrap_or_default();
+        let deadline = number(state, "expires_at").map(|s| (s - 3_600) * 1000 - START.0);
+        let epoch = number(state, "epoch").unwrap_or_default();
         let waits = deadline.filter(|_| shown.status != "down");
         if let Some(deadline) = waits {
             let armed = own
@@ -206,8 +206,9 @@ fn timers(case: &Case, note: &mut Note<'_>) {
             }
         }
     }
-    let bound =
-        20 + 4 * case.plan.scripts.len() + 4 * case.seen.alerts.len() * case.plan.hooks.len();
+    let bound = 20
+        + 4 * case.scenario.scripts.len()
+        + 4 * case.seen.alerts.len() * case.scenario.hooks.len();
     if entries.len() > bound {
         note("timers are bounded", format!("{} entries", entries.len()));
     }
@@ -232,7 +233,7 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
         let state = item["state"]["S"].as_str().unwrap_or_default();
         let kind = item["kind"]["S"].as_str().unwrap_or_default();
         // What was begun a moment ago is under way.
-        let begun = |ms: i64| ms > START.0 + case.plan.end_ms - UNDER_WAY_MS;
+        let begun = |ms: i64| ms > START.0 + case.scenario.end_ms - UNDER_WAY_MS;
         match kind {
             "delivery"
                 if (state == "claimed" || state == "gathering" && !is_in_retry(case, item))
@@ -255,7 +256,7 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
         note("nothing waits for ever", format!("{left:?}"));
     }
     // Ticks and heartbeats of our own get through again.
-    let from = case.plan.calm_ms + 2 * UNDER_WAY_MS;
+    let from = case.scenario.calm_ms + 2 * UNDER_WAY_MS;
     let ticks = case.history.ticks.iter().map(|(_, ended)| *ended);
     let pulses = case.history.pulses.iter().map(|(_, answered)| *answered);
     for (what, ends) in [
@@ -263,7 +264,7 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
         ("pulse", pulses.collect()),
     ] {
         let mut instants: Vec<i64> = ends.into_iter().filter(|ms| *ms > from).collect();
-        instants.extend([from, case.plan.end_ms]);
+        instants.extend([from, case.scenario.end_ms]);
         instants.sort_unstable();
         let gap = instants
             .windows(2)
@@ -287,7 +288,7 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
             .as_str()
             .and_then(|n| n.parse::<i64>().ok())
             .unwrap_or_default();
-        let now = (START.0 + case.plan.end_ms) / 60_000;
+        let now = (START.0 + case.scenario.end_ms) / 60_000;
         if now - low > 12 {
             note(
                 "the sweep gets on",
@@ -299,7 +300,7 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
 
 /// Signals are what a replay of the stored bars says: the strategy is small enough to be reckoned here.
 fn signals(case: &Case, note: &mut Note<'_>) {
-    if !case.plan.bars {
+    if !case.scenario.bars {
         return;
     }
     let bars = &case.seen.bars;

@@ -3,8 +3,8 @@
 
 use super::{Case, judge};
 use crate::sim::history::{Delivered, Outcome};
-use crate::sim::plan::Plan;
 use crate::sim::play;
+use crate::sim::scenario::Scenario;
 use crate::sim::seen::{SeenAlert, SeenFlip, SeenMonitor};
 use serde_json::{Value, json};
 
@@ -154,11 +154,11 @@ const FALSIFIED: &[(&str, Falsify)] = &[
         Some(())
     }),
     ("a quota is never exceeded", |case| {
-        *case.plan.quota.as_mut()? = 0;
+        *case.scenario.quota.as_mut()? = 0;
         Some(())
     }),
     ("nothing is refused before its quota", |case| {
-        *case.plan.quota.as_mut()? = 1_000;
+        *case.scenario.quota.as_mut()? = 1_000;
         Some(())
     }),
     (
@@ -251,7 +251,7 @@ fn again(case: &mut Case, change: fn(&mut Delivered)) -> Option<()> {
 
 /// Channels that have a limit have another.
 fn limit(case: &mut Case, limit: u32) -> Option<()> {
-    let limits = case.plan.hooks.iter_mut();
+    let limits = case.scenario.hooks.iter_mut();
     limits
         .filter_map(|hook| hook.daily_limit.as_mut())
         .for_each(|own| *own = limit);
@@ -290,7 +290,7 @@ fn each_rule_notices_what_it_is_for() {
         if unnoticed.is_empty() {
             return;
         }
-        let case = play(&Plan::of(seed), false).case;
+        let case = play(&Scenario::of(seed), false).case;
         unnoticed.retain(|(rule, falsify)| {
             let mut case = case.clone();
             let falsified = falsify(&mut case);

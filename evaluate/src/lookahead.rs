@@ -10,7 +10,7 @@ use thiserror::Error;
 use thrum_schema::id::MonitorId;
 use thrum_schema::timer::{AHEAD_MS, Timer, What};
 use thrum_schema::work::Work;
-use thrum_schema::{Lease, Outage, UnixMs};
+use thrum_schema::{MonitorState, Outage, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::queue::{Later, LaterError};
 
@@ -53,8 +53,8 @@ impl Evaluate {
                 let timers = self.store.timers_between(shard, from, until).await?;
                 // Some at a time: there may be very many.
                 for timers in timers.chunks(AT_A_TIME) {
-                    let leases = self.leases_lately(&monitors_of(timers)).await?;
-                    let exact = exact(timers, leases, outages, until);
+                    let states = self.states_lately(&monitors_of(timers)).await?;
+                    let exact = exact(timers, states, outages, until);
                     self.send_ahead(later.as_ref(), exact, until).await?;
                 }
                 Ok::<_, WorkError>(())
@@ -64,20 +64,20 @@ impl Evaluate {
             .await
     }
 
-    /// Leases as they were a moment ago, without those that can't be read: those are the sweep's.
-    async fn leases_lately(&self, monitors: &[MonitorId]) -> Result<Vec<Lease>, StoreError> {
-        match self.store.leases_lately(monitors).await {
+    /// CachedStates as they were a moment ago, without those that can't be read: those are the sweep's.
+    async fn states_lately(&self, monitors: &[MonitorId]) -> Result<Vec<MonitorState>, StoreError> {
+        match self.store.states_lately(monitors).await {
             Err(StoreError::Corrupt(_)) => {}
             result => return result,
         }
-        let mut leases = Vec::new();
+        let mut states = Vec::new();
         for monitor in monitors {
-            match self.store.leases_lately(&[*monitor]).await {
+            match self.store.states_lately(&[*monitor]).await {
                 Err(StoreError::Corrupt(_)) => {}
-                result => leases.extend(result?),
+                result => states.extend(result?),
             }
         }
-        Ok(leases)
+        Ok(states)
     }
 
     /// Sends a timer that a transition armed between two sweeps. 1 RU, if it is a deadline. Nothing depends on it: what
@@ -89,8 +89,8 @@ impl Evaluate {
         let until = self.store.world().now() + AHEAD_MS;
         let sent = async {
             let outages = self.outages(self.store.world().now()).await?;
-            let leases = self.store.leases(&monitors_of(timers)).await?;
-            let exact = exact(timers, leases, &outages, until);
+            let states = self.store.states(&monitors_of(timers)).await?;
+            let exact = exact(timers, states, &outages, until);
             self.send_ahead(later.as_ref(), exact, until).await
         };
         if let Err::<(), WorkError>(error) = sent.await {
@@ -162,17 +162,22 @@ impl Evaluate {
     }
 }
 
-/// The timers that are to fire by `until`, at their very instants: a deadline's is what its lease says, if that is of the
+/// The timers that are to fire by `until`, at their very instants: a deadline's is what its state says, if that is of the
 /// timer's epoch.
-fn exact(timers: &[Timer], leases: Vec<Lease>, outages: &[Outage], until: UnixMs) -> Vec<Timer> {
-    let leases: HashMap<MonitorId, Lease> = leases
+fn exact(
+    timers: &[Timer],
+    states: Vec<MonitorState>,
+    outages: &[Outage],
+    until: UnixMs,
+) -> Vec<Timer> {
+    let states: HashMap<MonitorId, MonitorState> = states
         .into_iter()
-        .map(|lease| (lease.monitor, lease))
+        .map(|state| (state.monitor, state))
         .collect();
     let exact = timers.iter().filter_map(|timer| match timer.what {
         What::Deadline { monitor, epoch } => {
-            let lease = leases.get(&monitor).filter(|lease| lease.epoch == epoch)?;
-            let (due, _) = lease.deadline_after(outages)?;
+            let state = states.get(&monitor).filter(|state| state.epoch == epoch)?;
+            let (due, _) = state.deadline_after(outages)?;
             Some(Timer { due, ..*timer })
         }
         What::Deliver { .. } | What::Flush { .. } => Some(*timer),

@@ -8,25 +8,28 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Deliveries of one channel at a time.
 const PER_CHANNEL: usize = 16;
-/// Gates beyond which those that nobody uses are forgotten.
+/// Idle channels are forgotten beyond this many.
 const MAX_IDLE: usize = 1_000;
 
 #[derive(Debug, Default)]
-pub struct Gates(Mutex<HashMap<ChannelId, Arc<Semaphore>>>);
+pub struct ChannelLimiter(Mutex<HashMap<ChannelId, Arc<Semaphore>>>);
 
-impl Gates {
+impl ChannelLimiter {
     /// Waits until `channel` has room.
     pub async fn enter(&self, channel: ChannelId) -> OwnedSemaphorePermit {
-        let gate = {
-            let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if gates.len() > MAX_IDLE {
-                gates.retain(|_, gate| Arc::strong_count(gate) > 1);
+        let semaphore = {
+            let mut semaphores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if semaphores.len() > MAX_IDLE {
+                semaphores.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
             }
-            let gate = gates
+            let semaphore = semaphores
                 .entry(channel)
                 .or_insert_with(|| Arc::new(Semaphore::new(PER_CHANNEL)));
-            Arc::clone(gate)
+            Arc::clone(semaphore)
         };
-        gate.acquire_owned().await.expect("gates are never closed")
+        semaphore
+            .acquire_owned()
+            .await
+            .expect("these semaphores are never closed")
     }
 }

@@ -11,7 +11,7 @@ const MIN_YEARS: f64 = 7.0 / 365.0;
 
 /// The figures of an equity that begins at 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Figures {
+pub struct Performance {
     /// The last equity less 1.
     pub total_return: f64,
     /// Compound annual growth rate, by the calendar; absent for less than a week.
@@ -48,7 +48,7 @@ pub fn equity(returns: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-impl Figures {
+impl Performance {
     /// The figures of `returns`, each of the period that ends at the time of the same place; `began` is when the first of
     /// them began, and `annualization` how many there are in a year. `epsilon` is added to the Sharpe ratio's divisor, as
     /// the predecessor did.

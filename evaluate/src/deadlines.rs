@@ -7,7 +7,7 @@ use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::metrics::Span;
 use thrum_schema::timer::{Timer, What, look_at};
 use thrum_schema::transition::{Event, transition};
-use thrum_schema::{Lease, Outage, UnixMs};
+use thrum_schema::{MonitorState, Outage, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::{Commit, Result};
 
@@ -37,12 +37,12 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    fn of(lease: &Lease, deadline: UnixMs) -> Self {
+    fn of(state: &MonitorState, deadline: UnixMs) -> Self {
         Self {
-            monitor: lease.monitor,
-            epoch: lease.epoch,
+            monitor: state.monitor,
+            epoch: state.epoch,
             deadline,
-            grace_s: lease.grace_s,
+            grace_s: state.grace_s,
         }
     }
 
@@ -79,7 +79,7 @@ enum Settled {
 }
 
 impl Evaluate {
-    /// Judges the monitors whose timers fired: reads their leases in batches, drops timers of other epochs, arms
+    /// Judges the monitors whose timers fired: reads their states in batches, drops timers of other epochs, arms
     /// those that are not late anew, and flips the rest. 1 RU a monitor; about 10 WU a flip.
     pub(crate) async fn judge(
         &self,
@@ -91,33 +91,33 @@ impl Evaluate {
         }
         let mut judged = Judged::default();
         let outages = self.outages(now).await?;
-        let leases = self.leases_of(&fired, now, &mut judged).await?;
+        let states = self.states_of(&fired, now, &mut judged).await?;
         let mut late = Vec::new();
         let mut bursts: HashMap<ProjectId, u32> = HashMap::new();
-        for lease in leases {
-            if !fired.contains(&(lease.monitor, lease.epoch)) {
+        for state in states {
+            if !fired.contains(&(state.monitor, state.epoch)) {
                 continue;
             }
-            match lease.deadline_after(&outages) {
+            match state.deadline_after(&outages) {
                 None => {}
                 Some((deadline, outage)) => {
-                    let moved = lease.extension.map(|e| e.outage) != outage.map(|o| o.start);
+                    let moved = state.extension.map(|e| e.outage) != outage.map(|o| o.start);
                     if deadline > now && !moved {
-                        judged.waiting.push(Waiting::of(&lease, deadline));
+                        judged.waiting.push(Waiting::of(&state, deadline));
                     } else {
                         if deadline <= now {
-                            *bursts.entry(lease.project).or_default() += 1;
+                            *bursts.entry(state.project).or_default() += 1;
                         }
-                        late.push(lease);
+                        late.push(state);
                     }
                 }
             }
         }
         let outages = &outages;
         let results: Vec<Settled> = stream::iter(late)
-            .map(|lease| {
-                let burst = bursts.get(&lease.project).copied();
-                self.settle_or_postpone(lease, outages, burst)
+            .map(|state| {
+                let burst = bursts.get(&state.project).copied();
+                self.settle_or_postpone(state, outages, burst)
             })
             .buffer_unordered(CONCURRENCY)
             .try_collect()
@@ -133,30 +133,30 @@ impl Evaluate {
         Ok(judged)
     }
 
-    /// The leases of the monitors whose timers fired. One that can't be read must not hold up the others: its
+    /// The states of the monitors whose timers fired. One that can't be read must not hold up the others: its
     /// timer is armed again.
-    async fn leases_of(
+    async fn states_of(
         &self,
         fired: &BTreeSet<(MonitorId, u32)>,
         now: UnixMs,
         judged: &mut Judged,
-    ) -> Result<Vec<Lease>> {
+    ) -> Result<Vec<MonitorState>> {
         // A monitor may have timers of several epochs; a batch must not name it twice.
         let ids: BTreeSet<MonitorId> = fired.iter().map(|(monitor, _)| *monitor).collect();
         let ids: Vec<MonitorId> = ids.into_iter().collect();
-        match self.store.leases(&ids).await {
+        match self.store.states(&ids).await {
             Err(StoreError::Corrupt(_) | StoreError::Throttled(_)) => {}
             result => return result,
         }
-        let mut leases = Vec::new();
+        let mut states = Vec::new();
         let one_by_one: Vec<_> = stream::iter(ids)
-            .map(|id| async move { (id, self.store.leases(&[id]).await) })
+            .map(|id| async move { (id, self.store.states(&[id]).await) })
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
         for (id, found) in one_by_one {
             match found {
-                Ok(lease) => leases.extend(lease),
+                Ok(state) => states.extend(state),
                 Err(error) => {
                     for (monitor, epoch) in fired.iter().filter(|(monitor, _)| *monitor == id) {
                         let timer = Timer {
@@ -171,20 +171,20 @@ impl Evaluate {
                 }
             }
         }
-        Ok(leases)
+        Ok(states)
     }
 
     async fn settle_or_postpone(
         &self,
-        lease: Lease,
+        state: MonitorState,
         outages: &[Outage],
         burst: Option<u32>,
     ) -> Result<Settled> {
         let what = What::Deadline {
-            monitor: lease.monitor,
-            epoch: lease.epoch,
+            monitor: state.monitor,
+            epoch: state.epoch,
         };
-        match self.settle(lease, outages, burst).await {
+        match self.settle(state, outages, burst).await {
             Err(error) => {
                 let due = self.store.world().now();
                 postponed(Timer { due, what }, error, due).map(Settled::Troubled)
@@ -193,29 +193,29 @@ impl Evaluate {
         }
     }
 
-    /// Flips a monitor that is late, or records a deadline that an outage moved, guarded by the lease's version;
+    /// Flips a monitor that is late, or records a deadline that an outage moved, guarded by the state's version;
     /// a heartbeat that came between heals it silently.
     async fn settle(
         &self,
-        mut lease: Lease,
+        mut state: MonitorState,
         outages: &[Outage],
         burst: Option<u32>,
     ) -> Result<Settled> {
-        let epoch = lease.epoch;
-        let Some(monitor) = self.store.monitor(lease.project, lease.monitor).await? else {
+        let epoch = state.epoch;
+        let Some(monitor) = self.store.monitor(state.project, state.monitor).await? else {
             return Ok(Settled::Void);
         };
         for _ in 0..MAX_ATTEMPTS {
             let now = self.store.world().now();
-            let mut outcome = transition(&monitor, &lease, &Event::Timer { outages }, now);
-            if outcome.changed(&lease) {
+            let mut outcome = transition(&monitor, &state, &Event::Timer { outages }, now);
+            if outcome.changed(&state) {
                 let alert = self
                     .store
-                    .announce(&monitor, &mut outcome, lease.seen, burst, now)
+                    .announce(&monitor, &mut outcome, state.seen, burst, now)
                     .await?;
                 let commit = Commit {
                     monitor: &monitor,
-                    before: Some(&lease),
+                    before: Some(&state),
                     outcome: &outcome,
                     alert: alert.as_ref(),
                     was: None,
@@ -228,10 +228,10 @@ impl Evaluate {
                         }
                     }
                     Err(StoreError::Conflict) => {
-                        match self.store.state(lease.monitor).await? {
-                            // Another epoch has a timer of its own; a lost lease is TTL's record to handle.
-                            Some(state) => match state.lease {
-                                Some(newer) if newer.epoch == epoch => lease = newer,
+                        match self.store.locate(state.monitor).await? {
+                            // Another epoch has a timer of its own; a lost state is TTL's record to handle.
+                            Some(located) => match located.state {
+                                Some(newer) if newer.epoch == epoch => state = newer,
                                 _ => return Ok(Settled::Void),
                             },
                             None => return Ok(Settled::Void),
@@ -241,8 +241,8 @@ impl Evaluate {
                     Err(error) => return Err(error),
                 }
             }
-            return Ok(match outcome.lease.deadline() {
-                Some(deadline) => Settled::Waiting(Waiting::of(&outcome.lease, deadline)),
+            return Ok(match outcome.state.deadline() {
+                Some(deadline) => Settled::Waiting(Waiting::of(&outcome.state, deadline)),
                 None => Settled::Down,
             });
         }

@@ -1,4 +1,4 @@
-//! A plan: one mode of a strategy with its numbers filled in, for bars of one timeframe. What evaluate's engine steps.
+//! A compiled: one mode of a strategy with its numbers filled in, for bars of one timeframe. What evaluate's engine steps.
 
 use super::explanation::{Op, Side};
 use super::indicator::Kind;
@@ -9,9 +9,9 @@ use super::strategy::{
 use crate::error::Invalid;
 use std::collections::BTreeMap;
 
-/// A plan. All indices are valid, all numbers are within their bounds.
+/// A compiled. All indices are valid, all numbers are within their bounds.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct CompiledStrategy {
     /// The mode.
     pub mode: String,
     /// Every parameter, as it is.
@@ -45,7 +45,7 @@ pub struct Indicator {
     pub args: [f64; 3],
     /// The figure that it is of.
     pub of: Field,
-    /// The longer timeframe that it is of, as an index into [`Plan::frames`].
+    /// The longer timeframe that it is of, as an index into [`CompiledStrategy::frames`].
     pub frame: Option<usize>,
 }
 
@@ -111,7 +111,7 @@ pub enum Tree {
     Leaf(usize),
 }
 
-impl Plan {
+impl CompiledStrategy {
     /// Whether it looks at sentiment.
     pub fn uses_sentiment(&self) -> bool {
         let is = |source: &Source| matches!(source.what, What::Sentiment { .. });
@@ -137,16 +137,16 @@ impl Plan {
 }
 
 impl Strategy {
-    /// The plan of `mode` (or the default one) with `given` in place of its own parameters.
+    /// The compiled of `mode` (or the default one) with `given` in place of its own parameters.
     ///
     /// # Errors
     /// There is no such mode or parameter, or a number is out of its bounds.
-    pub fn plan(
+    pub fn compile(
         &self,
         mode: Option<&str>,
         given: &BTreeMap<String, f64>,
         timeframe: Timeframe,
-    ) -> Result<Plan, Invalid> {
+    ) -> Result<CompiledStrategy, Invalid> {
         let mode = mode.unwrap_or(&self.default_mode);
         let rules = self.modes.get(mode).ok_or_else(|| {
             let names: Vec<&str> = self.modes.keys().map(String::as_str).collect();
@@ -171,7 +171,7 @@ impl Strategy {
             *param = *value;
         }
         let mut planner = Planner {
-            plan: Plan {
+            compiled: CompiledStrategy {
                 mode: mode.to_owned(),
                 params,
                 timeframe,
@@ -186,15 +186,15 @@ impl Strategy {
             },
             straight: Vec::new(),
         };
-        planner.plan.buy = planner.tree(&rules.buy, Side::Buy, false)?;
-        planner.plan.sell = planner.tree(&rules.sell, Side::Sell, false)?;
+        planner.compiled.buy = planner.tree(&rules.buy, Side::Buy, false)?;
+        planner.compiled.sell = planner.tree(&rules.sell, Side::Sell, false)?;
         planner.check_size()?;
-        Ok(planner.plan)
+        Ok(planner.compiled)
     }
 }
 
 struct Planner {
-    plan: Plan,
+    compiled: CompiledStrategy,
     /// Whether a leaf was met without a `not` around it.
     straight: Vec<bool>,
 }
@@ -220,17 +220,17 @@ impl Planner {
         let (right, right_label) = self.source(&compare.right)?;
         let op = compare.op;
         let same = |leaf: &Leaf| (leaf.left, leaf.op, leaf.right) == (left, op, right);
-        if let Some(index) = self.plan.leaves.iter().position(same) {
+        if let Some(index) = self.compiled.leaves.iter().position(same) {
             // Where it stands without a `not` says for whom it speaks.
             if !negated && !self.straight[index] {
                 self.straight[index] = true;
-                self.plan.leaves[index].side = side;
-                self.plan.leaves[index].negated = false;
+                self.compiled.leaves[index].side = side;
+                self.compiled.leaves[index].negated = false;
             }
             return Ok(index);
         }
         self.straight.push(!negated);
-        self.plan.leaves.push(Leaf {
+        self.compiled.leaves.push(Leaf {
             side,
             op,
             left,
@@ -239,7 +239,7 @@ impl Planner {
             right_label,
             negated,
         });
-        Ok(self.plan.leaves.len() - 1)
+        Ok(self.compiled.leaves.len() - 1)
     }
 
     fn source(&mut self, operand: &Operand) -> Result<(usize, String), Invalid> {
@@ -289,10 +289,14 @@ impl Planner {
             label = format!("{label} {ago} {bars} ago");
         }
         let source = Source { what, ago };
-        let known = self.plan.sources.iter().position(|known| *known == source);
+        let known = self
+            .compiled
+            .sources
+            .iter()
+            .position(|known| *known == source);
         let index = known.unwrap_or_else(|| {
-            self.plan.sources.push(source);
-            self.plan.sources.len() - 1
+            self.compiled.sources.push(source);
+            self.compiled.sources.len() - 1
         });
         Ok((index, label))
     }
@@ -341,13 +345,13 @@ impl Planner {
         } else {
             format!("{}({})", kind.as_str(), shown.join(", "))
         };
-        let base = self.plan.timeframe;
+        let base = self.compiled.timeframe;
         let frame = match timeframe {
             None => None,
             Some(longer) if longer == base => None,
             Some(longer) if longer.is_made_of(base) => {
                 label = format!("{label} of {longer}");
-                let frames = &mut self.plan.frames;
+                let frames = &mut self.compiled.frames;
                 let known = frames.iter().position(|known| *known == longer);
                 Some(known.unwrap_or_else(|| {
                     frames.push(longer);
@@ -368,13 +372,13 @@ impl Planner {
             frame,
         };
         let known = self
-            .plan
+            .compiled
             .indicators
             .iter()
             .position(|known| *known == indicator);
         let index = known.unwrap_or_else(|| {
-            self.plan.indicators.push(indicator);
-            self.plan.indicators.len() - 1
+            self.compiled.indicators.push(indicator);
+            self.compiled.indicators.len() - 1
         });
         Ok((index, label))
     }
@@ -383,7 +387,7 @@ impl Planner {
         match number {
             Number::Is(number) => Ok(*number),
             Number::Param { name, negated } => {
-                let found = self.plan.params.get(name).copied();
+                let found = self.compiled.params.get(name).copied();
                 let value = found.ok_or_else(|| {
                     Invalid::new(
                         format!("${name}"),
@@ -396,15 +400,19 @@ impl Planner {
     }
 
     fn check_size(&self) -> Result<(), Invalid> {
-        if self.plan.indicators.len() > MAX_INDICATORS {
+        if self.compiled.indicators.len() > MAX_INDICATORS {
             return Err(Invalid::new(
                 "the strategy",
                 format!("must have at most {MAX_INDICATORS} different indicators"),
             ));
         }
-        let windows = self.plan.indicators.iter().map(|i| i.kind.lookback(i.args));
+        let windows = self
+            .compiled
+            .indicators
+            .iter()
+            .map(|i| i.kind.lookback(i.args));
         let windows: u32 =
-            windows.sum::<u32>() + self.plan.sources.iter().map(|s| s.ago).sum::<u32>();
+            windows.sum::<u32>() + self.compiled.sources.iter().map(|s| s.ago).sum::<u32>();
         if windows > MAX_WINDOWS {
             return Err(Invalid::new(
                 "the strategy",
@@ -458,10 +466,10 @@ mod tests {
     #[test]
     fn a_plan_has_everything_once_and_for_the_right_side() {
         let strategy = builtin("trend-rsi").unwrap();
-        let plan = strategy
-            .plan(Some("combined"), &BTreeMap::new(), Timeframe::HOUR)
+        let compiled = strategy
+            .compile(Some("combined"), &BTreeMap::new(), Timeframe::HOUR)
             .unwrap();
-        let labels: Vec<String> = plan
+        let labels: Vec<String> = compiled
             .leaves
             .iter()
             .map(|leaf| {
@@ -485,8 +493,8 @@ mod tests {
                 "Buy sentiment > 0.55",
             ]
         );
-        assert_eq!((plan.indicators.len(), plan.needs()), (2, 50));
-        assert!(plan.uses_sentiment());
+        assert_eq!((compiled.indicators.len(), compiled.needs()), (2, 50));
+        assert!(compiled.uses_sentiment());
     }
 
     /// What is wrong is named with its place.
@@ -572,19 +580,22 @@ mod tests {
             assert_eq!(error.field, field, "{error}");
         }
         let strategy = builtin("sma-cross").unwrap();
-        let plan = |mode, params: &[(&str, f64)]| {
+        let compiled = |mode, params: &[(&str, f64)]| {
             let params = params
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), *value))
                 .collect();
             strategy
-                .plan(mode, &params, Timeframe::HOUR)
+                .compile(mode, &params, Timeframe::HOUR)
                 .map_err(|error| error.field)
         };
-        assert_eq!(plan(Some("x"), &[]), Err("mode".into()));
-        assert_eq!(plan(None, &[("n", 1.0)]), Err("params.n".into()));
-        assert_eq!(plan(None, &[("fast", 2000.0)]), Err("sma.n".into()));
-        assert_eq!(plan(None, &[("fast", f64::NAN)]), Err("params.fast".into()));
+        assert_eq!(compiled(Some("x"), &[]), Err("mode".into()));
+        assert_eq!(compiled(None, &[("n", 1.0)]), Err("params.n".into()));
+        assert_eq!(compiled(None, &[("fast", 2000.0)]), Err("sma.n".into()));
+        assert_eq!(
+            compiled(None, &[("fast", f64::NAN)]),
+            Err("params.fast".into())
+        );
     }
 
     #[test]

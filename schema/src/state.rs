@@ -1,4 +1,4 @@
-//! The lease: a monitor's hot state, the one item that every heartbeat writes.
+//! The state: a monitor's hot state, the one item that every heartbeat writes.
 
 use crate::id::{AlertId, MonitorId, ProjectId};
 use crate::monitor::Monitor;
@@ -8,11 +8,11 @@ use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How long after its deadline a lease lives on before the table's TTL may remove it, in seconds. The sweep
+/// How long after its deadline a state lives on before the table's TTL may remove it, in seconds. The sweep
 /// acts at the deadline; TTL is the net below it.
 pub const TTL_SLACK_S: i64 = 3_600;
 
-/// Most figures of a monitor that are series: the lease stays small.
+/// Most figures of a monitor that are series: the state stays small.
 pub const MAX_FEEDS: usize = 5;
 
 /// Most runs of a monitor that are watched at the same time, each on its own.
@@ -74,12 +74,12 @@ pub struct Extension {
 
 /// A monitor's state. Less than 1 kB as an item, so that a heartbeat costs one write unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
+pub struct MonitorState {
     /// The monitor.
     pub monitor: MonitorId,
     /// Its project, so that a sweep need not look it up.
     pub project: ProjectId,
-    /// The recorded status; see [`Lease::shown`] for the one that people see.
+    /// The recorded status; see [`MonitorState::shown`] for the one that people see.
     pub status: Status,
     /// The last success or failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,14 +120,14 @@ pub struct Lease {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flip_at: Option<UnixMs>,
     /// The last flip was silenced: people believe that it is what it was before.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub untold: bool,
+    #[serde(rename = "untold", default, skip_serializing_if = "std::ops::Not::not")]
+    pub silenced: bool,
     /// How often people were reminded that it is down.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reminded: u32,
     /// When they were last told that it is down, by the alert or a reminder.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told_at: Option<UnixMs>,
+    #[serde(rename = "told_at", default, skip_serializing_if = "Option::is_none")]
+    pub notified_at: Option<UnixMs>,
     /// The last alert: the next one follows it (A8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_alert: Option<AlertId>,
@@ -150,9 +150,9 @@ pub struct Lease {
     /// Its figures that are series.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feeds: Option<Feeds>,
-    /// Seconds from a plain success to the removal of the lease: period, grace and slack.
+    /// Seconds from a plain success to the removal of the state: period, grace and slack.
     pub ttl_span: i64,
-    /// When TTL may remove the lease, in epoch seconds. Only leases that wait for something have it.
+    /// When TTL may remove the state, in epoch seconds. Only states that wait for something have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
 }
@@ -161,7 +161,7 @@ fn is_zero<T: Default + PartialEq>(n: &T) -> bool {
     *n == T::default()
 }
 
-/// What a waiting lease waits for.
+/// What a waiting state waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// From when on a heartbeat might have come: an outage from here to the deadline counts for it (T3).
@@ -188,10 +188,10 @@ pub enum Shown {
     Paused,
 }
 
-impl Lease {
-    /// The lease of a monitor that was never heard of.
+impl MonitorState {
+    /// The state of a monitor that was never heard of.
     pub fn new(monitor: &Monitor) -> Self {
-        let mut lease = Self {
+        let mut state = Self {
             monitor: monitor.id,
             project: monitor.project,
             status: Status::New,
@@ -209,9 +209,9 @@ impl Lease {
             epoch: 0,
             flips: 0,
             flip_at: None,
-            untold: false,
+            silenced: false,
             reminded: 0,
-            told_at: None,
+            notified_at: None,
             last_alert: None,
             plain: false,
             period_s: None,
@@ -223,11 +223,11 @@ impl Lease {
             ttl_span: 0,
             expires_at: None,
         };
-        lease.follow(monitor);
-        lease
+        state.follow(monitor);
+        state
     }
 
-    /// The lease of a monitor whose own was lost: down, never unknown.
+    /// The state of a monitor whose own was lost: down, never unknown.
     pub fn lost(monitor: &Monitor) -> Self {
         Self {
             status: Status::Down,

@@ -1,11 +1,11 @@
 //! A project's monitors, kept in memory: the table counts their changes, and who asks reads that count, consistently,
 //! first. A handler that made all of the changes since it read them needs no query; another's changes make it read them
-//! again. So a list costs one read and its leases, and is never stale.
+//! again. So a list costs one read and its states, and is never stale.
 
 use crate::app::App;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use thrum_schema::{Lease, Monitor, MonitorId, ProjectId};
+use thrum_schema::{Monitor, MonitorId, MonitorState, ProjectId};
 use thrum_store::StoreError;
 
 /// Most monitors that are kept, of all projects together.
@@ -14,24 +14,24 @@ const MAX_KEPT: usize = 200_000;
 /// Monitors, in the order in which they were made.
 pub type Monitors = Arc<Vec<Arc<Monitor>>>;
 
-/// The rosters of projects.
+/// The monitor_cache of projects.
 #[derive(Debug, Default)]
-pub struct Rosters(Mutex<HashMap<ProjectId, Roster>>);
+pub struct MonitorCache(Mutex<HashMap<ProjectId, ProjectMonitors>>);
 
 /// What is known of a project's monitors.
 #[derive(Debug, Default)]
-struct Roster {
+struct ProjectMonitors {
     /// The count of changes before they were read.
     read_at: u64,
     /// How many changes were made here since.
     made_here: u64,
-    /// By id; with the version of the lease that each was changed with here. `None` if it was deleted.
+    /// By id; with the version of the state that each was changed with here. `None` if it was deleted.
     entries: HashMap<MonitorId, (u64, Option<Arc<Monitor>>)>,
     /// In order, unless something changed since.
     sorted: Option<Monitors>,
 }
 
-impl Roster {
+impl ProjectMonitors {
     fn sorted(&mut self) -> Monitors {
         let entries = &self.entries;
         let sorted = self.sorted.get_or_insert_with(|| {
@@ -44,17 +44,17 @@ impl Roster {
     }
 }
 
-impl Rosters {
-    /// Notes a change that was made here, with the lease's version; no monitor is one that was deleted. A change that
+impl MonitorCache {
+    /// Notes a change that was made here, with the state's version; no monitor is one that was deleted. A change that
     /// comes late leaves a later one as it is.
     pub fn note(&self, project: ProjectId, id: MonitorId, version: u64, now: Option<&Monitor>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(roster) = kept.get_mut(&project) else {
+        let Some(project) = kept.get_mut(&project) else {
             return;
         };
-        roster.made_here += 1;
-        roster.sorted = None;
-        let entry = roster.entries.entry(id).or_default();
+        project.made_here += 1;
+        project.sorted = None;
+        let entry = project.entries.entry(id).or_default();
         if version >= entry.0 {
             *entry = (version, now.cloned().map(Arc::new));
         }
@@ -62,22 +62,22 @@ impl Rosters {
 
     fn get(&self, project: ProjectId, changes: u64) -> Option<Monitors> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let roster = kept.get_mut(&project)?;
-        (roster.read_at + roster.made_here == changes).then(|| roster.sorted())
+        let project = kept.get_mut(&project)?;
+        (project.read_at + project.made_here == changes).then(|| project.sorted())
     }
 
     fn put(&self, project: ProjectId, changes: u64, monitors: Vec<Monitor>) -> Monitors {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.remove(&project);
-        let others: usize = kept.values().map(|roster| roster.entries.len()).sum();
+        let others: usize = kept.values().map(|project| project.entries.len()).sum();
         if others + monitors.len() > MAX_KEPT {
             kept.clear();
         }
         let entries = monitors.into_iter().map(|m| (m.id, (0, Some(Arc::new(m)))));
-        let roster = kept.entry(project).or_default();
-        roster.read_at = changes;
-        roster.entries = entries.collect();
-        roster.sorted()
+        let project = kept.entry(project).or_default();
+        project.read_at = changes;
+        project.entries = entries.collect();
+        project.sorted()
     }
 }
 
@@ -86,35 +86,38 @@ impl App {
     /// handler has changed any since the last time.
     pub(crate) async fn monitors(&self, project: ProjectId) -> Result<Monitors, StoreError> {
         // Counted before they are read: what changes in between is counted again, and read again the next time.
-        let changes = self.store.census(project).await?.changes;
-        if let Some(monitors) = self.rosters.get(project, changes) {
+        let changes = self.store.monitor_count(project).await?.changes;
+        if let Some(monitors) = self.monitor_cache.get(project, changes) {
             return Ok(monitors);
         }
         let monitors = self.store.monitors(project).await?;
-        Ok(self.rosters.put(project, changes, monitors))
+        Ok(self.monitor_cache.put(project, changes, monitors))
     }
 
-    /// Reads the monitors of every project and their leases, so that the first list need not.
+    /// Reads the monitors of every project and their states, so that the first list need not.
     ///
     /// # Errors
     /// The table failed; the first list will read them then.
     pub async fn warm(&self) -> Result<(), StoreError> {
         for project in self.store.projects().await? {
             let monitors = self.monitors(project.id).await?;
-            self.known_leases(project.id, &monitors).await?;
+            self.known_states(project.id, &monitors).await?;
         }
         Ok(())
     }
 
-    /// The leases of some monitors, in their order; the one that stands for it, where TTL removed one.
-    pub(crate) async fn leases_of(&self, monitors: &[&Monitor]) -> Result<Vec<Lease>, StoreError> {
+    /// The states of some monitors, in their order; the one that stands for it, where TTL removed one.
+    pub(crate) async fn states_of(
+        &self,
+        monitors: &[&Monitor],
+    ) -> Result<Vec<MonitorState>, StoreError> {
         let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
-        let leases = self.store.leases(&ids).await?;
-        let mut leases: HashMap<MonitorId, Lease> =
-            leases.into_iter().map(|l| (l.monitor, l)).collect();
+        let states = self.store.states(&ids).await?;
+        let mut states: HashMap<MonitorId, MonitorState> =
+            states.into_iter().map(|l| (l.monitor, l)).collect();
         let of = |monitor: &&Monitor| {
-            let found = leases.remove(&monitor.id);
-            found.unwrap_or_else(|| Lease::lost(monitor))
+            let found = states.remove(&monitor.id);
+            found.unwrap_or_else(|| MonitorState::lost(monitor))
         };
         Ok(monitors.iter().map(of).collect())
     }
@@ -138,24 +141,33 @@ mod tests {
                 .map(|monitor| monitor.name.clone())
                 .collect()
         };
-        let rosters = Rosters::default();
+        let monitor_cache = MonitorCache::default();
         let (one, two) = (monitor(1, "one"), monitor(2, "two"));
-        rosters.note(project, one.id, 1, Some(&one));
-        assert!(rosters.get(project, 1).is_none(), "nothing was read yet");
-        rosters.put(project, 1, vec![one.clone()]);
-        assert_eq!(names(rosters.get(project, 1).unwrap()), ["one"]);
-        rosters.note(project, two.id, 0, Some(&two));
-        assert!(rosters.get(project, 1).is_none());
-        assert_eq!(names(rosters.get(project, 2).unwrap()), ["one", "two"]);
-        // Two changes of one monitor, noted in the wrong order.
-        rosters.note(project, one.id, 7, Some(&monitor(1, "later")));
-        rosters.note(project, one.id, 6, Some(&monitor(1, "earlier")));
-        assert_eq!(names(rosters.get(project, 4).unwrap()), ["later", "two"]);
-        rosters.note(project, two.id, u64::MAX, None);
-        rosters.note(project, two.id, 9, Some(&two));
-        assert_eq!(names(rosters.get(project, 6).unwrap()), ["later"]);
+        monitor_cache.note(project, one.id, 1, Some(&one));
         assert!(
-            rosters.get(project, 7).is_none(),
+            monitor_cache.get(project, 1).is_none(),
+            "nothing was read yet"
+        );
+        monitor_cache.put(project, 1, vec![one.clone()]);
+        assert_eq!(names(monitor_cache.get(project, 1).unwrap()), ["one"]);
+        monitor_cache.note(project, two.id, 0, Some(&two));
+        assert!(monitor_cache.get(project, 1).is_none());
+        assert_eq!(
+            names(monitor_cache.get(project, 2).unwrap()),
+            ["one", "two"]
+        );
+        // Two changes of one monitor, noted in the wrong order.
+        monitor_cache.note(project, one.id, 7, Some(&monitor(1, "later")));
+        monitor_cache.note(project, one.id, 6, Some(&monitor(1, "earlier")));
+        assert_eq!(
+            names(monitor_cache.get(project, 4).unwrap()),
+            ["later", "two"]
+        );
+        monitor_cache.note(project, two.id, u64::MAX, None);
+        monitor_cache.note(project, two.id, 9, Some(&two));
+        assert_eq!(names(monitor_cache.get(project, 6).unwrap()), ["later"]);
+        assert!(
+            monitor_cache.get(project, 7).is_none(),
             "another handler changed something"
         );
     }

@@ -1,7 +1,7 @@
-//! Leases that TTL removed: the net below the sweep.
+//! CachedStates that TTL removed: the net below the sweep.
 
 use crate::Evaluate;
-use thrum_schema::Lease;
+use thrum_schema::MonitorState;
 use thrum_schema::transition::{Event, transition};
 use thrum_store::StoreError;
 use thrum_store::{Commit, Result};
@@ -10,23 +10,23 @@ use thrum_store::{Commit, Result};
 const MAX_ATTEMPTS: usize = 20;
 
 impl Evaluate {
-    /// Restores a lease that TTL removed, with its counters, and records the down that the sweep missed, judged by
-    /// T3. If a ping has made a new lease since, the counters and the missed flip are added to it: telling people
+    /// Restores a state that TTL removed, with its counters, and records the down that the sweep missed, judged by
+    /// T3. If a ping has made a new state since, the counters and the missed flip are added to it: telling people
     /// of the down then would follow its own up.
-    pub(crate) async fn on_removed(&self, lost: &Lease) -> Result<()> {
+    pub(crate) async fn on_removed(&self, lost: &MonitorState) -> Result<()> {
         let id = lost.monitor;
         let outages = self.outages(self.store.world().now()).await?;
         for _ in 0..MAX_ATTEMPTS {
-            let Some(state) = self.store.state(id).await? else {
+            let Some(located) = self.store.locate(id).await? else {
                 return Ok(());
             };
-            let Some(monitor) = self.store.monitor(state.project, id).await? else {
+            let Some(monitor) = self.store.monitor(located.project, id).await? else {
                 return Ok(());
             };
             let now = self.store.world().now();
             let event = Event::Timer { outages: &outages };
             let mut outcome = transition(&monitor, lost, &event, now);
-            let written = if let Some(new) = &state.lease {
+            let written = if let Some(new) = &located.state {
                 match self
                     .store
                     .add_lost_history(lost, new.resumed_pings, outcome.flip.as_ref())
@@ -42,9 +42,9 @@ impl Evaluate {
                     .announce(&monitor, &mut outcome, lost.seen, None, now)
                     .await?;
                 // Whatever timer it had may be gone with it.
-                outcome.lease.version += 1;
-                if let Some(deadline) = outcome.lease.deadline() {
-                    outcome.lease.epoch = outcome.lease.epoch.wrapping_add(1);
+                outcome.state.version += 1;
+                if let Some(deadline) = outcome.state.deadline() {
+                    outcome.state.epoch = outcome.state.epoch.wrapping_add(1);
                     outcome.arm = Some(deadline);
                 }
                 let commit = Commit {

@@ -1,41 +1,41 @@
-//! The leases of a project's monitors, for lists of all of them. Where the process does all the writing, those that were
+//! The states of a project's monitors, for lists of all of them. Where the process does all the writing, those that were
 //! written to are read again and no others; elsewhere, those of large projects are believed for some seconds.
 
 use crate::app::App;
 use crate::cache::ByProject;
-use crate::roster::Monitors;
+use crate::monitor_cache::Monitors;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use thrum_schema::{Lease, Monitor, MonitorId, ProjectId, UnixMs};
+use thrum_schema::{Monitor, MonitorId, MonitorState, ProjectId, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::Touched;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 
-/// How long leases are believed where nothing tells of changes, in milliseconds: longer the more there are, for each is
+/// How long states are believed where nothing tells of changes, in milliseconds: longer the more there are, for each is
 /// a read unit.
 const FRESH_MS: (i64, i64) = (10_000, 60_000);
 const FRESH_MS_EACH: i64 = 5;
 /// Projects with at most so many monitors are read anew there.
 pub const SMALL: usize = 200;
-/// How long leases are believed at most, in milliseconds: a write whose request was given up may go untold.
+/// How long states are believed at most, in milliseconds: a write whose request was given up may go untold.
 const MAX_AGE_MS: i64 = 60_000;
-/// Projects whose leases are kept.
+/// Projects whose states are kept.
 const MAX_KEPT: usize = 100;
 
-/// The leases that are known, by project.
+/// The states that are known, by project.
 #[derive(Debug, Default)]
-pub struct KnownLeases(ByProject<Leases>);
+pub struct KnownStates(ByProject<CachedStates>);
 
 #[derive(Debug)]
-struct Leases {
+struct CachedStates {
     read: UnixMs,
-    by_id: HashMap<MonitorId, Lease>,
+    by_id: HashMap<MonitorId, MonitorState>,
     changes: Option<Receiver<Touched>>,
 }
 
-impl Leases {
-    /// Whose leases have to be read again; `None` for all.
+impl CachedStates {
+    /// Whose states have to be read again; `None` for all.
     fn stale(&mut self, project: ProjectId, now: UnixMs) -> Option<HashSet<MonitorId>> {
         let age_ms = now - self.read;
         let Some(changes) = &mut self.changes else {
@@ -62,26 +62,26 @@ impl Leases {
 }
 
 impl App {
-    /// The leases of a project's monitors, in their order.
-    pub(crate) async fn known_leases(
+    /// The states of a project's monitors, in their order.
+    pub(crate) async fn known_states(
         &self,
         project: ProjectId,
         monitors: &Monitors,
-    ) -> Result<Vec<Lease>, StoreError> {
-        let known = self.known_leases.0.of(project, MAX_KEPT);
+    ) -> Result<Vec<MonitorState>, StoreError> {
+        let known = self.known_states.0.of(project, MAX_KEPT);
         let mut known = known.lock().await;
         let now = self.store.world().now();
         let stale = known.as_mut().and_then(|known| known.stale(project, now));
-        let leases = match (known.as_mut(), stale) {
-            (Some(leases), Some(stale)) => {
-                leases.by_id.retain(|id, _| !stale.contains(id));
-                leases
+        let states = match (known.as_mut(), stale) {
+            (Some(states), Some(stale)) => {
+                states.by_id.retain(|id, _| !stale.contains(id));
+                states
             }
             _ => {
                 // Told of before they are read: what is written in between is read again.
                 let changes = self.store.touched();
                 *known = None;
-                known.insert(Leases {
+                known.insert(CachedStates {
                     read: now,
                     by_id: HashMap::with_capacity(monitors.len()),
                     changes,
@@ -91,15 +91,15 @@ impl App {
         let missing: Vec<&Monitor> = monitors
             .iter()
             .map(AsRef::as_ref)
-            .filter(|monitor| !leases.by_id.contains_key(&monitor.id))
+            .filter(|monitor| !states.by_id.contains_key(&monitor.id))
             .collect();
-        for lease in self.leases_of(&missing).await? {
-            leases.by_id.insert(lease.monitor, lease);
+        for state in self.states_of(&missing).await? {
+            states.by_id.insert(state.monitor, state);
         }
-        let of = |monitor: &Arc<Monitor>| leases.by_id.get(&monitor.id).cloned();
+        let of = |monitor: &Arc<Monitor>| states.by_id.get(&monitor.id).cloned();
         Ok(monitors
             .iter()
-            .map(|monitor| of(monitor).unwrap_or_else(|| Lease::lost(monitor)))
+            .map(|monitor| of(monitor).unwrap_or_else(|| MonitorState::lost(monitor)))
             .collect())
     }
 }
@@ -116,11 +116,11 @@ mod tests {
         MonitorId(Uuid::from_u128(n))
     }
 
-    fn known(many: u128, told: Option<&Sender<Touched>>) -> Leases {
-        let lease = |n| Lease::lost(&Monitor::new(id(n), PROJECT, UnixMs(0)));
-        Leases {
+    fn known(many: u128, told: Option<&Sender<Touched>>) -> CachedStates {
+        let state = |n| MonitorState::lost(&Monitor::new(id(n), PROJECT, UnixMs(0)));
+        CachedStates {
             read: UnixMs(0),
-            by_id: (0..many).map(|n| (id(n), lease(n))).collect(),
+            by_id: (0..many).map(|n| (id(n), state(n))).collect(),
             changes: told.map(Sender::subscribe),
         }
     }
@@ -128,8 +128,8 @@ mod tests {
     #[test]
     fn what_is_told_is_read_again_and_nothing_else() {
         let (told, _) = channel(4);
-        let mut leases = known(3, Some(&told));
-        assert_eq!(leases.stale(PROJECT, UnixMs(1)), Some(HashSet::new()));
+        let mut states = known(3, Some(&told));
+        assert_eq!(states.stale(PROJECT, UnixMs(1)), Some(HashSet::new()));
         let other = ProjectId(Uuid::from_u128(9));
         for touched in [
             Touched::Seen(PROJECT, id(1)),
@@ -138,25 +138,25 @@ mod tests {
         ] {
             told.send(touched).unwrap();
         }
-        let stale = leases.stale(PROJECT, UnixMs(1));
+        let stale = states.stale(PROJECT, UnixMs(1));
         assert_eq!(stale, Some([id(1), id(2)].into()));
-        assert_eq!(leases.stale(PROJECT, UnixMs(1)), Some(HashSet::new()));
+        assert_eq!(states.stale(PROJECT, UnixMs(1)), Some(HashSet::new()));
         // What was missed may be anything; and so may what is old.
         for _ in 0..5 {
             told.send(Touched::Seen(other, id(3))).unwrap();
         }
-        assert_eq!(leases.stale(PROJECT, UnixMs(1)), None);
-        let mut leases = known(3, Some(&told));
-        assert_eq!(leases.stale(PROJECT, UnixMs(MAX_AGE_MS)), None);
+        assert_eq!(states.stale(PROJECT, UnixMs(1)), None);
+        let mut states = known(3, Some(&told));
+        assert_eq!(states.stale(PROJECT, UnixMs(MAX_AGE_MS)), None);
     }
 
     #[test]
     fn where_nothing_is_told_the_larger_a_project_the_longer_it_is_believed() {
         for (many, believed_ms) in [(200, 0), (201, 10_000), (3_000, 15_000), (20_000, 60_000)] {
-            let mut leases = known(many, None);
-            let fresh = leases.stale(PROJECT, UnixMs(believed_ms - 1)).is_some();
+            let mut states = known(many, None);
+            let fresh = states.stale(PROJECT, UnixMs(believed_ms - 1)).is_some();
             assert_eq!(fresh, believed_ms > 0, "{many}");
-            assert_eq!(leases.stale(PROJECT, UnixMs(believed_ms)), None, "{many}");
+            assert_eq!(states.stale(PROJECT, UnixMs(believed_ms)), None, "{many}");
         }
     }
 }

@@ -6,7 +6,7 @@ use thrum_schema::id::{AlertId, MonitorId};
 use thrum_schema::project::Project;
 use thrum_schema::silence::silenced_until;
 use thrum_schema::transition::{Flip, Outcome};
-use thrum_schema::{Lease, Monitor, Reason, Status, UnixMs};
+use thrum_schema::{Monitor, MonitorState, Reason, Status, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::{Commit, Result, WAKE_MS};
 
@@ -16,7 +16,7 @@ const MAX_ATTEMPTS: usize = 20;
 /// A monitor that people may have to be told of.
 struct Case {
     monitor: Monitor,
-    lease: Lease,
+    state: MonitorState,
     project: Project,
     /// Until when its alerts are silenced, if they are.
     silenced_until: Option<UnixMs>,
@@ -38,15 +38,15 @@ impl Evaluate {
             };
             let every_s = case.monitor.options.remind_s.or(case.project.remind_s);
             let (Some(every_s), Status::Down, false) =
-                (every_s, case.lease.status, case.lease.untold)
+                (every_s, case.state.status, case.state.silenced)
             else {
                 return Ok(None);
             };
-            if case.lease.reminded != n {
+            if case.state.reminded != n {
                 return Ok(None);
             }
             let every_ms = i64::from(every_s) * 1000;
-            let due = case.lease.told_at.map_or(now, |told| told + every_ms);
+            let due = case.state.notified_at.map_or(now, |told| told + every_ms);
             if let Some(until) = case.silenced_until {
                 // It may be ended early.
                 return Ok(Some(until.min(now + WAKE_MS)));
@@ -54,14 +54,14 @@ impl Evaluate {
             if due > now {
                 return Ok(Some(due));
             }
-            let flip = self.last_flip(&case.lease, now).await?;
-            let mut lease = case.lease.clone();
+            let flip = self.last_flip(&case.state, now).await?;
+            let mut state = case.state.clone();
             let id = AlertId(self.store.world().uuid_v7(now));
-            let prev = lease.last_alert.replace(id);
-            lease.reminded += 1;
-            lease.told_at = Some(now);
-            let alert = Alert::reminder(id, &case.monitor, &flip, lease.seen, prev);
-            let mut outcome = outcome(lease);
+            let prev = state.last_alert.replace(id);
+            state.reminded += 1;
+            state.notified_at = Some(now);
+            let alert = Alert::reminder(id, &case.monitor, &flip, state.seen, prev);
+            let mut outcome = outcome(state);
             outcome.remind = Some(now + every_ms);
             match self.tell(&case, outcome, alert, now).await {
                 Err(StoreError::Conflict) => {}
@@ -78,27 +78,27 @@ impl Evaluate {
             let Some(case) = self.case(monitor, flip, now).await? else {
                 return Ok(None);
             };
-            if !case.lease.untold {
+            if !case.state.silenced {
                 return Ok(None);
             }
             if let Some(until) = case.silenced_until {
                 return Ok(Some(until.min(now + WAKE_MS)));
             }
-            let flip = self.last_flip(&case.lease, now).await?;
-            let mut outcome = outcome(Lease {
-                untold: false,
-                ..case.lease.clone()
+            let flip = self.last_flip(&case.state, now).await?;
+            let mut outcome = outcome(MonitorState {
+                silenced: false,
+                ..case.state.clone()
             });
             outcome.flip = Some(Flip {
                 alert: true,
                 ..flip
             });
             let every_s = case.monitor.options.remind_s.or(case.project.remind_s);
-            if let (Status::Down, Some(every_s)) = (outcome.lease.status, every_s) {
+            if let (Status::Down, Some(every_s)) = (outcome.state.status, every_s) {
                 outcome.remind = Some(now + i64::from(every_s) * 1000);
             }
             let id = AlertId(self.store.world().uuid_v7(now));
-            let seen = case.lease.seen;
+            let seen = case.state.seen;
             let Some(alert) = outcome.raise(&case.monitor, id, seen, None) else {
                 return Ok(None);
             };
@@ -112,43 +112,43 @@ impl Evaluate {
 
     /// What is to be judged, unless the monitor is gone or has flipped since. 3 RU.
     async fn case(&self, id: MonitorId, flip: u64, now: UnixMs) -> Result<Option<Case>> {
-        let Some(state) = self.store.state(id).await? else {
+        let Some(located) = self.store.locate(id).await? else {
             return Ok(None);
         };
-        let Some(lease) = state.lease.filter(|lease| lease.flips == flip) else {
+        let Some(state) = located.state.filter(|state| state.flips == flip) else {
             return Ok(None);
         };
         let (monitor, project) = futures::try_join!(
-            self.store.monitor(state.project, id),
-            self.store.project(state.project)
+            self.store.monitor(located.project, id),
+            self.store.project(located.project)
         )?;
         let Some(monitor) = monitor else {
             return Ok(None);
         };
-        let project = project.unwrap_or_else(|| Project::new(state.project, ""));
+        let project = project.unwrap_or_else(|| Project::new(located.project, ""));
         Ok(Some(Case {
             silenced_until: silenced_until(&monitor, &project, now),
             monitor,
-            lease,
+            state,
             project,
         }))
     }
 
     /// The flip that made the monitor what it is. Its history is kept for some months; what is silent for longer is told
-    /// by what the lease knows.
-    async fn last_flip(&self, lease: &Lease, now: UnixMs) -> Result<Flip> {
-        let flips = self.store.flips(lease.monitor, 1).await?;
-        let found = flips.into_iter().find(|flip| flip.n == lease.flips);
-        let (from, reason) = match lease.status {
-            Status::Down if lease.failures > 0 => (Status::Up, Reason::Fail),
+    /// by what the state knows.
+    async fn last_flip(&self, state: &MonitorState, now: UnixMs) -> Result<Flip> {
+        let flips = self.store.flips(state.monitor, 1).await?;
+        let found = flips.into_iter().find(|flip| flip.n == state.flips);
+        let (from, reason) = match state.status {
+            Status::Down if state.failures > 0 => (Status::Up, Reason::Fail),
             Status::Down => (Status::Up, Reason::Timeout),
             _ => (Status::Down, Reason::Success),
         };
         Ok(found.unwrap_or(Flip {
-            n: lease.flips,
-            at: lease.flip_at.unwrap_or(now),
+            n: state.flips,
+            at: state.flip_at.unwrap_or(now),
             from,
-            to: lease.status,
+            to: state.status,
             reason,
             alert: false,
             silenced: true,
@@ -165,10 +165,10 @@ impl Evaluate {
         alert: Alert,
         now: UnixMs,
     ) -> Result<()> {
-        outcome.lease.version += 1;
+        outcome.state.version += 1;
         let commit = Commit {
             monitor: &case.monitor,
-            before: Some(&case.lease),
+            before: Some(&case.state),
             outcome: &outcome,
             alert: Some(&alert),
             was: None,
@@ -177,10 +177,10 @@ impl Evaluate {
     }
 }
 
-/// An outcome that changes nothing but the lease.
-fn outcome(lease: Lease) -> Outcome {
+/// An outcome that changes nothing but the state.
+fn outcome(state: MonitorState) -> Outcome {
     Outcome {
-        lease,
+        state,
         flip: None,
         arm: None,
         wake: None,

@@ -10,9 +10,9 @@ use serde_json::Value;
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
 use thrum_schema::id::RequestId;
-use thrum_schema::signal::plan::Plan;
+use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::request::{
-    Backtest, MAX_BACKTEST_BARS, PATIENCE_MS, Request, RequestKind, RequestState,
+    Backtest, MAX_BACKTEST_BARS, MAX_REQUEST_AGE_MS, Request, RequestKind, RequestState,
 };
 use thrum_schema::signal::track::{Followed, Head, Signal, TrackId};
 use thrum_schema::signal::view::{Applied, SignalView};
@@ -47,7 +47,7 @@ impl Evaluate {
             return Ok(Progress::Done(()));
         }
         let now = self.store.world().now();
-        let outcome = if now - request.created > PATIENCE_MS {
+        let outcome = if now - request.created > MAX_REQUEST_AGE_MS {
             Err(Invalid::new(
                 "the request",
                 "could not be finished within an hour",
@@ -88,24 +88,32 @@ impl Evaluate {
             let error = Invalid::new("strategy", "is not there any more");
             return Ok(Progress::Done(Err(error)));
         };
-        let plan = match strategy.plan(Some(&request.mode), &request.params, request.timeframe) {
-            Ok(plan) => plan,
-            Err(error) => return Ok(Progress::Done(Err(error))),
-        };
-        let applied = Applied::new(request.series.as_ref(), &request.strategy, version, &plan);
+        let compiled =
+            match strategy.compile(Some(&request.mode), &request.params, request.timeframe) {
+                Ok(compiled) => compiled,
+                Err(error) => return Ok(Progress::Done(Err(error))),
+            };
+        let applied = Applied::new(
+            request.series.as_ref(),
+            &request.strategy,
+            version,
+            &compiled,
+        );
         match &request.what {
-            RequestKind::Signal { at } => self.signal(request, applied, plan, *at, budget).await,
+            RequestKind::Signal { at } => {
+                self.signal(request, applied, compiled, *at, budget).await
+            }
             // A backtest is never done while the stream waits.
             RequestKind::Backtest(_) if budget != usize::MAX => Ok(Progress::More),
             RequestKind::Backtest(spec) => {
-                let (bars, scores) = match self.history(request, &plan, spec).await? {
+                let (bars, scores) = match self.history(request, &compiled, spec).await? {
                     Ok(history) => history,
                     Err(error) => return Ok(Progress::Done(Err(error))),
                 };
                 let (strategy, spec) = (strategy.into_owned(), spec.clone());
                 // Some seconds, at the worst, in which others go on.
                 let tested = tokio::task::spawn_blocking(move || {
-                    test(applied, &strategy, &plan, &bars, &scores, &spec)
+                    test(applied, &strategy, &compiled, &bars, &scores, &spec)
                 });
                 let tested = tested.await.map_err(|error| {
                     thrum_store::StoreError::Corrupt(format!("a backtest failed: {error}"))
@@ -119,12 +127,12 @@ impl Evaluate {
         &self,
         request: &Request,
         applied: Applied,
-        plan: Plan,
+        compiled: CompiledStrategy,
         at: Option<UnixMs>,
         mut budget: usize,
     ) -> Result<Progress<Outcome>> {
         let now = self.store.world().now();
-        let program = Program::new(plan);
+        let program = Program::new(compiled);
         let timeframe = request.timeframe;
         let view = |view: SignalView| {
             let value = serde_json::to_value(view).expect("a signal maps to JSON");
@@ -150,9 +158,9 @@ impl Evaluate {
             series,
             &request.strategy,
             request.version,
-            program.plan(),
+            program.compile(),
         );
-        let of = Followed::new(&request.strategy, request.version, program.plan());
+        let of = Followed::new(&request.strategy, request.version, program.compile());
         let newest = match self
             .follow(&track, (&program, &of), &head, &mut budget, true)
             .await?
@@ -235,7 +243,7 @@ impl Evaluate {
     async fn history(
         &self,
         request: &Request,
-        plan: &Plan,
+        compiled: &CompiledStrategy,
         spec: &Backtest,
     ) -> Result<std::result::Result<(Vec<Bar>, Vec<Score>), Invalid>> {
         let Some(series) = &request.series else {
@@ -258,7 +266,7 @@ impl Evaluate {
             bars.remove(0);
             let begin = spec.from.unwrap_or(UnixMs(0));
             let before = bars.partition_point(|bar| bar.t < begin);
-            if before < WARM_TIMES * plan.needs() as usize {
+            if before < WARM_TIMES * compiled.needs() as usize {
                 return Ok(Err(Invalid::new(
                     "from",
                     format!(
@@ -269,7 +277,7 @@ impl Evaluate {
             }
         }
         let scores = match bars.last() {
-            Some(last) if plan.uses_sentiment() => {
+            Some(last) if compiled.uses_sentiment() => {
                 let close = request.timeframe.close_of(last.t);
                 self.store
                     .scores(request.project, series, None, close)
@@ -304,12 +312,12 @@ fn last_signal(program: &Program, bars: &[Bar], scores: &[Score], now: UnixMs) -
 fn test(
     applied: Applied,
     strategy: &Strategy,
-    plan: &Plan,
+    compiled: &CompiledStrategy,
     bars: &[Bar],
     scores: &[Score],
     spec: &Backtest,
 ) -> Outcome {
-    let report = backtest(strategy, plan, bars, scores, spec)?;
+    let report = backtest(strategy, compiled, bars, scores, spec)?;
     let tested = Tested { applied, report };
     Ok(serde_json::to_value(tested).expect("a report maps to JSON"))
 }
@@ -321,16 +329,16 @@ fn test(
 pub fn offline(
     name: &str,
     strategy: &Strategy,
-    plan: &Plan,
+    compiled: &CompiledStrategy,
     bars: &[Bar],
     scores: &[Score],
     spec: &Backtest,
 ) -> Outcome {
     thrum_schema::signal::request::check_backtest(spec)?;
     test(
-        Applied::new(None, name, 0, plan),
+        Applied::new(None, name, 0, compiled),
         strategy,
-        plan,
+        compiled,
         bars,
         scores,
         spec,

@@ -7,7 +7,7 @@ const MINUTE: i64 = 60_000;
 
 /// What happens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct Scenario {
     /// Where the rest of the chance comes from: latencies, which calls a fault meets.
     pub seed: u64,
     /// Where it runs.
@@ -184,8 +184,8 @@ impl Spell {
     }
 }
 
-impl Plan {
-    /// The plan of a seed.
+impl Scenario {
+    /// The scenario of a seed.
     pub fn of(seed: u64) -> Self {
         let chance = Chance::new(seed, "plan");
         let place = if chance.per_mille(500) {
@@ -213,7 +213,7 @@ impl Plan {
                     .then(|| u32::try_from(chance.range(1, 6)).expect("few")),
             })
             .collect();
-        let mut plan = Self {
+        let mut scenario = Self {
             seed,
             place,
             skews_ms: match chance.range(0, 2) {
@@ -234,34 +234,38 @@ impl Plan {
         };
         let common = chance
             .per_mille(300)
-            .then(|| script(&chance, serve, begin, &plan));
+            .then(|| script(&chance, serve, begin, &scenario));
         for _ in 0..chance.range(1, 4) {
             // At times many do the same at the same time: bursts are grouped.
-            plan.scripts.push(match &common {
+            scenario.scripts.push(match &common {
                 Some(script) => script.clone(),
-                None => script(&chance, serve, begin, &plan),
+                None => script(&chance, serve, begin, &scenario),
             });
         }
         if chance.per_mille(950) {
             for _ in 0..chance.range(1, 6) {
-                plan.spells
-                    .push(spell(&chance, begin, begin + troubled_ms, plan.hooks.len()));
+                scenario.spells.push(spell(
+                    &chance,
+                    begin,
+                    begin + troubled_ms,
+                    scenario.hooks.len(),
+                ));
             }
         }
         if away_ms > 0 {
             let from_ms = begin + chance.range(0, troubled_ms);
-            plan.spells.push(Spell {
+            scenario.spells.push(Spell {
                 from_ms,
                 to_ms: from_ms + away_ms,
                 what: Trouble::Away,
             });
         }
         let removals = if away_ms > 0 { 6 } else { 2 };
-        plan.removals_ms = (0..removals)
-            .map(|_| chance.range(0, plan.end_ms))
+        scenario.removals_ms = (0..removals)
+            .map(|_| chance.range(0, scenario.end_ms))
             .collect();
-        plan.removals_ms.sort_unstable();
-        plan
+        scenario.removals_ms.sort_unstable();
+        scenario
     }
 
     /// Whether nothing goes wrong.
@@ -323,7 +327,7 @@ fn spell(chance: &Chance, from: i64, to: i64, hooks: usize) -> Spell {
 }
 
 /// A monitor that is steady for a while, falls silent, fails, runs; and in the end is steady, or silent.
-fn script(chance: &Chance, serve: bool, begin: i64, plan: &Plan) -> Script {
+fn script(chance: &Chance, serve: bool, begin: i64, scenario: &Scenario) -> Script {
     let period_s = if serve {
         *chance.pick(&[10, 20, 30, 60])
     } else {
@@ -342,7 +346,7 @@ fn script(chance: &Chance, serve: bool, begin: i64, plan: &Plan) -> Script {
         what,
         retries: u8::try_from(chance.range(0, 3)).expect("few"),
     };
-    while at_ms < plan.calm_ms && acts.len() < 40 {
+    while at_ms < scenario.calm_ms && acts.len() < 40 {
         match chance.range(0, 19) {
             // Silent for so long that somebody has to be told.
             0 | 1 => at_ms += period_ms + grace_s * 1000 + chance.range(-3_000, 90_000),
@@ -378,12 +382,12 @@ fn script(chance: &Chance, serve: bool, begin: i64, plan: &Plan) -> Script {
         at_ms += period_ms - chance.range(0, period_ms / 8);
     }
     // What holds in the end: everybody believes it.
-    at_ms = at_ms.max(plan.calm_ms);
+    at_ms = at_ms.max(scenario.calm_ms);
     match chance.range(0, 2) {
         0 => {}
         1 => acts.push(act(at_ms + chance.range(0, 60_000), Kind::Success)),
         _ => {
-            while at_ms < plan.end_ms && acts.len() < 60 {
+            while at_ms < scenario.end_ms && acts.len() < 60 {
                 acts.push(act(at_ms, Kind::Success));
                 at_ms += period_ms - chance.range(0, period_ms / 8);
             }

@@ -1,4 +1,4 @@
-//! `--table`: a front door of our own on a deployment's table, for as long as a command runs. Who may write to the table is
+//! `--table`: a front direct of our own on a deployment's table, for as long as a command runs. Who may write to the table is
 //! its operator, and needs no key.
 
 use anyhow::{Context, anyhow, bail};
@@ -51,9 +51,9 @@ async fn connect(_: &str) -> anyhow::Result<(Store, String)> {
     bail!("this build of thrum has no AWS support; to use --table, build it with --features aws")
 }
 
-/// A front door on this machine's loopback address.
+/// A front direct on this machine's loopback address.
 #[derive(Debug)]
-pub struct Door {
+pub struct Direct {
     /// Where it is.
     pub url: String,
     /// The admin key of this command.
@@ -64,7 +64,7 @@ pub struct Door {
     key: Option<ApiKey>,
 }
 
-impl Door {
+impl Direct {
     /// Opens it on `table`; with a key of `project` (its id or name, or the only one that there is) if `keyed`.
     ///
     /// # Errors
