@@ -1,4 +1,4 @@
-"""Writes template.yaml as SAM translates it: python .ci/translate.py template.yaml [Name=value ...]"""
+"""Prints template.yaml as translated by SAM: python .ci/translate.py template.yaml [Name=value ...]"""
 
 import json
 import sys

@@ -1,6 +1,6 @@
-"""Packs a bootstrap for Lambda: python deploy/zip.py <bootstrap> <bootstrap.zip>
+"""Packs a function for Lambda: python deploy/zip.py <bootstrap> <bootstrap.zip>
 
-Deflated as far as that goes, by zopfli, and without a time: the same bootstrap gives the same bytes.
+Uses zopfli for the smallest file, and a fixed timestamp, so that the same binary gives the same bytes.
 """
 
 import binascii
@@ -11,7 +11,7 @@ import sys
 import zopfli.zlib
 
 data = pathlib.Path(sys.argv[1]).read_bytes()
-# Without what zlib puts around a deflated stream.
+# Strip the zlib header and checksum: a zip file holds the raw deflate stream.
 packed = zopfli.zlib.compress(data, numiterations=5)[2:-4]
 name = b"bootstrap"
 midnight, first_of_1980, deflated = 0, 33, 8

@@ -22,7 +22,7 @@ pub struct Bench {
     #[command(flatten)]
     load: Load,
 
-    /// Where the reports of the endurance runs are, which are not made anew here: each takes ten minutes
+    /// Folder with the reports of the endurance runs. They are not repeated: each takes ten minutes
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/endurance"))]
     endurance: PathBuf,
 }
@@ -40,8 +40,8 @@ pub async fn run(options: &Bench) -> anyhow::Result<()> {
         .replace("{load}", load.trim_end())
         .replace("{endurance}", endurance(&options.endurance)?.trim_end());
     let path = Path::new(ROOT).join("docs/benchmarks.md");
-    fs::write(&path, page).with_context(|| format!("{} can't be written", path.display()))?;
-    println!("\nwritten: docs/benchmarks.md");
+    fs::write(&path, page).with_context(|| format!("can't write {}", path.display()))?;
+    println!("\nWrote docs/benchmarks.md");
     Ok(())
 }
 
@@ -113,7 +113,7 @@ fn core() -> anyhow::Result<String> {
     }
     rows.sort();
     Ok(format!(
-        "| | median | 95 % |\n|---|---|---|\n{}",
+        "| | median | 95 % confidence interval |\n|---|---|---|\n{}",
         rows.join("\n")
     ))
 }
@@ -140,7 +140,7 @@ fn endurance(directory: &Path) -> anyhow::Result<String> {
     }
     ensure!(
         !names.is_empty(),
-        "{} has no reports of `endure`",
+        "no reports of `endure` in {}",
         directory.display()
     );
     let mut table = String::new();
@@ -173,17 +173,17 @@ fn endurance(directory: &Path) -> anyhow::Result<String> {
         &|r| match r["kill_every_s"].as_u64() {
             Some(0) => "never".to_owned(),
             _ => format!(
-                "every {} s, {} times; back after {} ms at most",
+                "every {} s, {} times; restarted within {} ms",
                 n(&r["kill_every_s"]),
                 n(&r["kills"]),
                 n(&r["restart_ms"])
             ),
         },
     );
-    row("pings answered; answered and lost", &|r| {
+    row("pings answered; answered but lost", &|r| {
         format!("{}; {}", n(&r["answered"]), n(&r["lost"]))
     });
-    row("latency p50, p99, p99.9 ms", &|r| {
+    row("ping latency p50, p99, p99.9, ms", &|r| {
         format!(
             "{}, {}, {}",
             ms(&r["p50_ms"]),
@@ -199,7 +199,7 @@ fn endurance(directory: &Path) -> anyhow::Result<String> {
             ms(&r["steady_p999_ms"])
         )
     });
-    row("changes told; missed; false", &|r| {
+    row("changes notified; missed; false", &|r| {
         format!(
             "{}; {}; {}",
             n(&r["told"]),
@@ -207,8 +207,8 @@ fn endurance(directory: &Path) -> anyhow::Result<String> {
             n(&r["false_alerts"])
         )
     });
-    row("messages repeated", &|r| n(&r["repeats"]));
-    row("deadline to message p50, p99, most ms", &|r| {
+    row("repeated messages", &|r| n(&r["repeats"]));
+    row("deadline to message p50, p99, max, ms", &|r| {
         format!(
             "{}, {}, {}",
             n(&r["lag_p50_ms"]),
@@ -216,15 +216,15 @@ fn endurance(directory: &Path) -> anyhow::Result<String> {
             n(&r["lag_max_ms"])
         )
     });
-    row("processor, of a core", &|r| {
+    row("CPU, share of one core", &|r| {
         r["cpu_ms_a_second"]
             .as_f64()
             .map_or("-".to_owned(), |ms| format!("{:.0} %", ms / 10.0))
     });
-    row("memory after a quarter → most after", &|r| {
+    row("memory at 25 % of the run → max later", &|r| {
         mib(&r["memory"])
     });
-    row("database after a quarter → most after", &|r| {
+    row("database at 25 % of the run → max later", &|r| {
         mib(&r["database"])
     });
     table.push('\n');

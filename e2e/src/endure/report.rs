@@ -246,7 +246,7 @@ impl Report {
         let killed = figures.kill_every_s > 0;
         ensure!(
             killed || figures.lag_p99_ms <= MOST_LAG_MS,
-            "one of a hundred heard {} ms late",
+            "the p99 from deadline to message was {} ms",
             figures.lag_p99_ms
         );
         for (what, grew, most) in [
@@ -269,40 +269,40 @@ impl Report {
         };
         let grew = |figure: Option<(u64, u64)>| match figure {
             Some((from, most)) => format!("{} → {} MiB", from >> 20, most >> 20),
-            None => "not seen".to_owned(),
+            None => "unknown".to_owned(),
         };
         let rows = [
             (
-                "pings answered, not answered, tried again",
+                "pings answered, unanswered, retries",
                 format!(
                     "{}, {}, {}",
                     figures.answered, figures.unanswered, figures.retries
                 ),
             ),
-            ("answered and lost", figures.lost.to_string()),
+            ("answered but lost", figures.lost.to_string()),
             (
-                "latency p50, p99, p99.9, most",
+                "ping latency p50, p99, p99.9, max",
                 format!(
                     "{:.1}, {:.1}, {:.1}, {:.0} ms",
                     figures.p50_ms, figures.p99_ms, figures.p999_ms, figures.max_ms
                 ),
             ),
             (
-                "the same after two minutes p50, p99, p99.9",
+                "after the first two minutes p50, p99, p99.9",
                 format!(
                     "{:.1}, {:.1}, {:.1} ms",
                     figures.steady_p50_ms, figures.steady_p99_ms, figures.steady_p999_ms
                 ),
             ),
             (
-                "told, missed, false, repeated",
+                "changes notified, missed, false; repeated messages",
                 format!(
-                    "{}, {}, {}, {}",
+                    "{}, {}, {}; {}",
                     figures.told, figures.missed, figures.false_alerts, figures.repeats
                 ),
             ),
             (
-                "deadline to message p50, p99, most",
+                "deadline to message p50, p99, max",
                 format!(
                     "{}, {}, {} ms",
                     figures.lag_p50_ms, figures.lag_p99_ms, figures.lag_max_ms
@@ -313,17 +313,17 @@ impl Report {
                 format!("{}, {} ms", figures.kills, figures.restart_ms),
             ),
             (
-                "processor",
-                figures.cpu_ms_a_second.map_or("not seen".to_owned(), |ms| {
+                "CPU",
+                figures.cpu_ms_a_second.map_or("unknown".to_owned(), |ms| {
                     format!("{:.0} % of a core", ms / 10.0)
                 }),
             ),
             (
-                "memory after a quarter → most after it",
+                "memory at 25 % of the run → max later",
                 grew(figures.memory),
             ),
             (
-                "database after a quarter → most after it",
+                "database at 25 % of the run → max later",
                 grew(figures.database),
             ),
         ];
@@ -450,5 +450,5 @@ where
 }
 
 fn wrong(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow!("the picture can't be drawn: {error}")
+    anyhow!("can't draw the chart: {error}")
 }
