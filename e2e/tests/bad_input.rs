@@ -253,7 +253,7 @@ async fn each_bad_request_has_a_precise_error_and_leaves_no_trace() {
             channels,
             text(json!({"kind": "pigeon"})),
             400,
-            "kind must be webhook, email, sms or sns",
+            "kind is wrong: unknown variant `pigeon`, expected one of `webhook`, `email`",
         ),
         (
             &post,

@@ -255,36 +255,29 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
     assert_eq!(everything(&stage).await, before);
 }
 
-/// A route that the description lacks would be walked by nobody.
+/// Every documented operation is routed. The reverse holds by construction: routes and description
+/// come from one table.
 #[tokio::test]
-async fn the_description_knows_every_route() {
-    let source = include_str!("../../ingest/src/router.rs");
-    let document = thrum_ingest::document();
-    let paths = document["paths"].as_object().unwrap();
-    let described = |path: &str| {
-        let same = |a: &str| a.trim_end_matches('/') == path.trim_end_matches('/');
-        paths.keys().any(|known| same(known))
-    };
-    let routes = source
-        .split("\"/")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next());
-    let mut n = 0;
-    for route in routes {
-        let route = format!("/{route}");
-        n += 1;
-        // The misspelt twin of the predecessor's path, the paths that hold many, and the document itself.
-        let several = [
-            "/ping/{*rest}",
-            "/api/{*rest}",
-            "/badge/{*path}",
-            "/v1/hearbeat",
-            "/openapi.json",
-        ];
+async fn every_documented_operation_is_routed() {
+    let stage = Stage::new().await;
+    let id = "0a1b2c3d-4e5f-4a0b-8c1d-2e3f40516273";
+    let of = [("check", id), ("id", id), ("n", "1"), ("states", "2")];
+    // The deep check waits for a pipeline, which does not run here.
+    let routes = routes(&of).into_iter();
+    for (method, path) in routes.filter(|(_, path)| path != "/v1/status") {
+        let request = Request::builder()
+            .method(&*method)
+            .uri(path.replace(['{', '}'], ""))
+            .body(Body::empty())
+            .unwrap();
+        let reply = stage.send(request).await;
+        let text = reply.text();
+        // An unknown path of the compatible API is a 404; a known one asks for a key first.
+        let unknown = path.starts_with("/api/") && reply.status == 404;
         assert!(
-            several.contains(&&*route) || described(&route),
-            "{route} is not described"
+            !unknown && reply.status != 405 && !text.contains("nothing at this path"),
+            "{method} {path}: {} {text}",
+            reply.status,
         );
     }
-    assert!(n > 30, "{n}");
 }

@@ -256,7 +256,7 @@ async fn defect_11_naive_times_and_forming_bars_are_refused_and_ages_are_shown()
         .map(|r| r["error"].as_str().unwrap())
         .collect();
     assert!(
-        errors[0].starts_with("time must be an instant with its offset (RFC 3339)"),
+        errors[0].starts_with("time must be a timestamp with its offset (RFC 3339)"),
         "{errors:?}"
     );
     assert!(
@@ -458,7 +458,7 @@ async fn what_is_wrong_is_said_precisely() {
             "/v1/signals",
             signal(json!({ "at": "yesterday" })),
             400,
-            "at must be an instant with its offset",
+            "at must be a timestamp with its offset",
         ),
         (
             &post_,
@@ -604,7 +604,7 @@ async fn what_is_wrong_is_said_precisely() {
         ),
         (
             "/v1/series/BTC/bars?timeframe=1h&from=2025",
-            "from must be an instant",
+            "from must be a timestamp",
         ),
         ("/v1/series/BTC/bars?timeframe=1h&x=1", "unknown field"),
         ("/v1/series/BTC/signal?timeframe=1h", "strategy is required"),
@@ -614,7 +614,7 @@ async fn what_is_wrong_is_said_precisely() {
         ),
         (
             "/v1/series/BTC/signals?timeframe=1h&strategy=macd&as_known_at=now",
-            "as_known_at must be an instant",
+            "as_known_at must be a timestamp",
         ),
     ] {
         let reply = get(&stage, path).await;

@@ -11,8 +11,9 @@ use futures::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use support::Moto;
+use thrum_schema::Targets;
 use thrum_schema::alert::{Alert, AlertKind};
-use thrum_schema::channel::{Channel, ChannelKind, Subscription, SubscriptionState, Targets};
+use thrum_schema::channel::{Channel, ChannelKind, Subscription, SubscriptionState};
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use thrum_schema::key::{ApiKey, Scope, hash};
 use thrum_schema::signal::request::{Request, RequestKind, RequestState};
@@ -251,7 +252,7 @@ async fn a_commit_is_all_or_nothing(table: Table) {
     let later = NOW + 200_000_000;
     let mut outcome = transition(&job, &state, &Event::Timer { outages: &[] }, later);
     let alert = store
-        .announce(&job, &mut outcome, state.seen, None, later)
+        .announce(&job, &mut outcome, None, later)
         .await
         .unwrap()
         .expect("it is down");

@@ -9,12 +9,10 @@ use thrum_schema::timer::{Timer, What, look_at};
 use thrum_schema::transition::{Event, transition};
 use thrum_schema::{MonitorState, Outage, UnixMs};
 use thrum_store::StoreError;
-use thrum_store::{Commit, Result};
+use thrum_store::{Change, Raise, Result, Snapshot, Updated};
 
 /// How many monitors are flipped at a time.
 const CONCURRENCY: usize = 16;
-/// How often a flip is tried against heartbeats that race it; then its timer fires again.
-const MAX_ATTEMPTS: usize = 20;
 
 /// What judging did.
 #[derive(Debug, Default)]
@@ -193,11 +191,11 @@ impl Evaluate {
         }
     }
 
-    /// Flips a monitor that is late, or records a deadline that an outage moved, guarded by the state's version;
-    /// a heartbeat that came between heals it silently.
+    /// Takes a late monitor down, or records a deadline that an outage moved. A heartbeat that comes
+    /// between heals it silently.
     async fn settle(
         &self,
-        mut state: MonitorState,
+        state: MonitorState,
         outages: &[Outage],
         burst: Option<u32>,
     ) -> Result<Settled> {
@@ -205,48 +203,38 @@ impl Evaluate {
         let Some(monitor) = self.store.monitor(state.project, state.monitor).await? else {
             return Ok(Settled::Void);
         };
-        for _ in 0..MAX_ATTEMPTS {
-            let now = self.store.world().now();
-            let mut outcome = transition(&monitor, &state, &Event::Timer { outages }, now);
-            if outcome.changed(&state) {
-                let alert = self
-                    .store
-                    .announce(&monitor, &mut outcome, state.seen, burst, now)
-                    .await?;
-                let commit = Commit {
-                    monitor: &monitor,
-                    before: Some(&state),
-                    outcome: &outcome,
-                    alert: alert.as_ref(),
-                    was: None,
-                };
-                match self.store.commit(&commit, now).await {
-                    Ok(()) => {
-                        if let Some(flip) = &outcome.flip {
-                            let metrics = self.store.metrics();
-                            metrics.observe(Span::DetectionLag, now - flip.at);
-                        }
-                    }
-                    Err(StoreError::Conflict) => {
-                        match self.store.locate(state.monitor).await? {
-                            // Another epoch has a timer of its own; a lost state is TTL's record to handle.
-                            Some(located) => match located.state {
-                                Some(newer) if newer.epoch == epoch => state = newer,
-                                _ => return Ok(Settled::Void),
-                            },
-                            None => return Ok(Settled::Void),
-                        }
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            return Ok(match outcome.state.deadline() {
-                Some(deadline) => Settled::Waiting(Waiting::of(&outcome.state, deadline)),
-                None => Settled::Down,
-            });
+        let first = Snapshot {
+            monitor,
+            state,
+            stored: true,
+        };
+        // Another epoch has a timer of its own; a state that TTL removed is its record's to handle.
+        let is_ours = |current: &Snapshot| current.stored && current.state.epoch == epoch;
+        let mut at = self.store.world().now();
+        let updated = self.store.update_monitor(first, |current, now| {
+            at = now;
+            let (monitor, state) = (&current.monitor, &current.state);
+            let outcome = transition(monitor, state, &Event::Timer { outages }, now);
+            let late = is_ours(current) && outcome.changed(state);
+            Ok::<_, StoreError>(late.then_some(Change {
+                raise: Raise::Flip { burst },
+                ..Change::of(outcome)
+            }))
+        });
+        let Some(Updated { now, outcome }) = updated.await? else {
+            return Ok(Settled::Void);
+        };
+        if let Some(flip) = outcome.as_ref().and_then(|outcome| outcome.flip.as_ref()) {
+            let metrics = self.store.metrics();
+            metrics.observe(Span::DetectionLag, at - flip.at);
         }
-        Err(StoreError::Conflict)
+        if outcome.is_none() && !is_ours(&now) {
+            return Ok(Settled::Void);
+        }
+        Ok(match now.state.deadline() {
+            Some(deadline) => Settled::Waiting(Waiting::of(&now.state, deadline)),
+            None => Settled::Down,
+        })
     }
 }
 

@@ -265,7 +265,7 @@ impl Evaluate {
             What::Subscription { project, channel } => {
                 let next = self.store.subscription(project, channel).await?;
                 let next = next.map(|subscription| subscription.next);
-                // One that was strategy_version since has a timer of its own.
+                // One that was scheduled since has a timer of its own.
                 if next.is_some_and(|next| next <= Some(timer.due)) {
                     look.work = Some(Work::Subscribe { project, channel });
                     look.again = Some(now + WORK_AGAIN_MS);

@@ -1,304 +1,63 @@
-//! What the handlers share.
+//! The service as a whole: the configuration, the table, and the services on top of it.
 
-use crate::auth::{Keys, same};
-use crate::cache::Cache;
-use crate::dashboard::{KnownStates, PageRateLimiter, Signer, StatusPages};
-use crate::health::Health;
-use crate::monitor_cache::MonitorCache;
-use crate::problem::Problem;
-use crate::summary::Summaries;
-use axum::http::StatusCode;
-use futures::future::BoxFuture;
-use secrecy::{ExposeSecret, SecretString};
-use std::fmt::Debug;
+use crate::config::Config;
+use crate::services::{Accounts, Health, Monitors, Projects, Series};
 use std::ops::Deref;
 use std::sync::Arc;
-use thrum_schema::key::hash;
-use thrum_schema::{MonitorId, Plans, Project, ProjectId, UnixMs};
 use thrum_store::Store;
 
-/// What an operator decides.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Whether pings are logged: one more write for each.
-    pub ping_log: bool,
-    /// How many bytes of a ping's body are kept.
-    pub body_limit: usize,
-    /// Whether webhooks may go to private addresses.
-    pub allow_private_webhooks: bool,
-    /// How many pings a minute a monitor may send in the long run, and at once; no bound without it.
-    pub pings_per_minute: Option<u32>,
-    /// Where people reach it, `https://thrum.example.org`; as each request says, without it.
-    pub site_url: Option<String>,
-    /// What the projects' plans allow.
-    pub plans: Plans,
-    /// Who may make projects: the key itself, or where it is kept.
-    pub admin_key: AdminKey,
-    /// The key of the operator's metrics.
-    pub metrics_key: Option<SecretString>,
-    /// The SNS topics that channels may name; any, without a list.
-    pub topics: Option<Vec<String>>,
-    /// What signs the cookies and forms of the dashboard. Without it, that is made of the admin key, or else for this process
-    /// alone: everybody signs in again after a restart.
-    pub session_secret: Option<SecretString>,
-    /// Whether e-mail goes by SNS: each address has a subscription then, which it must confirm.
-    pub mail_by_topics: bool,
-}
-
-/// Most pings a monitor may send a minute, unless it is said otherwise: what runs wild is stopped, nobody else.
-pub const PINGS_PER_MINUTE: u32 = 600;
-
-/// How long an admin key that is kept elsewhere is believed, in milliseconds, and how long if another one is given: the
-/// key may have been rotated.
-const ADMIN_KEY_MS: i64 = 300_000;
-const DOUBTED_ADMIN_KEY_MS: i64 = 10_000;
-
-/// Keeps a secret somewhere else.
-pub trait SecretSource: Send + Sync + Debug {
-    /// Fetches it; an error says why it could not be.
-    fn fetch(&self) -> BoxFuture<'_, Result<SecretString, String>>;
-}
-
-/// Who may make projects.
-#[derive(Debug, Clone, Default)]
-pub enum AdminKey {
-    /// Nobody.
-    #[default]
-    None,
-    /// Who has this key.
-    Key(SecretString),
-    /// Who has the key that is kept there.
-    Kept(Arc<dyn SecretSource>),
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            ping_log: true,
-            body_limit: 10_000,
-            allow_private_webhooks: false,
-            pings_per_minute: Some(PINGS_PER_MINUTE),
-            site_url: None,
-            plans: Plans::default(),
-            admin_key: AdminKey::None,
-            metrics_key: None,
-            topics: None,
-            session_secret: None,
-            mail_by_topics: false,
-        }
-    }
-}
-
-impl Config {
-    /// Reads the configuration of the Lambda function from its environment, through `lookup`.
-    ///
-    /// # Errors
-    /// The variable that has a value it can't have.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
-        let flag = |name: &str, default: bool| match lookup(name).as_deref() {
-            None | Some("") => Ok(default),
-            Some("on" | "true" | "1") => Ok(true),
-            Some("off" | "false" | "0") => Ok(false),
-            Some(_) => Err(format!("{name} must be on or off")),
-        };
-        let text = |name: &str| lookup(name).filter(|text| !text.is_empty());
-        let default = Self::default();
-        let body_limit = match lookup("THRUM_BODY_LIMIT").as_deref() {
-            None | Some("") => default.body_limit,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|bytes| *bytes <= 100_000)
-                .ok_or("THRUM_BODY_LIMIT must be at most 100000 bytes")?,
-        };
-        Ok(Self {
-            ping_log: flag("THRUM_PING_LOG", default.ping_log)?,
-            body_limit,
-            allow_private_webhooks: flag("THRUM_ALLOW_PRIVATE_WEBHOOKS", false)?,
-            pings_per_minute: match text("THRUM_PINGS_PER_MINUTE") {
-                None => default.pings_per_minute,
-                Some(text) => match text.parse() {
-                    Ok(0) => None,
-                    Ok(n) => Some(n),
-                    Err(_) => {
-                        return Err("THRUM_PINGS_PER_MINUTE must be a number; 0 is no bound".into());
-                    }
-                },
-            },
-            site_url: text("THRUM_SITE_URL")
-                .map(|url| check_site_url(&url))
-                .transpose()?,
-            plans: match text("THRUM_PLANS") {
-                None => default.plans,
-                Some(text) => {
-                    Plans::from_json(&text).map_err(|error| format!("THRUM_PLANS: {error}"))?
-                }
-            },
-            admin_key: match text("THRUM_ADMIN_KEY") {
-                None => AdminKey::None,
-                Some(key) => AdminKey::Key(check_admin_key(&key)?),
-            },
-            metrics_key: text("THRUM_METRICS_KEY").map(SecretString::from),
-            // A function has a role of its own: without a list, nobody may use it to reach topics.
-            topics: Some(
-                text("THRUM_TOPICS")
-                    .unwrap_or_default()
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|arn| !arn.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
-            ),
-            session_secret: None,
-            mail_by_topics: true,
-        })
-    }
-}
-
-/// Checks the URL of the site, and takes its last slash off.
-///
-/// # Errors
-/// It is no http or https URL.
-pub fn check_site_url(url: &str) -> Result<String, String> {
-    let plain = url.trim_end_matches('/');
-    let host = plain
-        .strip_prefix("https://")
-        .or_else(|| plain.strip_prefix("http://"));
-    match host {
-        Some(host) if !host.is_empty() && !host.contains(['?', '#', '@', ' ']) => {
-            Ok(plain.to_owned())
-        }
-        _ => Err("the site's URL must be like https://thrum.example.org".to_owned()),
-    }
-}
-
-/// Checks that an admin key is long enough not to be guessed.
-///
-/// # Errors
-/// It is shorter than 24 characters.
-pub fn check_admin_key(key: &str) -> Result<SecretString, String> {
-    if key.len() >= 24 {
-        Ok(key.into())
-    } else {
-        Err("the admin key must have at least 24 characters".to_owned())
-    }
-}
-
-/// The service. Cheap to clone: every request does it some times.
+/// The service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct App(Arc<Parts>);
+
+/// What the service consists of.
+#[derive(Debug)]
+pub struct Parts {
+    pub(crate) config: Arc<Config>,
+    pub(crate) store: Store,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) series: Arc<Series>,
+    pub(crate) monitors: Arc<Monitors>,
+    pub(crate) projects: Projects,
+    pub(crate) health: Health,
+}
+
+impl App {
+    /// A service on `store`.
+    pub fn new(store: Store, config: Config) -> Self {
+        let config = Arc::new(config);
+        let accounts = Arc::new(Accounts::new(store.clone(), Arc::clone(&config)));
+        let series = Arc::new(Series::new(store.clone()));
+        let monitors = Arc::new(Monitors::new(
+            store.clone(),
+            Arc::clone(&config),
+            Arc::clone(&accounts),
+            Arc::clone(&series),
+        ));
+        Self(Arc::new(Parts {
+            projects: Projects::new(store.clone(), Arc::clone(&accounts), Arc::clone(&monitors)),
+            health: Health::new(store.clone()),
+            config,
+            store,
+            accounts,
+            series,
+            monitors,
+        }))
+    }
+
+    /// Reads the monitors of every project and their states, so that the first list need not.
+    ///
+    /// # Errors
+    /// The table failed; the first list will read them then.
+    pub async fn warm(&self) -> thrum_store::Result<()> {
+        self.monitors.warm().await
+    }
+}
 
 impl Deref for App {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
         &self.0
-    }
-}
-
-/// What the service consists of.
-#[derive(Debug)]
-pub struct Parts {
-    pub(crate) store: Store,
-    pub(crate) config: Arc<Config>,
-    pub(crate) keys: Arc<Keys>,
-    /// Monitors by project and name.
-    pub(crate) names: Arc<Cache<(ProjectId, String), MonitorId>>,
-    /// Monitors by project and slug, where it is not ambiguous.
-    pub(crate) slugs: Arc<Cache<(ProjectId, String), MonitorId>>,
-    pub(crate) health: Arc<Health>,
-    /// Projects by their ids.
-    pub(crate) projects: Arc<Cache<ProjectId, Arc<Project>>>,
-    pub(crate) monitor_cache: Arc<MonitorCache>,
-    pub(crate) summaries: Arc<Summaries>,
-    pub(crate) known_states: Arc<KnownStates>,
-    pub(crate) signer: Arc<Signer>,
-    pub(crate) looks: Arc<PageRateLimiter>,
-    pub(crate) status_pages: Arc<StatusPages>,
-    /// The hash of an admin key that is kept elsewhere.
-    kept_admin_key: Arc<tokio::sync::Mutex<Option<(UnixMs, String)>>>,
-}
-
-impl App {
-    /// A service on `store`.
-    pub fn new(store: Store, config: Config) -> Self {
-        Self(Arc::new(Parts {
-            store,
-            config: Arc::new(config),
-            keys: Arc::default(),
-            names: Arc::default(),
-            slugs: Arc::default(),
-            health: Arc::default(),
-            projects: Arc::default(),
-            monitor_cache: Arc::default(),
-            summaries: Arc::default(),
-            known_states: Arc::default(),
-            signer: Arc::default(),
-            looks: Arc::default(),
-            status_pages: Arc::default(),
-            kept_admin_key: Arc::default(),
-        }))
-    }
-
-    /// The admin key itself, if there is one.
-    pub(crate) async fn admin_secret(&self) -> Result<Option<SecretString>, Problem> {
-        match &self.config.admin_key {
-            AdminKey::None => Ok(None),
-            AdminKey::Key(key) => Ok(Some(key.clone())),
-            AdminKey::Kept(source) => source.fetch().await.map(Some).map_err(unfetched),
-        }
-    }
-
-    /// Whether `given` is the admin key; `None` if there is none.
-    pub(crate) async fn is_admin_key(&self, given: &str) -> Result<Option<bool>, Problem> {
-        let given = hash(given);
-        let source = match &self.config.admin_key {
-            AdminKey::None => return Ok(None),
-            AdminKey::Key(key) => return Ok(Some(same(&hash(key.expose_secret()), &given))),
-            AdminKey::Kept(source) => source,
-        };
-        let mut kept = self.kept_admin_key.lock().await;
-        let now = self.store.world().now();
-        if let Some((at, hash)) = &*kept {
-            let age_ms = now - *at;
-            let fits = same(hash, &given);
-            if age_ms < DOUBTED_ADMIN_KEY_MS || (fits && age_ms < ADMIN_KEY_MS) {
-                return Ok(Some(fits));
-            }
-        }
-        match source.fetch().await {
-            Ok(key) => {
-                let hash = hash(key.expose_secret());
-                let fits = same(&hash, &given);
-                *kept = Some((now, hash));
-                Ok(Some(fits))
-            }
-            Err(error) => Err(unfetched(error)),
-        }
-    }
-}
-
-fn unfetched(error: String) -> Problem {
-    tracing::error!(%error, "the admin key could not be fetched");
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "the admin key can't be checked now; try again",
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn configuration_is_checked() {
-        let none = Config::from_lookup(|_| None).unwrap();
-        assert!(none.ping_log && !none.allow_private_webhooks && none.body_limit == 10_000);
-        let off = Config::from_lookup(|name| (name == "THRUM_PING_LOG").then(|| "off".into()));
-        assert!(!off.unwrap().ping_log);
-        for name in ["THRUM_PING_LOG", "THRUM_BODY_LIMIT"] {
-            let wrong = Config::from_lookup(|asked| (asked == name).then(|| "maybe".into()));
-            assert!(wrong.unwrap_err().contains(name));
-        }
     }
 }

@@ -9,7 +9,6 @@ mod chart;
 mod days;
 mod fields;
 mod keys;
-mod known_states;
 mod live;
 mod monitor;
 mod overview;
@@ -22,26 +21,45 @@ mod system;
 mod usage;
 mod words;
 
-pub use known_states::KnownStates;
-pub use public::StatusPages;
-pub use session::{PageRateLimiter, Signer};
-
 use crate::app::App;
-use crate::problem::Problem;
+use crate::http::Problem;
 use askama::Template;
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::{get, post};
 use fields::Fields;
 use page::{Page, failed, see_other};
-use session::{Viewer, form, is_same_origin, local_path};
+use public::StatusPages;
+use session::{PageRateLimiter, Signer, Viewer, form, is_same_origin, local_path};
+use std::sync::Arc;
 use thrum_schema::key::API_KEY_LEN;
 
+/// What the pages have of their own, on top of the service.
+#[derive(Debug, Clone)]
+struct Dashboard {
+    app: App,
+    signer: Arc<Signer>,
+    page_rate: Arc<PageRateLimiter>,
+    status_pages: Arc<StatusPages>,
+}
+
+impl FromRef<Dashboard> for App {
+    fn from_ref(dashboard: &Dashboard) -> Self {
+        dashboard.app.clone()
+    }
+}
+
 /// The pages, their forms, and what they load.
-pub fn routes() -> Router<App> {
+pub fn routes(app: App) -> Router<App> {
+    let dashboard = Dashboard {
+        app,
+        signer: Arc::default(),
+        page_rate: Arc::default(),
+        status_pages: Arc::default(),
+    };
     Router::new()
         .route("/", get(overview::get))
         .route("/sign-in", get(sign_in_page).post(sign_in))
@@ -84,6 +102,7 @@ pub fn routes() -> Router<App> {
         .route("/assets/{file}", get(assets::get))
         .route("/favicon.ico", get(assets::icon))
         .layer(from_fn(page::headers))
+        .with_state(dashboard)
 }
 
 /// The page that says that there is none, for a path that nothing is at.
@@ -113,7 +132,11 @@ async fn sign_in_page(query: Fields) -> Response {
 }
 
 /// `POST /sign-in`
-async fn sign_in(State(app): State<App>, headers: HeaderMap, request: Request) -> Response {
+async fn sign_in(
+    State(dashboard): State<Dashboard>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
     let fields = match form(request.into_body()).await {
         Ok(fields) => fields,
         Err(problem) => return failed(None, &problem),
@@ -133,8 +156,8 @@ async fn sign_in(State(app): State<App>, headers: HeaderMap, request: Request) -
         );
     }
     let signed = async {
-        match app.api_key(secret).await? {
-            Some(key) => app.sign_in(&headers, &key).await.map(Some),
+        match dashboard.app.accounts.api_key(secret).await? {
+            Some(key) => dashboard.sign_in(&headers, &key).await.map(Some),
             None => Ok(None),
         }
     };
@@ -151,7 +174,7 @@ async fn sign_in(State(app): State<App>, headers: HeaderMap, request: Request) -
 
 /// `POST /sign-out`: also for who may only read.
 async fn sign_out(
-    State(app): State<App>,
+    State(dashboard): State<Dashboard>,
     headers: HeaderMap,
     viewer: Viewer,
     request: Request,
@@ -159,7 +182,7 @@ async fn sign_out(
     match form(request.into_body()).await {
         Ok(fields) if viewer.sent(&headers, &fields) => {
             let mut response = see_other("/sign-in?done=signed-out");
-            let cookie = app.sign_out(&headers);
+            let cookie = dashboard.sign_out(&headers);
             response.headers_mut().insert(header::SET_COOKIE, cookie);
             response
         }

@@ -1,42 +1,22 @@
-//! Thrum's front door. It authenticates, validates and writes; nothing is computed here that can be computed
-//! later.
+//! Thrum's HTTP front end. It authenticates, validates and writes; it computes nothing that can be
+//! computed later.
 
-mod alerts;
+mod api;
 mod app;
-mod auth;
-mod badges;
-mod body;
-mod cache;
-mod change;
-mod channels;
+mod config;
 mod dashboard;
-#[cfg(feature = "lambda")]
-pub mod function_url;
-mod health;
-mod heartbeats;
-mod keys;
-mod management;
-mod meter;
-mod monitor_cache;
-mod monitors;
-mod observe;
+mod http;
 mod openapi;
-mod ping;
-mod problem;
-mod projects;
-mod prometheus;
-mod record;
 mod router;
-#[cfg(feature = "lambda")]
-mod secret;
-mod signals;
-mod summary;
-mod usage;
+mod services;
 
-pub use app::{
-    AdminKey, App, Config, PINGS_PER_MINUTE, SecretSource, check_admin_key, check_site_url,
+pub use app::App;
+#[cfg(feature = "lambda")]
+pub use config::SecretsManager;
+pub use config::{
+    AdminKey, Config, PINGS_PER_MINUTE, SecretSource, check_admin_key, check_site_url,
 };
+#[cfg(feature = "lambda")]
+pub use http::function_url;
 pub use openapi::document;
 pub use router::router;
-#[cfg(feature = "lambda")]
-pub use secret::SecretsManager;

@@ -1,97 +1,99 @@
-//! `/openapi.json`: the API's own description, made from the code that answers.
+//! The operations of the API, each once: the routes, and `/openapi.json`, which describes them.
 
-use crate::problem::Problem;
-use crate::signals::{backtests, history, requests, series, strategies, watches};
-use crate::{
-    alerts, badges, channels, health, heartbeats, keys, management, monitors, ping, projects,
-    prometheus, usage,
-};
+use crate::api::{compat, v1};
+use crate::app::App;
+use crate::http::Problem;
+use axum::Router;
 use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use utoipa::openapi::HttpMethod;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{IntoResponses, Modify, OpenApi};
+use utoipa::{Modify, OpenApi, Path};
 
-/// What any call may answer when there is too much of something.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "they stand for replies")]
-pub enum Overload {
-    /// The request did not come in time.
-    #[response(status = 408)]
-    Timeout,
-    /// The key's requests are used up, or come too fast; `Retry-After` says when to try again.
-    #[response(status = 429, content_type = "application/problem+json")]
-    TooMany(Problem),
-    /// The table does not answer.
-    #[response(status = 503, content_type = "application/problem+json")]
-    Unavailable(Problem),
+/// Takes the handlers of the operations, by module, and those that only describe what a handler of
+/// several paths answers. Makes the routes of the former, and the description of all.
+macro_rules! operations {
+    (
+        routes { $($api:ident::$module:ident: $($handler:ident),+;)+ }
+        described { $($outside:ident::$file:ident: $($description:ident),+;)+ }
+    ) => {
+        pastey::paste! {
+            /// The routes of the operations.
+            pub fn operations() -> Router<App> {
+                Router::new()
+                $($(
+                    .route(
+                        &<$api::$module::[<__path_ $handler>]>::path(),
+                        on(
+                            method::<$api::$module::[<__path_ $handler>]>(),
+                            $api::$module::$handler,
+                        ),
+                    )
+                )+)+
+            }
+
+            #[derive(OpenApi)]
+            #[openapi(
+                info(
+                    title = "Thrum",
+                    description = "A self-hosted dead man's switch and signal engine. Send heartbeats to \
+                                   `/v1/heartbeats` or to ping URLs. Manage monitors, channels, alerts and keys with \
+                                   `/v1`, or with the management API that existing clients use: `/api/v1`, `/api/v2` \
+                                   and `/api/v3` (version 3 is shown here; its paths work with and without the final \
+                                   slash).",
+                    license(name = "MIT"),
+                ),
+                paths(
+                    $($($outside::$file::$description,)+)+
+                    $($($api::$module::$handler,)+)+
+                ),
+                components(schemas(Problem)),
+                modifiers(&Finish),
+            )]
+            struct Api;
+        }
+    };
 }
 
-/// What any call may answer that takes a key.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "they stand for replies")]
-pub enum Problems {
-    /// The request is wrong: the problem says what, where, and what instead.
-    #[response(status = 400, content_type = "application/problem+json")]
-    BadRequest(Problem),
-    /// There is no key, or it is not known.
-    #[response(status = 401, content_type = "application/problem+json")]
-    Unauthorized(Problem),
-    /// The key does not allow it, or the plan.
-    #[response(status = 403, content_type = "application/problem+json")]
-    Forbidden(Problem),
-    /// It is at odds with what is there.
-    #[response(status = 409, content_type = "application/problem+json")]
-    Conflict(Problem),
-    /// The body is too long.
-    #[response(status = 413, content_type = "application/problem+json")]
-    TooLarge(Problem),
+operations! {
+    routes {
+        compat::prometheus: by_url, by_header;
+        v1::heartbeats: post, legacy;
+        v1::monitors: list, get, create, update, delete, pause, resume, snooze, end_snooze, get_uptime;
+        v1::channels: list, get, create, update, delete, test;
+        v1::alerts: list, redeliver;
+        v1::keys: list, create, rotate, revoke;
+        v1::ping_key: rotate, delete;
+        v1::project: get_own, update_own, snooze, end_snooze, rotate_badge_key;
+        v1::usage: get;
+        v1::series: list, get_bars, post_bars, post_values, post_sentiment;
+        v1::history: latest, history;
+        v1::signals: post, get;
+        v1::backtests: post, get;
+        v1::strategies: list, get, put, delete;
+        v1::watches: list, get, create, update, delete;
+        v1::projects: list, create, get, update, delete, create_key;
+        v1::status: health, status;
+    }
+    described {
+        compat::ping: by_uuid, by_slug;
+        compat::management: list_checks, create_check, get_check, update_check, delete_check, pause_check,
+            resume_check, list_pings, get_ping_body, list_flips, list_channels, list_badges, status, metrics,
+            notification_status, bounce;
+        compat::badges: of_tag, of_monitor;
+    }
 }
 
-/// What a call answers besides that names a thing.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "it stands for a reply")]
-pub enum Missing {
-    /// There is no such thing in the project.
-    #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(Problem),
+/// The method of an operation.
+fn method<P: Path>() -> MethodFilter {
+    match P::methods().first() {
+        Some(HttpMethod::Post) => MethodFilter::POST,
+        Some(HttpMethod::Put) => MethodFilter::PUT,
+        Some(HttpMethod::Patch) => MethodFilter::PATCH,
+        Some(HttpMethod::Delete) => MethodFilter::DELETE,
+        _ => MethodFilter::GET,
+    }
 }
-
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Thrum",
-        description = "A dead man's switch that you own. Heartbeats come in by `/v1/heartbeats` or by ping URLs; \
-                       monitors, channels, alerts and keys are managed by `/v1`, or by the management API that \
-                       existing clients speak, `/api/v1`, `/api/v2` and `/api/v3` (of which version 3 is shown; \
-                       its paths are good with and without their last slash).",
-        license(name = "MIT"),
-    ),
-    paths(
-        ping::by_uuid, ping::by_slug,
-        heartbeats::post, heartbeats::legacy,
-        monitors::list, monitors::get, monitors::create, monitors::update, monitors::delete, monitors::pause,
-        monitors::resume, monitors::snooze, monitors::end_snooze, monitors::get_uptime,
-        channels::list, channels::get, channels::create, channels::update, channels::delete, channels::test,
-        alerts::list, alerts::redeliver,
-        keys::list, keys::create, keys::rotate, keys::revoke, keys::rotate_ping_key, keys::delete_ping_key,
-        projects::get_own, projects::update_own, projects::snooze, projects::end_snooze,
-        projects::rotate_badge_key,
-        usage::get,
-        series::list, series::post_bars, series::get_bars, series::post_values, series::post_sentiment,
-        history::latest, history::history, requests::post, requests::get, backtests::post, backtests::get,
-        strategies::list, strategies::get, strategies::put, strategies::delete,
-        watches::list, watches::get, watches::create, watches::update, watches::delete,
-        projects::list, projects::create, projects::get, projects::update, projects::delete, projects::create_key,
-        management::list_checks, management::create_check, management::get_check, management::update_check,
-        management::delete_check, management::pause_check, management::resume_check, management::list_pings,
-        management::get_ping_body, management::list_flips, management::list_channels, management::list_badges,
-        management::status, management::metrics, management::notification_status, management::bounce,
-        badges::of_tag, badges::of_monitor, prometheus::by_url, prometheus::by_header,
-        health::health, health::status,
-    ),
-    components(schemas(Problem)),
-    modifiers(&Finish),
-)]
-struct Api;
 
 struct Finish;
 
@@ -106,10 +108,10 @@ impl Modify for Finish {
     }
 }
 
-/// The description as it was last made: the code that makes it would be a tenth of the bootstrap.
+/// The description, stored: the code that makes it would be a tenth of the Lambda function.
 const DOCUMENT: &str = include_str!("../openapi.json");
 
-/// The description of the API, OpenAPI 3.1, made from the code that answers; a test holds `openapi.json` to it.
+/// The description of the API, OpenAPI 3.1, made from the handlers. A test compares `openapi.json` with it.
 pub fn document() -> serde_json::Value {
     serde_json::to_value(Api::openapi()).expect("the document maps to JSON")
 }

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use std::fmt::Write;
 use thrum_schema::UnixMs;
-use thrum_schema::alert::{Alert, AlertKind, Reason, Subject};
+use thrum_schema::alert::{Alert, AlertKind, Subject};
 use thrum_schema::channel::Channel;
+use thrum_schema::flip::Reason;
 use thrum_schema::id::AlertId;
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::compile::show;
@@ -355,9 +356,10 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thrum_schema::channel::{ChannelKind, Targets};
+    use thrum_schema::Targets;
+    use thrum_schema::channel::ChannelKind;
+    use thrum_schema::flip::Flip;
     use thrum_schema::id::{ChannelId, MonitorId, ProjectId};
-    use thrum_schema::transition::Flip;
     use thrum_schema::world::{ManualWorld, World};
     use thrum_schema::{Outage, Status};
 

@@ -1,13 +1,13 @@
 //! Alerts: the outbox. An alert is written together with the flip that caused it, and lives until every one of
 //! its channels has it or has given up.
 
-use crate::channel::Targets;
+use crate::flip::Flip;
 use crate::id::{AlertId, ChannelId, MonitorId, ProjectId};
 use crate::monitor::Monitor;
 use crate::outage::Outage;
 use crate::signal::watch::Change;
+use crate::targets::Targets;
 use crate::time::UnixMs;
-use crate::transition::Flip;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -15,22 +15,6 @@ use std::collections::BTreeSet;
 pub const ALERT_TTL_S: i64 = 35 * 86_400;
 /// How long delivery of an alert is tried by default, in seconds: a day. `--delivery-window` changes it.
 pub const DELIVERY_WINDOW_S: i64 = 86_400;
-
-/// Why a monitor's status changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reason {
-    /// Nothing was heard by the deadline.
-    Timeout,
-    /// It reported a failure.
-    Fail,
-    /// It reported a success.
-    Success,
-    /// It was paused.
-    Paused,
-    /// It was resumed.
-    Resumed,
-}
 
 /// What an alert tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,6 +55,7 @@ impl AlertKind {
 
 /// How far an alert is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum AlertState {
     /// Some channel does not have it yet.

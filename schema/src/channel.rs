@@ -14,16 +14,6 @@ pub const MAX_CHANNELS: usize = 100;
 /// Longest webhook URL, in bytes.
 pub const MAX_URL: usize = 2_000;
 
-/// Which channels a monitor alerts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Targets {
-    /// All of its project, whichever they are when an alert is raised.
-    All,
-    /// These.
-    These(Vec<ChannelId>),
-}
-
 /// A channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Channel {
@@ -299,6 +289,24 @@ fn is_public_v4(v4: Ipv4Addr) -> bool {
         || (a == 192 && b == 88 && c == 99)
         || (a == 198 && b & 0xfe == 18)
         || a >= 224)
+}
+
+/// The channel that `identifier` means.
+///
+/// # Errors
+/// It is empty, no channel has it, or several have.
+pub fn identify(identifier: &str, channels: &[Channel]) -> Result<ChannelId, String> {
+    if identifier.is_empty() {
+        return Err("empty channel identifier".to_owned());
+    }
+    let mut matches = channels
+        .iter()
+        .filter(|channel| channel.id.to_string() == identifier || channel.name == identifier);
+    match (matches.next(), matches.next()) {
+        (Some(channel), None) => Ok(channel.id),
+        (None, _) => Err(format!("invalid channel identifier: {identifier}")),
+        (Some(_), Some(_)) => Err(format!("non-unique channel identifier: {identifier}")),
+    }
 }
 
 #[cfg(test)]

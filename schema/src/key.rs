@@ -1,7 +1,7 @@
 //! API keys: made once, shown once, stored as their SHA-256.
 
+use crate::hex::hex;
 use crate::id::ProjectId;
-use crate::monitor::hex;
 use crate::plan::Limits;
 use crate::time::UnixMs;
 use crate::world::World;
@@ -18,6 +18,7 @@ pub const PING_KEY_LEN: usize = 22;
 
 /// What an API key allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Everything in its project.
@@ -88,8 +89,13 @@ impl ApiKey {
 
     /// Whether `secret` is this key, in constant time.
     pub fn is(&self, secret: &str) -> bool {
-        self.hash.as_bytes().ct_eq(hash(secret).as_bytes()).into()
+        same(&self.hash, &hash(secret))
     }
+}
+
+/// Whether two secrets or hashes are equal, in constant time.
+pub fn same(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
 }
 
 /// The hex SHA-256 of a key: what is stored and looked up.

@@ -3,9 +3,12 @@
 //! No I/O, no async, no AWS: rules take `now` as an argument. The table that keeps all of it is in `thrum-store`.
 
 pub mod alert;
+pub mod announce;
 pub mod channel;
 pub mod delivery;
 pub mod error;
+pub mod flip;
+mod hex;
 pub mod id;
 pub mod key;
 pub mod metrics;
@@ -19,6 +22,7 @@ pub mod schedule;
 pub mod signal;
 pub mod silence;
 pub mod state;
+pub mod targets;
 pub mod time;
 pub mod timer;
 pub mod transition;
@@ -26,9 +30,10 @@ pub mod uptime;
 pub mod work;
 pub mod world;
 
-pub use alert::{Alert, AlertKind, AlertState, Reason};
-pub use channel::{Channel, ChannelKind, Targets};
+pub use alert::{Alert, AlertKind, AlertState};
+pub use channel::{Channel, ChannelKind};
 pub use delivery::{Delivery, DeliveryState};
+pub use flip::{Flip, Reason};
 pub use id::{AlertId, BadgeId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 pub use monitor::Monitor;
 pub use outage::Outage;
@@ -37,7 +42,8 @@ pub use plan::{Limits, Plans, Rate};
 pub use project::Project;
 pub use schedule::Schedule;
 pub use state::{MonitorState, Run, Status};
+pub use targets::Targets;
 pub use time::UnixMs;
 pub use timer::Timer;
-pub use transition::{Event, Flip, Outcome, transition};
+pub use transition::{Event, Outcome, transition};
 pub use world::World;

@@ -1,16 +1,17 @@
 //! Monitors: what is watched, and by which rules. Configuration only; what changes with every heartbeat is
 //! the [state](crate::state).
 
-use crate::channel::Targets;
 use crate::error::Invalid;
+use crate::hex::hex;
 use crate::id::{BadgeId, MonitorId, ProjectId};
 use crate::ping::PingKind;
 use crate::schedule::{MAX_PERIOD_S, Schedule};
 use crate::silence::Window;
+use crate::targets::Targets;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
-use std::fmt::Write;
+use unicode_normalization::UnicodeNormalization;
 
 /// Longest name and slug, in characters.
 pub const MAX_NAME: usize = 100;
@@ -241,16 +242,6 @@ pub fn unique_key(id: MonitorId) -> String {
     hex(&Sha1::digest(&digits.as_bytes()[..16]))
 }
 
-/// Bytes as lower-case hex digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
-}
-
 /// Checks a name that a heartbeat registers: 1–100 letters, digits, `.`, `_`, `-`.
 pub fn check_heartbeat_name(field: &str, name: &str) -> Result<(), Invalid> {
     // A path of dots alone leads elsewhere.
@@ -278,6 +269,19 @@ pub fn check_grace_s(field: &str, grace_s: u64) -> Result<u32, Invalid> {
             format!("must be 0 to {MAX_PERIOD_S} seconds"),
         )),
     }
+}
+
+/// A name as a slug: letters without their accents, digits, `-` and `_`.
+pub fn slugify(name: &str) -> String {
+    let mut slug = String::new();
+    for c in name.nfkd().filter(char::is_ascii) {
+        match c.to_ascii_lowercase() {
+            c @ ('a'..='z' | '0'..='9' | '_') => slug.push(c),
+            '-' | ' ' | '\t' | '\n' | '\r' if !slug.ends_with('-') => slug.push('-'),
+            _ => {}
+        }
+    }
+    slug.trim_matches(['-', '_']).to_owned()
 }
 
 #[cfg(test)]
@@ -333,6 +337,19 @@ mod tests {
         }
         for bad in ["", ".", "..", "a b", "ä", "a/b", "a\n", &"x".repeat(101)] {
             assert!(check_heartbeat_name("monitor", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_become_slugs() {
+        for (name, slug) in [
+            ("DB Backup", "db-backup"),
+            ("  Été à la  plage!  ", "ete-a-la-plage"),
+            ("__x__", "x"),
+            ("a - b", "a-b"),
+            ("日本", ""),
+        ] {
+            assert_eq!(slugify(name), slug, "{name}");
         }
     }
 }

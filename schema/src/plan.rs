@@ -63,6 +63,11 @@ impl Rate {
     }
 }
 
+/// The plan of new projects, and of those whose own plan no longer exists.
+pub const FREE: &str = "free";
+/// The plan of the first project: that of the people who run Thrum.
+pub const OWNER: &str = "owner";
+
 /// The plans of an installation, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plans(BTreeMap<String, Limits>);
@@ -77,14 +82,11 @@ impl Default for Plans {
             keys: Some(keys),
         };
         Self(BTreeMap::from([
-            ("free".to_owned(), plan(200, 100, Some(20), 10, 5)),
+            (FREE.to_owned(), plan(200, 100, Some(20), 10, 5)),
             ("pro".to_owned(), plan(2_000, 300, Some(200), 100, 20)),
             ("enterprise".to_owned(), plan(10_000, 600, None, 1_000, 100)),
             // Whoever runs Thrum pays for it: only what runs wild is stopped.
-            (
-                super::project::DEFAULT_PLAN.to_owned(),
-                plan(1_000_000, 6_000, None, 1_000, 100),
-            ),
+            (OWNER.to_owned(), plan(1_000_000, 6_000, None, 1_000, 100)),
         ]))
     }
 }
@@ -125,7 +127,7 @@ impl Plans {
 
     /// The limits of a plan; a plan that is gone has those of `free`.
     pub fn limits(&self, plan: &str) -> Limits {
-        let free = || self.0.get("free").copied().unwrap_or_default();
+        let free = || self.0.get(FREE).copied().unwrap_or_default();
         self.0.get(plan).copied().unwrap_or_else(free)
     }
 

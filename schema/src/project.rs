@@ -2,13 +2,11 @@
 
 use crate::id::ProjectId;
 use crate::key;
+use crate::plan::OWNER;
 use crate::silence::Window;
 use crate::time::UnixMs;
 use crate::world::World;
 use serde::{Deserialize, Serialize};
-
-/// The plan of a project that says none: the owner's own.
-pub const DEFAULT_PLAN: &str = "owner";
 
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +54,7 @@ pub struct StatusPage {
 }
 
 fn default_plan() -> String {
-    DEFAULT_PLAN.to_owned()
+    OWNER.to_owned()
 }
 
 impl Project {

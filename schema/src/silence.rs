@@ -2,8 +2,6 @@
 //! still down alerts.
 
 use crate::error::Invalid;
-use crate::monitor::Monitor;
-use crate::project::Project;
 use crate::schedule::Schedule;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -88,12 +86,6 @@ pub fn until(snooze: Option<UnixMs>, windows: &[Window], at: UnixMs) -> Option<U
     open.chain(snooze.filter(|until| *until > at)).max()
 }
 
-/// Until when alerts of `monitor` are silenced, if they are at `at`.
-pub fn silenced_until(monitor: &Monitor, project: &Project, at: UnixMs) -> Option<UnixMs> {
-    let own = until(monitor.options.snoozed_until, &monitor.options.windows, at);
-    own.max(until(project.snoozed_until, &project.windows, at))
-}
-
 /// The maintenance of `monitor` between `from` and `to`, as spans in order that do not overlap.
 pub fn maintenance(
     windows: &[&Window],
@@ -124,7 +116,6 @@ pub fn maintenance(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{MonitorId, ProjectId};
     use chrono::DateTime;
 
     fn at(rfc3339: &str) -> UnixMs {
@@ -148,23 +139,6 @@ mod tests {
         ] {
             assert_eq!(window.open_at(at(when)), closes.map(at), "{when}");
         }
-    }
-
-    #[test]
-    fn the_longest_silence_counts() {
-        let now = at("2026-06-01T01:30:00Z");
-        let mut monitor = Monitor::new(MonitorId::PULSE, ProjectId::FIRST, UnixMs(0));
-        let mut project = Project::new(ProjectId::FIRST, "test");
-        assert_eq!(silenced_until(&monitor, &project, now), None);
-        monitor.options.snoozed_until = Some(now);
-        assert_eq!(silenced_until(&monitor, &project, now), None, "it is over");
-        monitor.options.snoozed_until = Some(now + 1_000);
-        assert_eq!(silenced_until(&monitor, &project, now), Some(now + 1_000));
-        project.windows = vec![Window::new("w", "0 1 * * *", 7_200, "UTC").unwrap()];
-        let closes = at("2026-06-01T03:00:00Z");
-        assert_eq!(silenced_until(&monitor, &project, now), Some(closes));
-        project.snoozed_until = Some(closes + 1);
-        assert_eq!(silenced_until(&monitor, &project, now), Some(closes + 1));
     }
 
     #[test]

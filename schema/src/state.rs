@@ -174,6 +174,7 @@ pub struct Window {
 
 /// The status that people see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Shown {
     /// Never heard of.
@@ -189,6 +190,15 @@ pub enum Shown {
 }
 
 impl MonitorState {
+    /// How many runs the monitor has missed so far, those since its last success or failure included.
+    pub fn missed_so_far(&self, monitor: &Monitor, now: UnixMs) -> u64 {
+        let watched = matches!(self.status, Status::Up | Status::Down);
+        let since = self.seen.filter(|_| watched).map_or(0, |seen| {
+            monitor.schedule.missed(seen, monitor.grace_s, now)
+        });
+        self.missed + u64::from(since)
+    }
+
     /// The state of a monitor that was never heard of.
     pub fn new(monitor: &Monitor) -> Self {
         let mut state = Self {

@@ -1,5 +1,6 @@
 //! Instants as whole milliseconds since the Unix epoch: what the table stores and the rules compute with.
 
+use crate::error::Invalid;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -13,6 +14,9 @@ use std::ops::{Add, Sub};
 pub struct UnixMs(pub i64);
 
 impl UnixMs {
+    /// The latest timestamp that keys hold: 13 digits, in the year 2286.
+    pub const LATEST: Self = Self(9_999_999_999_999);
+
     /// The instant that many whole seconds after the epoch.
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs * 1000)
@@ -40,6 +44,19 @@ impl UnixMs {
     /// RFC 3339 in UTC with milliseconds, `2026-11-21T05:00:00.123Z`.
     pub fn rfc3339(self) -> String {
         self.utc().to_rfc3339_opts(SecondsFormat::Millis, true)
+    }
+
+    /// Parses an RFC 3339 timestamp of the field `field`.
+    ///
+    /// # Errors
+    /// It is not one, or has no offset.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        let parsed = DateTime::parse_from_rfc3339(text);
+        parsed.map(|at| at.to_utc().into()).map_err(|_| {
+            let problem =
+                "must be a timestamp with its offset (RFC 3339), such as 2026-11-21T05:00:00Z";
+            Invalid::new(field, problem)
+        })
     }
 
     /// The UTC day as `yyyymmdd`: how outbox and usage items are partitioned.
@@ -82,4 +99,19 @@ impl fmt::Display for UnixMs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rfc3339())
     }
+}
+
+/// Milliseconds as whole seconds, rounded up: long enough to wait.
+pub const fn secs_to_wait(ms: i64) -> i64 {
+    if ms <= 0 { 0 } else { (ms + 999) / 1000 }
+}
+
+/// The whole seconds of a span as people type it: `90`, `90 s`, `5m`, `1h 30min`, `1 day`. `None` if
+/// it is not a span, or not in whole seconds.
+pub fn parse_span(text: &str) -> Option<u64> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(seconds);
+    }
+    let span = humantime::parse_duration(text).ok()?;
+    (span.subsec_nanos() == 0).then_some(span.as_secs())
 }

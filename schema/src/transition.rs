@@ -3,19 +3,14 @@
 //! [`transition`] is total and pure: any event in any state has an outcome, and nothing is read but its
 //! arguments. It follows the Healthchecks-compatible contract: a table of four states by seven events.
 
-use crate::alert::{Alert, Reason};
-use crate::id::AlertId;
+use crate::flip::{Flip, Reason};
 use crate::monitor::Monitor;
 use crate::mutant::{self, Mutant};
 use crate::outage::Outage;
 use crate::ping::PingKind;
 use crate::state::{Extension, MAX_RUNS, MonitorState, Run, Status};
 use crate::time::UnixMs;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-/// How long a flip is kept, in seconds: 93 days.
-pub const FLIP_TTL_S: i64 = 93 * 86_400;
 
 /// What happens to a monitor.
 #[derive(Debug, Clone)]
@@ -42,40 +37,6 @@ pub enum Event<'a> {
     Reconfigured,
 }
 
-/// A change of status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flip {
-    /// Its number, counted from 1 for each monitor.
-    pub n: u64,
-    /// When it happened: a timeout at its deadline, anything else when it was received.
-    pub at: UnixMs,
-    /// The status before.
-    pub from: Status,
-    /// The status after.
-    pub to: Status,
-    /// Why.
-    pub reason: Reason,
-    /// Whether people are told.
-    pub alert: bool,
-    /// Whether they would be, had it not been silenced; if it is still so when the silence ends, they are told then.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub silenced: bool,
-    /// The deadline that was missed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<UnixMs>,
-    /// The outage of ours after which it was judged anew.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outage: Option<Outage>,
-    /// How many runs were missed, on the way up after they were.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub missed: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(n: &u32) -> bool {
-    *n == 0
-}
-
 /// What an event does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -100,6 +61,21 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// An outcome that does nothing but replace the state.
+    pub const fn of(state: MonitorState) -> Self {
+        Self {
+            state,
+            flip: None,
+            arm: None,
+            wake: None,
+            remind: None,
+            duration_ms: None,
+            kind: None,
+            early: false,
+            overlap: false,
+        }
+    }
+
     /// Silences the flip until `until`, if it alerts: people hear of it then, if it still holds.
     pub fn silence(&mut self, until: UnixMs) {
         if let Some(flip) = self.flip.as_mut().filter(|flip| flip.alert) {
@@ -108,20 +84,6 @@ impl Outcome {
             self.state.silenced = true;
             self.wake = Some(until);
         }
-    }
-
-    /// The alert that the flip asks for, if it does; the state remembers it, for the next alert follows it (A8).
-    pub fn raise(
-        &mut self,
-        monitor: &Monitor,
-        id: AlertId,
-        last_ping: Option<UnixMs>,
-        burst: Option<u32>,
-    ) -> Option<Alert> {
-        let flip = self.flip.as_ref().filter(|flip| flip.alert)?;
-        let prev = self.state.last_alert.replace(id);
-        self.state.notified_at = (flip.to == Status::Down).then(|| UnixMs(id.created_ms()));
-        Some(Alert::of_flip(id, monitor, flip, last_ping, prev, burst))
     }
 
     /// Whether there is anything to write.

@@ -1,8 +1,8 @@
 //! How long a monitor was down: its flips, without the maintenance.
 
+use crate::flip::Flip;
 use crate::state::Status;
 use crate::time::UnixMs;
-use crate::transition::Flip;
 
 /// What a span of time was like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ fn overlap(spans: &[(UnixMs, UnixMs)], from: UnixMs, to: UnixMs) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::Reason;
+    use crate::flip::Reason;
 
     #[test]
     fn maintenance_is_no_downtime() {

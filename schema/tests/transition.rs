@@ -1,7 +1,7 @@
 //! The state machine, case by case after the contract's table, and by property.
 
 use proptest::prelude::*;
-use thrum_schema::channel::Targets;
+use thrum_schema::Targets;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::monitor::Options;
 use thrum_schema::state::Shown;

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use thrum_schema::alert::{ALERT_TTL_S, Alert};
 use thrum_schema::channel::Channel;
 use thrum_schema::delivery::Delivery;
+use thrum_schema::flip::{FLIP_TTL_S, Flip};
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use thrum_schema::key::ApiKey;
 use thrum_schema::monitor::Monitor;
@@ -27,7 +28,6 @@ use thrum_schema::signal::watch::{Watch, WatchState};
 use thrum_schema::state::MonitorState;
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{self, Timer};
-use thrum_schema::transition::{FLIP_TTL_S, Flip};
 
 /// The version of the mapping, written to every item as `v`.
 pub const MAPPING_VERSION: i64 = 1;

@@ -5,12 +5,12 @@
 
 use crate::table::{Item, Value};
 use sha2::{Digest, Sha256};
+use thrum_schema::flip::Flip;
 use thrum_schema::id::{AlertId, BadgeId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use thrum_schema::ping::{FAIL_SLOTS, LOG_SLOTS};
 use thrum_schema::signal::series::{SeriesName, Timeframe};
 use thrum_schema::signal::track::{TrackId, month};
 use thrum_schema::timer::{self, Timer};
-use thrum_schema::transition::Flip;
 use thrum_schema::{MonitorState, UnixMs};
 
 /// A primary key.

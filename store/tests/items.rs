@@ -3,9 +3,12 @@
 use insta::assert_json_snapshot;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use thrum_schema::alert::{Alert, AlertState, Reason};
-use thrum_schema::channel::{Channel, ChannelKind, Targets};
+use thrum_schema::Targets;
+use thrum_schema::alert::{Alert, AlertState};
+use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::delivery::{Delivery, DeliveryState};
+use thrum_schema::flip::Flip;
+use thrum_schema::flip::Reason;
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId};
 use thrum_schema::id::{RequestId, WatchId};
 use thrum_schema::key::{ApiKey, Scope};
@@ -19,7 +22,6 @@ use thrum_schema::signal::{Bar, Explanation, Score, SeriesName, Timeframe, Verdi
 use thrum_schema::silence::Window;
 use thrum_schema::state::{Extension, Run};
 use thrum_schema::timer::{MAX_ENTRIES, Timer, What};
-use thrum_schema::transition::Flip;
 use thrum_schema::{
     Limits, Monitor, MonitorState, Outage, PingKind, Project, Schedule, Status, UnixMs,
 };

@@ -1,20 +1,22 @@
 //! What was told, to whom, and what became of it.
 
 use super::fields::Fields;
+use super::live::Live;
 use super::page::{Page, failed, see_other};
 use super::session::{Post, Viewer};
 use super::words::{At, Relative, at};
-use crate::alerts::{self, AlertParams, AlertView, DeliveryView};
+use crate::api::v1::alerts::{self, AlertParams, AlertView, DeliveryView};
 use crate::app::App;
-use crate::body::PathId;
-use crate::problem::Problem;
+use crate::http::Problem;
+use crate::http::{Edit, Params, PathId};
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use std::collections::HashMap;
 use thrum_schema::UnixMs;
-use thrum_schema::alert::{AlertState, Reason};
+use thrum_schema::alert::AlertState;
 use thrum_schema::delivery::DeliveryState;
+use thrum_schema::flip::Reason;
 use thrum_schema::id::ChannelId;
 
 /// Alerts on a page.
@@ -137,7 +139,7 @@ async fn show(app: &App, viewer: &Viewer, query: &Fields) -> Result<Response, Pr
         state: chosen.and_then(|(_, _, state)| *state),
     };
     let reader = viewer.reader();
-    let listed = alerts::list(State(app.clone()), reader, Ok(Query(params))).await?;
+    let listed = alerts::list(State(app.clone()), reader, Params(params)).await?;
     let channels = app.store.channels(viewer.key.project).await?;
     let body = Alerts {
         viewer,
@@ -156,7 +158,7 @@ async fn show(app: &App, viewer: &Viewer, query: &Fields) -> Result<Response, Pr
         title: "Alerts",
         viewer: Some(viewer),
         said: query.text("done"),
-        live: app.live(),
+        live: Live::of(app),
         ..Page::default()
     };
     Ok(page.show(&body))
@@ -164,7 +166,11 @@ async fn show(app: &App, viewer: &Viewer, query: &Fields) -> Result<Response, Pr
 
 /// `POST /alerts/{id}/redeliver`
 pub async fn redeliver(State(app): State<App>, PathId(id): PathId, post: Post) -> Response {
-    match alerts::redeliver(State(app), post.writer(), PathId(id)).await {
+    let redelivered = async {
+        let alert = Edit::of(&app, post.writer(), &id).await?;
+        alerts::redeliver(State(app.clone()), alert).await
+    };
+    match redelivered.await {
         Ok(_) => see_other("/alerts?done=redelivered"),
         Err(problem) => failed(Some(&post.viewer), &problem),
     }

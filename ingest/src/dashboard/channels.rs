@@ -1,15 +1,15 @@
 //! Where alerts go: made, changed, tested, and how they fail.
 
-use super::fields::{Fields, Members};
+use super::fields::{Fields, RequestFields};
 use super::page::{Page, failed, see_other};
 use super::session::{Post, Viewer};
 use super::words::{At, at};
+use crate::api::v1::channels::{self, ChannelView, Deletion};
 use crate::app::App;
-use crate::body::{Json, PathId};
-use crate::channels::{self, ChannelView, Deletion};
-use crate::problem::Problem;
+use crate::http::Problem;
+use crate::http::{Edit, Json, Params, PathId, Read, Write};
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
@@ -47,7 +47,7 @@ impl Channels<'_> {
 
 #[derive(Template)]
 #[template(path = "channel.html")]
-struct Edit<'a> {
+struct EditPage<'a> {
     viewer: &'a Viewer,
     channel: &'a ChannelView,
     fields: &'a Fields,
@@ -86,8 +86,8 @@ async fn show(app: &App, viewer: &Viewer, fields: &Fields, around: Around<'_>) -
 }
 
 /// The members of a channel that a form says.
-fn members(fields: &Fields, kind: &str) -> Result<Members, Problem> {
-    let mut members = Members::default();
+fn members(fields: &Fields, kind: &str) -> Result<RequestFields, Problem> {
+    let mut members = RequestFields::default();
     members.text(fields, "name");
     match kind {
         "webhook" => {
@@ -153,8 +153,11 @@ pub async fn create(State(app): State<App>, post: Post) -> Response {
 
 /// `GET /channels/{id}`
 pub async fn edit(State(app): State<App>, viewer: Viewer, PathId(id): PathId) -> Response {
-    let found = channels::get(State(app), viewer.reader(), PathId(id)).await;
-    match found {
+    let found = async {
+        let channel = Read::of(&app, viewer.reader(), &id).await?;
+        channels::get(State(app.clone()), channel).await
+    };
+    match found.await {
         Ok(found) => show_one(&viewer, &found.0, &fields_of(&found.0), None),
         Err(problem) => failed(Some(&viewer), &problem),
     }
@@ -188,7 +191,7 @@ fn show_one(
     fields: &Fields,
     wrong: Option<&Problem>,
 ) -> Response {
-    let body = Edit {
+    let body = EditPage {
         viewer,
         channel,
         fields,
@@ -210,40 +213,30 @@ pub async fn act(
     post: Post,
 ) -> Response {
     let (viewer, fields) = (&post.viewer, &post.fields);
-    let (state, key) = (State(app.clone()), PathId(id.clone()));
     let done = match action.as_str() {
-        "test" => channels::test(state, post.writer(), key)
-            .await
-            .map(|_| "/alerts?done=tested"),
-        "delete" => {
-            let force = Deletion {
-                force: Some(fields.is_on("force")),
-            };
-            let deleted = channels::delete(state, post.writer(), key, Ok(Query(force))).await;
-            if let Err(problem) = &deleted
-                && problem.status() == StatusCode::CONFLICT
-            {
+        "test" => test(&app, &post, &id).await.map(|()| "/alerts?done=tested"),
+        "delete" => match delete(&app, &post, &id).await {
+            Err(problem) if problem.status() == StatusCode::CONFLICT => {
                 let around = Around {
-                    wrong: Some(problem),
+                    wrong: Some(&problem),
                     forcible: Some(&id),
                     ..Around::default()
                 };
                 return show(&app, viewer, &blank(), around).await;
             }
-            deleted.map(|_| "/channels?done=deleted")
-        }
+            deleted => deleted.map(|()| "/channels?done=deleted"),
+        },
         "save" => {
-            let found = match channels::get(state, viewer.reader(), key).await {
+            let found = async {
+                let channel = Read::of(&app, viewer.reader(), &id).await?;
+                channels::get(State(app.clone()), channel).await
+            };
+            let found = match found.await {
                 Ok(found) => found.0,
                 Err(problem) => return failed(Some(viewer), &problem),
             };
-            let saved = async {
-                let request = Json(members(fields, found.kind)?.read()?);
-                let key = PathId(id.clone());
-                channels::update(State(app.clone()), post.writer(), key, request).await
-            };
-            match saved.await {
-                Ok(_) => Ok("/channels?done=saved"),
+            match save(&app, &post, &id, found.kind).await {
+                Ok(()) => Ok("/channels?done=saved"),
                 Err(problem) => return show_one(viewer, &found, fields, Some(&problem)),
             }
         }
@@ -253,4 +246,25 @@ pub async fn act(
         Ok(path) => see_other(path),
         Err(problem) => failed(Some(viewer), &problem),
     }
+}
+
+async fn test(app: &App, post: &Post, id: &str) -> Result<(), Problem> {
+    let channel = Write::of(app, post.writer(), id).await?;
+    channels::test(State(app.clone()), channel).await.map(drop)
+}
+
+async fn delete(app: &App, post: &Post, id: &str) -> Result<(), Problem> {
+    let channel = Edit::of(app, post.writer(), id).await?;
+    let force = Deletion {
+        force: Some(post.fields.is_on("force")),
+    };
+    let deleted = channels::delete(State(app.clone()), channel, Params(force));
+    deleted.await.map(drop)
+}
+
+async fn save(app: &App, post: &Post, id: &str, kind: &str) -> Result<(), Problem> {
+    let request = Json(members(&post.fields, kind)?.read()?);
+    let channel = Edit::of(app, post.writer(), id).await?;
+    let saved = channels::update(State(app.clone()), channel, request);
+    saved.await.map(drop)
 }

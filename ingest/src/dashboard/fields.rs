@@ -1,13 +1,13 @@
 //! What a form says: its fields as text, and as the members of an API request.
 
-use super::words::typed_span;
-use crate::app::App;
+use crate::http::body::from_value;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::convert::Infallible;
 use thrum_schema::error::Invalid;
+use thrum_schema::time::parse_span;
 
 /// Most fields of a form that are looked at.
 const MAX_FIELDS: usize = 2_000;
@@ -75,34 +75,34 @@ impl Fields {
 }
 
 /// What the address of a page asks for.
-impl FromRequestParts<App> for Fields {
+impl<S: Send + Sync> FromRequestParts<S> for Fields {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Self::parse(
             parts.uri.query().unwrap_or_default().as_bytes(),
         ))
     }
 }
 
-/// The members of an API request that a form makes.
+/// The JSON fields of an API request that a form makes.
 #[derive(Debug, Default)]
-pub struct Members(Map<String, Value>);
+pub struct RequestFields(Map<String, Value>);
 
-impl Members {
-    /// Sets a member.
+impl RequestFields {
+    /// Sets a field.
     pub fn set(&mut self, name: &str, value: impl Into<Value>) {
         self.0.insert(name.to_owned(), value.into());
     }
 
-    /// Sets a member to a field's text, if there is any.
+    /// Sets a field to a field's text, if there is any.
     pub fn text(&mut self, fields: &Fields, name: &str) {
         if let Some(text) = fields.given(name) {
             self.set(name, text);
         }
     }
 
-    /// Sets a member to a field's number, if there is one.
+    /// Sets a field to a field's number, if there is one.
     pub fn number(&mut self, fields: &Fields, name: &str) -> Result<(), Invalid> {
         if let Some(text) = fields.given(name) {
             let number: f64 = text
@@ -121,7 +121,7 @@ impl Members {
         Ok(())
     }
 
-    /// Sets the member `name`, in seconds, to the span that the field `field` has, if there is any.
+    /// Sets the field `name`, in seconds, to the span that the field `field` has, if there is any.
     pub fn span(&mut self, fields: &Fields, field: &str, name: &str) -> Result<(), Invalid> {
         if let Some(text) = fields.given(field) {
             self.set(name, span_of(field, text)?);
@@ -131,12 +131,12 @@ impl Members {
 
     /// The request, as the API would read it.
     pub fn read<T: DeserializeOwned>(self) -> Result<T, Invalid> {
-        crate::body::from_value(Value::Object(self.0), "")
+        from_value(Value::Object(self.0), "")
     }
 }
 
 /// The seconds of a span that somebody typed.
 pub fn span_of(field: &str, text: &str) -> Result<u64, Invalid> {
-    typed_span(text)
+    parse_span(text)
         .ok_or_else(|| Invalid::new(field, "must be like 90 s, 5 min, 1 h 30 min or 2 d"))
 }

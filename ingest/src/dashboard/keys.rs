@@ -1,13 +1,14 @@
 //! API keys and the ping key: made, rotated, revoked, and shown once.
 
-use super::fields::{Fields, Members};
+use super::fields::{Fields, RequestFields};
 use super::page::{Page, failed, see_other};
 use super::session::{Post, Viewer};
 use super::words::{At, at};
+use crate::api::v1::keys::{self, KeyView};
+use crate::api::v1::ping_key as ping_keys;
 use crate::app::App;
-use crate::body::{Json, PathId};
-use crate::keys::{self, KeyView};
-use crate::problem::Problem;
+use crate::http::Problem;
+use crate::http::{Edit, Json};
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -53,7 +54,7 @@ async fn show(app: &App, viewer: &Viewer, around: Around<'_>) -> Response {
         );
         return failed(Some(viewer), &problem);
     }
-    let keys = match app.good_keys(viewer.key.project).await {
+    let keys = match app.accounts.valid_keys(viewer.key.project).await {
         Ok(keys) => keys,
         Err(error) => return failed(Some(viewer), &error.into()),
     };
@@ -117,7 +118,7 @@ async fn after(
 pub async fn create(State(app): State<App>, post: Post) -> Response {
     let fields = &post.fields;
     let made = async {
-        let mut members = Members::default();
+        let mut members = RequestFields::default();
         members.text(fields, "name");
         members.set("scope", fields.text("scope"));
         members.number(fields, "requests_per_day")?;
@@ -137,17 +138,17 @@ pub async fn act(
     Path((id, action)): Path<(String, String)>,
     post: Post,
 ) -> Response {
-    let (state, key) = (State(app.clone()), PathId(id));
     let done = async {
+        let key = Edit::of(&app, post.writer(), &id).await?;
+        let state = State(app.clone());
         match action.as_str() {
             "rotate" => {
-                let mut members = Members::default();
+                let mut members = RequestFields::default();
                 members.span(&post.fields, "overlap", "overlap_s")?;
-                let (_, made) =
-                    keys::rotate(state, post.writer(), key, Json(members.read()?)).await?;
+                let (_, made) = keys::rotate(state, key, Json(members.read()?)).await?;
                 Ok(Some(("The key's successor", made.0.key)))
             }
-            "revoke" => keys::revoke(state, post.writer(), key).await.map(|_| None),
+            "revoke" => keys::revoke(state, key).await.map(|_| None),
             _ => Err(Problem::not_found("action")),
         }
     };
@@ -160,13 +161,13 @@ pub async fn ping_key(State(app): State<App>, Path(action): Path<String>, post: 
     let done = async {
         match action.as_str() {
             "rotate" => {
-                let (_, made) = keys::rotate_ping_key(state, writer).await?;
+                let (_, made) = ping_keys::rotate(state, writer).await?;
                 Ok(Some((
                     "The new ping key; the one before is no longer good",
                     made.0.ping_key,
                 )))
             }
-            "revoke" => keys::delete_ping_key(state, writer).await.map(|_| None),
+            "revoke" => ping_keys::delete(state, writer).await.map(|_| None),
             _ => Err(Problem::not_found("action")),
         }
     };

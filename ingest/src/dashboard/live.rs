@@ -32,6 +32,15 @@ pub enum Live {
 }
 
 impl Live {
+    /// How pages of this process stay up to date.
+    pub fn of(app: &App) -> Self {
+        if app.store.has_change_feed() {
+            Self::Events
+        } else {
+            Self::Poll
+        }
+    }
+
     /// As the page says it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,17 +48,6 @@ impl Live {
             Self::Events => "events",
             Self::Poll => "poll",
             Self::Soon => "soon",
-        }
-    }
-}
-
-impl App {
-    /// How pages stay up to date here.
-    pub(super) fn live(&self) -> Live {
-        if self.store.has_change_feed() {
-            Live::Events
-        } else {
-            Live::Poll
         }
     }
 }

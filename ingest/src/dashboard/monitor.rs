@@ -10,24 +10,26 @@ pub use log::ping;
 use super::chart::Svg;
 use super::days::{DAY_MS, DAYS, Days, last_days};
 use super::fields::Fields;
+use super::live::Live;
 use super::overview::{Row, path_of};
 use super::page::{Page, failed, see_other};
 use super::session::{Post, Viewer};
 use super::words::{At, Relative, percent, took};
+use crate::api::v1::channels;
+use crate::api::v1::monitors::{self, Snooze};
 use crate::app::App;
-use crate::body::{Json, PathId};
-use crate::change::Found;
-use crate::management::Site;
-use crate::monitors::{self, Snooze};
-use crate::problem::Problem;
-use crate::{auth::Writer, channels};
+use crate::http::Problem;
+use crate::http::site::Site;
+use crate::http::{Edit, Write, Writer};
+use crate::http::{Json, PathId};
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use log::{Entry, Stroke};
 use snippets::Snippet;
-use thrum_schema::alert::Reason;
+use thrum_schema::flip::Reason;
 use thrum_schema::{PingKind, Status, UnixMs, silence};
+use thrum_store::Snapshot;
 
 /// Changes of status that are shown.
 const FLIPS: usize = 20;
@@ -55,7 +57,7 @@ struct Span {
 #[template(path = "monitor.html")]
 struct MonitorPage<'a> {
     viewer: &'a Viewer,
-    found: &'a Found,
+    found: &'a Snapshot,
     row: Row<'a>,
     path: String,
     down_since: Option<(At, &'static str)>,
@@ -125,7 +127,7 @@ async fn show(
     said: &str,
 ) -> Result<Response, Problem> {
     let project = &viewer.project;
-    let found = monitors::find(app, viewer.key.project, id).await?;
+    let found = app.monitors.find(viewer.key.project, id).await?;
     let (monitor, state) = (&found.monitor, &found.state);
     let (outages, pings, targets) = futures::try_join!(
         app.store.outages(),
@@ -136,8 +138,11 @@ async fn show(
     let mut spans = last_days(now);
     let wide = [7, 30, DAYS];
     spans.extend(wide.map(|days| (now - days * DAY_MS, now)));
-    let history = monitors::history(app, project, (monitor, state.status), &spans).await?;
-    let (by_day, judged) = history.judged.split_at(spans.len() - wide.len());
+    let history = app
+        .monitors
+        .history(project, (monitor, state.status), &spans)
+        .await?;
+    let (by_day, judged) = history.uptimes.split_at(spans.len() - wide.len());
     let days = Days::of(&spans, by_day);
     let spans = wide.iter().zip(judged).map(|(days, judged)| Span {
         days: *days,
@@ -200,7 +205,7 @@ async fn show(
         down_since,
         run_since: run.map(|at| Relative { at, now }),
         extended: outage.map(|outage| (At(outage.start), At(outage.end))),
-        missed: found.missed(now),
+        missed: state.missed_so_far(monitor, now),
         spans: spans.collect(),
         days,
         strokes: log::strokes(&pings),
@@ -223,7 +228,7 @@ async fn show(
         title: monitor.label(),
         viewer: Some(viewer),
         said,
-        live: app.live(),
+        live: Live::of(app),
         ..Page::default()
     };
     Ok(page.show(&body))
@@ -242,26 +247,29 @@ pub async fn act(
 }
 
 async fn acted(app: &App, post: &Post, id: &str, action: &str) -> Result<String, Problem> {
-    let found = monitors::find(app, post.viewer.key.project, id).await?;
+    let Edit { writer, it: found } = Edit::<Snapshot>::of(app, post.writer(), id).await?;
     let path = path_of(&found.monitor);
     let state = State(app.clone());
-    let (writer, key) = (post.writer(), PathId(id.to_owned()));
     let done = match action {
-        "pause" => monitors::pause(state, writer, key)
-            .await
-            .map(|_| "paused")?,
-        "resume" => monitors::resume(state, writer, key)
-            .await
-            .map(|_| "resumed")?,
-        "snooze" => {
-            let snooze = Json(snooze_of(&post.fields)?);
-            monitors::snooze(state, writer, key, snooze)
-                .await
-                .map(|_| "snoozed")?
+        "pause" => {
+            let monitor = Write::of(app, writer, id).await?;
+            monitors::pause(state, monitor).await.map(|_| "paused")?
         }
-        "end-snooze" => monitors::end_snooze(state, writer, key)
-            .await
-            .map(|_| "unsnoozed")?,
+        "resume" => {
+            let monitor = Edit { writer, it: found };
+            monitors::resume(state, monitor).await.map(|_| "resumed")?
+        }
+        "snooze" => {
+            let monitor = Edit { writer, it: found };
+            let snooze = Json(snooze_of(&post.fields)?);
+            let snoozed = monitors::snooze(state, monitor, snooze).await;
+            snoozed.map(|_| "snoozed")?
+        }
+        "end-snooze" => {
+            let monitor = Write::of(app, writer, id).await?;
+            let ended = monitors::end_snooze(state, monitor).await;
+            ended.map(|_| "unsnoozed")?
+        }
         "test" => test(app, writer, &found).await?,
         _ => return Err(Problem::not_found("action")),
     };
@@ -270,7 +278,11 @@ async fn acted(app: &App, post: &Post, id: &str, action: &str) -> Result<String,
 
 /// `POST /monitors/{id}/delete`
 pub async fn delete(State(app): State<App>, id: PathId, post: Post) -> Response {
-    match monitors::delete(State(app), post.writer(), id).await {
+    let deleted = async {
+        let monitor = Write::of(&app, post.writer(), &id.0).await?;
+        monitors::delete(State(app.clone()), monitor).await
+    };
+    match deleted.await {
         Ok(_) => see_other("/?done=deleted"),
         Err(problem) => failed(Some(&post.viewer), &problem),
     }
@@ -278,18 +290,18 @@ pub async fn delete(State(app): State<App>, id: PathId, post: Post) -> Response 
 
 /// The snooze that a form asks for.
 pub fn snooze_of(fields: &Fields) -> Result<Snooze, Problem> {
-    let mut members = super::fields::Members::default();
+    let mut members = super::fields::RequestFields::default();
     members.span(fields, "for", "for_s")?;
     Ok(members.read()?)
 }
 
 /// A test alert to every channel that the monitor alerts.
-async fn test(app: &App, writer: Writer, found: &Found) -> Result<&'static str, Problem> {
+async fn test(app: &App, writer: Writer, found: &Snapshot) -> Result<&'static str, Problem> {
     let monitor = &found.monitor;
     let targets = app.store.resolve(monitor.project, &monitor.targets).await?;
     for channel in &targets {
-        let id = PathId(channel.id.to_string());
-        let _ = channels::test(State(app.clone()), writer.clone(), id).await?;
+        let channel = Write::of(app, writer.clone(), &channel.id.to_string()).await?;
+        let _ = channels::test(State(app.clone()), channel).await?;
     }
     Ok(if targets.is_empty() {
         "no-channels"
@@ -313,9 +325,9 @@ pub async fn confirm_delete(
     viewer: Viewer,
     PathId(id): PathId,
 ) -> Response {
-    let found = match monitors::find(&app, viewer.key.project, &id).await {
+    let found = match app.monitors.find(viewer.key.project, &id).await {
         Ok(found) => found,
-        Err(problem) => return failed(Some(&viewer), &problem),
+        Err(error) => return failed(Some(&viewer), &error.into()),
     };
     let body = Deletion {
         viewer: &viewer,

@@ -1,13 +1,13 @@
 //! What is down, late, running and silenced, and what is due next.
 
 use super::fields::Fields;
-use super::known_states::SMALL;
+use super::live::Live;
 use super::page::{Page, failed};
 use super::session::Viewer;
 use super::words::{Relative, span};
 use crate::app::App;
-use crate::management::Site;
-use crate::problem::Problem;
+use crate::http::Problem;
+use crate::http::site::Site;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -219,8 +219,8 @@ pub async fn get(State(app): State<App>, viewer: Viewer, site: Site, query: Fiel
 
 async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<Response, Problem> {
     let id = viewer.key.project;
-    let (monitors, outages) = futures::try_join!(app.monitors(id), app.store.outages())?;
-    let states = app.known_states(id, &monitors).await?;
+    let (monitors, outages) = futures::try_join!(app.monitors.list(id), app.store.outages())?;
+    let states = app.monitors.known_states(id, &monitors).await?;
     let now = app.store.world().now();
     let project = &viewer.project;
     let silent = silence::until(project.snoozed_until, &project.windows, now);
@@ -302,9 +302,9 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
     let first = (number - 1) * PER_PAGE;
     let shown = &mut rows[first..found.min(first + PER_PAGE)];
     // What is counted may be some seconds old where nothing tells of changes; what is shown is not.
-    if !app.store.has_change_feed() && total > SMALL {
+    if app.monitors.knows_late(total) {
         let monitors: Vec<&Monitor> = shown.iter().map(|row| row.monitor).collect();
-        for (row, state) in shown.iter_mut().zip(app.states_of(&monitors).await?) {
+        for (row, state) in shown.iter_mut().zip(app.monitors.states(&monitors).await?) {
             *row = Row::of(row.monitor, &state, silent, &outages, now);
         }
     }
@@ -336,7 +336,7 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
         viewer: Some(viewer),
         said: query.text("done"),
         wrong: None,
-        live: app.live(),
+        live: Live::of(app),
     };
     Ok(page.show(&body))
 }

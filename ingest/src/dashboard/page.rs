@@ -2,7 +2,7 @@
 
 use super::live::Live;
 use super::session::Viewer;
-use crate::problem::Problem;
+use crate::http::Problem;
 use askama::{DynTemplate, Template};
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};

@@ -3,23 +3,24 @@
 use super::days::{DAY_MS, DAYS, Days, last_days};
 use super::live::Live;
 
+use super::Dashboard;
 use super::overview::word;
 use super::page::{Page, failed};
 use super::words::{At, percent, took};
 use crate::app::App;
-use crate::auth::same;
-use crate::body::PathId;
-use crate::cache::ByProject;
-use crate::monitors;
-use crate::problem::Problem;
-use crate::summary::status_path;
+use crate::http::Problem;
+use crate::http::body::PathId;
+use crate::http::site::status_path;
+use crate::services::ByProject;
 use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
-use thrum_schema::{Monitor, MonitorState, ProjectId, UnixMs};
+use thrum_schema::key::same;
+use thrum_schema::project::{self, Project};
+use thrum_schema::{Monitor, MonitorState, UnixMs};
 use thrum_store::StoreError;
 
 /// How long a page is shown again, in milliseconds: many may look, it is made once.
@@ -45,19 +46,14 @@ struct Line {
 #[derive(Debug)]
 struct Content {
     made: UnixMs,
+    /// The project then: another edit makes another page.
+    project: Project,
     lines: Vec<Line>,
 }
 
 /// The pages that are kept.
 #[derive(Debug, Default)]
 pub struct StatusPages(ByProject<Arc<Content>>);
-
-impl StatusPages {
-    /// Forgets a page whose project changed here.
-    pub fn forget(&self, project: ProjectId) {
-        self.0.forget(project);
-    }
-}
 
 #[derive(Template)]
 #[template(path = "status.html")]
@@ -78,64 +74,28 @@ impl StatusPage<'_> {
 }
 
 /// `GET /status/{key}`
-pub async fn get(State(app): State<App>, PathId(key): PathId) -> Response {
-    match show(&app, &key).await {
+pub async fn get(State(dashboard): State<Dashboard>, PathId(key): PathId) -> Response {
+    match show(&dashboard, &key).await {
         Ok(response) => response,
         Err(problem) => failed(None, &problem),
     }
 }
 
-async fn show(app: &App, key: &str) -> Result<Response, Problem> {
+async fn show(dashboard: &Dashboard, key: &str) -> Result<Response, Problem> {
     let not_found = || Problem::not_found("status page");
+    let app = &dashboard.app;
     let (badge_key, _) = key.split_once('.').ok_or_else(not_found)?;
     let id = app.store.project_by_badge_key(badge_key).await?;
-    let project = app.fresh_project(id.ok_or_else(not_found)?).await?;
+    let project = app.store.project(id.ok_or_else(not_found)?).await?;
+    let project = project.ok_or_else(not_found)?;
     let public = project.status_page.as_ref();
     let public = public
         .filter(|_| same(&status_path(&project), &format!("/status/{key}")))
         .ok_or_else(not_found)?;
-    let kept = app.status_pages.0.of(project.id, MAX_KEPT);
-    let mut kept = kept.lock().await;
-    let now = app.store.world().now();
-    let content = match &*kept {
-        Some(content) if now - content.made < FRESH_MS => Arc::clone(content),
-        _ => {
-            let monitors = app.monitors(project.id).await?;
-            let shown = monitors.iter().map(AsRef::as_ref);
-            let shown =
-                shown.filter(|monitor| public.tag.is_empty() || monitor.tags.contains(&public.tag));
-            let mut shown: Vec<&Monitor> = shown.collect();
-            shown.sort_by(|a, b| a.label().cmp(b.label()).then(a.id.cmp(&b.id)));
-            shown.truncate(MAX_MONITORS);
-            let (states, outages) = futures::try_join!(app.states_of(&shown), app.store.outages())?;
-            let mut spans = last_days(now);
-            spans.push((now - DAYS * DAY_MS, now));
-            let (spans, project, outages) = (&spans, &project, &outages);
-            let shown: Vec<(Monitor, MonitorState)> =
-                shown.into_iter().cloned().zip(states).collect();
-            let lines = stream::iter(shown)
-                .map(|(monitor, state)| async move {
-                    let now_is = (&monitor, state.status);
-                    let history = monitors::history(app, project, now_is, spans).await?;
-                    let (by_day, whole) = history.judged.split_at(spans.len() - 1);
-                    let whole = whole[0];
-                    Ok::<_, StoreError>(Line {
-                        name: monitor.label().to_owned(),
-                        state: word(state.shown(now, outages)),
-                        uptime: whole.part().map(percent),
-                        watched: took(whole.watched_ms),
-                        days: Days::of(spans, by_day),
-                    })
-                })
-                .buffered(CONCURRENCY)
-                .try_collect()
-                .await?;
-            let content = Arc::new(Content { made: now, lines });
-            *kept = Some(Arc::clone(&content));
-            content
-        }
-    };
-    drop(kept);
+    let content = dashboard
+        .status_pages
+        .content(app, &project, public)
+        .await?;
     let body = StatusPage {
         title: &public.title,
         content: &content,
@@ -149,4 +109,66 @@ async fn show(app: &App, key: &str) -> Result<Response, Problem> {
     let cache = HeaderValue::from_static("public, max-age=10");
     response.headers_mut().insert(header::CACHE_CONTROL, cache);
     Ok(response)
+}
+
+impl StatusPages {
+    /// What the page of a project shows: as it was a few seconds ago, or new.
+    async fn content(
+        &self,
+        app: &App,
+        project: &Project,
+        public: &project::StatusPage,
+    ) -> Result<Arc<Content>, Problem> {
+        let kept = self.0.of(project.id, MAX_KEPT);
+        let mut kept = kept.lock().await;
+        let now = app.store.world().now();
+        let is_fresh =
+            |content: &&Arc<Content>| now - content.made < FRESH_MS && content.project == *project;
+        if let Some(content) = kept.as_ref().filter(is_fresh) {
+            return Ok(Arc::clone(content));
+        }
+        let content = Arc::new(Content {
+            made: now,
+            project: project.clone(),
+            lines: lines(app, project, &public.tag, now).await?,
+        });
+        *kept = Some(Arc::clone(&content));
+        Ok(content)
+    }
+}
+
+/// The lines of the monitors with a tag, or of all if it is empty.
+async fn lines(app: &App, project: &Project, tag: &str, now: UnixMs) -> Result<Vec<Line>, Problem> {
+    let monitors = app.monitors.list(project.id).await?;
+    let tag = tag.to_owned();
+    let mut shown: Vec<&Monitor> = monitors
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|monitor| tag.is_empty() || monitor.tags.contains(&tag))
+        .collect();
+    shown.sort_by(|a, b| a.label().cmp(b.label()).then(a.id.cmp(&b.id)));
+    shown.truncate(MAX_MONITORS);
+    let (states, outages) = futures::try_join!(app.monitors.states(&shown), app.store.outages())?;
+    let mut spans = last_days(now);
+    spans.push((now - DAYS * DAY_MS, now));
+    let (spans, outages) = (&spans, &outages);
+    let shown: Vec<(Monitor, MonitorState)> = shown.into_iter().cloned().zip(states).collect();
+    let lines = stream::iter(shown)
+        .map(|(monitor, state)| async move {
+            let with_status = (&monitor, state.status);
+            let history = app.monitors.history(project, with_status, spans).await?;
+            let (by_day, whole) = history.uptimes.split_at(spans.len() - 1);
+            let whole = whole[0];
+            Ok::<_, StoreError>(Line {
+                name: monitor.label().to_owned(),
+                state: word(state.shown(now, outages)),
+                uptime: whole.part().map(percent),
+                watched: took(whole.watched_ms),
+                days: Days::of(spans, by_day),
+            })
+        })
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    Ok(lines)
 }

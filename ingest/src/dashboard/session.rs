@@ -4,11 +4,13 @@
 //! any more, and a read-only key makes a read-only dashboard.
 
 use super::fields::Fields;
-use super::page;
-use crate::app::{AdminKey, App};
-use crate::auth::{Reader, Writer, same};
-use crate::meter::{Caller, Tab};
-use crate::problem::Problem;
+use super::{Dashboard, page};
+use crate::app::App;
+use crate::config::AdminKey;
+use crate::http::Caller;
+use crate::http::Problem;
+use crate::http::metering::Tab;
+use crate::http::{Reader, Writer};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -22,6 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use thrum_schema::key::same;
 use thrum_schema::key::{ApiKey, Scope};
 use thrum_schema::plan::Rate;
 use thrum_schema::{Project, UnixMs};
@@ -136,16 +139,16 @@ impl Signer {
         {
             return Ok(secret.clone());
         }
-        let secret = match app.admin_secret().await {
+        let secret = match app.accounts.admin_secret().await {
             Ok(Some(admin)) => SecretString::from(mac(&admin, &["sessions of the dashboard"])),
             Ok(None) => {
                 let world = app.store.world();
                 SecretString::from(format!("{}{}", world.uuid_v4(), world.uuid_v4()))
             }
             // What was believed until now is good enough while it can't be had anew.
-            Err(problem) => match &*kept {
+            Err(error) => match &*kept {
                 Some((_, secret)) => secret.clone(),
-                None => return Err(problem),
+                None => return Err(error.into()),
             },
         };
         *kept = Some((now, secret.clone()));
@@ -209,30 +212,30 @@ pub fn local_path(next: &str) -> &str {
     if fits { next } else { "/" }
 }
 
-impl App {
+impl Dashboard {
     /// The cookie of somebody who has just signed in with `key`.
     pub(super) async fn sign_in(
         &self,
         headers: &HeaderMap,
         key: &ApiKey,
     ) -> Result<HeaderValue, Problem> {
-        let secret = self.signer.secret(self).await?;
-        let world = self.store.world();
+        let secret = self.signer.secret(&self.app).await?;
+        let world = self.app.store.world();
         let ends = world.now().secs() + SESSION_S;
         let nonce = world.uuid_v4().simple();
         let text = format!("{}.{ends}.{nonce}", key.hash);
         let signed = format!("{text}.{}", mac(&secret, &["session", &text]));
-        Ok(cookie(is_secure(self, headers), &signed, SESSION_S))
+        Ok(cookie(is_secure(&self.app, headers), &signed, SESSION_S))
     }
 
     /// The cookie that takes a session away.
     pub(super) fn sign_out(&self, headers: &HeaderMap) -> HeaderValue {
-        cookie(is_secure(self, headers), "", 0)
+        cookie(is_secure(&self.app, headers), "", 0)
     }
 
     /// Who sent a request, if they are signed in.
     pub(super) async fn viewer(&self, parts: &Parts) -> Result<Option<Viewer>, Problem> {
-        let name = cookie_name(is_secure(self, &parts.headers));
+        let name = cookie_name(is_secure(&self.app, &parts.headers));
         let cookies = parts.headers.get_all(header::COOKIE).iter();
         let mut cookies = cookies
             .filter_map(|value| value.to_str().ok())
@@ -244,7 +247,7 @@ impl App {
         let Some((text, signature)) = value.rsplit_once('.') else {
             return Ok(None);
         };
-        let secret = self.signer.secret(self).await?;
+        let secret = self.signer.secret(&self.app).await?;
         if !same(&mac(&secret, &["session", text]), signature) {
             return Ok(None);
         }
@@ -252,15 +255,15 @@ impl App {
         let (Some(hash), Some(ends)) = (pieces.next(), pieces.next()) else {
             return Ok(None);
         };
-        let now = self.store.world().now();
+        let now = self.app.store.world().now();
         if !ends.parse().is_ok_and(|ends: i64| now.secs() < ends) {
             return Ok(None);
         }
-        let Some(key) = self.key_of_hash(hash).await? else {
+        let Some(key) = self.app.accounts.key_of_hash(hash).await? else {
             return Ok(None);
         };
-        self.looks.take(&key, now)?;
-        let project = self.project(key.project).await?;
+        self.page_rate.take(&key, now)?;
+        let project = self.app.accounts.project(key.project).await?;
         Ok(Some(Viewer {
             csrf: mac(&secret, &["form", text]),
             tab: Tab::of(parts),
@@ -270,11 +273,14 @@ impl App {
     }
 }
 
-impl FromRequestParts<App> for Viewer {
+impl FromRequestParts<Dashboard> for Viewer {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
-        match app.viewer(parts).await {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        dashboard: &Dashboard,
+    ) -> Result<Self, Response> {
+        match dashboard.viewer(parts).await {
             Ok(Some(viewer)) => Ok(viewer),
             Ok(None) => Err(sign_in_first(parts)),
             Err(problem) => Err(page::failed(None, &problem)),
@@ -296,12 +302,12 @@ fn sign_in_first(parts: &Parts) -> Response {
     })
 }
 
-impl FromRequest<App> for Post {
+impl FromRequest<Dashboard> for Post {
     type Rejection = Response;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Response> {
+    async fn from_request(request: Request, dashboard: &Dashboard) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let viewer = Viewer::from_request_parts(&mut parts, app).await?;
+        let viewer = Viewer::from_request_parts(&mut parts, dashboard).await?;
         if !viewer.writes() {
             return Err(page::failed(Some(&viewer), &read_only()));
         }

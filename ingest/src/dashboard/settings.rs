@@ -1,16 +1,16 @@
 //! The project: its name, its silences, its badges, and its public status page.
 
-use super::fields::{Fields, Members};
+use super::fields::{Fields, RequestFields};
 use super::monitor::{snooze_of, windows};
 use super::page::{Page, failed, see_other};
 use super::session::{Post, Viewer};
 use super::words::{Relative, span};
+use crate::api::v1::project as own;
 use crate::app::App;
-use crate::body::Json;
-use crate::management::Site;
-use crate::problem::Problem;
-use crate::projects;
-use crate::summary::{BadgeUrls, status_path};
+use crate::http::Problem;
+use crate::http::body::Json;
+use crate::http::site::{BadgeUrls, Site, status_path};
+
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -73,11 +73,12 @@ async fn show(
     wrong: Option<&Problem>,
 ) -> Response {
     // As it is, not as it was within the last half minute.
-    let project = match app.fresh_project(viewer.key.project).await {
-        Ok(project) => project,
-        Err(problem) => return failed(Some(viewer), &problem),
+    let project = match app.store.project(viewer.key.project).await {
+        Ok(Some(project)) => project,
+        Ok(None) => return failed(Some(viewer), &Problem::not_found("project")),
+        Err(error) => return failed(Some(viewer), &error.into()),
     };
-    let monitors = match app.monitors(project.id).await {
+    let monitors = match app.monitors.list(project.id).await {
         Ok(monitors) => monitors,
         Err(error) => return failed(Some(viewer), &error.into()),
     };
@@ -149,33 +150,33 @@ pub async fn act(
 
 async fn acted(app: &App, post: &Post, action: &str) -> Result<&'static str, Problem> {
     let (state, writer, fields) = (State(app.clone()), post.writer(), &post.fields);
-    let mut members = Members::default();
+    let mut members = RequestFields::default();
     match action {
         "save" => {
             members.text(fields, "name");
             members.set("remind_s", Value::Null);
             members.span(fields, "remind", "remind_s")?;
             members.set("windows", windows(fields.text("windows"))?);
-            let _ = projects::update_own(state, writer, Json(members.read()?)).await?;
+            let _ = own::update_own(state, writer, Json(members.read()?)).await?;
             Ok("saved")
         }
         "status" => {
             let public = fields.is_on("public");
             let page = json!({ "title": fields.text("title"), "tag": fields.text("tag") });
             members.set("status_page", if public { page } else { Value::Null });
-            let _ = projects::update_own(state, writer, Json(members.read()?)).await?;
+            let _ = own::update_own(state, writer, Json(members.read()?)).await?;
             Ok(if public { "status-on" } else { "status-off" })
         }
         "snooze" => {
-            let _ = projects::snooze(state, writer, Json(snooze_of(fields)?)).await?;
+            let _ = own::snooze(state, writer, Json(snooze_of(fields)?)).await?;
             Ok("snoozed")
         }
         "end-snooze" => {
-            let _ = projects::end_snooze(state, writer).await?;
+            let _ = own::end_snooze(state, writer).await?;
             Ok("unsnoozed")
         }
         "badges" => {
-            let _ = projects::rotate_badge_key(state, writer).await?;
+            let _ = own::rotate_badge_key(state, writer).await?;
             Ok("badges")
         }
         _ => Err(Problem::not_found("action")),

@@ -6,17 +6,17 @@ mod series;
 pub use backtest::{ask as backtest, form as backtest_form, result as backtest_result};
 pub use series::{ask, get};
 
-use super::fields::{Fields, Members};
+use super::fields::{Fields, RequestFields};
 use super::page::{Page, failed, see_other};
 use super::session::{Post, Viewer};
 use super::words::{At, at};
+use crate::api::v1::series::SeriesView;
+use crate::api::v1::strategies::{self, StrategyView};
+use crate::api::v1::watches::{self, WatchView};
 use crate::app::App;
-use crate::body::{Json, PathId};
-use crate::problem::Problem;
-use crate::signals::series::SeriesView;
-use crate::signals::strategies::{self, StrategyView};
-use crate::signals::watches::{self, WatchView};
-use crate::summary::quote;
+use crate::http::Problem;
+use crate::http::site::quote;
+use crate::http::{Json, PathId, Write};
 use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue};
@@ -76,7 +76,7 @@ async fn show_list(
     wrong: Option<&Problem>,
 ) -> Response {
     let listed = futures::try_join!(
-        crate::signals::series::list(State(app.clone()), viewer.reader()),
+        crate::api::v1::series::list(State(app.clone()), viewer.reader()),
         watches::list(State(app.clone()), viewer.reader()),
         strategies::list(State(app.clone()), viewer.reader()),
     );
@@ -113,7 +113,7 @@ fn patiently() -> HeaderMap {
 pub async fn watch(State(app): State<App>, post: Post) -> Response {
     let fields = &post.fields;
     let made = async {
-        let mut members = Members::default();
+        let mut members = RequestFields::default();
         for field in ["name", "mode", "strategy"] {
             members.text(fields, field);
         }
@@ -133,7 +133,11 @@ pub async fn watch(State(app): State<App>, post: Post) -> Response {
 
 /// `POST /watches/{id}/delete`
 pub async fn unwatch(State(app): State<App>, id: PathId, post: Post) -> Response {
-    match watches::delete(State(app), post.writer(), id).await {
+    let deleted = async {
+        let watch = Write::of(&app, post.writer(), &id.0).await?;
+        watches::delete(State(app.clone()), watch).await
+    };
+    match deleted.await {
         Ok(_) => see_other("/signals?done=deleted"),
         Err(problem) => failed(Some(&post.viewer), &problem),
     }

@@ -5,8 +5,8 @@ use super::page::{Page, failed};
 use super::session::Viewer;
 use super::words::{At, Relative, took};
 use crate::app::App;
-use crate::health::{self, Checked};
-use crate::problem::Problem;
+use crate::http::Problem;
+use crate::services::Checked;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -45,7 +45,7 @@ pub async fn get(State(app): State<App>, viewer: Viewer) -> Response {
 }
 
 async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
-    let checked = health::checked(app).await;
+    let checked = app.health.checked().await;
     let now = app.store.world().now();
     let mut lags = Vec::new();
     for shard in 0..app.store.shards() {
@@ -79,7 +79,7 @@ async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
             .collect(),
         table: viewer.writes().then(|| app.store.name().to_owned()),
         version: env!("CARGO_PKG_VERSION"),
-        live: app.live(),
+        live: Live::of(app),
     };
     let page = Page {
         section: "/system",

@@ -3,10 +3,11 @@
 use super::chart::{self, Svg};
 use super::page::{Page, failed};
 use super::session::Viewer;
+use crate::api::v1::usage::{self, Days};
 use crate::app::App;
-use crate::usage::{self, Days};
+use crate::http::Params;
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 
 const DAYS: i64 = 30;
@@ -22,7 +23,7 @@ struct Usage {
 
 /// `GET /usage`
 pub async fn get(State(app): State<App>, viewer: Viewer) -> Response {
-    let days = Ok(Query(Days { days: Some(DAYS) }));
+    let days = Params(Days { days: Some(DAYS) });
     let usage = match usage::get(State(app.clone()), viewer.reader(), days).await {
         Ok(usage) => usage.0,
         Err(problem) => return failed(Some(&viewer), &problem),

@@ -93,15 +93,6 @@ pub fn span(mut s: i64) -> String {
     parts.join(" ")
 }
 
-/// A span as it is typed, in seconds: `90`, `90 s`, `5m`, `1h 30min`, `1 day`. `None` if it is none, or no whole seconds.
-pub fn typed_span(text: &str) -> Option<u64> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(seconds);
-    }
-    let span = humantime::parse_duration(text).ok()?;
-    (span.subsec_nanos() == 0).then_some(span.as_secs())
-}
-
 /// Milliseconds that something took: `1.25 s`, `3 min 5 s`.
 pub fn took(ms: i64) -> String {
     match ms {
@@ -135,6 +126,7 @@ pub fn percent(part: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use thrum_schema::time::parse_span;
 
     #[test]
     fn spans_are_read_as_they_are_written() {
@@ -147,7 +139,7 @@ mod tests {
             ("1 week", 604_800),
             ("1.5h", 5_400),
         ] {
-            assert_eq!(typed_span(text), Some(s), "{text}");
+            assert_eq!(parse_span(text), Some(s), "{text}");
         }
         for text in [
             "",
@@ -157,10 +149,10 @@ mod tests {
             "1.5s",
             "99999999999999999999",
         ] {
-            assert_eq!(typed_span(text), None, "{text}");
+            assert_eq!(parse_span(text), None, "{text}");
         }
         for s in [0, 1, 59, 60, 5_400, 86_400, 90_061] {
-            assert_eq!(typed_span(&span(s)), u64::try_from(s).ok(), "{s}");
+            assert_eq!(parse_span(&span(s)), u64::try_from(s).ok(), "{s}");
         }
     }
 

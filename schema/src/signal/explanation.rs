@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The side that a condition speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
     /// For BUY.
@@ -14,6 +15,7 @@ pub enum Side {
 
 /// How a condition compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Op {
     /// Greater.
     #[serde(rename = ">")]
@@ -82,6 +84,7 @@ impl Op {
 
 /// What became of a condition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Condition {
     /// The side it speaks for.
     pub side: Side,

@@ -88,6 +88,7 @@ pub struct Request {
 
 /// When an order is filled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Fill {
     /// At the open of the bar after the signal's.

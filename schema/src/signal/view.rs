@@ -11,14 +11,18 @@ use std::collections::BTreeMap;
 
 /// Which strategy, as it was applied.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Applied {
     /// The series; none if the bars came with the request.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub series: Option<SeriesName>,
     /// Its timeframe.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub timeframe: Timeframe,
     /// The strategy.
     pub strategy: String,
     /// Its version.
+    #[cfg_attr(feature = "openapi", schema(value_type = i32))]
     pub version: u32,
     /// Its mode.
     pub mode: String,
@@ -47,6 +51,7 @@ impl Applied {
 
 /// A signal, with its age.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SignalView {
     /// The strategy.
     #[serde(flatten)]
@@ -63,6 +68,7 @@ pub struct SignalView {
     /// The bar's close.
     pub close: Option<f64>,
     /// How often the bar's signal was superseded.
+    #[cfg_attr(feature = "openapi", schema(value_type = i32))]
     pub revision: u32,
     /// When it was reckoned.
     pub computed_at: String,
@@ -74,6 +80,7 @@ pub struct SignalView {
 
 /// An explanation, with its age.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExplanationView {
     /// Every condition, with its outcome.
     pub conditions: Vec<Condition>,

@@ -3,9 +3,9 @@
 use super::series::{SeriesName, Timeframe};
 use super::track::{STALE_BARS, Signal};
 use super::{Explanation, Verdict};
-use crate::channel::Targets;
 use crate::id::{AlertId, ProjectId, WatchId};
 use crate::schedule::Schedule;
+use crate::targets::Targets;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! The outbox: alerts, and which of their channels are still open.
 
-use super::heartbeat::FIRST_AUDIT_MS;
+use super::commit::FIRST_AUDIT_MS;
 use super::usage::take;
 use crate::item;
 use crate::key::Key;

@@ -1,7 +1,7 @@
 //! Monitors: by id, name, slug, badge and project; made, renamed, deleted.
 
 use super::Touched;
-use super::heartbeat::Commit;
+use super::commit::Commit;
 use crate::item::{self, MAPPING_VERSION};
 use crate::key::Key;
 use crate::table::{

@@ -1,6 +1,6 @@
 //! Watches, and what they remember.
 
-use super::heartbeat::FIRST_AUDIT_MS;
+use super::commit::FIRST_AUDIT_MS;
 use super::series::head_update;
 use crate::item;
 use crate::key::Key;

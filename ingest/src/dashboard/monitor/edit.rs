@@ -1,22 +1,24 @@
 //! The form that makes a monitor, and changes it: with a preview of what its schedule means.
 
-use super::super::fields::{Fields, Members, span_of};
+use super::super::fields::{Fields, RequestFields, span_of};
 use super::super::overview::path_of;
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer, read_only};
 use super::super::words::{At, Relative, span};
+use crate::api::v1::monitors::{self, MonitorRequest};
 use crate::app::App;
-use crate::body::{Json, PathId};
-use crate::monitors::{self, MonitorRequest};
-use crate::problem::Problem;
+use crate::http::Problem;
+use crate::http::{Edit, Json, PathId};
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
-use thrum_schema::channel::{Channel, Targets};
+use thrum_schema::Targets;
+use thrum_schema::channel::Channel;
 use thrum_schema::error::Invalid;
 use thrum_schema::monitor::check_grace_s;
 use thrum_schema::{Monitor, Schedule, UnixMs};
+use thrum_store::Snapshot;
 
 /// How many of the next deadlines the preview shows.
 const PREVIEW: usize = 5;
@@ -136,7 +138,7 @@ fn fields_of(monitor: &Monitor) -> Fields {
 fn request(fields: &Fields) -> Result<MonitorRequest, Invalid> {
     // What is left blank would stay as it was; the form shows all of it.
     schedule_of(fields)?;
-    let mut members = Members::default();
+    let mut members = RequestFields::default();
     for name in ["name", "slug", "desc"] {
         members.set(name, fields.text(name));
     }
@@ -265,35 +267,29 @@ pub async fn create(State(app): State<App>, post: Post) -> Response {
 
 /// `GET /monitors/{id}/edit`
 pub async fn edit(State(app): State<App>, viewer: Viewer, PathId(id): PathId) -> Response {
-    match monitors::find(&app, viewer.key.project, &id).await {
+    match app.monitors.find(viewer.key.project, &id).await {
         Ok(found) => {
             let monitor = &found.monitor;
             show(&app, &viewer, Some(monitor), &fields_of(monitor), None).await
         }
-        Err(problem) => failed(Some(&viewer), &problem),
+        Err(error) => failed(Some(&viewer), &error.into()),
     }
 }
 
 /// `POST /monitors/{id}/edit`
 pub async fn save(State(app): State<App>, PathId(id): PathId, post: Post) -> Response {
     let (viewer, fields) = (&post.viewer, &post.fields);
-    let found = match monitors::find(&app, viewer.key.project, &id).await {
-        Ok(found) => found,
+    let edit = match Edit::<Snapshot>::of(&app, post.writer(), &id).await {
+        Ok(edit) => edit,
         Err(problem) => return failed(Some(viewer), &problem),
     };
-    let monitor = &found.monitor;
+    let monitor = &edit.it.monitor.clone();
     if fields.is_on("preview") {
         return show(&app, viewer, Some(monitor), fields, None).await;
     }
     let saved = async {
         let request = Json(request(fields)?);
-        monitors::update(
-            State(app.clone()),
-            post.writer(),
-            PathId(id.clone()),
-            request,
-        )
-        .await
+        monitors::update(State(app.clone()), edit, request).await
     };
     match saved.await {
         Ok(_) => see_other(&format!("{}?done=saved", path_of(monitor))),

@@ -5,9 +5,9 @@ use super::super::overview::path_of;
 use super::super::page::{Page, failed};
 use super::super::session::Viewer;
 use super::super::words::{At, number, took};
+use crate::api::v1::monitors::PingView;
 use crate::app::App;
-use crate::monitors::{self, PingView};
-use crate::problem::Problem;
+use crate::http::Problem;
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -74,7 +74,7 @@ pub async fn ping(
     Path((id, n)): Path<(String, String)>,
 ) -> Response {
     let found = async {
-        let found = monitors::find(&app, viewer.key.project, &id).await?;
+        let found = app.monitors.find(viewer.key.project, &id).await?;
         let pings = app.store.pings(found.monitor.id).await?;
         let ping = pings.into_iter().find(|ping| ping.n.to_string() == n);
         let ping = ping.ok_or_else(|| Problem::not_found("ping in the log"))?;

@@ -1,6 +1,6 @@
 //! Lines to paste that send pings to a monitor, by its own schedule as far as each can say it.
 
-use crate::management::Site;
+use crate::http::site::Site;
 use thrum_schema::{Monitor, Schedule};
 
 /// How to send pings.

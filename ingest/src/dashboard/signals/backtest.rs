@@ -1,21 +1,21 @@
 //! Backtests: asked for by a form, and shown with their equity beside buying and holding.
 
 use super::super::chart::{BLUE, Chart, GREY, Line, Svg};
-use super::super::fields::{Fields, Members};
+use super::super::fields::{Fields, RequestFields};
 use super::super::live::Live;
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer};
 use super::super::words::{At, at, number, percent};
 use super::{USUAL, patiently};
+use crate::api::v1::backtests;
+use crate::api::v1::series::{self, SeriesView};
+use crate::api::v1::strategies::{self, StrategyView};
 use crate::app::App;
-use crate::body::{Json, PathId};
-use crate::problem::Problem;
-use crate::signals::backtests;
-use crate::signals::series::{self, SeriesView};
-use crate::signals::strategies::{self, StrategyView};
+use crate::http::Problem;
+use crate::http::{Json, PathId, Read};
 use askama::Template;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use thrum_schema::error::Invalid;
@@ -112,7 +112,7 @@ pub async fn form(State(app): State<App>, viewer: Viewer, query: Fields) -> Resp
 pub async fn ask(State(app): State<App>, post: Post) -> Response {
     let fields = &post.fields;
     let asked = async {
-        let mut members = Members::default();
+        let mut members = RequestFields::default();
         let (series, timeframe) = fields.text("of").rsplit_once(' ').unwrap_or_default();
         members.set("series", series);
         members.set("timeframe", timeframe);
@@ -169,8 +169,9 @@ fn when(value: &Value, name: &str) -> Option<At> {
 /// `GET /backtests/{id}`
 pub async fn result(State(app): State<App>, viewer: Viewer, id: PathId) -> Response {
     let found = async {
-        let reply = backtests::get(State(app.clone()), viewer.reader(), id).await?;
-        read(reply).await
+        let request = Read::of(&app, viewer.reader(), &id.0).await?;
+        let reply = backtests::get(State(app.clone()), request).await?;
+        read(reply.into_response()).await
     };
     let report = match found.await {
         Ok(report) => report,

@@ -1,20 +1,21 @@
 //! A series: its price, what a strategy says of it and why, and what would flip that.
 
 use super::super::chart::{BLUE, Chart, GREY, INK, Line, Mark, ORANGE, Svg};
-use super::super::fields::{Fields, Members};
+use super::super::fields::{Fields, RequestFields};
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer};
 use super::super::words::{At, Relative, at, number};
 use super::{USUAL, path_of, patiently, quoted};
+use crate::api::v1::history::{self, HistoryParams};
+use crate::api::v1::series::{self, BarView, BarsParams};
+use crate::api::v1::signal_params::params_of;
+use crate::api::v1::signals as requests;
+use crate::api::v1::strategies::{self, StrategyView};
 use crate::app::App;
-use crate::body::{Json, PathId};
-use crate::problem::Problem;
-use crate::signals::history::{self, HistoryParams};
-use crate::signals::series::{self, BarView, BarsParams};
-use crate::signals::strategies::{self, StrategyView};
-use crate::signals::{params_of, requests};
+use crate::http::Problem;
+use crate::http::{Json, Params, PathId};
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
 use std::collections::HashMap;
@@ -184,7 +185,7 @@ async fn signals(
         revisions: None,
     };
     let (state, id) = (State(app.clone()), PathId(series.to_owned()));
-    let found = history::history(state, viewer.reader(), id, Ok(Query(params))).await?;
+    let found = history::history(state, viewer.reader(), id, Params(params)).await?;
     Ok(found.0.signals)
 }
 
@@ -225,7 +226,7 @@ async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<
         limit: Some(BARS),
     };
     let id = PathId(name.to_owned());
-    let bars = series::get_bars(state(), viewer.reader(), id, Ok(Query(params)))
+    let bars = series::get_bars(state(), viewer.reader(), id, Params(params))
         .await?
         .0
         .bars;
@@ -510,7 +511,7 @@ fn price(bars: &[BarView], found: &[SignalView], overlays: &[(String, Points)]) 
 pub async fn ask(State(app): State<App>, PathId(name): PathId, post: Post) -> Response {
     let fields = &post.fields;
     let asked = async {
-        let mut members = Members::default();
+        let mut members = RequestFields::default();
         members.set("series", name.as_str());
         for field in ["timeframe", "strategy", "mode"] {
             members.text(fields, field);

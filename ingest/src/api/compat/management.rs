@@ -1,0 +1,234 @@
+//! The management API that existing clients speak, in its versions 1, 2 and 3: its words, its codes, its quirks.
+
+mod check;
+mod endpoints;
+mod log;
+mod route;
+mod spec;
+
+pub use endpoints::*;
+pub use spec::CheckRequest;
+
+use crate::app::App;
+use crate::http::Caller;
+use crate::http::Problem;
+use crate::http::body::MAX_JSON;
+use crate::http::site::Site;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use route::{Endpoint, Ref, Routed};
+use serde_json::{Map, Value};
+use thrum_schema::ProjectId;
+use thrum_schema::key::{API_KEY_LEN, Scope};
+use thrum_store::StoreError;
+
+/// Why a call is refused, in this API's own form.
+#[derive(Debug)]
+pub enum Refusal {
+    /// `{"error": …}`.
+    Error(StatusCode, String),
+    /// Nothing but the status.
+    Empty(StatusCode),
+    /// A line of text.
+    Text(StatusCode, &'static str),
+    /// Too many calls, or a table that does not answer.
+    Problem(Box<Problem>),
+}
+
+impl Refusal {
+    fn bad(problem: impl Into<String>) -> Self {
+        Self::Error(StatusCode::BAD_REQUEST, problem.into())
+    }
+
+    fn invalid(problem: &str) -> Self {
+        Self::bad(format!("json validation error: {problem}"))
+    }
+
+    fn unauthorized(problem: &str) -> Self {
+        Self::Error(StatusCode::UNAUTHORIZED, problem.to_owned())
+    }
+
+    fn not_found() -> Self {
+        Self::Error(StatusCode::NOT_FOUND, "not found".to_owned())
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Problem(Box::new(error.into()))
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Error(status, error) => (status, axum::Json(ApiError { error })).into_response(),
+            Self::Empty(status) => (status, Body::empty()).into_response(),
+            Self::Text(status, text) => (status, text).into_response(),
+            Self::Problem(problem) => problem.into_response(),
+        }
+    }
+}
+
+/// A call by somebody with a key.
+struct Call<'a> {
+    app: &'a App,
+    site: Site,
+    version: u8,
+    caller: Caller,
+    /// The members of the body; none, if there is no body.
+    body: Map<String, Value>,
+    query: String,
+    uri: Uri,
+}
+
+impl Call<'_> {
+    fn project(&self) -> ProjectId {
+        self.caller.key.project
+    }
+
+    fn writes(&self) -> bool {
+        self.caller.key.scope == Scope::Write
+    }
+}
+
+/// `/api/…`: routes, authorises, calls, and adds the headers that let browsers call it.
+pub async fn api(State(app): State<App>, request: Request) -> Response {
+    let path = request.uri().path();
+    let Some(routed) = route::parse(path.strip_prefix("/api/").unwrap_or_default()) else {
+        return Refusal::not_found().into_response();
+    };
+    let methods = routed.endpoint.methods();
+    let mut response = if request.method() == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else if !methods.contains(request.method()) {
+        StatusCode::METHOD_NOT_ALLOWED.into_response()
+    } else {
+        let called = call(&app, routed, request).await;
+        called.unwrap_or_else(IntoResponse::into_response)
+    };
+    let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    let allowed = HeaderValue::try_from(allowed.join(", ")).expect("methods are text");
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, allowed.clone());
+    for (name, value) in [
+        (
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        ),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("X-Api-Key"),
+        ),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, allowed),
+        (
+            header::ACCESS_CONTROL_MAX_AGE,
+            HeaderValue::from_static("600"),
+        ),
+    ] {
+        headers.insert(name, value);
+    }
+    response
+}
+
+async fn call(app: &App, routed: Routed, request: Request) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    match routed.endpoint {
+        Endpoint::Status => return status(app).await,
+        Endpoint::Metrics => return metrics(app, &parts.headers).await,
+        Endpoint::NotificationStatus | Endpoint::Bounces => return Ok(callback()),
+        _ => {}
+    }
+    let posted = parts.method == Method::POST;
+    let body = if posted {
+        members(body).await?
+    } else {
+        Map::new()
+    };
+    let caller = authenticate(app, &parts, &body).await?;
+    let call = Call {
+        app,
+        site: Site::of(app, &parts.headers, &parts.uri),
+        version: routed.version,
+        caller,
+        body,
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        uri: parts.uri,
+    };
+    let reads = !posted && parts.method != Method::DELETE;
+    let for_readers = reads
+        && matches!(
+            routed.endpoint,
+            Endpoint::Checks | Endpoint::Check(_) | Endpoint::Flips(_) | Endpoint::Badges
+        );
+    if !call.writes() && !for_readers {
+        return Err(Refusal::unauthorized("wrong api key"));
+    }
+    match (routed.endpoint, parts.method) {
+        (Endpoint::Checks, Method::POST) => create_check(&call).await,
+        (Endpoint::Checks, _) => list_checks(&call).await,
+        (Endpoint::Check(Ref::Id(id)), Method::POST) => update_check(&call, id).await,
+        (Endpoint::Check(Ref::Id(id)), Method::DELETE) => delete_check(&call, id).await,
+        (Endpoint::Check(check), _) => get_check(&call, check).await,
+        (Endpoint::Pause(id), _) => pause_check(&call, id).await,
+        (Endpoint::Resume(id), _) => resume_check(&call, id).await,
+        (Endpoint::Pings(id), _) => list_pings(&call, id).await,
+        (Endpoint::PingBody(id, n), _) => get_ping_body(&call, id, n).await,
+        (Endpoint::Flips(check), _) => list_flips(&call, check).await,
+        (Endpoint::Channels, _) => list_channels(&call).await,
+        (Endpoint::Badges, _) => list_badges(&call).await,
+        (
+            Endpoint::Status | Endpoint::Metrics | Endpoint::NotificationStatus | Endpoint::Bounces,
+            _,
+        ) => Err(Refusal::not_found()),
+    }
+}
+
+/// The members of a POST's body. No body at all has none.
+async fn members(body: Body) -> Result<Map<String, Value>, Refusal> {
+    let unreadable = || Refusal::bad("could not parse request body");
+    let bytes = Limited::new(body, MAX_JSON)
+        .collect()
+        .await
+        .map_err(|_| unreadable())?
+        .to_bytes();
+    if bytes.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(Refusal::invalid("value is not an object")),
+        Err(_) => Err(unreadable()),
+    }
+}
+
+/// The caller, by the header or by the member `api_key` of a POST's body.
+async fn authenticate(
+    app: &App,
+    parts: &Parts,
+    body: &Map<String, Value>,
+) -> Result<Caller, Refusal> {
+    let given = match parts.headers.get("x-api-key") {
+        Some(header) => header.to_str().unwrap_or_default(),
+        None => body
+            .get("api_key")
+            .and_then(Value::as_str)
+            .unwrap_or_default(),
+    };
+    if given.chars().count() != API_KEY_LEN {
+        return Err(Refusal::unauthorized("missing api key"));
+    }
+    let key = app.accounts.api_key(given).await?;
+    let key = key.ok_or_else(|| Refusal::unauthorized("wrong api key"))?;
+    Ok(Caller::new(key, parts))
+}

@@ -1,0 +1,272 @@
+//! The pinging API that existing clients speak: plain text in, plain text out.
+
+mod route;
+
+use crate::app::App;
+use crate::http::body::first_bytes;
+use crate::http::peer::{remote_addr, scheme, user_agent};
+use crate::services::monitors::{By, Incoming, RecordError, Recorded};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use route::{Refused, Target};
+use thrum_schema::PingKind;
+use thrum_schema::ping::Ping;
+use thrum_schema::time::secs_to_wait;
+use thrum_store::Rules;
+use thrum_store::StoreError;
+use uuid::Uuid;
+
+/// Any method counts as a ping but OPTIONS, which asks whether a browser may send one.
+pub async fn ping(State(app): State<App>, request: Request) -> Response {
+    if request.method() == Method::OPTIONS {
+        return preflight();
+    }
+    let mut response = match receive(&app, request).await {
+        Ok(recorded) if recorded.created => (StatusCode::CREATED, "Created").into_response(),
+        Ok(_) => (StatusCode::OK, "OK").into_response(),
+        Err(refused) => {
+            let mut response = (refused.status(), refused.to_string()).into_response();
+            let wait_s = match refused {
+                Refused::TooMany(wait_s) => Some(wait_s),
+                Refused::Unavailable => Some(1),
+                _ => None,
+            };
+            if let Some(wait_s) = wait_s {
+                let headers = response.headers_mut();
+                headers.insert(header::RETRY_AFTER, wait_s.into());
+            }
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(
+        HeaderName::from_static("ping-body-limit"),
+        app.config.body_limit.into(),
+    );
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (
+            header::CACHE_CONTROL,
+            "max-age=0, no-cache, no-store, must-revalidate, private",
+        ),
+        (header::EXPIRES, "Thu, 01 Jan 1970 00:00:00 GMT"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
+    // It is dated when it arrived, however long its body and its monitor's lookup take.
+    let at = app.store.world().now();
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    let path = path.strip_prefix("/ping/").unwrap_or_default();
+    let target = route::parse(path)?;
+    let query = Query::parse(&parts.uri);
+    let action = target.action();
+    // What is wrong with the request itself is said only of a monitor that exists; and nothing is made by it.
+    let checked = action.check().and_then(|action| {
+        let rid = query.rid.as_deref().map(parse_rid).transpose()?;
+        Ok((action, rid))
+    });
+    let ((kind, exit_status), rid) = match checked {
+        Ok(checked) => checked,
+        Err(refused) => {
+            return Err(if exists(app, &target, query.create).await? {
+                refused
+            } else {
+                Refused::NotFound
+            });
+        }
+    };
+    let remote_addr = remote_addr(&parts.headers, &parts.extensions);
+    let body = match first_bytes(body, app.config.body_limit).await {
+        Ok(body) => body,
+        Err(_) => return Err(Refused::BrokenBody),
+    };
+    let incoming = Incoming {
+        kind,
+        rules: Rules::default(),
+        ping: Ping {
+            n: 0,
+            at,
+            kind,
+            scheme: scheme(&parts.headers).to_owned(),
+            remote_addr,
+            method: parts.method.as_str().chars().take(16).collect(),
+            ua: user_agent(&parts.headers),
+            rid,
+            exit_status,
+            duration_ms: None,
+            early: false,
+            overlap: false,
+            metrics: Default::default(),
+            body: body.into(),
+        },
+    };
+    let recorded = match target {
+        Target::Monitor { id, .. } => app.monitors.record(id, incoming).await?,
+        Target::Slug { key, slug, .. } => {
+            let project = app.accounts.project_of_ping_key(key).await?;
+            let project = project.ok_or(Refused::NotFound)?;
+            app.monitors
+                .record_named(project, By::Slug, slug, query.create, incoming)
+                .await?
+        }
+    };
+    Ok(recorded)
+}
+
+/// Whether a ping would be taken: its monitor is there, or it would be made.
+async fn exists(app: &App, target: &Target<'_>, create: bool) -> Result<bool, Refused> {
+    match *target {
+        Target::Monitor { id, .. } => Ok(app.store.locate(id).await?.is_some()),
+        Target::Slug { key, slug, .. } => match app.accounts.project_of_ping_key(key).await? {
+            Some(_) if create => Ok(true),
+            Some(project) => Ok(app.monitors.named(project, By::Slug, slug).await?.is_some()),
+            None => Ok(false),
+        },
+    }
+}
+
+impl From<RecordError> for Refused {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::NotFound => Self::NotFound,
+            RecordError::Ambiguous => Self::Ambiguous,
+            // As the contract has it: what may not be made is not there.
+            RecordError::Full => Self::NotFound,
+            RecordError::TooMany(wait_ms) => Self::TooMany(secs_to_wait(wait_ms)),
+            RecordError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "a ping was not recorded");
+        Self::Unavailable
+    }
+}
+
+impl Refused {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Url | Self::Rid | Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::Ambiguous => StatusCode::CONFLICT,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// The parameters that a ping may have; others are ignored.
+#[derive(Debug, Default)]
+struct Query {
+    rid: Option<String>,
+    create: bool,
+}
+
+impl Query {
+    fn parse(uri: &Uri) -> Self {
+        let mut query = Self::default();
+        let text = uri.query().unwrap_or_default();
+        for (name, value) in url_pairs(text) {
+            match name {
+                "rid" => query.rid = Some(value.to_owned()),
+                "create" => query.create = value == "1",
+                _ => {}
+            }
+        }
+        query
+    }
+}
+
+/// Name and value of each parameter, as they stand: neither of ours needs an escape.
+fn url_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// A run id: a hyphenated UUID in any letter case.
+fn parse_rid(text: &str) -> Result<Uuid, Refused> {
+    match Uuid::try_parse(text) {
+        Ok(rid) if text.len() == 36 => Ok(rid),
+        _ => Err(Refused::Rid),
+    }
+}
+
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            "HEAD, GET, POST, PUT, OPTIONS",
+        ),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "*"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, headers, Body::empty()).into_response()
+}
+
+impl route::Action {
+    /// What the action means, and the exit status it reports; or what is wrong with it.
+    fn check(self) -> Result<(PingKind, Option<u8>), Refused> {
+        Ok(match self {
+            Self::Success => (PingKind::Success, None),
+            Self::Start => (PingKind::Start, None),
+            Self::Fail => (PingKind::Fail, None),
+            Self::Log => (PingKind::Log, None),
+            Self::ExitStatus(Some(0)) => (PingKind::Success, Some(0)),
+            Self::ExitStatus(Some(status)) => (PingKind::Fail, Some(status)),
+            Self::ExitStatus(None) => return Err(Refused::Url),
+        })
+    }
+}
+
+/// A ping by the monitor's uuid. Any method but OPTIONS counts.
+#[utoipa::path(
+    post, path = "/ping/{uuid}", operation_id = "ping_by_uuid", tag = "pings",
+    params(
+        ("uuid" = String, Path, description = "The monitor's uuid; then nothing, /start, /fail, /log, or an exit status"),
+        ("rid" = Option<String>, Query, description = "The id of the run, a uuid"),
+    ),
+    request_body(content = String, description = "Kept with the ping, up to a limit", content_type = "text/plain"),
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 400, body = String, content_type = "text/plain"),
+        (status = 404, body = String, content_type = "text/plain"),
+        (status = 429, body = String, content_type = "text/plain"),
+        (status = 503, body = String, content_type = "text/plain"),
+    ),
+)]
+#[expect(dead_code, reason = "`ping` answers; this describes it")]
+pub fn by_uuid() {}
+
+/// A ping by a ping key and a slug. Any method but OPTIONS counts.
+#[utoipa::path(
+    post, path = "/ping/{ping_key}/{slug}", operation_id = "ping_by_slug", tag = "pings",
+    params(
+        ("ping_key" = String, Path, description = "The project's ping key"),
+        ("slug" = String, Path, description = "The monitor's slug; then nothing, /start, /fail, /log, or an exit status"),
+        ("rid" = Option<String>, Query, description = "The id of the run, a uuid"),
+        ("create" = Option<String>, Query, description = "1 makes the monitor if there is none"),
+    ),
+    request_body(content = String, description = "Kept with the ping, up to a limit", content_type = "text/plain"),
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 201, body = String, content_type = "text/plain"),
+        (status = 400, body = String, content_type = "text/plain"),
+        (status = 404, body = String, content_type = "text/plain"),
+        (status = 409, body = String, content_type = "text/plain"),
+        (status = 429, body = String, content_type = "text/plain"),
+        (status = 503, body = String, content_type = "text/plain"),
+    ),
+)]
+#[expect(dead_code, reason = "`ping` answers; this describes it")]
+pub fn by_slug() {}

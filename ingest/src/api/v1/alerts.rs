@@ -1,0 +1,165 @@
+//! `/v1/alerts`: what was sent to whom, and what went wrong.
+
+mod view;
+
+pub use view::{AlertView, DeliveryView};
+
+use crate::app::App;
+use crate::http::{Edit, Missing, Named, Overload, Params, Problem, Problems, Reader};
+use axum::extract::State;
+use axum::http::StatusCode;
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use thrum_schema::ProjectId;
+use thrum_schema::alert::{ALERT_TTL_S, Alert, AlertState};
+use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState};
+use thrum_schema::id::{AlertId, ChannelId};
+use thrum_store::Claim;
+use thrum_store::StoreError;
+use utoipa::ToSchema;
+use view::view;
+
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 200;
+/// How many alerts' deliveries are read at a time.
+const CONCURRENCY: usize = 16;
+
+/// How many alerts are looked through for those that a filter asks for.
+const MAX_SEARCHED: usize = 1_000;
+
+/// What a client may ask for.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AlertParams {
+    /// At most so many, 1 to 200; 50 by default.
+    #[param(minimum = 1, maximum = 200)]
+    pub limit: Option<usize>,
+    /// Only those with a delivery through this channel.
+    pub channel: Option<String>,
+    /// Only those in this state.
+    pub state: Option<AlertState>,
+}
+
+/// Alerts, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Alerts {
+    pub alerts: Vec<AlertView>,
+}
+
+/// Deliveries that are tried again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Redelivered {
+    #[schema(value_type = String)]
+    alert_id: AlertId,
+    #[schema(value_type = Vec<String>)]
+    channels: Vec<ChannelId>,
+}
+
+/// Lists the newest alerts with their deliveries.
+#[utoipa::path(
+    get, path = "/v1/alerts", operation_id = "list_alerts", tag = "alerts",
+    security(("api_key" = []), ("bearer" = [])), params(AlertParams),
+    responses((status = 200, body = Alerts), Problems, Overload),
+)]
+pub async fn list(
+    State(app): State<App>,
+    reader: Reader,
+    Params(params): Params<AlertParams>,
+) -> Result<axum::Json<Alerts>, Problem> {
+    let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::bad_request(format!(
+            "limit must be 1 to {MAX_LIMIT}"
+        )));
+    }
+    let state = params.state;
+    reader.caller.charge(&app).await?;
+    let now = app.store.world().now();
+    let days = ALERT_TTL_S / 86_400 + 1;
+    let filtered = state.is_some() || params.channel.is_some();
+    let most = if filtered { MAX_SEARCHED } else { limit };
+    let mut alerts = app
+        .store
+        .recent_alerts(reader.project, now, days, most)
+        .await?;
+    alerts.retain(|alert| state.is_none_or(|state| alert.state() == state));
+    let (store, reader, channel) = (&app.store, &reader, &params.channel);
+    let alerts = stream::iter(alerts)
+        .map(|alert| async move {
+            let deliveries = store.deliveries(alert.id).await?;
+            Ok::<_, StoreError>(view(&alert, &deliveries, reader.sees_secrets))
+        })
+        .buffered(CONCURRENCY)
+        .try_filter(|alert| {
+            let through = channel.as_ref().is_none_or(|channel| {
+                let mut channels = alert.deliveries.iter().filter_map(|d| d.channel);
+                channels.any(|id| id.to_string() == *channel)
+            });
+            std::future::ready(through)
+        })
+        .take(limit)
+        .try_collect()
+        .await?;
+    Ok(axum::Json(Alerts { alerts }))
+}
+
+impl Named for Alert {
+    async fn find(app: &App, project: ProjectId, id: &str) -> Result<Self, Problem> {
+        let not_found = || Problem::not_found("alert");
+        let id = id.parse().map_err(|_| not_found())?;
+        app.store.alert(project, id).await?.ok_or_else(not_found)
+    }
+}
+
+/// Brings an alert's dead deliveries back: each is tried again at once, for as long as the first time.
+#[utoipa::path(
+    post, path = "/v1/alerts/{id}/redeliver", operation_id = "redeliver_alert", tag = "alerts",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The alert's id")),
+    responses((status = 202, body = Redelivered), Problems, Overload, Missing),
+)]
+pub async fn redeliver(
+    State(app): State<App>,
+    Edit { writer, it: alert }: Edit<Alert>,
+) -> Result<(StatusCode, axum::Json<Redelivered>), Problem> {
+    let (project, id) = (alert.project, alert.id);
+    let none_dead = || {
+        Problem::conflict(
+            "no delivery of this alert is dead; those that are under way are retried by themselves",
+        )
+    };
+    let deliveries = app.store.deliveries(id).await?;
+    let is_dead = |delivery: &&Delivery| delivery.state == Some(DeliveryState::Dead);
+    let dead = deliveries.iter().filter(is_dead);
+    let dead: Vec<ChannelId> = dead.filter_map(|delivery| delivery.channel).collect();
+    if dead.is_empty() {
+        return Err(none_dead());
+    }
+    writer.caller.charge(&app).await?;
+    let now = app.store.world().now();
+    let mut channels = Vec::new();
+    for channel in dead {
+        let claim = Claim {
+            project,
+            alert: id,
+            channel,
+            token: app.store.world().uuid_v4(),
+            until: now + CLAIM_MS,
+        };
+        match app.store.redeliver(&claim, now).await {
+            Ok(()) => channels.push(channel),
+            // Another request was quicker.
+            Err(StoreError::Conflict) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if channels.is_empty() {
+        return Err(none_dead());
+    }
+    let redelivered = Redelivered {
+        alert_id: id,
+        channels,
+    };
+    Ok((StatusCode::ACCEPTED, axum::Json(redelivered)))
+}

@@ -1,0 +1,141 @@
+//! An alert, as `/v1` shows it.
+
+use super::super::monitors::OutageView;
+use serde::Serialize;
+use thrum_schema::UnixMs;
+use thrum_schema::alert::{Alert, AlertState};
+use thrum_schema::delivery::{Delivery, DeliveryState};
+use thrum_schema::flip::Reason;
+use thrum_schema::id::{AlertId, ChannelId, MonitorId};
+use thrum_schema::monitor::unique_key;
+use thrum_schema::signal::Verdict;
+use thrum_schema::signal::watch::Change;
+use utoipa::ToSchema;
+
+/// What was told, to whom, and what went wrong with it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AlertView {
+    #[schema(value_type = String)]
+    pub id: AlertId,
+    /// `monitor.down`, `monitor.up`, `monitor.reminder`, `signal.changed`, `channel.test` or `channel.limited`.
+    #[serde(rename = "type")]
+    pub what: &'static str,
+    pub state: AlertState,
+    pub created_at: String,
+    pub flip_at: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub reason: Option<Reason>,
+    pub deadline: Option<String>,
+    pub outage: Option<OutageView>,
+    pub monitor: Option<SubjectView>,
+    /// The change of a signal that it tells of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<ChangeView>,
+    pub deliveries: Vec<DeliveryView>,
+}
+
+/// The monitor that an alert is about, as it was then.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SubjectView {
+    /// Not for read-only keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub uuid: Option<MonitorId>,
+    /// What read-only clients call it.
+    pub unique_key: String,
+    pub name: String,
+    pub slug: String,
+    pub tags: Vec<String>,
+}
+
+/// A change of a signal.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChangeView {
+    pub watch: String,
+    pub series: String,
+    pub timeframe: String,
+    pub strategy: String,
+    pub from: Verdict,
+    pub to: Verdict,
+    /// When the bar opened that it is so at.
+    pub bar: String,
+    /// A correction of the past undid what people were told of.
+    pub undone: bool,
+    pub summary: String,
+}
+
+impl From<&Change> for ChangeView {
+    fn from(change: &Change) -> Self {
+        Self {
+            watch: change.name.clone(),
+            series: change.series.to_string(),
+            timeframe: change.timeframe.to_string(),
+            strategy: change.strategy.clone(),
+            from: change.from,
+            to: change.to,
+            bar: change.bar.rfc3339(),
+            undone: change.undone,
+            summary: change.explanation.summary.clone(),
+        }
+    }
+}
+
+/// An alert on its way through a channel.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryView {
+    #[schema(value_type = Option<String>)]
+    pub channel: Option<ChannelId>,
+    /// `waiting`, `gathering`, `claimed`, `retry`, `sent`, `suppressed` or `dead`.
+    #[schema(value_type = Option<String>)]
+    pub state: Option<DeliveryState>,
+    pub attempts: u32,
+    pub sent_at: Option<String>,
+    pub next_attempt_at: Option<String>,
+    pub error: Option<String>,
+    pub note: Option<String>,
+    /// The group it went out with.
+    #[schema(value_type = Option<String>)]
+    pub group: Option<AlertId>,
+}
+
+/// An alert with its deliveries. Read-only keys do not see uuids.
+pub fn view(alert: &Alert, deliveries: &[Delivery], sees_secrets: bool) -> AlertView {
+    let flip = alert.flip.as_ref();
+    AlertView {
+        id: alert.id,
+        what: alert.what.as_str(),
+        state: alert.state(),
+        created_at: UnixMs(alert.id.created_ms()).rfc3339(),
+        flip_at: flip.map(|flip| flip.at.rfc3339()),
+        reason: flip.map(|flip| flip.reason),
+        deadline: flip.and_then(|flip| flip.deadline).map(UnixMs::rfc3339),
+        outage: alert.outage().map(Into::into),
+        monitor: alert.monitor.as_ref().map(|subject| SubjectView {
+            uuid: sees_secrets.then_some(subject.uuid),
+            unique_key: unique_key(subject.uuid),
+            name: subject.name.clone(),
+            slug: subject.slug.clone(),
+            tags: subject.tags.clone(),
+        }),
+        signal: alert.signal.as_deref().map(Into::into),
+        deliveries: deliveries.iter().map(Into::into).collect(),
+    }
+}
+
+impl From<&Delivery> for DeliveryView {
+    fn from(delivery: &Delivery) -> Self {
+        let retry = delivery.state == Some(DeliveryState::Retry);
+        let sent = delivery.sent.filter(|at| at.0 > 0);
+        let next = delivery.until.filter(|_| retry);
+        Self {
+            channel: delivery.channel,
+            state: delivery.state,
+            attempts: delivery.attempts,
+            sent_at: sent.map(UnixMs::rfc3339),
+            next_attempt_at: next.map(UnixMs::rfc3339),
+            error: delivery.error.clone(),
+            note: delivery.note.clone().filter(|note| !note.is_empty()),
+            group: delivery.group,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `/v1/channels`: where alerts go.
+
+mod spec;
+mod view;
+
+pub use spec::ChannelRequest;
+pub use view::ChannelView;
+
+use crate::app::App;
+use crate::http::{
+    Edit, Json, Missing, Named, Overload, Params, Problem, Problems, Read, Reader, Write, Writer,
+};
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use thrum_schema::alert::{Alert, AlertKind};
+use thrum_schema::channel::{
+    Channel, ChannelKind, DEFAULT_GROUP_THRESHOLD, MAX_CHANNELS, Subscription,
+};
+use thrum_schema::id::{AlertId, ChannelId, ProjectId};
+use thrum_schema::{Targets, UnixMs};
+use thrum_store::StoreError;
+use utoipa::ToSchema;
+use view::{shown, view};
+
+/// Channels.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Channels {
+    pub channels: Vec<ChannelView>,
+}
+
+/// A test message that is on its way.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TestSent {
+    #[schema(value_type = String)]
+    alert_id: AlertId,
+    /// Where to see what became of it.
+    see: &'static str,
+}
+
+/// Lists the channels of the project, and which of them fail.
+#[utoipa::path(
+    get, path = "/v1/channels", operation_id = "list_channels", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = Channels), Problems, Overload),
+)]
+pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Channels>, Problem> {
+    reader.caller.charge(&app).await?;
+    let (mut channels, failing) = futures::try_join!(
+        app.store.channels(reader.project),
+        app.store.failing_channels(reader.project)
+    )?;
+    channels.sort_by_key(|channel| (channel.created, channel.id));
+    let mut views = Vec::with_capacity(channels.len());
+    for channel in &channels {
+        let subscription = subscription(&app, channel).await?;
+        views.push(shown(&reader, channel, &failing, subscription.as_ref()));
+    }
+    Ok(axum::Json(Channels { channels: views }))
+}
+
+/// Shows a channel.
+#[utoipa::path(
+    get, path = "/v1/channels/{id}", operation_id = "get_channel", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The channel's id")),
+    responses((status = 200, body = ChannelView), Problems, Overload, Missing),
+)]
+pub async fn get(
+    State(app): State<App>,
+    Read {
+        reader,
+        it: channel,
+    }: Read<Channel>,
+) -> Result<axum::Json<ChannelView>, Problem> {
+    let failing = app.store.failing_channels(reader.project).await?;
+    let subscription = subscription(&app, &channel).await?;
+    let view = shown(&reader, &channel, &failing, subscription.as_ref());
+    Ok(axum::Json(view))
+}
+
+/// Makes a channel. The secret of a webhook is shown once.
+#[utoipa::path(
+    post, path = "/v1/channels", operation_id = "create_channel", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])), request_body = ChannelRequest,
+    responses((status = 201, body = ChannelView), Problems, Overload),
+)]
+pub async fn create(
+    State(app): State<App>,
+    writer: Writer,
+    Json(request): Json<ChannelRequest>,
+) -> Result<(StatusCode, axum::Json<ChannelView>), Problem> {
+    let project = writer.project;
+    let world = app.store.world();
+    let via = request.via(None, &app)?;
+    if app.store.channels(project).await?.len() >= MAX_CHANNELS {
+        return Err(Problem::conflict(format!(
+            "a project has at most {MAX_CHANNELS} channels; delete one first"
+        )));
+    }
+    let channel = request.applied_to(Channel {
+        id: ChannelId(world.uuid_v4()),
+        project,
+        name: via.name().to_owned(),
+        via,
+        notify_down: true,
+        notify_up: true,
+        group_threshold: DEFAULT_GROUP_THRESHOLD,
+        daily_limit: None,
+        created: world.now(),
+    })?;
+    writer.caller.charge(&app).await?;
+    let check = next_check(&app, &channel);
+    app.store.create_channel(&channel, check).await?;
+    let mut body = view(&channel);
+    // Shown here, and never again.
+    if let ChannelKind::Webhook { secret, .. } = &channel.via {
+        body.secret = Some(secret.clone());
+    }
+    Ok((StatusCode::CREATED, axum::Json(body)))
+}
+
+/// Changes a channel: only what is given.
+#[utoipa::path(
+    patch, path = "/v1/channels/{id}", operation_id = "update_channel", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])), request_body = ChannelRequest,
+    params(("id" = String, Path, description = "The channel's id")),
+    responses((status = 200, body = ChannelView), Problems, Overload, Missing),
+)]
+pub async fn update(
+    State(app): State<App>,
+    Edit {
+        writer,
+        it: mut channel,
+    }: Edit<Channel>,
+    Json(request): Json<ChannelRequest>,
+) -> Result<axum::Json<ChannelView>, Problem> {
+    channel.via = request.via(Some(&channel.via), &app)?;
+    let asks = request.to.is_some();
+    let channel = request.applied_to(channel)?;
+    writer.caller.charge(&app).await?;
+    let check = next_check(&app, &channel).filter(|_| asks);
+    match app.store.replace_channel(&channel, check).await {
+        Ok(()) => Ok(axum::Json(view(&channel))),
+        Err(StoreError::Conflict) => Err(Problem::not_found("channel")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How a channel is to be deleted.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Deletion {
+    /// Even if monitors alert nobody else.
+    pub force: Option<bool>,
+}
+
+/// Deletes a channel. What was on its way through it is given up.
+#[utoipa::path(
+    delete, path = "/v1/channels/{id}", operation_id = "delete_channel", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The channel's id"), Deletion),
+    responses((status = 204, description = "It is gone"), Problems, Overload, Missing),
+)]
+pub async fn delete(
+    State(app): State<App>,
+    Edit {
+        writer,
+        it: channel,
+    }: Edit<Channel>,
+    Params(params): Params<Deletion>,
+) -> Result<StatusCode, Problem> {
+    if !params.force.unwrap_or(false) {
+        let monitors = app.monitors.list(writer.project).await?;
+        let only = Targets::These(vec![channel.id]);
+        let left = monitors.iter().filter(|monitor| monitor.targets == only);
+        let left: Vec<&str> = left.map(|monitor| &*monitor.name).collect();
+        if let Some(first) = left.first() {
+            return Err(Problem::conflict(format!(
+                "{} of the monitors alert nobody else ({first:?} is one); give them another channel first, or \
+                     delete it with ?force=true",
+                left.len()
+            )));
+        }
+    }
+    writer.caller.charge(&app).await?;
+    let check = next_check(&app, &channel);
+    app.store
+        .delete_channel(writer.project, channel.id, check)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Sends a test message, through the same outbox as every alert.
+#[utoipa::path(
+    post, path = "/v1/channels/{id}/test", operation_id = "test_channel", tag = "channels",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The channel's id")),
+    responses((status = 202, body = TestSent), Problems, Overload, Missing),
+)]
+pub async fn test(
+    State(app): State<App>,
+    Write { it: channel, .. }: Write<Channel>,
+) -> Result<(StatusCode, axum::Json<TestSent>), Problem> {
+    let now = app.store.world().now();
+    let id = app.store.new_alert_id(now);
+    let alert = Alert::of_channel(id, channel.project, AlertKind::Test, channel.id);
+    app.store.raise(&alert, now).await?;
+    let sent = TestSent {
+        alert_id: id,
+        see: "/v1/alerts",
+    };
+    Ok((StatusCode::ACCEPTED, axum::Json(sent)))
+}
+
+impl Named for Channel {
+    async fn find(app: &App, project: ProjectId, id: &str) -> Result<Self, Problem> {
+        let not_found = || Problem::not_found("channel");
+        let id = id.parse().map_err(|_| not_found())?;
+        let found = app.store.channel(project, id).await?;
+        found.ok_or_else(not_found)
+    }
+}
+
+/// When to check a channel's subscription, if it has one: now.
+fn next_check(app: &App, channel: &Channel) -> Option<UnixMs> {
+    let subscribed = app.config.mail_by_topics && matches!(channel.via, ChannelKind::Email { .. });
+    subscribed.then(|| app.store.world().now())
+}
+
+/// What is known of a channel's subscription, if it has one.
+async fn subscription(app: &App, channel: &Channel) -> Result<Option<Subscription>, StoreError> {
+    if next_check(app, channel).is_none() {
+        return Ok(None);
+    }
+    app.store.subscription(channel.project, channel.id).await
+}

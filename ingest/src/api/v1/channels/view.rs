@@ -1,0 +1,147 @@
+//! A channel, as `/v1` shows it.
+
+use crate::http::Reader;
+use serde::Serialize;
+use thrum_schema::UnixMs;
+use thrum_schema::channel::{Channel, ChannelKind, Subscription, SubscriptionState};
+use thrum_schema::id::ChannelId;
+use thrum_store::ChannelHealth;
+use utoipa::ToSchema;
+
+/// A channel.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChannelView {
+    #[schema(value_type = String)]
+    pub id: ChannelId,
+    pub name: String,
+    pub kind: &'static str,
+    pub notify_down: bool,
+    pub notify_up: bool,
+    pub group_threshold: u32,
+    pub daily_limit: Option<u32>,
+    pub created: String,
+    /// Not for read-only keys: it lets others post there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// What signs a webhook: shown when it is made, and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic_arn: Option<String>,
+    /// How its deliveries fail, if the last one did.
+    pub failing: Option<Failing>,
+    /// How far its subscription is, where e-mail goes by SNS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<SubscriptionView>,
+}
+
+/// How a channel's deliveries fail.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Failing {
+    /// How many attempts failed since one was sent.
+    pub attempts: u64,
+    pub since: String,
+    pub last_at: String,
+    pub last_error: String,
+}
+
+/// How far an e-mail channel's subscription is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SubscriptionView {
+    /// `asking`, `pending`, `confirmed` or `lost`.
+    pub state: &'static str,
+    /// What to do, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<&'static str>,
+    /// Why SNS did not do what was asked of it, if it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub checked_at: Option<String>,
+}
+
+impl From<&Subscription> for SubscriptionView {
+    fn from(subscription: &Subscription) -> Self {
+        let (state, hint) = match subscription.state {
+            _ if subscription.asks() => (
+                "asking",
+                Some("within a minute the address gets a mail that asks it to confirm"),
+            ),
+            None => ("asking", None),
+            Some(SubscriptionState::Pending) => (
+                "pending",
+                Some(
+                    "the address must follow the link in the mail from AWS Notifications; nothing arrives before",
+                ),
+            ),
+            Some(SubscriptionState::Confirmed) => ("confirmed", None),
+            Some(SubscriptionState::Lost) => (
+                "lost",
+                Some(
+                    "the address unsubscribed, or never confirmed; change the channel with the same `to` to ask it again",
+                ),
+            ),
+        };
+        Self {
+            state,
+            hint,
+            error: subscription.error.clone(),
+            checked_at: subscription.checked.map(UnixMs::rfc3339),
+        }
+    }
+}
+
+impl From<&ChannelHealth> for Failing {
+    fn from(health: &ChannelHealth) -> Self {
+        Self {
+            attempts: health.failures,
+            since: health.since.rfc3339(),
+            last_at: health.failed_at.rfc3339(),
+            last_error: health.last_error.clone(),
+        }
+    }
+}
+
+/// A channel as this caller may see it.
+pub fn shown(
+    reader: &Reader,
+    channel: &Channel,
+    failing: &[ChannelHealth],
+    subscription: Option<&Subscription>,
+) -> ChannelView {
+    let mut view = view(channel);
+    if !reader.sees_secrets {
+        view.url = None;
+    }
+    let health = failing.iter().find(|health| health.channel == channel.id);
+    view.failing = health.map(Failing::from);
+    view.subscription = subscription.map(SubscriptionView::from);
+    view
+}
+
+/// A channel by itself.
+pub fn view(channel: &Channel) -> ChannelView {
+    let mut view = ChannelView {
+        id: channel.id,
+        name: channel.name.clone(),
+        kind: channel.via.name(),
+        notify_down: channel.notify_down,
+        notify_up: channel.notify_up,
+        group_threshold: channel.group_threshold,
+        daily_limit: channel.daily_limit,
+        created: channel.created.rfc3339(),
+        url: None,
+        secret: None,
+        to: None,
+        topic_arn: None,
+        failing: None,
+        subscription: None,
+    };
+    match channel.via.clone() {
+        ChannelKind::Webhook { url, .. } => view.url = Some(url),
+        ChannelKind::Email { to } | ChannelKind::Sms { to } => view.to = Some(to),
+        ChannelKind::Sns { topic_arn } => view.topic_arn = Some(topic_arn),
+    }
+    view
+}

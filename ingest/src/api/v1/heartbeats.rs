@@ -1,0 +1,259 @@
+//! `POST /v1/heartbeats`: one heartbeat or up to a hundred. The first one of a name creates its monitor.
+
+mod legacy;
+mod valid;
+
+pub use legacy::{__path_legacy, legacy};
+pub use valid::Heartbeat;
+
+use crate::app::App;
+use crate::http::body::from_value;
+use crate::http::{Json, Overload, Problem, Problems, Writer};
+use crate::services::monitors::{By, Incoming, RecordError};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use thrum_schema::error::Invalid;
+use thrum_schema::mutant::{self, Mutant};
+use thrum_schema::state::Shown;
+use thrum_schema::time::secs_to_wait;
+use thrum_schema::{MonitorId, ProjectId, UnixMs};
+use thrum_store::StoreError;
+use utoipa::ToSchema;
+use valid::{Valid, template, validate};
+
+/// Most heartbeats in a request.
+const MAX_BATCH: usize = 100;
+/// What is said to a monitor that is too fast.
+const TOO_MANY: &str = "this monitor's heartbeats come too fast";
+/// How many monitors of a batch are written at a time.
+const CONCURRENCY: usize = 16;
+
+/// What became of a heartbeat.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Answer {
+    /// It is recorded.
+    Recorded {
+        monitor: String,
+        #[schema(value_type = String)]
+        uuid: MonitorId,
+        #[schema(value_type = String)]
+        status: Shown,
+        pings: u64,
+        deadline: Option<String>,
+    },
+    /// It is not, and why.
+    Refused {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        monitor: Option<String>,
+        error: String,
+        /// The reply's status, and how long to wait, if the heartbeat came alone.
+        #[serde(skip)]
+        #[schema(ignore)]
+        alone: Option<(StatusCode, i64)>,
+    },
+}
+
+/// One heartbeat, or up to 100.
+#[derive(Debug, Serialize, ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it stands for what `post` tells apart by hand, for the errors' sake"
+)]
+#[serde(untagged)]
+pub enum Heartbeats {
+    /// One.
+    One(Heartbeat),
+    /// Some.
+    Many {
+        /// At most 100, each as if it came alone. What is wrong with one is said in its place, and the others are
+        /// recorded.
+        #[schema(value_type = Vec<Value>)]
+        heartbeats: Vec<Heartbeat>,
+    },
+}
+
+/// A result for each heartbeat, in their order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Results {
+    results: Vec<Answer>,
+}
+
+/// When a request arrived: a heartbeat is dated by that, however long it takes to look up its key.
+pub struct Arrived(UnixMs);
+
+impl FromRequestParts<App> for Arrived {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(_: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self(app.store.world().now()))
+    }
+}
+
+#[utoipa::path(
+    post, path = "/v1/heartbeats", operation_id = "post_heartbeats", tag = "heartbeats",
+    security(("api_key" = []), ("bearer" = [])), request_body = Heartbeats,
+    responses((status = 200, body = Results), Problems, Overload),
+)]
+pub async fn post(
+    State(app): State<App>,
+    Arrived(at): Arrived,
+    Writer { project, .. }: Writer,
+    method: Method,
+    headers: HeaderMap,
+    Json(members): Json<Map<String, Value>>,
+) -> Result<axum::Json<Results>, Problem> {
+    let at = if mutant::is(Mutant::StampedLate) {
+        app.store.world().now()
+    } else {
+        at
+    };
+    let template = template(at, &method, &headers);
+    let alone = !members.contains_key("heartbeats");
+    let body = Value::Object(members);
+    if alone {
+        let valid = validate(&app, &template, body, "")?;
+        let results = record_all(&app, project, vec![(0, Ok(valid))]).await?;
+        refuse_alone(&results)?;
+        return Ok(axum::Json(Results { results }));
+    }
+    let items = batch(body)?;
+    let checked = items
+        .into_iter()
+        .enumerate()
+        .map(|(i, item)| {
+            let name = item
+                .get("monitor")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
+            let checked = validate(&app, &template, item, &format!("heartbeats[{i}]"));
+            (i, checked.map_err(|invalid| (name, invalid)))
+        })
+        .collect();
+    let results = record_all(&app, project, checked).await?;
+    Ok(axum::Json(Results { results }))
+}
+
+/// A heartbeat that came alone and could not be recorded is an error of the request.
+fn refuse_alone(results: &[Answer]) -> Result<(), Problem> {
+    match results {
+        [
+            Answer::Refused {
+                alone: Some((StatusCode::TOO_MANY_REQUESTS, wait_ms)),
+                ..
+            },
+        ] => Err(Problem::too_many(TOO_MANY, *wait_ms)),
+        [Answer::Refused { error, alone, .. }] => {
+            let status = alone.map_or(StatusCode::CONFLICT, |(status, _)| status);
+            Err(Problem::new(status, error.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The heartbeats of `{"heartbeats": [ … ]}`.
+fn batch(body: Value) -> Result<Vec<Value>, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Batch {
+        heartbeats: Vec<Value>,
+    }
+    let batch: Batch = from_value(body, "")?;
+    if batch.heartbeats.len() > MAX_BATCH {
+        return Err(Invalid::new(
+            "heartbeats",
+            format!("must be at most {MAX_BATCH} at a time"),
+        )
+        .into());
+    }
+    Ok(batch.heartbeats)
+}
+
+/// A valid heartbeat; or the name of its monitor, if it has one, and what is wrong.
+type Checked = Result<Valid, (Option<String>, Invalid)>;
+
+/// Records heartbeats: those of one monitor in their order, those of different monitors at the same time.
+async fn record_all(
+    app: &App,
+    project: ProjectId,
+    checked: Vec<(usize, Checked)>,
+) -> Result<Vec<Answer>, Problem> {
+    let mut answers = BTreeMap::new();
+    let mut by_monitor: BTreeMap<String, Vec<(usize, Incoming)>> = BTreeMap::new();
+    for (i, checked) in checked {
+        match checked {
+            Ok(valid) => by_monitor
+                .entry(valid.name)
+                .or_default()
+                .push((i, valid.incoming)),
+            Err((monitor, invalid)) => {
+                let refused = Answer::Refused {
+                    monitor,
+                    error: invalid.to_string(),
+                    alone: None,
+                };
+                answers.insert(i, refused);
+            }
+        }
+    }
+    let recorded: Vec<Vec<(usize, Answer)>> = stream::iter(by_monitor)
+        .map(|(name, heartbeats)| async move {
+            let mut answers = Vec::with_capacity(heartbeats.len());
+            for (i, incoming) in heartbeats {
+                answers.push((i, record_one(app, project, &name, incoming).await?));
+            }
+            Ok::<_, Problem>(answers)
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    answers.extend(recorded.into_iter().flatten());
+    Ok(answers.into_values().collect())
+}
+
+async fn record_one(
+    app: &App,
+    project: ProjectId,
+    name: &str,
+    incoming: Incoming,
+) -> Result<Answer, Problem> {
+    let recorded = app
+        .monitors
+        .record_named(project, By::Name, name, true, incoming)
+        .await;
+    let refused = |error: &str, status, wait_ms| Answer::Refused {
+        monitor: Some(name.to_owned()),
+        error: error.to_owned(),
+        alone: Some((status, wait_ms)),
+    };
+    match recorded {
+        Ok(recorded) => {
+            let state = recorded.state;
+            Ok(Answer::Recorded {
+                monitor: name.to_owned(),
+                uuid: state.monitor,
+                status: state.shown(app.store.world().now(), &[]),
+                pings: state.pings,
+                deadline: state.deadline().map(|deadline| deadline.rfc3339()),
+            })
+        }
+        Err(RecordError::Ambiguous) => Ok(refused(
+            "several monitors have this slug and none has this name; rename one",
+            StatusCode::CONFLICT,
+            0,
+        )),
+        Err(error @ RecordError::Full) => Ok(refused(&error.to_string(), StatusCode::FORBIDDEN, 0)),
+        Err(RecordError::TooMany(wait_ms)) => {
+            let error = format!("{TOO_MANY}; try again in {} s", secs_to_wait(wait_ms));
+            Ok(refused(&error, StatusCode::TOO_MANY_REQUESTS, wait_ms))
+        }
+        Err(RecordError::NotFound) => Err(StoreError::Conflict.into()),
+        Err(RecordError::Store(error)) => Err(error.into()),
+    }
+}

@@ -1,0 +1,59 @@
+//! The heartbeat endpoint of the predecessor's clients. docs/compatibility.md §8.
+
+use super::valid::{Valid, check_period_s, template};
+use super::{Arrived, record_all, refuse_alone};
+use crate::app::App;
+use crate::http::{Json, Overload, Problem, Problems, Writer};
+use axum::extract::State;
+use axum::http::{HeaderMap, Method};
+use serde::{Deserialize, Serialize};
+use thrum_schema::monitor::check_heartbeat_name;
+use utoipa::ToSchema;
+
+/// What the predecessor's clients send; they may send more.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Legacy {
+    /// The monitor's name.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,100}$")]
+    host_id: String,
+    /// Milliseconds between two heartbeats.
+    #[schema(minimum = 1)]
+    interval_ms: Option<u64>,
+}
+
+/// What they expect.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LegacyAnswer {
+    message: &'static str,
+}
+
+/// The endpoint of the predecessor's clients, which misspelt it: `{"hostId", "intervalMs"}`.
+#[utoipa::path(
+    post, path = "/v1/heartbeat", operation_id = "post_legacy_heartbeat", tag = "heartbeats",
+    security(("api_key" = []), ("bearer" = [])), request_body = Legacy,
+    responses((status = 200, body = LegacyAnswer), Problems, Overload),
+)]
+pub async fn legacy(
+    State(app): State<App>,
+    Arrived(at): Arrived,
+    Writer { project, .. }: Writer,
+    method: Method,
+    headers: HeaderMap,
+    Json(body): Json<Legacy>,
+) -> Result<axum::Json<LegacyAnswer>, Problem> {
+    check_heartbeat_name("hostId", &body.host_id)?;
+    let period_s = match body.interval_ms {
+        None => None,
+        // A period counts whole seconds; a part of one gives the host a little longer.
+        Some(ms) => Some(check_period_s("intervalMs", ms.div_ceil(1000))?),
+    };
+    let mut incoming = template(at, &method, &headers);
+    incoming.rules.period_s = period_s;
+    let valid = Valid {
+        name: body.host_id,
+        incoming,
+    };
+    refuse_alone(&record_all(&app, project, vec![(0, Ok(valid))]).await?)?;
+    Ok(axum::Json(LegacyAnswer { message: "OK" }))
+}

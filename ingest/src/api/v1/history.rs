@@ -1,0 +1,244 @@
+//! `/v1/series/{series}/signal` and `/signals`: what strategies said of a series, and what was known when.
+
+use super::signal_params::{check_limit, params_of, series_of, timeframe_of, timestamp};
+use crate::app::App;
+use crate::http::{Missing, Overload, Params, PathId, Problem, Problems, Reader};
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use thrum_schema::UnixMs;
+use thrum_schema::error::Invalid;
+use thrum_schema::signal::track::{Signal, TrackId};
+use thrum_schema::signal::view::{Applied, SignalView};
+use utoipa::ToSchema;
+
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1_000;
+
+/// Which strategy, along which timeframe.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LatestParams {
+    /// `tick` by default, for series of heartbeats.
+    timeframe: Option<String>,
+    /// The strategy.
+    strategy: Option<String>,
+    /// Its default mode, if absent.
+    mode: Option<String>,
+    /// Numbers in place of its own, as a JSON object.
+    params: Option<String>,
+    /// The strategy's version; the latest, if absent.
+    #[param(value_type = Option<i32>, minimum = 1)]
+    version: Option<u32>,
+}
+
+/// Which signals.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HistoryParams {
+    /// `tick` by default, for series of heartbeats.
+    pub timeframe: Option<String>,
+    /// The strategy.
+    pub strategy: Option<String>,
+    /// Its default mode, if absent.
+    pub mode: Option<String>,
+    /// Numbers in place of its own, as a JSON object.
+    pub params: Option<String>,
+    /// The strategy's version; the latest, if absent, or the latest at `as_known_at`.
+    #[param(value_type = Option<i32>, minimum = 1)]
+    pub version: Option<u32>,
+    /// Of bars from this instant on; without it, the last ones.
+    pub from: Option<String>,
+    /// Of bars before this instant.
+    pub to: Option<String>,
+    /// At most so many, 1 to 1000; 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<usize>,
+    /// As it was known at this instant: later corrections are left out.
+    pub as_known_at: Option<String>,
+    /// `all` shows what was superseded, too.
+    #[param(inline)]
+    pub revisions: Option<Revisions>,
+}
+
+/// Which revisions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Revisions {
+    #[default]
+    Latest,
+    All,
+}
+
+/// Signals, in the order of their bars.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct History {
+    pub signals: Vec<SignalView>,
+    /// Where to go on from, if there are more.
+    pub next_from: Option<String>,
+}
+
+/// Shows the latest signal of a strategy along a series, with its explanation and age. One that is too old is STALE.
+#[utoipa::path(
+    get, path = "/v1/series/{series}/signal", operation_id = "get_latest_signal", tag = "signals",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("series" = String, Path, description = "The series' name"), LatestParams),
+    responses((status = 200, body = SignalView), Problems, Overload, Missing),
+)]
+pub async fn latest(
+    State(app): State<App>,
+    reader: Reader,
+    PathId(series): PathId,
+    Params(params): Params<LatestParams>,
+) -> Result<axum::Json<SignalView>, Problem> {
+    let (track, applied) = track(&app, &reader, &series, &params, None).await?;
+    let found = app.store.signal_at(&track, UnixMs::LATEST).await?;
+    let signal = found.ok_or_else(none_yet)?;
+    reader.caller.charge(&app).await?;
+    let now = app.store.world().now();
+    Ok(axum::Json(SignalView::new(applied, signal, now, true)))
+}
+
+/// Shows signals of a strategy along a series: each bar's latest, as it was known at an instant, or every revision.
+#[utoipa::path(
+    get, path = "/v1/series/{series}/signals", operation_id = "get_signal_history", tag = "signals",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("series" = String, Path, description = "The series' name"), HistoryParams),
+    responses((status = 200, body = History), Problems, Overload, Missing),
+)]
+pub async fn history(
+    State(app): State<App>,
+    reader: Reader,
+    PathId(series): PathId,
+    Params(params): Params<HistoryParams>,
+) -> Result<axum::Json<History>, Problem> {
+    let from = timestamp("from", params.from.as_ref())?;
+    let to = timestamp("to", params.to.as_ref())?.unwrap_or(UnixMs::LATEST);
+    let known_at = timestamp("as_known_at", params.as_known_at.as_ref())?;
+    let limit = check_limit(params.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
+    let all = params.revisions.unwrap_or_default() == Revisions::All;
+    let which = LatestParams {
+        timeframe: params.timeframe,
+        strategy: params.strategy,
+        mode: params.mode,
+        params: params.params,
+        version: params.version,
+    };
+    let (track, applied) = track(&app, &reader, &series, &which, known_at).await?;
+    reader.caller.charge(&app).await?;
+    let mut found: Vec<Signal> = Vec::new();
+    let mut more = false;
+    // A bar may have been superseded often: what is wanted is looked for page by page.
+    let (mut low, mut high) = (from.unwrap_or(UnixMs(0)), to - 1);
+    let newest_first = from.is_none();
+    while low <= high && !more {
+        let mut page = app
+            .store
+            .signals(&track, low, high, Some(MAX_LIMIT), newest_first)
+            .await?;
+        let full = page.len() == MAX_LIMIT;
+        let Some(edge) = page.last().map(|signal| signal.bar) else {
+            break;
+        };
+        if full && page.first().map(|signal| signal.bar) != Some(edge) {
+            // The last bar's revisions may be cut off; they come with the next page.
+            page.retain(|signal| signal.bar != edge);
+            if newest_first {
+                high = edge;
+            } else {
+                low = edge;
+            }
+        } else {
+            if newest_first {
+                high = edge - 1;
+            } else {
+                low = edge + 1;
+            }
+        }
+        page.retain(|signal| known_at.is_none_or(|at| signal.computed <= at));
+        if !newest_first {
+            page.reverse();
+        }
+        if !all {
+            // Newest first, the latest revision of a bar comes first.
+            page.dedup_by_key(|signal| signal.bar);
+        }
+        if newest_first {
+            found.extend(page);
+        } else {
+            page.reverse();
+            found.extend(page);
+        }
+        more = found.len() > limit;
+        if !full {
+            break;
+        }
+    }
+    found.truncate(limit);
+    if newest_first {
+        found.reverse();
+        more = false;
+    }
+    let next_from = found
+        .last()
+        .filter(|_| more)
+        .map(|signal| (signal.bar + 1).rfc3339());
+    let now = app.store.world().now();
+    let signals = found
+        .into_iter()
+        .map(|signal| SignalView::new(applied.clone(), signal, now, false))
+        .collect();
+    Ok(axum::Json(History { signals, next_from }))
+}
+
+async fn track(
+    app: &App,
+    reader: &Reader,
+    series: &str,
+    params: &LatestParams,
+    known_at: Option<UnixMs>,
+) -> Result<(TrackId, Applied), Problem> {
+    let series = series_of(series)?;
+    let timeframe = timeframe_of(params.timeframe.as_ref(), Some(&series))?;
+    let name = params
+        .strategy
+        .as_deref()
+        .ok_or_else(|| Invalid::new("strategy", "is required"))?;
+    let given = params_of(params.params.as_ref())?;
+    let strategy_version = app
+        .series
+        .compile_as_of(
+            reader.project,
+            name,
+            (params.version, known_at),
+            (params.mode.as_deref(), &given),
+            timeframe,
+        )
+        .await?;
+    let head = app.store.head(reader.project, &series, timeframe).await?;
+    head.ok_or_else(|| Problem::not_found("series in this timeframe"))?;
+    let track = TrackId::new(
+        reader.project,
+        &series,
+        name,
+        strategy_version.version,
+        &strategy_version.compiled,
+    );
+    let applied = Applied::new(
+        Some(&series),
+        name,
+        strategy_version.version,
+        &strategy_version.compiled,
+    );
+    Ok((track, applied))
+}
+
+fn none_yet() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "there is no such signal yet: POST /v1/signals asks for one, and a watch asks at every bar; what an earlier version \
+         of the strategy said is shown by ?version=",
+    )
+}

@@ -1,0 +1,279 @@
+//! `/v1/keys`: the API keys of a project, identified by the first digits of their hashes.
+
+use crate::app::App;
+use crate::http::{Edit, Json, Missing, Named, Overload, Problem, Problems, Writer};
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use thrum_schema::key::{self, ApiKey, KEY_ID_LEN, Scope};
+use thrum_schema::plan::Limits;
+use thrum_schema::{ProjectId, UnixMs};
+use thrum_store::StoreError;
+use utoipa::ToSchema;
+
+/// The greatest limit of a key.
+const MAX_LIMIT: u32 = 1_000_000_000;
+/// Longest name, in characters.
+const MAX_NAME: usize = 100;
+/// How long a key and its successor are both good, unless it is said otherwise, in seconds: a day; and at most.
+const OVERLAP_S: u64 = 86_400;
+const MAX_OVERLAP_S: u64 = 30 * 86_400;
+
+/// What a client sends to make a key.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRequest {
+    scope: Scope,
+    /// At most 100 characters.
+    #[serde(default)]
+    #[schema(max_length = 100)]
+    name: String,
+    /// Requests a day; at most what the plan allows.
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    requests_per_day: Option<u32>,
+    /// Requests a minute; at most what the plan allows.
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    requests_per_minute: Option<u32>,
+}
+
+/// How a key is to be rotated.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// For so many seconds both are good; a day by default.
+    #[schema(minimum = 0, maximum = 2_592_000)]
+    overlap_s: Option<u64>,
+}
+
+/// An API key, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct KeyView {
+    pub id: String,
+    pub name: String,
+    pub scope: Scope,
+    pub created: String,
+    /// When it ends, if it was rotated.
+    pub until: Option<String>,
+    /// What it may use, where that is not what the plan says.
+    pub requests_per_day: Option<u32>,
+    pub requests_per_minute: Option<u32>,
+}
+
+/// An API key with its secret: shown once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NewKey {
+    /// The secret. It is shown here, and never again.
+    pub key: String,
+    #[serde(flatten)]
+    pub view: KeyView,
+}
+
+/// API keys.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct KeyList {
+    pub keys: Vec<KeyView>,
+}
+
+impl From<&ApiKey> for KeyView {
+    fn from(key: &ApiKey) -> Self {
+        let limits = key.limits.unwrap_or_default();
+        Self {
+            id: key.id().to_owned(),
+            name: key.name.clone(),
+            scope: key.scope,
+            created: key.created.rfc3339(),
+            until: key.until.map(UnixMs::rfc3339),
+            requests_per_day: limits.requests_per_day,
+            requests_per_minute: limits.requests_per_minute,
+        }
+    }
+}
+
+impl KeyRequest {
+    /// Checks the request against `plan`, whose limits it may not exceed.
+    pub fn check(&self, plan: &Limits) -> Result<(), Problem> {
+        if self.name.chars().count() > MAX_NAME {
+            return Err(Problem::bad_request(format!(
+                "name must be at most {MAX_NAME} characters"
+            )));
+        }
+        for (field, given, most) in [
+            (
+                "requests_per_day",
+                self.requests_per_day,
+                plan.requests_per_day,
+            ),
+            (
+                "requests_per_minute",
+                self.requests_per_minute,
+                plan.requests_per_minute,
+            ),
+        ] {
+            let most = most.unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
+            if given.is_some_and(|given| !(1..=most).contains(&given)) {
+                return Err(Problem::bad_request(format!(
+                    "{field} must be 1 to {most}, as the plan allows"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// A new key and its secret.
+    pub fn key(self, app: &App, project: ProjectId) -> (String, ApiKey) {
+        let world = app.store.world();
+        let secret = key::new_api_key(world, self.scope);
+        let limits = Limits {
+            requests_per_day: self.requests_per_day,
+            requests_per_minute: self.requests_per_minute,
+            ..Limits::default()
+        };
+        let mut key = ApiKey::new(&secret, project, self.scope, &self.name, world.now());
+        key.limits = (limits != Limits::default()).then_some(limits);
+        (secret, key)
+    }
+}
+
+/// Lists the API keys of the project, without their secrets.
+#[utoipa::path(
+    get, path = "/v1/keys", operation_id = "list_keys", tag = "keys",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = KeyList), Problems, Overload),
+)]
+pub async fn list(State(app): State<App>, writer: Writer) -> Result<axum::Json<KeyList>, Problem> {
+    writer.caller.charge(&app).await?;
+    let keys = app.accounts.valid_keys(writer.project).await?;
+    let keys = keys.iter().map(KeyView::from).collect();
+    Ok(axum::Json(KeyList { keys }))
+}
+
+/// Creates an API key. Its secret is shown once.
+#[utoipa::path(
+    post, path = "/v1/keys", operation_id = "create_key", tag = "keys",
+    security(("api_key" = []), ("bearer" = [])), request_body = KeyRequest,
+    responses((status = 201, body = NewKey), Problems, Overload),
+)]
+pub async fn create(
+    State(app): State<App>,
+    writer: Writer,
+    Json(request): Json<KeyRequest>,
+) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
+    let project = writer.project;
+    request.check(&app.accounts.limits(project).await?)?;
+    check_room(&app, project).await?;
+    writer.caller.charge(&app).await?;
+    if !app.accounts.take_key(project).await? {
+        let most = app.accounts.most_keys(project).await?;
+        return Err(Problem::conflict(format!(
+            "a project of this plan creates at most {most} keys a day; rotate one instead"
+        )));
+    }
+    let created = create_with(&app, project, request).await?;
+    Ok((StatusCode::CREATED, axum::Json(created)))
+}
+
+/// Creates a key of a project, without further checks.
+pub async fn create_with(
+    app: &App,
+    project: ProjectId,
+    request: KeyRequest,
+) -> Result<NewKey, Problem> {
+    let (secret, key) = request.key(app, project);
+    app.store.put_api_key(&key).await?;
+    Ok(NewKey {
+        key: secret,
+        view: (&key).into(),
+    })
+}
+
+/// Whether the project may have another key. Keys that are about to end count until they do.
+async fn check_room(app: &App, project: ProjectId) -> Result<(), Problem> {
+    let most = app.accounts.most_keys(project).await?;
+    if app.accounts.valid_keys(project).await?.len() >= most as usize {
+        return Err(Problem::conflict(format!(
+            "a project of this plan has at most {most} keys; revoke one first"
+        )));
+    }
+    Ok(())
+}
+
+impl Named for ApiKey {
+    async fn find(app: &App, project: ProjectId, id: &str) -> Result<Self, Problem> {
+        let keys = app.accounts.valid_keys(project).await?;
+        keys.into_iter()
+            .find(|key| id.len() == KEY_ID_LEN && key.id() == id)
+            .ok_or_else(|| Problem::not_found("key"))
+    }
+}
+
+/// Rotates an API key: creates its successor, and ends it after an overlap in which both are valid.
+#[utoipa::path(
+    post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys",
+    security(("api_key" = []), ("bearer" = [])), request_body = Rotation,
+    params(("id" = String, Path, description = "The key's id")),
+    responses((status = 201, body = NewKey), Problems, Overload, Missing),
+)]
+pub async fn rotate(
+    State(app): State<App>,
+    Edit { writer, it: key }: Edit<ApiKey>,
+    Json(rotation): Json<Rotation>,
+) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
+    let overlap_s = rotation.overlap_s.unwrap_or(OVERLAP_S);
+    if overlap_s > MAX_OVERLAP_S {
+        return Err(Problem::bad_request(format!(
+            "overlap_s must be at most {MAX_OVERLAP_S} (got {overlap_s})"
+        )));
+    }
+    check_room(&app, writer.project).await?;
+    writer.caller.charge(&app).await?;
+    let world = app.store.world();
+    let now = world.now();
+    let secret = key::new_api_key(world, key.scope);
+    let mut successor = ApiKey::new(&secret, key.project, key.scope, &key.name, now);
+    successor.limits = key.limits;
+    successor.meter = Some(key.meter().to_owned());
+    let until = now + i64::try_from(overlap_s * 1000).unwrap_or(0);
+    let ending = ApiKey {
+        until: Some(key.until.map_or(until, |before| before.min(until))),
+        ..key
+    };
+    match app.store.rotate_api_key(&ending, &successor).await {
+        Ok(()) => {}
+        Err(StoreError::Conflict) => return Err(Problem::not_found("key")),
+        Err(error) => return Err(error.into()),
+    }
+    app.accounts.forget_key(&ending.hash);
+    let created = NewKey {
+        key: secret,
+        view: (&successor).into(),
+    };
+    Ok((StatusCode::CREATED, axum::Json(created)))
+}
+
+/// Revokes an API key.
+#[utoipa::path(
+    delete, path = "/v1/keys/{id}", operation_id = "revoke_key", tag = "keys",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The key's id")),
+    responses((status = 204, description = "Handlers forget it within half a minute"), Problems, Overload, Missing),
+)]
+pub async fn revoke(
+    State(app): State<App>,
+    Edit { writer, it: key }: Edit<ApiKey>,
+) -> Result<StatusCode, Problem> {
+    let last = || Problem::conflict("this is the last read-write key; create another one first");
+    let keys = app.accounts.valid_keys(writer.project).await?;
+    let survivor = keys.iter().find(|other| {
+        other.scope == Scope::Write && other.until.is_none() && other.hash != key.hash
+    });
+    let survivor = survivor.ok_or_else(last)?;
+    writer.caller.charge(&app).await?;
+    match app.store.delete_api_key(&key, Some(survivor)).await {
+        Ok(()) => {}
+        // Both were revoked at the same time.
+        Err(StoreError::Conflict) => return Err(last()),
+        Err(error) => return Err(error.into()),
+    }
+    app.accounts.forget_key(&key.hash);
+    Ok(StatusCode::NO_CONTENT)
+}

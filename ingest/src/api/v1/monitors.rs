@@ -1,0 +1,372 @@
+//! `/v1/monitors`: monitors, listed, shown and changed.
+
+mod spec;
+mod view;
+
+pub use spec::{MonitorRequest, check_channels, check_until, check_windows, some, some_object};
+pub use view::{Around, MonitorView, OutageView, PingView, WindowSpec};
+
+use crate::app::App;
+use crate::http::{
+    Edit, Json, Missing, Named, Overload, Params, Problem, Problems, Read, Reader, Write, Writer,
+};
+use crate::services::monitors::{ChangeError, Edit as Editing, Upserted};
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use thrum_schema::error::Invalid;
+use thrum_schema::silence::MAX_SNOOZE_MS;
+use thrum_schema::state::{MonitorState, Shown};
+use thrum_schema::{Event, Monitor, MonitorId, PingKind, ProjectId, Status, UnixMs};
+use thrum_store::Snapshot;
+use utoipa::ToSchema;
+
+/// How many flips and pings a monitor shows.
+const LAST_FLIPS: usize = 20;
+const LAST_PINGS: usize = 20;
+/// The longest span of an uptime, in days: as long as flips are kept.
+const MAX_DAYS: i64 = 93;
+
+/// Monitors.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Monitors {
+    monitors: Vec<MonitorView>,
+}
+
+/// Which monitors to list.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// Only those with this tag.
+    tag: Option<String>,
+    /// Only those with this status.
+    status: Option<Shown>,
+}
+
+/// Until when to snooze.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Snooze {
+    /// Until this instant, RFC 3339.
+    until: Option<String>,
+    /// For so many seconds.
+    #[schema(minimum = 1, maximum = 31_622_400)]
+    for_s: Option<u64>,
+}
+
+/// Which span to judge.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Span {
+    /// The last so many days, 1 to 93.
+    #[param(minimum = 1, maximum = 93)]
+    days: Option<i64>,
+}
+
+/// How long a monitor was down. Maintenance is left out of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Uptime {
+    from: String,
+    to: String,
+    /// Seconds in which it was watched: neither new nor paused, nor in maintenance.
+    watched_s: i64,
+    /// Seconds of these in which it was down.
+    down_s: i64,
+    /// How often it went down.
+    downs: u32,
+    /// The part of the time in which it was up, 0 to 1; null if it was not watched.
+    uptime: Option<f64>,
+}
+
+impl Snooze {
+    /// The instant that it means.
+    pub fn until(&self, now: UnixMs) -> Result<UnixMs, Invalid> {
+        match (&self.until, self.for_s) {
+            (Some(text), None) => check_until("until", text, now),
+            (None, Some(s)) => match i64::try_from(s) {
+                Ok(s) if s > 0 && s <= MAX_SNOOZE_MS / 1000 => Ok(now + s * 1000),
+                _ => Err(Invalid::new("for_s", "must be 1 s to a year")),
+            },
+            _ => Err(Invalid::new("until", "or for_s is required, and not both")),
+        }
+    }
+}
+
+impl Named for Snapshot {
+    async fn find(app: &App, project: ProjectId, id: &str) -> Result<Self, Problem> {
+        Ok(app.monitors.find(project, id).await?)
+    }
+}
+
+/// Lists the monitors of the project.
+#[utoipa::path(
+    get, path = "/v1/monitors", operation_id = "list_monitors", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])), params(Filter),
+    responses((status = 200, body = Monitors), Problems, Overload),
+)]
+pub async fn list(
+    State(app): State<App>,
+    reader: Reader,
+    Params(filter): Params<Filter>,
+) -> Result<axum::Json<Monitors>, Problem> {
+    reader.caller.charge(&app).await?;
+    let id = reader.project;
+    let now = app.store.world().now();
+    let (monitors, outages) = futures::try_join!(app.monitors.list(id), app.store.outages())?;
+    let project = app.accounts.project(id).await?;
+    let tag = filter.tag.as_ref();
+    let monitors = monitors.iter().map(AsRef::as_ref);
+    let mut monitors: Vec<&Monitor> = monitors
+        .filter(|monitor| tag.is_none_or(|tag| monitor.tags.contains(tag)))
+        .collect();
+    monitors.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
+    let states = app.monitors.states(&monitors).await?;
+    let around = Around::new(&reader, &project, &outages, now);
+    let monitors = monitors
+        .iter()
+        .zip(&states)
+        .map(|(monitor, state)| around.view(monitor, state))
+        .filter(|view| filter.status.is_none_or(|status| view.status == status))
+        .collect();
+    Ok(axum::Json(Monitors { monitors }))
+}
+
+/// Shows a monitor with its last flips, pings and failures.
+#[utoipa::path(
+    get, path = "/v1/monitors/{id}", operation_id = "get_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    responses((status = 200, body = MonitorView), Problems, Overload, Missing),
+)]
+pub async fn get(
+    State(app): State<App>,
+    Read { reader, it: found }: Read<Snapshot>,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let id = found.monitor.id;
+    let (flips, pings) = futures::try_join!(app.store.flips(id, LAST_FLIPS), app.store.pings(id))?;
+    let mut view = show(&app, &reader, &found).await?;
+    let now = app.store.world().now();
+    view.missed = found.state.missed_so_far(&found.monitor, now);
+    let failures = pings.iter().filter(|ping| ping.kind == PingKind::Fail);
+    let shown = |ping| PingView::of(ping, reader.sees_secrets);
+    view.last_failures = Some(failures.take(LAST_PINGS).map(shown).collect());
+    view.last_pings = Some(pings.iter().take(LAST_PINGS).map(shown).collect());
+    view.flips = Some(flips.iter().map(Into::into).collect());
+    Ok(axum::Json(view))
+}
+
+/// Creates a monitor, or updates the one that `unique` identifies.
+#[utoipa::path(
+    post, path = "/v1/monitors", operation_id = "create_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])), request_body = MonitorRequest,
+    responses(
+        (status = 200, description = "It existed, and is updated", body = MonitorView),
+        (status = 201, description = "Created", body = MonitorView),
+        Problems, Overload,
+    ),
+)]
+pub async fn create(
+    State(app): State<App>,
+    writer: Writer,
+    Json(request): Json<MonitorRequest>,
+) -> Result<(StatusCode, axum::Json<MonitorView>), Problem> {
+    let project = writer.project;
+    let channels = app.store.channels(project).await?;
+    let now = app.store.world().now();
+    let valid = request.check(&channels, now)?;
+    // What would be wrong with a new monitor, and whether there is room for it.
+    let blank = Monitor::new(MonitorId(app.store.world().uuid_v4()), project, now);
+    let new = valid.applied_to(&blank, true)?;
+    if new.name.is_empty() && new.slug.is_empty() {
+        return Err(Problem::bad_request("name or slug is required"));
+    }
+    if valid.unique().is_none() && !app.monitors.has_room(project).await? {
+        return Err(Problem::no_room_for_monitor());
+    }
+    writer.caller.charge(&app).await?;
+    let make = |monitor: &Monitor| {
+        let is_new = *monitor == Monitor::new(monitor.id, monitor.project, monitor.created);
+        valid.applied_to(monitor, is_new)
+    };
+    let means = |monitor: &Monitor| valid.means(monitor);
+    let means = valid.unique().map(|_| &means as _);
+    let upserted = app
+        .monitors
+        .upsert(project, means, valid.unique_slug(), make);
+    let Upserted { found, created } = upserted.await?;
+    let status = if created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let view = show(&app, &writer.reader(), &found).await?;
+    Ok((status, axum::Json(view)))
+}
+
+/// Changes a monitor: only the given fields.
+#[utoipa::path(
+    patch, path = "/v1/monitors/{id}", operation_id = "update_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])), request_body = MonitorRequest,
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    responses((status = 200, body = MonitorView), Problems, Overload, Missing),
+)]
+pub async fn update(
+    State(app): State<App>,
+    Edit { writer, it: found }: Edit<Snapshot>,
+    Json(request): Json<MonitorRequest>,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let channels = app.store.channels(writer.project).await?;
+    let valid = request.check(&channels, app.store.world().now())?;
+    // What is wrong only together with the monitor's other fields.
+    valid.applied_to(&found.monitor, false)?;
+    writer.caller.charge(&app).await?;
+    let edit = |monitor: &Monitor, _: &MonitorState| {
+        let edited = valid.applied_to(monitor, false);
+        edited.map(Editing::to)
+    };
+    edited(&app, &writer, &found, edit).await
+}
+
+/// Deletes a monitor.
+#[utoipa::path(
+    delete, path = "/v1/monitors/{id}", operation_id = "delete_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
+)]
+pub async fn delete(
+    State(app): State<App>,
+    Write { it: found, .. }: Write<Snapshot>,
+) -> Result<StatusCode, Problem> {
+    let deleted: Result<_, ChangeError<Invalid>> = app.monitors.delete(found).await;
+    deleted?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Pauses a monitor until its next success, or until it is resumed.
+#[utoipa::path(
+    post, path = "/v1/monitors/{id}/pause", operation_id = "pause_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    responses((status = 200, body = MonitorView), Problems, Overload, Missing),
+)]
+pub async fn pause(
+    State(app): State<App>,
+    Write { writer, it: found }: Write<Snapshot>,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let pause = |_: &Monitor, _: &MonitorState| Ok::<_, Problem>(Editing::event(Event::Pause));
+    edited(&app, &writer, &found, pause).await
+}
+
+/// Resumes a paused monitor.
+#[utoipa::path(
+    post, path = "/v1/monitors/{id}/resume", operation_id = "resume_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    responses((status = 200, body = MonitorView), Problems, Overload, Missing),
+)]
+pub async fn resume(
+    State(app): State<App>,
+    Edit { writer, it: found }: Edit<Snapshot>,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let resume = |_: &Monitor, state: &MonitorState| match state.status {
+        Status::Paused => Ok(Editing::event(Event::Resume)),
+        _ => Err(Problem::conflict("the monitor is not paused")),
+    };
+    resume(&found.monitor, &found.state)?;
+    writer.caller.charge(&app).await?;
+    edited(&app, &writer, &found, resume).await
+}
+
+/// Silences a monitor's alerts for a while. If it is still down at the end, it alerts then.
+#[utoipa::path(
+    post, path = "/v1/monitors/{id}/snooze", operation_id = "snooze_monitor", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    responses((status = 200, body = MonitorView), Problems, Overload, Missing),
+)]
+pub async fn snooze(
+    State(app): State<App>,
+    Edit { writer, it: found }: Edit<Snapshot>,
+    Json(snooze): Json<Snooze>,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let until = snooze.until(app.store.world().now())?;
+    writer.caller.charge(&app).await?;
+    edited(&app, &writer, &found, snoozed(Some(until))).await
+}
+
+/// Ends a snooze.
+#[utoipa::path(
+    delete, path = "/v1/monitors/{id}/snooze", operation_id = "end_monitor_snooze", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    responses((status = 200, body = MonitorView), Problems, Overload, Missing),
+)]
+pub async fn end_snooze(
+    State(app): State<App>,
+    Write { writer, it: found }: Write<Snapshot>,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    edited(&app, &writer, &found, snoozed(None)).await
+}
+
+fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &MonitorState) -> Result<Editing, Problem> {
+    move |monitor, _| {
+        let mut monitor = monitor.clone();
+        monitor.options.snoozed_until = until;
+        Ok(Editing::to(monitor))
+    }
+}
+
+/// How long a monitor was down in the last days, without its maintenance.
+#[utoipa::path(
+    get, path = "/v1/monitors/{id}/uptime", operation_id = "get_uptime", tag = "monitors",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "Its uuid, slug or name"), Span),
+    responses((status = 200, body = Uptime), Problems, Overload, Missing),
+)]
+pub async fn get_uptime(
+    State(app): State<App>,
+    Read { reader, it: found }: Read<Snapshot>,
+    Params(span): Params<Span>,
+) -> Result<axum::Json<Uptime>, Problem> {
+    let days = span.days.unwrap_or(30);
+    if !(1..=MAX_DAYS).contains(&days) {
+        let detail = format!("days must be between 1 and {MAX_DAYS} (got {days})");
+        return Err(Problem::bad_request(detail));
+    }
+    let to = app.store.world().now();
+    let from = to - days * 86_400_000;
+    let project = app.accounts.project(reader.project).await?;
+    let monitor = (&found.monitor, found.state.status);
+    let spans = [(from, to)];
+    let history = app.monitors.history(&project, monitor, &spans).await?;
+    let uptime = history.uptimes[0];
+    Ok(axum::Json(Uptime {
+        from: from.rfc3339(),
+        to: to.rfc3339(),
+        watched_s: uptime.watched_ms / 1000,
+        down_s: uptime.down_ms / 1000,
+        downs: uptime.downs,
+        uptime: uptime.part(),
+    }))
+}
+
+/// Changes a monitor, and shows it as it then is.
+async fn edited<E: Into<Problem> + Send>(
+    app: &App,
+    writer: &Writer,
+    found: &Snapshot,
+    edit: impl Fn(&Monitor, &MonitorState) -> Result<Editing, E> + Send,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let found = app.monitors.change(found, edit).await?;
+    Ok(axum::Json(show(app, &writer.reader(), &found).await?))
+}
+
+async fn show(app: &App, reader: &Reader, found: &Snapshot) -> Result<MonitorView, Problem> {
+    let outages = app.store.outages().await?;
+    let project = app.accounts.project(reader.project).await?;
+    let around = Around::new(reader, &project, &outages, app.store.world().now());
+    Ok(around.view(&found.monitor, &found.state))
+}

@@ -1,0 +1,419 @@
+//! What a client says of a monitor by `/v1`. Absent members keep their value, or take their default.
+
+use super::view::{Keywords, WindowSpec};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use thrum_schema::Targets;
+use thrum_schema::channel::{Channel, identify};
+use thrum_schema::error::Invalid;
+use thrum_schema::monitor::{
+    KeywordFilter, MAX_DESC, MAX_FAILURES, MAX_KEYWORDS, MAX_NAME, MAX_TAGS, MIN_REMIND_S,
+    check_grace_s,
+};
+use thrum_schema::schedule::{MAX_PERIOD_S, Schedule};
+use thrum_schema::silence::{MAX_SNOOZE_MS, MAX_WINDOWS, Window};
+use thrum_schema::{Monitor, UnixMs};
+use utoipa::ToSchema;
+
+/// What a client says of a monitor.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MonitorRequest {
+    /// At most 100 characters.
+    #[schema(max_length = 100)]
+    name: Option<String>,
+    /// At most 100 lower-case letters, digits, `-` and `_`.
+    #[schema(pattern = "^[a-z0-9_-]{0,100}$")]
+    slug: Option<String>,
+    /// Words without spaces.
+    tags: Option<Vec<String>>,
+    /// At most 4 000 characters.
+    desc: Option<String>,
+    /// Seconds between two heartbeats.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    period_s: Option<u64>,
+    /// A cron expression of five fields, or systemd calendar events; in place of a period.
+    schedule: Option<String>,
+    /// The zone of the expression, an IANA name.
+    tz: Option<String>,
+    #[schema(minimum = 0, maximum = 31_536_000)]
+    grace_s: Option<u64>,
+    /// `"all"`, or channels by id or by exact, unique name.
+    #[schema(value_type = Option<Value>)]
+    channels: Option<Value>,
+    manual_resume: Option<bool>,
+    /// `POST` if only POSTs are to count, else empty.
+    methods: Option<String>,
+    #[serde(deserialize_with = "object")]
+    keywords: Option<Keywords>,
+    /// How long a run may take, in seconds; null for the grace.
+    #[serde(deserialize_with = "some")]
+    #[schema(value_type = Option<u64>)]
+    start_grace_s: Option<Option<u64>>,
+    /// How many failures in a row make it go down.
+    #[schema(minimum = 1, maximum = 100)]
+    failures: Option<u64>,
+    /// Mark a run as early that comes more than so many seconds before it is expected; null for not.
+    #[serde(deserialize_with = "some")]
+    #[schema(value_type = Option<u64>)]
+    early_s: Option<Option<u64>>,
+    /// Watch every run on its own, by its id.
+    all_runs: Option<bool>,
+    /// Seconds between two reminders while it is down; null for none.
+    #[serde(deserialize_with = "some")]
+    #[schema(value_type = Option<u64>)]
+    remind_s: Option<Option<u64>>,
+    /// Nothing alerts before this instant, RFC 3339; null ends a snooze.
+    #[serde(deserialize_with = "some")]
+    #[schema(value_type = Option<String>)]
+    snoozed_until: Option<Option<String>>,
+    /// Recurring maintenance windows.
+    windows: Option<Vec<WindowSpec>>,
+    /// Where a monitor is made: update the one instead that has the same of these members, `slug` or `name`.
+    unique: Option<Vec<UniqueMember>>,
+}
+
+/// A member by which an upsert knows a monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UniqueMember {
+    Name,
+    Slug,
+}
+
+/// Tells an explicit null from a missing member.
+pub fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+/// Tells an explicit null from a missing member that is an object.
+pub fn some_object<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    object(from).map(Some)
+}
+
+/// Reads an object. A list would do for serde: its items, one by one, as members.
+fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    let value = Option::<Map<String, Value>>::deserialize(from)?;
+    let read = value.map(|members| serde_json::from_value(Value::Object(members)));
+    read.transpose().map_err(D::Error::custom)
+}
+
+/// A request that was found fit.
+#[derive(Debug, Clone)]
+pub struct Fit {
+    request: MonitorRequest,
+    targets: Option<Targets>,
+    windows: Option<Vec<Window>>,
+    snoozed_until: Option<Option<UnixMs>>,
+}
+
+impl MonitorRequest {
+    /// Checks the request, as far as that takes no monitor.
+    ///
+    /// # Errors
+    /// The first member that is wrong.
+    pub fn check(self, channels: &[Channel], now: UnixMs) -> Result<Fit, Invalid> {
+        let length = |field: &str, text: &Option<String>, max: usize| match text {
+            Some(text) if text.chars().count() > max => Err(Invalid::new(
+                field,
+                format!("must be at most {max} characters"),
+            )),
+            Some(text) if text.contains('\0') => {
+                Err(Invalid::new(field, "must not have a NUL character"))
+            }
+            _ => Ok(()),
+        };
+        length("name", &self.name, MAX_NAME)?;
+        length("slug", &self.slug, MAX_NAME)?;
+        length("desc", &self.desc, MAX_DESC)?;
+        if let Some(slug) = &self.slug {
+            check_slug(slug)?;
+        }
+        if let Some(tags) = &self.tags {
+            check_tags(tags)?;
+        }
+        if let Some(period_s) = self.period_s {
+            Schedule::simple("period_s", period_s)?;
+            if self.schedule.is_some() {
+                return Err(Invalid::new(
+                    "schedule",
+                    "must not come together with period_s",
+                ));
+            }
+        }
+        if self.schedule.is_some() || self.tz.is_some() {
+            let expr = self.schedule.as_deref().unwrap_or("* * * * *");
+            Schedule::parse(expr, self.tz.as_deref().unwrap_or("UTC"))?;
+        }
+        if let Some(grace_s) = self.grace_s {
+            check_grace_s("grace_s", grace_s)?;
+        }
+        if !matches!(self.methods.as_deref(), None | Some("" | "POST")) {
+            return Err(Invalid::new("methods", "must be POST or empty"));
+        }
+        if let Some(keywords) = &self.keywords {
+            for (name, list) in [
+                ("failure", &keywords.failure),
+                ("success", &keywords.success),
+                ("start", &keywords.start),
+            ] {
+                let list = Some(list.clone());
+                length(&format!("keywords.{name}"), &list, MAX_KEYWORDS)?;
+            }
+        }
+        let seconds = |field: &str, given: Option<Option<u64>>, least: u32| match given.flatten() {
+            Some(s) if !(u64::from(least)..=u64::from(MAX_PERIOD_S)).contains(&s) => {
+                Err(Invalid::new(
+                    field,
+                    format!("must be {least} to {MAX_PERIOD_S} seconds, or null"),
+                ))
+            }
+            _ => Ok(()),
+        };
+        seconds("start_grace_s", self.start_grace_s, 1)?;
+        seconds("early_s", self.early_s, 0)?;
+        seconds("remind_s", self.remind_s, MIN_REMIND_S)?;
+        if let Some(n) = self.failures
+            && !(1..=u64::from(MAX_FAILURES)).contains(&n)
+        {
+            return Err(Invalid::new(
+                "failures",
+                format!("must be 1 to {MAX_FAILURES}"),
+            ));
+        }
+        let snoozed_until = match &self.snoozed_until {
+            None => None,
+            Some(None) => Some(None),
+            Some(Some(text)) => Some(Some(check_until("snoozed_until", text, now)?)),
+        };
+        Ok(Fit {
+            targets: check_channels(self.channels.as_ref(), channels)?,
+            windows: self.windows.as_deref().map(check_windows).transpose()?,
+            snoozed_until,
+            request: self,
+        })
+    }
+}
+
+impl Fit {
+    /// The members by which an upsert knows its monitor; `None` if it is none.
+    pub fn unique(&self) -> Option<&[UniqueMember]> {
+        self.request
+            .unique
+            .as_deref()
+            .filter(|list| !list.is_empty())
+    }
+
+    /// The slug, if an upsert knows its monitor by that.
+    pub fn unique_slug(&self) -> Option<&str> {
+        self.unique()
+            .filter(|list| list.contains(&UniqueMember::Slug))
+            .and(self.request.slug.as_deref())
+    }
+
+    /// Whether an upsert means `monitor`.
+    pub fn means(&self, monitor: &Monitor) -> bool {
+        let request = &self.request;
+        self.unique()
+            .unwrap_or_default()
+            .iter()
+            .all(|member| match member {
+                UniqueMember::Name => request.name.as_ref() == Some(&monitor.name),
+                UniqueMember::Slug => request.slug.as_ref() == Some(&monitor.slug),
+            })
+    }
+
+    /// The monitor with what the request says of it. A new one has the grace that a heartbeat's would have.
+    pub fn applied_to(&self, before: &Monitor, is_new: bool) -> Result<Monitor, Invalid> {
+        let request = &self.request;
+        let mut monitor = before.clone();
+        if is_new {
+            monitor.targets = Targets::All;
+        }
+        let put = |member: &mut String, given: &Option<String>| {
+            if let Some(text) = given {
+                member.clone_from(text);
+            }
+        };
+        put(&mut monitor.name, &request.name);
+        put(&mut monitor.slug, &request.slug);
+        put(&mut monitor.desc, &request.desc);
+        if let Some(tags) = &request.tags {
+            monitor.tags.clone_from(tags);
+        }
+        if let Some(period_s) = request.period_s {
+            monitor.schedule = Schedule::simple("period_s", period_s)?;
+        }
+        self.reschedule(&mut monitor)?;
+        match request.grace_s {
+            Some(grace_s) => monitor.grace_s = check_grace_s("grace_s", grace_s)?,
+            None if is_new => {
+                let period_s = monitor.schedule.period_s().unwrap_or(monitor.grace_s);
+                monitor.grace_s = monitor.grace_s.min(period_s);
+            }
+            None => {}
+        }
+        if let Some(targets) = &self.targets {
+            monitor.targets.clone_from(targets);
+        }
+        monitor.manual_resume = request.manual_resume.unwrap_or(monitor.manual_resume);
+        if let Some(methods) = &request.methods {
+            monitor.post_only = methods == "POST";
+        }
+        if let Some(keywords) = &request.keywords {
+            let keywords = keywords.clone();
+            let any = [&keywords.failure, &keywords.success, &keywords.start]
+                .iter()
+                .any(|list| !list.is_empty());
+            monitor.filter = KeywordFilter {
+                failure: keywords.failure,
+                success: keywords.success,
+                start: keywords.start,
+                http_body: keywords.http_body.unwrap_or(any),
+                subject: keywords.subject,
+                body: keywords.body,
+                default_fail: keywords.default_fail,
+            };
+        }
+        self.choose(&mut monitor);
+        Ok(monitor)
+    }
+
+    fn choose(&self, monitor: &mut Monitor) {
+        let request = &self.request;
+        let options = &mut monitor.options;
+        let short = |s: Option<u64>| s.and_then(|s| u32::try_from(s).ok());
+        if let Some(start_grace_s) = request.start_grace_s {
+            options.start_grace_s = short(start_grace_s);
+        }
+        if let Some(early_s) = request.early_s {
+            options.early_s = short(early_s);
+        }
+        if let Some(remind_s) = request.remind_s {
+            options.remind_s = short(remind_s);
+        }
+        if let Some(failures) = request.failures {
+            options.failures = short(Some(failures)).filter(|n| *n > 1);
+        }
+        options.all_runs = request.all_runs.unwrap_or(options.all_runs);
+        if let Some(windows) = &self.windows {
+            options.windows.clone_from(windows);
+        }
+        if let Some(until) = self.snoozed_until {
+            options.snoozed_until = until;
+        }
+    }
+
+    /// An expression or a zone alone move the schedule that there is.
+    fn reschedule(&self, monitor: &mut Monitor) -> Result<(), Invalid> {
+        let request = &self.request;
+        let (expr, tz) = match &monitor.schedule {
+            Schedule::Simple { .. } => (None, None),
+            Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz } => {
+                (Some(expr.clone()), Some(tz.clone()))
+            }
+        };
+        if request.schedule.is_none() && request.tz.is_none() {
+            return Ok(());
+        }
+        match request.schedule.clone().or(expr) {
+            Some(expr) => {
+                let tz = request.tz.clone().or(tz);
+                monitor.schedule = Schedule::parse(&expr, tz.as_deref().unwrap_or("UTC"))?;
+                Ok(())
+            }
+            None => Err(Invalid::new(
+                "tz",
+                "belongs to a schedule, which this has not",
+            )),
+        }
+    }
+}
+
+/// Checks an instant in the future.
+pub fn check_until(field: &str, text: &str, now: UnixMs) -> Result<UnixMs, Invalid> {
+    let at = UnixMs::parse(field, text)?;
+    if at - now > MAX_SNOOZE_MS {
+        return Err(Invalid::new(field, "must be at most a year from now"));
+    }
+    Ok(at)
+}
+
+/// Checks maintenance windows.
+pub fn check_windows(windows: &[WindowSpec]) -> Result<Vec<Window>, Invalid> {
+    if windows.len() > MAX_WINDOWS {
+        return Err(Invalid::new(
+            "windows",
+            format!("must be at most {MAX_WINDOWS}"),
+        ));
+    }
+    windows
+        .iter()
+        .enumerate()
+        .map(|(i, window)| {
+            let field = format!("windows[{i}]");
+            Window::new(&field, &window.cron, window.duration_s, &window.tz)
+        })
+        .collect()
+}
+
+fn check_slug(slug: &str) -> Result<(), Invalid> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    if slug.bytes().all(plain) {
+        Ok(())
+    } else {
+        Err(Invalid::new(
+            "slug",
+            "must have lower-case letters, digits, '-' and '_' alone",
+        ))
+    }
+}
+
+fn check_tags(tags: &[String]) -> Result<(), Invalid> {
+    for (i, tag) in tags.iter().enumerate() {
+        if tag.is_empty() || tag.contains(|c: char| c.is_whitespace() || c == '\0') {
+            return Err(Invalid::new(
+                format!("tags[{i}]"),
+                "must be a word without spaces",
+            ));
+        }
+    }
+    let joined: usize = tags.iter().map(|tag| tag.chars().count() + 1).sum();
+    if joined > MAX_TAGS + 1 {
+        return Err(Invalid::new(
+            "tags",
+            format!("must be at most {MAX_TAGS} characters together"),
+        ));
+    }
+    Ok(())
+}
+
+pub fn check_channels(
+    given: Option<&Value>,
+    channels: &[Channel],
+) -> Result<Option<Targets>, Invalid> {
+    let wrong = || Invalid::new("channels", "must be \"all\", or a list of ids or names");
+    match given {
+        None => Ok(None),
+        Some(Value::String(all)) if all == "all" => Ok(Some(Targets::All)),
+        Some(Value::Array(list)) => {
+            let mut ids = Vec::new();
+            for (i, item) in list.iter().enumerate() {
+                let text = item.as_str().ok_or_else(wrong)?;
+                let id = identify(text, channels).map_err(|problem| {
+                    Invalid::new(format!("channels[{i}]"), format!("is wrong: {problem}"))
+                })?;
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+            Ok(Some(Targets::These(ids)))
+        }
+        Some(_) => Err(wrong()),
+    }
+}

@@ -1,0 +1,283 @@
+//! `/v1/project`: the project of the caller's key.
+
+use super::monitors::{Snooze, WindowSpec, check_windows, some, some_object};
+use crate::app::App;
+use crate::http::site::status_path;
+use crate::http::{Json, Missing, Overload, Problem, Problems, Reader, Writer};
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use thrum_schema::error::Invalid;
+use thrum_schema::key;
+use thrum_schema::monitor::MIN_REMIND_S;
+use thrum_schema::plan::Limits;
+use thrum_schema::project::StatusPage;
+use thrum_schema::schedule::MAX_PERIOD_S;
+use thrum_schema::{Project, ProjectId, UnixMs};
+use utoipa::ToSchema;
+
+/// The longest name, in characters.
+const MAX_NAME: usize = 100;
+
+/// A project.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProjectView {
+    #[schema(value_type = String)]
+    pub id: ProjectId,
+    pub name: String,
+    /// The name of its plan.
+    pub plan: String,
+    pub limits: LimitsView,
+    /// How many monitors it has.
+    pub monitors: i64,
+    pub snoozed_until: Option<String>,
+    pub windows: Vec<WindowSpec>,
+    /// Seconds between two reminders of monitors that say nothing of their own.
+    pub remind_s: Option<u32>,
+    /// What everybody may see who has its address.
+    pub status_page: Option<StatusPageView>,
+    pub created: String,
+}
+
+/// What a plan allows; null is no limit.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LimitsView {
+    /// Requests a key may make in a (UTC) day; heartbeats are not among them.
+    pub requests_per_day: Option<u32>,
+    /// Requests a key may make a minute in the long run.
+    pub requests_per_minute: Option<u32>,
+    /// Monitors that the API makes; pings and heartbeats may provision twice as many.
+    pub monitors: Option<u32>,
+    /// Text messages a (UTC) day.
+    pub sms_per_day: Option<u32>,
+    /// API keys.
+    pub keys: Option<u32>,
+}
+
+impl From<Limits> for LimitsView {
+    fn from(limits: Limits) -> Self {
+        Self {
+            requests_per_day: limits.requests_per_day,
+            requests_per_minute: limits.requests_per_minute,
+            monitors: limits.monitors,
+            sms_per_day: limits.sms_per_day,
+            keys: limits.keys,
+        }
+    }
+}
+
+/// A public status page.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StatusPageView {
+    title: String,
+    tag: String,
+    /// Where it is.
+    path: String,
+}
+
+/// What is asked of a public status page.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusPageRequest {
+    /// 1 to 100 characters.
+    #[schema(min_length = 1, max_length = 100)]
+    title: String,
+    /// It shows the monitors with this tag; all of them without it.
+    #[serde(default)]
+    #[schema(max_length = 100)]
+    tag: String,
+}
+
+/// What a project says of itself. Absent members keep their value.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProjectRequest {
+    /// At most 100 characters.
+    name: Option<String>,
+    /// Recurring maintenance windows of all its monitors.
+    windows: Option<Vec<WindowSpec>>,
+    /// Seconds between two reminders of monitors that say nothing of their own; null for none.
+    #[serde(deserialize_with = "some")]
+    #[schema(value_type = Option<u64>)]
+    remind_s: Option<Option<u64>>,
+    /// What everybody may see who has its address; null for nothing.
+    #[serde(deserialize_with = "some_object")]
+    #[schema(value_type = Option<StatusPageRequest>)]
+    status_page: Option<Option<StatusPageRequest>>,
+}
+
+/// A project, with the number of its monitors.
+pub async fn view(app: &App, project: &Project) -> Result<ProjectView, Problem> {
+    let monitor_count = app.store.monitor_count(project.id).await?;
+    Ok(ProjectView {
+        id: project.id,
+        name: project.name.clone(),
+        plan: project.plan.clone(),
+        limits: app.config.plans.limits(&project.plan).into(),
+        monitors: monitor_count.n,
+        snoozed_until: project.snoozed_until.map(UnixMs::rfc3339),
+        windows: project.windows.iter().map(Into::into).collect(),
+        remind_s: project.remind_s,
+        status_page: project.status_page.as_ref().map(|page| StatusPageView {
+            title: page.title.clone(),
+            tag: page.tag.clone(),
+            path: status_path(project),
+        }),
+        created: project.created.rfc3339(),
+    })
+}
+
+/// Changes a project, and shows it as it then is.
+pub async fn changed(
+    app: &App,
+    id: ProjectId,
+    edit: impl Fn(&mut Project),
+) -> Result<axum::Json<ProjectView>, Problem> {
+    let project = app.projects.change(id, edit).await?;
+    let project = project.ok_or_else(|| Problem::not_found("project"))?;
+    Ok(axum::Json(view(app, &project).await?))
+}
+
+/// Shows the project that the key belongs to.
+#[utoipa::path(
+    get, path = "/v1/project", operation_id = "get_project", tag = "project",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = ProjectView), Problems, Overload, Missing),
+)]
+pub async fn get_own(
+    State(app): State<App>,
+    reader: Reader,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    reader.caller.charge(&app).await?;
+    let project = app.store.project(reader.project).await?;
+    let project = project.ok_or_else(|| Problem::not_found("project"))?;
+    Ok(axum::Json(view(&app, &project).await?))
+}
+
+/// Changes the project that the key belongs to.
+#[utoipa::path(
+    patch, path = "/v1/project", operation_id = "update_project", tag = "project",
+    security(("api_key" = []), ("bearer" = [])), request_body = ProjectRequest,
+    responses((status = 200, body = ProjectView), Problems, Overload, Missing),
+)]
+pub async fn update_own(
+    State(app): State<App>,
+    writer: Writer,
+    Json(request): Json<ProjectRequest>,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    let name = request.name.map(check_name).transpose()?;
+    let windows = request.windows.as_deref().map(check_windows).transpose()?;
+    let remind_s = request.remind_s.map(check_remind).transpose()?;
+    let status_page = request.status_page.map(check_status_page).transpose()?;
+    writer.caller.charge(&app).await?;
+    changed(&app, writer.project, |project| {
+        if let Some(name) = &name {
+            project.name.clone_from(name);
+        }
+        if let Some(windows) = &windows {
+            project.windows.clone_from(windows);
+        }
+        if let Some(remind_s) = remind_s {
+            project.remind_s = remind_s;
+        }
+        if let Some(status_page) = &status_page {
+            project.status_page.clone_from(status_page);
+        }
+    })
+    .await
+}
+
+/// Silences all alerts of the project for some time; at its end, what is still down alerts.
+#[utoipa::path(
+    post, path = "/v1/project/snooze", operation_id = "snooze_project", tag = "project",
+    security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
+    responses((status = 200, body = ProjectView), Problems, Overload, Missing),
+)]
+pub async fn snooze(
+    State(app): State<App>,
+    writer: Writer,
+    Json(snooze): Json<Snooze>,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    let until = snooze.until(app.store.world().now())?;
+    writer.caller.charge(&app).await?;
+    let edit = |project: &mut Project| project.snoozed_until = Some(until);
+    changed(&app, writer.project, edit).await
+}
+
+/// Ends a snooze of the project.
+#[utoipa::path(
+    delete, path = "/v1/project/snooze", operation_id = "end_project_snooze", tag = "project",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = ProjectView), Problems, Overload, Missing),
+)]
+pub async fn end_snooze(
+    State(app): State<App>,
+    writer: Writer,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    writer.caller.charge(&app).await?;
+    let edit = |project: &mut Project| project.snoozed_until = None;
+    changed(&app, writer.project, edit).await
+}
+
+/// Makes the keys of the project's public badges anew: the URLs of those before are no longer good.
+#[utoipa::path(
+    post, path = "/v1/project/badge-key", operation_id = "rotate_badge_key", tag = "project",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = ProjectView), Problems, Overload, Missing),
+)]
+pub async fn rotate_badge_key(
+    State(app): State<App>,
+    writer: Writer,
+) -> Result<axum::Json<ProjectView>, Problem> {
+    writer.caller.charge(&app).await?;
+    let badge_key = key::new_badge_key(app.store.world());
+    let badge_secret = key::new_badge_secret(app.store.world());
+    let edit = |project: &mut Project| {
+        project.badge_key.clone_from(&badge_key);
+        project.badge_secret.clone_from(&badge_secret);
+    };
+    changed(&app, writer.project, edit).await
+}
+
+/// Checks the name of a project.
+pub fn check_name(name: String) -> Result<String, Invalid> {
+    let fits = (1..=MAX_NAME).contains(&name.chars().count());
+    if fits && !name.contains(char::is_control) {
+        Ok(name)
+    } else {
+        Err(Invalid::new(
+            "name",
+            format!("must be 1 to {MAX_NAME} characters in one line"),
+        ))
+    }
+}
+
+fn check_status_page(page: Option<StatusPageRequest>) -> Result<Option<StatusPage>, Invalid> {
+    let Some(page) = page else {
+        return Ok(None);
+    };
+    let title = page.title.trim();
+    if title.is_empty() || title.chars().count() > MAX_NAME {
+        let problem = format!("must have 1 to {MAX_NAME} characters");
+        return Err(Invalid::new("status_page.title", problem));
+    }
+    if page.tag.chars().count() > MAX_NAME {
+        let problem = format!("must have at most {MAX_NAME} characters");
+        return Err(Invalid::new("status_page.tag", problem));
+    }
+    Ok(Some(StatusPage {
+        title: title.to_owned(),
+        tag: page.tag,
+    }))
+}
+
+fn check_remind(remind_s: Option<u64>) -> Result<Option<u32>, Invalid> {
+    let range = u64::from(MIN_REMIND_S)..=u64::from(MAX_PERIOD_S);
+    match remind_s {
+        None => Ok(None),
+        Some(s) if range.contains(&s) => Ok(u32::try_from(s).ok()),
+        Some(_) => Err(Invalid::new(
+            "remind_s",
+            format!("must be {MIN_REMIND_S} to {MAX_PERIOD_S} seconds, or null"),
+        )),
+    }
+}

@@ -1,0 +1,53 @@
+//! `/health` and `/v1/status`: whether Thrum is alive, and whether the whole pipeline works.
+
+use crate::app::App;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Whether the whole pipeline works.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeepStatus {
+    /// `ok` or `failing`.
+    status: &'static str,
+    /// What fails.
+    reasons: Vec<String>,
+    checked_at: Option<String>,
+}
+
+/// Whether it is alive: no authorisation, no I/O.
+#[utoipa::path(
+    get, path = "/health", operation_id = "get_health", tag = "health",
+    responses((status = 200, body = String, content_type = "text/plain")),
+)]
+pub async fn health() -> &'static str {
+    "OK"
+}
+
+/// The deep check: 200, or 503 with reasons. It writes and reads the table, sends a probe the way of an alert,
+/// and looks how far the sweep is.
+#[utoipa::path(
+    get, path = "/v1/status", operation_id = "get_deep_status", tag = "health",
+    responses((status = 200, body = DeepStatus), (status = 503, body = DeepStatus)),
+)]
+pub async fn status(State(app): State<App>) -> Response {
+    let checked = app.health.checked().await;
+    let (code, status) = if checked.reasons.is_empty() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "failing")
+    };
+    let body = DeepStatus {
+        status,
+        reasons: checked.reasons,
+        checked_at: Some(checked.at.rfc3339()),
+    };
+    (
+        code,
+        [(header::CACHE_CONTROL, "no-store")],
+        axum::Json(body),
+    )
+        .into_response()
+}

@@ -1,0 +1,463 @@
+//! `/v1/watches`: standing requests, which tell people when a signal changes.
+
+use super::monitors::{check_channels, some};
+use super::signal_params::{series_of, timeframe_of};
+use crate::app::App;
+use crate::http::{
+    Edit, Json, Missing, Named, Overload, Problem, Problems, Read, Reader, Write, Writer,
+};
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use thrum_schema::error::Invalid;
+use thrum_schema::id::WatchId;
+use thrum_schema::schedule::{MAX_PERIOD_S, Schedule};
+use thrum_schema::signal::Verdict;
+use thrum_schema::signal::watch::{
+    MAX_CONFIRM_BARS, MAX_WATCHES, MAX_WATCHES_OF_SERIES, On, Watch, WatchState,
+};
+use thrum_schema::{ProjectId, Targets, UnixMs};
+use thrum_store::StoreError;
+use utoipa::ToSchema;
+
+/// Longest name, in characters.
+const MAX_NAME: usize = 100;
+/// Shortest time between two looks by a schedule, in seconds.
+const MIN_EVERY_S: u64 = 10;
+/// Longest cooldown, in seconds: 30 days.
+const MAX_COOLDOWN_S: u32 = 30 * 86_400;
+/// How often a change is tried against looks that race it.
+const MAX_ATTEMPTS: usize = 10;
+
+/// What a client sends to make or change a watch. Absent members keep their value, or take their default.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatchRequest {
+    /// 1 to 100 characters; series, timeframe and strategy by default.
+    #[schema(min_length = 1, max_length = 100)]
+    name: Option<String>,
+    /// It can't be changed.
+    series: Option<String>,
+    /// `tick` by default, for series of heartbeats. It can't be changed.
+    timeframe: Option<String>,
+    /// It can't be changed.
+    #[schema(example = "trend-rsi")]
+    strategy: Option<String>,
+    mode: Option<String>,
+    /// Numbers in place of the strategy's own.
+    params: Option<BTreeMap<String, f64>>,
+    /// `"bar"` (the default): at every closed bar; or `{"every_s": 3600}`, or `{"cron": "0 8 * * *", "tz": "Europe/Berlin"}`.
+    #[schema(value_type = Option<Value>)]
+    on: Option<Value>,
+    /// `"all"` (the default), or channels by id or by exact, unique name.
+    #[schema(value_type = Option<Value>)]
+    channels: Option<Value>,
+    /// After it told people, it notifies nothing for so many seconds; 0, if absent.
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 2_592_000)]
+    cooldown_s: Option<u32>,
+    /// A signal counts once so many bars in a row have it; 1, if absent.
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 100)]
+    confirm_bars: Option<u32>,
+    /// When it ends, RFC 3339; null for never.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<String>)]
+    expires_at: Option<Option<String>>,
+}
+
+/// A watch.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WatchView {
+    #[schema(value_type = String)]
+    pub id: WatchId,
+    pub name: String,
+    pub series: String,
+    pub timeframe: String,
+    pub strategy: String,
+    pub mode: Option<String>,
+    pub params: BTreeMap<String, f64>,
+    pub on: Value,
+    pub channels: Value,
+    pub cooldown_s: u32,
+    pub confirm_bars: u32,
+    pub expires_at: Option<String>,
+    pub created: String,
+    /// `watching`, `expired`, or `failing`.
+    pub state: &'static str,
+    /// Why it can't look.
+    pub error: Option<String>,
+    /// What people believe: what they were told last, or what it was when it was made.
+    pub signal: Option<Verdict>,
+    /// How often they were told.
+    pub alerts: u64,
+    pub last_alert_at: Option<String>,
+    /// When it looks again, if no bar comes before.
+    pub next_look_at: Option<String>,
+}
+
+/// Watches.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Watches {
+    pub watches: Vec<WatchView>,
+}
+
+/// Lists the watches of the project.
+#[utoipa::path(
+    get, path = "/v1/watches", operation_id = "list_watches", tag = "watches",
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = Watches), Problems, Overload),
+)]
+pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Watches>, Problem> {
+    reader.caller.charge(&app).await?;
+    let mut watches = app.store.watches(reader.project).await?;
+    watches.sort_by_key(|watch| (watch.created, watch.id));
+    let ids: Vec<WatchId> = watches.iter().map(|watch| watch.id).collect();
+    let watch_states = app.store.watch_states(&ids).await?;
+    let now = app.store.world().now();
+    let watches = watches.iter().zip(watch_states);
+    let watches = watches.map(|(watch, state)| view(watch, &state.unwrap_or_default(), now));
+    Ok(axum::Json(Watches {
+        watches: watches.collect(),
+    }))
+}
+
+/// Shows a watch.
+#[utoipa::path(
+    get, path = "/v1/watches/{id}", operation_id = "get_watch", tag = "watches",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The watch's id")),
+    responses((status = 200, body = WatchView), Problems, Overload, Missing),
+)]
+pub async fn get(
+    State(app): State<App>,
+    Read { it: watch, .. }: Read<Watch>,
+) -> Result<axum::Json<WatchView>, Problem> {
+    let state = app.store.watch_state(watch.id).await?.unwrap_or_default();
+    Ok(axum::Json(view(&watch, &state, app.store.world().now())))
+}
+
+/// Makes a watch. What the signal is now is what people are taken to know: they are told of changes from there.
+#[utoipa::path(
+    post, path = "/v1/watches", operation_id = "create_watch", tag = "watches",
+    security(("api_key" = []), ("bearer" = [])), request_body = WatchRequest,
+    responses((status = 201, body = WatchView), Problems, Overload, Missing),
+)]
+pub async fn create(
+    State(app): State<App>,
+    writer: Writer,
+    Json(request): Json<WatchRequest>,
+) -> Result<(StatusCode, axum::Json<WatchView>), Problem> {
+    let project = writer.project;
+    let now = app.store.world().now();
+    let required = |name: &str, given: &Option<String>| {
+        given
+            .clone()
+            .ok_or_else(|| Invalid::new(name, "is required"))
+    };
+    let series = series_of(&required("series", &request.series)?)?;
+    let timeframe = timeframe_of(request.timeframe.as_ref(), Some(&series))?;
+    let strategy = required("strategy", &request.strategy)?;
+    let blank = Watch {
+        id: WatchId(app.store.world().uuid_v4()),
+        project,
+        name: format!("{series} {timeframe} {strategy}"),
+        series,
+        timeframe,
+        strategy,
+        mode: None,
+        params: BTreeMap::new(),
+        on: On::Bar,
+        targets: Targets::All,
+        cooldown_s: 0,
+        confirm_bars: 1,
+        expires: None,
+        from: None,
+        created: now,
+    };
+    let mut watch = request.applied_to(&app, blank, now).await?;
+    if app.store.watches(project).await?.len() >= MAX_WATCHES {
+        return Err(too_many(&format!(
+            "a project has at most {MAX_WATCHES} watches"
+        )));
+    }
+    if watch.series.monitor().is_some() {
+        app.series.feed(project, &watch.series, timeframe).await?;
+    }
+    let head = app.store.head(project, &watch.series, timeframe).await?;
+    if let Some(head) = &head {
+        if head.watches.len() >= MAX_WATCHES_OF_SERIES {
+            return Err(too_many(&format!(
+                "a series has at most {MAX_WATCHES_OF_SERIES} watches"
+            )));
+        }
+        watch.from = last_bar(&app, &watch).await?;
+    }
+    writer.caller.charge(&app).await?;
+    app.store.create_watch(&watch).await?;
+    Ok((
+        StatusCode::CREATED,
+        axum::Json(view(&watch, &WatchState::default(), now)),
+    ))
+}
+
+/// Changes a watch: only what is given. With another mode or other parameters, what the signal is then is what people are
+/// taken to know.
+#[utoipa::path(
+    patch, path = "/v1/watches/{id}", operation_id = "update_watch", tag = "watches",
+    security(("api_key" = []), ("bearer" = [])), request_body = WatchRequest,
+    params(("id" = String, Path, description = "The watch's id")),
+    responses((status = 200, body = WatchView), Problems, Overload, Missing),
+)]
+pub async fn update(
+    State(app): State<App>,
+    Edit { writer, it: found }: Edit<Watch>,
+    Json(request): Json<WatchRequest>,
+) -> Result<axum::Json<WatchView>, Problem> {
+    let now = app.store.world().now();
+    let mut charged = false;
+    for _ in 0..MAX_ATTEMPTS {
+        // The state is read first, and guards the watch: of two changes at a time none undoes the other.
+        let gone = || Problem::not_found("watch");
+        let state = app.store.watch_state(found.id).await?;
+        let mut state = state.ok_or_else(gone)?;
+        let before = app.store.watch(found.project, found.id).await?;
+        let before = before.ok_or_else(gone)?;
+        let mut watch = request
+            .clone()
+            .applied_to(&app, before.clone(), now)
+            .await?;
+        if watch.mode != before.mode || watch.params != before.params {
+            if let Some(last) = last_bar(&app, &watch).await? {
+                watch.from = Some(last);
+            }
+            state.signal = None;
+            state.change = None;
+        }
+        if !std::mem::replace(&mut charged, true) {
+            writer.caller.charge(&app).await?;
+        }
+        // Its schedule may be another one: the look that this change causes arms a new timer.
+        state.due = None;
+        state.epoch = state.epoch.wrapping_add(1);
+        match app.store.replace_watch(&watch, Some(&state)).await {
+            Ok(()) => return Ok(axum::Json(view(&watch, &state, now))),
+            Err(StoreError::Conflict) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(StoreError::Conflict.into())
+}
+
+/// When the last bar of a watch's series opened.
+async fn last_bar(app: &App, watch: &Watch) -> Result<Option<UnixMs>, StoreError> {
+    let (project, series) = (watch.project, &watch.series);
+    let Some(head) = app.store.head(project, series, watch.timeframe).await? else {
+        return Ok(None);
+    };
+    let last = app
+        .store
+        .last_bars(project, &head, UnixMs::LATEST, 1)
+        .await?;
+    Ok(last.first().map(|bar| bar.t))
+}
+
+/// Deletes a watch. Alerts that it raised stay.
+#[utoipa::path(
+    delete, path = "/v1/watches/{id}", operation_id = "delete_watch", tag = "watches",
+    security(("api_key" = []), ("bearer" = [])),
+    params(("id" = String, Path, description = "The watch's id")),
+    responses((status = 204, description = "It is gone"), Problems, Overload, Missing),
+)]
+pub async fn delete(
+    State(app): State<App>,
+    Write { it: watch, .. }: Write<Watch>,
+) -> Result<StatusCode, Problem> {
+    app.store.delete_watch(&watch).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl WatchRequest {
+    /// The watch with what the request says of it, checked.
+    async fn applied_to(self, app: &App, mut watch: Watch, now: UnixMs) -> Result<Watch, Problem> {
+        let fixed = [
+            ("series", &self.series, watch.series.to_string()),
+            ("timeframe", &self.timeframe, watch.timeframe.to_string()),
+            ("strategy", &self.strategy, watch.strategy.clone()),
+        ];
+        for (name, given, is) in fixed {
+            // A timeframe may be written in several ways; the others only in one.
+            let same = |given: &String| {
+                *given == is
+                    || (name == "timeframe"
+                        && timeframe_of(Some(given), None) == Ok(watch.timeframe))
+            };
+            if given.as_ref().is_some_and(|given| !same(given)) {
+                return Err(Invalid::new(name, "can't be changed; make another watch").into());
+            }
+        }
+        if let Some(name) = self.name {
+            if name.is_empty() || name.chars().count() > MAX_NAME {
+                return Err(
+                    Invalid::new("name", format!("must be 1 to {MAX_NAME} characters")).into(),
+                );
+            }
+            watch.name = name;
+        }
+        watch.mode = self.mode.or(watch.mode);
+        watch.params = self.params.unwrap_or(watch.params);
+        app.series
+            .compile(
+                watch.project,
+                &watch.strategy,
+                watch.mode.as_deref(),
+                &watch.params,
+                watch.timeframe,
+            )
+            .await?;
+        if let Some(on) = &self.on {
+            watch.on = check_on(on, now)?;
+        }
+        if self.channels.is_some() {
+            let channels = app.store.channels(watch.project).await?;
+            if let Some(targets) = check_channels(self.channels.as_ref(), &channels)? {
+                watch.targets = targets;
+            }
+        }
+        if let Some(cooldown_s) = self.cooldown_s {
+            if cooldown_s > MAX_COOLDOWN_S {
+                return Err(Invalid::new(
+                    "cooldown_s",
+                    format!("must be at most {MAX_COOLDOWN_S} seconds"),
+                )
+                .into());
+            }
+            watch.cooldown_s = cooldown_s;
+        }
+        if let Some(confirm_bars) = self.confirm_bars {
+            if !(1..=MAX_CONFIRM_BARS).contains(&confirm_bars) {
+                return Err(Invalid::new(
+                    "confirm_bars",
+                    format!("must be 1 to {MAX_CONFIRM_BARS}"),
+                )
+                .into());
+            }
+            watch.confirm_bars = confirm_bars;
+        }
+        if let Some(expires_at) = self.expires_at {
+            let expires = expires_at
+                .map(|text| UnixMs::parse("expires_at", &text))
+                .transpose()?;
+            if expires.is_some_and(|expires| expires <= now) {
+                return Err(Invalid::new("expires_at", "must be in the future").into());
+            }
+            watch.expires = expires;
+        }
+        Ok(watch)
+    }
+}
+
+/// When a watch is to look.
+fn check_on(on: &Value, now: UnixMs) -> Result<On, Invalid> {
+    let wrong = || {
+        Invalid::new(
+            "on",
+            "must be \"bar\", {\"every_s\": 3600} or {\"cron\": \"0 8 * * *\", \"tz\": \"Europe/Berlin\"}",
+        )
+    };
+    if on == "bar" {
+        return Ok(On::Bar);
+    }
+    let members = on.as_object().ok_or_else(wrong)?;
+    let known = |names: &[&str]| members.keys().all(|name| names.contains(&name.as_str()));
+    if let Some(every_s) = members.get("every_s").filter(|_| known(&["every_s"])) {
+        return match every_s.as_u64() {
+            Some(every_s) if every_s >= MIN_EVERY_S => {
+                Ok(On::Schedule(Schedule::simple("on.every_s", every_s)?))
+            }
+            _ => Err(Invalid::new(
+                "on.every_s",
+                format!("must be {MIN_EVERY_S} to {MAX_PERIOD_S} seconds"),
+            )),
+        };
+    }
+    let Some(cron) = members
+        .get("cron")
+        .and_then(Value::as_str)
+        .filter(|_| known(&["cron", "tz"]))
+    else {
+        return Err(wrong());
+    };
+    let tz = match members.get("tz") {
+        None => "UTC",
+        Some(tz) => tz.as_str().ok_or_else(wrong)?,
+    };
+    let schedule = Schedule::parse(cron, tz).map_err(|error| {
+        let field = if error.field == "tz" {
+            "on.tz"
+        } else {
+            "on.cron"
+        };
+        Invalid::new(field, error.problem)
+    })?;
+    if schedule.next_after(now).is_none() {
+        return Err(Invalid::new("on.cron", "never comes"));
+    }
+    Ok(On::Schedule(schedule))
+}
+
+fn too_many(what: &str) -> Problem {
+    Problem::new(StatusCode::CONFLICT, format!("{what}; delete one first"))
+}
+
+impl Named for Watch {
+    async fn find(app: &App, project: ProjectId, id: &str) -> Result<Self, Problem> {
+        let not_found = || Problem::not_found("watch");
+        let id = id.parse().map_err(|_| not_found())?;
+        app.store.watch(project, id).await?.ok_or_else(not_found)
+    }
+}
+
+fn view(watch: &Watch, state: &WatchState, now: UnixMs) -> WatchView {
+    let on = match &watch.on {
+        On::Bar => "bar".into(),
+        On::Schedule(Schedule::Simple { period_s }) => serde_json::json!({ "every_s": period_s }),
+        On::Schedule(Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz }) => {
+            serde_json::json!({ "cron": expr, "tz": tz })
+        }
+    };
+    let channels = match &watch.targets {
+        Targets::All => "all".into(),
+        Targets::These(channels) => channels
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .into(),
+    };
+    let expired = watch.expires.is_some_and(|expires| expires <= now);
+    WatchView {
+        id: watch.id,
+        name: watch.name.clone(),
+        series: watch.series.to_string(),
+        timeframe: watch.timeframe.to_string(),
+        strategy: watch.strategy.clone(),
+        mode: watch.mode.clone(),
+        params: watch.params.clone(),
+        on,
+        channels,
+        cooldown_s: watch.cooldown_s,
+        confirm_bars: watch.confirm_bars,
+        expires_at: watch.expires.map(UnixMs::rfc3339),
+        created: watch.created.rfc3339(),
+        state: match (expired, &state.error) {
+            (true, _) => "expired",
+            (false, Some(_)) => "failing",
+            (false, None) => "watching",
+        },
+        error: state.error.clone(),
+        signal: state.signal,
+        alerts: state.alerts,
+        last_alert_at: state.notified_at.map(UnixMs::rfc3339),
+        next_look_at: state.due.map(UnixMs::rfc3339),
+    }
+}

@@ -1,0 +1,20 @@
+//! HTTP without features: who calls and what that costs, bodies, problems, and the addresses of this
+//! site.
+
+pub mod auth;
+pub mod body;
+#[cfg(feature = "lambda")]
+pub mod function_url;
+pub mod metering;
+pub mod named;
+pub mod observe;
+pub mod peer;
+pub mod problem;
+pub mod replies;
+pub mod site;
+
+pub use auth::{Admin, Caller, Reader, Writer};
+pub use body::{Json, Params, PathId};
+pub use named::{Edit, Named, Read, Write};
+pub use problem::Problem;
+pub use replies::{Missing, Overload, Problems};

@@ -1,0 +1,175 @@
+//! What Lambda's function URLs send and expect, as HTTP requests and responses.
+//!
+//! <https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads>
+
+use super::peer::SourceIp;
+use aws_lambda_events::event::lambda_function_urls::{
+    LambdaFunctionUrlRequest, LambdaFunctionUrlResponse,
+};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+/// Answers an event by `router`. What is no HTTP request gets 400.
+pub async fn answer(router: Router, event: LambdaFunctionUrlRequest) -> LambdaFunctionUrlResponse {
+    let response = match request(event) {
+        Some(request) => match router.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        None => (StatusCode::BAD_REQUEST, "this is no HTTP request\n").into_response(),
+    };
+    reply(response).await
+}
+
+fn request(event: LambdaFunctionUrlRequest) -> Option<Request<Body>> {
+    let context = event.request_context;
+    let mut uri = event.raw_path.unwrap_or_default();
+    if let Some(query) = event.raw_query_string.filter(|query| !query.is_empty()) {
+        uri.push('?');
+        uri.push_str(&query);
+    }
+    let body = event.body.unwrap_or_default();
+    let body = if event.is_base64_encoded {
+        BASE64_STANDARD.decode(body).ok()?
+    } else {
+        body.into_bytes()
+    };
+    let mut request = Request::builder()
+        .method(context.http.method?.as_str())
+        .uri(uri)
+        .body(Body::from(body))
+        .ok()?;
+    let headers = request.headers_mut();
+    *headers = event.headers;
+    // Lambda takes the cookies out of the headers.
+    if let Some(cookies) = event.cookies {
+        headers.insert(
+            header::COOKIE,
+            HeaderValue::try_from(cookies.join("; ")).ok()?,
+        );
+    }
+    if let Some(domain) = context
+        .domain_name
+        .filter(|_| !headers.contains_key(header::HOST))
+    {
+        headers.insert(header::HOST, HeaderValue::try_from(domain).ok()?);
+    }
+    if let Some(ip) = context.http.source_ip.and_then(|ip| ip.parse().ok()) {
+        request.extensions_mut().insert(SourceIp(ip));
+    }
+    Some(request)
+}
+
+async fn reply(response: Response) -> LambdaFunctionUrlResponse {
+    let (mut parts, body) = response.into_parts();
+    let mut reply = LambdaFunctionUrlResponse::default();
+    let bytes = match body.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => {
+            tracing::error!(%error, "a reply broke off");
+            reply.status_code = 500;
+            return reply;
+        }
+    };
+    let cookies = parts.headers.get_all(header::SET_COOKIE).iter();
+    reply.cookies = cookies
+        .filter_map(|cookie| cookie.to_str().ok().map(str::to_owned))
+        .collect();
+    parts.headers.remove(header::SET_COOKIE);
+    reply.status_code = parts.status.as_u16().into();
+    reply.headers = parts.headers;
+    let body = match String::from_utf8(bytes.into()) {
+        Ok(text) => text,
+        Err(binary) => {
+            reply.is_base64_encoded = true;
+            BASE64_STANDARD.encode(binary.as_bytes())
+        }
+    };
+    reply.body = Some(body);
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderMap, Uri};
+    use axum::routing::{any, post};
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    async fn told(event: Value) -> LambdaFunctionUrlResponse {
+        let router = Router::new()
+            .route("/echo", post(|body: Bytes| async move { body }))
+            .route(
+                "/{*rest}",
+                any(|uri: Uri, headers: HeaderMap| async move {
+                    let cookie = headers.get(header::COOKIE).cloned();
+                    let set = [(header::SET_COOKIE, "a=1"), (header::SET_COOKIE, "b=2")];
+                    let mut response = format!("{uri} {cookie:?}").into_response();
+                    for (name, value) in set {
+                        response
+                            .headers_mut()
+                            .append(name, HeaderValue::from_static(value));
+                    }
+                    response
+                }),
+            );
+        answer(router, serde_json::from_value(event).unwrap()).await
+    }
+
+    fn event(method: &str, path: &str) -> Value {
+        json!({
+            "version": "2.0", "rawPath": path, "rawQueryString": "", "headers": {}, "isBase64Encoded": false,
+            "requestContext": { "timeEpoch": 0, "http": { "method": method, "sourceIp": "192.0.2.1" } },
+        })
+    }
+
+    #[tokio::test]
+    async fn cookies_go_their_own_way_both_times() {
+        let mut asked = event("GET", "/x");
+        asked["cookies"] = json!(["one=1", "two=2"]);
+        asked["rawQueryString"] = "a=b%20c".into();
+        let reply = told(asked).await;
+        assert_eq!(reply.status_code, 200);
+        assert_eq!(
+            reply.body.as_deref(),
+            Some("/x?a=b%20c Some(\"one=1; two=2\")")
+        );
+        assert_eq!(reply.cookies, ["a=1", "b=2"]);
+        assert!(!reply.headers.contains_key(header::SET_COOKIE));
+    }
+
+    #[tokio::test]
+    async fn bodies_are_bytes() {
+        let mut asked = event("POST", "/echo");
+        asked["isBase64Encoded"] = true.into();
+        asked["body"] = BASE64_STANDARD.encode([0xff, 0x00, 0xfe]).into();
+        let reply = told(asked.clone()).await;
+        assert!(reply.is_base64_encoded);
+        assert_eq!(reply.body, Some(BASE64_STANDARD.encode([0xff, 0x00, 0xfe])));
+        asked["body"] = "%%%".into();
+        assert_eq!(told(asked).await.status_code, 400);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_refused() {
+        for (method, path) in [
+            ("GET", "no path"),
+            ("G ET", "/x"),
+            ("", "/x"),
+            ("GET", "http://"),
+        ] {
+            assert_eq!(
+                told(event(method, path)).await.status_code,
+                400,
+                "{method} {path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What is left of a key's quota, in the headers of each reply.
+
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use std::sync::{Arc, Mutex, PoisonError};
+use thrum_schema::time::secs_to_wait;
+use thrum_store::Balance;
+
+/// Where a request's balance is written down, for its reply.
+#[derive(Debug, Clone, Default)]
+pub struct Tab(Arc<Mutex<Option<Balance>>>);
+
+impl Tab {
+    /// The tab of a request.
+    pub fn of(parts: &Parts) -> Self {
+        parts.extensions.get().cloned().unwrap_or_default()
+    }
+
+    /// Writes the balance down.
+    pub fn note(&self, balance: Option<Balance>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = balance;
+    }
+
+    fn balance(&self) -> Option<Balance> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds what is left to every metered reply: as the IETF's drafts name it, and as many clients still read it.
+pub async fn headers(mut request: Request, next: Next) -> Response {
+    let tab = Tab::default();
+    request.extensions_mut().insert(tab.clone());
+    let mut response = next.run(request).await;
+    if let Some(balance) = tab.balance() {
+        let values = [
+            ("limit", balance.limit),
+            ("remaining", balance.remaining),
+            ("reset", secs_to_wait(balance.reset_ms)),
+        ];
+        for (name, value) in values {
+            for prefix in ["ratelimit", "x-ratelimit"] {
+                let name = HeaderName::try_from(format!("{prefix}-{name}"));
+                if let Ok(name) = name {
+                    let value = HeaderValue::from(value);
+                    response.headers_mut().insert(name, value);
+                }
+            }
+        }
+    }
+    response
+}

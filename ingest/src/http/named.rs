@@ -1,0 +1,115 @@
+//! Things that a path names: found, authorised and, for what needs no more checks, charged before a
+//! handler sees them.
+
+use super::auth::{Reader, Writer};
+use super::body::PathId;
+use super::problem::Problem;
+use crate::app::App;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use thrum_schema::ProjectId;
+
+/// Something of a project that has an ID.
+pub trait Named: Sized + Send {
+    /// Finds what `id` names in `project`.
+    ///
+    /// # Errors
+    /// 404 if there is no such thing.
+    fn find(
+        app: &App,
+        project: ProjectId,
+        id: &str,
+    ) -> impl Future<Output = Result<Self, Problem>> + Send;
+}
+
+/// A thing to read. The request is charged.
+#[derive(Debug)]
+pub struct Read<T> {
+    /// Who reads it.
+    pub reader: Reader,
+    /// The thing.
+    pub it: T,
+}
+
+/// A thing to do something to that needs no further checks. The request is charged.
+#[derive(Debug)]
+pub struct Write<T> {
+    /// Who does it.
+    pub writer: Writer,
+    /// The thing.
+    pub it: T,
+}
+
+/// A thing to change. The handler charges the request once it has found the change valid.
+#[derive(Debug)]
+pub struct Edit<T> {
+    /// Who changes it.
+    pub writer: Writer,
+    /// The thing.
+    pub it: T,
+}
+
+impl<T: Named> Read<T> {
+    /// Finds what `id` names, and charges the reader.
+    ///
+    /// # Errors
+    /// 404, or the charge is refused.
+    pub async fn of(app: &App, reader: Reader, id: &str) -> Result<Self, Problem> {
+        let it = T::find(app, reader.project, id).await?;
+        reader.caller.charge(app).await?;
+        Ok(Self { reader, it })
+    }
+}
+
+impl<T: Named> Write<T> {
+    /// Finds what `id` names, and charges the writer.
+    ///
+    /// # Errors
+    /// 404, or the charge is refused.
+    pub async fn of(app: &App, writer: Writer, id: &str) -> Result<Self, Problem> {
+        let Edit { writer, it } = Edit::of(app, writer, id).await?;
+        writer.caller.charge(app).await?;
+        Ok(Self { writer, it })
+    }
+}
+
+impl<T: Named> Edit<T> {
+    /// Finds what `id` names.
+    ///
+    /// # Errors
+    /// 404.
+    pub async fn of(app: &App, writer: Writer, id: &str) -> Result<Self, Problem> {
+        let it = T::find(app, writer.project, id).await?;
+        Ok(Self { writer, it })
+    }
+}
+
+impl<T: Named> FromRequestParts<App> for Read<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let reader = Reader::from_request_parts(parts, app).await?;
+        let PathId(id) = PathId::from_request_parts(parts, app).await?;
+        Self::of(app, reader, &id).await
+    }
+}
+
+impl<T: Named> FromRequestParts<App> for Write<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let writer = Writer::from_request_parts(parts, app).await?;
+        let PathId(id) = PathId::from_request_parts(parts, app).await?;
+        Self::of(app, writer, &id).await
+    }
+}
+
+impl<T: Named> FromRequestParts<App> for Edit<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let writer = Writer::from_request_parts(parts, app).await?;
+        let PathId(id) = PathId::from_request_parts(parts, app).await?;
+        Self::of(app, writer, &id).await
+    }
+}

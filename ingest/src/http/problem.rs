@@ -1,0 +1,192 @@
+//! The errors of `/v1`, as problem details (RFC 9457).
+//!
+//! The policy: a 4xx says what was wrong, where, and what to do instead; a 5xx reveals nothing of the inside, and
+//! is logged once, here.
+
+use crate::services::monitors::{ChangeError, FindError};
+use crate::services::{AdminKeyUnavailable, ServiceError};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use thrum_schema::error::Invalid;
+use thrum_schema::time::secs_to_wait;
+use thrum_store::StoreError;
+use utoipa::ToSchema;
+
+/// An error reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    /// The field that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    /// Seconds after which it may be tried again.
+    #[serde(skip)]
+    retry_after_s: Option<i64>,
+}
+
+impl Problem {
+    /// A problem of `status`, explained by `detail`.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            field: None,
+            retry_after_s: None,
+        }
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// What its status is called.
+    pub const fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// What is wrong, for people.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// When it may be tried again, as the header says it.
+    pub fn retry_after(&self) -> Option<HeaderValue> {
+        match self.status() {
+            StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("1")),
+            _ => self.retry_after_s.map(HeaderValue::from),
+        }
+    }
+
+    /// 429, with the milliseconds until it may be tried again.
+    pub fn too_many(what: &str, wait_ms: i64) -> Self {
+        let wait_s = secs_to_wait(wait_ms);
+        Self {
+            retry_after_s: Some(wait_s),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("{what}; try again in {wait_s} s"),
+            )
+        }
+    }
+
+    /// 400, for a body or a parameter that is not what it should be.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 409, for a request that contradicts what is stored.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, detail)
+    }
+
+    /// 403, for a monitor that the plan does not allow.
+    pub fn no_room_for_monitor() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "the project has as many monitors as its plan allows; delete one first",
+        )
+    }
+
+    /// 404, for something that is not there.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self {
+            detail: invalid.to_string(),
+            field: Some(invalid.field),
+            ..Self::bad_request("")
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the request failed");
+        match error {
+            StoreError::Corrupt(_) => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "an internal error; it is logged",
+            ),
+            StoreError::Conflict | StoreError::Throttled(_) | StoreError::Unavailable(_) => {
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the table is unavailable; try again",
+                )
+            }
+        }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::NotFound(detail) => Self::new(StatusCode::NOT_FOUND, detail),
+            ServiceError::Conflict(detail) => Self::conflict(detail),
+            ServiceError::Invalid(invalid) => invalid.into(),
+            ServiceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FindError> for Problem {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::NotFound => Self::not_found("monitor"),
+            FindError::Ambiguous => Self::conflict("several monitors have this slug; use a uuid"),
+            FindError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl<E: Into<Self>> From<ChangeError<E>> for Problem {
+    fn from(error: ChangeError<E>) -> Self {
+        match error {
+            ChangeError::NotFound => Self::not_found("monitor"),
+            ChangeError::Full => Self::no_room_for_monitor(),
+            ChangeError::Refused(refused) => refused.into(),
+            ChangeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AdminKeyUnavailable> for Problem {
+    fn from(error: AdminKeyUnavailable) -> Self {
+        tracing::error!(%error, "the admin key could not be fetched");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the admin key can't be checked now; try again",
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(after) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, after);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,122 @@
+//! The addresses of this site: its root, badges, the status page, ping URLs.
+
+use crate::app::App;
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, Uri, header};
+use base64::Engine;
+use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac};
+use serde::Serialize;
+use sha1::Sha1;
+use sha2::Sha256;
+use std::convert::Infallible;
+use thrum_schema::{MonitorId, Project};
+use utoipa::ToSchema;
+
+/// The URLs of this site.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Its root, without a slash at its end.
+    pub root: String,
+}
+
+impl Site {
+    /// The site as configured, or as the request has reached it.
+    pub fn of(app: &App, headers: &HeaderMap, uri: &Uri) -> Self {
+        if let Some(root) = &app.config.site_url {
+            return Self { root: root.clone() };
+        }
+        let text = |name: HeaderName| headers.get(name)?.to_str().ok();
+        let host = text(header::HOST).or_else(|| uri.authority().map(|a| a.as_str()));
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b);
+        let host = host.filter(|host| !host.is_empty() && host.bytes().all(plain));
+        let https = text(HeaderName::from_static("x-forwarded-proto")) == Some("https");
+        let scheme = if https { "https" } else { "http" };
+        Self {
+            root: format!("{scheme}://{}", host.unwrap_or("localhost")),
+        }
+    }
+
+    /// Where a monitor's pings go.
+    pub fn ping_url(&self, id: MonitorId) -> String {
+        format!("{}/ping/{id}", self.root)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Site
+where
+    App: FromRef<S>,
+{
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&App::from_ref(state), &parts.headers, &parts.uri))
+    }
+}
+
+/// The URLs of a badge: with two states (late is up) and with three.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BadgeUrls {
+    svg: String,
+    pub svg3: String,
+    json: String,
+    json3: String,
+    shields: String,
+    shields3: String,
+}
+
+impl BadgeUrls {
+    /// The URLs of the badge of a tag; of all monitors for `*`.
+    pub fn of(project: &Project, tag: &str, site: &Site) -> Self {
+        let signature = signature(project, tag);
+        let root = format!("{}/badge/{}", site.root, project.badge_key);
+        let url = |states: &str, format: &str| match tag {
+            "*" => format!("{root}/{signature}{states}.{format}"),
+            tag => format!("{root}/{signature}{states}/{}.{format}", quote(tag)),
+        };
+        Self {
+            svg: url("-2", "svg"),
+            svg3: url("", "svg"),
+            json: url("-2", "json"),
+            json3: url("", "json"),
+            shields: url("-2", "shields"),
+            shields3: url("", "shields"),
+        }
+    }
+}
+
+/// Letters of a badge's signature.
+pub const SIGNATURE_LEN: usize = 8;
+
+/// What signs the URL of a badge. Contract §4.
+pub fn signature(project: &Project, tag: &str) -> String {
+    let mut mac = Hmac::<Sha1>::new_from_slice(project.badge_secret.as_bytes())
+        .expect("a key of any length will do");
+    mac.update(project.badge_key.as_bytes());
+    mac.update(tag.as_bytes());
+    let mut text = BASE64_URL_SAFE.encode(mac.finalize().into_bytes());
+    text.truncate(SIGNATURE_LEN);
+    text
+}
+
+/// The path of a project's status page. Who knows a badge's URL does not know this, but it changes with them.
+pub fn status_path(project: &Project) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(project.badge_secret.as_bytes())
+        .expect("a key of any length will do");
+    mac.update(b"status page");
+    let signed = BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
+    format!("/status/{}.{signed}", project.badge_key)
+}
+
+/// A text as a part of a path.
+pub fn quote(tag: &str) -> String {
+    tag.bytes().fold(String::new(), |mut path, b| {
+        if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
+            path.push(char::from(b));
+        } else {
+            path.push_str(&format!("%{b:02X}"));
+        }
+        path
+    })
+}

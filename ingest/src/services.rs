@@ -1,0 +1,18 @@
+//! What the API and the dashboard share: accounts, monitors, projects, series, and the health check.
+//! Services know the table and the domain, and nothing of HTTP.
+
+mod accounts;
+mod cache;
+mod error;
+mod health;
+pub mod monitors;
+mod projects;
+mod series;
+
+pub use accounts::{Accounts, AdminKeyUnavailable};
+pub use cache::ByProject;
+pub use error::{ServiceError, ServiceResult};
+pub use health::{Checked, Health};
+pub use monitors::Monitors;
+pub use projects::Projects;
+pub use series::Series;

@@ -1,0 +1,143 @@
+//! The deep check: does the whole pipeline work?
+
+use std::time::Duration;
+use thrum_schema::UnixMs;
+use thrum_store::{Result, Store};
+use tokio::sync::Mutex;
+
+/// How long a deep check's outcome is given again, in milliseconds: many may ask, one is made.
+const FRESH_MS: i64 = 10_000;
+/// How long a probe may take from the table through bus and queue to notify, in milliseconds.
+const RELAY_MS: i64 = 5_000;
+/// How far the sweep's cursor may be behind, in minutes: idle, it lags up to seven by design.
+const MAX_SWEEP_LAG_MIN: i64 = 10;
+/// How old the pipeline's own heartbeat may be, in milliseconds. While it is older, nothing goes down (T3).
+const MAX_PULSE_AGE_MS: i64 = 150_000;
+
+/// The deep check, and its last result.
+#[derive(Debug)]
+pub struct Health {
+    store: Store,
+    last: Mutex<Option<Checked>>,
+}
+
+/// What a deep check found.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// When.
+    pub at: UnixMs,
+    /// What fails.
+    pub reasons: Vec<String>,
+    /// How long a probe took from the table through bus and queue to notify, in milliseconds, if it arrived.
+    pub relay_ms: Option<i64>,
+}
+
+impl Health {
+    /// The health of the pipeline on `store`.
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            last: Mutex::default(),
+        }
+    }
+
+    /// The last deep check, or a new one if that is some seconds old.
+    pub async fn checked(&self) -> Checked {
+        let mut last = self.last.lock().await;
+        let now = self.store.world().now();
+        match &*last {
+            Some(checked) if now - checked.at < FRESH_MS => checked.clone(),
+            _ => last.insert(self.check(now).await).clone(),
+        }
+    }
+
+    async fn check(&self, now: UnixMs) -> Checked {
+        let mut reasons = Vec::new();
+        let mut note = |what: &str, result: Result<Option<String>>| match result {
+            Ok(None) => {}
+            Ok(Some(reason)) => reasons.push(reason),
+            Err(error) => {
+                tracing::error!(%error, what, "the deep check failed");
+                reasons.push(format!("{what} failed"));
+            }
+        };
+        note(
+            "the write and read-back of the table",
+            self.store.probe(now).await.map(|()| None),
+        );
+        note("the check of the sweep", self.sweep_lag(now).await);
+        note("the check of the pulse", self.pulse_age(now).await);
+        let relayed = self.relay(now).await;
+        let relay_ms = match &relayed {
+            Ok(Relayed::After(ms)) => Some(*ms),
+            _ => None,
+        };
+        let reason = relayed.map(|relayed| match relayed {
+            Relayed::After(_) => None,
+            Relayed::Not => {
+                let seconds = RELAY_MS / 1000;
+                Some(format!(
+                    "alerts are not relayed: a probe took more than {seconds} s"
+                ))
+            }
+        });
+        note("the check of the relay", reason);
+        Checked {
+            at: now,
+            reasons,
+            relay_ms,
+        }
+    }
+
+    async fn sweep_lag(&self, now: UnixMs) -> Result<Option<String>> {
+        for shard in 0..self.store.shards() {
+            let low = self.store.cursor(shard).await?.low;
+            let lag = low.map_or(i64::MAX, |low| now.minute() - low);
+            if lag > MAX_SWEEP_LAG_MIN {
+                return Ok(Some(match low {
+                    Some(_) => format!("the sweep of timers is {lag} minutes behind"),
+                    None => "timers were never swept".to_owned(),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn pulse_age(&self, now: UnixMs) -> Result<Option<String>> {
+        let age_ms = self
+            .store
+            .pulse()
+            .await?
+            .map_or(i64::MAX, |seen| now - seen);
+        Ok((age_ms > MAX_PULSE_AGE_MS).then(|| {
+            "the pipeline's own heartbeat does not come through: nothing goes down meanwhile"
+                .to_owned()
+        }))
+    }
+
+    async fn relay(&self, now: UnixMs) -> Result<Relayed> {
+        loop {
+            let arrived = self
+                .store
+                .arrived_probe()
+                .await?
+                .is_some_and(|at| at >= now);
+            let ms = self.store.world().now() - now;
+            if arrived {
+                return Ok(Relayed::After(ms));
+            }
+            if ms > RELAY_MS {
+                return Ok(Relayed::Not);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// What became of a probe.
+enum Relayed {
+    /// It arrived, after so many milliseconds.
+    After(i64),
+    /// It did not, in time.
+    Not,
+}

@@ -1,0 +1,185 @@
+//! Monitors: found, listed, pinged and changed.
+
+mod cache;
+mod change;
+mod history;
+mod known_states;
+mod record;
+mod summary;
+
+pub use cache::ProjectMonitors;
+pub use change::{ChangeError, Edit, Upserted};
+pub use record::{By, Incoming, RecordError, Recorded};
+pub use summary::{Glance, Summary, Tally};
+
+use super::accounts::Accounts;
+use super::cache::Cache;
+use super::series::Series;
+use crate::config::Config;
+use cache::MonitorCache;
+use known_states::KnownStates;
+use std::collections::HashMap;
+use std::sync::Arc;
+use summary::Summaries;
+use thiserror::Error;
+use thrum_schema::announce::{after_project_edit, asks_for_looks};
+use thrum_schema::monitor::check_heartbeat_name;
+use thrum_schema::{Monitor, MonitorId, MonitorState, Project, ProjectId};
+use thrum_store::{Result, Snapshot, Store, StoreError};
+
+/// The monitors of all projects, and what this process remembers of them.
+#[derive(Debug)]
+pub struct Monitors {
+    store: Store,
+    config: Arc<Config>,
+    accounts: Arc<Accounts>,
+    series: Arc<Series>,
+    /// Monitors by project and name.
+    names: Cache<(ProjectId, String), MonitorId>,
+    /// Monitors by project and slug, where that is unambiguous.
+    slugs: Cache<(ProjectId, String), MonitorId>,
+    cache: MonitorCache,
+    known_states: KnownStates,
+    summaries: Summaries,
+}
+
+/// Why a monitor was not found.
+#[derive(Debug, Error)]
+pub enum FindError {
+    #[error("there is no such monitor")]
+    NotFound,
+    #[error("several monitors have this slug")]
+    Ambiguous,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Monitors {
+    /// The monitors in `store`.
+    pub fn new(
+        store: Store,
+        config: Arc<Config>,
+        accounts: Arc<Accounts>,
+        series: Arc<Series>,
+    ) -> Self {
+        Self {
+            store,
+            config,
+            accounts,
+            series,
+            names: Cache::default(),
+            slugs: Cache::default(),
+            cache: MonitorCache::default(),
+            known_states: KnownStates::default(),
+            summaries: Summaries::default(),
+        }
+    }
+
+    /// The monitors of a project, oldest first. 1 RU, and a query if another handler has changed any
+    /// of them since the last time.
+    pub async fn list(&self, project: ProjectId) -> Result<ProjectMonitors> {
+        // Counted before they are read: what changes in between is counted again, and read the next time.
+        let changes = self.store.monitor_count(project).await?.changes;
+        if let Some(monitors) = self.cache.get(project, changes) {
+            return Ok(monitors);
+        }
+        let monitors = self.store.monitors(project).await?;
+        Ok(self.cache.put(project, changes, monitors))
+    }
+
+    /// The states of some monitors, in their order; where TTL removed one, the one that stands in for it.
+    pub async fn states(&self, monitors: &[&Monitor]) -> Result<Vec<MonitorState>> {
+        let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
+        let states = self.store.states(&ids).await?;
+        let mut states: HashMap<MonitorId, MonitorState> = states
+            .into_iter()
+            .map(|state| (state.monitor, state))
+            .collect();
+        let of = |monitor: &&Monitor| {
+            let found = states.remove(&monitor.id);
+            found.unwrap_or_else(|| MonitorState::lost(monitor))
+        };
+        Ok(monitors.iter().map(of).collect())
+    }
+
+    /// The states of all monitors of a project, in their order, as they are known here.
+    pub async fn known_states(
+        &self,
+        project: ProjectId,
+        monitors: &ProjectMonitors,
+    ) -> Result<Vec<MonitorState>> {
+        self.known_states.of(self, project, monitors).await
+    }
+
+    /// Whether [`Self::known_states`] of so many monitors may be some seconds old.
+    pub fn knows_late(&self, monitors: usize) -> bool {
+        !self.store.has_change_feed() && monitors > known_states::SMALL
+    }
+
+    /// Reads the monitors of every project and their states.
+    pub async fn warm(&self) -> Result<()> {
+        for project in self.store.projects().await? {
+            let monitors = self.list(project.id).await?;
+            self.known_states(project.id, &monitors).await?;
+        }
+        Ok(())
+    }
+
+    /// The monitor of `project` that `text` means: its uuid, its unique key, a slug that no other
+    /// monitor has, or the name it heartbeats by. 2 to 4 RU.
+    pub async fn find(
+        &self,
+        project: ProjectId,
+        text: &str,
+    ) -> std::result::Result<Snapshot, FindError> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        let id = if let Some(id) = MonitorId::parse_canonical(text) {
+            Some(id)
+        } else if text.len() == 40 && text.bytes().all(hex) {
+            self.store.monitor_by_unique_key(project, text).await?
+        } else {
+            match *self.store.monitors_with_slug(project, text).await? {
+                [id] => Some(id),
+                [] if check_heartbeat_name("id", text).is_ok() => {
+                    self.store.monitor_named(project, text).await?
+                }
+                [] => None,
+                _ => return Err(FindError::Ambiguous),
+            }
+        };
+        let found = self.store.snapshot(id.ok_or(FindError::NotFound)?).await?;
+        found
+            .filter(|found| found.monitor.project == project)
+            .ok_or(FindError::NotFound)
+    }
+
+    /// Arms the timers that an edit of a project asks for: what it no longer silences is announced,
+    /// and what is down gets reminders at the new interval.
+    pub async fn after_project_edit(&self, before: &Project, after: &Project) -> Result<()> {
+        if !asks_for_looks(before, after) {
+            return Ok(());
+        }
+        let monitors = self.list(after.id).await?;
+        let monitors: Vec<&Monitor> = monitors.iter().map(AsRef::as_ref).collect();
+        let now = self.store.world().now();
+        let states = self.states(&monitors).await?;
+        let timers = monitors.iter().zip(&states);
+        let timers = timers
+            .flat_map(|(monitor, state)| after_project_edit((before, after), monitor, state, now));
+        self.store.arm(&timers.collect::<Vec<_>>()).await
+    }
+
+    /// Notes a change that was made here, so that lists need not be read again.
+    fn note(&self, monitor: &Monitor, version: u64) {
+        let (project, id) = (monitor.project, monitor.id);
+        self.cache.note(project, id, version, Some(monitor));
+    }
+
+    /// Forgets who has a monitor's name and slug. Other handlers forget it within half a minute.
+    fn forget(&self, monitor: &Monitor) {
+        let project = monitor.project;
+        self.names.forget(&(project, monitor.name.clone()));
+        self.names.forget(&(project, monitor.slug.clone()));
+        self.slugs.forget(&(project, monitor.slug.clone()));
+    }
+}

@@ -1,0 +1,248 @@
+//! Changing monitors: created, edited, paused, resumed, snoozed, deleted.
+
+use super::Monitors;
+use thiserror::Error;
+use thrum_schema::announce::after_edit;
+use thrum_schema::id::{MonitorId, ProjectId};
+use thrum_schema::transition::{Event, Outcome, transitions};
+use thrum_schema::{Monitor, MonitorState, UnixMs};
+use thrum_store::{Change, Claims, Commit, Creation, RETRY_WRITES_MS, Snapshot, StoreError};
+
+/// Why a monitor was not changed; `E` is what its editor has against it.
+#[derive(Debug, Error)]
+pub enum ChangeError<E> {
+    #[error("there is no such monitor")]
+    NotFound,
+    #[error("the project has as many monitors as its plan allows")]
+    Full,
+    #[error("refused")]
+    Refused(E),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What becomes of a monitor.
+#[derive(Debug, Default)]
+pub struct Edit {
+    /// Its new configuration, if that changes.
+    pub monitor: Option<Monitor>,
+    /// What happens to it.
+    pub events: Vec<Event<'static>>,
+}
+
+impl Edit {
+    /// The monitor becomes this.
+    pub fn to(monitor: Monitor) -> Self {
+        Self {
+            monitor: Some(monitor),
+            events: Vec::new(),
+        }
+    }
+
+    /// This happens to the monitor.
+    pub fn event(event: Event<'static>) -> Self {
+        Self {
+            monitor: None,
+            events: vec![event],
+        }
+    }
+}
+
+/// What an upsert came to.
+#[derive(Debug)]
+pub struct Upserted {
+    /// The monitor afterwards.
+    pub found: Snapshot,
+    /// Whether it was created.
+    pub created: bool,
+}
+
+/// Whether an upsert means a monitor.
+pub type Means<'a> = &'a (dyn Fn(&Monitor) -> bool + Sync);
+
+impl Monitors {
+    /// Whether the project's plan has room for another monitor.
+    pub async fn has_room(&self, project: ProjectId) -> Result<bool, StoreError> {
+        let limit = self.accounts.limits(project).await?.monitors;
+        Ok(limit.is_none() || self.store.monitor_count(project).await?.has_room(limit))
+    }
+
+    /// Changes a monitor as `edit` says, which may be called more than once. Returns it as it then is.
+    pub async fn change<E: Send>(
+        &self,
+        found: &Snapshot,
+        edit: impl Fn(&Monitor, &MonitorState) -> Result<Edit, E> + Send,
+    ) -> Result<Snapshot, ChangeError<E>> {
+        let mut before = found.monitor.clone();
+        let updated = self.store.update_monitor(found.clone(), |current, now| {
+            let edit = edit(&current.monitor, &current.state).map_err(ChangeError::Refused)?;
+            before.clone_from(&current.monitor);
+            Ok::<_, ChangeError<E>>(change_of(current, edit, now))
+        });
+        let after = updated.await?.ok_or(ChangeError::NotFound)?.now;
+        if after.monitor != before {
+            self.forget(&before);
+            self.forget(&after.monitor);
+            self.note(&after.monitor, after.state.version);
+        }
+        Ok(after)
+    }
+
+    /// Creates the monitor that `make` makes of a blank one. If `means` knows a monitor of the project,
+    /// changes that instead. However many requests race, one monitor is created.
+    pub async fn upsert<E: Send>(
+        &self,
+        project: ProjectId,
+        means: Option<Means<'_>>,
+        slug: Option<&str>,
+        make: impl Fn(&Monitor) -> Result<Monitor, E> + Send + Sync,
+    ) -> Result<Upserted, ChangeError<E>> {
+        let limit = self.accounts.limits(project).await?.monitors;
+        let begun = self.store.world().now();
+        for attempt in 0.. {
+            let now = self.store.world().now();
+            if now - begun > RETRY_WRITES_MS {
+                break;
+            }
+            let count = self.store.monitor_count(project).await?;
+            if let Some(means) = means
+                && let Some(existing) = self.oldest(project, slug, means).await?
+                && let Some(found) = self.store.snapshot(existing).await?
+            {
+                let edit = |monitor: &Monitor, _: &MonitorState| make(monitor).map(Edit::to);
+                match self.change(&found, edit).await {
+                    // Deleted meanwhile: create it after all.
+                    Err(ChangeError::NotFound) => continue,
+                    result => {
+                        return Ok(Upserted {
+                            found: result?,
+                            created: false,
+                        });
+                    }
+                }
+            }
+            let id = MonitorId(self.store.world().uuid_v4());
+            let monitor = make(&Monitor::new(id, project, now)).map_err(ChangeError::Refused)?;
+            if !count.has_room(limit) {
+                return Err(ChangeError::Full);
+            }
+            let state = MonitorState::new(&monitor);
+            let outcome = transitions(&monitor, &state, &[], now);
+            let creation = Creation {
+                commit: Commit {
+                    monitor: &monitor,
+                    before: None,
+                    outcome: &outcome,
+                    alert: None,
+                    was: None,
+                },
+                claims: Claims::Shared,
+                limit,
+                after: means.map(|_| count),
+            };
+            match self.store.create_monitor(&creation, now).await {
+                Ok(()) => return Ok(self.created(monitor, outcome)),
+                Err(StoreError::Conflict) => self.store.back_off(attempt).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    fn created(&self, monitor: Monitor, outcome: Outcome) -> Upserted {
+        self.forget(&monitor);
+        self.note(&monitor, outcome.state.version);
+        Upserted {
+            found: Snapshot {
+                monitor,
+                state: outcome.state,
+                stored: true,
+            },
+            created: true,
+        }
+    }
+
+    /// The oldest monitor of the project that `means` knows; among those with `slug`, if that is given.
+    async fn oldest(
+        &self,
+        project: ProjectId,
+        slug: Option<&str>,
+        means: Means<'_>,
+    ) -> Result<Option<MonitorId>, StoreError> {
+        let Some(slug) = slug.filter(|slug| !slug.is_empty()) else {
+            let monitors = self.list(project).await?;
+            let oldest = monitors.iter().find(|monitor| means(monitor));
+            return Ok(oldest.map(|monitor| monitor.id));
+        };
+        let ids = self.store.monitors_with_slug(project, slug).await?;
+        let monitors = self.store.monitors_by_id(project, &ids).await?;
+        let found = monitors.iter().filter(|monitor| means(monitor));
+        let oldest = found.min_by_key(|monitor| (monitor.created, monitor.id));
+        Ok(oldest.map(|monitor| monitor.id))
+    }
+
+    /// Deletes a monitor. Returns it as it was.
+    ///
+    /// # Errors
+    /// [`ChangeError::NotFound`] if it is gone already.
+    pub async fn delete<E>(&self, found: Snapshot) -> Result<Snapshot, ChangeError<E>> {
+        let begun = self.store.world().now();
+        let mut found = found;
+        for attempt in 0.. {
+            if self.store.world().now() - begun > RETRY_WRITES_MS {
+                break;
+            }
+            match self.store.delete_monitor(&found.monitor).await {
+                Ok(()) => {
+                    let (project, id) = (found.monitor.project, found.monitor.id);
+                    self.forget(&found.monitor);
+                    self.cache.note(project, id, u64::MAX, None);
+                    return Ok(found);
+                }
+                Err(StoreError::Conflict) => self.store.back_off(attempt).await,
+                Err(error) => return Err(error.into()),
+            }
+            let newer = self.store.snapshot(found.monitor.id).await?;
+            found = newer.ok_or(ChangeError::NotFound)?;
+        }
+        Err(StoreError::Conflict.into())
+    }
+}
+
+/// What an edit does to a monitor; `None` if nothing.
+fn change_of(current: &Snapshot, edit: Edit, now: UnixMs) -> Option<Change> {
+    let old = &current.monitor;
+    let monitor = edit.monitor.unwrap_or_else(|| old.clone());
+    let mut events = edit.events;
+    if waits_differently(old, &monitor) {
+        events.insert(0, Event::Reconfigured);
+    }
+    let mut outcome = transitions(&monitor, &current.state, &events, now);
+    if !outcome.changed(&current.state) {
+        if monitor == *old {
+            return None;
+        }
+        // The version guards the configuration, too.
+        outcome.state.version += 1;
+    }
+    after_edit(old, &monitor, &mut outcome, now);
+    Some(Change {
+        monitor: Some(monitor),
+        ..Change::of(outcome)
+    })
+}
+
+/// Whether an edit moves deadlines. Only then are they computed again, without the extra time that an
+/// outage of Thrum's gave.
+fn waits_differently(old: &Monitor, new: &Monitor) -> bool {
+    let of = |monitor: &Monitor| {
+        let options = &monitor.options;
+        (
+            monitor.schedule.clone(),
+            monitor.grace_s,
+            options.start_grace_s,
+            options.all_runs,
+        )
+    };
+    of(old) != of(new)
+}

@@ -1,0 +1,371 @@
+//! Recording a ping: one write on the fast path, and the state machine on the slow one.
+
+use super::Monitors;
+use thiserror::Error;
+use thrum_schema::id::{MonitorId, ProjectId};
+use thrum_schema::metrics::Count;
+use thrum_schema::monitor::{DEFAULT_GRACE_S, DEFAULT_PERIOD_S, slugify};
+use thrum_schema::mutant::{self, Mutant};
+use thrum_schema::ping::Ping;
+use thrum_schema::plan::Rate;
+use thrum_schema::transition::{Event, Outcome, transition, transitions};
+use thrum_schema::{Monitor, MonitorState, PingKind, Schedule, Targets, UnixMs};
+use thrum_store::{
+    Change, Claims, Commit, Creation, Fast, RETRY_WRITES_MS, Rules, Snapshot, StoreError,
+};
+
+/// A ping that was received and validated.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// What it asks for; the monitor's rules may see it differently.
+    pub kind: PingKind,
+    /// The ping as it will be logged; its number and meaning are filled in.
+    pub ping: Ping,
+    /// What it says of its own schedule.
+    pub rules: Rules,
+}
+
+/// A ping that was recorded.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The monitor's state afterwards.
+    pub state: MonitorState,
+    /// Whether the monitor was made by this ping.
+    pub created: bool,
+}
+
+/// Why a ping was not recorded.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    #[error("there is no such monitor")]
+    NotFound,
+    #[error("several monitors have this slug")]
+    Ambiguous,
+    #[error("the project has as many monitors as its plan allows")]
+    Full,
+    /// Milliseconds until one is taken.
+    #[error("too many pings")]
+    TooMany(i64),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Which monitor a ping is for, if not by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Its name, or else its slug: heartbeats.
+    Name,
+    /// Its slug: ping-key URLs.
+    Slug,
+}
+
+impl Monitors {
+    /// Records a ping of the monitor `id`.
+    pub async fn record(&self, id: MonitorId, incoming: Incoming) -> Result<Recorded, RecordError> {
+        if incoming.kind != PingKind::Success {
+            return self.record_by_rules(id, incoming).await;
+        }
+        let (at, rules) = (incoming.ping.at, incoming.rules);
+        match self.store.heartbeat(id, at, rules, self.rate()).await? {
+            Fast::Counted(state) => {
+                self.log(id, &state, Understood::plain(), incoming).await?;
+                Ok(Recorded {
+                    state: *state,
+                    created: false,
+                })
+            }
+            Fast::TooMany(wait_ms) => Err(RecordError::TooMany(wait_ms)),
+            Fast::NeedsRules => self.record_by_rules(id, incoming).await,
+        }
+    }
+
+    /// Records a ping of the monitor that `project` calls `name`; makes it, once, if `create` says how.
+    pub async fn record_named(
+        &self,
+        project: ProjectId,
+        by: By,
+        name: &str,
+        create: bool,
+        incoming: Incoming,
+    ) -> Result<Recorded, RecordError> {
+        let cache = match by {
+            By::Name => &self.names,
+            By::Slug => &self.slugs,
+        };
+        let cache_key = (project, name.to_owned());
+        let begun = self.store.world().now();
+        let mut attempt = 0;
+        loop {
+            let now = self.store.world().now();
+            let id = match cache.get(&cache_key, now) {
+                Some(id) => Some(id),
+                None => self.named(project, by, name).await?,
+            };
+            let result = match id {
+                Some(id) => self.record(id, incoming.clone()).await,
+                None if create => self.create(project, by, name, incoming.clone()).await,
+                None => return Err(RecordError::NotFound),
+            };
+            match result {
+                Ok(recorded) => {
+                    cache.put(cache_key, recorded.state.monitor, now);
+                    return Ok(recorded);
+                }
+                // Deleted since it was looked up, or made by another since it was not found: look again.
+                Err(RecordError::NotFound | RecordError::Store(StoreError::Conflict))
+                    if now - begun < RETRY_WRITES_MS =>
+                {
+                    cache.forget(&cache_key);
+                    if matches!(result, Err(RecordError::NotFound)) && attempt > 0 && !create {
+                        return Err(RecordError::NotFound);
+                    }
+                    self.store.back_off(attempt).await;
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// How fast a monitor's pings may come.
+    fn rate(&self) -> Option<Rate> {
+        self.config.pings_per_minute.map(Rate::per_minute)
+    }
+
+    /// The one monitor that `project` calls `name`.
+    pub async fn named(
+        &self,
+        project: ProjectId,
+        by: By,
+        name: &str,
+    ) -> Result<Option<MonitorId>, RecordError> {
+        if by == By::Name
+            && let Some(id) = self.store.monitor_named(project, name).await?
+        {
+            return Ok(Some(id));
+        }
+        match *self.store.monitors_with_slug(project, name).await? {
+            [] => Ok(None),
+            [id] => Ok(Some(id)),
+            _ => Err(RecordError::Ambiguous),
+        }
+    }
+
+    /// The slow path: reads the monitor, applies its rules, and commits the outcome.
+    async fn record_by_rules(
+        &self,
+        id: MonitorId,
+        incoming: Incoming,
+    ) -> Result<Recorded, RecordError> {
+        let first = self.store.snapshot(id).await?;
+        let first = first.ok_or(RecordError::NotFound)?;
+        let mut decided = None;
+        let updated = self.store.update_monitor(first, |current, now| {
+            let change = self.change_of(current, &incoming, now)?;
+            decided = Some(change.outcome.state.clone());
+            Ok::<_, RecordError>(Some(change))
+        });
+        let updated = match (updated.await, decided) {
+            (Err(RecordError::Store(_)), Some(state)) if mutant::is(Mutant::AnswersAnyway) => {
+                return Ok(Recorded {
+                    state,
+                    created: false,
+                });
+            }
+            (updated, _) => updated?.ok_or(RecordError::NotFound)?,
+        };
+        if incoming.rules != Rules::default() {
+            self.note(&updated.now.monitor, updated.now.state.version);
+        }
+        let state = updated.now.state;
+        if let Some(outcome) = &updated.outcome {
+            let understood = Understood::of(outcome, incoming.kind);
+            self.log(id, &state, understood, incoming).await?;
+        }
+        Ok(Recorded {
+            state,
+            created: false,
+        })
+    }
+
+    /// What a ping does to a monitor: the schedule that it brings first, then the ping itself.
+    fn change_of(
+        &self,
+        current: &Snapshot,
+        incoming: &Incoming,
+        now: UnixMs,
+    ) -> Result<Change, RecordError> {
+        let wanted = incoming.rules.applied_to(&current.monitor);
+        let monitor = wanted.as_ref().unwrap_or(&current.monitor);
+        let tat = match self.rate() {
+            Some(rate) => {
+                let taken = rate.take(current.state.tat, incoming.ping.at.0);
+                Some(taken.map_err(RecordError::TooMany)?)
+            }
+            None => None,
+        };
+        let events = [Event::Reconfigured, event(monitor, incoming)];
+        let events = &events[usize::from(wanted.is_none())..];
+        let mut outcome = transitions(monitor, &current.state, events, now);
+        outcome.state.tat = tat;
+        Ok(Change {
+            monitor: wanted,
+            ..Change::of(outcome)
+        })
+    }
+
+    /// Creates a monitor with its first ping. It gets `name` as its name, and as its slug as far as that
+    /// can be one and is free; it alerts all channels of the project.
+    async fn create(
+        &self,
+        project: ProjectId,
+        by: By,
+        name: &str,
+        incoming: Incoming,
+    ) -> Result<Recorded, RecordError> {
+        let now = self.store.world().now();
+        let (slug, claims) = match by {
+            By::Slug => (name.to_owned(), Claims::Slug),
+            By::Name => (self.free_slug(project, name).await?, Claims::Name),
+        };
+        let period_s = incoming.rules.period_s;
+        let longest_grace_s = period_s.unwrap_or(DEFAULT_GRACE_S).min(DEFAULT_GRACE_S);
+        let monitor = Monitor {
+            name: name.to_owned(),
+            slug,
+            schedule: Schedule::Simple {
+                period_s: period_s.unwrap_or(DEFAULT_PERIOD_S),
+            },
+            grace_s: incoming.rules.grace_s.unwrap_or(longest_grace_s),
+            targets: Targets::All,
+            ..Monitor::new(MonitorId(self.store.world().uuid_v4()), project, now)
+        };
+        // The API creates as many as the plan allows; pings may create twice as many.
+        let limit = self.accounts.limits(project).await?.monitors;
+        let limit = limit.map(|limit| limit.saturating_mul(2));
+        let before = MonitorState::new(&monitor);
+        let mut outcome = transition(&monitor, &before, &event(&monitor, &incoming), now);
+        let alert = self
+            .store
+            .announce(&monitor, &mut outcome, None, now)
+            .await?;
+        let creation = Creation {
+            commit: Commit {
+                monitor: &monitor,
+                before: None,
+                outcome: &outcome,
+                alert: alert.as_ref(),
+                was: None,
+            },
+            claims,
+            limit,
+            after: None,
+        };
+        match self.store.create_monitor(&creation, now).await {
+            Ok(()) => self.note(&monitor, outcome.state.version),
+            Err(StoreError::Conflict)
+                if !self.store.monitor_count(project).await?.has_room(limit) =>
+            {
+                return Err(RecordError::Full);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let understood = Understood::of(&outcome, incoming.kind);
+        self.log(monitor.id, &outcome.state, understood, incoming)
+            .await?;
+        Ok(Recorded {
+            state: outcome.state,
+            created: true,
+        })
+    }
+
+    /// The slug of a monitor that is called `name`; empty if another monitor has that.
+    async fn free_slug(&self, project: ProjectId, name: &str) -> Result<String, StoreError> {
+        let slug = slugify(name);
+        let differs = slug != name && !slug.is_empty();
+        let taken = differs && {
+            let others = self.store.monitors_with_slug(project, &slug).await?;
+            !others.is_empty()
+        };
+        Ok(if taken { String::new() } else { slug })
+    }
+
+    /// Logs a ping that was counted, where pings are logged, and feeds the series that its figures are.
+    async fn log(
+        &self,
+        id: MonitorId,
+        state: &MonitorState,
+        understood: Understood,
+        incoming: Incoming,
+    ) -> Result<(), StoreError> {
+        if id != MonitorId::PULSE {
+            self.store.metrics().count(Count::Pings, 1);
+        }
+        if id == MonitorId::PULSE || (!self.config.ping_log && state.feeds.is_none()) {
+            return Ok(());
+        }
+        let ping = Ping {
+            n: state.pings,
+            kind: understood.kind,
+            duration_ms: understood.duration_ms,
+            early: understood.early,
+            overlap: understood.overlap,
+            ..incoming.ping
+        };
+        if self.config.ping_log && understood.kind == PingKind::Fail {
+            let kept = self.store.log_failure(id, state.fails, &ping);
+            futures::try_join!(self.store.log_ping(id, &ping), kept)?;
+        } else if self.config.ping_log {
+            self.store.log_ping(id, &ping).await?;
+        }
+        self.series.feed_ping(state, &ping).await;
+        Ok(())
+    }
+}
+
+/// What a ping meant in the end.
+#[derive(Debug, Clone, Copy)]
+struct Understood {
+    kind: PingKind,
+    duration_ms: Option<i64>,
+    early: bool,
+    overlap: bool,
+}
+
+impl Understood {
+    /// A success that needed no rules.
+    const fn plain() -> Self {
+        Self {
+            kind: PingKind::Success,
+            duration_ms: None,
+            early: false,
+            overlap: false,
+        }
+    }
+
+    /// As the rules had it.
+    fn of(outcome: &Outcome, asked: PingKind) -> Self {
+        Self {
+            kind: outcome.kind.unwrap_or(asked),
+            duration_ms: outcome.duration_ms,
+            early: outcome.early,
+            overlap: outcome.overlap,
+        }
+    }
+}
+
+/// What a ping means to `monitor`.
+fn event(monitor: &Monitor, incoming: &Incoming) -> Event<'static> {
+    let Ping {
+        ref method,
+        ref body,
+        rid,
+        at,
+        ..
+    } = incoming.ping;
+    Event::Ping {
+        kind: monitor.classify(incoming.kind, method, body),
+        rid,
+        at,
+    }
+}

@@ -1,0 +1,191 @@
+//! Heartbeats as series: a monitor's metrics, the durations of its runs, and the intervals between its
+//! successes.
+//!
+//! Nothing is stored for them until the first request or watch for `monitor:<slug>:<name>`. That marks
+//! the monitor's state, which every heartbeat reads anyway, and takes what the log still has.
+
+use super::Series;
+use crate::services::{ServiceError, ServiceResult};
+use thrum_schema::error::Invalid;
+use thrum_schema::id::{MonitorId, ProjectId};
+use thrum_schema::signal::{Bar, SeriesName, Timeframe};
+use thrum_schema::state::{Feeds, MAX_FEEDS};
+use thrum_schema::{MonitorState, Ping, PingKind, UnixMs};
+use thrum_store::{Result, StoreError};
+
+/// The series of how long runs took, in seconds.
+const DURATION: &str = "duration";
+/// The series of how long it was from a success to the next, in seconds.
+const INTERVAL: &str = "interval";
+/// How often a state is tried to be marked against heartbeats that race it.
+const MAX_ATTEMPTS: usize = 50;
+
+impl Series {
+    /// Lets heartbeats feed a series from now on, and takes what their log has.
+    pub async fn feed(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+    ) -> ServiceResult<()> {
+        let Some((slug, name)) = series.monitor() else {
+            return Ok(());
+        };
+        if timeframe != Timeframe::TICK {
+            return Err(
+                Invalid::new("timeframe", "must be tick for series that heartbeats feed").into(),
+            );
+        }
+        let monitor = match *self.store.monitors_with_slug(project, slug).await? {
+            [monitor] => monitor,
+            [] => {
+                return Err(ServiceError::NotFound(format!(
+                    "there is no monitor with the slug {slug}"
+                )));
+            }
+            _ => {
+                return Err(ServiceError::Conflict(format!(
+                    "several monitors have the slug {slug}; give them different ones"
+                )));
+            }
+        };
+        let marked = self.mark(monitor, slug, name).await?;
+        let head = self.store.head(project, series, timeframe).await?;
+        // Marked before, but perhaps no further.
+        if !marked && head.is_some() {
+            return Ok(());
+        }
+        let mut log = self.store.pings(monitor).await?;
+        log.reverse();
+        let bars = bars_of(&log, name);
+        self.put_bars(project, series, timeframe, head.clone(), &bars)
+            .await?;
+        if head.is_none() && bars.is_empty() {
+            let none = std::collections::BTreeSet::new();
+            self.store
+                .extend_series(project, series, timeframe, &none)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Notes in a monitor's state that a figure of it is a series; false if it was noted already.
+    async fn mark(&self, monitor: MonitorId, slug: &str, name: &str) -> ServiceResult<bool> {
+        for attempt in 0..MAX_ATTEMPTS {
+            let located = self.store.locate(monitor).await?;
+            let Some(state) = located.and_then(|located| located.state) else {
+                return Err(ServiceError::Conflict(
+                    "the monitor is being changed; try again".into(),
+                ));
+            };
+            let mut feeds = state
+                .feeds
+                .clone()
+                .filter(|feeds| feeds.slug == slug)
+                .unwrap_or_else(|| Feeds {
+                    slug: slug.to_owned(),
+                    names: Vec::new(),
+                });
+            if feeds.names.iter().any(|known| known == name) {
+                return Ok(false);
+            }
+            if feeds.names.len() >= MAX_FEEDS {
+                return Err(ServiceError::Conflict(format!(
+                    "at most {MAX_FEEDS} figures of a monitor are series: {}",
+                    feeds.names.join(", ")
+                )));
+            }
+            feeds.names.push(name.to_owned());
+            match self.store.set_feeds(&state, &feeds).await {
+                Ok(()) => return Ok(true),
+                Err(StoreError::Conflict) => {
+                    self.store
+                        .back_off(u32::try_from(attempt).unwrap_or(0))
+                        .await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// Writes the figures of a heartbeat that are series. It is recorded already: what fails here is logged, and the
+    /// heartbeat stands.
+    pub async fn feed_ping(&self, state: &MonitorState, ping: &Ping) {
+        let Some(feeds) = &state.feeds else {
+            return;
+        };
+        for name in &feeds.names {
+            let series = SeriesName::of_monitor(&feeds.slug, name);
+            if let Err(error) = self.feed_one(state, &series, name, ping).await {
+                tracing::error!(%error, monitor = %state.monitor, name, "a heartbeat's figure is missing in its series");
+            }
+        }
+    }
+
+    async fn feed_one(
+        &self,
+        state: &MonitorState,
+        series: &SeriesName,
+        name: &str,
+        ping: &Ping,
+    ) -> Result<()> {
+        let value = match name {
+            INTERVAL if ping.kind == PingKind::Success => {
+                let log = self.store.pings(state.monitor).await?;
+                let before = log
+                    .iter()
+                    .filter(|before| before.kind == PingKind::Success && before.n < ping.n);
+                before
+                    .max_by_key(|before| before.n)
+                    .map(|before| seconds(ping.at - before.at))
+            }
+            INTERVAL => None,
+            name => figure(ping, name),
+        };
+        let Some(value) = value else {
+            return Ok(());
+        };
+        let head = self
+            .store
+            .head(state.project, series, Timeframe::TICK)
+            .await?;
+        let bar = Bar::value(ping.at, value);
+        self.put_bars(state.project, series, Timeframe::TICK, head, &[bar])
+            .await?;
+        Ok(())
+    }
+}
+
+/// A figure of one ping.
+fn figure(ping: &Ping, name: &str) -> Option<f64> {
+    match name {
+        DURATION => ping.duration_ms.map(seconds),
+        name => ping.metrics.get(name).copied(),
+    }
+}
+
+/// The figures of a log, oldest first.
+fn bars_of(log: &[Ping], name: &str) -> Vec<Bar> {
+    let mut last: Option<UnixMs> = None;
+    let mut bars: Vec<Bar> = Vec::new();
+    for ping in log {
+        let value = if name == INTERVAL {
+            if ping.kind != PingKind::Success {
+                continue;
+            }
+            last.replace(ping.at).map(|last| seconds(ping.at - last))
+        } else {
+            figure(ping, name)
+        };
+        if let Some(value) = value.filter(|_| bars.last().is_none_or(|bar| bar.time < ping.at)) {
+            bars.push(Bar::value(ping.at, value));
+        }
+    }
+    bars
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of some years")]
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
+}

@@ -1,0 +1,263 @@
+//! What a change of a monitor announces: alerts now, at the end of a silence, and as reminders.
+//!
+//! All of it is pure. The table's operations read what these rules need and commit what they decide.
+
+use crate::alert::Alert;
+use crate::flip::{Flip, Reason};
+use crate::id::AlertId;
+use crate::monitor::Monitor;
+use crate::project::Project;
+use crate::silence;
+use crate::state::{MonitorState, Status};
+use crate::time::UnixMs;
+use crate::timer::{Timer, What};
+use crate::transition::Outcome;
+
+/// How long a silenced flip waits at most before Thrum looks at it again, in milliseconds: someone
+/// may end the silence early.
+pub const WAKE_MS: i64 = 600_000;
+
+/// When the silence of `monitor` at `at` ends; `None` if its alerts are not silenced.
+pub fn silenced_until(monitor: &Monitor, project: &Project, at: UnixMs) -> Option<UnixMs> {
+    let options = &monitor.options;
+    let own = silence::until(options.snoozed_until, &options.windows, at);
+    own.max(silence::until(project.snoozed_until, &project.windows, at))
+}
+
+/// The time between two reminders, in milliseconds: the monitor's own, or else its project's.
+fn reminder_interval_ms(monitor: &Monitor, project: &Project) -> Option<i64> {
+    let every_s = monitor.options.remind_s.or(project.remind_s)?;
+    Some(i64::from(every_s) * 1000)
+}
+
+/// Whether [`announce`] has anything to decide: without, the project need not be read.
+pub fn announces(outcome: &Outcome) -> bool {
+    let flip = outcome.flip.as_ref();
+    flip.is_some_and(|flip| flip.alert || flip.to == Status::Down)
+}
+
+/// Decides what an outcome announces, before it is committed: its alert as `id`, if it asks for one;
+/// a look at the end of the silence instead, if alerts are silenced; and reminders of a monitor that
+/// went down. `burst` is how many monitors of the project the same sweep takes down (A6).
+pub fn announce(
+    monitor: &Monitor,
+    project: &Project,
+    outcome: &mut Outcome,
+    id: AlertId,
+    burst: Option<u32>,
+    now: UnixMs,
+) -> Option<Alert> {
+    let flip = outcome.flip.as_ref().filter(|_| announces(outcome))?;
+    if let (true, Some(until)) = (flip.alert, silenced_until(monitor, project, flip.at)) {
+        outcome.silence(until);
+        return None;
+    }
+    // A monitor that was already reported down is reminded of all the same.
+    if flip.to == Status::Down {
+        outcome.remind = reminder_interval_ms(monitor, project).map(|every_ms| now + every_ms);
+    }
+    raise(monitor, outcome, id, burst)
+}
+
+/// The alert of the outcome's flip, if it asks for one. The state remembers it: the monitor's next
+/// alert follows it (A8).
+fn raise(
+    monitor: &Monitor,
+    outcome: &mut Outcome,
+    id: AlertId,
+    burst: Option<u32>,
+) -> Option<Alert> {
+    let flip = outcome.flip.as_ref().filter(|flip| flip.alert)?;
+    let state = &mut outcome.state;
+    let prev = state.last_alert.replace(id);
+    state.notified_at = (flip.to == Status::Down).then(|| UnixMs(id.created_ms()));
+    Some(Alert::of_flip(id, monitor, flip, state.seen, prev, burst))
+}
+
+/// What a timer comes to that looks at a monitor again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// There is nothing left to announce.
+    Void,
+    /// It is too early, or alerts are silenced: look again then.
+    Again(UnixMs),
+    /// This is to be committed now, with its alert.
+    Now(Box<(Outcome, Alert)>),
+}
+
+/// The `n`-th reminder of the flip `last` that took a monitor down is due.
+pub fn remind(
+    monitor: &Monitor,
+    project: &Project,
+    state: &MonitorState,
+    (last, n): (&Flip, u32),
+    id: AlertId,
+    now: UnixMs,
+) -> Look {
+    let every_ms = reminder_interval_ms(monitor, project);
+    let (Some(every_ms), Status::Down, false) = (every_ms, state.status, state.silenced) else {
+        return Look::Void;
+    };
+    if (state.flips, state.reminded) != (last.n, n) {
+        return Look::Void;
+    }
+    if let Some(until) = silenced_until(monitor, project, now) {
+        return Look::Again(until.min(now + WAKE_MS));
+    }
+    let due = state.notified_at.map_or(now, |at| at + every_ms);
+    if due > now {
+        return Look::Again(due);
+    }
+    let mut outcome = Outcome::of(state.clone());
+    let prev = outcome.state.last_alert.replace(id);
+    outcome.state.version += 1;
+    outcome.state.reminded += 1;
+    outcome.state.notified_at = Some(now);
+    outcome.remind = Some(now + every_ms);
+    let alert = Alert::reminder(id, monitor, last, state.seen, prev);
+    Look::Now(Box::new((outcome, alert)))
+}
+
+/// A silence that hid the flip `last` may be over: what still holds is announced now.
+pub fn end_silence(
+    monitor: &Monitor,
+    project: &Project,
+    state: &MonitorState,
+    last: &Flip,
+    id: AlertId,
+    now: UnixMs,
+) -> Look {
+    if !state.silenced || state.flips != last.n {
+        return Look::Void;
+    }
+    if let Some(until) = silenced_until(monitor, project, now) {
+        return Look::Again(until.min(now + WAKE_MS));
+    }
+    let mut outcome = Outcome::of(state.clone());
+    outcome.state.version += 1;
+    outcome.state.silenced = false;
+    outcome.flip = Some(Flip {
+        alert: true,
+        ..last.clone()
+    });
+    if state.status == Status::Down {
+        outcome.remind = reminder_interval_ms(monitor, project).map(|every_ms| now + every_ms);
+    }
+    match raise(monitor, &mut outcome, id, None) {
+        Some(alert) => Look::Now(Box::new((outcome, alert))),
+        None => Look::Void,
+    }
+}
+
+/// The flip that made a monitor what it is, as its state tells it. History is kept for some months
+/// only; a silence may last longer.
+pub fn flip_of_state(state: &MonitorState, now: UnixMs) -> Flip {
+    let (from, reason) = match state.status {
+        Status::Down if state.failures > 0 => (Status::Up, Reason::Fail),
+        Status::Down => (Status::Up, Reason::Timeout),
+        _ => (Status::Down, Reason::Success),
+    };
+    Flip {
+        n: state.flips,
+        at: state.flip_at.unwrap_or(now),
+        from,
+        to: state.status,
+        reason,
+        alert: false,
+        silenced: true,
+        deadline: None,
+        outage: None,
+        missed: 0,
+    }
+}
+
+/// Arms the timers that an edit of a monitor asks for: a flip that is no longer silenced is
+/// announced, and a monitor that is down gets its reminders at the new interval.
+pub fn after_edit(old: &Monitor, new: &Monitor, outcome: &mut Outcome, now: UnixMs) {
+    let (before, after) = (&old.options, &new.options);
+    let state = &outcome.state;
+    let silences = before.snoozed_until != after.snoozed_until || before.windows != after.windows;
+    if silences && state.silenced {
+        outcome.wake = Some(now);
+    }
+    let every_s = after.remind_s.filter(|_| before.remind_s != after.remind_s);
+    if let Some(due) = every_s.and_then(|every_s| next_reminder(state, every_s, now)) {
+        outcome.remind = Some(due);
+    }
+}
+
+/// The timers that an edit of a project asks for, for one of its monitors: as [`after_edit`].
+pub fn after_project_edit(
+    (old, new): (&Project, &Project),
+    monitor: &Monitor,
+    state: &MonitorState,
+    now: UnixMs,
+) -> Vec<Timer> {
+    let (id, flip) = (monitor.id, state.flips);
+    let mut timers = Vec::new();
+    let silences = old.snoozed_until != new.snoozed_until || old.windows != new.windows;
+    if silences && state.silenced {
+        let what = What::Wake { monitor: id, flip };
+        timers.push(Timer { due: now, what });
+    }
+    let own = monitor.options.remind_s;
+    let every_s = new
+        .remind_s
+        .filter(|_| old.remind_s != new.remind_s && own.is_none());
+    if let Some(due) = every_s.and_then(|every_s| next_reminder(state, every_s, now)) {
+        let what = What::Remind {
+            monitor: id,
+            flip,
+            n: state.reminded,
+        };
+        timers.push(Timer { due, what });
+    }
+    timers
+}
+
+/// Whether an edit of a project may ask for timers of its monitors.
+pub fn asks_for_looks(old: &Project, new: &Project) -> bool {
+    old.snoozed_until != new.snoozed_until
+        || old.windows != new.windows
+        || (new.remind_s.is_some() && old.remind_s != new.remind_s)
+}
+
+/// When the next reminder of a monitor is due whose interval changed; `None` if there is nothing to
+/// remind of.
+fn next_reminder(state: &MonitorState, every_s: u32, now: UnixMs) -> Option<UnixMs> {
+    let reminded = state.status == Status::Down && !state.silenced;
+    let last = state.notified_at.unwrap_or(now);
+    reminded.then(|| (last + i64::from(every_s) * 1000).max(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{MonitorId, ProjectId};
+    use crate::silence::Window;
+    use chrono::DateTime;
+
+    fn at(rfc3339: &str) -> UnixMs {
+        DateTime::parse_from_rfc3339(rfc3339)
+            .unwrap()
+            .to_utc()
+            .into()
+    }
+
+    #[test]
+    fn the_longest_silence_counts() {
+        let now = at("2026-06-01T01:30:00Z");
+        let mut monitor = Monitor::new(MonitorId::PULSE, ProjectId::FIRST, UnixMs(0));
+        let mut project = Project::new(ProjectId::FIRST, "test");
+        assert_eq!(silenced_until(&monitor, &project, now), None);
+        monitor.options.snoozed_until = Some(now);
+        assert_eq!(silenced_until(&monitor, &project, now), None, "it is over");
+        monitor.options.snoozed_until = Some(now + 1_000);
+        assert_eq!(silenced_until(&monitor, &project, now), Some(now + 1_000));
+        project.windows = vec![Window::new("w", "0 1 * * *", 7_200, "UTC").unwrap()];
+        let closes = at("2026-06-01T03:00:00Z");
+        assert_eq!(silenced_until(&monitor, &project, now), Some(closes));
+        project.snoozed_until = Some(closes + 1);
+        assert_eq!(silenced_until(&monitor, &project, now), Some(closes + 1));
+    }
+}

@@ -1,0 +1,95 @@
+//! Monitor states: read by the monitor's id, replaced where TTL removed them, and marked as series.
+
+use crate::item;
+use crate::key::Key;
+use crate::table::{Query, Value, add, attr, create, exists, put, set, update};
+use crate::{Result, Store};
+use thrum_schema::flip::Flip;
+use thrum_schema::id::{MonitorId, ProjectId};
+use thrum_schema::monitor::Monitor;
+use thrum_schema::state::{Feeds, MonitorState, Status};
+
+/// What is known of a monitor by its id alone.
+#[derive(Debug)]
+pub struct Located {
+    /// The project that owns it.
+    pub project: ProjectId,
+    /// Its state, unless TTL removed it.
+    pub state: Option<MonitorState>,
+}
+
+#[derive(serde::Deserialize)]
+struct Owner {
+    project: ProjectId,
+}
+
+impl Store {
+    /// Owner and state of a monitor, consistently, in one query. `None` if there is no such monitor. 1 RU.
+    pub async fn locate(&self, monitor: MonitorId) -> Result<Option<Located>> {
+        let (state_key, owner_key) = (Key::state(monitor), Key::owner(monitor));
+        let query = Query::of(owner_key.pk).between(state_key.sk, owner_key.sk);
+        let (mut project, mut state) = (None, None);
+        for item in self.table.query(query).await?.items {
+            match Key::of(&item) {
+                Some(key) if key.sk == "LEASE" => state = Some(item::decode(item)?),
+                _ => project = Some(item::decode::<Owner>(item)?.project),
+            }
+        }
+        Ok(project.map(|project| Located { project, state }))
+    }
+
+    /// The state of a monitor whose own TTL removed, as far as its log and its flips tell: pings and flips are numbered on from
+    /// there, and the way down that was missed has its number. 1 RU, and 1 RU per 4 kB of the log.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn lost_state(&self, monitor: &Monitor) -> Result<MonitorState> {
+        let (pings, flips) = futures::try_join!(self.pings(monitor.id), self.flips(monitor.id, 1))?;
+        let mut state = MonitorState::lost(monitor);
+        state.pings = pings.first().map_or(0, |last| last.n);
+        state.resumed_pings = state.pings;
+        if let Some(last) = flips.first() {
+            state.flips = last.n + u64::from(last.to != Status::Down);
+            state.flip_at = Some(last.at);
+        }
+        Ok(state)
+    }
+
+    /// Adds the pings of a state that TTL removed to the one that a ping made in its place, but for those that this one was
+    /// taken to have had (`resumed`), and records the flip that was missed in between; once, for the mark that it was done is
+    /// made once. 4 to 6 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if that was done already, or the monitor is gone.
+    pub async fn add_lost_history(
+        &self,
+        lost: &MonitorState,
+        resumed: u64,
+        flip: Option<&Flip>,
+    ) -> Result<()> {
+        let pings = lost.pings.saturating_sub(resumed);
+        let counted = add("pings", pings).add("version", 1);
+        let add_pings = update(Key::state(lost.monitor), counted).when(exists());
+        let mut writes = vec![add_pings, create(item::restored(lost))];
+        writes.extend(flip.map(|flip| put(item::flip(lost.monitor, flip))));
+        self.transact(writes).await
+    }
+
+    /// Notes which figures of a monitor are series, guarded by its state's version. 1 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if the state has changed.
+    pub async fn set_feeds(&self, state: &MonitorState, feeds: &Feeds) -> Result<()> {
+        let text = |text: &str| Value::S(text.to_owned());
+        let names = feeds.names.iter().map(|name| text(name)).collect();
+        let feeds = [
+            ("slug".to_owned(), text(&feeds.slug)),
+            ("names".to_owned(), Value::L(names)),
+        ];
+        let note = set("feeds", Value::M(feeds.into())).add("version", 1);
+        let unchanged = attr("version").eq(state.version);
+        self.write(update(Key::state(state.monitor), note).when(unchanged))
+            .await
+            .map(drop)
+    }
+}

@@ -1,0 +1,209 @@
+//! Updates of a monitor: read it, decide, announce, commit, and start again if another write came
+//! between. Every change of a monitor that exists goes through here: pings, edits, deadlines,
+//! reminders, and states that TTL removed.
+
+use super::commit::Commit;
+use crate::{Result, Store, StoreError};
+use std::time::Duration;
+use thrum_schema::alert::Alert;
+use thrum_schema::announce::{announce, announces};
+use thrum_schema::id::{AlertId, MonitorId, ProjectId};
+use thrum_schema::monitor::Monitor;
+use thrum_schema::project::Project;
+use thrum_schema::state::MonitorState;
+use thrum_schema::time::UnixMs;
+use thrum_schema::transition::Outcome;
+use tokio::time::sleep;
+
+/// How long to retry a write against concurrent ones, in milliseconds. Less than the 30 s after which
+/// a write that arms a timer must start again with a fresh reading of the clock (T2).
+pub const RETRY_WRITES_MS: i64 = 20_000;
+
+/// A monitor and its state, as they were read.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Its configuration.
+    pub monitor: Monitor,
+    /// Its state; the one that stands in for it, if TTL removed it.
+    pub state: MonitorState,
+    /// Whether the state is in the table.
+    pub stored: bool,
+}
+
+/// What an update does to a monitor.
+#[derive(Debug)]
+pub struct Change {
+    /// Its new configuration, if that changes.
+    pub monitor: Option<Monitor>,
+    /// What happens to its state.
+    pub outcome: Outcome,
+    /// The alert to raise.
+    pub raise: Raise,
+}
+
+/// Which alert a change raises.
+#[derive(Debug)]
+pub enum Raise {
+    /// The one that its flip asks for, unless alerts are silenced. The same sweep takes down `burst`
+    /// monitors of the project (A6).
+    Flip {
+        /// How many; `None` if no sweep is at work.
+        burst: Option<u32>,
+    },
+    /// This one.
+    This(Box<Alert>),
+}
+
+/// What became of an update.
+#[derive(Debug)]
+pub struct Updated {
+    /// The monitor afterwards.
+    pub now: Snapshot,
+    /// What was committed; `None` if there was nothing to write.
+    pub outcome: Option<Outcome>,
+}
+
+impl Change {
+    /// An outcome, with the alert that its flip asks for.
+    pub const fn of(outcome: Outcome) -> Self {
+        Self {
+            monitor: None,
+            outcome,
+            raise: Raise::Flip { burst: None },
+        }
+    }
+}
+
+impl Store {
+    /// A monitor and its state, consistently; `None` if there is no such monitor. 2 RU.
+    pub async fn snapshot(&self, id: MonitorId) -> Result<Option<Snapshot>> {
+        // The state first: every change of the configuration changes the state's version, too.
+        let Some(located) = self.locate(id).await? else {
+            return Ok(None);
+        };
+        let Some(monitor) = self.monitor(located.project, id).await? else {
+            return Ok(None);
+        };
+        let stored = located.state.is_some();
+        let state = match located.state {
+            Some(state) => state,
+            None => self.lost_state(&monitor).await?,
+        };
+        Ok(Some(Snapshot {
+            monitor,
+            state,
+            stored,
+        }))
+    }
+
+    /// Changes a monitor as `decide` says, starting from `first`. If another write comes between,
+    /// reads the monitor again and asks again. Returns `None` if the monitor is gone. 1 to 2 RU, and
+    /// what [`Store::commit`] costs.
+    ///
+    /// # Errors
+    /// What `decide` refuses, [`StoreError::Conflict`] after 20 s of concurrent writes, or a failure
+    /// of the table.
+    pub async fn update_monitor<E: From<StoreError>>(
+        &self,
+        first: Snapshot,
+        mut decide: impl FnMut(&Snapshot, UnixMs) -> Result<Option<Change>, E>,
+    ) -> Result<Option<Updated>, E> {
+        let begun = self.world.now();
+        let mut current = first;
+        for attempt in 0.. {
+            let now = self.world.now();
+            if now - begun > RETRY_WRITES_MS {
+                break;
+            }
+            let Some(change) = decide(&current, now)? else {
+                return Ok(Some(Updated {
+                    now: current,
+                    outcome: None,
+                }));
+            };
+            match self.commit_change(&current, change, now).await {
+                Ok(updated) => return Ok(Some(updated)),
+                Err(StoreError::Conflict) => self.back_off(attempt).await,
+                Err(error) => return Err(error.into()),
+            }
+            match self.snapshot(current.monitor.id).await? {
+                Some(newer) => current = newer,
+                None => return Ok(None),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    async fn commit_change(
+        &self,
+        before: &Snapshot,
+        change: Change,
+        now: UnixMs,
+    ) -> Result<Updated> {
+        let Change {
+            monitor,
+            mut outcome,
+            raise,
+        } = change;
+        let monitor = monitor.unwrap_or_else(|| before.monitor.clone());
+        let alert = match raise {
+            Raise::Flip { burst } => self.announce(&monitor, &mut outcome, burst, now).await?,
+            Raise::This(alert) => Some(*alert),
+        };
+        let commit = Commit {
+            monitor: &monitor,
+            before: before.stored.then_some(&before.state),
+            outcome: &outcome,
+            alert: alert.as_ref(),
+            was: (monitor != before.monitor).then_some(&before.monitor),
+        };
+        self.commit(&commit, now).await?;
+        Ok(Updated {
+            now: Snapshot {
+                state: outcome.state.clone(),
+                stored: true,
+                monitor,
+            },
+            outcome: Some(outcome),
+        })
+    }
+
+    /// Decides what an outcome announces, before it is committed. 1 RU if it does.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn announce(
+        &self,
+        monitor: &Monitor,
+        outcome: &mut Outcome,
+        burst: Option<u32>,
+        now: UnixMs,
+    ) -> Result<Option<Alert>> {
+        if !announces(outcome) {
+            return Ok(None);
+        }
+        let project = self.project_or_default(monitor.project).await?;
+        let id = self.new_alert_id(now);
+        Ok(announce(monitor, &project, outcome, id, burst, now))
+    }
+
+    /// The settings of a project; the defaults, if it is being deleted. 1 RU.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn project_or_default(&self, id: ProjectId) -> Result<Project> {
+        let found = self.project(id).await?;
+        Ok(found.unwrap_or_else(|| Project::new(id, "")))
+    }
+
+    /// A new alert ID of `now`.
+    pub fn new_alert_id(&self, now: UnixMs) -> AlertId {
+        AlertId(self.world.uuid_v7(now))
+    }
+
+    /// Waits before a write is retried that lost a race: at random, and longer after each attempt.
+    pub async fn back_off(&self, attempt: u32) {
+        let longest_ms = f64::from(4_u32 << attempt.min(6));
+        sleep(Duration::from_millis(1).mul_f64(self.world.jitter() * longest_ms)).await;
+    }
+}
