@@ -194,7 +194,7 @@ fn monitors_are_exported_and_imported_and_the_second_time_changes_nothing() {
         ("monitors: 7", "has no list `monitors`"),
         (
             "monitors: [{name: x, period_s: 0}]",
-            "monitors[0] (x): 400 Bad Request: period_s must be 1 to",
+            "monitors[0] (x): 400 Bad Request: period_s must be between 1 and",
         ),
         (
             "monitors: [{tags: [a]}]",

@@ -147,7 +147,7 @@ async fn each_bad_request_has_a_precise_error_and_leaves_no_trace() {
             heartbeats,
             text(json!({"monitor": "new", "grace_s": 31_536_001})),
             400,
-            "grace_s must be 0 to",
+            "grace_s must be between 0 and",
         ),
         (
             &post,

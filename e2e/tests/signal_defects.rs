@@ -260,7 +260,7 @@ async fn defect_11_naive_times_and_forming_bars_are_refused_and_ages_are_shown()
         "{errors:?}"
     );
     assert!(
-        errors[2].contains("is inside of one") && errors[3].contains("must be of a closed bar"),
+        errors[2].contains("is inside a bar") && errors[3].contains("must be that of a closed bar"),
         "{errors:?}"
     );
     // The same instant twice: the last is taken.
@@ -444,14 +444,14 @@ async fn what_is_wrong_is_said_precisely() {
             "/v1/signals",
             signal(json!({ "params": { "fest": 1 } })),
             400,
-            "params.fest is no parameter of this strategy; those are fast, slow",
+            "params.fest is not a parameter of this strategy; its parameters are fast, slow",
         ),
         (
             &post_,
             "/v1/signals",
             signal(json!({ "params": { "fast": 1.5 } })),
             400,
-            "sma.n must be a whole number, 1 to 1000, and is 1.5",
+            "sma.n must be a whole number between 1 and 1000 (got 1.5)",
         ),
         (
             &post_,

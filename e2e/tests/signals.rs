@@ -824,7 +824,7 @@ async fn a_watch_whose_strategy_was_broken_goes_on_when_it_is_mended() {
         shown["error"]
             .as_str()
             .unwrap()
-            .contains("params.n is no parameter"),
+            .contains("params.n is not a parameter"),
         "{shown}"
     );
     stage.call(Method::PUT, "/v1/strategies/simple", good).await;

@@ -1,4 +1,4 @@
-//! The rules' speed: what a heartbeat, a deadline and a sweep reckon.
+//! The speed of the rules: what a heartbeat, a deadline and a sweep compute.
 //!
 //! `cargo bench -p thrum-schema`
 

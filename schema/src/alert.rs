@@ -1,5 +1,5 @@
-//! Alerts: the outbox. An alert is written together with the flip that caused it, and lives until every one of
-//! its channels has it or has given up.
+//! Alerts: the outbox. An alert is written together with the flip that caused it and stays open
+//! until each of its channels has delivered it or given up.
 
 use crate::flip::Flip;
 use crate::id::{AlertId, ChannelId, MonitorId, ProjectId};
@@ -13,34 +13,35 @@ use std::collections::BTreeSet;
 
 /// How long an alert and its deliveries are kept, in seconds: 35 days.
 pub const ALERT_TTL_S: i64 = 35 * 86_400;
-/// How long delivery of an alert is tried by default, in seconds: a day. `--delivery-window` changes it.
+/// How long delivery of an alert is tried by default, in seconds: a day. `--delivery-window`
+/// changes it.
 pub const DELIVERY_WINDOW_S: i64 = 86_400;
 
-/// What an alert tells.
+/// What an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AlertKind {
     /// A monitor went down.
     #[serde(rename = "monitor.down")]
     Down,
-    /// A monitor is back.
+    /// A monitor came back up.
     #[serde(rename = "monitor.up")]
     Up,
     /// A monitor is still down.
     #[serde(rename = "monitor.reminder")]
     Reminder,
-    /// A person tests a channel.
+    /// A user tests a channel.
     #[serde(rename = "channel.test")]
     Test,
     /// A signal changed.
     #[serde(rename = "signal.changed")]
     Signal,
-    /// A channel's daily limit is reached: what follows today is suppressed.
+    /// A channel reached its daily limit: later alerts that day are suppressed.
     #[serde(rename = "channel.limited")]
     Limited,
 }
 
 impl AlertKind {
-    /// The event type of webhooks.
+    /// The event type in webhooks.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Down => "monitor.down",
@@ -53,20 +54,20 @@ impl AlertKind {
     }
 }
 
-/// How far an alert is.
+/// Delivery progress of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum AlertState {
-    /// Some channel does not have it yet.
+    /// At least one channel has not received it yet.
     Pending,
-    /// Every channel has it, or need not have it.
+    /// Every channel has received it or does not need it.
     Delivered,
-    /// At least one channel has given up; it can be redelivered.
+    /// At least one channel gave up; the alert can be redelivered.
     Dead,
 }
 
-/// What an alert remembers of its monitor, which may be gone when it is delivered.
+/// What an alert keeps about its monitor, which may be deleted before delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// Its id.
@@ -87,13 +88,14 @@ pub struct Alert {
     pub id: AlertId,
     /// The project it belongs to.
     pub project: ProjectId,
-    /// What it tells.
+    /// What it is about.
     #[serde(rename = "type")]
     pub what: AlertKind,
-    /// Whether a channel has given up on it.
+    /// Whether a channel gave up on it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dead: bool,
-    /// The channels that do not have it yet, once that is decided; `None` before. Absent when empty.
+    /// The channels that have not received it yet; `None` before they are decided, and when none is
+    /// left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<BTreeSet<String>>,
     /// Whether its channels are decided.
@@ -101,28 +103,29 @@ pub struct Alert {
     pub planned: bool,
     /// Where it goes.
     pub targets: Targets,
-    /// The monitor, unless it is about a channel.
+    /// The monitor, for alerts about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitor: Option<Subject>,
-    /// The flip, unless it is about a channel.
+    /// The flip, for alerts about a monitor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flip: Option<Flip>,
-    /// The change of a signal, if it is about one.
+    /// The signal change, for alerts about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<Box<Change>>,
-    /// The last success or failure before the flip, or the one that was it.
+    /// The last success or failure up to the flip, including a ping that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_ping: Option<UnixMs>,
-    /// The monitor's alert before this one: it is delivered first (A8).
+    /// The previous alert of the same monitor or watch, which is delivered first (A8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev: Option<AlertId>,
-    /// How many alerts the same sweep raised in the project, this one included: a burst is grouped (A6).
+    /// How many alerts the same sweep raised in the project, including this one: bursts are grouped
+    /// (A6).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
 }
 
 impl Alert {
-    /// The alert that tells of `flip`.
+    /// The alert for `flip`.
     pub fn of_flip(
         id: AlertId,
         monitor: &Monitor,
@@ -158,7 +161,7 @@ impl Alert {
         }
     }
 
-    /// The reminder that a monitor is still down since `flip`.
+    /// A reminder that a monitor has been down since `flip`.
     pub fn reminder(
         id: AlertId,
         monitor: &Monitor,
@@ -172,7 +175,7 @@ impl Alert {
         }
     }
 
-    /// An alert about one channel, to that channel.
+    /// An alert about one channel, sent to that channel.
     pub fn of_channel(
         id: AlertId,
         project: ProjectId,
@@ -196,7 +199,7 @@ impl Alert {
         }
     }
 
-    /// The alert that tells of a change of a signal.
+    /// The alert for a signal change.
     pub fn of_signal(
         id: AlertId,
         project: ProjectId,
@@ -221,7 +224,7 @@ impl Alert {
         }
     }
 
-    /// How far it is. Derived, and so never at odds with what its channels have.
+    /// Delivery progress. Derived, so it always agrees with the channels.
     pub const fn state(&self) -> AlertState {
         match (self.dead, self.is_open()) {
             (true, _) => AlertState::Dead,
@@ -230,19 +233,19 @@ impl Alert {
         }
     }
 
-    /// Whether some channel does not have it yet, or its channels are not even decided.
+    /// Whether a channel still needs it, or its channels are not decided yet.
     pub const fn is_open(&self) -> bool {
         !self.planned || self.open.is_some()
     }
 
-    /// When what it tells of happened: the flip, or its own making.
+    /// When the event happened: the time of the flip, otherwise when the alert was created.
     pub fn happened(&self) -> UnixMs {
         self.flip
             .as_ref()
             .map_or(UnixMs(self.id.created_ms()), |flip| flip.at)
     }
 
-    /// The outage of ours after which the monitor was judged anew.
+    /// Thrum's own outage that moved the deadline (T3), if any.
     pub fn outage(&self) -> Option<Outage> {
         self.flip.as_ref().and_then(|flip| flip.outage)
     }

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_silence_counts() {
+    fn the_longest_silence_wins() {
         let now = at("2026-06-01T01:30:00Z");
         let mut monitor = Monitor::new(MonitorId::PULSE, ProjectId::FIRST, UnixMs(0));
         let mut project = Project::new(ProjectId::FIRST, "test");

@@ -7,11 +7,12 @@ use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Alerts of one channel within two seconds beyond which they are sent as one, unless the channel says otherwise.
+/// Default group threshold: more alerts than this to one channel within two seconds are sent as one
+/// message.
 pub const DEFAULT_GROUP_THRESHOLD: u32 = 5;
-/// Most channels a project may have.
+/// Maximum channels per project.
 pub const MAX_CHANNELS: usize = 100;
-/// Longest webhook URL, in bytes.
+/// Maximum length of a webhook URL, in bytes.
 pub const MAX_URL: usize = 2_000;
 
 /// A channel.
@@ -21,20 +22,20 @@ pub struct Channel {
     pub id: ChannelId,
     /// The project that owns it.
     pub project: ProjectId,
-    /// What people call it.
+    /// The display name.
     pub name: String,
     /// How it delivers, and to whom.
     pub via: ChannelKind,
-    /// Tells of monitors that went down.
+    /// Whether it notifies about monitors that go down, and sends reminders.
     pub notify_down: bool,
-    /// Tells of monitors that are back.
+    /// Whether it notifies about monitors that come back up.
     pub notify_up: bool,
-    /// Alerts within two seconds beyond which they are sent as one; 0 never groups.
+    /// More alerts than this within two seconds are sent as one message; 0 never groups.
     pub group_threshold: u32,
-    /// Most messages a (UTC) day; beyond, they are recorded as suppressed.
+    /// Maximum messages per UTC day; alerts beyond that are recorded as suppressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daily_limit: Option<u32>,
-    /// When it was made.
+    /// When it was created.
     pub created: UnixMs,
 }
 
@@ -42,7 +43,7 @@ pub struct Channel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelKind {
-    /// A POST to a URL, signed as Standard Webhooks ask.
+    /// A POST to a URL, signed according to Standard Webhooks.
     Webhook {
         /// The URL.
         url: String,
@@ -79,7 +80,7 @@ impl ChannelKind {
 }
 
 impl Channel {
-    /// Whether it tells of such an alert.
+    /// Whether the channel notifies about this kind of alert.
     pub const fn wants(&self, what: AlertKind) -> bool {
         match what {
             AlertKind::Down | AlertKind::Reminder => self.notify_down,
@@ -89,50 +90,51 @@ impl Channel {
     }
 }
 
-/// How far an e-mail channel's subscription is, where SNS sends the mail: each such channel has a topic of its own, with
-/// one address subscribed, which must confirm that it wants to be.
+/// State of an e-mail channel's subscription, where SNS sends the mail. Each such channel has its
+/// own topic with one subscribed address, which must confirm the subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SubscriptionState {
-    /// The address was asked, and has not answered.
+    /// Confirmation was requested; no answer yet.
     Pending,
-    /// Mail arrives.
+    /// The address confirmed; mail arrives.
     Confirmed,
-    /// The address unsubscribed, or never answered: nothing arrives until it is asked again.
+    /// The address unsubscribed or never confirmed: no mail arrives until confirmation is requested
+    /// again.
     Lost,
 }
 
-/// What is known of an e-mail channel's subscription.
+/// What Thrum knows about an e-mail channel's subscription.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Subscription {
-    /// The topic, once there is one.
+    /// The topic, once created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic_arn: Option<String>,
-    /// How far it is, once the address was asked.
+    /// The state, once confirmation was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<SubscriptionState>,
-    /// When the address was asked.
+    /// When confirmation was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub begun: Option<UnixMs>,
-    /// When a person last wanted it asked.
+    /// When a user last asked for another confirmation request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wanted: Option<UnixMs>,
-    /// When it was last looked at.
+    /// When Thrum last checked it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checked: Option<UnixMs>,
-    /// When it is looked at next.
+    /// When to check it next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<UnixMs>,
-    /// Why SNS did not do what was asked of it, if it did not.
+    /// The error of the last call to SNS, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How often in a row it did not.
+    /// How many calls to SNS failed in a row.
     pub failures: u32,
 }
 
 impl Subscription {
-    /// Whether the address is to be asked: it never was, or a person wants it since.
+    /// Whether to request confirmation: it was never requested, or a user has asked for it since.
     pub fn asks(&self) -> bool {
         match (self.begun, self.wanted) {
             (None, _) => true,
@@ -141,7 +143,8 @@ impl Subscription {
         }
     }
 
-    /// When to look again: often while a person may be about to confirm, and once a day after that.
+    /// When to check again: often while the user may be about to confirm, later once a day, with
+    /// backoff after errors.
     pub fn look_after(&self, now: UnixMs) -> UnixMs {
         let age_ms = now - self.begun.unwrap_or(now);
         let wait_s = match self.state {
@@ -154,7 +157,8 @@ impl Subscription {
     }
 }
 
-/// Checks an e-mail address as far as its form goes: something, `@`, a domain, no space, no control character.
+/// Checks the form of an e-mail address: a local part, `@` and a domain, no spaces or control
+/// characters, at most 254 bytes.
 pub fn check_email(field: &str, to: &str) -> Result<(), Invalid> {
     let fits = to.len() <= 254
         && to.split_once('@').is_some_and(|(user, domain)| {
@@ -211,12 +215,16 @@ pub fn check_topic_arn(field: &str, arn: &str) -> Result<(), Invalid> {
     }
 }
 
-/// Checks a webhook's URL: http or https, with a host and without credentials, at most [`MAX_URL`] bytes. An
-/// address that is written out must be public unless `allow_private`; names are checked when they are resolved.
+/// Checks a webhook URL: http or https, with a host, without credentials, at most [`MAX_URL`]
+/// bytes. A literal IP address must be public unless `allow_private`; host names are checked when
+/// they are resolved.
 pub fn check_webhook_url(field: &str, url: &str, allow_private: bool) -> Result<(), Invalid> {
     let invalid = |problem: &str| Err(Invalid::new(field, problem));
     if url.len() > MAX_URL {
-        return invalid(&format!("must be at most {MAX_URL} bytes"));
+        return invalid(&format!(
+            "must be at most {MAX_URL} bytes (got {})",
+            url.len()
+        ));
     }
     let Ok(url) = url::Url::parse(url) else {
         return invalid("must be a URL, such as https://example.org/hook");
@@ -225,11 +233,11 @@ pub fn check_webhook_url(field: &str, url: &str, allow_private: bool) -> Result<
         return invalid("must be an http or https URL");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return invalid("must not carry a user name or password");
+        return invalid("must not contain a user name or password");
     }
     if !allow_private && literal_address(&url).is_some_and(|address| !is_public(address)) {
         return invalid(
-            "must not be a private address (only `thrum serve --allow-private-webhooks` allows it)",
+            "must not be a private address, unless Thrum runs with `thrum serve --allow-private-webhooks`",
         );
     }
     match url.host() {
@@ -238,7 +246,7 @@ pub fn check_webhook_url(field: &str, url: &str, allow_private: bool) -> Result<
     }
 }
 
-/// The address that a URL has in place of a host name.
+/// The IP address in a URL, if it has one in place of a host name.
 pub fn literal_address(url: &url::Url) -> Option<IpAddr> {
     match url.host()? {
         url::Host::Ipv4(address) => Some(address.into()),
@@ -247,9 +255,9 @@ pub fn literal_address(url: &url::Url) -> Option<IpAddr> {
     }
 }
 
-/// Whether an address is reachable on the public internet: not loopback, private, link-local, shared, multicast,
-/// documentation, benchmarking or reserved, nor a v6 address that carries such a v4 one. After IANA's special-purpose
-/// registries (RFC 6890).
+/// Whether an address is reachable on the public internet: not loopback, private, link-local,
+/// shared, multicast, documentation, benchmarking or reserved, and not an IPv6 address that embeds
+/// such an IPv4 address. Follows IANA's special-purpose registries (RFC 6890).
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),
@@ -259,7 +267,7 @@ pub fn is_public(address: IpAddr) -> bool {
             }
             let s = v6.segments();
             let embedded = match s {
-                // 6to4, and the well-known prefix of NAT64.
+                // 6to4, and NAT64's well-known prefix.
                 [0x2002, a, b, ..] | [0x64, 0xff9b, 0, 0, 0, 0, a, b] => {
                     Some(Ipv4Addr::from(u32::from(a) << 16 | u32::from(b)))
                 }
@@ -268,7 +276,8 @@ pub fn is_public(address: IpAddr) -> bool {
             if let Some(v4) = embedded {
                 return is_public_v4(v4);
             }
-            // Only 2000::/3 is assigned to the public internet; of it, Teredo and documentation are not.
+            // Only 2000::/3 is assigned to the public internet, except for Teredo and
+            // documentation.
             s[0] & 0xe000 == 0x2000
                 && !(s[0] == 0x2001 && s[1] < 0x200)
                 && !(s[0] == 0x2001 && s[1] == 0xdb8)
@@ -357,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_asked_once_unless_a_person_wants_it_again() {
+    fn confirmation_is_requested_once_unless_a_user_asks_again() {
         let now = UnixMs(1_763_700_000_000);
         let mut subscription = Subscription::default();
         assert!(subscription.asks());
@@ -399,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_people_are_checked() {
+    fn recipient_addresses_are_checked() {
         assert!(check_email("to", "ops@example.org").is_ok());
         for bad in [
             "",

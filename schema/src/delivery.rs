@@ -1,51 +1,52 @@
-//! Deliveries: an alert, or a group of alerts, on its way through one channel.
+//! Deliveries: an alert, or a group of alerts, sent through one channel.
 
 use crate::id::{AlertId, ChannelId, ProjectId};
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How long a claim on a delivery holds, in milliseconds: longer than any send may take.
+/// How long a claim on a delivery lasts, in milliseconds: longer than any send can take.
 pub const CLAIM_MS: i64 = 30_000;
-/// How long a burst of alerts is gathered, in milliseconds (A6).
+/// How long a burst of alerts is collected before sending, in milliseconds (A6).
 pub const GATHER_MS: i64 = 2_000;
-/// Most members of a group: with the group itself and its timer they fit one transaction of 100 items.
+/// Maximum alerts in a group: with the group itself and its timer they fit one transaction of 100
+/// items.
 pub const MAX_GROUP: usize = 90;
-/// Longest error text kept, in characters.
+/// Maximum length of a stored error, in characters.
 pub const MAX_ERROR: usize = 300;
 
-/// Delays between attempts, in seconds; the last one repeats until the delivery window ends. Jitter of a
-/// quarter either way is added.
+/// Delays between attempts, in seconds; the last one repeats until the delivery window ends. Each
+/// gets up to 25% jitter either way.
 const RETRY_S: [i64; 9] = [2, 5, 15, 30, 60, 120, 300, 900, 1_800];
 
-/// How far a delivery is.
+/// Progress of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
-    /// An earlier alert of the same monitor goes first (A8).
+    /// Waits for an earlier alert of the same monitor (A8).
     Waiting,
-    /// Gathered, to be sent as a member of a group.
+    /// Collected, to be sent as part of a group.
     Gathering,
-    /// Somebody is sending it.
+    /// A notify worker is sending it.
     Claimed,
-    /// An attempt failed; there will be another.
+    /// An attempt failed; it will be retried.
     Retry,
     /// Sent.
     Sent,
     /// Not sent: the channel's daily limit was reached.
     Suppressed,
-    /// Given up; it can be redelivered.
+    /// Given up; can be redelivered.
     Dead,
 }
 
 impl DeliveryState {
-    /// Whether nothing further will happen by itself.
+    /// Whether it will not change any more without a user.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Sent | Self::Suppressed | Self::Dead)
     }
 }
 
-/// A delivery. Its item may exist before the delivery is begun, if a later alert waits for it.
+/// A delivery. The item can exist before the delivery starts, if a later alert waits for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Delivery {
@@ -58,58 +59,58 @@ pub struct Delivery {
     /// The project.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub project: Option<ProjectId>,
-    /// How far it is; `None` if it was not begun.
+    /// Its progress; `None` if it has not started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<DeliveryState>,
-    /// How often sending was begun.
+    /// How many attempts were started.
     pub attempts: u32,
-    /// When sending was first begun: the window counts from here.
+    /// When the first attempt started: the delivery window counts from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first: Option<UnixMs>,
-    /// Whose claim it is.
+    /// The token of the current claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Uuid>,
     /// When the claim or the wait ends, or when the next attempt is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMs>,
-    /// Whether quota was taken for it.
+    /// Whether it was charged to the quota.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub charged: bool,
     /// When it was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<UnixMs>,
-    /// What went wrong at the last attempt.
+    /// The error of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What the receiver said, or what was printed instead of being sent.
+    /// The receiver's response, or what was printed instead of being sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// The group it went out with.
+    /// The group it was sent in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<AlertId>,
-    /// The members, if it is a group's.
+    /// The alerts of the group, for a group's delivery.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<AlertId>,
-    /// Whether its members are settled as it was, if it is a group's that is settled.
+    /// Whether the outcome was copied to the group's members, for a group's delivery.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub concluded: bool,
-    /// The alert of the same monitor that waits for it.
+    /// The alert of the same monitor that waits for this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<AlertId>,
-    /// When the redelivery that a person asked for began: the window counts from here.
+    /// When the redelivery that a user requested started: the window counts from here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redriven: Option<UnixMs>,
 }
 
 impl Delivery {
-    /// Whether nothing is left to do: a group's members are settled after it.
+    /// Whether nothing is left to do. For a group, its members must be settled too.
     pub fn is_over(&self) -> bool {
         let settled = self.state.is_some_and(DeliveryState::is_final);
         settled && (self.members.is_empty() || self.concluded)
     }
 }
 
-/// Milliseconds to wait after the `attempts`-th attempt failed; `jitter` is in `0.0..1.0`.
+/// Milliseconds to wait after attempt number `attempts` failed; `jitter` is in `0.0..1.0`.
 pub fn backoff_ms(attempts: u32, jitter: f64) -> i64 {
     let step = (attempts.max(1) as usize - 1).min(RETRY_S.len() - 1);
     #[expect(clippy::cast_possible_truncation, reason = "at most 1800 · 1250")]

@@ -1,8 +1,8 @@
-//! What can be wrong with input, said so that a person can mend it.
+//! Validation errors, worded so that a user can fix the input.
 
 use thiserror::Error;
 
-/// An invalid value: which field, what is wrong with it, and what would do instead.
+/// An invalid value: which field, what is wrong with it, and what to use instead.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{field} {problem}")]
 pub struct Invalid {

@@ -12,11 +12,11 @@ pub const FLIP_TTL_S: i64 = 93 * 86_400;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reason {
-    /// Nothing was heard by the deadline.
+    /// No ping arrived by the deadline.
     Timeout,
-    /// It reported a failure.
+    /// The job reported a failure.
     Fail,
-    /// It reported a success.
+    /// The job reported a success.
     Success,
     /// It was paused.
     Paused,
@@ -27,9 +27,9 @@ pub enum Reason {
 /// A change of status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flip {
-    /// Its number, counted from 1 for each monitor.
+    /// Its number, counting from 1 for each monitor.
     pub n: u64,
-    /// When it happened: a timeout at its deadline, anything else when it was received.
+    /// When it happened: the deadline for a timeout, otherwise when the event was received.
     pub at: UnixMs,
     /// The status before.
     pub from: Status,
@@ -37,18 +37,19 @@ pub struct Flip {
     pub to: Status,
     /// Why.
     pub reason: Reason,
-    /// Whether people are told.
+    /// Whether it alerts.
     pub alert: bool,
-    /// Whether they would be, had it not been silenced; if it is still so when the silence ends, they are told then.
+    /// Whether it would have alerted but was silenced; if it still holds when the silence ends, it
+    /// alerts then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silenced: bool,
-    /// The deadline that was missed.
+    /// The missed deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<UnixMs>,
-    /// The outage of ours after which it was judged anew.
+    /// Thrum's own outage that moved the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outage: Option<Outage>,
-    /// How many runs were missed, on the way up after they were.
+    /// How many runs were missed; set on the flip back up.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u32,
 }

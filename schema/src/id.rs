@@ -1,4 +1,4 @@
-//! Identifiers, each a type of its own so that none is taken for another.
+//! Identifiers, each with its own type so that they cannot be mixed up.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -28,7 +28,7 @@ macro_rules! id {
 }
 
 id!(
-    /// A monitor; random (version 4), for it is the secret of its ping URL.
+    /// A monitor. Random (version 4), because it is the secret in its ping URL.
     MonitorId
 );
 id!(
@@ -44,7 +44,8 @@ id!(
     BadgeId
 );
 id!(
-    /// An alert, or a group of them; time-ordered (version 7), so that it tells the day of its partition.
+    /// An alert or a group of alerts. Time-ordered (version 7), so that it determines the day of
+    /// its partition.
     AlertId
 );
 
@@ -58,7 +59,7 @@ id!(
 );
 
 impl ProjectId {
-    /// The project that a fresh installation begins with.
+    /// The first project of a new installation.
     pub const FIRST: Self = Self(Uuid::from_u128(0x0000_0000_0000_4000_8000_0000_0000_0001));
 }
 
@@ -66,7 +67,7 @@ impl MonitorId {
     /// The pipeline's own heartbeat (T3). It belongs to no project and never alerts.
     pub const PULSE: Self = Self(Uuid::from_u128(0x0000_0000_0000_4000_8000_7468_7275_6d00));
 
-    /// Parses the canonical form alone: lower case, hyphenated, as ping URLs require.
+    /// Parses only the canonical form: lower case, hyphenated, as ping URLs require.
     pub fn parse_canonical(s: &str) -> Option<Self> {
         let id = Self(Uuid::try_parse(s).ok()?);
         (s.len() == 36 && !s.bytes().any(|b| b.is_ascii_uppercase())).then_some(id)
@@ -74,20 +75,20 @@ impl MonitorId {
 }
 
 impl AlertId {
-    /// When the alert was made, from its time-ordered id; milliseconds since the epoch.
+    /// When the alert was created, from its time-ordered id; milliseconds since the epoch.
     pub fn created_ms(self) -> i64 {
-        made_ms(self.0)
+        timestamp_ms(self.0)
     }
 }
 
 impl RequestId {
-    /// When the request was made, from its time-ordered id; milliseconds since the epoch.
+    /// When the request was created, from its time-ordered id; milliseconds since the epoch.
     pub fn created_ms(self) -> i64 {
-        made_ms(self.0)
+        timestamp_ms(self.0)
     }
 }
 
-fn made_ms(id: Uuid) -> i64 {
+fn timestamp_ms(id: Uuid) -> i64 {
     let (head, _) = id.as_u64_pair();
     (head >> 16).cast_signed()
 }
@@ -98,7 +99,7 @@ mod tests {
     use crate::{UnixMs, World, world::ManualWorld};
 
     #[test]
-    fn an_alert_id_tells_when_it_was_made() {
+    fn an_alert_id_contains_its_creation_time() {
         let world = ManualWorld::new(UnixMs(1_763_700_000_123), 7);
         let id = AlertId(world.uuid_v7(world.now()));
         assert_eq!(id.created_ms(), 1_763_700_000_123);

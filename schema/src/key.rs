@@ -1,4 +1,4 @@
-//! API keys: made once, shown once, stored as their SHA-256.
+//! API keys: created once, shown once, stored as SHA-256 hashes.
 
 use crate::hex::hex;
 use crate::id::ProjectId;
@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Length of an API key, as the contract's clients expect.
+/// Length of an API key, as clients of the healthchecks-compatible API expect.
 pub const API_KEY_LEN: usize = 32;
-/// How many digits of its hash name a key.
+/// How many digits of its hash form a key's id.
 pub const KEY_ID_LEN: usize = 16;
 /// Length of a ping key.
 pub const PING_KEY_LEN: usize = 22;
 
-/// What an API key allows.
+/// What an API key permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Everything in its project.
+    /// Full access to its project.
     Write,
-    /// Reading monitors and alerts.
+    /// Read access to monitors and alerts.
     Read,
 }
 
@@ -32,27 +32,28 @@ pub enum Scope {
 pub struct ApiKey {
     /// The hex SHA-256 of the key.
     pub hash: String,
-    /// The project it opens.
+    /// The project it gives access to.
     pub project: ProjectId,
-    /// What it allows.
+    /// What it permits.
     pub scope: Scope,
-    /// What people call it.
+    /// The display name.
     pub name: String,
-    /// When it was made.
+    /// When it was created.
     pub created: UnixMs,
-    /// When it ends, if it was rotated: until then, it and its successor are good.
+    /// When it expires, if it was rotated: until then, both it and its successor are valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMs>,
-    /// The id that its use is counted under, if not its own: its predecessor's, so that a rotation renews no quota.
+    /// The id its usage is counted under, if not its own: its predecessor's, so that rotation does
+    /// not reset quotas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meter: Option<String>,
-    /// What it may use, where that is not what the project's plan says.
+    /// Its own limits, where they differ from the plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 }
 
 impl ApiKey {
-    /// The key of `secret`.
+    /// The stored form of `secret`.
     pub fn new(
         secret: &str,
         project: ProjectId,
@@ -72,22 +73,22 @@ impl ApiKey {
         }
     }
 
-    /// What people call it by: the first digits of its hash.
+    /// Its public id: the first digits of its hash.
     pub fn id(&self) -> &str {
         self.hash.get(..KEY_ID_LEN).unwrap_or_default()
     }
 
-    /// The id that its use is counted under.
+    /// The id its usage is counted under.
     pub fn meter(&self) -> &str {
         self.meter.as_deref().unwrap_or(self.id())
     }
 
-    /// Whether it is good at `now`.
+    /// Whether it is valid at `now`.
     pub fn holds(&self, now: UnixMs) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 
-    /// Whether `secret` is this key, in constant time.
+    /// Whether `secret` is this key; compares in constant time.
     pub fn is(&self, secret: &str) -> bool {
         same(&self.hash, &hash(secret))
     }
@@ -98,7 +99,7 @@ pub fn same(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
 
-/// The hex SHA-256 of a key: what is stored and looked up.
+/// The hex SHA-256 of a key, for storage and lookup.
 pub fn hash(secret: &str) -> String {
     hex(&Sha256::digest(secret.as_bytes()))
 }
@@ -120,12 +121,12 @@ pub fn new_ping_key(world: &dyn World) -> String {
     alphanumeric(world, PING_KEY_LEN, &ALPHANUMERIC[..36])
 }
 
-/// A new badge key: what the URLs of a project's badges begin with.
+/// A new badge key: the start of a project's badge URLs.
 pub fn new_badge_key(world: &dyn World) -> String {
     world.uuid_v4().to_string()
 }
 
-/// A new secret that signs the URLs of a project's badges.
+/// A new secret for signing a project's badge URLs.
 pub fn new_badge_secret(world: &dyn World) -> String {
     alphanumeric(world, 40, ALPHANUMERIC)
 }
@@ -136,7 +137,7 @@ fn alphanumeric(world: &dyn World, len: usize, alphabet: &[u8]) -> String {
     let mut text = String::with_capacity(len);
     while text.len() < len {
         for byte in world.random().to_be_bytes() {
-            // Values that would favour some letters are drawn again.
+            // Skip values that would make some letters more likely.
             let fair = 256 / alphabet.len() * alphabet.len();
             if usize::from(byte) < fair && text.len() < len {
                 text.push(char::from(alphabet[usize::from(byte) % alphabet.len()]));
@@ -152,7 +153,7 @@ mod tests {
     use crate::world::SystemWorld;
 
     #[test]
-    fn keys_have_the_contracts_form() {
+    fn keys_have_the_documented_form() {
         let write = new_api_key(&SystemWorld, Scope::Write);
         assert!(write.starts_with("hcw_") && write.len() == API_KEY_LEN);
         let ping = new_ping_key(&SystemWorld);
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_known_by_its_hash_alone() {
+    fn keys_are_hashed_with_sha256() {
         assert_eq!(
             hash("abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

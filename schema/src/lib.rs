@@ -1,6 +1,6 @@
-//! The domain of Thrum: what a monitor, a state, an alert or a timer is, and the pure rules that move them.
+//! Thrum's domain: monitors, states, alerts and timers, and the pure rules that change them.
 //!
-//! No I/O, no async, no AWS: rules take `now` as an argument. The table that keeps all of it is in `thrum-store`.
+//! No I/O, no async, no AWS: rules take `now` as an argument. `thrum-store` stores the data.
 
 pub mod alert;
 pub mod announce;

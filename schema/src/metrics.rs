@@ -1,5 +1,6 @@
-//! What an operator sees: counts and distributions, gathered in memory and written as one line of CloudWatch's embedded
-//! metric format, however much happened. The only dimension is the table, so that their number stays what it is.
+//! Operator metrics: counters and distributions, collected in memory and written as a single line
+//! of CloudWatch's embedded metric format. The table is the only dimension, so the number of
+//! metrics stays constant.
 
 use crate::time::UnixMs;
 use serde_json::{Value, json};
@@ -7,31 +8,31 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The namespace of all of them.
+/// The CloudWatch namespace.
 pub const NAMESPACE: &str = "Thrum";
-/// Most values of a distribution in a line: a bound of the format.
+/// Maximum values of a distribution per line, a limit of the format.
 const MAX_VALUES: usize = 100;
 
-/// Something that is counted.
+/// A counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// Pings and heartbeats that were taken.
+    /// Pings and heartbeats accepted.
     Pings,
     /// Changes of a monitor's status.
     Flips,
-    /// Alerts that were raised.
+    /// Alerts raised.
     Alerts,
-    /// Messages that were sent.
+    /// Messages sent.
     Deliveries,
-    /// Attempts to send that failed, and are tried again.
+    /// Failed attempts to send that will be retried.
     Retries,
-    /// Deliveries that were given up.
+    /// Deliveries given up.
     Dead,
-    /// Deliveries that a limit suppressed.
+    /// Deliveries suppressed by a limit.
     Suppressed,
-    /// Requests that a quota or a rate refused.
+    /// Requests refused by a quota or rate limit.
     Refused,
-    /// Records and messages that could not be handled, and come again.
+    /// Records and messages that failed and will be processed again.
     Failures,
 }
 
@@ -65,14 +66,14 @@ impl Count {
     }
 }
 
-/// Something that takes time, in milliseconds.
+/// A duration, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
-    /// From a request to its reply.
+    /// From a request to its response.
     Latency,
-    /// From an alert to the moment notify has it.
+    /// From raising an alert to its arrival at notify.
     RelayLag,
-    /// How far the sweep is behind: from the cursor to now, beyond what it keeps by design.
+    /// How far the sweep is behind: from the cursor to now, beyond the distance it keeps by design.
     SweepLag,
     /// From a monitor's deadline to its flip.
     DetectionLag,
@@ -98,7 +99,7 @@ impl Span {
     }
 }
 
-/// The figures of a process since they were last written.
+/// A process's metrics since they were last written.
 #[derive(Debug, Default)]
 pub struct Metrics {
     counts: [AtomicU64; Count::ALL.len()],
@@ -107,18 +108,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts `n` more.
+    /// Adds `n` to a counter.
     pub fn count(&self, what: Count, n: u64) {
         self.counts[what as usize].fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Notes that something took so many milliseconds; a clock that went backwards took none.
+    /// Records a duration in milliseconds; negative ones (the clock went backwards) count as 0.
     pub fn observe(&self, what: Span, ms: i64) {
         let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
         let values = &mut spans[what as usize];
         let mut value = rounded(ms.max(0).unsigned_abs());
         if values.len() >= MAX_VALUES && !values.contains_key(&value) {
-            // Rather a value that is somewhat too high than none.
+            // The distribution is full: reuse a known value, rounding up if possible.
             value = values
                 .range(value..)
                 .chain(values.iter().next_back())
@@ -128,12 +129,13 @@ impl Metrics {
         *values.entry(value).or_default() += 1;
     }
 
-    /// How often something was counted since the figures were last written.
+    /// The value of a counter since the metrics were last written.
     pub fn counted(&self, what: Count) -> u64 {
         self.counts[what as usize].load(Ordering::Relaxed)
     }
 
-    /// The line that says what happened since the last one, unless that is less than `every_ms` ago or nothing did.
+    /// One line with everything since the previous one; `None` if that was less than `every_ms` ago
+    /// or nothing happened.
     pub fn line(&self, table: &str, now: UnixMs, every_ms: i64) -> Option<String> {
         let since = now.0 - self.written.load(Ordering::Relaxed);
         if (0..every_ms).contains(&since) {
@@ -142,11 +144,11 @@ impl Metrics {
         let mut members = serde_json::Map::new();
         let mut metrics = Vec::new();
         let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
-        // Where requests come in, no heartbeat is a figure, too: that there is none at all is worth an alarm.
-        let tells_pings = !spans[Span::Latency as usize].is_empty();
+        // Where requests arrive, report zero pings too, so that an alarm can notice.
+        let reports_pings = !spans[Span::Latency as usize].is_empty();
         for what in Count::ALL {
             let n = self.counts[what as usize].swap(0, Ordering::Relaxed);
-            if n > 0 || (what == Count::Pings && tells_pings) {
+            if n > 0 || (what == Count::Pings && reports_pings) {
                 metrics.push(json!({"Name": what.name(), "Unit": "Count"}));
                 members.insert(what.name().into(), n.into());
             }
@@ -174,7 +176,7 @@ impl Metrics {
     }
 }
 
-/// Up to a sixteenth more: a distribution has few values.
+/// Rounds up by at most a sixteenth, so that a distribution has few values.
 fn rounded(ms: u64) -> u64 {
     let step = 1 << ms.checked_ilog2().unwrap_or(0).saturating_sub(4);
     ms.next_multiple_of(step)
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_what_happened_since_the_last_one() {
+    fn a_line_covers_everything_since_the_previous_one() {
         let metrics = Metrics::default();
         let now = UnixMs(1_763_700_000_000);
         assert_eq!(metrics.line("t", now, 0), None, "nothing happened");
@@ -208,7 +210,7 @@ mod tests {
         assert_eq!(directive["Metrics"].as_array().unwrap().len(), 3);
         metrics.observe(Span::Latency, 1);
         let none: Value = serde_json::from_str(&metrics.line("t", now + 1, 0).unwrap()).unwrap();
-        assert_eq!(none["Pings"], 0, "that there is none is a figure");
+        assert_eq!(none["Pings"], 0, "zero pings are reported");
         let now = now + 1;
         metrics.count(Count::Pings, 1);
         assert_eq!(metrics.line("t", now + 59_999, 60_000), None, "not yet");
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_distribution_is_bounded_and_true_to_some_per_cent() {
+    fn a_distribution_is_bounded_and_accurate_to_a_sixteenth() {
         let metrics = Metrics::default();
         for ms in 0..2_000_000 {
             let value = rounded(ms);

@@ -1,5 +1,5 @@
-//! Monitors: what is watched, and by which rules. Configuration only; what changes with every heartbeat is
-//! the [state](crate::state).
+//! Monitors: what is watched, and by which rules. Configuration only; what changes with every
+//! heartbeat is in the [state](crate::state).
 
 use crate::error::Invalid;
 use crate::hex::hex;
@@ -13,88 +13,90 @@ use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 use unicode_normalization::UnicodeNormalization;
 
-/// Longest name and slug, in characters.
+/// Maximum length of names and slugs, in characters.
 pub const MAX_NAME: usize = 100;
-/// Longest tags, joined by spaces, in characters.
+/// Maximum length of all tags joined by spaces, in characters.
 pub const MAX_TAGS: usize = 500;
-/// Longest description, in characters.
+/// Maximum length of a description, in characters.
 pub const MAX_DESC: usize = 4_000;
-/// Longest list of keywords, in characters.
+/// Maximum length of a list of keywords, in characters.
 pub const MAX_KEYWORDS: usize = 200;
-/// Most failures in a row that may be let pass.
+/// Maximum for [`Options::failures`].
 pub const MAX_FAILURES: u32 = 100;
-/// Shortest time between two reminders, in seconds.
+/// Minimum time between two reminders, in seconds.
 pub const MIN_REMIND_S: u32 = 60;
-/// Period of a monitor that a ping provisions (`create=1`), in seconds: the contract's default.
+/// Period of a monitor that a ping creates (`create=1`), in seconds: the default of
+/// docs/compatibility.md.
 pub const DEFAULT_PERIOD_S: u32 = 86_400;
-/// Grace of a monitor that a ping provisions, in seconds: the contract's default.
+/// Grace of a monitor that a ping creates, in seconds: the default of docs/compatibility.md.
 pub const DEFAULT_GRACE_S: u32 = 3_600;
 
 /// A monitor's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Monitor {
-    /// Its id, and the secret of its ping URL.
+    /// Its id, which is the secret in its ping URL.
     pub id: MonitorId,
     /// The project that owns it.
     pub project: ProjectId,
-    /// What people call it.
+    /// The display name.
     pub name: String,
-    /// What ping-key URLs call it.
+    /// Its name in ping-key URLs.
     pub slug: String,
-    /// Words to filter by.
+    /// Labels to filter by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// What it is for.
+    /// A description for users.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub desc: String,
-    /// When it expects to hear.
+    /// When pings are expected.
     pub schedule: Schedule,
-    /// The zone that an expression takes which comes later without one; for simple schedules.
+    /// For simple schedules: the default time zone if the schedule later changes to an expression
+    /// without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// How long it waits beyond that, in seconds.
+    /// How long it waits after a missed ping before it goes down, in seconds.
     pub grace_s: u32,
     /// Where its alerts go.
     pub targets: Targets,
-    /// A paused monitor ignores pings until it is resumed by hand.
+    /// Whether, while paused, it ignores pings until it is resumed manually.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub manual_resume: bool,
-    /// Pings count only if they are POSTs.
+    /// Whether only POST pings count.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub post_only: bool,
-    /// Keywords that decide what a body means.
+    /// Keywords that classify pings by their body.
     #[serde(default, skip_serializing_if = "KeywordFilter::is_default")]
     pub filter: KeywordFilter,
-    /// What goes beyond the contract.
+    /// Options beyond docs/compatibility.md.
     #[serde(default, skip_serializing_if = "Options::is_default")]
     pub options: Options,
-    /// When it was made.
+    /// When it was created.
     pub created: UnixMs,
 }
 
-/// What a monitor may ask for beyond the contract; by default, nothing.
+/// Options beyond docs/compatibility.md; all off by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// How long a run may take, in seconds, if that is not the grace.
+    /// How long a run may take, in seconds, if not the grace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_grace_s: Option<u32>,
-    /// How many failures in a row make it go down, if not the first.
+    /// How many failures in a row take it down, if not one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
-    /// A run that comes more than so many seconds before it is expected is marked as early.
+    /// A run is marked as early if it comes more than this many seconds before it is expected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_s: Option<u32>,
-    /// Every run is watched on its own, by its id, not only the latest.
+    /// Whether to watch every run by its id, not only the latest.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub all_runs: bool,
-    /// Seconds between two reminders while it is down.
+    /// Seconds between reminders while it is down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remind_s: Option<u32>,
-    /// Nothing alerts before this instant.
+    /// No alerts before this timestamp.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snoozed_until: Option<UnixMs>,
-    /// Recurring times in which nothing alerts, and nothing counts as downtime.
+    /// Recurring maintenance windows: no alerts, and no downtime is counted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Window>,
 }
@@ -105,30 +107,30 @@ impl Options {
     }
 }
 
-/// Decides by keywords what a ping means. Keyword lists are comma-separated, trimmed, case-sensitive
-/// substrings; an empty list never matches. Contract §1.4.
+/// Classifies pings by keywords. Keyword lists are comma-separated, trimmed, case-sensitive
+/// substrings; an empty list never matches. docs/compatibility.md §1.4.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KeywordFilter {
-    /// A body that has one of these reports a failure.
+    /// A body that contains one of these reports a failure.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub failure: String,
-    /// A body that has one of these reports a success.
+    /// A body that contains one of these reports a success.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub success: String,
-    /// A body that has one of these reports a start.
+    /// A body that contains one of these reports a start.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub start: String,
-    /// Looks at the bodies of HTTP requests.
+    /// Whether to check the bodies of HTTP requests.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub http_body: bool,
-    /// Looks at the subjects of e-mails.
+    /// Whether to check the subjects of e-mails.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub subject: bool,
-    /// Looks at the bodies of e-mails.
+    /// Whether to check the bodies of e-mails.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub body: bool,
-    /// A body that has none of them reports a failure, rather than being ignored.
+    /// Whether a body without any keyword reports a failure instead of being ignored.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub default_fail: bool,
 }
@@ -138,7 +140,8 @@ impl KeywordFilter {
         *self == Self::default()
     }
 
-    /// What a ping with `body` means. Bytes that are not UTF-8 match no keyword and do no harm.
+    /// What a ping with `body` means. Bytes that are not UTF-8 match no keyword; the rest still
+    /// can.
     pub fn classify(&self, body: &[u8]) -> PingKind {
         let text = String::from_utf8_lossy(body);
         let matches = |keywords: &str| {
@@ -162,7 +165,8 @@ impl KeywordFilter {
 }
 
 impl Monitor {
-    /// A monitor with the contract's defaults: no name, no tags, no channel, a day's period and an hour's grace.
+    /// A monitor with the defaults of docs/compatibility.md: no name, tags or channels, a period of
+    /// one day and a grace of one hour.
     pub fn new(id: MonitorId, project: ProjectId, created: UnixMs) -> Self {
         Self {
             id,
@@ -185,7 +189,7 @@ impl Monitor {
         }
     }
 
-    /// What a ping that asks for `kind` means to this monitor: its method and body may change that.
+    /// What a ping of `kind` means for this monitor, given its method and body.
     pub fn classify(&self, kind: PingKind, method: &str, body: &[u8]) -> PingKind {
         if self.post_only && method != "POST" {
             PingKind::Ign
@@ -196,7 +200,7 @@ impl Monitor {
         }
     }
 
-    /// Whether a success needs no rule but the period: the precondition of the one-write heartbeat.
+    /// Whether a success depends only on the period: the precondition of the one-write heartbeat.
     pub fn is_plain(&self) -> bool {
         self.schedule.period_s().is_some()
             && !self.post_only
@@ -204,20 +208,20 @@ impl Monitor {
             && self.options.early_s.is_none()
     }
 
-    /// What read-only clients call it: the SHA-1 of the first 16 hex digits of its id, which it does not tell.
-    /// Contract §3.3.
+    /// Its id for read-only clients: the SHA-1 of the first 16 hex digits of its id, which stays
+    /// secret. docs/compatibility.md §3.3.
     pub fn unique_key(&self) -> String {
         unique_key(self.id)
     }
 
-    /// What people call it: its name, or else its slug.
+    /// What messages call it: its name, or else its slug.
     pub fn label(&self) -> &str {
         let names = [&self.name, &self.slug];
         let given = names.into_iter().find(|name| !name.is_empty());
         given.map_or("monitor", String::as_str)
     }
 
-    /// The id of its public badge. It follows from the monitor's, and does not tell it.
+    /// The id of its public badge, derived from the monitor's id without revealing it.
     pub fn badge(&self) -> BadgeId {
         let hash = sha2::Sha256::digest(format!("badge {}", self.id));
         let mut bytes = [0; 16];
@@ -225,26 +229,26 @@ impl Monitor {
         BadgeId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 
-    /// How many failures in a row make it go down.
+    /// How many failures in a row take it down.
     pub fn failures_to_alert(&self) -> u32 {
         self.options.failures.unwrap_or(1).max(1)
     }
 
-    /// Whether heartbeats by name may mean it.
+    /// Whether heartbeats can address it by name.
     pub fn has_heartbeat_name(&self) -> bool {
         check_heartbeat_name("name", &self.name).is_ok()
     }
 }
 
-/// The unique key of a monitor by its id.
+/// The unique key of a monitor, from its id.
 pub fn unique_key(id: MonitorId) -> String {
     let digits = id.0.simple().to_string();
     hex(&Sha1::digest(&digits.as_bytes()[..16]))
 }
 
-/// Checks a name that a heartbeat registers: 1–100 letters, digits, `.`, `_`, `-`.
+/// Checks the name in a heartbeat: 1–100 letters, digits, `.`, `_`, `-`.
 pub fn check_heartbeat_name(field: &str, name: &str) -> Result<(), Invalid> {
-    // A path of dots alone leads elsewhere.
+    // In a URL path, a segment of dots means another folder.
     let fits = (1..=MAX_NAME).contains(&name.len())
         && !matches!(name, "." | "..")
         && name
@@ -260,13 +264,13 @@ pub fn check_heartbeat_name(field: &str, name: &str) -> Result<(), Invalid> {
     }
 }
 
-/// Checks a grace time: 0 s … 365 d.
+/// Checks a grace: 0 s to 365 d.
 pub fn check_grace_s(field: &str, grace_s: u64) -> Result<u32, Invalid> {
     match u32::try_from(grace_s) {
         Ok(grace_s) if grace_s <= MAX_PERIOD_S => Ok(grace_s),
         _ => Err(Invalid::new(
             field,
-            format!("must be 0 to {MAX_PERIOD_S} seconds"),
+            format!("must be between 0 and {MAX_PERIOD_S} seconds (got {grace_s})"),
         )),
     }
 }
@@ -289,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keywords_decide_in_the_contracts_order() {
+    fn keywords_apply_in_the_documented_order() {
         let filter = KeywordFilter {
             failure: "ERROR, Fatal".into(),
             success: "done,".into(),
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn public_names_follow_from_the_id_and_do_not_tell_it() {
+    fn public_ids_derive_from_the_id_without_revealing_it() {
         let id: MonitorId = "803f680d-e89b-492b-82ef-2be7b774a92d".parse().unwrap();
         let monitor = Monitor::new(id, ProjectId::FIRST, UnixMs(0));
         // printf 803f680de89b492b | sha1sum
@@ -331,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded() {
+    fn heartbeat_names_are_checked() {
         for good in ["web-01", "a", "A.b_c-9", &"x".repeat(100)] {
             assert!(check_heartbeat_name("monitor", good).is_ok(), "{good}");
         }

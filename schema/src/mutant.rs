@@ -1,47 +1,47 @@
-//! Deliberate bugs, for a test of the tests: `e2e mutants` puts in one at a time, and the simulation has to notice. They exist
-//! only with the feature `mutants`, which nothing but `e2e` asks for; and even then there is none unless this thread was
-//! given one. Without the feature, [`is`] is false where it is compiled.
+//! Deliberate bugs, to test the tests: `e2e mutants` enables one at a time, and the simulation must
+//! notice. They exist only with the feature `mutants`, which only `e2e` enables, and then only in a
+//! thread that was given one. Without the feature, [`is`] is a constant `false`.
 
-/// What may be wrong.
+/// A deliberate bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mutant {
-    /// A sweep deletes timers before it does what they ask for.
+    /// A sweep deletes timers before it acts on them.
     TimersDeletedFirst,
-    /// A sweep moves the cursor as far as it looked, and leaves no overlap.
+    /// A sweep moves the cursor as far as it looked, without overlap.
     CursorTooFar,
-    /// A change of a state is not guarded by its version.
+    /// A state change is not guarded by the version.
     FlipUnguarded,
-    /// An alert is written after its flip, not with it.
+    /// An alert is written after its flip, not in the same transaction.
     AlertAfterFlip,
-    /// Nobody looks whether an alert was lost on its way.
+    /// Nothing checks for alerts that were lost on the way.
     NoAudit,
     /// A delivery is marked as sent before it is.
     MarkedBeforeSent,
-    /// Each attempt of a delivery has a key of its own.
+    /// Each attempt of a delivery has its own idempotency key.
     KeyOfAttempt,
-    /// An alert does not wait for the one before it.
+    /// An alert does not wait for the previous one.
     OrderIgnored,
-    /// A limit is counted, and not checked.
+    /// A limit is counted but not enforced.
     LimitUnchecked,
-    /// A deadline comes without its grace.
+    /// Deadlines do not include the grace.
     NoGrace,
-    /// An outage of ours is one of every monitor.
+    /// Thrum's own outages count against monitors.
     OutageIgnored,
-    /// A heartbeat is counted by the fast path whatever the monitor's status is.
+    /// The fast path accepts a heartbeat in any status.
     FastPathUnguarded,
-    /// A heartbeat is answered although it could not be written.
+    /// A heartbeat is acknowledged although the write failed.
     AnswersAnyway,
-    /// A group's members move on before the group can't be sent again.
+    /// A group's members are settled while the group can still be sent again.
     MembersFirst,
-    /// A heartbeat is dated when its key was looked up.
+    /// A heartbeat is timestamped after the key lookup instead of on arrival.
     StampedLate,
-    /// A failure takes nobody down.
+    /// A failure does not take a monitor down.
     FailIgnored,
-    /// A run may take for ever.
+    /// A run may take forever.
     RunIgnored,
-    /// A deadline that comes closer gets no timer.
+    /// A deadline that moves closer gets no timer.
     CloserUnarmed,
-    /// What a watch remembers is not guarded by its version.
+    /// A watch's memory is not guarded by its version.
     WatchStateUnguarded,
 }
 
@@ -70,7 +70,7 @@ impl Mutant {
     ];
 }
 
-/// Whether this thread has that bug.
+/// Whether this thread has this bug.
 #[cfg(not(feature = "mutants"))]
 #[inline]
 pub const fn is(_: Mutant) -> bool {
@@ -89,7 +89,7 @@ mod given {
         static GIVEN: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
 
-    /// Whether this thread has that bug.
+    /// Whether this thread has this bug.
     pub fn is(mutant: Mutant) -> bool {
         GIVEN.get() == Some(mutant)
     }

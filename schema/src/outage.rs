@@ -1,18 +1,18 @@
-//! Our own outages: times in which a heartbeat could not have reached us (T3).
+//! Thrum's own outages: times when heartbeats could not reach it (T3).
 
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 
-/// How long an outage is remembered, in seconds: longer than any monitor can wait.
+/// How long an outage is kept, in seconds: longer than any monitor can wait.
 pub const OUTAGE_TTL_S: i64 = 2 * 366 * 86_400;
-/// How many outages, the newest, are considered.
+/// How many outages are considered, newest first.
 pub const MAX_OUTAGES: usize = 100;
 
-/// A time in which the pipeline was away.
+/// A period in which the pipeline did not work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outage {
-    /// The last proof that it worked.
+    /// When it was last known to work.
     pub start: UnixMs,
-    /// The next one.
+    /// When it was first known to work again.
     pub end: UnixMs,
 }

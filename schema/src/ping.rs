@@ -1,4 +1,4 @@
-//! Pings: what a host said, and how a monitor understands it.
+//! Pings: what a client reported, and how the monitor classified it.
 
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -6,31 +6,31 @@ use uuid::Uuid;
 
 /// How many pings a monitor's log keeps: the slots of its ring.
 pub const LOG_SLOTS: u64 = 100;
-/// How many failures it keeps besides, however many successes follow.
+/// How many failures it keeps separately, so that successes do not push them out.
 pub const FAIL_SLOTS: u64 = 20;
 /// How long a logged ping is kept, in seconds: 93 days.
 pub const LOG_TTL_S: i64 = 93 * 86_400;
-/// Longest user agent kept, in characters.
+/// Maximum length of a stored user agent, in characters.
 pub const MAX_USER_AGENT: usize = 200;
 
 /// What a ping means for its monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PingKind {
-    /// The job finished well, or the host is alive.
+    /// The job succeeded, or the host is alive.
     Success,
-    /// A run began.
+    /// A run started.
     Start,
     /// The job failed.
     Fail,
-    /// Only to be logged.
+    /// Only logged.
     Log,
-    /// Accepted, logged, and without effect: the monitor's rules say so.
+    /// Accepted and logged, but without effect because of the monitor's rules.
     Ign,
 }
 
 impl PingKind {
-    /// As the API names it.
+    /// Its name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -42,19 +42,19 @@ impl PingKind {
     }
 }
 
-/// One ping, as its log keeps it.
+/// A logged ping.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ping {
-    /// Its number, counted from 1 for each monitor.
+    /// Its number, counting from 1 for each monitor.
     pub n: u64,
     /// When it was received.
     pub at: UnixMs,
-    /// What it meant.
+    /// How it was classified.
     #[serde(rename = "type")]
     pub kind: PingKind,
     /// `http` or `https`.
     pub scheme: String,
-    /// The sender's address, as far as it is known.
+    /// The client's address, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_addr: Option<String>,
     /// The HTTP method.
@@ -62,7 +62,7 @@ pub struct Ping {
     /// The user agent, at most [`MAX_USER_AGENT`] characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ua: String,
-    /// The run that it belongs to.
+    /// The id of the run it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rid: Option<Uuid>,
     /// The exit status it reported.
@@ -77,7 +77,7 @@ pub struct Ping {
     /// The run began while another was in progress.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overlap: bool,
-    /// Named figures that came with it (`{"rows": 12.5}`).
+    /// Metrics sent with it (`{"rows": 12.5}`).
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub metrics: std::collections::BTreeMap<String, f64>,
     /// The first bytes of its body, as sent.

@@ -1,22 +1,22 @@
-//! Plans: what a project may use, and how fast.
+//! Plans: how much a project may use, and how fast.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What a plan allows. An absent limit is none.
+/// The limits of a plan. `None` means unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Requests a key may make in a (UTC) day; heartbeats are not among them.
+    /// Requests per key and UTC day; heartbeats do not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_day: Option<u32>,
-    /// Requests a key may make a minute in the long run.
+    /// Requests per key and minute, on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<u32>,
-    /// Monitors that the API makes; pings and heartbeats may provision twice as many.
+    /// Monitors created through the API; pings and heartbeats may create up to twice this number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitors: Option<u32>,
-    /// Text messages a (UTC) day.
+    /// Text messages per UTC day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sms_per_day: Option<u32>,
     /// API keys.
@@ -24,18 +24,19 @@ pub struct Limits {
     pub keys: Option<u32>,
 }
 
-/// How fast requests may come: GCRA, the generic cell rate algorithm. A request passes if the stored instant `tat` is
-/// at most `burst_ms` ahead of now, and moves it on by `interval_ms` from there, or from now if it is behind.
+/// A rate limit by GCRA, the generic cell rate algorithm. A request passes if the stored timestamp
+/// `tat` is at most `burst_ms` ahead of now. It then advances `tat` by `interval_ms`, starting from
+/// now if `tat` is in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Milliseconds a request takes of the rate.
+    /// Milliseconds of the rate that each request uses.
     pub interval_ms: i64,
-    /// How far ahead of now the instant may be for a request to pass.
+    /// How far `tat` may be ahead of now for a request to pass, in milliseconds.
     pub burst_ms: i64,
 }
 
 impl Rate {
-    /// So many requests a minute in the long run, and as many at once.
+    /// `n` requests per minute on average, and up to `n` at once.
     pub fn per_minute(n: u32) -> Self {
         let interval_ms = (60_000 / i64::from(n.max(1))).max(1);
         Self {
@@ -44,7 +45,7 @@ impl Rate {
         }
     }
 
-    /// The instant after a request at `now`, or how long to wait before one passes.
+    /// The new `tat` after a request at `now`.
     ///
     /// # Errors
     /// Milliseconds until a request passes.
@@ -85,23 +86,23 @@ impl Default for Plans {
             (FREE.to_owned(), plan(200, 100, Some(20), 10, 5)),
             ("pro".to_owned(), plan(2_000, 300, Some(200), 100, 20)),
             ("enterprise".to_owned(), plan(10_000, 600, None, 1_000, 100)),
-            // Whoever runs Thrum pays for it: only what runs wild is stopped.
+            // Operators pay for their own usage: this only stops runaway clients.
             (OWNER.to_owned(), plan(1_000_000, 6_000, None, 1_000, 100)),
         ]))
     }
 }
 
 impl Plans {
-    /// The default plans, with what a JSON object of plans by name says instead:
-    /// `{"free": {"requests_per_day": 500}}`. A plan that is named there has the limits that are written there, and of
-    /// the others its default's; `null` lifts one.
+    /// The default plans, overridden by a JSON object of plans by name:
+    /// `{"free": {"requests_per_day": 500}}`. Limits that a plan does not mention keep their
+    /// defaults; `null` removes a limit.
     ///
     /// # Errors
     /// What is wrong with the text.
     pub fn from_json(text: &str) -> Result<Self, String> {
         let given: BTreeMap<String, serde_json::Map<String, serde_json::Value>> =
             serde_json::from_str(text)
-                .map_err(|error| format!("plans are not understood: {error}"))?;
+                .map_err(|error| format!("cannot parse the plans: {error}"))?;
         let mut plans = Self::default();
         for (name, limits) in given {
             let fits = (1..=40).contains(&name.len())
@@ -110,7 +111,7 @@ impl Plans {
                     .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
             if !fits {
                 return Err(format!(
-                    "{name:?} is no name of a plan: those have 1 to 40 letters, digits, '-' or '_'"
+                    "a plan's name must be 1 to 40 letters, digits, '-' or '_' (got {name:?})"
                 ));
             }
             let before = plans.0.get(&name).copied().unwrap_or_default();
@@ -119,13 +120,13 @@ impl Plans {
                 members.extend(limits);
             }
             let limits = serde_json::from_value(merged)
-                .map_err(|error| format!("the plan {name} is not understood: {error}"))?;
+                .map_err(|error| format!("cannot parse the plan {name}: {error}"))?;
             plans.0.insert(name, limits);
         }
         Ok(plans)
     }
 
-    /// The limits of a plan; a plan that is gone has those of `free`.
+    /// The limits of `plan`; an unknown plan has those of `free`.
     pub fn limits(&self, plan: &str) -> Limits {
         let free = || self.0.get(FREE).copied().unwrap_or_default();
         self.0.get(plan).copied().unwrap_or_else(free)
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plans_are_changed_by_configuration() {
+    fn configuration_overrides_plans() {
         let plans = Plans::from_json(
             r#"{"free": {"requests_per_day": 500, "monitors": null}, "tiny": {"monitors": 2}}"#,
         )
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_lets_a_burst_pass_and_then_one_an_interval() {
+    fn a_rate_allows_a_burst_then_one_request_per_interval() {
         let rate = Rate::per_minute(60);
         let mut tat = None;
         let mut now = 1_000_000;

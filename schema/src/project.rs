@@ -1,4 +1,4 @@
-//! Projects: what owns monitors, channels and keys.
+//! Projects: the owners of monitors, channels and keys.
 
 use crate::id::ProjectId;
 use crate::key;
@@ -13,33 +13,33 @@ use serde::{Deserialize, Serialize};
 pub struct Project {
     /// Its id.
     pub id: ProjectId,
-    /// What people call it.
+    /// The display name.
     pub name: String,
     /// The name of its plan.
     #[serde(default = "default_plan")]
     pub plan: String,
-    /// What the URLs of its public badges begin with.
+    /// The start of its public badge URLs.
     #[serde(default)]
     pub badge_key: String,
-    /// What signs them.
+    /// The secret that signs badge URLs.
     #[serde(default)]
     pub badge_secret: String,
-    /// When it was made.
+    /// When it was created.
     #[serde(default)]
     pub created: UnixMs,
-    /// Nothing alerts before this instant.
+    /// No alerts before this timestamp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snoozed_until: Option<UnixMs>,
-    /// Recurring times in which nothing alerts, and nothing counts as downtime.
+    /// Recurring maintenance windows: no alerts, and no downtime is counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Window>,
-    /// Seconds between two reminders of monitors that say nothing of their own.
+    /// Seconds between reminders, for monitors without their own setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remind_s: Option<u32>,
-    /// What everybody may see who has its address, which begins with the badges' key.
+    /// The status page, public to anyone who has its URL (which starts with the badge key).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_page: Option<StatusPage>,
-    /// Counts the changes.
+    /// Incremented with every change.
     #[serde(default)]
     pub version: u64,
 }
@@ -47,9 +47,9 @@ pub struct Project {
 /// A public status page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusPage {
-    /// What it is called.
+    /// Its title.
     pub title: String,
-    /// It shows the monitors with this tag; all of them, if it is empty.
+    /// Only monitors with this tag are shown; all of them if it is empty.
     pub tag: String,
 }
 
@@ -75,7 +75,7 @@ impl Project {
         }
     }
 
-    /// A project with keys for its badges.
+    /// A project with a new badge key and secret.
     pub fn with_badges(id: ProjectId, name: &str, world: &dyn World) -> Self {
         Self {
             badge_key: key::new_badge_key(world),

@@ -1,4 +1,4 @@
-//! When a monitor expects to hear: every so often, by cron, or by systemd's calendar events.
+//! When a monitor expects pings: at a fixed period, by cron, or by systemd calendar events.
 
 mod cron;
 mod oncalendar;
@@ -9,13 +9,14 @@ use chrono::TimeZone;
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-/// Longest period and grace, in seconds: 365 days.
+/// Maximum period and grace, in seconds: 365 days.
 pub const MAX_PERIOD_S: u32 = 365 * 86_400;
-/// Longest expression, in characters.
+/// Maximum length of an expression, in characters.
 pub const MAX_EXPRESSION: usize = 100;
-/// Missed runs are counted up to this many at a time.
+/// Maximum missed runs counted at a time.
 pub const MAX_MISSED: u32 = 1_000;
-/// An expression must have an instant after this one, 2000-01-01T00:00:00Z; the contract's clients rely on it.
+/// An expression must match a time after 2000-01-01T00:00:00Z, as clients of the
+/// healthchecks-compatible API expect.
 const FUTURE_FROM: UnixMs = UnixMs(946_684_800_000);
 
 /// When a monitor expects its next success.
@@ -27,18 +28,18 @@ pub enum Schedule {
         /// Seconds between two successes, 1 … [`MAX_PERIOD_S`].
         period_s: u32,
     },
-    /// At the instants of a 5-field cron expression in an IANA zone.
+    /// At the times of a 5-field cron expression in an IANA time zone.
     Cron {
         /// The expression, as given.
         expr: String,
-        /// The zone's name.
+        /// The name of the time zone.
         tz: String,
     },
-    /// At the instants of systemd calendar events, a line each, all of them alternatives.
+    /// At the times of systemd calendar events, one per line; any of them matches.
     OnCalendar {
         /// The lines, as given.
         expr: String,
-        /// The zone's name, for lines that name none.
+        /// The name of the time zone for lines without one.
         tz: String,
     },
 }
@@ -50,15 +51,17 @@ impl Schedule {
             Ok(period_s @ 1..=MAX_PERIOD_S) => Ok(Self::Simple { period_s }),
             _ => Err(Invalid::new(
                 field,
-                format!("must be 1 to {MAX_PERIOD_S} seconds"),
+                format!("must be between 1 and {MAX_PERIOD_S} seconds (got {period_s})"),
             )),
         }
     }
 
-    /// Parses an expression as the contract does: five fields on one line are cron, all else is OnCalendar.
+    /// Parses an expression as in docs/compatibility.md: five fields on one line are cron, anything
+    /// else is OnCalendar.
     ///
     /// # Errors
-    /// An expression that does not parse, has no instant after 2000, or is too long; an unknown zone.
+    /// The expression does not parse, never matches after 2000 or is too long, or the time zone is
+    /// unknown.
     pub fn parse(expr: &str, tz: &str) -> Result<Self, Invalid> {
         let zone = zone(tz).ok_or_else(|| Invalid::new("tz", "is not a valid timezone"))?;
         let invalid = || Invalid::new("schedule", "is not a valid cron or OnCalendar expression");
@@ -74,12 +77,12 @@ impl Schedule {
             oncalendar::parse(&expr).ok_or_else(invalid)?;
             Self::OnCalendar { expr, tz }
         };
-        // 30 February parses, and never comes.
+        // 30 February parses but never comes.
         schedule.next_after(FUTURE_FROM).ok_or_else(invalid)?;
         Ok(schedule)
     }
 
-    /// The first expected instant strictly after `last`; `None` if there is none any more.
+    /// The first expected time strictly after `last`, if there is one.
     pub fn next_after(&self, last: UnixMs) -> Option<UnixMs> {
         match self {
             Self::Simple { period_s } => Some(last + i64::from(*period_s) * 1000),
@@ -94,7 +97,7 @@ impl Schedule {
         }
     }
 
-    /// Its instants strictly after `last`, in order, for as long as there are any.
+    /// The expected times strictly after `last`, in order.
     pub fn instants(&self, last: UnixMs) -> impl Iterator<Item = UnixMs> + use<> {
         let schedule = self.clone();
         std::iter::successors(schedule.next_after(last), move |at| {
@@ -102,8 +105,8 @@ impl Schedule {
         })
     }
 
-    /// How many runs were missed from the last one at `last` until `now`: those that were due with their grace; at
-    /// most [`MAX_MISSED`].
+    /// How many runs were missed from the last one at `last` until `now`, counting those whose
+    /// grace is over; at most [`MAX_MISSED`].
     pub fn missed(&self, last: UnixMs, grace_s: u32, now: UnixMs) -> u32 {
         let by = now - i64::from(grace_s) * 1000;
         match self.period_s() {
@@ -127,7 +130,7 @@ impl Schedule {
     }
 }
 
-/// The zone of an IANA name; names that were since renamed are mapped to their successors.
+/// The time zone with an IANA name; old names map to their successors.
 pub fn zone(name: &str) -> Option<Tz> {
     let name = match name {
         "Europe/Kiev" => "Europe/Kyiv",
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn missed_runs_are_those_that_were_due_with_their_grace() {
+    fn a_run_is_missed_once_its_grace_is_over() {
         let every = Schedule::simple("period_s", 60).unwrap();
         let cron = Schedule::parse("* * * * *", "UTC").unwrap();
         let last = at("2026-01-01T00:00:00Z");
@@ -210,8 +213,8 @@ mod tests {
         );
     }
 
-    /// A job in the hour that a spring night skips still runs once that night; one in the hour that an
-    /// autumn night repeats runs once; an hourly job never stops being hourly.
+    /// A job in the hour that a spring night skips still runs that night; a job in the hour that an
+    /// autumn night repeats runs once; an hourly job stays hourly.
     #[test]
     fn cron_is_safe_on_both_dst_nights_of_three_zones() {
         // Berlin: 29 March 2026 02:00 → 03:00, 25 October 2026 03:00 → 02:00.
@@ -260,7 +263,8 @@ mod tests {
                 "2026-11-01T06:30:00Z",
             ],
         );
-        // Lord Howe moves by half an hour: 4 October 2026 02:00 → 02:30, 5 April 2026 02:00 → 01:30.
+        // Lord Howe moves by half an hour: 4 October 2026 02:00 → 02:30, 5 April 2026 02:00 →
+        // 01:30.
         check(
             "15 2 * * *",
             "Australia/Lord_Howe",
@@ -276,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn oncalendar_speaks_systemd() {
+    fn oncalendar_matches_systemd() {
         let new_year = "2026-01-01T00:00:00Z";
         for (expr, expected) in [
             ("daily", "2026-01-02T00:00:00Z"),
@@ -322,7 +326,7 @@ mod tests {
             "2026-10-24T12:00:00Z",
             &["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"],
         );
-        // Heard in the repeated hour: the daily job has run already.
+        // Pinged in the repeated hour: the daily job has already run.
         check(
             "*-*-* 02:30:00",
             "Europe/Berlin",
@@ -342,13 +346,13 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_never_comes_again_has_no_next() {
+    fn a_past_expression_has_no_next_run() {
         let past = Schedule::parse("2001-01-01", "UTC").unwrap();
         assert_eq!(past.next_after(at("2026-01-01T00:00:00Z")), None);
     }
 
     #[test]
-    fn what_can_not_be_scheduled_is_refused() {
+    fn invalid_schedules_are_rejected() {
         for expr in [
             "",
             "* * * *",
@@ -381,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn renamed_zones_are_known() {
+    fn renamed_zones_are_accepted() {
         assert!(Schedule::parse("* * * * *", "Europe/Kiev").is_ok());
     }
 }

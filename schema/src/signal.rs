@@ -1,7 +1,7 @@
-//! Signals: what series, strategies, watches and requests are, and the rules that need no history.
+//! Signals: series, strategies, watches and requests, and the rules that need no history.
 //!
-//! A strategy is data ([`Strategy`]); a [`CompiledStrategy`] is a strategy with its numbers filled in, which evaluate's engine
-//! steps bar by bar.
+//! A strategy is data ([`Strategy`]). A [`CompiledStrategy`] has its numbers filled in; evaluate's
+//! engine steps it bar by bar.
 
 pub mod bar;
 pub mod compile;
@@ -27,29 +27,29 @@ pub use watch::Watch;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What a strategy says of a bar: one of three decisions, or why there is none.
+/// A strategy's verdict on a bar: one of three decisions, or why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Verdict {
     /// Buy.
     Buy,
-    /// Neither.
+    /// Neither buy nor sell.
     Hold,
     /// Sell.
     Sell,
-    /// Unknown: there are fewer bars than the windows need.
+    /// Unknown: fewer bars than the windows need.
     Warming,
     /// Unknown: the newest bar is too old.
     Stale,
     /// Unknown: bars, or a value that a condition needs, are missing.
     Gap,
-    /// Unknown: there is no sentiment, or it is too old.
+    /// Unknown: no sentiment, or it is too old.
     NoSentiment,
 }
 
 impl Verdict {
-    /// As people read it.
+    /// Its spelling in texts and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Buy => "BUY",
@@ -62,17 +62,17 @@ impl Verdict {
         }
     }
 
-    /// Whether it asks for something to be done.
+    /// Whether it calls for action.
     pub const fn acts(self) -> bool {
         matches!(self, Self::Buy | Self::Sell)
     }
 
-    /// Whether it is a decision at all.
+    /// Whether it is a decision.
     pub const fn is_known(self) -> bool {
         matches!(self, Self::Buy | Self::Hold | Self::Sell)
     }
 
-    /// The position that it stands for: 1, 0 or -1. What is unknown is no reason to hold one.
+    /// The position it stands for: 1, 0 or -1; 0 if unknown.
     pub const fn position(self) -> i8 {
         match self {
             Self::Buy => 1,

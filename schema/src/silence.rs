@@ -1,36 +1,38 @@
-//! Times in which nothing alerts: until a snooze ends, and in recurring maintenance windows. At their end, what is
-//! still down alerts.
+//! Silences: snoozes and recurring maintenance windows, during which nothing alerts. A monitor that
+//! is still down when its silence ends alerts then.
 
 use crate::error::Invalid;
 use crate::schedule::Schedule;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 
-/// Most maintenance windows of a monitor or a project.
+/// Maximum maintenance windows of a monitor or a project.
 pub const MAX_WINDOWS: usize = 10;
-/// Shortest and longest window, in seconds: a minute and a week.
+/// Minimum and maximum duration of a window, in seconds: a minute and a week.
 pub const WINDOW_S: std::ops::RangeInclusive<u32> = 60..=7 * 86_400;
-/// Longest snooze, in milliseconds: a year.
+/// Maximum length of a snooze, in milliseconds: a year.
 pub const MAX_SNOOZE_MS: i64 = 366 * 86_400_000;
-/// How many instants of a window's schedule are looked at: overlapping ones are one silence as far as these reach.
+/// How many openings of a window are checked; overlapping ones count as one silence within this
+/// range.
 const MAX_INSTANTS: usize = 50;
 
 /// A recurring maintenance window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// When it opens: a cron expression of five fields.
+    /// When it opens: a five-field cron expression.
     pub cron: String,
     /// How long it lasts, in seconds.
     pub duration_s: u32,
-    /// The zone of the expression.
+    /// The time zone of the expression.
     pub tz: String,
 }
 
 impl Window {
-    /// A window, or what is wrong with it.
+    /// A maintenance window.
     ///
     /// # Errors
-    /// An expression that is no cron expression, an unknown zone, a duration that is too short or too long.
+    /// The expression is not cron, the time zone is unknown, or the duration is too short or too
+    /// long.
     pub fn new(field: &str, cron: &str, duration_s: u64, tz: &str) -> Result<Self, Invalid> {
         let at = |name: &str| format!("{field}.{name}");
         let schedule = Schedule::parse(cron, tz).map_err(|invalid| {
@@ -51,7 +53,11 @@ impl Window {
             }),
             _ => Err(Invalid::new(
                 at("duration_s"),
-                format!("must be {} to {} seconds", WINDOW_S.start(), WINDOW_S.end()),
+                format!(
+                    "must be between {} and {} seconds (got {duration_s})",
+                    WINDOW_S.start(),
+                    WINDOW_S.end()
+                ),
             )),
         }
     }
@@ -80,13 +86,14 @@ impl Window {
     }
 }
 
-/// Until when a snooze and windows silence, if they do at `at`.
+/// When the silence at `at` ends, from a snooze and windows; `None` if there is none.
 pub fn until(snooze: Option<UnixMs>, windows: &[Window], at: UnixMs) -> Option<UnixMs> {
     let open = windows.iter().filter_map(|window| window.open_at(at));
     open.chain(snooze.filter(|until| *until > at)).max()
 }
 
-/// The maintenance of `monitor` between `from` and `to`, as spans in order that do not overlap.
+/// The maintenance between `from` and `to` as sorted spans that do not overlap, checking at most
+/// `most` openings per window.
 pub fn maintenance(
     windows: &[&Window],
     from: UnixMs,
@@ -126,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_open_from_its_instant_for_its_duration_in_its_zone() {
+    fn a_window_opens_on_schedule_for_its_duration_in_its_zone() {
         let window = Window::new("windows[0]", "0 3 * * *", 3_600, "Europe/Berlin").unwrap();
         for (when, closes) in [
             ("2026-06-01T00:59:59.999Z", None),
@@ -142,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn maintenance_is_merged_and_cut() {
+    fn maintenance_is_merged_and_clipped() {
         let one = Window::new("w", "0 1 * * *", 7_200, "UTC").unwrap();
         let other = Window::new("w", "0 2 * * *", 7_200, "UTC").unwrap();
         let spans = maintenance(
@@ -161,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_windows_are_named() {
+    fn invalid_windows_name_the_field() {
         for (cron, duration_s, tz, field) in [
             ("daily", 3_600, "UTC", "w.cron"),
             ("0 0 30 2 *", 3_600, "UTC", "w.cron"),

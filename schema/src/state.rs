@@ -1,4 +1,4 @@
-//! The state: a monitor's hot state, the one item that every heartbeat writes.
+//! A monitor's state: the hot item that every heartbeat writes.
 
 use crate::id::{AlertId, MonitorId, ProjectId};
 use crate::monitor::Monitor;
@@ -8,32 +8,32 @@ use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How long after its deadline a state lives on before the table's TTL may remove it, in seconds. The sweep
-/// acts at the deadline; TTL is the net below it.
+/// How long after its deadline a state is kept before the table's TTL may remove it, in seconds.
+/// The sweep acts at the deadline; TTL is the safety net.
 pub const TTL_SLACK_S: i64 = 3_600;
 
-/// Most figures of a monitor that are series: the state stays small.
+/// Maximum metrics of a monitor that are used as series: the state stays small.
 pub const MAX_FEEDS: usize = 5;
 
-/// Most runs of a monitor that are watched at the same time, each on its own.
+/// Maximum runs of a monitor that are watched at the same time.
 pub const MAX_RUNS: usize = 20;
 
-/// What a monitor is known to be.
+/// The recorded status of a monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Never heard of.
+    /// Never pinged.
     New,
-    /// Heard of, and not overdue as far as is recorded.
+    /// Pinged, and not overdue as far as is recorded.
     Up,
-    /// Failed, or overdue.
+    /// Failed or overdue.
     Down,
     /// Not watched until its next success, or until it is resumed.
     Paused,
 }
 
 impl Status {
-    /// As the API names it.
+    /// Its name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
@@ -47,26 +47,26 @@ impl Status {
 /// A run in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// When it began.
+    /// When it started.
     pub at: UnixMs,
-    /// The run id it began with.
+    /// The run id it started with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rid: Option<Uuid>,
 }
 
-/// Figures of a monitor's heartbeats that are series, `monitor:<slug>:<name>`.
+/// Metrics in a monitor's heartbeats that are used as series, `monitor:<slug>:<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Feeds {
-    /// The monitor's slug, when somebody asked for them.
+    /// The monitor's slug when the series was requested.
     pub slug: String,
-    /// The figures; `duration` and `interval` among them.
+    /// The names of the metrics, which can include `duration` and `interval`.
     pub names: Vec<String>,
 }
 
-/// A deadline that was moved because we were away while a heartbeat might have come (T3).
+/// A deadline that moved because Thrum was down when a heartbeat could have come (T3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extension {
-    /// The deadline that holds instead.
+    /// The new deadline.
     pub deadline: UnixMs,
     /// When the outage began.
     pub outage: UnixMs,
@@ -79,80 +79,81 @@ pub struct MonitorState {
     pub monitor: MonitorId,
     /// Its project, so that a sweep need not look it up.
     pub project: ProjectId,
-    /// The recorded status; see [`MonitorState::shown`] for the one that people see.
+    /// The recorded status; [`MonitorState::shown`] is the one that users see.
     pub status: Status,
     /// The last success or failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<UnixMs>,
-    /// The run in progress, or one that timed out and was not heard of since.
+    /// The run in progress, or one that timed out without a ping since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
-    /// Earlier runs that are still in progress, where every run is watched; oldest first.
+    /// Earlier runs that are still in progress, oldest first, if every run is watched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Run>,
     /// How long the last run took, if the last success or failure ended one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_duration_ms: Option<i64>,
-    /// How many pings there were.
+    /// How many pings it received.
     pub pings: u64,
-    /// How many of them it was taken to have had when a ping made it in place of one that TTL removed.
+    /// How many of them were assumed when a ping recreated a state that TTL had removed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub resumed_pings: u64,
-    /// How many failures there were in a row.
+    /// How many failures in a row.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u32,
-    /// How many failures there were; the log keeps the last of them whatever follows.
+    /// How many failures in total; the log keeps the latest ones separately.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub fails: u64,
-    /// How many runs were missed, up to the last recovery.
+    /// How many runs were missed up to the last recovery.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u64,
-    /// Up to when pings have used their rate (GCRA).
+    /// Until when its pings have used up their rate (GCRA).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tat: Option<i64>,
-    /// Counts every write; slow writes are guarded by it.
+    /// Incremented with every write; slow-path writes are guarded by it.
     pub version: u64,
-    /// Counts the deadlines that were brought closer; timers of an older epoch are void.
+    /// Incremented when the deadline moves closer; timers of an older epoch are void.
     pub epoch: u32,
-    /// Counts the flips.
+    /// How many flips.
     pub flips: u64,
-    /// When the last flip happened; flip times never run backwards.
+    /// When the last flip happened; flip times never go backwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flip_at: Option<UnixMs>,
-    /// The last flip was silenced: people believe that it is what it was before.
+    /// Whether the last flip was silenced, so that users still believe the previous status.
     #[serde(rename = "untold", default, skip_serializing_if = "std::ops::Not::not")]
     pub silenced: bool,
-    /// How often people were reminded that it is down.
+    /// How many reminders were sent since it went down.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub reminded: u32,
-    /// When they were last told that it is down, by the alert or a reminder.
+    /// When users were last notified that it is down, by an alert or a reminder.
     #[serde(rename = "told_at", default, skip_serializing_if = "Option::is_none")]
     pub notified_at: Option<UnixMs>,
-    /// The last alert: the next one follows it (A8).
+    /// The last alert, which the next one follows (A8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_alert: Option<AlertId>,
-    /// A success needs no rules: `up` and a simple schedule, no run, no extension, no filter.
+    /// Whether a success needs no rules: `up` and a simple schedule, no run, no extension, no
+    /// filter.
     pub plain: bool,
     /// The period, if the schedule is simple, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period_s: Option<u32>,
     /// The grace, in seconds.
     pub grace_s: u32,
-    /// How long a run may take, in seconds, if that is not the grace.
+    /// How long a run may take, in seconds, if not the grace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_grace_s: Option<u32>,
     /// When the next success is expected, if the schedule is not simple.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_at: Option<UnixMs>,
-    /// A deadline that our own absence moved.
+    /// A deadline that Thrum's own downtime moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<Extension>,
-    /// Its figures that are series.
+    /// Its metrics that are used as series.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feeds: Option<Feeds>,
     /// Seconds from a plain success to the removal of the state: period, grace and slack.
     pub ttl_span: i64,
-    /// When TTL may remove the state, in epoch seconds. Only states that wait for something have it.
+    /// When TTL may remove the state, in epoch seconds; only for states that wait for something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<i64>,
 }
@@ -161,29 +162,29 @@ fn is_zero<T: Default + PartialEq>(n: &T) -> bool {
     *n == T::default()
 }
 
-/// What a waiting state waits for.
+/// What a state waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// From when on a heartbeat might have come: an outage from here to the deadline counts for it (T3).
+    /// From when a heartbeat could have come: an outage between here and the deadline counts (T3).
     pub opens: UnixMs,
-    /// When the heartbeat is expected, or the run began: grace starts here.
+    /// When the heartbeat is expected, or when the run started: the grace starts here.
     pub grace_start: UnixMs,
-    /// When it is too late. Inclusive: at this instant the monitor is down.
+    /// The deadline. Inclusive: at this timestamp the monitor is down.
     pub deadline: UnixMs,
 }
 
-/// The status that people see.
+/// The status that users see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Shown {
-    /// Never heard of.
+    /// Never pinged.
     New,
     /// On time.
     Up,
     /// Late, within its grace.
     Grace,
-    /// Failed, or overdue.
+    /// Failed or overdue.
     Down,
     /// Not watched.
     Paused,
@@ -199,7 +200,7 @@ impl MonitorState {
         self.missed + u64::from(since)
     }
 
-    /// The state of a monitor that was never heard of.
+    /// The state of a monitor that was never pinged.
     pub fn new(monitor: &Monitor) -> Self {
         let mut state = Self {
             monitor: monitor.id,
@@ -237,7 +238,7 @@ impl MonitorState {
         state
     }
 
-    /// The state of a monitor whose own was lost: down, never unknown.
+    /// The state of a monitor whose state was lost: down, never unknown.
     pub fn lost(monitor: &Monitor) -> Self {
         Self {
             status: Status::Down,
@@ -245,7 +246,7 @@ impl MonitorState {
         }
     }
 
-    /// Takes over the monitor's schedule, and derives what the fast path and TTL need.
+    /// Takes over the monitor's schedule and derives what the fast path and TTL need.
     pub(crate) fn follow(&mut self, monitor: &Monitor) {
         self.period_s = monitor.schedule.period_s();
         self.grace_s = monitor.grace_s;
@@ -298,8 +299,9 @@ impl MonitorState {
 
     /// What it waits for, before any extension; `None` if it waits for nothing.
     ///
-    /// A run must end within the grace that it has. While one is in progress that has a grace of its own, the
-    /// schedule waits for that too: what has begun in time may take its time.
+    /// A run must end within its grace. While a run with its own grace is in progress, the
+    /// schedule's deadline includes that grace too, so that a run which started on time may take
+    /// its time.
     pub fn window(&self) -> Option<Window> {
         if self.status == Status::Down {
             return None;
@@ -330,24 +332,26 @@ impl MonitorState {
         }
     }
 
-    /// When the next ping is expected, as the contract shows it: the start of the run in progress, if that is earlier.
+    /// When the next ping is expected, as docs/compatibility.md shows it: the start of the run in
+    /// progress, if that is earlier.
     pub fn next_ping(&self) -> Option<UnixMs> {
         let started = self.runs().map(|run| run.at).min();
         let started = started.filter(|_| self.status != Status::Down);
         [self.expected(), started].into_iter().flatten().min()
     }
 
-    /// When it goes down unless it is heard of; `None` if it waits for nothing.
+    /// When it goes down unless it pings; `None` if it waits for nothing.
     pub fn deadline(&self) -> Option<UnixMs> {
         let window = self.window()?;
         Some(self.extension.map_or(window.deadline, |e| e.deadline))
     }
 
-    /// The deadline that holds after `outages`, and the outage that moved it.
+    /// The deadline after `outages`, and the outage that moved it.
     ///
-    /// A monitor whose window touches an outage is judged anew from the outage's end: one more period, at most
-    /// an hour, plus grace (T3). That is for all that it waited for, since any of it may have come meanwhile; a run that
-    /// began after the outage has its own limit.
+    /// If an outage overlaps the window, the deadline is recomputed from the outage's end: one more
+    /// period, at most an hour, plus grace (T3). This applies to everything the monitor waited for,
+    /// since any of it may have come during the outage; a run that started after the outage keeps
+    /// its own limit.
     pub fn deadline_after(&self, outages: &[Outage]) -> Option<(UnixMs, Option<Outage>)> {
         let window = self.window()?;
         let mut held = (window.deadline, None);
@@ -370,8 +374,8 @@ impl MonitorState {
         Some(held)
     }
 
-    /// The status that people see at `now`: an overdue monitor shows as down before that is recorded.
-    /// Boundaries are inclusive.
+    /// The status that users see at `now`: an overdue monitor shows as down before that is
+    /// recorded. Boundaries are inclusive.
     pub fn shown(&self, now: UnixMs, outages: &[Outage]) -> Shown {
         let limit_ms = self.run_limit_ms();
         let overdue_run = self.runs().any(|run| now >= run.at + limit_ms);
@@ -392,12 +396,13 @@ impl MonitorState {
         }
     }
 
-    /// How long before the expected instant a heartbeat may well come: a minute, or the period if shorter.
+    /// How early a heartbeat can plausibly come, in milliseconds: a minute, or the period if
+    /// shorter.
     fn lead_ms(&self) -> i64 {
         i64::from(self.period_s.unwrap_or(60).min(60)) * 1000
     }
 
-    /// The "one more period, at most an hour" of T3.
+    /// The "one more period, at most an hour" of T3, in milliseconds.
     fn again_ms(&self) -> i64 {
         i64::from(self.period_s.unwrap_or(3_600).min(3_600)) * 1000
     }

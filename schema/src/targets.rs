@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Targets {
-    /// All of its project, whichever they are when an alert is raised.
+    /// All channels of its project at the time the alert is raised.
     All,
-    /// These.
+    /// These channels.
     These(Vec<ChannelId>),
 }

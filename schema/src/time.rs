@@ -1,4 +1,4 @@
-//! Instants as whole milliseconds since the Unix epoch: what the table stores and the rules compute with.
+//! Timestamps as whole milliseconds since the Unix epoch, for storage and arithmetic.
 
 use crate::error::Invalid;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::{Add, Sub};
 
-/// An instant, in milliseconds since 1970-01-01T00:00:00Z.
+/// A timestamp, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
 )]
@@ -17,7 +17,7 @@ impl UnixMs {
     /// The latest timestamp that keys hold: 13 digits, in the year 2286.
     pub const LATEST: Self = Self(9_999_999_999_999);
 
-    /// The instant that many whole seconds after the epoch.
+    /// The timestamp `secs` seconds after the epoch.
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs * 1000)
     }
@@ -32,7 +32,8 @@ impl UnixMs {
         self.0.div_euclid(60_000)
     }
 
-    /// This instant in UTC. Instants outside chrono's range (262 000 years either way) saturate.
+    /// This timestamp in UTC. Timestamps outside chrono's range (262 000 years either way)
+    /// saturate.
     pub fn utc(self) -> DateTime<Utc> {
         DateTime::from_timestamp_millis(self.0).unwrap_or(if self.0 < 0 {
             DateTime::<Utc>::MIN_UTC
@@ -59,7 +60,7 @@ impl UnixMs {
         })
     }
 
-    /// The UTC day as `yyyymmdd`: how outbox and usage items are partitioned.
+    /// The UTC day as `yyyymmdd`, which partitions outbox and usage items.
     pub fn day(self) -> String {
         self.utc().format("%Y%m%d").to_string()
     }

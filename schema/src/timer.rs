@@ -5,21 +5,21 @@ use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Most entries in one item: 30 deadlines stay below 1 kB, one write unit.
+/// Maximum entries in one item: 30 deadlines stay below 1 kB, one write unit.
 pub const MAX_ENTRIES: usize = 30;
 
-/// What a timer waits for.
+/// What a timer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
-    /// A monitor's deadline (T1). Void if the state's epoch is another.
+    /// A monitor's deadline (T1). Void if the state's epoch differs.
     Deadline {
         /// The monitor.
         monitor: MonitorId,
         /// The state's epoch when it was armed.
         epoch: u32,
     },
-    /// A delivery: its retry, or the end of a claim on it.
+    /// A delivery's retry, or the end of a claim on it.
     Deliver {
         /// The project.
         project: ProjectId,
@@ -28,37 +28,37 @@ pub enum What {
         /// The channel.
         channel: ChannelId,
     },
-    /// An alert that may have been lost on its way to notify (A5).
+    /// A check for an alert that may have been lost on its way to notify (A5).
     Audit {
         /// The project.
         project: ProjectId,
         /// The alert.
         alert: AlertId,
     },
-    /// A channel's gathered alerts (A6).
+    /// Sending a channel's collected alerts (A6).
     Flush {
         /// The project.
         project: ProjectId,
         /// The channel.
         channel: ChannelId,
     },
-    /// A reminder that a monitor is still down. Void if it flipped since, or was reminded since.
+    /// A reminder that a monitor is still down. Void if it flipped or was reminded since.
     Remind {
         /// The monitor.
         monitor: MonitorId,
         /// The number of the flip that took it down.
         flip: u64,
-        /// How many reminders came before.
+        /// How many reminders were sent before.
         n: u32,
     },
-    /// The end of a silence: does a flip still hold that people were not told of? Void if it flipped since.
+    /// The end of a silence: alert if the silenced flip still holds. Void if it flipped since.
     Wake {
         /// The monitor.
         monitor: MonitorId,
         /// The number of the flip.
         flip: u64,
     },
-    /// A watch is to look. Void if its state's epoch is another.
+    /// The next check of a watch. Void if its state's epoch differs.
     Watch {
         /// The project.
         project: ProjectId,
@@ -67,12 +67,12 @@ pub enum What {
         /// Its state's epoch when it was armed.
         epoch: u32,
     },
-    /// A request that may have been lost on its way to evaluate's worker.
+    /// A check for a request that may have been lost on its way to evaluate's worker.
     Request {
         /// The request.
         request: RequestId,
     },
-    /// An e-mail channel's subscription is to be looked at. Void if a later look is planned.
+    /// The next check of an e-mail channel's subscription. Void if a later check is planned.
     Subscription {
         /// The project.
         project: ProjectId,
@@ -86,21 +86,22 @@ pub enum What {
 pub struct Timer {
     /// When it fires.
     pub due: UnixMs,
-    /// What for.
+    /// What it is for.
     pub what: What,
 }
 
-/// How far a sweep by the minute looks ahead, in milliseconds: to a second before the next one, which sees the rest within
-/// that second. Further on, monitors of a minute that are not late at all would be sent for nothing.
+/// How far a per-minute sweep looks ahead, in milliseconds: until a second before the next sweep,
+/// which covers that second. Looking further would fire timers of minutely monitors that are on
+/// time.
 pub const AHEAD_MS: i64 = 59_000;
 
-/// When a timer whose items can't be read is tried again, in milliseconds.
+/// When to retry a timer whose items cannot be read, in milliseconds.
 const AFTER_TROUBLE_MS: i64 = 300_000;
-/// How long after throttling a timer fires again, in milliseconds.
+/// When to retry a timer after throttling, in milliseconds.
 const AFTER_THROTTLING_MS: i64 = 2_000;
 
 impl Timer {
-    /// The timer some time later: what it is for can't be read now.
+    /// The timer, retried some time later: its items cannot be read now.
     pub fn after_trouble(self, now: UnixMs) -> Self {
         Self {
             due: now + AFTER_TROUBLE_MS,
@@ -108,7 +109,7 @@ impl Timer {
         }
     }
 
-    /// The timer a little later: the item that it is for is throttled, or busy with other writes.
+    /// The timer, retried a little later: its item is throttled or busy with other writes.
     pub fn after_throttling(self, now: UnixMs) -> Self {
         Self {
             due: now + AFTER_THROTTLING_MS,
@@ -116,7 +117,7 @@ impl Timer {
         }
     }
 
-    /// The shard it belongs to, of `shards`.
+    /// Its shard, out of `shards`.
     pub fn shard(&self, shards: u16) -> u16 {
         let id = match self.what {
             What::Deadline { monitor, .. }
@@ -131,7 +132,7 @@ impl Timer {
         u16::from_be_bytes([bytes[14], bytes[15]]) % shards.max(1)
     }
 
-    /// A name that is the same whenever the same timer is armed again, so that arming twice is arming once.
+    /// A stable name: arming the same timer twice has the effect of arming it once.
     pub fn name(&self) -> String {
         match self.what {
             What::Deadline { monitor, epoch } => format!("m{}.{epoch}", monitor.0.simple()),
@@ -149,11 +150,12 @@ impl Timer {
     }
 }
 
-/// When to look at a monitor whose deadline is `deadline`: at the deadline, or somewhat before it on a grid that
-/// the grace sets, so that the timers of many monitors share an item. Never before `now`: at once, if the deadline
-/// is over.
+/// When to check a monitor whose deadline is `deadline`: at the deadline, or up to a minute
+/// before it on a grid set by the grace, so that the timers of many monitors share an item. Never
+/// before `now`; at `now` if the deadline is over.
 ///
-/// T1 wants an entry at or before the deadline; a late monitor is looked at again at its very deadline.
+/// T1 requires an entry at or before the deadline; a monitor that is late at that time is checked
+/// again exactly at its deadline.
 pub fn look_at(deadline: UnixMs, grace_s: u32, now: UnixMs) -> UnixMs {
     let grid_ms = match grace_s / 4 {
         60.. => 60_000,
@@ -162,11 +164,11 @@ pub fn look_at(deadline: UnixMs, grace_s: u32, now: UnixMs) -> UnixMs {
         _ => 1_000,
     };
     let slot = UnixMs(deadline.0.div_euclid(grid_ms) * grid_ms);
-    // A timer in the past would be behind the cursor, where nobody looks.
+    // A timer in the past would be behind the cursor, where no sweep finds it.
     if slot > now { slot } else { deadline.max(now) }
 }
 
-/// Encodes entries as the bytes of one attribute: a tag, the due instant, the ids, for each.
+/// Encodes entries as the bytes of one attribute: for each, a tag, the due time and the ids.
 pub fn encode(entries: &[Timer]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * 29);
     for Timer { due, what } in entries {
@@ -211,7 +213,7 @@ pub fn encode(entries: &[Timer]) -> Vec<u8> {
     bytes
 }
 
-/// Decodes what [`encode`] made; `None` if it is anything else.
+/// Decodes the output of [`encode`]; `None` for anything else.
 pub fn decode(mut bytes: &[u8]) -> Option<Vec<Timer>> {
     fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
         let (head, rest) = bytes.split_first_chunk::<N>()?;
@@ -275,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_survive_their_encoding() {
+    fn entries_round_trip() {
         let id = Uuid::from_u128(0x1234_5678);
         let entries = [
             What::Deadline {
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_never_after_the_deadline_nor_before_now() {
+    fn a_check_is_never_after_the_deadline_or_before_now() {
         let now = UnixMs(1_000_000_000);
         for grace_s in [0, 1, 19, 20, 60, 300, 3_600] {
             for ahead_ms in [1, 999, 1_000, 59_999, 3_600_123] {

@@ -1,7 +1,8 @@
-//! The state machine of a monitor, and the only place that knows it.
+//! A monitor's state machine; all changes of status are decided here.
 //!
-//! [`transition`] is total and pure: any event in any state has an outcome, and nothing is read but its
-//! arguments. It follows the Healthchecks-compatible contract: a table of four states by seven events.
+//! [`transition`] is total and pure: every event has an outcome in every state, and it reads
+//! nothing but its arguments. It follows docs/compatibility.md: a table of four states by seven
+//! events.
 
 use crate::flip::{Flip, Reason};
 use crate::monitor::Monitor;
@@ -12,7 +13,7 @@ use crate::state::{Extension, MAX_RUNS, MonitorState, Run, Status};
 use crate::time::UnixMs;
 use uuid::Uuid;
 
-/// What happens to a monitor.
+/// An event that happens to a monitor.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
     /// A ping, already classified by the monitor's rules.
@@ -24,35 +25,35 @@ pub enum Event<'a> {
         /// When it was received.
         at: UnixMs,
     },
-    /// A timer fired: is the deadline over? Outages of ours may have moved it.
+    /// A timer fired: check the deadline, which Thrum's own outages may have moved.
     Timer {
-        /// The outages that are known.
+        /// The known outages.
         outages: &'a [Outage],
     },
-    /// A person or a client pauses it.
+    /// A user or a client pauses it.
     Pause,
-    /// A person or a client resumes it.
+    /// A user or a client resumes it.
     Resume,
     /// Its configuration changed.
     Reconfigured,
 }
 
-/// What an event does.
+/// The effect of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The state afterwards. Its version is one more than before, unless nothing changed.
+    /// The state afterwards. Its version is incremented, unless nothing changed.
     pub state: MonitorState,
-    /// The change of status, if there was one.
+    /// The flip, for alerts about a monitor.
     pub flip: Option<Flip>,
-    /// A timer that must be armed in the same write: the deadline came closer (T1).
+    /// A timer that must be armed in the same write, because the deadline moved closer (T1).
     pub arm: Option<UnixMs>,
-    /// When to look whether the silenced flip still holds.
+    /// When to check whether the silenced flip still holds.
     pub wake: Option<UnixMs>,
-    /// When to remind people that it is down.
+    /// When to send a reminder that it is down.
     pub remind: Option<UnixMs>,
-    /// How long the run took that a ping ended.
+    /// How long the run took that a ping ended, in milliseconds.
     pub duration_ms: Option<i64>,
-    /// What the ping meant in the end: a paused monitor may ignore it.
+    /// How the ping was finally classified: a paused monitor may ignore it.
     pub kind: Option<PingKind>,
     /// The run came too early for the schedule.
     pub early: bool,
@@ -76,7 +77,7 @@ impl Outcome {
         }
     }
 
-    /// Silences the flip until `until`, if it alerts: people hear of it then, if it still holds.
+    /// Silences the flip until `until`, if it alerts: it alerts then, if it still holds.
     pub fn silence(&mut self, until: UnixMs) {
         if let Some(flip) = self.flip.as_mut().filter(|flip| flip.alert) {
             flip.alert = false;
@@ -102,7 +103,7 @@ pub fn transition(
     transitions(monitor, before, std::slice::from_ref(event), now)
 }
 
-/// Applies several events as one, such as a changed period and the ping that brought it.
+/// Applies several events as one, such as a changed period and the ping that carried it.
 pub fn transitions(
     monitor: &Monitor,
     before: &MonitorState,
@@ -152,7 +153,7 @@ impl Step {
         match kind {
             PingKind::Success => {
                 let missed = self.missed(monitor, at);
-                self.heard(monitor, rid, at, false);
+                self.mark_seen(monitor, rid, at, false);
                 self.state.failures = 0;
                 if monitor.options.all_runs && self.state.status == Status::Down {
                     self.forget_overdue_runs(at);
@@ -164,17 +165,17 @@ impl Step {
                 }
             }
             PingKind::Fail => {
-                // What was missed before is not told by the way up any more: it counts from here.
+                // The flip back up will only count runs missed after this failure.
                 self.state.missed += u64::from(self.missed(monitor, at));
                 self.state.fails += 1;
                 self.state.failures = self.state.failures.saturating_add(1);
-                self.heard(monitor, rid, at, true);
+                self.mark_seen(monitor, rid, at, true);
                 let down = self.state.status == Status::Down;
                 let alerts = self.state.failures >= monitor.failures_to_alert();
                 if down || (alerts && !mutant::is(Mutant::FailIgnored)) {
                     self.flip_to(Status::Down, at, Reason::Fail);
                 } else {
-                    // Heard of, and let pass: it is watched from now on.
+                    // A tolerated failure: the monitor is watched from now on.
                     self.flip_to(Status::Up, at, Reason::Fail);
                 }
             }
@@ -201,7 +202,7 @@ impl Step {
         self.overlap = kind == PingKind::Start && in_progress;
     }
 
-    /// How many runs were missed since it was last heard of, if it comes back now.
+    /// How many runs were missed since the last ping, if it comes back at `at`.
     fn missed(&self, monitor: &Monitor, at: UnixMs) -> u32 {
         match (self.state.status, self.state.seen) {
             (Status::Down, Some(seen)) => monitor.schedule.missed(seen, monitor.grace_s, at),
@@ -209,7 +210,7 @@ impl Step {
         }
     }
 
-    /// A run begins: the one that is watched, or one of them.
+    /// Starts a run: the only one that is watched, or one of several.
     fn start(&mut self, monitor: &Monitor, run: Run) {
         let state = &mut self.state;
         state.extension = None;
@@ -224,8 +225,8 @@ impl Step {
         state.run = Some(run);
     }
 
-    /// A success or a failure: the monitor was heard of, and a run may have ended.
-    fn heard(&mut self, monitor: &Monitor, rid: Option<Uuid>, at: UnixMs, failed: bool) {
+    /// Records a success or a failure, which may have ended a run.
+    fn mark_seen(&mut self, monitor: &Monitor, rid: Option<Uuid>, at: UnixMs, failed: bool) {
         self.end_run(monitor, rid, at, failed);
         let state = &mut self.state;
         state.last_duration_ms = self.duration_ms;
@@ -237,8 +238,8 @@ impl Step {
         }
     }
 
-    /// Ends the run that a success or a failure belongs to. Where only the latest run is watched, a failure or a
-    /// success without an id ends it in any case.
+    /// Ends the run that a success or a failure belongs to. If only the latest run is watched, a
+    /// failure, or a success without an id, ends it in any case.
     fn end_run(&mut self, monitor: &Monitor, rid: Option<Uuid>, at: UnixMs, failed: bool) {
         let state = &mut self.state;
         let ended = match state.run {
@@ -259,7 +260,7 @@ impl Step {
         self.duration_ms = ended.map(|run| (at - run.at).max(0));
     }
 
-    /// Forgets the runs that are overdue at `at`, where every run is watched: each alerts once.
+    /// If every run is watched, forgets the runs that are overdue at `at`: each alerts only once.
     fn forget_overdue_runs(&mut self, at: UnixMs) {
         let state = &mut self.state;
         let limit_ms = state.run_limit_ms();
@@ -308,7 +309,8 @@ impl Step {
         self.flip_to(Status::New, now, Reason::Resumed);
     }
 
-    /// Records a change of status, if it is one. People hear of every way down, and of up only after down.
+    /// Records a change of status, if it is one. Every flip to down alerts; a flip to up alerts
+    /// only after down.
     fn flip_to(&mut self, to: Status, at: UnixMs, reason: Reason) {
         let from = self.state.status;
         if from == to {
@@ -323,7 +325,7 @@ impl Step {
             self.state.reminded = 0;
         }
         let mut alert = to == Status::Down || (from, to) == (Status::Down, Status::Up);
-        // People never heard of what it was before: they believe already what it is now.
+        // Users were not notified of the previous flip, so they already believe the new status.
         if alert && std::mem::take(&mut self.state.silenced) {
             alert = false;
         }

@@ -1,30 +1,30 @@
-//! How long a monitor was down: its flips, without the maintenance.
+//! How long a monitor was down, computed from its flips and excluding maintenance.
 
 use crate::flip::Flip;
 use crate::state::Status;
 use crate::time::UnixMs;
 
-/// What a span of time was like.
+/// Uptime over a span of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Uptime {
-    /// Milliseconds of the span in which the monitor was watched: neither new nor paused, nor in maintenance.
+    /// Milliseconds in which the monitor was watched: not new, not paused, not in maintenance.
     pub watched_ms: i64,
-    /// Milliseconds of these in which it was down.
+    /// Milliseconds of those in which it was down.
     pub down_ms: i64,
-    /// How often it went down outside of maintenance.
+    /// How often it went down outside maintenance.
     pub downs: u32,
 }
 
 impl Uptime {
-    /// The part of the time in which it was up, 0 to 1; `None` if it was not watched.
+    /// The fraction of the time in which it was up, 0 to 1; `None` if it was not watched.
     #[expect(clippy::cast_precision_loss, reason = "years of milliseconds fit")]
     pub fn part(&self) -> Option<f64> {
         (self.watched_ms > 0).then(|| 1.0 - self.down_ms as f64 / self.watched_ms as f64)
     }
 }
 
-/// Judges the span from `from` to `to` by `flips`, oldest first, of which the earliest may lie before it, and by the
-/// spans of `maintenance`, in order and not overlapping. `first` is the status before the earliest flip.
+/// Computes the uptime from `from` to `to`. `flips` are oldest first and can start before the span;
+/// `maintenance` is sorted and does not overlap; `first` is the status before the earliest flip.
 pub fn uptime(
     first: Status,
     flips: &[Flip],
@@ -33,7 +33,7 @@ pub fn uptime(
     to: UnixMs,
 ) -> Uptime {
     let mut uptime = Uptime::default();
-    // Only what touches the span is looked at: histories are long, and spans many.
+    // Skip what is outside the span: histories are long, and spans many.
     let begun = flips.partition_point(|flip| flip.at < from);
     let mut status = flips[..begun].last().map_or(first, |flip| flip.to);
     let mut since = from;
@@ -60,7 +60,7 @@ pub fn uptime(
     Uptime { downs, ..uptime }
 }
 
-/// How much of the time from `from` to `to` the spans cover.
+/// How many milliseconds from `from` to `to` the spans cover.
 fn overlap(spans: &[(UnixMs, UnixMs)], from: UnixMs, to: UnixMs) -> i64 {
     let first = spans.partition_point(|(_, end)| *end <= from);
     spans[first..]
@@ -76,7 +76,7 @@ mod tests {
     use crate::flip::Reason;
 
     #[test]
-    fn maintenance_is_no_downtime() {
+    fn maintenance_is_not_downtime() {
         let flip = |n, s, from, to| Flip {
             n,
             at: UnixMs::from_secs(s),
@@ -114,8 +114,8 @@ mod tests {
         assert_eq!(never, Uptime::default());
     }
 
-    /// Millisecond by millisecond, as the definition has it.
-    fn reckoned_anew(
+    /// The definition, millisecond by millisecond.
+    fn by_definition(
         first: Status,
         flips: &[Flip],
         closed: &[(UnixMs, UnixMs)],
@@ -149,7 +149,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_span_of_any_history_is_judged_as_defined(
+        fn uptime_matches_its_definition(
             steps in proptest::collection::vec((0_i64..30, 0_usize..4), 0..12),
             gaps in proptest::collection::vec((1_i64..40, 1_i64..20), 0..6),
             from in 0_i64..200,
@@ -174,8 +174,8 @@ mod tests {
                 (UnixMs(start), UnixMs(end))
             }).collect();
             let judged = uptime(Status::New, &flips, &closed, UnixMs(from), UnixMs(from + length));
-            let anew = reckoned_anew(Status::New, &flips, &closed, from, from + length);
-            proptest::prop_assert_eq!(judged, anew);
+            let expected = by_definition(Status::New, &flips, &closed, from, from + length);
+            proptest::prop_assert_eq!(judged, expected);
         }
     }
 }

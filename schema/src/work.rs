@@ -1,4 +1,4 @@
-//! What the handlers tell each other through bus and queue.
+//! Messages between the handlers, sent through the bus and the queue.
 
 use crate::id::{AlertId, ChannelId, ProjectId, RequestId, WatchId};
 use crate::signal::series::{SeriesName, Timeframe};
@@ -6,10 +6,11 @@ use crate::time::UnixMs;
 use crate::timer::Timer;
 use serde::{Deserialize, Serialize};
 
-/// The `source` of our events on the bus.
+/// The `source` of Thrum's events on the bus.
 pub const SOURCE: &str = "thrum";
 
-/// Something for notify to do, or for evaluate's worker. Idempotent: done twice, or for what is done already, it changes nothing.
+/// Work for notify or for evaluate's worker. Idempotent: repeating it, or doing what is already
+/// done, changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "do")]
 pub enum Work {
@@ -29,28 +30,28 @@ pub enum Work {
         /// The channel.
         channel: ChannelId,
     },
-    /// Send what was gathered for a channel.
+    /// Send the alerts collected for a channel.
     Flush {
         /// The project.
         project: ProjectId,
         /// The channel.
         channel: ChannelId,
     },
-    /// Work on a request (evaluate's).
+    /// Process a request (evaluate).
     Request {
         /// The request.
         request: RequestId,
     },
-    /// Look at a watch's signal (evaluate's).
+    /// Check a watch's signal (evaluate).
     Watch {
         /// The project.
         project: ProjectId,
         /// The watch.
         watch: WatchId,
-        /// Whether its timer or a person asks; if not, bars came.
+        /// Whether its timer or a user triggered this; otherwise, new bars did.
         asked: bool,
     },
-    /// Follow a track (evaluate's).
+    /// Follow a track (evaluate).
     Track {
         /// The project.
         project: ProjectId,
@@ -61,24 +62,24 @@ pub enum Work {
         /// The track's key.
         key: String,
     },
-    /// Look at timers at the very instant at which they are due (evaluate's). They are in the table, too: this
-    /// changes nothing about when a sweep finds them.
+    /// Check timers exactly when they are due (evaluate). They stay in the table too, so a sweep
+    /// finds them as usual.
     Fire {
         /// The timers.
         timers: Vec<Timer>,
-        /// What moved on, and is due later than this, is left to the sweep.
+        /// Timers rescheduled past this timestamp are left to the sweep.
         until: UnixMs,
     },
-    /// See to the topic and the subscription of an e-mail channel.
+    /// Maintain the topic and the subscription of an e-mail channel.
     Subscribe {
         /// The project.
         project: ProjectId,
         /// The channel.
         channel: ChannelId,
     },
-    /// Say that this came through: the deep health check asks.
+    /// Confirm that this message arrived, for the deep health check.
     Probe {
-        /// When it was asked.
+        /// When the check started.
         at: UnixMs,
     },
 }
@@ -108,7 +109,8 @@ impl Work {
     }
 }
 
-/// The envelope that EventBridge puts around an event; messages that go straight to the queue wear it too.
+/// The envelope that EventBridge puts around an event. Messages sent directly to the queue use it
+/// too.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Envelope {
     /// The event.

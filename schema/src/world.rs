@@ -1,5 +1,5 @@
-//! The edge where time and chance come in. Everything else takes them as arguments, so that a test or a
-//! simulation with a seed decides both.
+//! The only source of time and randomness. Everything else takes them as arguments, so that a test
+//! or a seeded simulation controls both.
 
 use crate::time::UnixMs;
 use std::fmt::Debug;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use uuid::Uuid;
 
-/// The clock and the source of randomness of a handler.
+/// A handler's clock and source of randomness.
 pub trait World: Send + Sync + Debug {
-    /// The current instant.
+    /// The current time.
     fn now(&self) -> UnixMs;
 
-    /// 128 random bits; cryptographically strong outside of tests.
+    /// 128 random bits; cryptographically secure outside tests.
     fn random(&self) -> u128;
 
     /// A random (version 4) UUID.
@@ -20,7 +20,7 @@ pub trait World: Send + Sync + Debug {
         uuid::Builder::from_random_bytes(self.random().to_be_bytes()).into_uuid()
     }
 
-    /// A time-ordered (version 7) UUID of `now`.
+    /// A time-ordered (version 7) UUID for `now`.
     fn uuid_v7(&self, now: UnixMs) -> Uuid {
         let random = self.random().to_be_bytes();
         let mut tail = [0; 10];
@@ -42,7 +42,7 @@ pub trait World: Send + Sync + Debug {
 pub struct SystemWorld;
 
 impl SystemWorld {
-    /// A shareable handle.
+    /// A shared handle.
     pub fn arc() -> Arc<dyn World> {
         Arc::new(Self)
     }
@@ -59,7 +59,8 @@ impl World for SystemWorld {
     }
 }
 
-/// A clock that stands still until it is moved, and a reproducible sequence of numbers: for tests.
+/// For tests: a clock that only moves when it is set, and a reproducible sequence of random
+/// numbers.
 #[derive(Debug)]
 pub struct ManualWorld {
     now_ms: AtomicI64,
@@ -67,7 +68,7 @@ pub struct ManualWorld {
 }
 
 impl ManualWorld {
-    /// A world at `now` whose randomness follows from `seed`.
+    /// A world at `now`, with randomness seeded by `seed`.
     pub fn new(now: UnixMs, seed: u64) -> Arc<Self> {
         Arc::new(Self {
             now_ms: AtomicI64::new(now.0),
@@ -80,7 +81,7 @@ impl ManualWorld {
         self.now_ms.store(now.0, Ordering::SeqCst);
     }
 
-    /// Moves the clock on by `ms` and returns the new instant.
+    /// Advances the clock by `ms` and returns the new time.
     pub fn advance(&self, ms: i64) -> UnixMs {
         UnixMs(self.now_ms.fetch_add(ms, Ordering::SeqCst) + ms)
     }

@@ -1,4 +1,4 @@
-//! The state machine, case by case after the contract's table, and by property.
+//! The state machine: every cell of the table in docs/compatibility.md, and its properties.
 
 use proptest::prelude::*;
 use thrum_schema::Targets;
@@ -52,7 +52,7 @@ fn state(monitor: &Monitor, status: Status, started: bool) -> MonitorState {
     };
     assert_eq!(state.status, status);
     if started {
-        // Past manual resume, which ignores pings: a run began while it was still watched.
+        // With manual resume a paused monitor would ignore the start.
         let watched = Monitor {
             manual_resume: false,
             ..monitor.clone()
@@ -72,12 +72,12 @@ enum On {
     Resume,
 }
 
-/// What a cell of the table says: the status afterwards, whether it is a flip, whether people are told, and whether
+/// A cell of the table: the status afterwards, whether it is a flip, whether it alerts, and whether
 /// a run is in progress afterwards.
 type Cell = (Status, bool, bool, bool);
 
 #[test]
-fn every_cell_of_the_contracts_table() {
+fn every_cell_of_the_documented_table() {
     use On::{Deadline, Pause, Resume};
     use PingKind::{Fail, Ign, Log, Start, Success};
     use Status::{Down, New, Paused, Up};
@@ -279,7 +279,7 @@ fn a_shorter_period_rearms_and_a_longer_one_does_not() {
 }
 
 #[test]
-fn flip_times_never_run_backwards_and_late_pings_still_count() {
+fn flip_times_never_go_backwards_and_late_pings_still_count() {
     let monitor = monitor(false);
     let up = state(&monitor, Status::Up, false);
     let down = transition(&monitor, &up, &ping(PingKind::Fail, s(20)), s(20)).state;
@@ -290,7 +290,7 @@ fn flip_times_never_run_backwards_and_late_pings_still_count() {
 }
 
 #[test]
-fn a_run_that_begins_after_an_outage_of_ours_has_no_more_time_than_any() {
+fn a_run_started_after_an_outage_gets_no_extra_time() {
     let monitor = monitor(false);
     let up = state(&monitor, Status::Up, false);
     let outage = Outage {
@@ -301,7 +301,7 @@ fn a_run_that_begins_after_an_outage_of_ours_has_no_more_time_than_any() {
     let timer = Event::Timer { outages: &outages };
     let judged = transition(&monitor, &up, &timer, s(701)).state;
     let started = transition(&monitor, &judged, &ping(PingKind::Start, s(705)), s(705)).state;
-    // What the schedule waits for was moved to 790 s; the run's grace ends before.
+    // The schedule's deadline moved to 790 s; the run's grace ends before that.
     let over = s(705 + i64::from(GRACE_S));
     let waiting = transition(&monitor, &started, &timer, s(706)).state;
     assert_eq!(waiting.status, Status::Up);
@@ -319,7 +319,7 @@ fn a_run_that_begins_after_an_outage_of_ours_has_no_more_time_than_any() {
 }
 
 #[test]
-fn a_run_that_may_have_ended_in_an_outage_of_ours_gives_the_schedule_more_time_too() {
+fn a_run_that_may_have_ended_in_an_outage_extends_the_schedule_too() {
     let period_s = 800;
     let monitor = Monitor {
         schedule: Schedule::Simple { period_s },
@@ -327,8 +327,8 @@ fn a_run_that_may_have_ended_in_an_outage_of_ours_gives_the_schedule_more_time_t
     };
     let up = state(&monitor, Status::Up, false);
     let started = transition(&monitor, &up, &ping(PingKind::Start, s(40)), s(40)).state;
-    // The run's grace ends in the outage, and nothing is expected near it. A success at 69 s, which met nobody, would have put
-    // off the schedule's 830 s.
+    // The run's grace ends in the outage, and nothing is expected near it. A success at 69 s, which
+    // Thrum would have missed, would have postponed the schedule's deadline at 830 s.
     let outages = [Outage {
         start: s(50),
         end: s(150),
@@ -341,7 +341,7 @@ fn a_run_that_may_have_ended_in_an_outage_of_ours_gives_the_schedule_more_time_t
 }
 
 #[test]
-fn an_outage_of_ours_gives_an_hour_and_the_grace_at_the_most() {
+fn an_outage_extends_deadlines_by_at_most_an_hour_and_the_grace() {
     let day_s = 86_400;
     let monitor = Monitor {
         schedule: Schedule::Simple { period_s: day_s },
@@ -363,10 +363,10 @@ fn an_outage_of_ours_gives_an_hour_and_the_grace_at_the_most() {
 }
 
 #[test]
-fn an_outage_of_ours_gives_more_time_and_is_named() {
+fn an_outage_extends_the_deadline_and_is_named() {
     let monitor = monitor(false);
     let up = state(&monitor, Status::Up, false);
-    // Expected at 60 s, deadline at 90 s; we were away from 50 s to 700 s.
+    // Expected at 60 s, deadline at 90 s; Thrum was down from 50 s to 700 s.
     let outage = Outage {
         start: s(50),
         end: s(700),
@@ -380,7 +380,7 @@ fn an_outage_of_ours_gives_more_time_and_is_named() {
     assert_eq!(
         judged.state.expires_at,
         Some(extended.secs() + thrum_schema::state::TTL_SLACK_S),
-        "TTL shows it too"
+        "TTL moves too"
     );
     assert!(!judged.state.plain, "the next success must clear it");
     let flip = transition(&monitor, &judged.state, &timer, extended)
@@ -389,9 +389,9 @@ fn an_outage_of_ours_gives_more_time_and_is_named() {
     assert_eq!(
         (flip.at, flip.outage),
         (extended, Some(outage)),
-        "no true one is missed"
+        "no true alarm is missed"
     );
-    // Heard again: as if nothing had been.
+    // Pinged again: as if nothing had happened.
     let healed = transition(
         &monitor,
         &judged.state,
@@ -400,7 +400,8 @@ fn an_outage_of_ours_gives_more_time_and_is_named() {
     );
     assert_eq!(healed.state.extension, None);
     assert!(healed.state.plain);
-    // An outage that was over before a heartbeat could have been missed does not matter; nor one after the deadline.
+    // An outage does not matter if it ended before a heartbeat could have been missed, or started
+    // after the deadline.
     for (start, end) in [(-700, 0), (90, 800)] {
         let elsewhere = [Outage {
             start: s(start),
@@ -417,7 +418,7 @@ fn an_outage_of_ours_gives_more_time_and_is_named() {
 }
 
 #[test]
-fn cron_monitors_expect_their_next_instant() {
+fn cron_monitors_expect_their_next_run() {
     let monitor = Monitor {
         schedule: Schedule::parse("*/5 * * * *", "UTC").unwrap(),
         ..monitor(false)
@@ -433,7 +434,7 @@ fn cron_monitors_expect_their_next_instant() {
     assert_eq!(up.state.expected(), Some(expected));
     assert_eq!(up.arm, Some(expected + i64::from(GRACE_S) * 1000));
     assert!(!up.state.plain);
-    // One that never comes again is never late.
+    // A schedule without a next run is never late.
     let past = Monitor {
         schedule: Schedule::parse("2001-01-01", "UTC").unwrap(),
         ..monitor
@@ -460,7 +461,7 @@ fn run(kind: PingKind, rid: Option<u8>, at: UnixMs) -> Event<'static> {
     Event::Ping { kind, rid, at }
 }
 
-/// Plays events, each at its second, and returns the state and the last outcome.
+/// Plays events, each at its second, and returns the last outcome.
 fn play(
     monitor: &Monitor,
     start: &MonitorState,
@@ -473,18 +474,18 @@ fn play(
         state = outcome.state.clone();
         last = Some(outcome);
     }
-    last.expect("some events")
+    last.expect("at least one event")
 }
 
 #[test]
-fn failures_are_let_pass_up_to_the_last_of_them() {
+fn failures_are_tolerated_up_to_the_limit() {
     use PingKind::{Fail, Success};
     let three = with(Options {
         failures: Some(3),
         ..Options::default()
     });
-    // (from, what it reports) → (status, flips since, told)
-    for (from, kinds, status, told) in [
+    // (from, pings) → (status, whether the last ping alerts)
+    for (from, kinds, status, alerts) in [
         (Status::Up, &[Fail][..], Status::Up, false),
         (Status::Up, &[Fail, Fail], Status::Up, false),
         (Status::Up, &[Fail, Fail, Fail], Status::Down, true),
@@ -502,7 +503,7 @@ fn failures_are_let_pass_up_to_the_last_of_them() {
         (Status::Down, &[Success], Status::Up, true),
     ] {
         let start = match from {
-            // As a missed deadline leaves it.
+            // After a missed deadline.
             Status::Down => {
                 let up = state(&three, Status::Up, false);
                 transition(&three, &up, &Event::Timer { outages: &[] }, s(1_000)).state
@@ -517,11 +518,15 @@ fn failures_are_let_pass_up_to_the_last_of_them() {
         let outcome = play(&three, &start, &events);
         let case = format!("{from:?} {kinds:?}");
         assert_eq!(outcome.state.status, status, "{case}");
-        assert_eq!(outcome.flip.is_some_and(|flip| flip.alert), told, "{case}");
+        assert_eq!(
+            outcome.flip.is_some_and(|flip| flip.alert),
+            alerts,
+            "{case}"
+        );
         let fails = kinds.iter().filter(|kind| **kind == Fail).count() as u64;
         assert_eq!(outcome.state.fails, fails, "{case}: all are counted");
     }
-    // A deadline alerts at once, and what was let pass still waits for the next.
+    // A deadline still alerts at once, and a tolerated failure waits for the next ping.
     let up = state(&three, Status::Up, false);
     let passed = play(&three, &up, &[(10, Fail, None)]).state;
     assert!(!passed.plain, "the next success must reset the count");
@@ -536,7 +541,7 @@ fn failures_are_let_pass_up_to_the_last_of_them() {
 }
 
 #[test]
-fn a_run_may_have_a_grace_of_its_own() {
+fn a_run_can_have_its_own_grace() {
     use PingKind::Start;
     let long = with(Options {
         start_grace_s: Some(600),
@@ -546,13 +551,10 @@ fn a_run_may_have_a_grace_of_its_own() {
     let deadline = |state: &MonitorState| state.deadline().map(|at| (at - T0) / 1000);
     assert_eq!(deadline(&up), Some(90), "no run: period and grace");
     let running = play(&long, &up, &[(50, Start, None)]).state;
-    assert_eq!(deadline(&running), Some(650), "the run has its own");
-    assert_eq!(
-        running.next_ping(),
-        Some(s(50)),
-        "shown as the contract has it"
-    );
-    // What begins again and again and never ends is noticed: by the schedule, its grace and the run's.
+    assert_eq!(deadline(&running), Some(650), "the run has its own grace");
+    assert_eq!(running.next_ping(), Some(s(50)), "shown as documented");
+    // A job that starts again and again but never ends is noticed: after the schedule, its grace
+    // and the run's.
     let again = play(&long, &up, &[(50, Start, None), (300, Start, None)]).state;
     assert_eq!(deadline(&again), Some(690));
     let shorter = with(Options {
@@ -567,7 +569,7 @@ fn a_run_may_have_a_grace_of_its_own() {
 }
 
 #[test]
-fn every_run_can_be_watched_on_its_own() {
+fn every_run_can_be_watched_separately() {
     use PingKind::{Fail, Start, Success};
     let all = with(Options {
         all_runs: true,
@@ -584,7 +586,7 @@ fn every_run_can_be_watched_on_its_own() {
     let three = play(&all, &up, &[(1, Start, a), (5, Start, b), (9, Start, c)]).state;
     assert_eq!(runs(&three), [1, 5, 9]);
     assert_eq!(three.deadline(), Some(s(31)), "the earliest counts");
-    // (what ends, duration, what still runs)
+    // (what ends, duration, what is still running)
     for (kind, rid, duration_s, left) in [
         (Success, a, Some(19), vec![5, 9]),
         (Success, b, Some(15), vec![1, 9]),
@@ -596,12 +598,12 @@ fn every_run_can_be_watched_on_its_own() {
         assert_eq!(outcome.duration_ms, duration_s.map(|s| s * 1000), "{rid:?}");
         assert_eq!(runs(&outcome.state), left, "{rid:?}");
     }
-    // One that begins again is one.
+    // Starting a run again replaces it.
     assert_eq!(
         runs(&play(&all, &three, &[(12, Start, a)]).state),
         [5, 9, 12]
     );
-    // The others end in time; the one that does not is told, once.
+    // The others end in time; the one that does not alerts, once.
     let left = play(&all, &three, &[(20, Success, b), (21, Success, c)]).state;
     assert_eq!(runs(&left), [1]);
     let late = transition(&all, &left, &Event::Timer { outages: &[] }, s(31));
@@ -609,12 +611,12 @@ fn every_run_can_be_watched_on_its_own() {
     assert_eq!(runs(&late.state), Vec::<i64>::new(), "each alerts once");
     let back = play(&all, &late.state, &[(40, Success, Some(7))]).state;
     assert_eq!((back.status, back.deadline()), (Status::Up, Some(s(130))));
-    // What was overdue while it was down does not take it down again.
+    // A run that was overdue while the monitor was down does not take it down again.
     let down = transition(&all, &three, &Event::Timer { outages: &[] }, s(31)).state;
     assert_eq!(runs(&down), [5, 9]);
     let back = play(&all, &down, &[(60, Success, Some(7))]).state;
     assert_eq!((back.status, runs(&back)), (Status::Up, vec![]));
-    // However many there are, the oldest stay.
+    // With too many runs, the oldest ones are kept.
     let many: Vec<_> = (0..60_u8).map(|i| (i64::from(i), Start, Some(i))).collect();
     let many = play(&all, &up, &many).state;
     assert_eq!(many.runs().count(), thrum_schema::state::MAX_RUNS);
@@ -623,7 +625,7 @@ fn every_run_can_be_watched_on_its_own() {
     let default = monitor(false);
     let latest = play(&default, &up, &[(1, Start, a), (5, Start, b)]).state;
     assert_eq!(runs(&latest), [5]);
-    // Where it is no longer asked for, the others are forgotten.
+    // When the option is turned off, the others are forgotten.
     let plain = transition(&default, &three, &Event::Reconfigured, s(10)).state;
     assert_eq!(runs(&plain), [9]);
 }
@@ -661,7 +663,7 @@ fn early_and_overlapping_runs_are_marked() {
 }
 
 #[test]
-fn missed_runs_are_counted_when_it_is_back() {
+fn missed_runs_are_counted_on_recovery() {
     use PingKind::Success;
     let monitor = monitor(false);
     let up = state(&monitor, Status::Up, false);
@@ -672,7 +674,7 @@ fn missed_runs_are_counted_when_it_is_back() {
         assert_eq!(outcome.flip.unwrap().missed, missed, "{at}");
         assert_eq!(outcome.state.missed, u64::from(missed), "{at}");
     }
-    // A failure in between does not make up for what was missed before it.
+    // A failure in between does not hide the runs missed before it.
     let failed = play(
         &monitor,
         &down,
@@ -683,7 +685,7 @@ fn missed_runs_are_counted_when_it_is_back() {
 }
 
 #[test]
-fn people_are_told_what_they_do_not_believe_already() {
+fn users_are_only_notified_of_news() {
     use PingKind::{Fail, Success};
     let monitor = monitor(false);
     let up = state(&monitor, Status::Up, false);
@@ -699,26 +701,27 @@ fn people_are_told_what_they_do_not_believe_already() {
         outcome.state
     };
     let alerts = |outcome: &Outcome| outcome.flip.as_ref().is_some_and(|flip| flip.alert);
-    // Down in silence, and back: nobody hears of either.
+    // Down while silenced, and back up: no alert for either.
     let down = silent(play(&monitor, &up, &[(1, Fail, None)]));
     assert!(down.silenced);
     let back = play(&monitor, &down, &[(2, Success, None)]);
     assert!(!alerts(&back) && !back.state.silenced);
-    // And the next time, they do.
+    // The next time, it alerts.
     assert!(alerts(&play(&monitor, &back.state, &[(3, Fail, None)])));
-    // Told that it is down, back in silence, and down again: they believe that already.
-    let told = play(&monitor, &up, &[(1, Fail, None)]).state;
-    let back = silent(play(&monitor, &told, &[(2, Success, None)]));
+    // Users were notified that it is down; back up while silenced, and down again: they already
+    // believe that.
+    let notified = play(&monitor, &up, &[(1, Fail, None)]).state;
+    let back = silent(play(&monitor, &notified, &[(2, Success, None)]));
     let again = play(&monitor, &back, &[(3, Fail, None)]);
     assert!(!alerts(&again) && !again.state.silenced);
     assert!(alerts(&play(&monitor, &again.state, &[(4, Success, None)])));
-    // A pause forgets it.
+    // A pause clears it.
     assert!(
         !transition(&monitor, &down, &Event::Pause, s(5))
             .state
             .silenced
     );
-    // What alerts nobody can't be silenced.
+    // A flip that does not alert cannot be silenced.
     let mut new = play(
         &monitor,
         &MonitorState::new(&monitor),
@@ -728,7 +731,7 @@ fn people_are_told_what_they_do_not_believe_already() {
     assert!(new.wake.is_none() && !new.state.silenced);
 }
 
-/// Something that happens some milliseconds after what happened before.
+/// A step, some milliseconds after the previous one.
 #[derive(Debug, Clone)]
 enum Step {
     Ping(PingKind, Option<u8>, i64),
@@ -753,7 +756,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, i64)>> {
     prop::collection::vec((step, 0..200_000_i64), 1..60)
 }
 
-/// What a monitor may ask for beyond the contract; mostly nothing.
+/// Options beyond docs/compatibility.md; mostly none.
 fn options() -> impl Strategy<Value = Options> {
     let rare = |seconds: std::ops::Range<u32>| prop::option::weighted(0.3, seconds);
     (
@@ -771,17 +774,17 @@ fn options() -> impl Strategy<Value = Options> {
         })
 }
 
-/// The timers that the table would hold for one monitor: entries of an epoch, each with its due instant.
+/// The timers that the table would hold for one monitor: their due times and epochs.
 #[derive(Debug, Default)]
 struct Timers(Vec<(UnixMs, u32)>);
 
 impl Timers {
-    /// Takes over what an outcome arms, and checks T1.
+    /// Adds what an outcome arms, and checks T1.
     fn follow(&mut self, outcome: &Outcome, now: UnixMs) {
         let state = &outcome.state;
         if let Some(deadline) = outcome.arm {
             let due = look_at(deadline, state.grace_s, now);
-            assert!(due >= now, "nobody looks behind the cursor");
+            assert!(due >= now, "no sweep looks behind the cursor");
             self.0.push((due, state.epoch));
         }
         if let Some(deadline) = state.deadline() {
@@ -797,15 +800,15 @@ impl Timers {
             .iter()
             .filter(|(_, epoch)| *epoch == state.epoch)
             .count();
-        assert!(current <= 1, "entries never breed: {:?}", self.0);
+        assert!(current <= 1, "at most one entry is current: {:?}", self.0);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Whatever happens, in any order: no panic, T1 holds, versions and flips count, flip times never run backwards,
-    /// and the one-write heartbeat does exactly what the rules would.
+    /// Any events in any order: no panic, T1 holds, versions and flips are counted, flip times
+    /// never go backwards, and the one-write heartbeat does exactly what the rules do.
     #[test]
     fn any_history_keeps_the_invariants(history in steps(), cron in any::<bool>(), options in options()) {
         let mut monitor = with(options);
@@ -818,7 +821,7 @@ proptest! {
         let mut now = T0;
         for (step, wait_ms) in history {
             let then = now + wait_ms;
-            // The sweep: whatever is due fires, in order, before what happens next.
+            // The sweep: everything that is due fires, in order, before the next step.
             while let Some(i) = timers.0.iter().position(|(due, _)| *due <= then) {
                 let (due, epoch) = timers.0.remove(i);
                 if epoch != state.epoch {

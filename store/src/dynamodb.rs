@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// How often the attempts of an update are tried one after the other before it counts as failed.
+/// Maximum calls for an update with several attempts before it fails.
 const MAX_ATTEMPTS: usize = 4;
 
 type SdkItem = HashMap<String, AttributeValue>;
@@ -52,7 +52,7 @@ impl DynamoTable {
         }
     }
 
-    /// The same table, whose calls are counted with what DynamoDB says that they consumed.
+    /// The same table, counting its calls and the capacity that DynamoDB reports for them.
     #[must_use]
     pub fn metered(self, meter: Meter) -> Self {
         Self {
@@ -61,10 +61,11 @@ impl DynamoTable {
         }
     }
 
-    /// Creates the table unless it exists: on-demand, with TTL and a stream of both images. On AWS the template does this.
+    /// Creates the table unless it exists: on-demand, with TTL and a stream of new and old images.
+    /// On AWS, the template does this.
     ///
     /// # Errors
-    /// DynamoDB refuses it.
+    /// DynamoDB refuses.
     pub async fn create(&self) -> Result<()> {
         let stream = StreamSpecification::builder()
             .stream_enabled(true)
@@ -110,7 +111,7 @@ impl DynamoTable {
         Ok(())
     }
 
-    /// Whether capacity is asked for.
+    /// Asks DynamoDB to report capacity if there is a meter.
     fn capacity(&self) -> Option<ReturnConsumedCapacity> {
         self.meter.as_ref().map(|_| ReturnConsumedCapacity::Total)
     }
@@ -176,7 +177,7 @@ impl DynamoTable {
     }
 
     async fn get_page(&self, query: Query) -> Result<Page> {
-        // DynamoDB refuses such a range.
+        // DynamoDB rejects an empty range.
         if query.range.is_empty() {
             return Ok(Page::default());
         }
@@ -275,11 +276,11 @@ impl DynamoTable {
         }
     }
 
-    /// Tries the first attempt; if its condition failed, the first whose condition holds for the item that failed it, and
-    /// so on while others keep changing the item.
+    /// Tries the first attempt. If its condition fails, tries the first attempt whose condition
+    /// holds for the item that DynamoDB returned, and so on while the item keeps changing.
     async fn update(&self, key: &Key, attempts: &[Attempt]) -> Result<Item> {
         let mut next = attempts.first();
-        let mut failed = TableError::Invalid("an update without an attempt".to_owned());
+        let mut failed = TableError::Invalid("an update must have an attempt".to_owned());
         for _ in 0..MAX_ATTEMPTS {
             let Some(attempt) = next else {
                 return Err(failed);
@@ -291,7 +292,7 @@ impl DynamoTable {
             next = attempts
                 .iter()
                 .find(|attempt| attempt.condition.holds(found.as_deref()))
-                // Alone, it has no alternative: its caller has to look again.
+                // A single attempt has no alternative: the caller must read the item again.
                 .filter(|_| attempts.len() > 1);
             failed = TableError::Condition { at: 0, found };
         }
@@ -390,7 +391,7 @@ impl DynamoTable {
             Write::Update { key, attempts } => {
                 let [attempt] = &attempts[..] else {
                     return Err(TableError::Invalid(
-                        "an update in a transaction has one attempt".to_owned(),
+                        "an update in a transaction must have exactly one attempt".to_owned(),
                     ));
                 };
                 let update = expression.update(&attempt.update);
@@ -455,8 +456,8 @@ impl Table for DynamoTable {
     }
 }
 
-/// Makes a client try again what met a transaction on the same item: DynamoDB refuses the write, and the SDK would
-/// give up.
+/// Makes a client retry writes that conflict with a transaction on the same item. The SDK does not
+/// do so by default.
 pub fn retrying(config: ConfigBuilder) -> ConfigBuilder {
     config.retry_classifier(TransactionConflicts)
 }
@@ -466,7 +467,7 @@ struct TransactionConflicts;
 
 impl ClassifyRetry for TransactionConflicts {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        // A reply that succeeded may say the words, too.
+        // A successful reply may contain the same text.
         let failed = context.response().filter(|_| context.is_failed());
         let body = failed.and_then(|reply| reply.body().bytes());
         let name = b"TransactionConflictException";
@@ -479,7 +480,7 @@ impl ClassifyRetry for TransactionConflicts {
     }
 
     fn name(&self) -> &'static str {
-        "a write met a transaction on its item"
+        "transaction conflicts"
     }
 }
 
@@ -534,7 +535,8 @@ fn refused(found: Option<SdkItem>) -> TableError {
     TableError::condition(found.filter(|item| !item.is_empty()).map(Item::from))
 }
 
-/// Why a transaction was cancelled. A condition that failed comes first: tried again, it would fail again.
+/// Why a transaction was cancelled. A failed condition takes precedence, since a retry would fail
+/// again.
 fn cancelled<R>(error: &SdkError<TransactWriteItemsError, R>) -> TableError {
     let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
         error.as_service_error()
@@ -560,7 +562,7 @@ fn cancelled<R>(error: &SdkError<TransactWriteItemsError, R>) -> TableError {
     }
 }
 
-/// Every code by which DynamoDB says that it is asked for too much.
+/// All codes with which DynamoDB reports throttling.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html>
 const THROTTLED: [&str; 5] = [
     "ProvisionedThroughputExceededException",
@@ -575,10 +577,12 @@ where
     E: ProvideErrorMetadata,
 {
     let kind = match error {
-        SdkError::TimeoutError(_) => "timed out",
-        SdkError::DispatchFailure(_) => "could not be reached",
-        SdkError::ConstructionFailure(_) | SdkError::ResponseError(_) => "was not understood",
-        _ => "refused",
+        SdkError::TimeoutError(_) => "the request timed out",
+        SdkError::DispatchFailure(_) => "DynamoDB could not be reached",
+        SdkError::ConstructionFailure(_) | SdkError::ResponseError(_) => {
+            "the request or the response was invalid"
+        }
+        _ => "DynamoDB refused the request",
     };
     let code = error.code().unwrap_or("no code");
     let message = error.message().unwrap_or_default();

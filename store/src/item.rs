@@ -1,5 +1,5 @@
-//! The mapping of every item in the table, all in one place. Every item has `kind`, which stream filters match on, and
-//! `v`, the version of its mapping.
+//! The mapping of every item in the table. Every item has `kind`, which stream filters match on,
+//! and `v`, the version of its mapping.
 
 use crate::StoreError;
 use crate::key::Key;
@@ -34,10 +34,10 @@ pub const MAPPING_VERSION: i64 = 1;
 /// How long usage counters are kept, in seconds: 35 days.
 pub const USAGE_TTL_S: i64 = 35 * 86_400;
 
-/// An item of `kind` with the members of `body`.
+/// An item of `kind` with the fields of `body`.
 pub(crate) fn encode<T: Serialize>(key: &Key, kind: &str, body: &T) -> Item {
     let mut item = Item::default();
-    // Not by `to_item`, which makes every map once more.
+    // `to_item` would build every map twice.
     match serde_dynamo::to_attribute_value(body) {
         Ok(Value::M(members)) => *item.inner_mut() = members,
         other => unreachable!("domain types map to items: {other:?}"),
@@ -48,7 +48,7 @@ pub(crate) fn encode<T: Serialize>(key: &Key, kind: &str, body: &T) -> Item {
     item
 }
 
-/// An item that TTL removes.
+/// An item that TTL removes at `expires_s`, in epoch seconds.
 fn expiring<T: Serialize>(key: &Key, kind: &str, body: &T, expires_s: i64) -> Item {
     let mut item = encode(key, kind, body);
     item.insert("expires_at".into(), expires_s.into_value());
@@ -58,7 +58,7 @@ fn expiring<T: Serialize>(key: &Key, kind: &str, body: &T, expires_s: i64) -> It
 /// Reads an item back.
 pub fn decode<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
     let key = Key::of(&item);
-    // Not by `from_item`, which makes every map once more.
+    // `from_item` would build every map twice.
     serde_dynamo::from_attribute_value(Value::M(item.into_inner()))
         .map_err(|error| StoreError::Corrupt(format!("{key:?}: {error}")))
 }
@@ -92,7 +92,7 @@ pub fn state(state: &MonitorState) -> Item {
     encode(&Key::state(state.monitor), "lease", state)
 }
 
-/// The mark that a state which TTL removed was restored.
+/// The mark that a state removed by TTL was restored.
 pub fn restored(lost: &MonitorState) -> Item {
     let key = Key::restored(lost);
     let expires_s = lost.expires_at.unwrap_or(0) + FLIP_TTL_S;
@@ -104,8 +104,8 @@ pub fn restored(lost: &MonitorState) -> Item {
     )
 }
 
-/// An item that leads to a monitor.
-fn leads_to(monitor: &Monitor, key: &Key, kind: &str) -> Item {
+/// An item that points to a monitor.
+fn points_to(monitor: &Monitor, key: &Key, kind: &str) -> Item {
     #[derive(Serialize)]
     struct To {
         project: ProjectId,
@@ -118,23 +118,24 @@ fn leads_to(monitor: &Monitor, key: &Key, kind: &str) -> Item {
     encode(key, kind, &to)
 }
 
-/// The monitor that a name means.
+/// The item that finds a monitor by name.
 pub fn name(monitor: &Monitor) -> Item {
-    leads_to(monitor, &Key::name(monitor.project, &monitor.name), "name")
+    points_to(monitor, &Key::name(monitor.project, &monitor.name), "name")
 }
 
-/// The monitor that a public badge shows.
+/// The item that finds a monitor by its public badge.
 pub fn badge(monitor: &Monitor) -> Item {
-    leads_to(monitor, &Key::badge(monitor.badge()), "badge")
+    points_to(monitor, &Key::badge(monitor.badge()), "badge")
 }
 
-/// The monitor that read-only clients mean.
+/// The item that finds a monitor for read-only clients.
 pub fn unique_key(monitor: &Monitor) -> Item {
     let key = Key::unique_key(monitor.project, &monitor.unique_key());
-    leads_to(monitor, &key, "uniquekey")
+    points_to(monitor, &key, "uniquekey")
 }
 
-/// A project: itself, its place among all of them, and what its badges lead by.
+/// A project: the project itself, its entry in the list of projects, and the item that finds it by
+/// its badge key.
 pub fn project(project: &Project) -> [Item; 3] {
     #[derive(Serialize)]
     struct To {
@@ -150,7 +151,7 @@ pub fn project(project: &Project) -> [Item; 3] {
     ]
 }
 
-/// A failure in the part of the log that keeps the last of them.
+/// A failure in the separate log of the latest failures.
 pub fn failure(monitor: MonitorId, fails: u64, ping: &Ping) -> Item {
     let key = Key::failure(monitor, fails);
     expiring(&key, "ping", ping, ping.at.secs() + LOG_TTL_S)
@@ -175,7 +176,7 @@ pub fn alert(alert: &Alert) -> Item {
     expiring(&key, "alert", alert, expires_s)
 }
 
-/// A group's delivery, in whole. Other deliveries are written attribute by attribute.
+/// A group's delivery as a whole. Other deliveries are written attribute by attribute.
 pub fn delivery(alert: AlertId, channel: ChannelId, delivery: &Delivery) -> Item {
     let key = Key::delivery(alert, channel);
     expiring(&key, "delivery", delivery, delivery_expires_s(alert))
@@ -195,7 +196,7 @@ pub fn channel(channel: &Channel) -> Item {
     )
 }
 
-/// An API key: the item that a secret finds, and the one that its project lists.
+/// An API key: the item found by its secret, and its entry in the project's list.
 pub fn api_key(api_key: &ApiKey) -> [Item; 2] {
     let mut items = [
         encode(&Key::api_key(&api_key.hash), "key", api_key),
@@ -220,7 +221,7 @@ pub struct Probe {
     pub at: UnixMs,
 }
 
-/// A mark of the deep health check. Only what is sent has the kind that the stream carries on.
+/// A mark of the deep health check. Only the sent mark has the kind that the stream forwards.
 pub fn probe(key: &Key, at: UnixMs) -> Item {
     let kind = if *key == Key::probe() {
         "probe"
@@ -236,7 +237,7 @@ pub fn outage(outage: &Outage) -> Item {
     expiring(&Key::outage(outage.start), "outage", outage, expires_s)
 }
 
-/// A bar. What heartbeats feed goes on for ever, and is removed after a while; what clients send is theirs.
+/// A bar. Bars fed by heartbeats keep coming, so they expire; bars sent by clients are kept.
 pub fn bar(project: ProjectId, series: &SeriesName, timeframe: Timeframe, bar: &StoredBar) -> Item {
     let key = Key::bar(project, series, timeframe, bar.t);
     match series.monitor() {
@@ -256,7 +257,7 @@ pub fn signal(track: &TrackId, signal: &Signal) -> Item {
     expiring(&key, "signal", signal, signal.computed.secs() + TRACK_TTL_S)
 }
 
-/// How far a track is.
+/// A track's progress.
 pub fn track(track: &TrackId, state: &TrackState, now: UnixMs) -> Item {
     expiring(&Key::track(track), "track", state, now.secs() + TRACK_TTL_S)
 }
@@ -267,7 +268,7 @@ pub fn checkpoint(track: &TrackId, checkpoint: &Checkpoint, now: UnixMs) -> Item
     expiring(&key, "checkpoint", checkpoint, now.secs() + TRACK_TTL_S)
 }
 
-/// A strategy: as it now is, and as this version of it.
+/// A strategy: the current one, and this version of it.
 pub fn strategy(project: ProjectId, stored: &strategy::Stored) -> [Item; 2] {
     [
         encode(&Key::strategy(project, &stored.name), "strategy", stored),
@@ -289,7 +290,7 @@ pub fn request(request: &Request) -> Item {
     )
 }
 
-/// Some text of a request: the bars that came with it, or a part of its result.
+/// A text of a request: the bars that came with it, or a part of its result.
 pub fn request_text(key: &Key, request: RequestId, text: &str) -> Item {
     #[derive(Serialize)]
     struct Text<'a> {
@@ -317,12 +318,13 @@ pub fn watch_state(watch: WatchId, watch_state: &WatchState) -> Item {
     encode(&Key::watch_state(watch), "memory", watch_state)
 }
 
-/// The kind of items of timers.
+/// The kind of timer items.
 const TIMERS: &str = "timers";
-/// The kind of an item of a timer that is due before a sweep by the minute may find it: the stream carries it on.
+/// The kind of a timer item that is due before a per-minute sweep may find it: the stream forwards
+/// it.
 const SOON: &str = "soon";
 
-/// An item of a timer that the stream carries on.
+/// A timer item that the stream forwards.
 pub fn soon(shard: u16, timer: Timer) -> Item {
     let mut item = timers(shard, timer.due, &[timer]);
     item.insert("kind".into(), SOON.into_value());
@@ -339,7 +341,7 @@ pub fn timers(shard: u16, due: UnixMs, entries: &[Timer]) -> Item {
     item
 }
 
-/// The entries of an item of timers.
+/// The entries of a timer item.
 pub fn timers_of(item: &Item) -> Result<Vec<Timer>, StoreError> {
     let entries = match item.get("e") {
         Some(Value::B(bytes)) => timer::decode(bytes),

@@ -1,7 +1,7 @@
-//! The keys of every item in the table, all in one place.
+//! The keys of every item in the table.
 //!
-//! A key says what it is: `M#…/LEASE` is a monitor's state. Numbers in keys are zero-padded, so that their order as text
-//! is their order as numbers.
+//! A key says what its item is: `M#…/LEASE` is a monitor's state. Numbers in keys are zero-padded,
+//! so that they sort as numbers.
 
 use crate::table::{Item, Value};
 use sha2::{Digest, Sha256};
@@ -31,7 +31,7 @@ impl Key {
         }
     }
 
-    /// A key that stands for a single item, found by it alone.
+    /// The key of an item that is alone in its partition.
     fn lone(pk: String) -> Self {
         Self { sk: pk.clone(), pk }
     }
@@ -74,12 +74,12 @@ impl Key {
         Self::new(format!("M#{monitor}"), "LEASE")
     }
 
-    /// The monitor that heartbeats by name mean.
+    /// Finds a monitor by name, for heartbeats.
     pub fn name(project: ProjectId, name: &str) -> Self {
         Self::new(format!("P#{project}"), format!("NAME#{name}"))
     }
 
-    /// The monitors that ping-key URLs mean.
+    /// Finds monitors by slug, for ping-key URLs.
     pub fn slug(project: ProjectId, slug: &str) -> Self {
         Self::new(format!("P#{project}"), format!("SLUG#{slug}"))
     }
@@ -89,7 +89,7 @@ impl Key {
         Self::lone(format!("K#{hash}"))
     }
 
-    /// An API key among its project's.
+    /// An API key in its project's list.
     pub fn project_key(project: ProjectId, hash: &str) -> Self {
         Self::new(format!("P#{project}"), format!("KEY#{hash}"))
     }
@@ -99,12 +99,12 @@ impl Key {
         Self::lone(format!("PK#{hash}"))
     }
 
-    /// The monitor that a public badge shows.
+    /// Finds a monitor by its public badge.
     pub fn badge(badge: BadgeId) -> Self {
         Self::lone(format!("B#{badge}"))
     }
 
-    /// The monitor that read-only clients mean.
+    /// Finds a monitor by its unique key, for read-only clients.
     pub fn unique_key(project: ProjectId, unique_key: &str) -> Self {
         Self::new(format!("P#{project}"), format!("UK#{unique_key}"))
     }
@@ -114,43 +114,43 @@ impl Key {
         Self::new(format!("P#{project}"), "CENSUS")
     }
 
-    /// A project among all of them.
+    /// A project in the list of all projects.
     pub fn project_ref(project: ProjectId) -> Self {
         Self::new("PROJECTS", project.to_string())
     }
 
-    /// A ping key among its project's.
+    /// A ping key in its project's list.
     pub fn project_ping_key(project: ProjectId, hash: &str) -> Self {
         Self::new(format!("P#{project}"), format!("PINGKEY#{hash}"))
     }
 
-    /// The project that a badge key means.
+    /// Finds a project by its badge key.
     pub fn badge_key(badge_key: &str) -> Self {
         Self::lone(format!("BK#{badge_key}"))
     }
 
-    /// What an API key used of its day's quota and of its rate.
+    /// An API key's use of its daily quota and its rate.
     pub fn requests(project: ProjectId, at: UnixMs, key_id: &str) -> Self {
         Self::usage(project, at, &format!("requests#{key_id}"))
     }
 
-    /// The partition of a project's usage of the day of `at`.
+    /// The partition of a project's usage on the day of `at`.
     pub fn usage_of(project: ProjectId, at: UnixMs) -> String {
         format!("U#{project}#{}", at.day())
     }
 
-    /// A slot of the failures in a monitor's log, for its `fails`-th failure.
+    /// A slot in a monitor's failure log, for its `fails`-th failure.
     pub fn failure(monitor: MonitorId, fails: u64) -> Self {
         let slot = fails % FAIL_SLOTS;
         Self::new(format!("M#{monitor}"), format!("FAIL#{slot:03}"))
     }
 
-    /// How a channel's deliveries fare.
+    /// The health of a channel's deliveries.
     pub fn channel_health(project: ProjectId, channel: ChannelId) -> Self {
         Self::new(format!("P#{project}"), format!("HEALTH#{channel}"))
     }
 
-    /// A slot of a monitor's log, for its `n`-th ping.
+    /// A slot in a monitor's log, for its `n`-th ping.
     pub fn ping(monitor: MonitorId, n: u64) -> Self {
         Self::new(format!("M#{monitor}"), format!("PING#{:03}", n % LOG_SLOTS))
     }
@@ -163,7 +163,7 @@ impl Key {
         )
     }
 
-    /// The mark that a state which TTL removed was restored.
+    /// The mark that a state removed by TTL was restored.
     pub fn restored(lost: &MonitorState) -> Self {
         Self::new(
             format!("M#{}", lost.monitor),
@@ -171,7 +171,7 @@ impl Key {
         )
     }
 
-    /// An alert: partitioned by the day it was made, which its id contains.
+    /// An alert, partitioned by the day it was created, which its id contains.
     pub fn alert(project: ProjectId, alert: AlertId) -> Self {
         Self::new(
             Self::alerts_of(project, UnixMs(alert.created_ms())),
@@ -179,7 +179,7 @@ impl Key {
         )
     }
 
-    /// The partition of a project's alerts of the day of `at`.
+    /// The partition of a project's alerts on the day of `at`.
     pub fn alerts_of(project: ProjectId, at: UnixMs) -> String {
         format!("P#{project}#A#{}", at.day())
     }
@@ -204,17 +204,17 @@ impl Key {
         Self::new(format!("G#{channel}"), "RATE")
     }
 
-    /// What is known of an e-mail channel's subscription.
+    /// The state of an e-mail channel's subscription.
     pub fn subscription(project: ProjectId, channel: ChannelId) -> Self {
         Self::new(format!("P#{project}"), format!("SUB#{channel}"))
     }
 
-    /// An alert that is gathered for a channel.
+    /// An alert collected for a channel.
     pub fn gathered(channel: ChannelId, alert: AlertId) -> Self {
         Self::new(format!("G#{channel}"), format!("W#{alert}"))
     }
 
-    /// A counter of a project's day.
+    /// A usage counter of a project for a day.
     pub fn usage(project: ProjectId, at: UnixMs, meter: &str) -> Self {
         Self::new(Self::usage_of(project, at), meter)
     }
@@ -224,7 +224,8 @@ impl Key {
         format!("T#{shard:03}#{minute:010}")
     }
 
-    /// An item of timers. Its name is the same for the same entries, so that arming twice is arming once.
+    /// A timer item. Its name is the same for the same entries, so that arming twice has the effect
+    /// of arming once.
     pub fn timers(shard: u16, due: UnixMs, entries: &[Timer]) -> Self {
         let name = match entries {
             [one] => one.name(),
@@ -245,7 +246,7 @@ impl Key {
         Self::new("SWEEP", format!("{shard:03}"))
     }
 
-    /// A series and timeframe: what is there, and who watches.
+    /// The head of a series and timeframe.
     pub fn head(project: ProjectId, series: &SeriesName, timeframe: Timeframe) -> Self {
         Self::new(
             format!("P#{project}"),
@@ -295,7 +296,7 @@ impl Key {
         )
     }
 
-    /// How far a track is.
+    /// A track's progress.
     pub fn track(track: &TrackId) -> Self {
         Self::new(Self::tracks_of(track), format!("STATE#{}", track.key))
     }
@@ -308,12 +309,12 @@ impl Key {
         )
     }
 
-    /// A strategy, as it now is.
+    /// The current version of a strategy.
     pub fn strategy(project: ProjectId, name: &str) -> Self {
         Self::new(format!("P#{project}"), format!("STRATEGY#{name}"))
     }
 
-    /// A strategy, as it was.
+    /// A given version of a strategy.
     pub fn strategy_version(project: ProjectId, name: &str, version: u32) -> Self {
         Self::new(
             format!("P#{project}"),
@@ -354,12 +355,12 @@ impl Key {
         Self::new("OUTAGE", format!("{:013}", start.0))
     }
 
-    /// What the deep health check writes.
+    /// The mark that the deep health check writes.
     pub fn probe() -> Self {
         Self::new("PROBE", "SENT")
     }
 
-    /// What notify writes when that came through to it.
+    /// The mark that notify writes when the check reaches it.
     pub fn probe_arrived() -> Self {
         Self::new("PROBE", "ARRIVED")
     }

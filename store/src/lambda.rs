@@ -1,4 +1,4 @@
-//! What a Lambda function needs besides the table: its configuration, its log, its figures, and its queue.
+//! What a Lambda function needs besides the table: its configuration, log, metrics and queue.
 
 mod connect;
 #[cfg(feature = "queue")]
@@ -11,8 +11,8 @@ pub use sqs::Sqs;
 use crate::Store;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Starts the log: a line of JSON for each event from the level `THRUM_LOG_LEVEL` on. Lambda's own filter is left at its
-/// default, for it might take figures for lines that it may drop.
+/// Starts the log: one line of JSON per event, from the level `THRUM_LOG_LEVEL` up. Leave Lambda's
+/// own log filter at its default, because it could drop the lines with metrics.
 pub fn start_log(lookup: impl Fn(&str) -> Option<String>) {
     let level = lookup("THRUM_LOG_LEVEL").and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
@@ -23,7 +23,8 @@ pub fn start_log(lookup: impl Fn(&str) -> Option<String>) {
         .init();
 }
 
-/// Writes the figures, unless that was less than `every_ms` ago: CloudWatch reads them from the log.
+/// Writes the metrics, unless that was less than `every_ms` ago. CloudWatch reads them from the
+/// log.
 pub fn write_metrics(store: &Store, every_ms: i64) {
     let line = store
         .metrics()

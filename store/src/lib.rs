@@ -1,11 +1,11 @@
-//! The table: named operations, each with its conditions and its cost.
+//! The table: named operations, with their conditions and costs.
 //!
-//! [`Store`] has the operations; their files are in `operations/`. They are written against the port in [`table`], which
-//! has an adapter for DynamoDB ([`dynamodb`]) and one for SQLite in this process ([`sqlite`]). Keys are built in [`key`],
-//! items in [`item`].
+//! [`Store`] has the operations; their files are in `operations/`. They use the port in [`table`],
+//! which has an adapter for DynamoDB ([`dynamodb`]) and one for SQLite in this process
+//! ([`sqlite`]). Keys are built in [`key`], items in [`item`].
 //!
-//! Costs are in DynamoDB's units for items below 1 kB (writes) and 4 kB (reads): a write is 1 WU, one in a
-//! transaction 2; a consistent read is 1 RU, an eventually consistent one a half.
+//! Costs are in DynamoDB's units, for items below 1 kB (writes) and 4 kB (reads): a write is 1 WU,
+//! in a transaction 2 WU; a consistent read is 1 RU, an eventually consistent one 0.5 RU.
 
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
@@ -35,32 +35,34 @@ use thrum_schema::metrics::Metrics;
 use thrum_schema::world::World;
 use tokio::time::{Instant, sleep};
 
-/// How many batches of a long read are under way at a time.
+/// How many batches of a long read run concurrently.
 const BATCHES_AT_A_TIME: usize = 4;
 /// How many times to resend a batch's unprocessed items.
 const MAX_BATCH_ATTEMPTS: u32 = 8;
-/// How long to keep retrying a transaction that conflicts or is throttled. A caller that arms timers has to be done
-/// 30 s after it read the clock (T2); it begins its last transaction after 20 s, and one call takes 8 s at the most.
+/// How long to keep retrying a transaction that conflicts or is throttled. A caller that arms
+/// timers must finish within 30 s of reading the clock (T2): it starts its last transaction within
+/// 20 s, and a call takes at most 8 s.
 const RETRY_FOR: Duration = Duration::from_secs(2);
-/// The longest pause before a transaction's first retry; it doubles with each retry, up to [`LONGEST_PAUSE`].
+/// The longest pause before a transaction's first retry; it doubles with each retry, up to
+/// [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How many conflicts to retry before the caller has to read the items again.
+/// How many conflicts to retry before the caller must read the items again.
 const MAX_CONFLICTS: u32 = 6;
 
-/// Why an operation did not do what it is named for.
+/// Why an operation failed.
 #[derive(Debug, Clone, Error)]
 pub enum StoreError {
     /// A condition did not hold: an item changed concurrently. Nothing was written.
     #[error("write conflict: the item changed concurrently")]
     Conflict,
-    /// The table is asked for more than it can take; it may go better in a moment.
+    /// The table is throttled; a retry may succeed.
     #[error("the table is throttled: {0}")]
     Throttled(String),
-    /// The table does not answer, or refuses; whether anything was written is not known.
+    /// The table does not respond or refuses. It is unknown whether anything was written.
     #[error("the table is unavailable: {0}")]
     Unavailable(String),
-    /// An item is not what its key says.
+    /// An item cannot be decoded.
     #[error("an item can't be read: {0}")]
     Corrupt(String),
 }
@@ -70,7 +72,7 @@ impl From<TableError> for StoreError {
         match error {
             TableError::Condition { .. } => Self::Conflict,
             TableError::Throttled(why) => Self::Throttled(why),
-            // The write alone may have been done by an attempt whose reply was lost.
+            // A single write may have been carried out by an attempt whose reply was lost.
             busy @ TableError::Conflict => Self::Unavailable(busy.to_string()),
             TableError::Unavailable(why) | TableError::Invalid(why) => Self::Unavailable(why),
         }
@@ -92,7 +94,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// The operations on `table`, which is called `name` in logs and metrics, with its timers spread over `shards`.
+    /// The operations on `table`, which is called `name` in logs and metrics and has `shards` timer
+    /// shards.
     pub fn new(table: Arc<dyn Table>, name: &str, shards: u16, world: Arc<dyn World>) -> Self {
         Self {
             table,
@@ -114,17 +117,17 @@ impl Store {
         self.table.as_ref()
     }
 
-    /// What happened on it since the figures were last written.
+    /// The metrics since they were last written.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// How many shards the timers are spread over.
+    /// The number of timer shards.
     pub const fn shards(&self) -> u16 {
         self.shards
     }
 
-    /// The clock and the randomness that the handlers share.
+    /// The clock and the source of randomness for all handlers.
     pub fn world(&self) -> &dyn World {
         self.world.as_ref()
     }
@@ -140,12 +143,12 @@ impl Store {
         Ok(self.table.write(write).await?)
     }
 
-    /// Updates an item if its condition holds, and reads what it became. 1 WU.
+    /// Updates an item if its condition holds, and returns the new item. 1 WU.
     async fn updated<T: DeserializeOwned>(&self, write: Write) -> Result<T> {
         item::decode(self.write(write).await?.unwrap_or_default())
     }
 
-    /// Writes one item if its condition holds; false if it does not. 1 WU.
+    /// Writes one item if its condition holds; returns false if it does not. 1 WU.
     async fn try_write(&self, write: Write) -> Result<bool> {
         match self.write(write).await {
             Ok(_) => Ok(true),
@@ -154,12 +157,12 @@ impl Store {
         }
     }
 
-    /// Puts one item, whatever was there. 1 WU.
+    /// Puts one item unconditionally. 1 WU.
     async fn put(&self, item: Item) -> Result<()> {
         self.write(put(item)).await.map(drop)
     }
 
-    /// Reads items by their keys, consistently. 1 RU an item.
+    /// Reads items by their keys, consistently. 1 RU per item.
     async fn get_many<T: DeserializeOwned + Send + 'static>(
         &self,
         keys: Vec<Key>,
@@ -167,15 +170,16 @@ impl Store {
         self.get_batches(keys, Read::Consistent).await
     }
 
-    /// Reads items by their keys, perhaps without the latest writes. 0.5 RU an item.
-    async fn get_many_lately<T: DeserializeOwned + Send + 'static>(
+    /// Reads items by their keys, possibly without the latest writes. 0.5 RU per item.
+    async fn get_many_eventual<T: DeserializeOwned + Send + 'static>(
         &self,
         keys: Vec<Key>,
     ) -> Result<Vec<T>> {
         self.get_batches(keys, Read::Eventual).await
     }
 
-    /// Reads in calls of 100, some at a time and each a task of its own: decoding takes most of the time.
+    /// Reads in calls of 100, several at a time and each in its own task, because decoding takes
+    /// most of the time.
     async fn get_batches<T: DeserializeOwned + Send + 'static>(
         &self,
         keys: Vec<Key>,
@@ -200,7 +204,7 @@ impl Store {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// Reads at most 100 items, asking again for those that the table left out.
+    /// Reads at most 100 items, requesting unprocessed ones again.
     async fn get_batch<T: DeserializeOwned>(&self, keys: Vec<Key>, read: Read) -> Result<Vec<T>> {
         let mut found = Vec::with_capacity(keys.len());
         let mut wanted = keys;
@@ -217,7 +221,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Reads a range of a partition, as many pages as it has. 1 RU per 4 kB, or a half if not consistent.
+    /// Reads all pages of a range of a partition. 1 RU per 4 kB, or half if not consistent.
     async fn query<T: DeserializeOwned>(&self, query: Query) -> Result<Vec<T>> {
         let mut found = Vec::new();
         let mut next = Some(query);
@@ -237,11 +241,12 @@ impl Store {
         Ok(found)
     }
 
-    /// Carries out all of `writes` or none of them. 2 WU an item. A transaction that meets another one or is throttled is
-    /// tried again, with jitter; one whose condition failed is not: its caller has to look again first.
+    /// Carries out all of `writes` or none. 2 WU per item. Conflicts and throttling are retried
+    /// with jitter. A failed condition is not: the caller must read the items again.
     async fn transact(&self, writes: Vec<Write>) -> Result<()> {
         debug_assert!(writes.len() <= MAX_TRANSACTION);
-        // Whatever becomes of a reply, one token is one transaction.
+        // One token for all attempts, so that the transaction is carried out once even if a reply
+        // is lost.
         let token = self.world.uuid_v4();
         let begun = Instant::now();
         let mut conflicts = 0;
@@ -256,7 +261,7 @@ impl Store {
             let pause = longest.mul_f64(self.world.jitter());
             if conflicts > MAX_CONFLICTS || begun.elapsed() + pause > RETRY_FOR {
                 return Err(match error {
-                    // What the others wrote has to be looked at.
+                    // The caller must read what the others wrote.
                     TableError::Conflict => StoreError::Conflict,
                     error => error.into(),
                 });
@@ -267,10 +272,10 @@ impl Store {
     }
 }
 
-/// Waits before batches are sent again that the table left in part.
+/// Waits before the unprocessed part of a batch is sent again.
 ///
 /// # Errors
-/// It has been asked too often.
+/// There were too many attempts.
 async fn pause_before_attempt(attempt: u32) -> Result<()> {
     match attempt {
         0 => {}

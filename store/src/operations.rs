@@ -1,4 +1,4 @@
-//! The named operations, by what they are about.
+//! The named operations, by subject.
 
 mod alerts;
 mod channels;

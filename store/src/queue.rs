@@ -1,4 +1,4 @@
-//! Work put off for some seconds: a delayed message to a function's own queue. Timers in the table stand behind it.
+//! Delayed work: messages to a function's own queue. Timers in the table are the fallback.
 
 use futures::future::BoxFuture;
 use std::fmt::Debug;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use thiserror::Error;
 use thrum_schema::work::Work;
 
-/// The queue did not take a message.
+/// The queue did not accept a message.
 #[derive(Debug, Clone, Error)]
-#[error("the queue did not take a message: {0}")]
+#[error("the queue did not accept a message: {0}")]
 pub struct LaterError(pub String);
 
-/// Brings work back after a while, at least once.
+/// Redelivers work after a delay, at least once.
 pub trait Later: Send + Sync + Debug {
-    /// Brings `work` back after `delay`.
+    /// Redelivers `work` after `delay`.
     fn send(&self, work: Work, delay: Duration) -> BoxFuture<'_, Result<(), LaterError>>;
 }

@@ -1,8 +1,8 @@
-//! The table in this process, on SQLite: one file, one connection that writes, and some that read beside it.
+//! The table on SQLite, in this process: one file, one connection that writes, and some that read.
 //!
-//! A write is answered when the commit that contains it is as durable as [`Durability`] says. Reads see every write that
-//! was answered before. What evaluate is called for is recorded with the write that causes it, in the same transaction,
-//! and read by a [`Feed`].
+//! A write is acknowledged when its commit is as durable as [`Durability`] says. Reads see every
+//! write that was acknowledged before. Changes that concern evaluate are recorded in the same
+//! transaction as the write that causes them, and read by a [`Feed`].
 
 mod codec;
 mod fault;
@@ -31,31 +31,34 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 use writer::{Job, Shared, Task, Writer};
 
-/// How many connections read beside the one that writes.
+/// How many connections read.
 const READERS: usize = 2;
-/// How many calls may wait for a thread; more have to wait before they are queued.
+/// How many calls may be queued for a thread; further calls wait.
 const QUEUE: usize = 4_096;
-/// How many items TTL removes, and how many changes are deleted, in one transaction.
+/// How many expired items or handled changes to delete in one transaction.
 const SMALL_BATCH: usize = 200;
 
-/// When a write counts as done.
+/// When a write is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// When it is on the disk: it survives a power cut. One flush serves all writers that wait for it.
+    /// Once it is on the disk: it survives a power cut. One flush serves all writers that wait for
+    /// it.
     #[default]
     Full,
-    /// When the operating system has it: it survives a crash of this process, not of the machine.
+    /// Once the operating system has it: it survives a crash of this process, but not of the
+    /// machine.
     Normal,
 }
 
-/// How a table is opened.
+/// Options for opening a table.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// When a write counts as done.
+    /// When a write is acknowledged.
     pub durability: Durability,
     /// Counts calls by DynamoDB's formulas.
     pub meter: Option<Meter>,
-    /// Whether the feed has all changes, also those that evaluate is not called for: for tests of the filters.
+    /// Whether the feed has all changes, including those that do not concern evaluate; for tests of
+    /// the filters.
     pub all_changes: bool,
 }
 
@@ -69,11 +72,11 @@ struct Inner {
     meter: Option<Meter>,
 }
 
-/// Who does the work.
+/// Where the work runs.
 enum Mode {
-    /// Threads of its own.
+    /// On background threads.
     Threads(Threads),
-    /// The calling thread, before the call returns; there are no background threads.
+    /// On the calling thread, before the call returns.
     Inline(Mutex<Writer>),
 }
 
@@ -81,9 +84,9 @@ struct Threads {
     writes: Option<Sender<Box<dyn Job>>>,
     reads: Option<Sender<ReadJob>>,
     handles: Vec<JoinHandle<()>>,
-    /// Held for as long as the database is open: one process at a time.
+    /// Held while the database is open: only one process may use it.
     _lock: File,
-    /// Removed with the last handle, if the database is not to be kept.
+    /// Deleted with the last handle, for a temporary table.
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -96,7 +99,7 @@ impl fmt::Debug for SqliteTable {
 }
 
 impl SqliteTable {
-    /// Opens the table in `directory`, creating both if need be.
+    /// Opens the table in `directory`, creating both if needed.
     ///
     /// # Errors
     /// The directory can't be written, another process has it open, or the file is not Thrum's.
@@ -104,7 +107,8 @@ impl SqliteTable {
         Self::start(directory, options, None)
     }
 
-    /// Opens a table that is gone with the last handle on it: in memory, where the system has a file system for that.
+    /// Opens a table that is deleted with its last handle. It is in memory if the system has a file
+    /// system for that.
     ///
     /// # Errors
     /// There is no room for temporary files.
@@ -127,10 +131,10 @@ impl SqliteTable {
         Self::start(&path, options, Some(directory))
     }
 
-    /// A table in memory without a thread: a call is done before it returns.
+    /// A table in memory, without threads: a call is done before it returns.
     ///
     /// # Errors
-    /// SQLite has no memory.
+    /// SQLite is out of memory.
     pub fn in_memory(options: Options) -> Result<Self, OpenError> {
         let shared = Arc::<Shared>::default();
         let connection = file::in_memory().and_then(|connection| {
@@ -203,7 +207,7 @@ impl SqliteTable {
         })))
     }
 
-    /// The changes that evaluate is called for, from the oldest that was not deleted.
+    /// A feed of the changes that concern evaluate, from the oldest that was not deleted.
     pub fn feed(&self) -> Feed {
         Feed {
             table: self.clone(),
@@ -221,7 +225,8 @@ impl SqliteTable {
         self.0.shared.commits.load(Ordering::Relaxed)
     }
 
-    /// Removes items whose TTL has passed at `now_s`, in epoch seconds, in small transactions. Returns how many.
+    /// Removes items whose TTL has passed at `now_s`, in epoch seconds, in small transactions.
+    /// Returns how many.
     ///
     /// # Errors
     /// The database failed.
@@ -238,7 +243,7 @@ impl SqliteTable {
         }
     }
 
-    /// Every item of the table, in the order of their keys: for tests and tools.
+    /// All items of the table, in the order of their keys; for tests and tools.
     ///
     /// # Errors
     /// The database failed.
@@ -246,7 +251,7 @@ impl SqliteTable {
         self.reading(reader::scan).await
     }
 
-    /// Has the writer do something within its next transaction.
+    /// Runs a job in the writer's next transaction.
     async fn job<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Writer) -> Result<T> + Send + 'static,
@@ -265,7 +270,7 @@ impl SqliteTable {
         answer.await.map_err(|_| closed())?
     }
 
-    /// Reads on a connection beside the writer's.
+    /// Runs a read on one of the reading connections.
     async fn reading<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -275,7 +280,7 @@ impl SqliteTable {
                 let reads = reads.as_ref().ok_or_else(closed)?;
                 let (reply, answer) = oneshot::channel();
                 let job: ReadJob = Box::new(move |connection| {
-                    // Nobody may be waiting any more.
+                    // The caller may have stopped waiting.
                     let _ = reply.send(work(connection));
                 });
                 reads.send(job).await.map_err(|_| closed())?;
@@ -295,7 +300,7 @@ impl SqliteTable {
     }
 }
 
-/// Reads for others, until all senders are gone.
+/// Runs reads until all senders are gone.
 fn read(connection: &Connection, jobs: &Mutex<Receiver<ReadJob>>) {
     loop {
         let job = jobs
@@ -314,7 +319,7 @@ impl Drop for Threads {
         self.writes = None;
         self.reads = None;
         for handle in self.handles.drain(..) {
-            // One that panicked has said so.
+            // A thread that panicked has already reported it.
             let _ = handle.join();
         }
     }
@@ -383,13 +388,13 @@ impl Table for SqliteTable {
         Box::pin(self.job(move |writer| writer.write_many(writes)))
     }
 
-    /// A reply is lost only with the process, so no token is remembered.
+    /// A reply can only be lost together with the process, so no token is remembered.
     fn transact(&self, writes: Vec<Write>, _: Uuid) -> Call<'_, ()> {
         Box::pin(self.job(move |writer| writer.transact(writes)))
     }
 }
 
-/// Reads the changes in their order. Each reader has a position of its own.
+/// Reads the changes in order. Each feed has its own position.
 #[derive(Debug, Clone)]
 pub struct Feed {
     table: SqliteTable,
@@ -397,7 +402,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// The next changes, at most `limit`; the same again until [`Feed::advance`].
+    /// The next changes, at most `limit`; the same ones again until [`Feed::advance`].
     ///
     /// # Errors
     /// The database failed.
@@ -413,7 +418,8 @@ impl Feed {
         self.handled = self.handled.max(sequence);
     }
 
-    /// Deletes the changes up to `sequence`, in small transactions: no reader starts at them any more.
+    /// Deletes the changes up to `sequence`, in small transactions; feeds created later start after
+    /// them.
     ///
     /// # Errors
     /// The database failed.

@@ -1,15 +1,15 @@
 //! The table's stream: which changes evaluate is called for.
 //!
-//! On AWS the event source's filters in `template.yaml` select them; in the embedded table the writer does, by
-//! [`Change::is_wanted`]. A test holds the two to each other.
+//! On AWS the event source's filters in `template.yaml` select them; in the embedded table the
+//! writer does, with [`Change::is_wanted`]. A test checks that both agree.
 
 use crate::key::Key;
 use crate::table::{Item, Value};
 
-/// A change of an item, with what it was and what it became.
+/// A change of an item: what it was and what it became.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Its number: the changes of a table are in this order.
+    /// Its number, which orders the changes of a table.
     pub sequence: i64,
     /// The item's key.
     pub key: Key,
@@ -22,7 +22,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// What happened, by DynamoDB's name for it.
+    /// DynamoDB's name for the event.
     pub const fn event_name(&self) -> &'static str {
         match (&self.old, &self.new) {
             (None, _) => "INSERT",
@@ -37,8 +37,9 @@ impl Change {
     }
 }
 
-/// Whether evaluate is called for a change: alerts and requests when they are created; probes, watches, called-for heads of
-/// series and timers that are due soon whenever they are written; states when TTL removes them.
+/// Whether evaluate is called for a change: alerts and requests when they are created; probes,
+/// watches, heads of series that ask for it (`calls`) and timers that are due soon whenever they
+/// are written; states when TTL removes them.
 pub fn is_wanted(old: Option<&Item>, new: Option<&Item>, expired: bool) -> bool {
     match (old, new) {
         (None, Some(new)) if matches!(kind(new), Some("alert" | "request")) => true,
@@ -52,7 +53,8 @@ pub fn is_wanted(old: Option<&Item>, new: Option<&Item>, expired: bool) -> bool 
     }
 }
 
-/// Whether a change of an item may be one that evaluate is called for, other than its removal. An item's kind never changes.
+/// Whether evaluate may be called for a change of this item other than its removal. An item's kind
+/// never changes.
 pub fn may_be_wanted(item: &Item) -> bool {
     let kinds = ["alert", "request", "probe", "watch", "soon", "series"];
     kind(item).is_some_and(|kind| kinds.contains(&kind))

@@ -1,8 +1,9 @@
 //! The table port: what one DynamoDB table can do, as data.
 //!
-//! An operation of [`Store`](crate::Store) says what it reads, writes and requires with the types here, and knows no more
-//! about the table. Two adapters carry it out: [`dynamodb`](crate::dynamodb) through the AWS SDK, and
-//! [`sqlite`](crate::sqlite) in this process. The semantics are DynamoDB's; one conformance suite holds both to them.
+//! An operation of [`Store`](crate::Store) describes what it reads, writes and requires with these
+//! types, and knows nothing else about the table. Two adapters carry it out:
+//! [`dynamodb`](crate::dynamodb) through the AWS SDK, and [`sqlite`](crate::sqlite) in this
+//! process. The semantics are DynamoDB's; one conformance suite checks both adapters.
 
 mod condition;
 mod meter;
@@ -38,7 +39,7 @@ pub const MAX_WRITE_BATCH: usize = 25;
 
 /// The result of a call.
 pub type Result<T, E = TableError> = std::result::Result<T, E>;
-/// A call under way.
+/// A call in progress.
 pub type Call<'a, T> = BoxFuture<'a, Result<T>>;
 
 /// One table with a partition key `pk` and a sort key `sk`, both strings.
@@ -46,43 +47,45 @@ pub trait Table: Debug + Send + Sync {
     /// Reads one item.
     fn get(&self, key: Key, read: Read) -> Call<'_, Option<Item>>;
 
-    /// Reads up to [`MAX_READ_BATCH`] items, in no order; those that do not exist are left out. The table may leave keys
-    /// unprocessed.
+    /// Reads up to [`MAX_READ_BATCH`] items, in any order; items that do not exist are left out.
+    /// The table may leave keys unprocessed.
     fn get_many(&self, keys: Vec<Key>, read: Read) -> Call<'_, Batch>;
 
     /// Reads a range of a partition, page by page.
     fn query(&self, query: Query) -> Call<'_, Page>;
 
-    /// Writes one item if its condition holds. Returns the item after an update, nothing after a put or a delete.
+    /// Writes one item if its condition holds. Returns the item after an update, nothing after a
+    /// put or a delete.
     ///
     /// # Errors
     /// [`TableError::Condition`] with the item that failed it.
     fn write(&self, write: Write) -> Call<'_, Option<Item>>;
 
-    /// Puts and deletes up to [`MAX_WRITE_BATCH`] items unconditionally. Returns the writes that the table left
-    /// unprocessed.
+    /// Puts and deletes up to [`MAX_WRITE_BATCH`] items unconditionally. Returns the writes that
+    /// the table left unprocessed.
     fn write_many(&self, writes: Vec<Write>) -> Call<'_, Vec<Write>>;
 
-    /// Carries out up to [`MAX_TRANSACTION`] writes, all or none, of which no two concern the same item. Where a reply
-    /// may be lost on its way, a call that is repeated with its `token` does nothing more; the embedded table loses none.
+    /// Carries out up to [`MAX_TRANSACTION`] writes, all or none; no two may concern the same item.
+    /// Where a reply may get lost, repeating a call with its `token` has no further effect; the
+    /// embedded table loses no reply.
     ///
     /// # Errors
-    /// [`TableError::Condition`] with the index of a write whose condition failed, or [`TableError::Conflict`] if another
-    /// transaction kept one of the items busy.
+    /// [`TableError::Condition`] with the index of a write whose condition failed, or
+    /// [`TableError::Conflict`] if another transaction kept one of the items busy.
     fn transact(&self, writes: Vec<Write>, token: Uuid) -> Call<'_, ()>;
 }
 
-/// How a read relates to the writes before it.
+/// The consistency of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Read {
-    /// It sees all writes that were acknowledged before. Costs twice as much.
+    /// Sees all writes that were acknowledged before. Costs twice as much.
     Consistent,
-    /// It may miss the latest writes.
+    /// May miss the latest writes.
     #[default]
     Eventual,
 }
 
-/// What a batch read found.
+/// The result of a batch read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// The items that exist.
@@ -96,38 +99,38 @@ pub struct Batch {
 pub enum Range {
     /// All of them.
     All,
-    /// Those that begin with this.
+    /// Those that start with this.
     Prefix(String),
-    /// Those from the first to the second, both included; none if the first is greater.
+    /// Those from the first to the second, inclusive; none if the first is greater.
     Between(String, String),
 }
 
 impl Range {
-    /// Whether no key can be in it.
+    /// Whether it contains no keys.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Between(first, last) if first > last)
     }
 }
 
-/// A range of a partition.
+/// A query for a range of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// The partition.
     pub pk: String,
     /// The range.
     pub range: Range,
-    /// How it relates to the writes before it.
+    /// The consistency.
     pub read: Read,
     /// Whether the greatest sort key comes first.
     pub newest_first: bool,
-    /// Most items of a page.
+    /// Maximum items per page.
     pub limit: Option<usize>,
-    /// The key after which the page begins.
+    /// The key after which the page starts.
     pub after: Option<Key>,
 }
 
 impl Query {
-    /// The whole partition, consistently.
+    /// The whole partition, read consistently.
     pub fn of(pk: impl Into<String>) -> Self {
         Self {
             pk: pk.into(),
@@ -139,28 +142,28 @@ impl Query {
         }
     }
 
-    /// The sort keys that begin with `prefix`.
+    /// Only sort keys that start with `prefix`.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.range = Range::Prefix(prefix.into());
         self
     }
 
-    /// The sort keys from `first` to `last`.
+    /// Only sort keys from `first` to `last`, inclusive.
     #[must_use]
     pub fn between(mut self, first: impl Into<String>, last: impl Into<String>) -> Self {
         self.range = Range::Between(first.into(), last.into());
         self
     }
 
-    /// At half the price, perhaps without the latest writes.
+    /// Eventually consistent: half the price, possibly without the latest writes.
     #[must_use]
     pub const fn eventual(mut self) -> Self {
         self.read = Read::Eventual;
         self
     }
 
-    /// The greatest sort key first.
+    /// Greatest sort key first.
     #[must_use]
     pub const fn newest_first(mut self) -> Self {
         self.newest_first = true;
@@ -180,38 +183,38 @@ impl Query {
 pub struct Page {
     /// Its items, in order.
     pub items: Vec<Item>,
-    /// Where the next page begins, if there may be one.
+    /// The key after which the next page starts, if there may be one.
     pub next: Option<Key>,
 }
 
-/// Why a call did not do what it asked for.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum TableError {
     /// A condition did not hold. Nothing was written.
     #[error("the condition of write {at} did not hold")]
     Condition {
-        /// The index of the write in its transaction; 0 for a write alone.
+        /// The index of the write in its transaction; 0 for a single write.
         at: usize,
-        /// The item that failed it, if there is one and the write was alone.
+        /// The item that failed it, if it exists and the write was a single one.
         found: Option<Box<Item>>,
     },
-    /// Another transaction keeps an item busy. The transaction wrote nothing; of a write alone that is not known, for an
-    /// earlier attempt of the SDK may have been done.
+    /// Another transaction keeps an item busy. If this was a transaction, nothing was written; a
+    /// single write may have been carried out by an earlier attempt of the SDK.
     #[error("an item is busy with another transaction")]
     Conflict,
-    /// The table is asked for more than it can take. A transaction may be repeated with its token.
+    /// The table is throttled. A transaction may be repeated with its token.
     #[error("the table is throttled: {0}")]
     Throttled(String),
-    /// The table does not answer or failed. Whether anything was written is not known.
+    /// The table does not respond or failed. It is unknown whether anything was written.
     #[error("{0}")]
     Unavailable(String),
-    /// The table can never do this, or an item is not what it should be.
+    /// The table can never do this, or an item is malformed.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl TableError {
-    /// A condition that did not hold for a write alone.
+    /// The failed condition of a single write.
     pub fn condition(found: Option<Item>) -> Self {
         Self::Condition {
             at: 0,
@@ -220,7 +223,7 @@ impl TableError {
     }
 }
 
-/// Something that is stored as the value of an attribute.
+/// Something that can be stored in an attribute.
 pub trait IntoValue {
     /// The value.
     fn into_value(self) -> Value;

@@ -1,6 +1,7 @@
-//! TLS, everywhere alike: rustls with ring, which is small and starts quickly; the system decides whom to trust.
+//! TLS for all connections: rustls with ring, which is small and starts quickly, and the system's
+//! trusted certificates.
 
-/// How the SDK's clients connect.
+/// The HTTP client for the SDK's clients.
 #[cfg(feature = "aws")]
 pub fn http_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
     use aws_smithy_http_client::tls::Provider;
@@ -10,7 +11,8 @@ pub fn http_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
         .build_https()
 }
 
-/// Sets how every other client in the process connects. Needed before one is made; doing it again does nothing.
+/// Sets up TLS for all other clients in the process. Call it before creating one; further calls do
+/// nothing.
 pub fn install() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -1,4 +1,5 @@
-//! Every item as the table keeps it: keys, kinds and attributes are a format, and change only on purpose.
+//! Every item as it is stored. Keys, kinds and attributes are a format that must only change on
+//! purpose.
 
 use insta::assert_json_snapshot;
 use serde_json::{Map, Value, json};
@@ -87,7 +88,7 @@ fn flip() -> Flip {
     }
 }
 
-/// The largest state there is.
+/// The largest possible state.
 fn full_state() -> MonitorState {
     MonitorState {
         seen: Some(NOW),
@@ -124,7 +125,7 @@ fn full_state() -> MonitorState {
     }
 }
 
-/// An item as DynamoDB's JSON, in the order of its names.
+/// An item as DynamoDB JSON, sorted by name.
 fn show(item: &Item) -> Value {
     fn typed(value: &V) -> Value {
         match value {
@@ -163,7 +164,7 @@ fn monitors_and_states() {
 }
 
 #[test]
-fn a_state_costs_one_write_unit_however_full() {
+fn a_full_state_costs_one_write_unit() {
     let size = item_bytes(&item::state(&full_state()));
     assert!(size < 1_000, "{size} bytes");
 }
@@ -303,7 +304,7 @@ fn timers() {
 }
 
 #[test]
-fn the_items_of_the_signals() {
+fn signal_items() {
     let series = SeriesName::parse("series", "eth-usd").unwrap();
     let project = ProjectId::FIRST;
     let compiled = builtin("trend-rsi")
@@ -431,7 +432,7 @@ fn the_items_of_the_signals() {
         .map(|key| format!("{} / {}", key.pk, key.sk))
         .collect();
     assert_json_snapshot!("signal_keys", keys);
-    // They come back as they were.
+    // They round-trip.
     assert_eq!(
         item::decode::<Signal>(item::signal(&track, &signal)).unwrap(),
         signal
@@ -478,7 +479,7 @@ fn other_keys() {
 }
 
 #[test]
-fn what_is_no_item_is_an_error() {
+fn a_malformed_item_is_an_error() {
     let mut broken = item::state(&full_state());
     broken.remove("status");
     let error = item::decode::<MonitorState>(broken)

@@ -1,4 +1,5 @@
-//! What the embedded table promises beyond the port: group commit, changes, TTL, and one process at a time.
+//! What the embedded table guarantees beyond the port: group commit, changes, TTL, and one process
+//! at a time.
 #![cfg(feature = "sqlite")]
 
 use futures::future::join_all;
@@ -20,12 +21,16 @@ fn item(pk: &str, sk: &str, kind: &str) -> Item {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_commit_answers_many_writers_and_none_is_answered_before() {
+async fn one_commit_answers_many_writers_but_none_before_it() {
     let directory = tempfile::tempdir().unwrap();
     let table = SqliteTable::open(directory.path(), durable()).unwrap();
     let before = table.commits();
     table.write(put(item("a", "alone", "test"))).await.unwrap();
-    assert_eq!(table.commits(), before + 1, "a write alone has its own");
+    assert_eq!(
+        table.commits(),
+        before + 1,
+        "a single write has its own commit"
+    );
     table
         .get(Key::new("a", "alone"), Read::Consistent)
         .await
@@ -39,8 +44,11 @@ async fn one_commit_answers_many_writers_and_none_is_answered_before() {
                 .write(put(item("a", &format!("{i:03}"), "test")))
                 .await;
             assert!(written.is_ok());
-            // Counted after the commit, and before the answer.
-            assert!(table.commits() > before, "{i} was answered without");
+            // Counted after the commit, but before the answer.
+            assert!(
+                table.commits() > before,
+                "{i} was answered without a commit"
+            );
         })
     });
     for written in join_all(writers).await {
@@ -54,7 +62,7 @@ async fn one_commit_answers_many_writers_and_none_is_answered_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writes_that_race_are_decided_one_after_the_other() {
+async fn racing_writes_are_serialized() {
     let table = SqliteTable::temporary(Options::default()).unwrap();
     let key = || Key::new("a", "counter");
     let takers = (0..100).map(|_| {
@@ -75,7 +83,7 @@ async fn writes_that_race_are_decided_one_after_the_other() {
 }
 
 #[test]
-fn one_process_at_a_time_has_the_data() {
+fn only_one_process_can_open_the_data() {
     let directory = tempfile::tempdir().unwrap();
     let table = SqliteTable::open(directory.path(), durable()).unwrap();
     let second = SqliteTable::open(directory.path(), durable());
@@ -85,7 +93,7 @@ fn one_process_at_a_time_has_the_data() {
 }
 
 #[test]
-fn nobody_else_may_read_the_data() {
+fn only_the_owner_can_read_the_data() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
@@ -99,7 +107,7 @@ fn nobody_else_may_read_the_data() {
 }
 
 #[tokio::test]
-async fn only_what_evaluate_is_called_for_is_in_the_feed_and_until_it_is_deleted() {
+async fn the_feed_has_changes_for_evaluate_until_they_are_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let table = SqliteTable::open(directory.path(), durable()).unwrap();
     let key = Key::new("P#1", "alert");
@@ -116,7 +124,7 @@ async fn only_what_evaluate_is_called_for_is_in_the_feed_and_until_it_is_deleted
         put(item("T#1", "x", "timers")),
     ];
     table.transact(writes, uuid::Uuid::nil()).await.unwrap();
-    // Evaluate is not called for a change of an alert, but is for one of a probe.
+    // Evaluate is called for changes of a probe, but not of an alert.
     table
         .write(update(key.clone(), set("planned", true)))
         .await
@@ -140,15 +148,19 @@ async fn only_what_evaluate_is_called_for_is_in_the_feed_and_until_it_is_deleted
         names,
         [("INSERT", "P#1"), ("INSERT", "PROBE"), ("MODIFY", "PROBE")]
     );
-    assert_eq!(feed.next(1).await.unwrap(), changes[..1], "the same again");
+    assert_eq!(
+        feed.next(1).await.unwrap(),
+        changes[..1],
+        "the same change again"
+    );
     feed.advance(changes[0].sequence);
     assert_eq!(feed.next(100).await.unwrap(), changes[1..]);
-    // A new reader, after a restart, begins with what was not deleted.
+    // After a restart, a new feed starts with what was not deleted.
     feed.delete_through(changes[1].sequence).await.unwrap();
     drop((feed, table));
     let table = SqliteTable::open(directory.path(), durable()).unwrap();
     assert_eq!(table.feed().next(100).await.unwrap(), changes[2..]);
-    // Numbers go on.
+    // Sequence numbers continue.
     table
         .write(put(item("PROBE", "SENT", "probe")))
         .await
@@ -158,7 +170,7 @@ async fn only_what_evaluate_is_called_for_is_in_the_feed_and_until_it_is_deleted
 }
 
 #[tokio::test]
-async fn expired_items_go_and_a_state_says_so() {
+async fn expired_items_are_removed_and_a_state_is_reported() {
     let table = SqliteTable::temporary(Options::default()).unwrap();
     let expiring = |sk: &str, kind: &str, expires_at: i64| {
         let mut item = item("M#1", sk, kind);
@@ -184,14 +196,14 @@ async fn expired_items_go_and_a_state_says_so() {
         .unwrap();
     assert_eq!(table.remove_expired(900).await.unwrap(), 0, "never early");
     assert_eq!(table.remove_expired(7_100).await.unwrap(), 500);
-    // Put off by an update.
+    // Postponed by an update.
     let later = update(Key::new("M#1", "LEASE"), set("expires_at", 8_000));
     table.write(later).await.unwrap();
     assert_eq!(table.remove_expired(7_300).await.unwrap(), 0);
     assert_eq!(table.remove_expired(9_000).await.unwrap(), 1);
     assert_eq!(table.items().await.unwrap().len(), 1);
     let changes = table.feed().next(100).await.unwrap();
-    assert_eq!(changes.len(), 1, "the log's removal concerns nobody");
+    assert_eq!(changes.len(), 1, "evaluate is not called for removed pings");
     let state = &changes[0];
     assert_eq!((state.event_name(), state.expired), ("REMOVE", true));
     assert_eq!(&*state.key.sk, "LEASE");

@@ -1,4 +1,4 @@
-//! Cron expressions of five fields, by the `croner` crate.
+//! Five-field cron expressions, parsed by the `croner` crate.
 
 use crate::time::UnixMs;
 use chrono::DateTime;
@@ -6,7 +6,7 @@ use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
-/// Parses five fields. Nicknames (`@daily`) have one field and are not taken.
+/// Parses five fields. Nicknames such as `@daily` are rejected.
 pub fn parse(expr: &str) -> Option<Cron> {
     CronParser::builder()
         .seconds(Seconds::Disallowed)
@@ -16,7 +16,7 @@ pub fn parse(expr: &str) -> Option<Cron> {
         .ok()
 }
 
-/// The first instant strictly after `from`.
+/// The first matching time strictly after `from`.
 pub fn next_after(cron: &Cron, from: &DateTime<Tz>) -> Option<UnixMs> {
     cron.find_next_occurrence(from, false)
         .ok()

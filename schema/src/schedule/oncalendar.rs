@@ -1,8 +1,8 @@
 //! Calendar events as systemd.time(7) defines them: `Mon..Fri *-*-* 09:00/30 Europe/Berlin`.
 //!
-//! Supported: weekdays, dates with lists, ranges, repetitions and `~` (counted from the month's end), times to
-//! the second, shorthands (`daily`), a zone at the end, and several lines as alternatives. Fractions of a
-//! second are not.
+//! Supported: weekdays, dates with lists, ranges, repetitions and `~` (counted from the month's
+//! end), times to the second, shorthands (`daily`), a time zone at the end, and several lines as
+//! alternatives. Fractions of a second are not supported.
 
 use crate::time::UnixMs;
 use chrono::{
@@ -12,10 +12,10 @@ use chrono_tz::Tz;
 
 /// The years that an event may name.
 const YEARS: std::ops::RangeInclusive<u32> = 1970..=2199;
-/// How far ahead an event is looked for: leap days on a given weekday recur within 40 years.
+/// How far ahead to search: leap days on a given weekday recur within 40 years.
 const HORIZON_YEARS: i32 = 40;
 
-/// One line: the instants at which all of its parts match.
+/// One line: the times at which all of its parts match.
 #[derive(Debug, Clone)]
 pub struct Event {
     weekdays: Set,
@@ -42,7 +42,8 @@ pub fn parse(expr: &str) -> Option<Vec<Event>> {
     lines.into_iter().map(Event::parse).collect()
 }
 
-/// The first instant of any of `events` strictly after `from`, in `from`'s zone where a line names none.
+/// The first match of any of `events` strictly after `from`; lines without a time zone use that of
+/// `from`.
 pub fn next_after(events: &[Event], from: &DateTime<Tz>) -> Option<UnixMs> {
     events
         .iter()
@@ -142,8 +143,8 @@ impl Event {
         let zone = self.zone.unwrap_or_else(|| from.timezone());
         let from = from.with_timezone(&zone);
         let mut candidate = from.naive_local().with_nanosecond(0)?;
-        // In the hour that a night repeats, the wall clock goes back: begin an hour earlier to meet what it
-        // shows again.
+        // In the hour that a night repeats, start an hour earlier, since the wall clock shows it
+        // again.
         if matches!(
             zone.from_local_datetime(&candidate),
             LocalResult::Ambiguous(..)
@@ -159,11 +160,12 @@ impl Event {
         }
     }
 
-    /// The instant at which the wall clock shows `local`, if it is after `from`.
+    /// The time at which the wall clock shows `local`, if it is after `from`.
     fn instant_after(&self, local: NaiveDateTime, from: &DateTime<Tz>, zone: Tz) -> Option<UnixMs> {
         let instant = match zone.from_local_datetime(&local) {
             LocalResult::Single(instant) => instant,
-            // The second passing counts for what recurs every hour; a daily job has run at the first.
+            // Hourly events match the repeated hour again; a daily job has already run in the first
+            // one.
             LocalResult::Ambiguous(first, second) => {
                 if first <= *from && matches!(self.hours, Set::All) {
                     second
@@ -171,7 +173,7 @@ impl Event {
                     first
                 }
             }
-            // Skipped by the clock: due as soon as the clock has moved on.
+            // Skipped by the clock change: due right after it.
             LocalResult::None => (1..=240).find_map(|minutes| {
                 let moved = local.with_second(0)? + TimeDelta::minutes(minutes);
                 zone.from_local_datetime(&moved).earliest()
@@ -180,7 +182,7 @@ impl Event {
         (instant > *from).then(|| instant.to_utc().into())
     }
 
-    /// The first matching reading of the wall clock strictly after `local`, up to the end of `last_year`.
+    /// The first matching wall-clock time strictly after `local`, up to the end of `last_year`.
     fn next_local(&self, local: NaiveDateTime, last_year: i32) -> Option<NaiveDateTime> {
         let local = local + TimeDelta::seconds(1);
         if self.matches_date(local.date())
@@ -303,7 +305,8 @@ impl Set {
         Some(Self::sorted(values))
     }
 
-    /// Days counted from the month's end: a repetition `~07/1` goes on towards the end, down to 1.
+    /// Days counted from the month's end: a repetition such as `~07/1` continues towards the end,
+    /// down to 1.
     fn parse_from_end(text: &str) -> Option<Self> {
         match text.split_once('/') {
             Some((first, step)) if !text.contains(',') && !text.contains("..") => {
@@ -325,7 +328,7 @@ impl Set {
                 Some((first, last)) => (weekday(first)?, weekday(last)?),
                 None => (weekday(part)?, weekday(part)?),
             };
-            // A range may go round the week's end.
+            // A range may wrap around the end of the week.
             let length = (last + 7 - first) % 7;
             values.extend((0..=length).map(|i| (first + i) % 7));
         }

@@ -1,13 +1,13 @@
-//! Bars and sentiment scores: what strategies are fed with.
+//! Bars and sentiment scores, the input of strategies.
 
 use super::series::Timeframe;
 use crate::error::Invalid;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 
-/// Latest time of a bar: 2100-01-01.
+/// Latest allowed time of a bar: 2100-01-01.
 const MAX_TIME: UnixMs = UnixMs(4_102_444_800_000);
-/// How far ahead of ours a client's clock may be, in milliseconds.
+/// How far a client's clock may be ahead of Thrum's, in milliseconds.
 pub const SKEW_MS: i64 = 2_000;
 
 /// A bar. A plain value is a bar whose prices are all the same.
@@ -28,7 +28,7 @@ pub struct Bar {
     /// The last.
     #[serde(rename = "c")]
     pub close: f64,
-    /// What was traded, if it is known.
+    /// The traded volume, if known.
     #[serde(rename = "vol", default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<f64>,
 }
@@ -46,17 +46,17 @@ impl Bar {
         }
     }
 
-    /// Checks that it is a closed bar of `timeframe`, and that its figures fit each other.
+    /// Checks that it is a closed bar of `timeframe` with consistent prices.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The first problem found.
     pub fn check(&self, timeframe: Timeframe, now: UnixMs) -> Result<(), Invalid> {
         check_time(self.time)?;
         if timeframe.open_of(self.time) != self.time {
             return Err(Invalid::new(
                 "time",
                 format!(
-                    "must be when a bar of {timeframe} opens, in UTC: {} is inside of one",
+                    "must be when a {timeframe} bar opens, in UTC ({} is inside a bar)",
                     self.time
                 ),
             ));
@@ -65,7 +65,7 @@ impl Bar {
         if closes > now + SKEW_MS {
             return Err(Invalid::new(
                 "time",
-                format!("must be of a closed bar: this one closes at {closes}; send it then"),
+                format!("must be that of a closed bar; this one closes at {closes}, send it then"),
             ));
         }
         let prices = [
@@ -78,10 +78,13 @@ impl Bar {
             check_number(name, price)?;
         }
         if self.high < self.open.max(self.close).max(self.low) {
-            return Err(Invalid::new("high", "must be the highest of the four"));
+            return Err(Invalid::new(
+                "high",
+                "must be the highest of the four prices",
+            ));
         }
         if self.low > self.open.min(self.close) {
-            return Err(Invalid::new("low", "must be the lowest of the four"));
+            return Err(Invalid::new("low", "must be the lowest of the four prices"));
         }
         if let Some(volume) = self.volume {
             check_number("volume", volume)?;
@@ -92,7 +95,7 @@ impl Bar {
         Ok(())
     }
 
-    /// Takes the bar that follows within the same longer one into this one.
+    /// Merges the next bar within the same longer bar into this one.
     pub fn absorb(&mut self, next: &Self) {
         self.high = self.high.max(next.high);
         self.low = self.low.min(next.low);
@@ -104,10 +107,10 @@ impl Bar {
     }
 }
 
-/// How people feel about a series: 0 is the worst, 1 the best.
+/// Sentiment about a series: 0 is the worst, 1 the best.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// When it was known.
+    /// When it became known.
     #[serde(rename = "t")]
     pub time: UnixMs,
     /// 0 to 1.
@@ -116,17 +119,17 @@ pub struct Score {
 }
 
 impl Score {
-    /// Checks it.
+    /// Checks the score and its time.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The first problem found.
     pub fn check(&self, now: UnixMs) -> Result<(), Invalid> {
         check_time(self.time)?;
         if self.time > now + SKEW_MS {
             return Err(Invalid::new("time", "must not be in the future"));
         }
         if !(0.0..=1.0).contains(&self.score) {
-            return Err(Invalid::new("score", "must be 0 to 1"));
+            return Err(Invalid::new("score", "must be between 0 and 1"));
         }
         if self.score != 0.0 && self.score < 1e-100 {
             return Err(Invalid::new("score", "must be 0, or at least 1e-100"));
@@ -139,21 +142,21 @@ fn check_time(time: UnixMs) -> Result<(), Invalid> {
     if (UnixMs(0)..=MAX_TIME).contains(&time) {
         Ok(())
     } else {
-        Err(Invalid::new("time", "must be from 1970 to 2100"))
+        Err(Invalid::new("time", "must be between 1970 and 2100"))
     }
 }
 
-/// Checks that the table can hold a number, and its square too.
+/// Checks that the table can store a number and its square.
 ///
 /// # Errors
-/// It is too large, or too small.
+/// The number is too large or too small.
 pub fn check_number(field: &str, number: f64) -> Result<(), Invalid> {
     if number == 0.0 || (1e-100..1e100).contains(&number.abs()) {
         Ok(())
     } else {
         Err(Invalid::new(
             field,
-            "must be 0, or between 1e-100 and 1e100 either way",
+            "must be 0, or have a magnitude between 1e-100 and 1e100",
         ))
     }
 }

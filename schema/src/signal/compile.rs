@@ -1,4 +1,5 @@
-//! A compiled: one mode of a strategy with its numbers filled in, for bars of one timeframe. What evaluate's engine steps.
+//! Compiled strategies: one mode of a strategy with its numbers filled in, for bars of one
+//! timeframe. This is what evaluate's engine steps.
 
 use super::explanation::{Op, Side};
 use super::indicator::Kind;
@@ -9,65 +10,65 @@ use super::strategy::{
 use crate::error::Invalid;
 use std::collections::BTreeMap;
 
-/// A compiled. All indices are valid, all numbers are within their bounds.
+/// A compiled strategy. All indices are valid, all numbers are within their bounds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompiledStrategy {
     /// The mode.
     pub mode: String,
-    /// Every parameter, as it is.
+    /// All parameters with their values.
     pub params: BTreeMap<String, f64>,
     /// The series' timeframe.
     pub timeframe: Timeframe,
-    /// The longer timeframes that it looks at.
+    /// The longer timeframes it uses.
     pub frames: Vec<Timeframe>,
-    /// Its indicators, each once.
+    /// Its indicators, without duplicates.
     pub indicators: Vec<Indicator>,
-    /// The sides of its comparisons, each once.
+    /// The sides of its comparisons, without duplicates.
     pub sources: Vec<Source>,
-    /// Its comparisons, each once.
+    /// Its comparisons, without duplicates.
     pub leaves: Vec<Leaf>,
     /// When to buy.
     pub buy: Tree,
     /// When to sell.
     pub sell: Tree,
-    /// How many bars there must be, at least.
+    /// The minimum number of bars.
     pub warmup: u32,
-    /// What a hole in the bars means.
+    /// How to treat gaps in the bars.
     pub gaps: Gaps,
 }
 
 /// An indicator with its parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Indicator {
-    /// Which.
+    /// Which indicator.
     pub kind: Kind,
     /// Its parameters, in the order of [`Kind::args`].
     pub args: [f64; 3],
-    /// The figure that it is of.
+    /// The bar field it is computed from.
     pub of: Field,
-    /// The longer timeframe that it is of, as an index into [`CompiledStrategy::frames`].
+    /// The longer timeframe it is computed on, as an index into [`CompiledStrategy::frames`].
     pub frame: Option<usize>,
 }
 
 /// One side of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Source {
-    /// What it is.
+    /// What it refers to.
     pub what: What,
-    /// How many bars before.
+    /// How many bars back.
     pub ago: u32,
 }
 
-/// What a side of a comparison is.
+/// What a side of a comparison refers to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum What {
     /// A number.
     Const(f64),
-    /// A figure of the bar.
+    /// A field of the bar.
     Field(Field),
-    /// The last sentiment, at most so many milliseconds old.
+    /// The latest sentiment.
     Sentiment {
-        /// Greatest age, if there is one.
+        /// Its maximum age in milliseconds, if any.
         max_age_ms: Option<i64>,
     },
     /// An output of an indicator.
@@ -82,19 +83,19 @@ pub enum What {
 /// A comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Leaf {
-    /// The side it speaks for: where it stands without a `not`.
+    /// The side it supports, taken from where it appears without a `not`.
     pub side: Side,
-    /// How it compares.
+    /// The operator.
     pub op: Op,
     /// Index of the left side's source.
     pub left: usize,
     /// Index of the right side's source.
     pub right: usize,
-    /// The left side, as people read it.
+    /// The left side, as shown to users.
     pub left_label: String,
-    /// The right side, as people read it.
+    /// The right side, as shown to users.
     pub right_label: String,
-    /// It stands within a `not` wherever it stands: what is told is its opposite.
+    /// Whether it only appears within `not`, so that explanations show its opposite.
     pub negated: bool,
 }
 
@@ -107,18 +108,19 @@ pub enum Tree {
     Any(Vec<Self>),
     /// It does not hold.
     Not(Box<Self>),
-    /// The comparison of that index holds.
+    /// The comparison with this index holds.
     Leaf(usize),
 }
 
 impl CompiledStrategy {
-    /// Whether it looks at sentiment.
+    /// Whether it uses sentiment.
     pub fn uses_sentiment(&self) -> bool {
         let is = |source: &Source| matches!(source.what, What::Sentiment { .. });
         self.sources.iter().any(is)
     }
 
-    /// How many bars of its own timeframe there must be before it says anything: longer timeframes may need more.
+    /// How many bars of its own timeframe it needs before it gives a signal; longer timeframes may
+    /// need more.
     pub fn needs(&self) -> u32 {
         let crosses = u32::from(self.leaves.iter().any(|leaf| leaf.op.crosses()));
         let sources = self.sources.iter().map(|source| match source.what {
@@ -137,10 +139,11 @@ impl CompiledStrategy {
 }
 
 impl Strategy {
-    /// The compiled of `mode` (or the default one) with `given` in place of its own parameters.
+    /// Compiles `mode` (or the default mode), with `given` overriding the strategy's own
+    /// parameters.
     ///
     /// # Errors
-    /// There is no such mode or parameter, or a number is out of its bounds.
+    /// There is no such mode or parameter, or a number is out of bounds.
     pub fn compile(
         &self,
         mode: Option<&str>,
@@ -160,11 +163,11 @@ impl Strategy {
                 let known = if names.is_empty() {
                     "it has none".to_owned()
                 } else {
-                    format!("those are {}", names.join(", "))
+                    format!("its parameters are {}", names.join(", "))
                 };
                 return Err(Invalid::new(
                     place,
-                    format!("is no parameter of this strategy; {known}"),
+                    format!("is not a parameter of this strategy; {known}"),
                 ));
             };
             super::bar::check_number(&place, *value)?;
@@ -195,7 +198,7 @@ impl Strategy {
 
 struct Planner {
     compiled: CompiledStrategy,
-    /// Whether a leaf was met without a `not` around it.
+    /// Whether a leaf has appeared without a `not` around it.
     straight: Vec<bool>,
 }
 
@@ -221,7 +224,7 @@ impl Planner {
         let op = compare.op;
         let same = |leaf: &Leaf| (leaf.left, leaf.op, leaf.right) == (left, op, right);
         if let Some(index) = self.compiled.leaves.iter().position(same) {
-            // Where it stands without a `not` says for whom it speaks.
+            // An occurrence without a `not` decides which side it supports.
             if !negated && !self.straight[index] {
                 self.straight[index] = true;
                 self.compiled.leaves[index].side = side;
@@ -257,7 +260,7 @@ impl Planner {
                 let max_age_ms = match max_age_s {
                     None => None,
                     Some(0.0) => None,
-                    #[expect(clippy::cast_possible_truncation, reason = "it is bounded")]
+                    #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
                     Some(s) if (1.0..=1e10).contains(&s) => Some((s * 1000.0) as i64),
                     Some(_) => {
                         return Err(Invalid::new(
@@ -319,11 +322,11 @@ impl Planner {
             };
             let fits = (arg.min..=arg.max).contains(&value) && (!arg.whole || value.fract() == 0.0);
             if !fits {
-                let whole = if arg.whole { "a whole number, " } else { "" };
+                let whole = if arg.whole { "a whole number " } else { "" };
                 return Err(Invalid::new(
                     place,
                     format!(
-                        "must be {whole}{} to {}, and is {}",
+                        "must be {whole}between {} and {} (got {})",
                         arg.min,
                         arg.max,
                         show(value)
@@ -361,7 +364,9 @@ impl Planner {
             Some(other) => {
                 return Err(Invalid::new(
                     "timeframe",
-                    format!("{other} of a condition must consist of whole bars of {base}"),
+                    format!(
+                        "of a condition must be a multiple of the series' timeframe {base} (got {other})"
+                    ),
                 ));
             }
         };
@@ -391,7 +396,7 @@ impl Planner {
                 let value = found.ok_or_else(|| {
                     Invalid::new(
                         format!("${name}"),
-                        "is no parameter of this strategy; add it to params",
+                        "is not a parameter of this strategy; add it to params",
                     )
                 })?;
                 Ok(if *negated { -value } else { value })
@@ -417,7 +422,7 @@ impl Planner {
             return Err(Invalid::new(
                 "the strategy",
                 format!(
-                    "must look at no more than {MAX_WINDOWS} bars in all of its windows; these are {windows}"
+                    "must use at most {MAX_WINDOWS} bars in all its windows together (got {windows})"
                 ),
             ));
         }
@@ -425,16 +430,13 @@ impl Planner {
     }
 }
 
-/// A number as people write it.
+/// A number as shown to users.
 pub fn show(number: f64) -> String {
     if number != 0.0 && !(1e-4..1e15).contains(&number.abs()) {
         return format!("{number:e}");
     }
     // Six significant digits, without trailing zeros.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "it is between 1e-4 and 1e15"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "between 1e-4 and 1e15")]
     let whole_digits = if number == 0.0 {
         1
     } else {
@@ -456,7 +458,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn built_in_strategies_survive_their_json() {
+    fn built_in_strategies_round_trip_through_json() {
         for (name, strategy) in builtins() {
             let again = Strategy::parse(&strategy.to_json());
             assert_eq!(again.as_ref(), Ok(strategy), "{name}");
@@ -464,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_has_everything_once_and_for_the_right_side() {
+    fn a_compiled_strategy_has_no_duplicates_and_the_right_sides() {
         let strategy = builtin("trend-rsi").unwrap();
         let compiled = strategy
             .compile(Some("combined"), &BTreeMap::new(), Timeframe::HOUR)
@@ -497,7 +499,6 @@ mod tests {
         assert!(compiled.uses_sentiment());
     }
 
-    /// What is wrong is named with its place.
     #[test]
     fn errors_name_the_place() {
         let never = json!({ "any": [] });

@@ -2,37 +2,37 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The side that a condition speaks for.
+/// The side a condition supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// For BUY.
+    /// BUY.
     Buy,
-    /// For SELL.
+    /// SELL.
     Sell,
 }
 
-/// How a condition compares.
+/// A comparison operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Op {
-    /// Greater.
+    /// Greater than.
     #[serde(rename = ">")]
     Gt,
-    /// At least.
+    /// Greater than or equal.
     #[serde(rename = ">=")]
     Ge,
-    /// Less.
+    /// Less than.
     #[serde(rename = "<")]
     Lt,
-    /// At most.
+    /// Less than or equal.
     #[serde(rename = "<=")]
     Le,
-    /// Greater now, and not at the bar before.
+    /// Greater now, but not at the previous bar.
     #[serde(rename = "crosses_above")]
     CrossesAbove,
-    /// Less now, and not at the bar before.
+    /// Less now, but not at the previous bar.
     #[serde(rename = "crosses_below")]
     CrossesBelow,
 }
@@ -48,7 +48,7 @@ impl Op {
         Self::CrossesBelow,
     ];
 
-    /// As strategies write it.
+    /// Its spelling in strategies.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gt => ">",
@@ -60,7 +60,7 @@ impl Op {
         }
     }
 
-    /// What holds where it does not; a crossing has no opposite.
+    /// The operator that holds when this one does not; a crossing has none.
     pub const fn opposite(self) -> Option<Self> {
         match self {
             Self::Gt => Some(Self::Le),
@@ -71,54 +71,54 @@ impl Op {
         }
     }
 
-    /// Whether it wants the left side to be the greater one.
+    /// Whether it holds when the left side is the greater one.
     pub const fn wants_more(self) -> bool {
         matches!(self, Self::Gt | Self::Ge | Self::CrossesAbove)
     }
 
-    /// Whether it looks at the bar before, too.
+    /// Whether it also uses the previous bar.
     pub const fn crosses(self) -> bool {
         matches!(self, Self::CrossesAbove | Self::CrossesBelow)
     }
 }
 
-/// What became of a condition.
+/// The outcome of a condition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Condition {
-    /// The side it speaks for.
+    /// The side it supports.
     pub side: Side,
-    /// What is compared, `close`.
+    /// The left side, such as `close`.
     pub left: String,
-    /// How.
+    /// The operator.
     pub op: Op,
-    /// With what, `sma(20)`.
+    /// The right side, such as `sma(20)`.
     pub right: String,
-    /// What the left side is; null if it is not known.
+    /// The value of the left side; null if unknown.
     pub value: Option<f64>,
-    /// What the right side is; null if it is not known.
+    /// The value of the right side; null if unknown.
     pub threshold: Option<f64>,
-    /// How far the value is beyond the threshold, on the side that the condition wants; negative if it falls short. Of a
-    /// crossing, as if it were none.
+    /// How far the value is past the threshold, in the direction that the condition requires;
+    /// negative if it falls short. A crossing counts as the plain comparison.
     pub margin: Option<f64>,
-    /// Whether it holds; null if it is not known.
+    /// Whether it holds; null if unknown.
     pub met: Option<bool>,
 }
 
 impl Condition {
-    /// `close > sma(20)`
+    /// The condition as text, such as `close > sma(20)`.
     pub fn label(&self) -> String {
         format!("{} {} {}", self.left, self.op.as_str(), self.right)
     }
 }
 
-/// Why a signal is what it is. Its age is added where it is shown, for it changes.
+/// Why a signal is what it is. The age of the data changes, so it is added on display.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// Every condition, with its outcome.
+    /// All conditions, with their outcomes.
     pub conditions: Vec<Condition>,
-    /// The conditions whose outcome changed since the bar before.
+    /// The conditions whose outcome changed since the previous bar.
     pub changed: Vec<String>,
-    /// A paragraph for people.
+    /// A summary for users.
     pub summary: String,
 }

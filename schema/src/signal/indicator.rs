@@ -1,8 +1,9 @@
-//! The indicators that strategies may name, with their parameters and bounds. Their arithmetic is in evaluate.
+//! The indicators available to strategies, with their parameters and bounds. evaluate implements
+//! the arithmetic.
 
 use serde::{Deserialize, Serialize};
 
-/// Longest window, in bars.
+/// Maximum window, in bars.
 pub const MAX_WINDOW: u32 = 1_000;
 
 /// An indicator.
@@ -11,17 +12,17 @@ pub const MAX_WINDOW: u32 = 1_000;
 pub enum Kind {
     /// Simple moving average.
     Sma,
-    /// Exponential moving average, begun with the simple one.
+    /// Exponential moving average, seeded with the simple one.
     Ema,
     /// Linearly weighted moving average.
     Wma,
     /// Wilder's relative strength index.
     Rsi,
-    /// The simple-mean (Cutler) relative strength index, its first, undefined change counting as 0.
+    /// The simple-mean (Cutler) relative strength index; its first, undefined change counts as 0.
     RsiCutler,
     /// Moving average convergence and divergence: `macd`, `signal`, `histogram`.
     Macd,
-    /// Bollinger bands, by the population's standard deviation: `upper`, `middle`, `lower`.
+    /// Bollinger bands, with the population standard deviation: `upper`, `middle`, `lower`.
     Bollinger,
     /// Wilder's average true range.
     Atr,
@@ -33,17 +34,18 @@ pub enum Kind {
     Obv,
     /// The highest high and the lowest low: `upper`, `middle`, `lower`.
     Donchian,
-    /// The sample's standard deviation.
+    /// Sample standard deviation.
     Std,
-    /// How many (sample's) standard deviations from the mean; 0 where nothing moves.
+    /// Distance from the mean in sample standard deviations; 0 if all values are equal.
     Zscore,
-    /// Rate of change, in per cent.
+    /// Rate of change, in percent.
     Roc,
-    /// The logarithm of the ratio to the value `n` bars before.
+    /// The logarithm of the ratio to the value `n` bars earlier.
     LogReturn,
     /// The difference between the highest and the lowest value.
     Range,
-    /// How many exponentially weighted standard deviations from the exponentially weighted mean of the values before.
+    /// Distance from the exponentially weighted mean of the previous values, in exponentially
+    /// weighted standard deviations.
     EwmaZ,
 }
 
@@ -52,13 +54,13 @@ pub enum Kind {
 pub struct Arg {
     /// Its name.
     pub name: &'static str,
-    /// Its value, if it is not given; without one it must be.
+    /// The default value; without one, the parameter is required.
     pub default: Option<f64>,
-    /// Least value.
+    /// The minimum value.
     pub min: f64,
-    /// Greatest value.
+    /// The maximum value.
     pub max: f64,
-    /// Whether it counts bars.
+    /// Whether it counts bars, and so must be a whole number.
     pub whole: bool,
 }
 
@@ -162,7 +164,7 @@ impl Kind {
         }
     }
 
-    /// Its outputs; the first is meant if none is named.
+    /// Its outputs; the first is the default.
     pub const fn outputs(self) -> &'static [&'static str] {
         match self {
             Self::Macd => &["macd", "signal", "histogram"],
@@ -172,7 +174,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is of one value a bar, and `of` says which.
+    /// Whether it is computed from one value per bar, chosen by `of`.
     pub const fn is_of_a_value(self) -> bool {
         !matches!(
             self,
@@ -180,7 +182,7 @@ impl Kind {
         )
     }
 
-    /// How many bars it needs before its first value, all outputs.
+    /// How many bars it needs before all outputs have a value.
     pub const fn lookback(self, args: [f64; 3]) -> u32 {
         #[expect(
             clippy::cast_possible_truncation,

@@ -1,8 +1,8 @@
-//! How a text is scored: by the words in it that are known to be good or bad news, each of the same weight. A negation
-//! among the three words before one turns it round. Plain, and the same for everybody; who has a better reading of texts
-//! sends scores.
+//! Scores a text by its words known as good or bad news, all with the same weight. A negation among
+//! the three preceding words inverts a word. Simple, and the same for everyone; clients with a
+//! better model can send scores instead.
 
-/// Longest text, in characters.
+/// Maximum length of a text, in characters.
 pub const MAX_TEXT: usize = 10_000;
 
 const GOOD: &[&str] = &[
@@ -164,10 +164,10 @@ const NOT: &[&str] = &[
     "not", "wasnt", "without", "wont",
 ];
 
-/// How far back a negation reaches, in words.
+/// How many words a negation reaches.
 const REACH: usize = 3;
 
-/// The score of a text, 0 to 1: 0.5 if it has no word that is known, or as many good as bad.
+/// The score of a text, 0 to 1; 0.5 if it has no known word, or as many good as bad ones.
 pub fn score(text: &str) -> f64 {
     let words: Vec<String> = text
         .split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’')
@@ -196,7 +196,7 @@ pub fn score(text: &str) -> f64 {
             bad += 1;
         }
     }
-    // One more of each than was counted: a single word is no certainty.
+    // Add one to both counts, so that a single word does not mean certainty.
     (f64::from(good) + 1.0) / (f64::from(good + bad) + 2.0)
 }
 
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_sorted_and_on_one_side() {
+    fn word_lists_are_sorted_and_disjoint() {
         for list in [GOOD, BAD, NOT] {
             assert!(list.is_sorted());
         }

@@ -1,4 +1,4 @@
-//! Requests: a signal or a backtest that somebody asked for, and its result.
+//! Requests: a signal or a backtest that a client requested, and its result.
 
 use super::series::{SeriesName, Timeframe};
 use crate::error::Invalid;
@@ -9,20 +9,20 @@ use std::collections::BTreeMap;
 
 /// How long a request and its result are kept, in seconds: a week.
 pub const REQUEST_TTL_S: i64 = 7 * 86_400;
-/// Most bars that come with a request.
+/// Maximum bars sent with a request.
 pub const MAX_INLINE_BARS: usize = 1_000;
-/// Most bars of a backtest.
+/// Maximum bars in a backtest.
 pub const MAX_BACKTEST_BARS: usize = 200_000;
-/// How long a request is tried before it is given up, in milliseconds: an hour.
+/// How long a request is tried before it fails, in milliseconds: an hour.
 pub const MAX_REQUEST_AGE_MS: i64 = 3_600_000;
 
-/// What is asked for.
+/// What is requested.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestKind {
     /// A signal.
     Signal {
-        /// As of when; now without it.
+        /// The time of the signal; now if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<UnixMs>,
     },
@@ -30,15 +30,15 @@ pub enum RequestKind {
     Backtest(Backtest),
 }
 
-/// How far a request is.
+/// The progress of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestState {
-    /// It waits, or is being worked on.
+    /// Waiting or in progress.
     Queued,
-    /// It has its result.
+    /// Finished, with a result.
     Done,
-    /// It can't have one, and why is said.
+    /// Failed, with an error.
     Failed,
 }
 
@@ -47,11 +47,11 @@ pub enum RequestState {
 pub struct Request {
     /// Its id.
     pub id: RequestId,
-    /// Who asks.
+    /// The project that requested it.
     pub project: ProjectId,
-    /// What for.
+    /// What is requested.
     pub what: RequestKind,
-    /// The series; none if the bars came with it.
+    /// The series; `None` if the bars came with the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<SeriesName>,
     /// The timeframe of the bars.
@@ -62,15 +62,15 @@ pub struct Request {
     pub version: u32,
     /// Its mode.
     pub mode: String,
-    /// Its parameters, those that were given.
+    /// The parameters given.
     #[serde(with = "super::track::json_text")]
     pub params: BTreeMap<String, f64>,
     /// Whether its bars are stored with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inline: bool,
-    /// How far it is.
+    /// Its progress.
     pub state: RequestState,
-    /// When it was asked.
+    /// When it was created.
     pub created: UnixMs,
     /// When it was finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,10 +78,10 @@ pub struct Request {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// In how many parts its result is stored.
+    /// How many parts its result is stored in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<u32>,
-    /// The attempt that finished it: its parts have its name.
+    /// The attempt that finished it; the parts are stored under its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,
 }
@@ -91,34 +91,35 @@ pub struct Request {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Fill {
-    /// At the open of the bar after the signal's.
+    /// At the open of the next bar.
     #[default]
     NextOpen,
-    /// At the very close that made the signal: as the predecessor reckoned, and nobody can trade.
+    /// At the close that produced the signal. Nobody can trade like this; it reproduces the
+    /// predecessor's results.
     CloseToClose,
 }
 
-/// How a backtest is done.
+/// How a backtest is run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Backtest {
-    /// The first bar.
+    /// The time of the first bar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<UnixMs>,
-    /// The instant before which the last bar opens.
+    /// The end: the last bar opens before this timestamp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<UnixMs>,
-    /// Fee, in hundredths of a per cent of what is traded.
+    /// The fee, in basis points (hundredths of a percent) of the traded amount.
     pub fee_bps: f64,
-    /// Slippage, likewise.
+    /// The slippage, in basis points.
     pub slippage_bps: f64,
     /// When orders are filled.
     pub fill: Fill,
-    /// Whether SELL is a short position, and not only none.
+    /// Whether SELL is a short position, not only no position.
     pub short: bool,
-    /// Bars in a year; by the timeframe and the bars without it.
+    /// Bars per year; derived from the timeframe and the bars if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annualization: Option<f64>,
-    /// Parameters chosen on the past of each stretch.
+    /// Walk-forward testing, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub walk_forward: Option<WalkForward>,
 }
@@ -138,28 +139,29 @@ impl Default for Backtest {
     }
 }
 
-/// Parameters chosen by their Sharpe ratio on the bars before, and judged on the bars after.
+/// Walk-forward testing: parameters are chosen by their Sharpe ratio on some bars and tested on the
+/// bars that follow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WalkForward {
-    /// Bars to choose on.
+    /// How many bars to choose on.
     pub train_bars: u32,
-    /// Bars to judge on.
+    /// How many bars to test on.
     pub test_bars: u32,
-    /// Values to try, by parameter; every combination is.
+    /// The values to try, by parameter; every combination is tried.
     pub grid: BTreeMap<String, Vec<f64>>,
 }
 
-/// Most basis points of a fee, and of slippage: a tenth of what is traded.
+/// Maximum fee and slippage, in basis points: a tenth of the traded amount.
 const MAX_BPS: f64 = 1_000.0;
-/// Most bars in a year: one a second.
+/// Maximum bars per year: one per second.
 const MAX_ANNUALIZATION: f64 = 31_536_000.0;
-/// Most combinations of parameters in a walk forward.
+/// Maximum combinations of parameters in walk-forward testing.
 const MAX_COMBINATIONS: usize = 100;
 
 /// Checks the assumptions of a backtest.
 ///
 /// # Errors
-/// Which of them is out of its bounds.
+/// The first one that is out of bounds.
 pub fn check_backtest(spec: &Backtest) -> Result<(), Invalid> {
     for (name, bps) in [
         ("fee_bps", spec.fee_bps),
@@ -168,7 +170,7 @@ pub fn check_backtest(spec: &Backtest) -> Result<(), Invalid> {
         if !(0.0..=MAX_BPS).contains(&bps) {
             return Err(Invalid::new(
                 name,
-                format!("must be 0 to {MAX_BPS} basis points (10 is a tenth of a per cent)"),
+                format!("must be between 0 and {MAX_BPS} basis points (got {bps})"),
             ));
         }
     }
@@ -177,7 +179,7 @@ pub fn check_backtest(spec: &Backtest) -> Result<(), Invalid> {
     {
         return Err(Invalid::new(
             "annualization",
-            format!("must be 1 to {MAX_ANNUALIZATION} bars in a year, or absent"),
+            format!("must be between 1 and {MAX_ANNUALIZATION} bars per year, or absent"),
         ));
     }
     if let (Some(from), Some(to)) = (spec.from, spec.to)
@@ -195,7 +197,7 @@ pub fn check_backtest(spec: &Backtest) -> Result<(), Invalid> {
         if !(10..=100_000).contains(&bars) {
             return Err(Invalid::new(
                 format!("walk_forward.{name}"),
-                "must be 10 to 100000 bars",
+                "must be between 10 and 100000 bars",
             ));
         }
     }
@@ -208,7 +210,7 @@ pub fn check_backtest(spec: &Backtest) -> Result<(), Invalid> {
         _ => Err(Invalid::new(
             "walk_forward.grid",
             format!(
-                "must have 1 to {MAX_COMBINATIONS} combinations: {{\"fast\": [5, 10], \"slow\": [20, 50]}}"
+                "must have 1 to {MAX_COMBINATIONS} combinations, such as {{\"fast\": [5, 10], \"slow\": [20, 50]}}"
             ),
         )),
     }

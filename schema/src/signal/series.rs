@@ -1,31 +1,32 @@
-//! Series: named, and of one timeframe or none.
+//! Series: a name, and a timeframe or ticks.
 
 use crate::error::Invalid;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Longest name of a series that clients feed.
+/// Maximum length of the name of a series that clients feed.
 pub const MAX_NAME: usize = 64;
 /// The prefix of series that heartbeats feed.
 const MONITOR: &str = "monitor:";
-/// Milliseconds of a day.
+/// Milliseconds per day.
 const DAY_MS: i64 = 86_400_000;
-/// Weeks begin on Mondays; the epoch was a Thursday.
+/// Weeks start on Monday; the epoch was a Thursday.
 const MONDAY_MS: i64 = 4 * DAY_MS;
-/// Longest timeframe, in milliseconds.
+/// Maximum timeframe, in milliseconds.
 const MAX_MS: i64 = 28 * DAY_MS;
 
-/// The name of a series; exact, and case-sensitive.
+/// The name of a series; case-sensitive.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SeriesName(String);
 
 impl SeriesName {
-    /// A name: 1 to 64 letters, digits, `.`, `_`, `-`; or `monitor:<slug>:<name>`, which heartbeats feed.
+    /// Parses a name: 1 to 64 letters, digits, `.`, `_`, `-`; or `monitor:<slug>:<name>` for a
+    /// series that heartbeats feed.
     ///
     /// # Errors
-    /// It is neither.
+    /// The name has neither form.
     pub fn parse(field: &str, name: &str) -> Result<Self, Invalid> {
         let plain = |text: &str, max: usize| {
             (1..=max).contains(&text.len())
@@ -47,12 +48,12 @@ impl SeriesName {
         }
     }
 
-    /// The series of a figure that a monitor's heartbeats bring.
+    /// The series of a metric in a monitor's heartbeats.
     pub fn of_monitor(slug: &str, name: &str) -> Self {
         Self(format!("{MONITOR}{slug}:{name}"))
     }
 
-    /// Slug and figure, if heartbeats feed it.
+    /// The slug and the metric, if heartbeats feed it.
     pub fn monitor(&self) -> Option<(&str, &str)> {
         self.0.strip_prefix(MONITOR)?.split_once(':')
     }
@@ -69,21 +70,22 @@ impl fmt::Display for SeriesName {
     }
 }
 
-/// How long a bar lasts; or `tick`, for values that come at any time.
+/// The length of a bar; or `tick`, for values at arbitrary times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Timeframe(i64);
 
 impl Timeframe {
-    /// Values at any time: each is closed at once, none is missing.
+    /// Values at arbitrary times: each is closed immediately, none is ever missing.
     pub const TICK: Self = Self(0);
     /// An hour.
     pub const HOUR: Self = Self(3_600_000);
 
-    /// A timeframe: a number and `s`, `m`, `h`, `d` or `w`, which divides a day or consists of days; or `tick`.
+    /// Parses a timeframe: a number and `s`, `m`, `h`, `d` or `w` that divides a day or is a
+    /// multiple of a day; or `tick`.
     ///
     /// # Errors
-    /// It is none of these.
+    /// The text has neither form.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         if text == "tick" {
             return Ok(Self::TICK);
@@ -114,12 +116,12 @@ impl Timeframe {
         found.map(Self).ok_or_else(|| {
             Invalid::new(
                 field,
-                "must be a timeframe such as 1m, 15m, 1h, 4h, 1d or 1w (a part of a day, or days up to 4w), or tick",
+                "must be a timeframe such as 1m, 15m, 1h, 4h, 1d or 1w (a fraction of a day, or whole days up to 4w), or tick",
             )
         })
     }
 
-    /// Milliseconds of a bar; `None` for ticks.
+    /// Milliseconds per bar; `None` for ticks.
     pub const fn ms(self) -> Option<i64> {
         match self.0 {
             0 => None,
@@ -127,7 +129,7 @@ impl Timeframe {
         }
     }
 
-    /// When the bar opened that `at` lies in.
+    /// When the bar that contains `at` opened.
     pub const fn open_of(self, at: UnixMs) -> UnixMs {
         match self.0 {
             0 => at,
@@ -138,12 +140,12 @@ impl Timeframe {
         }
     }
 
-    /// When the bar closes that opened at `open`.
+    /// When the bar that opened at `open` closes.
     pub const fn close_of(self, open: UnixMs) -> UnixMs {
         UnixMs(open.0 + self.0)
     }
 
-    /// Whether bars of `self` are made of whole bars of `base`.
+    /// Whether bars of `self` consist of whole bars of `base`.
     pub const fn is_made_of(self, base: Self) -> bool {
         match (self.0, base.0) {
             (0, _) => false,
@@ -152,7 +154,7 @@ impl Timeframe {
         }
     }
 
-    /// Bars in a year of 365 days; `None` for ticks.
+    /// Bars per year of 365 days; `None` for ticks.
     pub fn bars_a_year(self) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of a year")]
         self.ms().map(|ms| (365 * DAY_MS) as f64 / ms as f64)
@@ -197,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_exact() {
+    fn names_are_checked() {
         for good in [
             "BTC",
             "eth-usd.1",

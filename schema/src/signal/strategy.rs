@@ -6,7 +6,7 @@
 //!  "sell": {"left": {"indicator": "sma", "n": "$fast"}, "op": "crosses_below", "right": {"indicator": "sma", "n": "$slow"}}}
 //! ```
 //!
-//! Parsed by hand, so that an error names the very place.
+//! Parsed by hand, so that errors name the exact place.
 
 mod builtin;
 mod json;
@@ -21,56 +21,56 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Most strategies of a project.
+/// Maximum strategies per project.
 pub const MAX_STRATEGIES: usize = 100;
-/// Most conditions of a mode, all told.
+/// Maximum comparisons per mode.
 pub const MAX_LEAVES: usize = 32;
-/// Most conditions of a mode, those that hold others included.
+/// Maximum conditions per mode, including those that contain others.
 pub const MAX_CONDITIONS: usize = 200;
-/// Deepest nesting of conditions.
+/// Maximum nesting of conditions.
 pub const MAX_DEPTH: usize = 8;
-/// Most different indicators of a mode.
+/// Maximum different indicators per mode.
 pub const MAX_INDICATORS: usize = 24;
-/// Most bars that the windows of a mode hold, all told: its state stays small.
+/// Maximum bars in all windows of a mode together, so that its state stays small.
 pub const MAX_WINDOWS: u32 = 5_000;
-/// Most parameters, and modes.
+/// Maximum parameters per strategy, and maximum modes.
 pub const MAX_PARAMS: usize = 20;
-/// Most bars ago that a value may be asked for.
+/// How many bars back a value may be, at most.
 pub const MAX_AGO: u32 = 100;
-/// Longest name of a strategy, a mode or a parameter.
+/// Maximum length of the name of a strategy, a mode or a parameter.
 pub const MAX_NAME: usize = 40;
-/// The mode of a strategy that has only one.
+/// The mode of a strategy with only one.
 pub const DEFAULT_MODE: &str = "default";
 
 /// A strategy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Strategy {
-    /// What it is for.
+    /// A description for users.
     pub description: String,
     /// Its parameters and their defaults.
     pub params: BTreeMap<String, f64>,
     /// Its rules, by mode.
     pub modes: BTreeMap<String, Rules>,
-    /// The mode that is meant if none is named.
+    /// The mode used if none is named.
     pub default_mode: String,
-    /// How many bars there must be before it says anything, if its windows need fewer.
+    /// The minimum number of bars before it gives a signal, if its windows need fewer.
     pub warmup: u32,
-    /// What a hole in the bars means.
+    /// How to treat gaps in the bars.
     pub gaps: Gaps,
 }
 
-/// What a hole in the bars means to a strategy.
+/// How a strategy treats gaps in the bars.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gaps {
-    /// Nothing is known until the windows are full again: `GAP`.
+    /// The signal is `GAP` until the windows are full again.
     #[default]
     Unknown,
-    /// Windows count bars, wherever they are.
+    /// Windows count bars and ignore gaps.
     Count,
 }
 
-/// When to buy, and when to sell. If both hold, neither is meant.
+/// When to buy and when to sell. If both hold, neither applies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
     /// When to buy.
@@ -79,31 +79,31 @@ pub struct Rules {
     pub sell: Rule,
 }
 
-/// A condition, or several of them.
+/// A condition, or several.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rule {
     /// All of them hold.
     All(Vec<Self>),
-    /// At least one holds; none of none does.
+    /// At least one holds; an empty list never holds.
     Any(Vec<Self>),
     /// It does not hold.
     Not(Box<Self>),
-    /// Something compares with something else.
+    /// Two operands compare as given.
     Compare(Box<Comparison>),
 }
 
 /// A comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// What is compared.
+    /// The left side.
     pub left: Operand,
-    /// How.
+    /// The operator.
     pub op: Op,
-    /// With what.
+    /// The right side.
     pub right: Operand,
 }
 
-/// A number, or the parameter that it is.
+/// A number, or the parameter that holds it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Number {
     /// A number.
@@ -112,12 +112,12 @@ pub enum Number {
     Param {
         /// Its name.
         name: String,
-        /// Whether its negative is meant.
+        /// Whether it is negated.
         negated: bool,
     },
 }
 
-/// A figure of a bar.
+/// A field of a bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Field {
@@ -127,16 +127,16 @@ pub enum Field {
     High,
     /// The lowest.
     Low,
-    /// The last; of a plain value, the value.
+    /// The last price; for a plain value, the value.
     Close,
-    /// What was traded.
+    /// The traded volume.
     Volume,
     /// The mean of high, low and close.
     Typical,
 }
 
 impl Field {
-    /// As strategies write it.
+    /// Its spelling in strategies.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -164,50 +164,50 @@ impl Field {
 pub enum Operand {
     /// A number or a parameter.
     Number(Number),
-    /// A figure of the bar, or of one before it.
+    /// A field of the bar, or of an earlier one.
     Field {
-        /// Which.
+        /// Which field.
         field: Field,
-        /// How many bars before.
+        /// How many bars back.
         ago: u32,
     },
-    /// The last sentiment at or before the bar's close.
+    /// The latest sentiment at or before the bar's close.
     Sentiment {
-        /// How old it may be, in seconds; 0 or none for any age.
+        /// Its maximum age in seconds; 0 or `None` for any age.
         max_age_s: Option<Number>,
     },
     /// An indicator.
     Indicator {
-        /// Which.
+        /// Which indicator.
         kind: Kind,
-        /// Its parameters, those that are given.
+        /// The parameters given.
         args: BTreeMap<String, Number>,
-        /// The figure that it is of.
+        /// The bar field it is computed from.
         of: Option<Field>,
-        /// The timeframe whose closed bars it is of, if not the series'.
+        /// The timeframe whose closed bars it uses, if not the series' own.
         timeframe: Option<Timeframe>,
-        /// Which of its outputs, by place.
+        /// The index of its output.
         output: usize,
-        /// How many bars before.
+        /// How many bars back.
         ago: u32,
     },
 }
 
 impl Strategy {
-    /// Reads a strategy, and checks every mode of it with its own parameters.
+    /// Parses a strategy, and checks all its modes with its own parameters.
     ///
     /// # Errors
     /// What is wrong, and where.
     pub fn parse(value: &Value) -> Result<Self, Invalid> {
         let strategy = json::strategy(value)?;
         for mode in strategy.modes.keys() {
-            // Longer timeframes are checked against the series' when it is known: any is made of ticks.
+            // The series' timeframe is not known yet. Ticks accept any longer timeframe.
             strategy.compile(Some(mode), &BTreeMap::new(), Timeframe::TICK)?;
         }
         Ok(strategy)
     }
 
-    /// As [`Self::parse`] reads it.
+    /// The JSON that [`Self::parse`] reads.
     pub fn to_json(&self) -> Value {
         json::to_json(self)
     }
@@ -228,26 +228,26 @@ impl<'de> Deserialize<'de> for Strategy {
     }
 }
 
-/// A strategy as it is stored.
+/// A stored strategy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stored {
     /// Its name.
     pub name: String,
-    /// Counts its changes, from 1.
+    /// Incremented with every change, from 1.
     pub version: u32,
-    /// What it is.
+    /// The strategy.
     pub strategy: Strategy,
-    /// When it became so.
+    /// When this version was stored.
     pub updated: crate::UnixMs,
-    /// It was deleted; its number goes on if it is made again.
+    /// Whether it was deleted. If it is created again, the version continues.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
 }
 
-/// Checks the name of a strategy: 1 to 40 letters, digits, `_`, `-`.
+/// Checks a strategy's name: 1 to 40 letters, digits, `_`, `-`.
 ///
 /// # Errors
-/// It is not such a name.
+/// The name has another form.
 pub fn check_name(field: &str, name: &str) -> Result<(), Invalid> {
     let fits = (1..=MAX_NAME).contains(&name.len())
         && name

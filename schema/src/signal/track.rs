@@ -1,4 +1,4 @@
-//! Tracks: a strategy followed along a series, bar by bar, and the signals that it gave.
+//! Tracks: a strategy followed along a series, bar by bar, and the signals it gave.
 
 use super::bar::Score;
 use super::compile::CompiledStrategy;
@@ -10,22 +10,23 @@ use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// After how many bars the state of a track is kept, for corrections to begin from.
+/// How many bars between checkpoints of a track's state, from which corrections start.
 pub const CHECKPOINT_BARS: u64 = 500;
-/// How many bars of a series that was there before its track have stored signals; what is older, a backtest tells.
+/// How many existing bars of a series get stored signals when a track is created; for older ones,
+/// run a backtest.
 pub const BACKFILL_BARS: usize = 500;
-/// How long a track is followed after somebody asked for it, in milliseconds: a week.
+/// How long a track is followed after it was last requested, in milliseconds: a week.
 pub const FOLLOW_MS: i64 = 7 * 86_400_000;
-/// Most tracks along a series that are followed at every bar, the last asked for first.
+/// Maximum tracks along a series that are followed at every bar: the most recently requested ones.
 pub const MAX_FOLLOWED: usize = 8;
-/// Most tracks along a series and timeframe.
+/// Maximum tracks per series and timeframe.
 pub const MAX_TRACKS: usize = 50;
-/// How long tracks and their signals are kept after they were last written, in seconds: 400 days.
+/// How long tracks and their signals are kept after the last write, in seconds: 400 days.
 pub const TRACK_TTL_S: i64 = 400 * 86_400;
-/// How many timeframes may pass after a bar's close before it is stale.
+/// How many timeframes after its close a bar becomes stale.
 pub const STALE_BARS: i64 = 2;
 
-/// Which track: a series, and a strategy's version with its mode and parameters.
+/// The id of a track: a series, and a strategy's version with its mode and parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TrackId {
     /// The project.
@@ -39,7 +40,7 @@ pub struct TrackId {
 }
 
 impl TrackId {
-    /// The track of `compiled`, which is of `strategy` in `version`.
+    /// The track of `compiled`, which is `strategy` in `version`.
     pub fn new(
         project: ProjectId,
         series: &SeriesName,
@@ -60,7 +61,7 @@ impl TrackId {
     }
 }
 
-/// A bar as it is stored.
+/// A stored bar.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StoredBar {
     /// When it opened.
@@ -83,7 +84,7 @@ pub struct StoredBar {
 }
 
 impl StoredBar {
-    /// A bar that was received at `at`.
+    /// A bar received at `at`.
     pub const fn new(bar: &Bar, rev: u32, at: UnixMs) -> Self {
         Self {
             t: bar.time,
@@ -110,31 +111,32 @@ impl StoredBar {
     }
 }
 
-/// A signal as it is stored.
+/// A stored signal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Signal {
     /// When its bar opened.
     pub bar: UnixMs,
-    /// How often it was superseded before.
+    /// How many earlier signals of this bar it superseded.
     pub revision: u32,
-    /// What it is.
+    /// The signal.
     pub verdict: Verdict,
     /// The bar's close.
     pub close: f64,
-    /// Why it is so.
+    /// Why.
     #[serde(with = "json_text")]
     pub explanation: Explanation,
-    /// The revision of the bar that it was reckoned from.
+    /// The revision of the bar that it was computed from.
     pub bar_rev: u32,
-    /// The sentiment that it was reckoned from.
+    /// The sentiment that it was computed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Score>,
-    /// When it was reckoned.
+    /// When it was computed.
     pub computed: UnixMs,
 }
 
 impl Signal {
-    /// Whether it says the same as `other`, whenever and from whatever revision that was reckoned.
+    /// Whether it says the same as `other`, regardless of when and from which bar revision they
+    /// were computed.
     pub fn says_the_same_as(&self, other: &Self) -> bool {
         self.bar == other.bar
             && self.verdict == other.verdict
@@ -143,7 +145,7 @@ impl Signal {
     }
 }
 
-/// What is stored as JSON text: the table's numbers are not as wide as ours.
+/// Stores a value as JSON text, because the table's numbers have a smaller range than `f64`.
 pub(super) mod json_text {
     use serde::de::{DeserializeOwned, Error as _};
     use serde::ser::Error as _;
@@ -162,7 +164,7 @@ pub(super) mod json_text {
     }
 }
 
-/// A strategy that is followed, as it was asked for.
+/// A followed strategy, as requested.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Followed {
     /// The strategy.
@@ -171,13 +173,13 @@ pub struct Followed {
     pub version: u32,
     /// Its mode.
     pub mode: String,
-    /// All of its parameters.
+    /// All its parameters.
     #[serde(with = "json_text")]
     pub params: std::collections::BTreeMap<String, f64>,
 }
 
 impl Followed {
-    /// The strategy of a compiled.
+    /// The strategy that `compiled` came from.
     pub fn new(strategy: &str, version: u32, compiled: &CompiledStrategy) -> Self {
         Self {
             strategy: strategy.to_owned(),
@@ -188,29 +190,30 @@ impl Followed {
     }
 }
 
-/// How far a track is.
+/// The progress of a track.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrackState {
     /// What is followed.
     pub of: Followed,
-    /// When somebody last asked for it: a week later it is followed no longer, until somebody asks again.
+    /// When it was last requested. A week later it is no longer followed, until it is requested
+    /// again.
     pub asked: UnixMs,
-    /// Counts the writes, and guards them.
+    /// Incremented with every write, and guards it.
     pub version: u64,
-    /// The last bar that it took; none at the beginning.
+    /// The last bar it processed; `None` at the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<UnixMs>,
-    /// The last bar that it ever took: up to it, signals may be there already.
+    /// The latest bar it ever processed: signals up to here may exist already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high: Option<UnixMs>,
     /// Signals are stored from this bar on.
     pub since: UnixMs,
-    /// When it last began anew: bars that were received well before are among those that it took.
+    /// When it last started over: it has processed all bars received well before that.
     pub begun: UnixMs,
-    /// Whether sentiment means anything to it.
+    /// Whether it uses sentiment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sentiment: bool,
-    /// The engine's state; empty for the one before the first bar.
+    /// The engine's state; empty before the first bar.
     #[serde(with = "super::super::ping::bytes")]
     pub state: Vec<u8>,
 }
@@ -225,45 +228,45 @@ pub struct Checkpoint {
     pub state: Vec<u8>,
 }
 
-/// A series and timeframe: what is there, and who watches.
+/// A series and timeframe: which bars exist, and who watches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// The series.
     pub series: SeriesName,
     /// Its timeframe.
     pub timeframe: Timeframe,
-    /// The months that have bars, `202611`.
+    /// The months that have bars, such as `202611`.
     #[serde(default)]
     pub months: std::collections::BTreeSet<String>,
-    /// Whether a strategy is followed along it: what is written to it then concerns evaluate.
+    /// Whether a strategy is followed along it, so that writes to it concern evaluate.
     #[serde(default)]
     pub followed: bool,
     /// The watches on it.
     #[serde(default)]
     pub watches: std::collections::BTreeSet<String>,
-    /// Counts what may concern its watches: its change is what evaluate is called for.
+    /// Incremented by anything that may concern its watches: a change triggers evaluate.
     #[serde(default)]
     pub nudge: u64,
-    /// The latest bar of any request that is written in whole: later ones may be of one that is under way, and are not
-    /// looked at before its nudge. None if there never was a nudge.
+    /// The latest bar of all requests that are completely written. Later bars may belong to a
+    /// request in progress and are not used before its nudge. `None` before the first nudge.
     #[serde(default)]
     pub through: Option<UnixMs>,
-    /// The first bar that the last nudge is about.
+    /// The first bar that the last nudge concerns.
     #[serde(default)]
     pub from: Option<UnixMs>,
-    /// And the last.
+    /// The last bar that the last nudge concerns.
     #[serde(default)]
     pub to: Option<UnixMs>,
-    /// Whether that was about sentiment.
+    /// Whether the last nudge concerns sentiment.
     #[serde(default)]
     pub sentiment: bool,
-    /// When bars last came.
+    /// When bars last arrived.
     #[serde(default)]
     pub heard: Option<UnixMs>,
 }
 
 impl Head {
-    /// A series that nothing was written to.
+    /// The head of a series without data.
     pub fn new(series: &SeriesName, timeframe: Timeframe) -> Self {
         Self {
             series: series.clone(),
@@ -281,7 +284,7 @@ impl Head {
     }
 }
 
-/// The month of an instant: how bars are partitioned.
+/// The month of a timestamp, which partitions bars.
 pub fn month(at: UnixMs) -> String {
     at.utc().format("%Y%m").to_string()
 }

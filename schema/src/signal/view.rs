@@ -1,4 +1,4 @@
-//! Signals as people see them.
+//! Signals as shown to users.
 
 use super::compile::{CompiledStrategy, show};
 use super::explanation::{Condition, Explanation};
@@ -9,11 +9,11 @@ use crate::time::UnixMs;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Which strategy, as it was applied.
+/// Which strategy was applied, and how.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Applied {
-    /// The series; none if the bars came with the request.
+    /// The series; `None` if the bars came with the request.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub series: Option<SeriesName>,
     /// Its timeframe.
@@ -26,12 +26,12 @@ pub struct Applied {
     pub version: u32,
     /// Its mode.
     pub mode: String,
-    /// All of its parameters.
+    /// All its parameters.
     pub params: BTreeMap<String, f64>,
 }
 
 impl Applied {
-    /// The strategy of a compiled.
+    /// How `compiled` was applied.
     pub fn new(
         series: Option<&SeriesName>,
         strategy: &str,
@@ -56,44 +56,44 @@ pub struct SignalView {
     /// The strategy.
     #[serde(flatten)]
     pub applied: Applied,
-    /// What it says now.
+    /// The current signal.
     pub signal: Verdict,
-    /// What it said at its bar, if it is stale since.
+    /// The signal at its bar, if it has become stale since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_known: Option<Verdict>,
-    /// When its bar opened; none if there is no bar.
+    /// When its bar opened; `None` if there is no bar.
     pub bar: Option<String>,
     /// When its bar closed.
     pub bar_closed_at: Option<String>,
     /// The bar's close.
     pub close: Option<f64>,
-    /// How often the bar's signal was superseded.
+    /// How many earlier signals of this bar it superseded.
     #[cfg_attr(feature = "openapi", schema(value_type = i32))]
     pub revision: u32,
-    /// When it was reckoned.
+    /// When it was computed.
     pub computed_at: String,
-    /// How old the data is, in seconds: since the bar's close.
+    /// The age of the data in seconds, counted from the bar's close.
     pub age_s: Option<i64>,
     /// Why.
     pub explanation: ExplanationView,
 }
 
-/// An explanation, with its age.
+/// An explanation, with the age of its data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExplanationView {
-    /// Every condition, with its outcome.
+    /// All conditions, with their outcomes.
     pub conditions: Vec<Condition>,
-    /// The conditions whose outcome changed since the bar before.
+    /// The conditions whose outcome changed since the previous bar.
     pub changed: Vec<String>,
-    /// How old the data is, in seconds.
+    /// The age of the data, in seconds.
     pub age_s: Option<i64>,
-    /// A paragraph for people.
+    /// A summary for users.
     pub summary: String,
 }
 
 impl ExplanationView {
-    /// An explanation of data that is so old.
+    /// An explanation of data that is `age_s` seconds old.
     pub fn new(explanation: Explanation, age_s: i64) -> Self {
         Self {
             conditions: explanation.conditions,
@@ -105,7 +105,7 @@ impl ExplanationView {
 }
 
 impl SignalView {
-    /// A signal as it is seen at `now`; with `stale`, one that is too old says so.
+    /// A signal as shown at `now`; with `stale`, it is STALE if it is too old.
     pub fn new(applied: Applied, signal: Signal, now: UnixMs, stale: bool) -> Self {
         let timeframe = applied.timeframe;
         let closed = timeframe.close_of(signal.bar);
@@ -115,8 +115,8 @@ impl SignalView {
         let mut verdict = signal.verdict;
         if too_old {
             explanation.summary = format!(
-                "Unknown, for the last bar closed {} ago, and bars of {timeframe} should come more often. What it said \
-                 then: {}",
+                "Unknown: the last bar closed {} ago, but bars of {timeframe} should arrive more often. \
+                 The last signal: {}",
                 ago(age_ms / 1000),
                 explanation.summary
             );
@@ -136,7 +136,7 @@ impl SignalView {
         }
     }
 
-    /// What is said where there is no bar.
+    /// The view when there is no bar.
     pub fn without_bars(applied: Applied, now: UnixMs) -> Self {
         Self {
             applied,
@@ -152,13 +152,13 @@ impl SignalView {
                 conditions: Vec::new(),
                 changed: Vec::new(),
                 age_s: None,
-                summary: "Unknown, for there are no closed bars by then.".to_owned(),
+                summary: "Unknown: no bar had closed by then.".to_owned(),
             },
         }
     }
 }
 
-/// How long ago something was, as people say it.
+/// An age as shown to users, such as `90 min`.
 pub fn ago(seconds: i64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "seconds of some years")]
     let of = |unit: i64| show((seconds as f64 / unit as f64 * 10.0).round() / 10.0);

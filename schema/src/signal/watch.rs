@@ -1,4 +1,4 @@
-//! Watches: standing requests, which tell people when a signal changes.
+//! Watches: standing requests that notify users when a signal changes.
 
 use super::series::{SeriesName, Timeframe};
 use super::track::{STALE_BARS, Signal};
@@ -10,20 +10,20 @@ use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Most watches of a project, and of a series.
+/// Maximum watches per project.
 pub const MAX_WATCHES: usize = 200;
-/// Most watches of a series.
+/// Maximum watches per series.
 pub const MAX_WATCHES_OF_SERIES: usize = 50;
-/// Most bars that a change is confirmed over.
+/// Maximum for [`Watch::confirm_bars`].
 pub const MAX_CONFIRM_BARS: u32 = 100;
 
-/// When a watch looks.
+/// When a watch checks its signal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum On {
     /// At every closed bar.
     Bar,
-    /// By a schedule.
+    /// On a schedule.
     Schedule(Schedule),
 }
 
@@ -34,35 +34,35 @@ pub struct Watch {
     pub id: WatchId,
     /// The project that owns it.
     pub project: ProjectId,
-    /// What people call it.
+    /// The display name.
     pub name: String,
     /// The series.
     pub series: SeriesName,
     /// Its timeframe.
     pub timeframe: Timeframe,
-    /// The strategy, in its latest version.
+    /// The strategy; its latest version is used.
     pub strategy: String,
-    /// Its mode; the strategy's default without one.
+    /// Its mode; `None` for the strategy's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// Its parameters, those that were given.
+    /// The parameters given.
     #[serde(with = "super::track::json_text")]
     pub params: BTreeMap<String, f64>,
-    /// When it looks.
+    /// When it checks its signal.
     pub on: On,
     /// Whom it notifies.
     pub targets: Targets,
-    /// After it told people, it notifies nothing for so many seconds.
+    /// The minimum time between two notifications, in seconds.
     pub cooldown_s: u32,
-    /// A signal counts once so many bars in a row have it.
+    /// How many bars in a row must have a signal before it counts.
     pub confirm_bars: u32,
-    /// When it ends.
+    /// When it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<UnixMs>,
-    /// The last bar when it was made: the signal there is what people know.
+    /// The last bar when it was created: the signal there is what users know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<UnixMs>,
-    /// When it was made.
+    /// When it was created.
     pub created: UnixMs,
 }
 
@@ -70,55 +70,55 @@ pub struct Watch {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WatchState {
-    /// Counts the writes, and guards them.
+    /// Incremented with every write, and guards it.
     pub version: u64,
-    /// What people believe.
+    /// The signal that users believe.
     #[serde(rename = "told", skip_serializing_if = "Option::is_none")]
     pub signal: Option<Verdict>,
-    /// The bar at which it became so.
+    /// The bar at which the signal became that.
     #[serde(rename = "told_bar", skip_serializing_if = "Option::is_none")]
     pub signal_bar: Option<UnixMs>,
-    /// The last change that they were told of, unless it was that bars stopped coming.
+    /// The last change that users were notified of, unless it was STALE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<Notified>,
-    /// When they were last told.
+    /// When users were last notified.
     #[serde(rename = "told_at", skip_serializing_if = "Option::is_none")]
     pub notified_at: Option<UnixMs>,
-    /// By which alert: the next one follows it (A8).
+    /// The last alert, which the next one follows (A8).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert: Option<AlertId>,
-    /// How often they were told.
+    /// How many notifications it sent.
     pub alerts: u64,
     /// Timers of another epoch are void.
     pub epoch: u32,
-    /// When the timer is due that will look again.
+    /// When the timer for the next check is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due: Option<UnixMs>,
-    /// When it last looked by its schedule.
+    /// When it last checked on its schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub looked: Option<UnixMs>,
-    /// Why it can't look.
+    /// Why it cannot check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// A change that people were told of.
+/// A change that users were notified of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notified {
-    /// The bar at which it came.
+    /// The bar of the change.
     pub bar: UnixMs,
-    /// What they were told that the signal is there.
+    /// The signal in the notification.
     pub to: Verdict,
-    /// By which version of the strategy.
+    /// The version of the strategy.
     pub version: u32,
 }
 
-/// What people are told of a signal: an alert's own copy.
+/// A change of a signal that users are notified of: the alert's own copy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// The watch.
     pub watch: WatchId,
-    /// What it is called.
+    /// The watch's name.
     pub name: String,
     /// The series.
     pub series: SeriesName,
@@ -128,62 +128,63 @@ pub struct Change {
     pub strategy: String,
     /// Its mode.
     pub mode: String,
-    /// What people believed.
+    /// The signal before.
     pub from: Verdict,
-    /// What it is.
+    /// The signal after.
     pub to: Verdict,
-    /// The bar that it is so at.
+    /// The bar of the change.
     pub bar: UnixMs,
     /// The bar's close.
     pub close: f64,
-    /// How old the data was, in seconds.
+    /// The age of the data, in seconds.
     pub age_s: i64,
-    /// A correction of the past undid what they were told of.
+    /// Whether a correction of past bars undid the change that users were notified of.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undone: bool,
-    /// Why it is so.
+    /// Why.
     pub explanation: Explanation,
 }
 
-// Figures are finite and never compared for more than identity.
+// The floats are finite, and are only compared for identity.
 impl Eq for Change {}
 
-/// What is known when a watch looks.
+/// The input of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// The last signals, newest first, one a bar; as many as are to be confirmed, if there are.
+    /// The latest signals, newest first, one per bar: as many as must be confirmed, if available.
     pub recent: &'a [Signal],
-    /// The signal at the bar that was the last when the watch was made.
+    /// The signal at the bar that was the last one when the watch was created.
     pub baseline: Verdict,
-    /// What the signal at the bar of the last change is now.
+    /// The current signal at the bar of the last change.
     pub at_change: Option<Verdict>,
-    /// The version of the strategy that says so.
+    /// The version of the strategy that gave these signals.
     pub version: u32,
-    /// When bars last came.
+    /// When bars last arrived.
     pub heard: Option<UnixMs>,
     /// Now.
     pub now: UnixMs,
 }
 
-/// What a look comes to.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// What the watch remembers from now on. Its version is not counted yet.
+    /// What the watch remembers from now on. The version is not incremented yet.
     pub state: WatchState,
-    /// What people are told: before, after, and whether it undoes what they were told.
+    /// The notification, if any: the signal before, the signal after, and whether it undoes the
+    /// last notified change.
     pub notifies: Option<(Verdict, Verdict, bool)>,
-    /// When to look again, whatever comes.
+    /// When to check again at the latest.
     pub due: Option<UnixMs>,
-    /// It has ended.
+    /// Whether the watch has expired.
     pub over: bool,
 }
 
 impl Watch {
-    /// Looks at a signal: pure, and the only place that knows when people are told.
+    /// Checks the signal. Pure, and the only place that decides when to notify.
     ///
-    /// They are told of a change that lets them do something, or takes the ground from what they did, from or to BUY or
-    /// SELL; and that bars stopped coming (STALE), or come again. What else is between HOLD and not knowing is noted in
-    /// silence.
+    /// Users are notified of changes from or to BUY or SELL, which let them act or remove the
+    /// reason for an earlier action, and when bars stop arriving (STALE) or arrive again. Other
+    /// changes, between HOLD and unknown, are recorded silently.
     pub fn judge(&self, state: &WatchState, view: &View<'_>) -> Judgement {
         let now = view.now;
         let mut state = state.clone();
@@ -214,7 +215,7 @@ impl Watch {
                 _ => {
                     let bar = view.recent.first().map(|signal| signal.bar);
                     if worth {
-                        // The bar of which they were told says something else now.
+                        // The bar of the last notified change has another signal now.
                         let undone = state.change.is_some_and(|notified| {
                             notified.version == view.version
                                 && view.at_change.is_some_and(|now| now != notified.to)
@@ -260,7 +261,7 @@ impl Watch {
         }
     }
 
-    /// What the signal is, if enough bars have it.
+    /// The current signal, if enough bars have it.
     fn current(&self, view: &View<'_>, stale_at: Option<UnixMs>) -> Option<Verdict> {
         let newest = view.recent.first()?;
         if stale_at.is_some_and(|at| at <= view.now) {
@@ -272,8 +273,8 @@ impl Watch {
         confirmed.then_some(newest.verdict)
     }
 
-    /// When the newest bar is too old: some timeframes after its close, or after it came, or the watch was made, if that was
-    /// later.
+    /// When the newest bar becomes stale: some timeframes after its close, its arrival or the
+    /// creation of the watch, whichever is latest.
     fn stale_at(&self, view: &View<'_>) -> Option<UnixMs> {
         let newest = view.recent.first()?;
         let ms = self.timeframe.ms()?;
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_told_of_what_lets_them_do_something_or_takes_its_ground() {
+    fn changes_that_users_can_act_on_are_notified() {
         for (before, after, notifies) in [
             (Hold, Buy, true),
             (Buy, Sell, true),
@@ -367,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_were_told_is_undone_only_if_that_bar_says_something_else_now() {
+    fn a_notified_change_is_undone_only_if_its_bar_has_another_signal_now() {
         let (watch, first) = (watch(), signal(NOW, Buy));
         let state = look(&watch, &known(Hold), &[first], NOW).state;
         let change = state.change.unwrap();
@@ -384,11 +385,11 @@ mod tests {
             };
             watch.judge(state, &view).notifies.unwrap().2
         };
-        // It turned; it was corrected; another version of the strategy sees it otherwise.
+        // The signal turned; it was corrected; another version of the strategy disagrees.
         assert!(!notifies(&state, Some(Buy), 1));
         assert!(notifies(&state, Some(Hold), 1) && notifies(&state, Some(Sell), 1));
         assert!(!notifies(&state, Some(Hold), 2) && !notifies(&state, None, 1));
-        // That bars stopped coming is no change at a bar.
+        // STALE is not a change at a bar.
         let stopped = look(&watch, &state, &[signal(NOW, Buy)], NOW + 3 * HOUR);
         assert_eq!(stopped.notifies, Some((Buy, Stale, false)));
         assert_eq!(stopped.state.change, None);
@@ -396,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cooldown_puts_off_and_an_end_ends() {
+    fn a_cooldown_delays_notifications_and_an_expiry_ends_the_watch() {
         let watch = Watch {
             cooldown_s: 600,
             expires: Some(NOW + HOUR),

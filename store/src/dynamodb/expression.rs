@@ -1,10 +1,10 @@
-//! Conditions and updates as DynamoDB's expressions, with a placeholder for every name and value.
+//! Conditions and updates as DynamoDB expressions, with a placeholder for every name and value.
 
 use crate::table::{Action, Condition, Operand, Range, Update, Value};
 use aws_sdk_dynamodb::types::AttributeValue;
 use std::collections::HashMap;
 
-/// The names and values that a request's expressions mention.
+/// The names and values used in a request's expressions.
 #[derive(Debug, Default)]
 pub struct Expression {
     names: Vec<&'static str>,
@@ -12,7 +12,7 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// The names by their placeholders.
+    /// The names, by placeholder.
     pub fn names(&self) -> Option<HashMap<String, String>> {
         let names = self.names.iter().enumerate();
         let names: HashMap<_, _> = names
@@ -21,7 +21,7 @@ impl Expression {
         (!names.is_empty()).then_some(names)
     }
 
-    /// The values by their placeholders.
+    /// The values, by placeholder.
     pub fn values(&mut self) -> Option<HashMap<String, AttributeValue>> {
         let values = std::mem::take(&mut self.values).into_iter().enumerate();
         let values: HashMap<_, _> = values
@@ -35,7 +35,7 @@ impl Expression {
         (*condition != Condition::Always).then(|| self.part(condition))
     }
 
-    /// An update; `None` if it does nothing but bring the item into being.
+    /// An update; `None` if it only creates the item.
     pub fn update(&mut self, update: &Update) -> Option<String> {
         let (mut set, mut add, mut delete, mut remove) = (vec![], vec![], vec![], vec![]);
         for action in &update.0 {
@@ -80,7 +80,7 @@ impl Expression {
         let partition = format!("pk = {}", self.text(pk));
         match range {
             Range::All => partition,
-            // An empty key value is refused, even as a prefix.
+            // DynamoDB rejects an empty key value, even as a prefix.
             Range::Prefix(prefix) if prefix.is_empty() => partition,
             Range::Prefix(prefix) => {
                 format!("{partition} AND begins_with(sk, {})", self.text(prefix))
@@ -99,7 +99,7 @@ impl Expression {
             format!("({})", parts.join(word))
         };
         match condition {
-            // Every item has a key, and so does none that is missing.
+            // Always true: an item has a key, and a missing item does not.
             Condition::Always => "(attribute_exists(pk) OR attribute_not_exists(pk))".to_owned(),
             Condition::Exists(name) => format!("attribute_exists({})", self.name(name)),
             Condition::Missing(name) => format!("attribute_not_exists({})", self.name(name)),
@@ -147,7 +147,7 @@ mod tests {
     use crate::table::{attr, exists, set};
 
     #[test]
-    fn names_and_values_have_a_placeholder_each() {
+    fn each_name_and_value_has_a_placeholder() {
         let mut expression = Expression::default();
         let update = set("state", "on")
             .set_if_missing("since", 7)

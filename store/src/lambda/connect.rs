@@ -1,4 +1,4 @@
-//! The table as a Lambda function finds it: by its environment.
+//! A Lambda function's table, configured by the environment.
 
 use crate::Store;
 use crate::dynamodb::{DynamoTable, retrying};
@@ -11,17 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use thrum_schema::world::SystemWorld;
 
-/// How long a call may take, with its retries: what arms a timer must not be late (T2).
+/// How long a call may take with its retries: one that arms a timer must not be late (T2).
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
-/// Timer shards, unless `THRUM_TIMER_SHARDS` says otherwise. Their number may only grow.
+/// Timer shards, unless `THRUM_TIMER_SHARDS` is set. Their number must never decrease.
 const DEFAULT_SHARDS: u16 = 4;
 
-/// Connects to the table that `THRUM_TABLE` names; the configuration is for the function's other clients. Region and
-/// credentials are where Lambda puts them, and nowhere else: the SDK's chain of places to look in would be a tenth of the
-/// bootstrap. Nothing is called yet.
+/// Connects to the table that `THRUM_TABLE` names; the returned configuration is for the function's
+/// other clients. Region and credentials come only from Lambda's environment variables, because the
+/// SDK's default provider chain would be a tenth of the bootstrap. No call is made yet.
 ///
 /// # Errors
-/// A variable that is missing or wrong.
+/// A variable is missing or wrong.
 pub fn connect(lookup: impl Fn(&str) -> Option<String>) -> Result<(SdkConfig, Store), String> {
     let table = required(&lookup, "THRUM_TABLE")?;
     let shards = match lookup("THRUM_TIMER_SHARDS") {
@@ -55,7 +55,7 @@ pub fn connect(lookup: impl Fn(&str) -> Option<String>) -> Result<(SdkConfig, St
     Ok((aws, store))
 }
 
-/// The variable `name`.
+/// The value of the variable `name`.
 ///
 /// # Errors
 /// It is not set.

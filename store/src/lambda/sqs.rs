@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use std::time::Duration;
 use thrum_schema::work::{Envelope, Work};
 
-/// Longest delay of an SQS message.
+/// Maximum delay of an SQS message, in seconds.
 const MAX_DELAY_S: u64 = 900;
 
 /// An SQS queue.

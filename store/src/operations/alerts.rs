@@ -1,4 +1,4 @@
-//! The outbox: alerts, and which of their channels are still open.
+//! The outbox: alerts, and the channels that still need them.
 
 use super::commit::FIRST_AUDIT_MS;
 use super::usage::take;
@@ -23,7 +23,8 @@ impl Store {
         self.get_many(keys).await
     }
 
-    /// The newest `limit` alerts of the last `days` days, newest first. 0.5 RU per 4 kB, and at least one a day.
+    /// The newest `limit` alerts of the last `days` days, newest first. 0.5 RU per 4 kB, and at
+    /// least one query per day.
     pub async fn recent_alerts(
         &self,
         project: ProjectId,
@@ -44,7 +45,7 @@ impl Store {
         Ok(alerts)
     }
 
-    /// Writes an alert that no flip causes, with its audit timer. 4 WU.
+    /// Writes an alert that no flip caused, with its audit timer. 4 WU.
     pub async fn raise(&self, alert: &Alert, now: UnixMs) -> Result<()> {
         let audit = self.audit_item(alert, now + FIRST_AUDIT_MS);
         self.transact(vec![create(item::alert(alert)), put(audit)])
@@ -53,21 +54,22 @@ impl Store {
         Ok(())
     }
 
-    /// Writes an alert that no flip causes, unless the day's `meter` shows that it was already sent. 6 WU.
+    /// Writes an alert that no flip caused, unless the day's counter `meter` shows that it was
+    /// already sent. 6 WU.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if it was already sent.
     pub async fn raise_once_a_day(&self, alert: &Alert, meter: &str, now: UnixMs) -> Result<()> {
         let audit = self.audit_item(alert, now + FIRST_AUDIT_MS);
-        let told = take(alert.project, meter, now, Some(1));
-        self.transact(vec![told, create(item::alert(alert)), put(audit)])
+        let once = take(alert.project, meter, now, Some(1));
+        self.transact(vec![once, create(item::alert(alert)), put(audit)])
             .await?;
         self.metrics.count(Count::Alerts, 1);
         Ok(())
     }
 
-    /// Fixes the channels that an alert goes to, once; later calls get what the first one fixed. 1 WU, and
-    /// 1 RU when it was fixed before. `None` if the alert is gone.
+    /// Sets the channels of an alert, once; later calls return what the first one set. 1 WU, plus 1
+    /// RU if they were set before. `None` if the alert is gone.
     pub async fn plan(
         &self,
         project: ProjectId,
@@ -87,7 +89,7 @@ impl Store {
         }
     }
 
-    /// Records that a channel has an alert, need not have it, or gave up (`dead`). 1 WU.
+    /// Records that a channel received an alert, does not need it, or gave up (`dead`). 1 WU.
     pub async fn close(
         &self,
         project: ProjectId,
@@ -99,7 +101,7 @@ impl Store {
         if dead {
             closed = closed.set("dead", true);
         }
-        // If it is gone, TTL was quicker.
+        // TTL may have removed it meanwhile.
         self.try_write(update(Key::alert(project, alert), closed).when(exists()))
             .await
             .map(drop)

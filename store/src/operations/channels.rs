@@ -11,7 +11,7 @@ use thrum_schema::id::{ChannelId, ProjectId};
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{Timer, What};
 
-/// How long a channel's failure is remembered, in seconds: 35 days.
+/// How long a channel's failures are kept, in seconds: 35 days.
 const HEALTH_TTL_S: i64 = 35 * 86_400;
 
 /// A channel whose last delivery failed.
@@ -19,13 +19,13 @@ const HEALTH_TTL_S: i64 = 35 * 86_400;
 pub struct ChannelHealth {
     /// The channel.
     pub channel: ChannelId,
-    /// How many attempts failed since one was sent.
+    /// How many attempts failed since the last success.
     pub failures: u64,
     /// When the first of them failed.
     pub since: UnixMs,
     /// When the last of them failed.
     pub failed_at: UnixMs,
-    /// Why.
+    /// The last error.
     pub last_error: String,
 }
 
@@ -41,7 +41,8 @@ impl Store {
             .await
     }
 
-    /// The channels that `targets` means; those that are gone are left out. 1 RU per 4 kB, or one a channel.
+    /// The channels that `targets` refers to, without deleted ones. 1 RU per 4 kB, or 1 RU per
+    /// channel.
     pub async fn resolve(&self, project: ProjectId, targets: &Targets) -> Result<Vec<Channel>> {
         match targets {
             Targets::All => self.channels(project).await,
@@ -52,38 +53,38 @@ impl Store {
         }
     }
 
-    /// Writes a new channel; with `see_to`, a timer of that instant that has its subscription seen to. 2 WU, or 6.
-    pub async fn create_channel(&self, channel: &Channel, see_to: Option<UnixMs>) -> Result<()> {
+    /// Creates a channel. With `check_at`, also arms a timer for its subscription. 2 WU, or 6.
+    pub async fn create_channel(&self, channel: &Channel, check_at: Option<UnixMs>) -> Result<()> {
         let mut writes = vec![create(item::channel(channel))];
-        writes.extend(self.see_to(channel.project, channel.id, see_to, true));
+        writes.extend(self.subscription_writes(channel.project, channel.id, check_at, true));
         self.transact(writes).await
     }
 
-    /// Writes a changed channel, on condition that it is still there; with `see_to`, a timer that has its subscription
-    /// seen to, and asked anew if it is lost. 2 WU, or 6.
+    /// Replaces a channel if it still exists. With `check_at`, also arms a timer for its
+    /// subscription, which requests confirmation again if it was lost. 2 WU, or 6.
     ///
     /// # Errors
     /// [`StoreError::Conflict`](crate::StoreError::Conflict) if it is gone.
-    pub async fn replace_channel(&self, channel: &Channel, see_to: Option<UnixMs>) -> Result<()> {
+    pub async fn replace_channel(&self, channel: &Channel, check_at: Option<UnixMs>) -> Result<()> {
         let mut writes = vec![put(item::channel(channel)).when(exists())];
-        writes.extend(self.see_to(channel.project, channel.id, see_to, true));
+        writes.extend(self.subscription_writes(channel.project, channel.id, check_at, true));
         self.transact(writes).await
     }
 
-    /// Deletes a channel; with `see_to`, a timer that has its topic deleted. What was on its way through it is given up.
-    /// 2 WU, or 4.
+    /// Deletes a channel. With `check_at`, also arms a timer that deletes its topic. Its pending
+    /// deliveries are given up. 2 WU, or 4.
     pub async fn delete_channel(
         &self,
         project: ProjectId,
         channel: ChannelId,
-        see_to: Option<UnixMs>,
+        check_at: Option<UnixMs>,
     ) -> Result<()> {
         let mut writes = vec![delete(Key::channel(project, channel))];
-        writes.extend(self.see_to(project, channel, see_to, false));
+        writes.extend(self.subscription_writes(project, channel, check_at, false));
         self.transact(writes).await
     }
 
-    fn see_to(
+    fn subscription_writes(
         &self,
         project: ProjectId,
         channel: ChannelId,
@@ -106,7 +107,7 @@ impl Store {
         ]
     }
 
-    /// What is known of an e-mail channel's subscription. 1 RU.
+    /// An e-mail channel's subscription. 1 RU.
     pub async fn subscription(
         &self,
         project: ProjectId,
@@ -115,8 +116,8 @@ impl Store {
         self.get(Key::subscription(project, channel)).await
     }
 
-    /// Records what was seen of a subscription, and arms the timer of the next look, unless a person wanted it asked again
-    /// meanwhile. 4 WU.
+    /// Records the result of a check of a subscription and arms the timer for the next one, unless
+    /// a user asked for confirmation again meanwhile. 4 WU.
     ///
     /// # Errors
     /// [`StoreError::Conflict`](crate::StoreError::Conflict) if another process changed it.
@@ -140,14 +141,14 @@ impl Store {
         self.transact(writes).await
     }
 
-    /// Forgets a subscription whose topic is gone. 1 WU.
+    /// Deletes a subscription whose topic is gone. 1 WU.
     pub async fn delete_subscription(&self, project: ProjectId, channel: ChannelId) -> Result<()> {
         self.write(delete(Key::subscription(project, channel)))
             .await
             .map(drop)
     }
 
-    /// Records that a delivery of a channel failed, and why. 1 WU.
+    /// Records that a delivery to a channel failed, and why. 1 WU.
     pub async fn channel_failed(
         &self,
         project: ProjectId,
@@ -168,7 +169,7 @@ impl Store {
             .map(drop)
     }
 
-    /// Records that a delivery of a channel was sent: it fails no more. 1 WU.
+    /// Records that a delivery to a channel was sent, which clears its failures. 1 WU.
     pub async fn channel_sent(&self, project: ProjectId, channel: ChannelId) -> Result<()> {
         self.write(delete(Key::channel_health(project, channel)))
             .await

@@ -16,31 +16,32 @@ use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{Timer, What, look_at};
 use thrum_schema::transition::Outcome;
 
-/// How long after it was made an alert is audited for the first time, in milliseconds (A5).
+/// How long after its creation an alert is first audited, in milliseconds (A5).
 pub const FIRST_AUDIT_MS: i64 = 30_000;
 
-/// A change of a monitor, to be written in whole or not at all.
+/// A change of a monitor, to be written completely or not at all.
 #[derive(Debug)]
 pub struct Commit<'a> {
-    /// The monitor as it is to be.
+    /// The new monitor.
     pub monitor: &'a Monitor,
-    /// Its state before; `None` if TTL had removed it.
+    /// Its previous state; `None` if TTL removed it.
     pub before: Option<&'a MonitorState>,
     /// What the event does.
     pub outcome: &'a Outcome,
-    /// The alert that tells of the flip.
+    /// The alert for the flip.
     pub alert: Option<&'a Alert>,
-    /// The monitor as it was, if its configuration changed.
+    /// The previous monitor, if its configuration changed.
     pub was: Option<&'a Monitor>,
 }
 
 impl Store {
-    /// Writes the outcome of an event, guarded by the state's version (or its absence, if it was lost): state,
-    /// flip, alert, the alert's audit timer and the deadline's timer together (A1, T1). What touches only the
-    /// state is one write of 1 WU; anything more is a transaction of 2 WU an item.
+    /// Writes the outcome of an event, guarded by the state's version (or its absence, if it was
+    /// lost): the state, flip, alert, audit timer and deadline timer together (A1, T1). A change of
+    /// the state alone is one write of 1 WU; anything more is a transaction of 2 WU per item.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if the state has changed, or the monitor is gone.
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if the state has changed, or the
+    /// monitor is gone.
     pub async fn commit(&self, commit: &Commit<'_>, now: UnixMs) -> Result<()> {
         let state = item::state(&commit.outcome.state);
         let mut extra = self.consequences(commit, now);
@@ -71,10 +72,11 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a state alone, guarded by the version that it had. 1 WU.
+    /// Writes only a state, guarded by its previous version. 1 WU.
     ///
-    /// A reply may be lost, and the SDK then tries again: what it meets is perhaps its own write, which must not be taken for
-    /// another's, or a failure would count twice. So a write bears a number that tells. (Transactions have a token for that.)
+    /// If a reply is lost, the SDK tries again and may find its own write, which must not count as
+    /// a conflict: a failure would be counted twice. A random number in each write identifies it.
+    /// (Transactions have a token for that.)
     async fn put_state(&self, mut state: Item, version: u64) -> Result<()> {
         let nonce = Value::N((self.world.random() >> 96).to_string());
         state.insert("nonce".to_owned(), nonce.clone());
@@ -87,7 +89,7 @@ impl Store {
         }
     }
 
-    /// Counts what a change that was committed brought.
+    /// Adds a committed change to the metrics and the change feed.
     pub(super) fn count_commit(&self, commit: &Commit<'_>) {
         let flips = u64::from(commit.outcome.flip.is_some());
         self.metrics.count(Count::Flips, flips);
@@ -96,7 +98,7 @@ impl Store {
         self.note_touched(Touched::Changed(commit.monitor.project, commit.monitor.id));
     }
 
-    /// What a change brings besides the state.
+    /// What a change writes besides the state.
     pub(super) fn consequences(&self, commit: &Commit<'_>, now: UnixMs) -> Vec<Write> {
         let outcome = commit.outcome;
         let monitor = commit.monitor;
@@ -147,7 +149,7 @@ impl Store {
     }
 }
 
-/// A state in place of the one with this version.
+/// Replaces the state with this version.
 fn replace_state(state: Item, version: u64) -> Write {
     let replaced = put(state);
     if mutant::is(Mutant::FlipUnguarded) {

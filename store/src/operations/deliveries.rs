@@ -23,35 +23,35 @@ pub struct Claim {
     pub alert: AlertId,
     /// The channel.
     pub channel: ChannelId,
-    /// Who claims.
+    /// The token of the claim.
     pub token: Uuid,
-    /// When the claim ends by itself.
+    /// When the claim expires.
     pub until: UnixMs,
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[derive(Debug, Clone)]
 pub enum Settled {
-    /// Sent, with what the receiver said.
+    /// Sent.
     Sent {
         /// When.
         at: UnixMs,
-        /// What the receiver said.
+        /// The receiver's response.
         note: Option<String>,
     },
-    /// Failed; there is another attempt at `at`.
+    /// Failed; the next attempt is at `at`.
     Retry {
         /// When.
         at: UnixMs,
         /// Why it failed.
         error: String,
     },
-    /// Failed for good.
+    /// Failed permanently.
     Dead {
         /// Why.
         error: String,
     },
-    /// Not sent, for the channel's daily limit was reached.
+    /// Not sent, because the channel's daily limit was reached.
     Suppressed {
         /// Which limit.
         error: String,
@@ -59,7 +59,7 @@ pub enum Settled {
 }
 
 impl Settled {
-    /// How a delivery that is settled ended.
+    /// The outcome of a delivery; `None` if it is not settled.
     pub fn of(delivery: &Delivery) -> Option<Self> {
         let error = || delivery.error.clone().unwrap_or_default();
         match delivery.state? {
@@ -75,12 +75,12 @@ impl Settled {
 }
 
 impl Store {
-    /// The delivery of an alert or group to a channel, as far as it was begun. 1 RU.
+    /// The delivery of an alert or group to a channel, if it exists. 1 RU.
     pub async fn delivery(&self, alert: AlertId, channel: ChannelId) -> Result<Option<Delivery>> {
         self.get(Key::delivery(alert, channel)).await
     }
 
-    /// The deliveries of an alert or group that were begun. 0.5 RU per 4 kB.
+    /// The deliveries of an alert or group that were started. 0.5 RU per 4 kB.
     pub async fn deliveries(&self, alert: AlertId) -> Result<Vec<Delivery>> {
         let all = Query::of(Key::deliveries_of(alert)).prefix("D#").eventual();
         let mut found: Vec<Delivery> = self.query(all).await?;
@@ -88,11 +88,11 @@ impl Store {
         Ok(found)
     }
 
-    /// Claims a delivery, on condition that it was not begun, waits, is due for a retry, or that another's
-    /// claim has ended. The timer that looks again when the claim ends is written first. 2 WU.
+    /// Claims a delivery that has not started, waits, is due for a retry, or whose previous claim
+    /// has expired. The timer that checks it again when the claim expires is written first. 2 WU.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if it is done, or another's.
+    /// [`StoreError::Conflict`] if it is done, or claimed by another process.
     pub async fn claim(&self, claim: &Claim, now: UnixMs) -> Result<Delivery> {
         self.put(self.timer_item(claim.timer(claim.until))).await?;
         let taken = set("state", "claimed")
@@ -111,12 +111,12 @@ impl Store {
         self.updated(update(claim.key(), taken).when(free)).await
     }
 
-    /// Ends a claim, on condition that it is still the taker's; a retry's timer is written first. Returns the
-    /// delivery as it now is. 1 WU, 2 for a retry. Who settled it is noted: the SDK tries again what lost its reply, and must know
-    /// its own write.
+    /// Ends a claim, if it still holds; for a retry, the timer is written first. Returns the
+    /// updated delivery. 1 WU, 2 for a retry. The token of the claim is recorded, because the SDK
+    /// retries after a lost reply and must recognize its own write.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the claim had ended and another took over.
+    /// [`StoreError::Conflict`] if the claim has expired and another process took over.
     pub async fn settle(&self, claim: &Claim, settled: &Settled) -> Result<Delivery> {
         let ended = set("settled_by", claim.token).remove("token");
         let ended = match settled {
@@ -128,7 +128,7 @@ impl Store {
                 .remove("error"),
             Settled::Retry { at, error } => {
                 self.put(self.timer_item(claim.timer(*at))).await?;
-                // Quota was taken for the attempt that failed; the next one is free.
+                // The quota was charged for the failed attempt, so the next one is free.
                 ended
                     .set("state", "retry")
                     .set("until", *at)
@@ -154,11 +154,11 @@ impl Store {
         }
     }
 
-    /// Settles a member of a group with its group, on condition that it is still the group's. Returns the delivery, which
-    /// may name an alert that waits for it. 1 WU.
+    /// Settles a member of a group with the group's outcome, if it still belongs to the group.
+    /// Returns the delivery, which may name an alert that waits for it. 1 WU.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if a person asked for it again since.
+    /// [`StoreError::Conflict`] if a user has requested redelivery since.
     pub async fn settle_member(
         &self,
         member: AlertId,
@@ -181,15 +181,15 @@ impl Store {
             .await
     }
 
-    /// Records that the members of a group are settled as it was. 1 WU.
+    /// Records that the outcome of a group was copied to its members. 1 WU.
     pub async fn conclude_group(&self, group: AlertId, channel: ChannelId) -> Result<()> {
         let concluded = update(Key::delivery(group, channel), set("concluded", true));
-        // If it is gone, TTL was quicker.
+        // TTL may have removed it meanwhile.
         self.try_write(concluded.when(exists())).await.map(drop)
     }
 
-    /// Lets `next` wait for the delivery of `prev` to the same channel: the process that settles `prev` will see it.
-    /// False if there is nothing to wait for: it is settled. 1 WU. (A8)
+    /// Makes `next` wait for the delivery of `prev` to the same channel: the process that settles
+    /// `prev` will see it. Returns false if `prev` is settled already. 1 WU. (A8)
     pub async fn wait_for(&self, prev: AlertId, next: AlertId, channel: ChannelId) -> Result<bool> {
         let waits = set("next", next)
             .set("kind", "delivery")
@@ -202,8 +202,8 @@ impl Store {
             .await
     }
 
-    /// Marks a delivery that was not begun as waiting for an earlier one, with a timer that looks again at
-    /// `until` should nobody tell it to go on. 2 WU.
+    /// Marks a delivery that has not started as waiting for an earlier one. A timer checks it at
+    /// `until`, in case nothing else does. 2 WU.
     pub async fn mark_waiting(&self, claim: &Claim) -> Result<()> {
         self.put(self.timer_item(claim.timer(claim.until))).await?;
         match self
@@ -215,8 +215,8 @@ impl Store {
         }
     }
 
-    /// Counts an alert of a channel, and returns how many there were within the last
-    /// [`GATHER_MS`], this one included. 1 WU; on DynamoDB 2 for the first.
+    /// Counts an alert for a channel, and returns how many there were within the last
+    /// [`GATHER_MS`], including this one. 1 WU; on DynamoDB 2 for the first.
     pub async fn count_rate(&self, channel: ChannelId, now: UnixMs) -> Result<u32> {
         #[derive(Deserialize)]
         struct Rate {
@@ -233,17 +233,17 @@ impl Store {
             .or_when(over, begin);
         match self.updated::<Rate>(counted).await {
             Ok(rate) => Ok(rate.n),
-            // Two windows began at the same moment, and then again.
+            // Two windows started at the same moment, twice in a row.
             Err(StoreError::Conflict) => Ok(1),
             Err(error) => Err(error),
         }
     }
 
-    /// Gathers an alert for a channel: the delivery is marked, the alert is put among the gathered, and a timer
-    /// is armed that sends them, all together. 6 WU.
+    /// Collects an alert for a channel: marks the delivery, adds the alert to the collected ones
+    /// and arms the timer that sends them, in one transaction. 6 WU.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the delivery was begun already.
+    /// [`StoreError::Conflict`] if the delivery has started already.
     pub async fn gather(&self, claim: &Claim) -> Result<()> {
         let mut gathered = Key::gathered(claim.channel, claim.alert).attributes();
         let mark = set("kind", "gathered")
@@ -266,7 +266,7 @@ impl Store {
         .await
     }
 
-    /// The first [`MAX_GROUP`] alerts that are gathered for a channel, oldest first. 1 RU per 4 kB.
+    /// The first [`MAX_GROUP`] alerts collected for a channel, oldest first. 1 RU per 4 kB.
     pub async fn gathered(&self, channel: ChannelId) -> Result<Vec<AlertId>> {
         #[derive(Deserialize)]
         struct Gathered {
@@ -279,11 +279,12 @@ impl Store {
         Ok(items.into_iter().map(|item| item.alert).collect())
     }
 
-    /// Makes a group of gathered alerts: the group with its members is stored, already claimed, its members are
-    /// no longer gathered, and the timer of the claim's end is armed, all together. 2 WU a member, and 4.
+    /// Forms a group of collected alerts: stores the group, already claimed, removes its members
+    /// from the collected alerts and arms the timer for the end of the claim, in one transaction. 2
+    /// WU per member, plus 4.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if any of them was taken by another group.
+    /// [`StoreError::Conflict`] if another group took any of them.
     pub async fn form_group(&self, claim: &Claim, members: &[AlertId]) -> Result<Delivery> {
         let group = Delivery {
             alert: Some(claim.alert),
@@ -309,8 +310,8 @@ impl Store {
         Ok(group)
     }
 
-    /// Brings a dead delivery back, due now: the delivery, its alert's open channels and a timer together.
-    /// 6 WU.
+    /// Restarts a dead delivery, due now: the delivery, its alert's open channels and a timer, in
+    /// one transaction. 6 WU.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if it is not dead.
@@ -336,7 +337,7 @@ impl Claim {
         Key::delivery(self.alert, self.channel)
     }
 
-    /// What every delivery says of itself.
+    /// The attributes that every delivery has.
     fn named(&self) -> Update {
         set("alert", self.alert)
             .set("channel", self.channel)
@@ -346,7 +347,7 @@ impl Claim {
             .set_if_missing("expires_at", delivery_expires_s(self.alert))
     }
 
-    /// Marks a delivery that was not begun.
+    /// Marks a delivery that has not started.
     fn begin(&self, state: DeliveryState) -> Write {
         let state = match state {
             DeliveryState::Waiting => "waiting",
@@ -359,7 +360,7 @@ impl Claim {
         update(self.key(), marked).when(not_begun)
     }
 
-    /// The timer that looks at the delivery again at `due`.
+    /// The timer that checks the delivery at `due`.
     fn timer(&self, due: UnixMs) -> Timer {
         Timer {
             due,

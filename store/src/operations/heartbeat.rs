@@ -14,28 +14,28 @@ use thrum_schema::schedule::Schedule;
 use thrum_schema::state::{MonitorState, Status};
 use thrum_schema::time::UnixMs;
 
-/// What became of a heartbeat on the fast path.
+/// The result of a heartbeat on the fast path.
 #[derive(Debug)]
 pub enum Fast {
-    /// It is recorded; the state as it now is.
+    /// It is recorded; this is the new state.
     Counted(Box<MonitorState>),
     /// Nothing was written: the monitor's rules must decide.
     NeedsRules,
-    /// Nothing was written: there were too many. Milliseconds until one passes.
+    /// Nothing was written: the rate limit was reached. Milliseconds until a heartbeat passes.
     TooMany(i64),
 }
 
-/// What a heartbeat says of its own schedule; `None` leaves it as it is.
+/// The schedule that a heartbeat sets; `None` leaves a value unchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Seconds between two heartbeats.
+    /// The period, in seconds.
     pub period_s: Option<u32>,
-    /// Seconds of grace.
+    /// The grace, in seconds.
     pub grace_s: Option<u32>,
 }
 
 impl Rules {
-    /// The monitor as these rules want it; `None` if it is so already.
+    /// The monitor with these rules applied; `None` if they change nothing.
     pub fn applied_to(self, monitor: &Monitor) -> Option<Monitor> {
         let mut wanted = monitor.clone();
         if let Some(period_s) = self.period_s {
@@ -49,7 +49,7 @@ impl Rules {
 }
 
 impl Rules {
-    /// Whether `state` follows them.
+    /// Whether `state` matches them.
     fn hold(self, state: &MonitorState) -> bool {
         self.period_s
             .is_none_or(|period_s| state.period_s == Some(period_s))
@@ -58,9 +58,10 @@ impl Rules {
 }
 
 impl Store {
-    /// A success at `now` on a plain, `up` monitor: one `UpdateItem`, on condition that the state is there,
-    /// `up`, plain, and was not seen later, that period and grace are what `rules` say, where they do, and that pings
-    /// have not used up their `rate`. 1 WU; on DynamoDB 2 for a burst.
+    /// Records a success at `now` on a plain monitor that is `up`, with one `UpdateItem`. It
+    /// requires that the state exists, is `up` and plain, was not seen later, has the period and
+    /// grace of `rules` where given, and that its pings have not used up `rate`. 1 WU; on DynamoDB
+    /// 2 for a burst.
     pub async fn heartbeat(
         &self,
         monitor: MonitorId,

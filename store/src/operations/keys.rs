@@ -1,4 +1,4 @@
-//! API keys and ping keys, by their hashes alone.
+//! API keys and ping keys, stored only as hashes.
 
 use crate::item;
 use crate::key::Key;
@@ -36,7 +36,7 @@ impl Store {
         }
     }
 
-    /// Writes the successor of an API key, and when the key itself ends. 8 WU.
+    /// Writes the successor of an API key, and when the key itself expires. 8 WU.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the key is gone.
@@ -46,7 +46,7 @@ impl Store {
         self.transact(writes).await
     }
 
-    /// Revokes an API key, on condition that `survivor` is still there, if one is named. 4 WU, or 6.
+    /// Revokes an API key, on condition that `survivor`, if given, still exists. 4 WU, or 6.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the survivor is gone.
@@ -59,7 +59,7 @@ impl Store {
         self.transact(writes).await
     }
 
-    /// The project whose ping key `secret` is. 1 RU.
+    /// The project with the ping key `secret`. 1 RU.
     pub async fn project_of_ping_key(&self, secret: &str) -> Result<Option<ProjectId>> {
         let found: Option<PingKey> = self.get(Key::ping_key(&hash(secret))).await?;
         Ok(found.map(|key| key.project))

@@ -15,7 +15,8 @@ impl Store {
         self.log(item::ping(monitor, ping), ping).await
     }
 
-    /// Logs a failure once more, where the last of them stay whatever follows. 1 WU per kB.
+    /// Logs a failure again in the separate log of failures, which successes do not overwrite. 1 WU
+    /// per kB.
     pub async fn log_failure(&self, monitor: MonitorId, fails: u64, ping: &Ping) -> Result<()> {
         self.log(item::failure(monitor, fails, ping), ping).await
     }
@@ -31,7 +32,8 @@ impl Store {
         self.query(flips.newest_first().limit(limit)).await
     }
 
-    /// The flips of a monitor from `from` to just before `to`, newest first, at most `limit`. 0.5 RU per 4 kB.
+    /// The flips of a monitor from `from` to just before `to`, newest first, at most `limit`. 0.5
+    /// RU per 4 kB.
     pub async fn flips_between(
         &self,
         monitor: MonitorId,
@@ -45,8 +47,8 @@ impl Store {
             .await
     }
 
-    /// The log of a monitor, newest first: its last pings, and its last failures even if they are older. 1 RU per
-    /// 4 kB.
+    /// The log of a monitor, newest first: its last pings, and its last failures even if they are
+    /// older. 1 RU per 4 kB.
     pub async fn pings(&self, monitor: MonitorId) -> Result<Vec<Ping>> {
         let pk = Key::state(monitor).pk;
         let (mut pings, failures) = futures::try_join!(

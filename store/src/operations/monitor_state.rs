@@ -9,12 +9,12 @@ use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::monitor::Monitor;
 use thrum_schema::state::{Feeds, MonitorState, Status};
 
-/// What is known of a monitor by its id alone.
+/// What is known about a monitor from its id alone.
 #[derive(Debug)]
 pub struct Located {
     /// The project that owns it.
     pub project: ProjectId,
-    /// Its state, unless TTL removed it.
+    /// Its state; `None` if TTL removed it.
     pub state: Option<MonitorState>,
 }
 
@@ -24,7 +24,8 @@ struct Owner {
 }
 
 impl Store {
-    /// Owner and state of a monitor, consistently, in one query. `None` if there is no such monitor. 1 RU.
+    /// The owner and state of a monitor, read consistently in one query; `None` if there is no such
+    /// monitor. 1 RU.
     pub async fn locate(&self, monitor: MonitorId) -> Result<Option<Located>> {
         let (state_key, owner_key) = (Key::state(monitor), Key::owner(monitor));
         let query = Query::of(owner_key.pk).between(state_key.sk, owner_key.sk);
@@ -38,8 +39,9 @@ impl Store {
         Ok(project.map(|project| Located { project, state }))
     }
 
-    /// The state of a monitor whose own TTL removed, as far as its log and its flips tell: pings and flips are numbered on from
-    /// there, and the way down that was missed has its number. 1 RU, and 1 RU per 4 kB of the log.
+    /// Rebuilds the state of a monitor that TTL removed, from its log and flips: the numbers of
+    /// pings and flips continue, and the missed flip to down gets its number. 1 RU, plus 1 RU per 4
+    /// kB of the log.
     ///
     /// # Errors
     /// The table failed.
@@ -55,12 +57,13 @@ impl Store {
         Ok(state)
     }
 
-    /// Adds the pings of a state that TTL removed to the one that a ping made in its place, but for those that this one was
-    /// taken to have had (`resumed`), and records the flip that was missed in between; once, for the mark that it was done is
-    /// made once. 4 to 6 WU.
+    /// Adds the pings of a state that TTL removed to the one that a ping created in its place,
+    /// except those that it was assumed to have had (`resumed`), and records the flip missed in
+    /// between. This happens once, because the mark for it can only be created once. 4 to 6 WU.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if that was done already, or the monitor is gone.
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if it was done already, or the monitor
+    /// is gone.
     pub async fn add_lost_history(
         &self,
         lost: &MonitorState,
@@ -75,7 +78,7 @@ impl Store {
         self.transact(writes).await
     }
 
-    /// Notes which figures of a monitor are series, guarded by its state's version. 1 WU.
+    /// Records which metrics of a monitor are series, guarded by its state's version. 1 WU.
     ///
     /// # Errors
     /// [`StoreError::Conflict`](crate::StoreError::Conflict) if the state has changed.

@@ -1,4 +1,4 @@
-//! Monitors: by id, name, slug, badge and project; made, renamed, deleted.
+//! Monitors: found by id, name, slug, badge and project; created, renamed and deleted.
 
 use super::Touched;
 use super::commit::Commit;
@@ -21,31 +21,32 @@ use thrum_schema::time::UnixMs;
 pub struct MonitorCount {
     /// How many there are.
     pub n: i64,
-    /// Counts how often one was made, changed or deleted: as long as it is the same, so are they all.
+    /// Incremented whenever a monitor is created, changed or deleted: while it is the same, so are
+    /// they all.
     pub changes: u64,
 }
 
-/// What a new monitor claims.
+/// What a new monitor claims for itself alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claims {
-    /// Its name, and its slug if it has one, must be free: however many race, one is made.
+    /// Its name, and its slug if it has one, must be free: of concurrent creations, one succeeds.
     Name,
-    /// Its slug must be free: however many race, one is made. It may share its name.
+    /// Its slug must be free: of concurrent creations, one succeeds. Its name may be shared.
     Slug,
-    /// It may share them; as long as nobody has its name, heartbeats by that name are its own.
+    /// Both may be shared. If no other monitor has its name, heartbeats by that name are its own.
     Shared,
 }
 
-/// A monitor to be made.
+/// A monitor to create.
 #[derive(Debug)]
 pub struct Creation<'a> {
     /// The monitor, and its first event.
     pub commit: Commit<'a>,
     /// What it claims.
     pub claims: Claims,
-    /// Most monitors the project may have, this one included.
+    /// Maximum monitors of the project, including this one.
     pub limit: Option<u32>,
-    /// What was counted when it was seen that there is no such monitor yet: nothing may have been made since.
+    /// The count at which the monitor was found not to exist: none may have been created since.
     pub after: Option<MonitorCount>,
 }
 
@@ -61,7 +62,7 @@ impl Store {
         self.get(Key::monitor(project, monitor)).await
     }
 
-    /// The monitor that heartbeats by `name` mean. 1 RU.
+    /// The monitor with `name` in heartbeats. 1 RU.
     pub async fn monitor_named(&self, project: ProjectId, name: &str) -> Result<Option<MonitorId>> {
         let found: Option<To> = self.get(Key::name(project, name)).await?;
         Ok(found.map(|found| found.monitor))
@@ -82,7 +83,7 @@ impl Store {
         Ok(found.map(|found| found.ids).unwrap_or_default())
     }
 
-    /// The monitor of `project` that has this [unique key](Monitor::unique_key). 1 RU.
+    /// The monitor of `project` with this [unique key](Monitor::unique_key). 1 RU.
     pub async fn monitor_by_unique_key(
         &self,
         project: ProjectId,
@@ -92,7 +93,7 @@ impl Store {
         Ok(found.map(|found| found.monitor))
     }
 
-    /// The monitor that a public badge shows, and its project. 1 RU.
+    /// The monitor of a public badge, and its project. 1 RU.
     pub async fn monitor_by_badge(&self, badge: BadgeId) -> Result<Option<(ProjectId, MonitorId)>> {
         let found: Option<To> = self.get(Key::badge(badge)).await?;
         Ok(found.map(|found| (found.project, found.monitor)))
@@ -104,7 +105,7 @@ impl Store {
             .await
     }
 
-    /// Monitors of a project by their ids, as far as they are there. 1 RU each.
+    /// Monitors of a project by their ids, without missing ones. 1 RU each.
     pub async fn monitors_by_id(
         &self,
         project: ProjectId,
@@ -114,16 +115,16 @@ impl Store {
         self.get_many(keys.collect()).await
     }
 
-    /// The states of monitors, as far as they have one, in no order. 1 RU each, 100 a call.
+    /// The states of monitors in any order, without missing ones. 1 RU each, 100 per call.
     pub async fn states(&self, monitors: &[MonitorId]) -> Result<Vec<MonitorState>> {
         self.get_many(monitors.iter().map(|id| Key::state(*id)).collect())
             .await
     }
 
-    /// The states of monitors, as they are or were a moment ago. 0.5 RU each.
+    /// The states of monitors, possibly without the latest writes. 0.5 RU each.
     pub async fn states_lately(&self, monitors: &[MonitorId]) -> Result<Vec<MonitorState>> {
         let keys = monitors.iter().map(|id| Key::state(*id)).collect();
-        self.get_many_lately(keys).await
+        self.get_many_eventual(keys).await
     }
 
     /// How many monitors a project has. 1 RU.
@@ -134,12 +135,14 @@ impl Store {
             .unwrap_or_default())
     }
 
-    /// Writes a new monitor together with its first event, and counts it. 2 WU for each of monitor, owner, state,
-    /// name, slug, badge, unique key, monitor_count, and what the event brings.
+    /// Creates a monitor together with its first event, and counts it. 2 WU for each of monitor,
+    /// owner, state, name, slug, badge, unique key and monitor count, and for what the event
+    /// writes.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if its name or slug is taken that it claims alone, if the project has too many
-    /// monitors, or if one was made meanwhile that must not have been.
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if a name or slug that it claims is
+    /// taken, if the project has too many monitors, or if a monitor was created after the given
+    /// count.
     pub async fn create_monitor(&self, creation: &Creation<'_>, now: UnixMs) -> Result<()> {
         let commit = &creation.commit;
         let monitor = commit.monitor;
@@ -151,7 +154,7 @@ impl Store {
             create(item::unique_key(monitor)),
             count(monitor.project, 1, creation.limit, creation.after),
         ];
-        // A project that is being deleted gets no more of them.
+        // A project that is being deleted gets no new monitors.
         writes.push(check(Key::project(monitor.project), exists()));
         match creation.claims {
             Claims::Name => {
@@ -172,10 +175,12 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a monitor and all that leads to it; its log and its history are left to TTL. 2 WU each.
+    /// Deletes a monitor and everything that points to it; TTL removes its log and history. 2 WU
+    /// each.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if it is gone, or was changed meanwhile.
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if it is gone, or changed
+    /// concurrently.
     pub async fn delete_monitor(&self, monitor: &Monitor) -> Result<()> {
         let mut writes = vec![
             delete(Key::monitor(monitor.project, monitor.id)).when(
@@ -195,7 +200,7 @@ impl Store {
         Ok(())
     }
 
-    /// What leads to a monitor by name and slug, where they change. 1 RU a name.
+    /// The writes that update how name and slug find a monitor, where they change. 1 RU per name.
     pub(super) async fn rename(
         &self,
         old: Option<&Monitor>,
@@ -214,7 +219,8 @@ impl Store {
         Ok(writes)
     }
 
-    /// What leads to a monitor by its name, where that changes: the name is the first one's that has it.
+    /// The writes that update how the name finds a monitor, where it changes: a name belongs to the
+    /// first monitor that has it.
     async fn name_writes(
         &self,
         old: Option<&Monitor>,
@@ -243,12 +249,12 @@ impl Store {
     }
 }
 
-/// Adds a monitor to those that its slug means.
+/// Adds a monitor to its slug.
 fn join_slug(monitor: &Monitor) -> Write {
     slug_update(monitor, add("ids", strings([monitor.id])))
 }
 
-/// Takes a monitor from those that its slug means.
+/// Removes a monitor from its slug.
 fn leave_slug(monitor: &Monitor) -> Write {
     slug_update(monitor, take_from("ids", strings([monitor.id])))
 }
@@ -258,8 +264,8 @@ fn slug_update(monitor: &Monitor, change: Update) -> Write {
     update(key, change.set("kind", "slug").set("v", MAPPING_VERSION))
 }
 
-/// Counts a monitor that is made, changed or deleted: on condition that the project has room, and that nothing was
-/// counted after the monitor_count that it follows.
+/// Counts a monitor that is created, changed or deleted, on condition that the project has room,
+/// and that nothing was counted since `after`.
 pub(super) fn count(
     project: ProjectId,
     by: i64,
@@ -281,7 +287,7 @@ pub(super) fn count(
 }
 
 impl MonitorCount {
-    /// Whether the project may have one more.
+    /// Whether the project may have one more monitor.
     pub fn has_room(self, limit: Option<u32>) -> bool {
         limit.is_none_or(|limit| self.n < i64::from(limit))
     }

@@ -1,4 +1,4 @@
-//! Our own outages, and the pulse that finds them (T3).
+//! Thrum's own outages, and the pulse that detects them (T3).
 
 use crate::item;
 use crate::key::Key;
@@ -10,7 +10,7 @@ use thrum_schema::outage::{MAX_OUTAGES, Outage};
 use thrum_schema::state::{MonitorState, Status};
 use thrum_schema::time::UnixMs;
 
-/// How long a pulse that is not heard keeps its state, in seconds: longer than any outage.
+/// How long the pulse's state is kept without a heartbeat, in seconds: longer than any outage.
 const PULSE_TTL_S: i64 = 100 * 366 * 86_400;
 
 impl Store {
@@ -20,19 +20,19 @@ impl Store {
         self.query(newest).await
     }
 
-    /// Records an outage; recorded again with a later end, it goes on. 1 WU.
+    /// Records an outage; recording it again with a later end extends it. 1 WU.
     pub async fn put_outage(&self, outage: &Outage) -> Result<()> {
         self.put(item::outage(outage)).await
     }
 
-    /// When the pipeline's own heartbeat last came through the front door. 1 RU.
+    /// When the pipeline's own heartbeat was last received. 1 RU.
     pub async fn pulse(&self) -> Result<Option<UnixMs>> {
         let state: Option<MonitorState> = self.get(Key::state(MonitorId::PULSE)).await?;
         Ok(state.and_then(|state| state.seen))
     }
 
-    /// Makes the pulse's state unless it is there: a monitor like any other on the fast path, but without an
-    /// owner, a timer or an alert. 1 WU.
+    /// Creates the pulse's state unless it exists. On the fast path it is a monitor like any other,
+    /// but it has no owner, timer or alert. 1 WU.
     pub async fn ensure_pulse(&self, now: UnixMs) -> Result<()> {
         let monitor = Monitor::new(MonitorId::PULSE, ProjectId(uuid::Uuid::nil()), now);
         let state = MonitorState {

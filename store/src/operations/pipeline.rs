@@ -1,4 +1,4 @@
-//! What the pipeline needs in its table, and the probe that shows whether all of it works.
+//! What the pipeline needs in its table, and the probe that checks it end to end.
 
 use crate::item;
 use crate::key::Key;
@@ -6,7 +6,8 @@ use crate::{Result, Store, StoreError};
 use thrum_schema::time::UnixMs;
 
 impl Store {
-    /// Makes what the pipeline needs before its first heartbeat: cursors and pulse. 1 WU a shard, and 2.
+    /// Creates what the pipeline needs before its first heartbeat: the cursors and the pulse. 1 WU
+    /// per shard, plus 2.
     pub async fn ensure_pipeline(&self, now: UnixMs) -> Result<()> {
         for shard in 0..self.shards {
             self.ensure_cursor(shard, now.minute() - 2).await?;
@@ -14,7 +15,7 @@ impl Store {
         self.ensure_pulse(now).await
     }
 
-    /// Writes a probe, which the stream carries on like an alert, and reads it back. 1 WU, 1 RU.
+    /// Writes a probe, which the stream forwards like an alert, and reads it back. 1 WU, 1 RU.
     pub async fn probe(&self, now: UnixMs) -> Result<()> {
         self.put(item::probe(&Key::probe(), now)).await?;
         match self.get::<item::Probe>(Key::probe()).await? {
@@ -23,12 +24,12 @@ impl Store {
         }
     }
 
-    /// Records that a probe came through to notify. 1 WU.
+    /// Records that a probe reached notify. 1 WU.
     pub async fn probe_arrived(&self, at: UnixMs) -> Result<()> {
         self.put(item::probe(&Key::probe_arrived(), at)).await
     }
 
-    /// The latest probe that came through to notify. 1 RU.
+    /// The latest probe that reached notify. 1 RU.
     pub async fn arrived_probe(&self) -> Result<Option<UnixMs>> {
         let found: Option<item::Probe> = self.get(Key::probe_arrived()).await?;
         Ok(found.map(|probe| probe.at))

@@ -16,7 +16,7 @@ impl Store {
         self.get(Key::project(project)).await
     }
 
-    /// All projects. 0.5 RU per 4 kB, and 1 each.
+    /// All projects. 0.5 RU per 4 kB, plus 1 RU each.
     pub async fn projects(&self) -> Result<Vec<Project>> {
         #[derive(Deserialize)]
         struct Ref {
@@ -27,7 +27,7 @@ impl Store {
         self.get_many(keys.collect()).await
     }
 
-    /// Makes a project unless it is there. True if this call made it. 6 WU.
+    /// Creates a project unless it exists. Returns whether this call created it. 6 WU.
     pub async fn create_project(&self, project: &Project) -> Result<bool> {
         let writes = item::project(project).map(create);
         match self.transact(writes.into()).await {
@@ -37,10 +37,10 @@ impl Store {
         }
     }
 
-    /// Writes a changed project, on condition that it is still what `before` says. 4 to 6 WU.
+    /// Replaces a project, if it is still `before`. 4 to 6 WU.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if it was changed meanwhile, or is gone.
+    /// [`StoreError::Conflict`] if it changed concurrently, or is gone.
     pub async fn replace_project(&self, before: &Project, after: &Project) -> Result<()> {
         let after = Project {
             version: before.version + 1,
@@ -55,12 +55,13 @@ impl Store {
         self.transact(writes).await
     }
 
-    /// Deletes a project that has no monitors, and then its keys and channels: from the first step on nobody can use
-    /// them, for there is no project that they lead to. 2 WU each.
+    /// Deletes a project without monitors, then its keys and channels. After the first step nobody
+    /// can use these, because their project no longer exists. 2 WU each.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if it has monitors, or was changed meanwhile; nothing is deleted then.
-    pub async fn delete_project(&self, project: &Project, see_to: Option<UnixMs>) -> Result<()> {
+    /// [`StoreError::Conflict`] if it has monitors, or changed concurrently; then nothing is
+    /// deleted.
+    pub async fn delete_project(&self, project: &Project, check_at: Option<UnixMs>) -> Result<()> {
         let id = project.id;
         let (keys, ping_keys, channels) =
             futures::try_join!(self.api_keys(id), self.ping_keys(id), self.channels(id),)?;
@@ -78,13 +79,13 @@ impl Store {
             self.delete_ping_key(id, hash).await?;
         }
         for channel in &channels {
-            let see_to = see_to.filter(|_| matches!(channel.via, ChannelKind::Email { .. }));
-            self.delete_channel(id, channel.id, see_to).await?;
+            let check_at = check_at.filter(|_| matches!(channel.via, ChannelKind::Email { .. }));
+            self.delete_channel(id, channel.id, check_at).await?;
         }
         Ok(())
     }
 
-    /// The project that a badge key means. 1 RU.
+    /// The project with this badge key. 1 RU.
     pub async fn project_by_badge_key(&self, badge_key: &str) -> Result<Option<ProjectId>> {
         #[derive(Deserialize)]
         struct To {

@@ -1,4 +1,4 @@
-//! Series: bars and scores, each written once, and the heads that say what is there.
+//! Series: bars and scores, each written once, and the heads that describe them.
 
 use crate::item::{self, MAPPING_VERSION};
 use crate::key::Key;
@@ -14,19 +14,19 @@ use thrum_schema::signal::track::{Head, StoredBar, month};
 use thrum_schema::signal::{Bar, Score};
 use thrum_schema::time::UnixMs;
 
-/// How many bars are written at a time.
+/// How many bars to write concurrently.
 const CONCURRENCY: usize = 32;
 /// How many times to retry a correction that conflicts with another one of the same bar.
 const MAX_ATTEMPTS: usize = 10;
 
-/// What became of a bar.
+/// The result of writing a bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutBar {
     /// It is new.
     Accepted,
-    /// It was there.
+    /// It existed already.
     Unchanged,
-    /// It replaced a bar with different figures.
+    /// It replaced a bar with different values.
     Revised,
 }
 
@@ -39,18 +39,19 @@ pub enum Fed {
     Sentiment,
 }
 
-/// Which part of a watched series evaluate has to look at.
+/// The part of a watched series that evaluate must check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nudge {
-    /// What with.
+    /// What it was fed with.
     pub fed: Fed,
-    /// The first instant that is touched.
+    /// The first timestamp that changed.
     pub from: UnixMs,
-    /// And the last.
+    /// The last timestamp that changed.
     pub to: UnixMs,
 }
 
-/// A change of a series' head. Evaluate is called for it if it `calls`: the stream's filter looks at that alone.
+/// A change of a series' head. If it `calls`, evaluate is called for it: the stream's filter checks
+/// nothing else.
 pub(super) fn head_update(
     project: ProjectId,
     series: &SeriesName,
@@ -68,7 +69,7 @@ pub(super) fn head_update(
 }
 
 impl Store {
-    /// A series and timeframe, if it is there. 1 RU.
+    /// A series and timeframe, if it exists. 1 RU.
     pub async fn head(
         &self,
         project: ProjectId,
@@ -84,7 +85,7 @@ impl Store {
             .await
     }
 
-    /// Makes a series, or adds months to it that will have bars. 1 WU.
+    /// Creates a series, or adds months that will have bars. 1 WU.
     pub async fn extend_series(
         &self,
         project: ProjectId,
@@ -102,7 +103,7 @@ impl Store {
             .map(drop)
     }
 
-    /// Notes that a strategy is followed along a series. 1 WU.
+    /// Records that a strategy is followed along a series. 1 WU.
     pub async fn mark_followed(
         &self,
         project: ProjectId,
@@ -115,7 +116,8 @@ impl Store {
             .map(drop)
     }
 
-    /// Notes that bars up to `through` are written in whole, unless later ones are noted already. 1 WU.
+    /// Records that bars up to `through` are completely written, unless later ones are recorded
+    /// already. 1 WU.
     pub async fn extend_through(
         &self,
         project: ProjectId,
@@ -128,8 +130,8 @@ impl Store {
         self.try_write(extended.when(further)).await.map(drop)
     }
 
-    /// Tells evaluate of bars or scores that were written: one stream record, however many there are; with when new bars
-    /// were `heard`, if there were any. 1 WU.
+    /// Notifies evaluate of bars or scores that were written, with one stream record for all of
+    /// them. `heard` is when new bars arrived, if any did. 1 WU.
     pub async fn nudge(
         &self,
         project: ProjectId,
@@ -150,8 +152,8 @@ impl Store {
             .map(drop)
     }
 
-    /// Writes bars, each on condition that it is not there, and what differs from what is there as a correction. 1 WU a
-    /// bar, and one more for a correction. The results are in their order.
+    /// Writes bars: each is created if it does not exist, and replaces a different one as a
+    /// correction. 1 WU per bar, plus 1 per correction. The results are in the order of the bars.
     pub async fn put_bars(
         &self,
         project: ProjectId,
@@ -199,8 +201,8 @@ impl Store {
         Err(StoreError::Conflict)
     }
 
-    /// The bars of a series from `from` to `to`, both included, in the order of their times, at most `limit`, of the
-    /// months that the head knows. 1 RU per 4 kB, and at least a half a month.
+    /// The bars of a series from `from` to `to`, inclusive, in order of time, at most `limit`, from
+    /// the months that the head lists. 1 RU per 4 kB, and at least 0.5 RU per month.
     pub async fn bars(
         &self,
         project: ProjectId,
@@ -225,7 +227,8 @@ impl Store {
         Ok(bars)
     }
 
-    /// The last bars of a series up to `to`, newest first, at most `limit`. Costs as [`Self::bars`].
+    /// The last bars of a series up to `to`, newest first, at most `limit`. Costs the same as
+    /// [`Self::bars`].
     pub async fn last_bars(
         &self,
         project: ProjectId,
@@ -245,7 +248,7 @@ impl Store {
         Ok(bars)
     }
 
-    /// Writes scores, each in place of another of the same instant. 1 WU each.
+    /// Writes scores; each replaces one with the same timestamp. 1 WU each.
     pub async fn put_scores(
         &self,
         project: ProjectId,
@@ -259,7 +262,7 @@ impl Store {
             .await
     }
 
-    /// The scores after `after` and up to `to`, in the order of their times. 1 RU per 4 kB.
+    /// The scores after `after` and up to `to`, in order of time. 1 RU per 4 kB.
     pub async fn scores(
         &self,
         project: ProjectId,

@@ -11,9 +11,9 @@ use thrum_schema::signal::request::Request;
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{Timer, What};
 
-/// Longest text of an item, in bytes: items have at most 400 kB.
+/// Maximum length of a text in an item, in bytes: items have at most 400 kB.
 const PART: usize = 300_000;
-/// When a request is looked at again that may have been lost on its way, in milliseconds.
+/// When to check a request that may have been lost on its way, in milliseconds.
 pub const AGAIN_MS: i64 = 60_000;
 
 #[derive(Deserialize)]
@@ -22,8 +22,8 @@ struct Text {
 }
 
 impl Store {
-    /// Writes a request, with its bars if they come with it, and the timer that looks whether it was lost. 4 to 6 WU, and
-    /// 2 more per kB of bars.
+    /// Writes a request, its bars if they come with it, and the timer that checks whether it was
+    /// lost. 4 to 6 WU, plus 2 per kB of bars.
     pub async fn put_request(
         &self,
         request: &Request,
@@ -58,7 +58,8 @@ impl Store {
             .map_err(|error| StoreError::Corrupt(format!("bars of {request}: {error}")))
     }
 
-    /// Stores the result of a request, once: what was finished stays as it is. 1 WU per kB, and 1.
+    /// Stores the result of a request, once: a finished request does not change. 1 WU per kB, plus
+    /// 1.
     pub async fn finish_request(
         &self,
         request: RequestId,
@@ -68,7 +69,8 @@ impl Store {
         let finished = set("finished", now);
         let finished = match result {
             Ok(text) => {
-                // Under a name of this attempt: another that is under way writes its own, and only one is the result.
+                // Under the name of this attempt: concurrent attempts write their own parts, and
+                // only one becomes the result.
                 let token = format!("{:08x}", self.world.random() as u32);
                 let mut parts = 0_u32;
                 let mut rest = text;
@@ -87,13 +89,13 @@ impl Store {
             Err(error) => finished.set("state", "failed").set("error", error),
         };
         let queued = attr("state").eq("queued");
-        // If not, another finished it, or it is gone.
+        // Otherwise, another attempt finished it, or it is gone.
         self.try_write(update(Key::request(request), finished).when(queued))
             .await
             .map(drop)
     }
 
-    /// The result of a request that is done, as JSON text. 1 RU per 4 kB.
+    /// The result of a finished request, as JSON text. 1 RU per 4 kB.
     pub async fn request_result(&self, request: &Request) -> Result<Option<String>> {
         let mut text = String::new();
         let token = request.attempt.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Strategies: as they are, and every version that they were.
+//! Strategies: the current ones, and all of their versions.
 
 use crate::item;
 use crate::key::Key;
@@ -9,12 +9,12 @@ use thrum_schema::signal::strategy::Stored;
 use thrum_schema::time::UnixMs;
 
 impl Store {
-    /// A strategy of a project, perhaps a deleted one. 1 RU.
+    /// A strategy of a project, possibly a deleted one. 1 RU.
     pub async fn strategy(&self, project: ProjectId, name: &str) -> Result<Option<Stored>> {
         self.get(Key::strategy(project, name)).await
     }
 
-    /// A strategy as it was. 1 RU.
+    /// A given version of a strategy. 1 RU.
     pub async fn strategy_version(
         &self,
         project: ProjectId,
@@ -25,14 +25,14 @@ impl Store {
             .await
     }
 
-    /// The strategies of a project, deleted ones among them. 0.5 RU per 4 kB.
+    /// The strategies of a project, including deleted ones. 0.5 RU per 4 kB.
     pub async fn strategies(&self, project: ProjectId) -> Result<Vec<Stored>> {
         let pk = Key::project(project).pk;
         self.query(Query::of(pk).prefix("STRATEGY#").eventual())
             .await
     }
 
-    /// The version of a strategy that was the latest at an instant, if it was there. 0.5 RU per 4 kB.
+    /// The latest version of a strategy at a given time, if it existed. 0.5 RU per 4 kB.
     pub async fn version_at(
         &self,
         project: ProjectId,
@@ -49,7 +49,7 @@ impl Store {
         Ok(known.map(|stored| stored.version).max())
     }
 
-    /// Writes a strategy in a new version, on condition that `before` is the one before. 4 WU.
+    /// Writes a new version of a strategy, if `before` is the current one. 4 WU.
     ///
     /// # Errors
     /// [`crate::StoreError::Conflict`] if another process changed it.

@@ -12,40 +12,40 @@ use std::collections::BTreeMap;
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{AHEAD_MS, MAX_ENTRIES, Timer};
 
-/// How many items of timers are read at a time.
+/// How many timer items to read at a time.
 const PAGE: usize = 25;
 
 /// An item of timers that are due together.
 #[derive(Debug, Clone)]
 pub struct TimerItem {
-    /// Its key, to delete it by.
+    /// Its key, for deleting it.
     pub key: Key,
     /// Its entries.
     pub entries: Vec<Timer>,
 }
 
-/// How far a shard was swept, and who sweeps it.
+/// How far a shard was swept, and by which process.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Cursor {
     /// Every minute before this one is swept.
     #[serde(default)]
     pub low: Option<i64>,
-    /// Who claimed the shard.
+    /// The process that claimed the shard.
     #[serde(default)]
     pub by: Option<String>,
-    /// Until when.
+    /// When the claim ends.
     #[serde(default)]
     pub until: Option<UnixMs>,
 }
 
 impl Store {
-    /// An item of one timer.
+    /// An item with one timer.
     pub(super) fn timer_item(&self, timer: Timer) -> Item {
         item::timers(timer.shard(self.shards), timer.due, &[timer])
     }
 
-    /// An item of a deadline that came closer. If it is over before the next sweep by the minute can be sure to look
-    /// ahead at it, the stream carries it on.
+    /// An item for a deadline that moved closer. If it is due before the next per-minute sweep is
+    /// certain to see it, the stream forwards it.
     pub(super) fn deadline_item(&self, timer: Timer, deadline: UnixMs, now: UnixMs) -> Item {
         if deadline - now <= AHEAD_MS {
             item::soon(timer.shard(self.shards), timer)
@@ -54,7 +54,7 @@ impl Store {
         }
     }
 
-    /// Arms timers, packed: those of a shard that are due at the same instant share items of 30. 1 WU an item.
+    /// Arms timers: those of a shard with the same due time share items of 30. 1 WU per item.
     pub async fn arm(&self, timers: &[Timer]) -> Result<()> {
         let mut together: BTreeMap<(u16, UnixMs), Vec<Timer>> = BTreeMap::new();
         for timer in timers {
@@ -74,14 +74,15 @@ impl Store {
         self.write_many(writes).await
     }
 
-    /// Deletes items of timers that were handled. 1 WU an item.
+    /// Deletes timer items that were handled. 1 WU per item.
     pub async fn delete_timers(&self, keys: &[Key]) -> Result<()> {
         self.write_many(keys.iter().cloned().map(delete).collect())
             .await
     }
 
-    /// The timers of a shard and minute that are due by `now`, at most about `limit` items of them, and when
-    /// the next one is due if all of them are here. 1 RU per 4 kB; half a unit if there are none.
+    /// The timers of a shard and minute that are due by `now`, in about `limit` items at most, and
+    /// when the next one is due: `now` if the limit was reached, `None` if the minute has no more.
+    /// 1 RU per 4 kB; 0.5 RU if there are none.
     pub async fn due_timers(
         &self,
         shard: u16,
@@ -115,8 +116,8 @@ impl Store {
         }
     }
 
-    /// The timers of a shard that are due after `from` and by `to`, some minutes at the most, without what can't be read. 1 RU
-    /// per 4 kB, and at least a half a minute.
+    /// The timers of a shard that are due after `from` and by `to`, at most a few minutes, without
+    /// unreadable ones. 1 RU per 4 kB, and at least 0.5 RU per minute.
     pub async fn timers_between(&self, shard: u16, from: UnixMs, to: UnixMs) -> Result<Vec<Timer>> {
         let mut found = Vec::new();
         for minute in from.minute()..=to.minute() {
@@ -142,15 +143,15 @@ impl Store {
         Ok(self.get(Key::cursor(shard)).await?.unwrap_or_default())
     }
 
-    /// Sets a shard's cursor unless it has one: nothing was armed before. 1 WU.
+    /// Sets a shard's cursor unless it has one: no timer was armed before. 1 WU.
     pub async fn ensure_cursor(&self, shard: u16, minute: i64) -> Result<()> {
         self.move_cursor(shard, set_if_missing("low", minute), missing())
             .await
             .map(drop)
     }
 
-    /// Claims a shard for `by` until `until`, on condition that nobody else's claim holds. 1 WU.
-    /// False if it does.
+    /// Claims a shard for `by` until `until`, unless another claim holds. 1 WU. Returns false if
+    /// one does.
     pub async fn claim_shard(
         &self,
         shard: u16,
@@ -162,8 +163,8 @@ impl Store {
         self.move_cursor(shard, claimed, claimable(by, now)).await
     }
 
-    /// Moves a shard's cursor on to `minute`, unless it is there already, and gives the claim back; on condition
-    /// that nobody else's claim holds. 1 WU.
+    /// Moves a shard's cursor to `minute`, unless it is further already, and releases the claim;
+    /// only if no other claim holds. 1 WU.
     pub async fn advance_cursor(
         &self,
         shard: u16,
@@ -183,7 +184,7 @@ impl Store {
             .await
     }
 
-    /// Writes and deletes in calls of 25, sending again what the table left unprocessed. 1 WU each.
+    /// Writes and deletes in calls of 25, resending what the table left unprocessed. 1 WU each.
     async fn write_many(&self, mut writes: Vec<Write>) -> Result<()> {
         let mut attempt = 0;
         while !writes.is_empty() {
@@ -200,7 +201,7 @@ impl Store {
     }
 }
 
-/// No other sweeper's claim holds.
+/// Holds if no other sweeper has a valid claim.
 fn claimable(by: &str, now: UnixMs) -> Condition {
     attr("until")
         .missing()

@@ -1,30 +1,30 @@
-//! Which monitors were written to, for whoever shows them while it happens. Only where one process does all the writing
-//! does this say everything; elsewhere there is no feed.
+//! Which monitors were written to, for live views. The feed is complete only if one process does
+//! all the writing; otherwise there is none.
 
 use crate::Store;
 use thrum_schema::id::{MonitorId, ProjectId};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
-/// How many changes wait for whoever is slow; who lags behind more is told so.
+/// How many changes are buffered for a slow receiver; one that falls further behind gets an error.
 const CAPACITY: usize = 16_384;
 
-/// A write that may change what people see.
+/// A write that may change what users see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touched {
-    /// The monitor, or its state: made, changed, deleted, or in another state.
+    /// The monitor or its state was created, changed or deleted.
     Changed(ProjectId, MonitorId),
-    /// A steady heartbeat, which changes no state.
+    /// A steady heartbeat, which does not change the status.
     Seen(ProjectId, MonitorId),
-    /// Nothing more comes: the process ends.
+    /// The feed ends: the process is stopping.
     End,
 }
 
-/// Where writes are told, if anybody is to know.
+/// The sender of the change feed, if there is one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Feed(Option<Sender<Touched>>);
 
 impl Store {
-    /// The same table, whose writes are told.
+    /// The same table, with a change feed.
     #[must_use]
     pub fn with_change_feed(self) -> Self {
         let (sender, _) = channel(CAPACITY);
@@ -34,25 +34,25 @@ impl Store {
         }
     }
 
-    /// Whether writes are told.
+    /// Whether there is a change feed.
     pub const fn has_change_feed(&self) -> bool {
         self.touched.0.is_some()
     }
 
-    /// What is written from now on, where that is told.
+    /// Subscribes to the writes from now on, if there is a change feed.
     pub fn touched(&self) -> Option<Receiver<Touched>> {
         self.touched.0.as_ref().map(Sender::subscribe)
     }
 
-    /// Tells everybody that nothing more comes.
+    /// Ends the change feed.
     pub fn end_touched(&self) {
         self.note_touched(Touched::End);
     }
 
-    /// Tells of a write to a monitor.
+    /// Reports a write to the change feed.
     pub(super) fn note_touched(&self, touched: Touched) {
         if let Some(sender) = &self.touched.0 {
-            // Nobody may be listening.
+            // There may be no receivers.
             let _ = sender.send(touched);
         }
     }

@@ -1,4 +1,4 @@
-//! Tracks: how far a strategy is along a series, and the signals that it gave.
+//! Tracks: how far a strategy has been followed along a series, and the signals it gave.
 
 use crate::item;
 use crate::key::Key;
@@ -9,7 +9,7 @@ use thrum_schema::signal::series::{SeriesName, Timeframe};
 use thrum_schema::signal::track::{Checkpoint, Signal, TrackId, TrackState};
 use thrum_schema::time::UnixMs;
 
-/// A track's item, with the part of its key that names it.
+/// A track's item, with the part of its key that identifies it.
 #[derive(serde::Deserialize)]
 struct Keyed {
     sk: String,
@@ -17,28 +17,28 @@ struct Keyed {
     state: TrackState,
 }
 
-/// What a track's next step writes, all of it or nothing.
+/// What a track's next step writes, all or nothing.
 #[derive(Debug)]
 pub struct Advance<'a> {
-    /// The version that it was read in; none if it was not there.
+    /// The version that was read; `None` if there was none.
     pub before: Option<u64>,
-    /// How far it is now.
+    /// The new progress.
     pub state: &'a TrackState,
-    /// Signals, each in a revision that is not there yet.
+    /// Signals, each in a revision that does not exist yet.
     pub signals: &'a [Signal],
-    /// States to begin from again.
+    /// States to restart from.
     pub checkpoints: &'a [Checkpoint],
-    /// How often the series had been nudged before its bars were read: none may have come since.
+    /// The series' nudge counter before its bars were read: it must not have changed since.
     pub nudge: Option<u64>,
 }
 
 impl Store {
-    /// How far a track is. 1 RU per 4 kB.
+    /// A track's progress. 1 RU per 4 kB.
     pub async fn track(&self, track: &TrackId) -> Result<Option<TrackState>> {
         self.get(Key::track(track)).await
     }
 
-    /// All tracks along a series and timeframe, by their keys. 1 RU per 4 kB.
+    /// All tracks along a series and timeframe, with their ids. 1 RU per 4 kB.
     pub async fn tracks(
         &self,
         project: ProjectId,
@@ -60,15 +60,16 @@ impl Store {
         Ok(keyed.collect())
     }
 
-    /// Forgets how far a track is; its signals stay. 1 WU.
+    /// Deletes a track's progress; its signals stay. 1 WU.
     pub async fn forget_track(&self, track: &TrackId) -> Result<()> {
         self.write(delete(Key::track(track))).await.map(drop)
     }
 
-    /// Moves a track on, guarded by its version. 6 WU for a bar in its order, whatever the history.
+    /// Advances a track, guarded by its version. 6 WU for a bar that arrives in order, regardless
+    /// of the history.
     ///
     /// # Errors
-    /// [`crate::StoreError::Conflict`] if another process moved it, or the series was nudged.
+    /// [`crate::StoreError::Conflict`] if another process advanced it, or the series was nudged.
     pub async fn advance_track(
         &self,
         track: &TrackId,
@@ -95,7 +96,7 @@ impl Store {
         self.transact(writes).await
     }
 
-    /// The last state of a track at a bar before `before`. 1 RU per 4 kB.
+    /// The last checkpoint of a track before `before`. 1 RU per 4 kB.
     pub async fn checkpoint_before(
         &self,
         track: &TrackId,
@@ -110,7 +111,8 @@ impl Store {
         Ok(found.into_iter().next())
     }
 
-    /// Deletes the states of a track from `from` on: they are of a past that was corrected. 1 WU each.
+    /// Deletes the checkpoints of a track from `from` on, because earlier bars were corrected. 1 WU
+    /// each.
     pub async fn forget_checkpoints(&self, track: &TrackId, from: UnixMs) -> Result<()> {
         let (first, last) = (
             Key::checkpoint(track, from),
@@ -124,7 +126,8 @@ impl Store {
         Ok(())
     }
 
-    /// The signals of the bars from `from` to `to`, every revision of them, in their order, at most `limit`. 1 RU per 4 kB.
+    /// The signals of the bars from `from` to `to`, in all revisions, in order, at most `limit`. 1
+    /// RU per 4 kB.
     pub async fn signals(
         &self,
         track: &TrackId,

@@ -1,4 +1,4 @@
-//! Usage: counters of a project's day, taken by conditional updates (A7).
+//! Usage: a project's daily counters, taken by conditional updates (A7).
 
 use crate::item::{self, MAPPING_VERSION, USAGE_TTL_S};
 use crate::key::Key;
@@ -10,7 +10,7 @@ use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::plan::Rate;
 use thrum_schema::time::UnixMs;
 
-/// How an update takes its share of a rate (GCRA), in its own attribute `tat`.
+/// Adds a rate limit (GCRA) to an update, in its attribute `tat`.
 pub(super) struct Pace {
     rate: Rate,
     now: UnixMs,
@@ -21,8 +21,8 @@ impl Pace {
         Self { rate, now }
     }
 
-    /// `write`, whose only attempt does `update` on `condition`, within the rate: as long as `tat` is not in the future,
-    /// a steady sender passes; as long as it is not too far ahead, a burst does.
+    /// Limits `write`, whose only attempt does `update` on `condition`. A steady sender passes
+    /// while `tat` is not in the future; a burst passes while it is not too far ahead.
     pub fn limit(&self, write: Write, condition: Condition, update: Update) -> Write {
         let Self { rate, now } = self;
         let first = set("tat", now.0 + rate.interval_ms);
@@ -38,47 +38,47 @@ impl Pace {
     }
 }
 
-/// A request to be charged to an API key.
+/// A request to charge to an API key.
 #[derive(Debug, Clone, Copy)]
 pub struct Charge<'a> {
     /// The project.
     pub project: ProjectId,
     /// The key's id.
     pub key_id: &'a str,
-    /// Requests a day.
+    /// The daily quota.
     pub quota: Option<u32>,
-    /// Requests a minute.
+    /// The rate limit.
     pub rate: Option<Rate>,
 }
 
-/// What is left after a request: of the quota or of the rate, whichever is scarcer.
+/// What is left after a request, of the quota or the rate, whichever is scarcer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
     /// The limit.
     pub limit: i64,
-    /// How many more pass now.
+    /// How many more requests pass now.
     pub remaining: i64,
     /// Milliseconds until the full limit is available again.
     pub reset_ms: i64,
 }
 
-/// What became of a charge.
+/// The result of a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Charged {
-    /// Taken; what is left, if anything is limited.
+    /// Charged; what is left, if there is a limit.
     Taken(Option<Balance>),
-    /// Refused, and nothing was taken.
+    /// Refused; nothing was charged.
     Refused {
         /// What is left: nothing.
         balance: Balance,
         /// Milliseconds until a request passes.
         wait_ms: i64,
-        /// Whether it is the day's quota that is used up, rather than the rate.
+        /// Whether the daily quota is used up, not the rate.
         quota: bool,
     },
 }
 
-/// What a key used of its day.
+/// What a key used on a day.
 #[derive(Debug, Clone, Copy, Default, serde::Deserialize)]
 struct Used {
     #[serde(default)]
@@ -119,8 +119,8 @@ fn until_tomorrow(now: UnixMs) -> i64 {
 }
 
 impl Store {
-    /// Charges a request at `now`: the day's quota and the rate are taken together by one conditional update, or
-    /// nothing is. 1 WU; on DynamoDB 2 for a burst.
+    /// Charges a request at `now`: one conditional update takes from both the daily quota and the
+    /// rate, or from neither. 1 WU; on DynamoDB 2 for a burst.
     pub async fn charge(&self, charge: &Charge<'_>, now: UnixMs) -> Result<Charged> {
         let key = Key::requests(charge.project, now, charge.key_id);
         let room = charge.quota.map_or(Condition::Always, below);
@@ -162,7 +162,7 @@ impl Store {
         })
     }
 
-    /// A project's counters of the (UTC) day of `at`, by meter. 0.5 RU per 4 kB.
+    /// A project's counters on the UTC day of `at`, by meter. 0.5 RU per 4 kB.
     pub async fn usage(&self, project: ProjectId, at: UnixMs) -> Result<BTreeMap<String, u64>> {
         #[derive(serde::Deserialize)]
         struct Counter {
@@ -176,8 +176,8 @@ impl Store {
         Ok(counters.into_iter().map(|c| (c.sk, c.n)).collect())
     }
 
-    /// Takes one of `meter` in the (UTC) day of `now`; false if `limit` is reached, and then nothing is taken.
-    /// 1 WU.
+    /// Takes one of `meter` on the UTC day of `now`; returns false if `limit` is reached, and takes
+    /// nothing. 1 WU.
     pub async fn take(
         &self,
         project: ProjectId,
@@ -189,7 +189,7 @@ impl Store {
         self.try_write(take(project, meter, now, limit)).await
     }
 
-    /// How many of `meter` were taken in the (UTC) day of `now`. 1 RU.
+    /// How many of `meter` were taken on the UTC day of `now`. 1 RU.
     pub async fn taken(&self, project: ProjectId, meter: &str, now: UnixMs) -> Result<u64> {
         #[derive(serde::Deserialize)]
         struct Usage {
@@ -200,7 +200,7 @@ impl Store {
     }
 }
 
-/// Takes one of `meter` in the (UTC) day of `now`, on condition that `limit` is not reached.
+/// Takes one of `meter` on the UTC day of `now`, if `limit` is not reached.
 pub(super) fn take(project: ProjectId, meter: &str, now: UnixMs, limit: Option<u32>) -> Write {
     let room = limit.map_or(Condition::Always, below);
     update(Key::usage(project, now, meter), taken_at(now)).when(room)

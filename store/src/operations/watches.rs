@@ -38,7 +38,7 @@ impl Store {
         futures::future::try_join_all(watches.iter().map(|watch| self.watch_state(*watch))).await
     }
 
-    /// Makes a watch, its state, and its place at the series' head. 6 WU.
+    /// Creates a watch, what it remembers, and its entry in the series' head. 6 WU.
     pub async fn create_watch(&self, watch: &Watch) -> Result<()> {
         let place = add("watches", strings([watch.id])).set("followed", true);
         self.transact(vec![
@@ -49,17 +49,18 @@ impl Store {
         .await
     }
 
-    /// Changes a watch that is there; with a `state`, which is guarded by its version, what it remembers too. 1 to 4 WU.
+    /// Replaces a watch that exists; with `state`, also what it remembers, guarded by its version.
+    /// 1 to 4 WU.
     ///
     /// # Errors
-    /// [`crate::StoreError::Conflict`] if it is gone, or looked meanwhile.
+    /// [`crate::StoreError::Conflict`] if it is gone, or was checked meanwhile.
     pub async fn replace_watch(&self, watch: &Watch, state: Option<&WatchState>) -> Result<()> {
         let mut writes = vec![put(item::watch(watch)).when(exists())];
         writes.extend(state.map(|state| replace_memory(watch.id, state)));
         self.transact(writes).await
     }
 
-    /// Deletes a watch, what it remembers, and its place at the series' head. 6 WU.
+    /// Deletes a watch, what it remembers, and its entry in the series' head. 6 WU.
     pub async fn delete_watch(&self, watch: &Watch) -> Result<()> {
         let place = take_from("watches", strings([watch.id]));
         self.transact(vec![
@@ -70,11 +71,11 @@ impl Store {
         .await
     }
 
-    /// Writes what a watch remembers after a look, the alert that it raised with its audit timer, and the timer that looks
-    /// again, together; guarded by the state's version. 1 to 8 WU.
+    /// Writes the result of a check, guarded by the state's version: what the watch remembers, the
+    /// alert with its audit timer, and the timer for the next check. 1 to 8 WU.
     ///
     /// # Errors
-    /// [`crate::StoreError::Conflict`] if it is gone, or another looked meanwhile.
+    /// [`crate::StoreError::Conflict`] if it is gone, or was checked concurrently.
     pub async fn put_watch_state(
         &self,
         watch: &Watch,
@@ -104,12 +105,13 @@ impl Store {
     }
 }
 
-/// A change of a watch's place at the head of its series.
+/// A change of a watch's entry in its series' head.
 fn at_head(watch: &Watch, change: Update) -> Write {
     head_update(watch.project, &watch.series, watch.timeframe, false, change)
 }
 
-/// The state in its next version, on condition that it is still there in the one that was read.
+/// Replaces what a watch remembers with the next version, if the version that was read is still
+/// current.
 fn replace_memory(watch: WatchId, state: &WatchState) -> Write {
     let next = WatchState {
         version: state.version + 1,

@@ -1,4 +1,5 @@
-//! How items and changes are stored: a version byte, then postcard. Keys have columns of their own and are left out of bodies.
+//! How items and changes are stored: a version byte, then postcard. Keys have their own columns and
+//! are left out of bodies.
 
 use crate::key::Key;
 use crate::stream::Change;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the encoding.
 const VERSION: u8 = 1;
 
-/// The stored form of a value. Whole numbers are short; all others keep their digits.
+/// The stored form of a value. Integers are compact; all other numbers keep their digits.
 #[derive(Serialize, Deserialize)]
 enum Stored<'a> {
     Text(&'a str),
@@ -62,7 +63,7 @@ struct StoredChange<'a> {
     expired: bool,
 }
 
-/// The record of a change, but for its number.
+/// The record of a change, without its number.
 pub fn encode_change(key: &Key, old: Option<&Item>, new: Option<&Item>, expired: bool) -> Vec<u8> {
     versioned(&StoredChange {
         pk: &key.pk,
@@ -93,7 +94,7 @@ pub fn decode_change(sequence: i64, record: &[u8]) -> Result<Change> {
 fn versioned(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
     bytes.push(VERSION);
-    postcard::to_extend(value, bytes).expect("postcard takes every value, and memory does not end")
+    postcard::to_extend(value, bytes).expect("postcard can encode every value")
 }
 
 fn unversioned<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
@@ -163,7 +164,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_stored_is_read_back() {
+    fn items_and_changes_round_trip() {
         let item: Item = serde_json::from_value(json!({
             "pk": {"S": "M#1"}, "sk": {"S": "LEASE"},
             "text": {"S": "ü"}, "whole": {"N": "-7"}, "padded": {"N": "007"}, "real": {"N": "1e-7"},
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_an_error() {
+    fn damaged_data_is_an_error() {
         let key = || Key::new("a", "b");
         for damaged in [&[][..], &[0], &[9, 1, 2], &[VERSION, 5, 1]] {
             let error = decode(key(), damaged).unwrap_err();

@@ -1,10 +1,10 @@
-//! What a fault of SQLite means.
+//! What SQLite's errors mean.
 
 use crate::table::TableError;
 use rusqlite::ErrorCode;
 
-/// A fault, said so that an operator knows what to do.
-#[expect(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
+/// Turns an SQLite error into one that tells the operator what to do.
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 pub fn failed(error: rusqlite::Error) -> TableError {
     let advice = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -25,7 +25,8 @@ pub fn failed(error: rusqlite::Error) -> TableError {
     TableError::Unavailable(format!("{advice} ({error})"))
 }
 
-/// Whether a commit that failed so may be followed by others: SQLite has undone it, and what is on the disk is known.
+/// Whether other commits may follow one that failed with this error: SQLite has rolled it back, and
+/// the state on disk is known.
 pub fn is_passing(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),

@@ -1,4 +1,4 @@
-//! The database's file: opened, refused if it is not Thrum's, and copied.
+//! The database file: opening, checking and copying it.
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -15,13 +15,13 @@ use super::Durability;
 pub const FILE: &str = "thrum.db";
 /// Marks a file as Thrum's: "Thrm".
 const APPLICATION_ID: i32 = 0x5468_726d;
-/// The version of the tables.
+/// The version of the SQL schema.
 const USER_VERSION: i32 = 1;
 /// How long a connection waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);
-/// Pages of the log after which it is copied into the database.
+/// How many pages the write-ahead log holds before a checkpoint.
 const CHECKPOINT_PAGES: i32 = 2_000;
-/// Memory for pages, in KiB: the writer's and each reader's.
+/// Page cache in KiB, of the writer and of each reader.
 const WRITER_CACHE_KIB: i32 = 16_384;
 const READER_CACHE_KIB: i32 = 4_096;
 /// How many pages a backup copies at a time.
@@ -40,7 +40,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS changes (sequence INTEGER PRIMARY KEY, record BLOB NOT NULL);
 ";
 
-/// Why a database can't be used.
+/// Why a database can't be opened or copied.
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// The data directory can't be created or written.
@@ -59,7 +59,7 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// The file is something else.
+    /// The file is not a Thrum database.
     #[error(
         "{path} is not a database that this version of Thrum can read; move it away, or set --data to another directory"
     )]
@@ -67,7 +67,7 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is of a later version.
+    /// The file was written by a newer version.
     #[error(
         "{path} was written by a newer Thrum (format {found}; this version supports {USER_VERSION}); upgrade Thrum"
     )]
@@ -93,7 +93,7 @@ pub enum OpenError {
         /// Why.
         error: rusqlite::Error,
     },
-    /// The backup's file exists.
+    /// The backup file exists already.
     #[error("{path} already exists; choose another file name")]
     Exists {
         /// The file.
@@ -109,13 +109,13 @@ pub enum OpenError {
     },
 }
 
-/// Creates the data directory if need be and locks it: one process at a time.
+/// Creates the data directory if needed, and locks it: only one process may use it.
 pub fn lock(directory: &Path) -> Result<File, OpenError> {
     let failed = |error| OpenError::Directory {
         path: directory.to_owned(),
         error,
     };
-    // It holds the secrets of webhooks and the bodies of pings: for this user alone.
+    // It holds webhook secrets and the bodies of pings, so only this user may read it.
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -153,7 +153,7 @@ pub fn open_writer(path: &Path, durability: Durability) -> Result<Connection, Op
     if mode != "wal" {
         tracing::warn!(
             mode,
-            "the database has no write-ahead log: is it on a network file system?"
+            "the database can't use a write-ahead log; is it on a network file system?"
         );
     }
     let synchronous = match durability {
@@ -181,7 +181,7 @@ fn prepare(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version == 0 {
-        // Together: a file with tables and without their marks would be refused.
+        // In one transaction: a file with tables but without these marks would be rejected.
         connection.execute_batch(&format!(
             "BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {USER_VERSION}; COMMIT;"
         ))?;
@@ -189,7 +189,7 @@ fn prepare(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Opens a connection that only reads.
+/// Opens a read-only connection.
 pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(
         path,
@@ -205,8 +205,8 @@ pub fn open_reader(path: &Path) -> Result<Connection, OpenError> {
         .map_err(|error| refused(path, error))
 }
 
-/// Copies a snapshot of the database at `from` to a new file `to`, while others go on writing. `progress` gets the number of
-/// pages, and how many are left.
+/// Copies a snapshot of the database at `from` to a new file `to`, while others keep writing.
+/// `progress` gets the number of pages and how many are left.
 ///
 /// # Errors
 /// `from` is not a Thrum database, or `to` exists or can't be written.
@@ -222,12 +222,12 @@ pub fn backup(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> Res
         return Err(exists());
     }
     let source = open_reader(from)?;
-    check_ours(&source, from)?;
+    check_format(&source, from)?;
     let directory = match to.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    // Under a name of its own until it is complete; nobody else may read it.
+    // Under a temporary name until it is complete. Only this user may read it.
     let partial = tempfile::Builder::new()
         .prefix(".thrum-backup-")
         .tempfile_in(directory)
@@ -251,7 +251,7 @@ fn copy(
     progress: &mut impl FnMut(u64, u64),
 ) -> rusqlite::Result<()> {
     let mut target = Connection::open(target)?;
-    // A read transaction of our own: without it, each write of another connection would make the copy start again.
+    // A read transaction: without it, each write by another connection would restart the copy.
     source.execute_batch("BEGIN")?;
     source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     let copied: rusqlite::Result<()> = (|| {
@@ -271,7 +271,7 @@ fn copy(
     })();
     source.execute_batch("ROLLBACK")?;
     copied?;
-    // A copy of a damaged database must not take the place of a good one.
+    // A copy of a damaged database must not replace a good backup.
     let check: String = target.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if check == "ok" {
         return Ok(());
@@ -280,7 +280,7 @@ fn copy(
     Err(rusqlite::Error::SqliteFailure(damaged, Some(check)))
 }
 
-/// Creates a file unless it exists; nobody else may read it.
+/// Creates a file unless it exists; only this user may read it.
 fn private(path: &Path) -> Result<(), OpenError> {
     let created = OpenOptions::new()
         .append(true)
@@ -294,7 +294,7 @@ fn private(path: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Refuses a file that is neither empty nor Thrum's.
+/// Rejects a file that is neither empty nor Thrum's.
 fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
@@ -305,10 +305,10 @@ fn check(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     if (tables, application, version) == (0, 0, 0) {
         return Ok(());
     }
-    check_ours(connection, path)
+    check_format(connection, path)
 }
 
-fn check_ours(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+fn check_format(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i32>(0));
     let failed = |error| refused(path, error);
     let application = number("PRAGMA application_id").map_err(failed)?;

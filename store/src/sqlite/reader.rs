@@ -1,4 +1,4 @@
-//! Reads, on any connection.
+//! Reads on any connection.
 
 use super::codec;
 use super::fault::failed;
@@ -27,10 +27,10 @@ pub fn get(connection: &Connection, key: &Key) -> Result<Option<(Item, Option<i6
         .transpose()
 }
 
-/// Reads a page of a query; how many bytes its items have is what it costs.
+/// Reads a page of a query, and the size of its items in bytes, which sets its cost.
 pub fn query(connection: &Connection, query: &Query) -> Result<(Page, usize)> {
     let bounds = Bounds::of(query);
-    // Each combination is a statement of its own, so that the index serves it.
+    // Each combination is a separate statement, so that the index is used.
     let mut sql = "SELECT sk, body FROM items WHERE pk = ?1".to_owned();
     let mut values: Vec<&str> = vec![&query.pk];
     for (bound, comparison) in [
@@ -74,7 +74,7 @@ fn item(pk: &str, row: &Row<'_>) -> Result<Item> {
     codec::decode(Key::new(pk, sk), body.map_err(failed)?)
 }
 
-/// Changes after `after`, at most `limit`, in their order.
+/// Changes after `after`, at most `limit`, in order.
 pub fn changes(connection: &Connection, after: i64, limit: usize) -> Result<Vec<Change>> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = connection
@@ -89,7 +89,7 @@ pub fn changes(connection: &Connection, after: i64, limit: usize) -> Result<Vec<
         let record = row.get_ref(1).and_then(|record| Ok(record.as_blob()?));
         match codec::decode_change(sequence, record.map_err(failed)?) {
             Ok(change) => changes.push(change),
-            // It must not hold up the others.
+            // One bad record must not block the others.
             Err(error) => {
                 tracing::error!(sequence, %error, "skipping a change that can't be read");
             }
@@ -98,7 +98,7 @@ pub fn changes(connection: &Connection, after: i64, limit: usize) -> Result<Vec<
     Ok(changes)
 }
 
-/// Every item of the table, in the order of their keys.
+/// All items of the table, in the order of their keys.
 pub fn scan(connection: &Connection) -> Result<Vec<Item>> {
     let mut statement = connection
         .prepare_cached("SELECT sk, body, pk FROM items ORDER BY pk, sk")
@@ -112,7 +112,7 @@ pub fn scan(connection: &Connection) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// The sort keys that a page is between.
+/// The bounds of a page's sort keys.
 #[derive(Default)]
 struct Bounds {
     from: Option<String>,
@@ -150,11 +150,11 @@ impl Bounds {
     }
 }
 
-/// The least string that is greater than all that begin with `prefix`; `None` if there is none.
+/// The smallest string that is greater than all that start with `prefix`; `None` if there is none.
 fn successor(prefix: &str) -> Option<String> {
     let mut prefix = prefix.to_owned();
     while let Some(last) = prefix.pop() {
-        // Between the two there are no characters, but surrogates.
+        // Only surrogates lie between these two.
         let next = match last {
             '\u{d7ff}' => Some('\u{e000}'),
             last => char::from_u32(u32::from(last) + 1),

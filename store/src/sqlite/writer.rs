@@ -1,5 +1,5 @@
-//! The only connection that writes, and group commit: whatever is asked for while a commit is on its way to the disk is
-//! carried out in the next transaction, and answered together after one flush.
+//! The only connection that writes, with group commit: jobs that arrive during a flush run together
+//! in the next transaction, and are answered together after a single flush.
 
 use super::fault::{failed, is_passing};
 use super::{codec, reader};
@@ -22,20 +22,20 @@ use tokio::sync::oneshot;
 const MAX_JOBS: usize = 256;
 /// Maximum size of a transaction's items, in bytes.
 const MAX_TRANSACTION_BYTES: usize = 4 << 20;
-/// Expiries are stored in units of so many seconds, rounded up, so that a steady heartbeat rarely moves its entry in their
-/// index.
+/// Expiries are stored in units of this many seconds, rounded up, so that a steady heartbeat rarely
+/// moves its index entry.
 const EXPIRY_S: i64 = 600;
 
-/// Something to do within a transaction.
+/// A job that runs in a transaction.
 pub trait Job: Send {
-    /// Does it.
+    /// Runs it.
     fn carry_out(&mut self, writer: &mut Writer);
 
     /// Sends the result to the caller, once the transaction has been committed or has failed.
     fn answer(self: Box<Self>, committed: Result<()>);
 }
 
-/// A job whose answer goes through a channel.
+/// A job that answers through a channel.
 pub struct Task<F, T> {
     work: Option<F>,
     done: Option<Result<T>>,
@@ -43,7 +43,7 @@ pub struct Task<F, T> {
 }
 
 impl<F, T> Task<F, T> {
-    /// A job, and where its answer comes.
+    /// A job, and the receiver of its answer.
     pub fn new(work: F) -> (Self, oneshot::Receiver<Result<T>>) {
         let (reply, answer) = oneshot::channel();
         let task = Self {
@@ -71,7 +71,7 @@ where
             ))
         };
         let done = self.done.unwrap_or_else(not_done);
-        // Nobody may be waiting any more.
+        // The caller may have stopped waiting.
         let _ = self.reply.send(committed.and(done));
     }
 }
@@ -81,15 +81,15 @@ pub struct Writer {
     connection: Connection,
     /// The number of the last change.
     sequence: i64,
-    /// Whether all changes are recorded, also those that evaluate is not called for.
+    /// Whether to record all changes, including those that do not concern evaluate.
     all_changes: bool,
     /// Whether this transaction recorded a change.
     recorded: bool,
     meter: Option<Meter>,
     shared: Arc<Shared>,
-    /// A fault of the disk in this transaction.
+    /// A disk fault in this transaction.
     disk_fault: Cell<Option<TableError>>,
-    /// Why nothing more is accepted.
+    /// Why no more writes are accepted.
     broken: Option<TableError>,
 }
 
@@ -102,12 +102,12 @@ pub struct Shared {
     pub commits: AtomicU64,
 }
 
-/// A write that was decided on, but not carried out.
+/// A planned write that was not carried out yet.
 struct Planned {
     key: Key,
     /// Whether there was an item before.
     existed: bool,
-    /// The item before, if a record of the change may want it.
+    /// The item before, if the record of the change may need it.
     old: Option<Item>,
     /// The old item's expiry as stored, in units of [`EXPIRY_S`].
     old_expires: Option<i64>,
@@ -122,7 +122,7 @@ enum Effect {
 }
 
 impl Writer {
-    /// A writer on a connection that nobody else writes on.
+    /// A writer on a connection; no other connection may write.
     ///
     /// # Errors
     /// The database can't be read.
@@ -146,13 +146,13 @@ impl Writer {
         })
     }
 
-    /// Carries out jobs as they come, until all senders are gone.
+    /// Runs jobs as they arrive, until all senders are gone.
     pub fn run(mut self, mut jobs: Receiver<Box<dyn Job>>) {
         let mut together = Vec::with_capacity(MAX_JOBS);
         while jobs.blocking_recv_many(&mut together, MAX_JOBS) > 0 {
             self.transaction(&mut together);
         }
-        // What is in the log goes into the database, so that the next start has nothing to recover.
+        // Move the log into the database, so that the next start has nothing to recover.
         if let Err(error) = self
             .connection
             .execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);")
@@ -161,7 +161,7 @@ impl Writer {
         }
     }
 
-    /// Carries out jobs in one transaction, and answers them when it is committed.
+    /// Runs jobs in one transaction, and answers them once it is committed.
     pub fn transaction(&mut self, jobs: &mut Vec<Box<dyn Job>>) {
         self.recorded = false;
         let begun = match &self.broken {
@@ -171,7 +171,7 @@ impl Writer {
         let committed = begun.and_then(|()| {
             for job in &mut *jobs {
                 job.carry_out(self);
-                // A fault may have undone the transaction: nothing may be done outside of one.
+                // An error may have rolled back the transaction; nothing may run outside one.
                 if self.connection.is_autocommit() {
                     break;
                 }
@@ -221,7 +221,8 @@ impl Writer {
         }
     }
 
-    /// Accepts nothing more: what the system still holds in memory can't be trusted to reach the disk later.
+    /// Refuses all further writes: data that the system still caches can't be trusted to reach the
+    /// disk later.
     fn give_up(&mut self, error: TableError) -> TableError {
         self.roll_back();
         tracing::error!(%error, "the disk failed; Thrum refuses all writes until you restart it");
@@ -229,11 +230,11 @@ impl Writer {
         error
     }
 
-    /// What a fault of a write means; one of the disk ends this transaction, and all that would follow.
+    /// Converts the error of a write. A disk fault ends this transaction and all later ones.
     fn fault(&self, error: rusqlite::Error) -> TableError {
-        let of_the_disk = error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
+        let is_disk_fault = error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
         let error = failed(error);
-        if of_the_disk {
+        if is_disk_fault {
             self.disk_fault.set(Some(error.clone()));
         }
         error
@@ -245,7 +246,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The connection, to read by.
+    /// The connection, for reading.
     pub const fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -299,7 +300,7 @@ impl Writer {
         Ok(Vec::new())
     }
 
-    /// Carries out all writes, or none.
+    /// Carries out all writes or none.
     pub fn transact(&mut self, writes: Vec<Write>) -> Result<()> {
         if writes.is_empty() || writes.len() > MAX_TRANSACTION {
             return Err(TableError::Invalid(format!(
@@ -312,7 +313,7 @@ impl Writer {
             Err(error) => {
                 self.count(Operation::TransactWriteItems, 0.0);
                 return Err(match error {
-                    // Only a write alone tells what it found.
+                    // Only a single write reports what it found.
                     TableError::Condition { at, .. } => TableError::Condition { at, found: None },
                     other => other,
                 });
@@ -331,7 +332,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes at most `limit` items whose TTL has passed at `now_s`, in epoch seconds. Returns how many.
+    /// Removes at most `limit` items whose TTL has passed at `now_s`, in epoch seconds. Returns how
+    /// many.
     pub fn expire(&mut self, now_s: i64, limit: usize) -> Result<usize> {
         let keys: Vec<Key> = self
             .connection
@@ -351,7 +353,7 @@ impl Writer {
         for key in keys {
             let found = reader::get(&self.connection, &key);
             if let Err(error) = &found {
-                // It must not hold up the others.
+                // One bad item must not block the others.
                 tracing::error!(?key, %error, "can't read an expired item; keeping it");
             }
             if let Ok(Some((item, old_expires))) = found {
@@ -369,7 +371,7 @@ impl Writer {
         Ok(planned.len())
     }
 
-    /// Deletes the changes up to `handled`, at most `limit` of them. Returns how many.
+    /// Deletes at most `limit` changes up to `handled`. Returns how many.
     pub fn trim(&mut self, handled: i64, limit: usize) -> Result<usize> {
         self.connection
             .prepare_cached(
@@ -388,7 +390,7 @@ impl Writer {
         }
     }
 
-    /// Decides on all writes. A condition that does not hold is the reason that counts, whatever else is wrong.
+    /// Plans all writes. A failed condition takes precedence over other errors.
     fn plan_all(&self, writes: Vec<Write>) -> Result<Vec<Planned>> {
         let mut keys = HashSet::with_capacity(writes.len());
         if let Some(twice) = writes.iter().find(|write| !keys.insert(write.key())) {
@@ -411,7 +413,7 @@ impl Writer {
     fn plan(&self, at: usize, write: Write) -> Result<Planned> {
         let key = match write.key() {
             Some(key) if !key.pk.is_empty() && !key.sk.is_empty() => key,
-            _ => return Err(TableError::Invalid("an item without a key".to_owned())),
+            _ => return Err(TableError::Invalid("an item must have a key".to_owned())),
         };
         let (mut old, old_expires) = match reader::get(&self.connection, &key)? {
             Some((item, expires)) => (Some(item), expires),
@@ -435,7 +437,7 @@ impl Writer {
                     let item = if old.as_ref().is_some_and(recorded) {
                         old.clone()
                     } else {
-                        // Nobody asks for the old image: it becomes the new one.
+                        // The old image is not needed, so it becomes the new one.
                         old.take()
                     };
                     let mut item = item.unwrap_or_else(|| key.attributes());
@@ -457,7 +459,7 @@ impl Writer {
         };
         if after > MAX_ITEM_BYTES {
             return Err(TableError::Invalid(format!(
-                "an item has at most {MAX_ITEM_BYTES} bytes (got {after})"
+                "an item must have at most {MAX_ITEM_BYTES} bytes (got {after})"
             )));
         }
         Ok(Planned {
@@ -470,9 +472,9 @@ impl Writer {
         })
     }
 
-    /// Carries out what was planned, all or none of it.
+    /// Carries out planned writes, all or none.
     fn carry_out(&mut self, planned: &[Planned]) -> Result<()> {
-        // A statement is all or nothing by itself.
+        // A single statement is atomic by itself.
         if let [alone] = planned
             && !self.records(alone)
         {
@@ -484,7 +486,7 @@ impl Writer {
             .try_for_each(|planned| self.store(planned).and_then(|()| self.record(planned)));
         let ended = match &carried_out {
             Ok(()) => self.execute("RELEASE job"),
-            // SQLite may have undone everything already.
+            // SQLite may have rolled back everything already.
             Err(_) if self.connection.is_autocommit() => Ok(()),
             Err(_) => self
                 .execute("ROLLBACK TO job")
@@ -517,7 +519,7 @@ impl Writer {
                         .and_then(|mut insert| {
                             insert.execute(params![key.pk, key.sk, expires, body])
                         }),
-                    // Where the expiry is not named, its index is left alone.
+                    // A statement without the expiry leaves its index alone.
                     true if expires == planned.old_expires => self
                         .connection
                         .prepare_cached("UPDATE items SET body = ?3 WHERE pk = ?1 AND sk = ?2")
@@ -536,7 +538,7 @@ impl Writer {
         done.map(drop).map_err(|error| self.fault(error))
     }
 
-    /// Whether the change is recorded.
+    /// Whether the change is to be recorded.
     fn records(&self, planned: &Planned) -> bool {
         let (old, new, expired) = planned.images();
         let unknown = planned.existed && old.is_none();

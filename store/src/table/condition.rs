@@ -3,17 +3,17 @@
 use super::{IntoValue, Item, Number, Value};
 use std::cmp::Ordering;
 
-/// A condition on an item, which may not exist. An attribute that does not exist satisfies no comparison, and neither does
+/// A condition on an item, which may not exist. A comparison never holds for a missing attribute or
 /// one of another type.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
-    /// Holds whatever the item is.
+    /// Always holds.
     Always,
     /// The item has the attribute.
     Exists(&'static str),
     /// The item does not have the attribute.
     Missing(&'static str),
-    /// The attribute compares so with the value.
+    /// The attribute compares to the value as given.
     Compare(&'static str, Comparison, Value),
     /// The attribute is one of the values.
     OneOf(&'static str, Vec<Value>),
@@ -25,7 +25,8 @@ pub enum Condition {
     Not(Box<Self>),
 }
 
-/// How an attribute compares with a value. Numbers are ordered as numbers, strings and binaries by their bytes.
+/// How an attribute compares to a value. Numbers are ordered as numbers, strings and binaries by
+/// their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
     /// They are equal.
@@ -40,7 +41,7 @@ pub enum Comparison {
     AtLeast,
 }
 
-/// An attribute, to make a condition with.
+/// An attribute, for building conditions.
 #[derive(Debug, Clone, Copy)]
 pub struct Attribute(&'static str);
 
@@ -156,7 +157,7 @@ impl Condition {
 }
 
 impl Comparison {
-    /// Its sign in DynamoDB's expressions.
+    /// Its operator in DynamoDB's expressions.
     pub const fn sign(self) -> &'static str {
         match self {
             Self::Eq => "=",
@@ -194,7 +195,7 @@ fn order(a: &Value, b: &Value) -> Option<Ordering> {
     }
 }
 
-/// Whether two values are equal; sets whatever the order of their members.
+/// Whether two values are equal; sets regardless of their order.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::N(_), Value::N(_)) => order(a, b).is_some_and(Ordering::is_eq),

@@ -1,4 +1,4 @@
-//! Counts what calls cost, so that tests can hold operations to the costs that they state.
+//! Counts what calls cost, so that tests can check the costs that operations document.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug, Clone, Default)]
 pub struct Meter(Arc<Mutex<Consumed>>);
 
-/// What was consumed. A write whose condition failed counts as a call without units: DynamoDB charges it, but does not say
-/// how much.
+/// Consumed capacity. A write whose condition failed counts as a call without units: DynamoDB
+/// charges for it but does not report how much.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Consumed {
-    /// Calls, by DynamoDB's name of the operation.
+    /// Calls, by DynamoDB's name for the operation.
     pub calls: BTreeMap<&'static str, u64>,
-    /// Units of reads.
+    /// Read units.
     pub read_units: f64,
-    /// Units of writes.
+    /// Write units.
     pub write_units: f64,
 }
 
@@ -62,12 +62,12 @@ impl Consumed {
 }
 
 impl Meter {
-    /// Returns what was consumed since the last call, and starts from zero.
+    /// Returns what was consumed since the last call, and resets the counts.
     pub fn take(&self) -> Consumed {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts a call that consumed so many units.
+    /// Counts a call that consumed this many units.
     pub fn count(&self, operation: Operation, units: f64) {
         let mut consumed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *consumed.calls.entry(operation.name()).or_default() += 1;

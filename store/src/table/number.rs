@@ -1,14 +1,14 @@
-//! DynamoDB's numbers: up to 38 significant decimal digits, exactly.
+//! DynamoDB's numbers: exact decimals with up to 38 significant digits.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 /// Maximum number of significant digits.
 const DIGITS: u32 = 38;
-/// Greatest distance of an exponent from zero that is kept.
+/// Maximum distance of an exponent from zero.
 const MAX_EXPONENT: i32 = 130;
 
-/// A decimal number: `digits × 10^exponent`, without zeros at the end of its digits.
+/// A decimal number: `digits × 10^exponent`, without trailing zeros in its digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number {
     digits: i128,
@@ -16,7 +16,7 @@ pub struct Number {
 }
 
 impl Number {
-    /// Reads a number as DynamoDB writes it; `None` if it is not a number, or has too many digits.
+    /// Parses a number in DynamoDB's format; `None` if it is not a number or has too many digits.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(whole) = text.parse::<i64>() {
             return Self::new(whole.into(), 0);
@@ -59,7 +59,7 @@ impl Number {
         fits.then_some(Self { digits, exponent })
     }
 
-    /// The digits with a smaller exponent.
+    /// The digits, scaled to a smaller exponent.
     fn at(self, exponent: i32) -> Option<i128> {
         let shift = u32::try_from(self.exponent.checked_sub(exponent)?).ok()?;
         self.digits.checked_mul(10_i128.checked_pow(shift)?)
@@ -79,7 +79,7 @@ impl Ord for Number {
             return signs;
         }
         let size = match self.magnitude().cmp(&other.magnitude()) {
-            // Of the same length: at a common exponent both fit.
+            // The same length, so both fit at a common exponent.
             Ordering::Equal => {
                 let exponent = self.exponent.min(other.exponent);
                 return self.at(exponent).cmp(&other.at(exponent));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_dynamodb_writes_them() {
+    fn numbers_are_formatted_like_dynamodb() {
         for (text, written) in [
             ("0", "0"),
             ("-0.0", "0"),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_ordered_and_added_as_numbers() {
+    fn numbers_compare_and_add_numerically() {
         let ascending = [
             "-1e50", "-10", "-9.5", "-0.1", "0", "0.09", "0.1", "9", "10", "10.5", "1e50",
         ];

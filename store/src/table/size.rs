@@ -1,4 +1,4 @@
-//! What items weigh and calls cost, by DynamoDB's own formulas.
+//! The size of items and the cost of calls, by DynamoDB's formulas.
 //!
 //! <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html>
 
@@ -7,7 +7,7 @@ use super::{Item, Read, Value};
 /// Maximum item size, in bytes.
 pub const MAX_ITEM_BYTES: usize = 400 * 1024;
 
-/// The size of an item: the bytes of its names and values.
+/// The size of an item: the bytes of its attributes' names and values.
 pub fn item_bytes(item: &Item) -> usize {
     item.iter()
         .map(|(name, value)| name.len() + value_bytes(value))
@@ -38,7 +38,7 @@ fn value_bytes(value: &Value) -> usize {
     }
 }
 
-/// A byte for two significant digits, and one; one more for a sign.
+/// One byte per two significant digits, plus one; one more for a minus sign.
 fn number_bytes(number: &str) -> usize {
     let digits = number.bytes().filter(u8::is_ascii_digit);
     let digits: Vec<u8> = digits.skip_while(|digit| *digit == b'0').collect();
@@ -50,12 +50,12 @@ fn number_bytes(number: &str) -> usize {
     (digits.len() - trailing).div_ceil(2) + 1 + usize::from(number.starts_with('-'))
 }
 
-/// The units of writing an item of at most so many bytes, before or after.
+/// The units for writing an item; `bytes` is the larger of its sizes before and after.
 pub fn write_units(bytes: usize) -> f64 {
     units(bytes.div_ceil(1024).max(1))
 }
 
-/// The units of reading so many bytes.
+/// The units for reading `bytes`.
 pub fn read_units(bytes: usize, read: Read) -> f64 {
     let whole = units(bytes.div_ceil(4096).max(1));
     match read {

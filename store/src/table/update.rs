@@ -2,18 +2,18 @@
 
 use super::{IntoValue, Item, Number, Result, TableError, Value};
 
-/// What an update does, action by action. All operands are of the item before it.
+/// The actions of an update. All operands refer to the item before it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Update(pub Vec<Action>);
 
-/// Something that is done to an attribute.
+/// A change of an attribute.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Sets it.
     Set(&'static str, Operand),
-    /// Adds to a number, or members to a set; to nothing if it does not exist.
+    /// Adds to a number, or adds members to a set. A missing attribute is created.
     Add(&'static str, Value),
-    /// Takes members from a set. A set without members does not exist.
+    /// Removes members from a set. A set without members does not exist.
     TakeFrom(&'static str, Value),
     /// Removes it.
     Remove(&'static str),
@@ -50,7 +50,7 @@ pub fn add(name: &'static str, value: impl IntoValue) -> Update {
     Update::default().add(name, value)
 }
 
-/// Takes the members of `value` from the set `name`.
+/// Removes the members of `value` from the set `name`.
 pub fn take_from(name: &'static str, value: impl IntoValue) -> Update {
     Update::default().take_from(name, value)
 }
@@ -61,43 +61,43 @@ pub fn remove(name: &'static str) -> Update {
 }
 
 impl Update {
-    /// And sets `name` to `value`.
+    /// Also sets `name` to `value`.
     #[must_use]
     pub fn set(self, name: &'static str, value: impl IntoValue) -> Self {
         self.with(Action::Set(name, Operand::Value(value.into_value())))
     }
 
-    /// And sets `name` to `value` unless it exists.
+    /// Also sets `name` to `value` unless it exists.
     #[must_use]
     pub fn set_if_missing(self, name: &'static str, value: impl IntoValue) -> Self {
         self.with(Action::Set(name, Operand::IfMissing(value.into_value())))
     }
 
-    /// And sets `name` to the attribute `of` plus `value`.
+    /// Also sets `name` to the attribute `of` plus `value`.
     #[must_use]
     pub fn set_sum(self, name: &'static str, of: &'static str, value: impl IntoValue) -> Self {
         self.with(Action::Set(name, Operand::Sum(of, value.into_value())))
     }
 
-    /// And adds `value` to the number or set `name`.
+    /// Also adds `value` to the number or set `name`.
     #[must_use]
     pub fn add(self, name: &'static str, value: impl IntoValue) -> Self {
         self.with(Action::Add(name, value.into_value()))
     }
 
-    /// And takes the members of `value` from the set `name`.
+    /// Also removes the members of `value` from the set `name`.
     #[must_use]
     pub fn take_from(self, name: &'static str, value: impl IntoValue) -> Self {
         self.with(Action::TakeFrom(name, value.into_value()))
     }
 
-    /// And removes `name`.
+    /// Also removes `name`.
     #[must_use]
     pub fn remove(self, name: &'static str) -> Self {
         self.with(Action::Remove(name))
     }
 
-    /// And does what `other` does.
+    /// Also does what `other` does.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);
@@ -109,12 +109,12 @@ impl Update {
         self
     }
 
-    /// Does it to `item`.
+    /// Applies the update to `item`.
     ///
     /// # Errors
     /// [`TableError::Invalid`] if an operand is missing or of the wrong type.
     pub fn apply(&self, item: &mut Item) -> Result<()> {
-        // Operands first: they are of the item before the update.
+        // Operands first: they refer to the item before the update.
         let mut changes: Vec<(&'static str, Option<Value>)> = Vec::with_capacity(self.0.len());
         for action in &self.0 {
             match action {
@@ -128,7 +128,7 @@ impl Update {
                 }
                 Action::Set(name, Operand::Sum(of, value)) => {
                     let before = item.get(*of).ok_or_else(|| {
-                        TableError::Invalid(format!("there is no {of} to add to"))
+                        TableError::Invalid(format!("the attribute {of} does not exist"))
                     })?;
                     changes.push((name, Some(sum(of, before, value)?)));
                 }
@@ -177,6 +177,7 @@ fn sum(name: &str, before: &Value, value: &Value) -> Result<Value> {
     let sum = Number::parse(a)
         .zip(Number::parse(b))
         .and_then(|(a, b)| a.plus(b));
-    sum.map(|sum| Value::N(sum.to_string()))
-        .ok_or_else(|| TableError::Invalid(format!("{name} can't be computed: {a} plus {b}")))
+    sum.map(|sum| Value::N(sum.to_string())).ok_or_else(|| {
+        TableError::Invalid(format!("{name} can't be computed exactly: {a} plus {b}"))
+    })
 }

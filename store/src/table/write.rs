@@ -6,29 +6,29 @@ use crate::key::Key;
 /// A write of one item.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
-    /// Puts the item in place of the one with its key.
+    /// Puts the item, replacing the one with its key.
     Put {
         /// The item.
         item: Item,
-        /// On which condition.
+        /// The condition.
         condition: Condition,
     },
-    /// Updates the item, which comes into being if it does not exist.
+    /// Updates the item, or creates it if it does not exist.
     Update {
         /// The item's key.
         key: Key,
-        /// What to try, one after the other: the first attempt whose condition holds is carried out. In a transaction
-        /// there is only one.
+        /// What to try, in order: the first attempt whose condition holds is carried out. In a
+        /// transaction there may be only one.
         attempts: Vec<Attempt>,
     },
     /// Deletes the item, if it exists.
     Delete {
         /// The item's key.
         key: Key,
-        /// On which condition.
+        /// The condition.
         condition: Condition,
     },
-    /// Writes nothing: the condition of a transaction.
+    /// Writes nothing; checks a condition within a transaction.
     Check {
         /// The item's key.
         key: Key,
@@ -37,12 +37,12 @@ pub enum Write {
     },
 }
 
-/// An update, and when it is carried out.
+/// An update with its condition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
-    /// On which condition.
+    /// The condition.
     pub condition: Condition,
-    /// What it does.
+    /// The update.
     pub update: Update,
 }
 
@@ -54,7 +54,7 @@ pub const fn put(item: Item) -> Write {
     }
 }
 
-/// Puts `item`, which must not exist.
+/// Puts `item`, which must not exist yet.
 pub const fn create(item: Item) -> Write {
     Write::Put {
         item,
@@ -87,9 +87,9 @@ pub const fn check(key: Key, condition: Condition) -> Write {
 }
 
 impl Write {
-    /// Only if `more` holds, too.
+    /// Also requires `more`.
     ///
-    /// It is a condition of the last attempt of an update.
+    /// For an update, this applies to the last attempt.
     #[must_use]
     pub fn when(mut self, more: Condition) -> Self {
         let condition = match &mut self {
@@ -106,9 +106,9 @@ impl Write {
         self
     }
 
-    /// And does what `more` does, too.
+    /// Also does what `more` does.
     ///
-    /// It is part of the last attempt of an update, and of nothing else.
+    /// This extends the last attempt of an update, and has no effect on other writes.
     #[must_use]
     pub fn also(mut self, more: Update) -> Self {
         if let Self::Update { attempts, .. } = &mut self
@@ -119,7 +119,8 @@ impl Write {
         self
     }
 
-    /// Or else, if `condition` holds, does `update` instead. On DynamoDB that is a second call; embedded, one decides.
+    /// Otherwise, does `update` if `condition` holds. On DynamoDB that is a second call; the
+    /// embedded table decides in one.
     #[must_use]
     pub fn or_when(mut self, condition: Condition, update: Update) -> Self {
         if let Self::Update { attempts, .. } = &mut self {

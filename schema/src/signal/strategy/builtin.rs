@@ -1,11 +1,11 @@
-//! The strategies that everybody has.
+//! The built-in strategies.
 
 use super::Strategy;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-/// Their version; a change of any rule here counts it.
+/// Their version; increment it when any rule here changes.
 pub const VERSION: u32 = 1;
 
 static BUILTINS: LazyLock<BTreeMap<&'static str, Strategy>> = LazyLock::new(|| {
@@ -30,7 +30,7 @@ static BUILTINS: LazyLock<BTreeMap<&'static str, Strategy>> = LazyLock::new(|| {
     all.into_iter().map(parse).collect()
 });
 
-/// A built-in strategy.
+/// A built-in strategy, by name.
 pub fn builtin(name: &str) -> Option<&'static Strategy> {
     BUILTINS.get(name)
 }
@@ -48,17 +48,18 @@ fn of_n(indicator: &str) -> Value {
     json!({ "indicator": indicator, "n": "$n" })
 }
 
-/// The trend, and Cutler's strength; `combined` lets sentiment confirm, contradict or lead.
+/// Trend and Cutler's RSI; in `combined`, sentiment confirms, contradicts or leads.
 fn trend_rsi() -> Value {
     let mean = || json!({ "indicator": "sma", "n": 20 });
     let rsi = || json!({ "indicator": "rsi_cutler", "n": 14 });
-    let feeling = || json!({ "sentiment": { "max_age_s": "$sentiment_max_age_s" } });
+    let sentiment = || json!({ "sentiment": { "max_age_s": "$sentiment_max_age_s" } });
     let rises = || json!({ "all": [compare("close", ">", mean()), compare(rsi(), ">", 55)] });
     let falls = || json!({ "all": [compare("close", "<", mean()), compare(rsi(), "<", 45)] });
-    let good = || compare(feeling(), ">", 0.55);
-    let bad = || compare(feeling(), "<", 0.45);
+    let good = || compare(sentiment(), ">", 0.55);
+    let bad = || compare(sentiment(), "<", 0.45);
     let neither = || json!({ "not": { "any": [rises(), falls()] } });
-    // Agreement keeps the price's word, disagreement is HOLD; where the price says nothing, sentiment leads.
+    // If sentiment contradicts the price, the signal is HOLD; if the price gives no signal,
+    // sentiment leads.
     let side = |price: Value, against: Value, leads: Value| {
         json!({ "any": [
             { "all": [price, { "not": against }] },
@@ -66,10 +67,12 @@ fn trend_rsi() -> Value {
         ] })
     };
     json!({
-        "description": "The close beyond its mean of 20 bars, and the simple-mean RSI beyond 55 or 45. In the mode \
-                        combined, sentiment above 0.55 or below 0.45 confirms, contradicts (HOLD) or, where the price \
-                        says nothing, leads. Windows count bars; the first signal is at the 50th. \
-                        sentiment_max_age_s of 0 lets a score be of any age.",
+        "description": "BUY if the close is above its 20-bar mean and the simple-mean RSI above \
+                        55; SELL if the close is below its mean and the RSI below 45. In the mode \
+                        combined, sentiment above 0.55 or below 0.45 confirms, contradicts (HOLD) \
+                        or, if the price gives no signal, leads. Windows count bars; the first \
+                        signal is at bar 50. If sentiment_max_age_s is 0, scores of any age \
+                        count.",
         "params": { "sentiment_max_age_s": 0 },
         "warmup": 50,
         "gaps": "count",
@@ -85,7 +88,7 @@ fn cross(mean: &str) -> Value {
     let fast = || json!({ "indicator": mean, "n": "$fast" });
     let slow = || json!({ "indicator": mean, "n": "$slow" });
     json!({
-        "description": "The mean of the last bars above or below that of more bars.",
+        "description": "The fast mean above (BUY) or below (SELL) the slow mean.",
         "params": { "fast": 10, "slow": 30 },
         "buy": compare(fast(), ">", slow()),
         "sell": compare(fast(), "<", slow()),
@@ -95,7 +98,7 @@ fn cross(mean: &str) -> Value {
 fn macd() -> Value {
     let output = |name: &str| json!({ "indicator": "macd", "fast": "$fast", "slow": "$slow", "signal": "$signal", "output": name });
     json!({
-        "description": "MACD above or below its signal line.",
+        "description": "MACD above (BUY) or below (SELL) its signal line.",
         "params": { "fast": 12, "slow": 26, "signal": 9 },
         "buy": compare(output("macd"), ">", output("signal")),
         "sell": compare(output("macd"), "<", output("signal")),
@@ -106,7 +109,8 @@ fn bollinger() -> Value {
     let band =
         |output: &str| json!({ "indicator": "bollinger", "n": "$n", "k": "$k", "output": output });
     json!({
-        "description": "The close beyond a Bollinger band, which it is expected to come back from.",
+        "description": "Mean reversion: BUY if the close is below the lower Bollinger band, SELL \
+                        if it is above the upper one.",
         "params": { "n": 20, "k": 2 },
         "buy": compare("close", "<", band("lower")),
         "sell": compare("close", ">", band("upper")),
@@ -117,7 +121,8 @@ fn donchian() -> Value {
     let channel =
         |output: &str| json!({ "indicator": "donchian", "n": "$n", "output": output, "ago": 1 });
     json!({
-        "description": "The close beyond the highest high or the lowest low of the bars before it.",
+        "description": "Breakout: BUY if the close is above the highest high of the previous n \
+                        bars, SELL if it is below the lowest low.",
         "params": { "n": 20 },
         "buy": compare("close", ">", channel("upper")),
         "sell": compare("close", "<", channel("lower")),
@@ -126,7 +131,8 @@ fn donchian() -> Value {
 
 fn zscore() -> Value {
     json!({
-        "description": "The value far from its mean: BUY if it is k standard deviations below, SELL if above.",
+        "description": "Mean reversion: BUY if the value is k standard deviations below its mean, \
+                        SELL if it is k above.",
         "params": { "n": 20, "k": 2 },
         "buy": compare(of_n("zscore"), "<", "-$k"),
         "sell": compare(of_n("zscore"), ">", "$k"),
@@ -135,7 +141,7 @@ fn zscore() -> Value {
 
 fn threshold() -> Value {
     json!({
-        "description": "The value below its minimum (SELL) or above its maximum (BUY).",
+        "description": "BUY if the value is above its maximum, SELL if it is below its minimum.",
         "params": { "min": -1e99, "max": 1e99 },
         "buy": compare("close", ">", "$max"),
         "sell": compare("close", "<", "$min"),
@@ -145,8 +151,9 @@ fn threshold() -> Value {
 fn ewma() -> Value {
     let z = || json!({ "indicator": "ewma_z", "alpha": "$alpha", "n": "$n" });
     json!({
-        "description": "A control chart: the value far from the exponentially weighted mean of those before it; BUY if \
-                        it is k of their deviations below, SELL if above.",
+        "description": "Control chart: BUY if the value is k standard deviations below the \
+                        exponentially weighted mean of the previous values, SELL if it is k \
+                        above.",
         "params": { "alpha": 0.2, "n": 20, "k": 3 },
         "buy": compare(z(), "<", "-$k"),
         "sell": compare(z(), ">", "$k"),
@@ -155,8 +162,8 @@ fn ewma() -> Value {
 
 fn absent_change() -> Value {
     json!({
-        "description": "A value that should move and did not: SELL if the last n values differ by no more than the \
-                        tolerance.",
+        "description": "A value that should change but does not: SELL if the last n values differ \
+                        by no more than the tolerance.",
         "params": { "n": 10, "tolerance": 0 },
         "buy": { "any": [] },
         "sell": compare(of_n("range"), "<=", "$tolerance"),

@@ -12,7 +12,7 @@ use crate::signal::series::Timeframe;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// Longest description, in characters.
+/// Maximum length of a description, in characters.
 const MAX_DESCRIPTION: usize = 1_000;
 
 type Members = Map<String, Value>;
@@ -46,7 +46,10 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
             modes.insert(DEFAULT_MODE.to_owned(), rules(members, "")?);
         }
         Some(_) if members.contains_key("buy") || members.contains_key("sell") => {
-            return Err(Invalid::new("modes", "must not stand beside buy and sell"));
+            return Err(Invalid::new(
+                "modes",
+                "must not be combined with buy and sell",
+            ));
         }
         Some(value) => {
             for (name, value) in object(value, "modes")? {
@@ -59,7 +62,10 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
         }
     }
     if modes.is_empty() || modes.len() > MAX_PARAMS {
-        return Err(Invalid::new("modes", format!("must be 1 to {MAX_PARAMS}")));
+        return Err(Invalid::new(
+            "modes",
+            format!("must have 1 to {MAX_PARAMS} entries"),
+        ));
     }
     let default_mode = match text(members, "", "default_mode")? {
         Some(mode) => mode,
@@ -78,8 +84,8 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
         Some(_) => {
             return Err(Invalid::new(
                 "gaps",
-                "must be unknown (a hole in the bars makes the signal GAP until the windows are full again), or count \
-                 (windows count bars, wherever they are)",
+                "must be unknown (a gap in the bars makes the signal GAP until the windows are full again), or count \
+                 (windows count bars and ignore gaps)",
             ));
         }
     };
@@ -110,7 +116,7 @@ fn params(value: Option<&Value>) -> Result<BTreeMap<String, f64>, Invalid> {
     if params.len() > MAX_PARAMS {
         return Err(Invalid::new(
             "params",
-            format!("must be at most {MAX_PARAMS}"),
+            format!("must have at most {MAX_PARAMS} entries"),
         ));
     }
     Ok(params)
@@ -124,7 +130,10 @@ fn rules(members: &Members, place: &str) -> Result<Rules, Invalid> {
     let mut side = |name: &str| {
         let place = join(place, name);
         let value = members.get(name).ok_or_else(|| {
-            Invalid::new(&place, "is required: a condition; {\"any\": []} for never")
+            Invalid::new(
+                &place,
+                "is required: a condition, or {\"any\": []} for never",
+            )
         })?;
         rule(value, &place, 1, &mut left)
     };
@@ -134,21 +143,23 @@ fn rules(members: &Members, place: &str) -> Result<Rules, Invalid> {
     })
 }
 
-/// How many more there may be.
+/// How many more are allowed.
 struct Left {
     comparisons: usize,
     conditions: usize,
 }
 
 fn rule(value: &Value, place: &str, depth: usize, left: &mut Left) -> Result<Rule, Invalid> {
-    left.conditions = left
-        .conditions
-        .checked_sub(1)
-        .ok_or_else(|| Invalid::new(place, format!("is beyond {MAX_CONDITIONS} conditions")))?;
+    left.conditions = left.conditions.checked_sub(1).ok_or_else(|| {
+        Invalid::new(
+            place,
+            format!("exceeds the limit of {MAX_CONDITIONS} conditions"),
+        )
+    })?;
     if depth > MAX_DEPTH {
         return Err(Invalid::new(
             place,
-            format!("is nested more than {MAX_DEPTH} deep"),
+            format!("is nested more than {MAX_DEPTH} levels deep"),
         ));
     }
     let members = object(value, place)?;
@@ -189,7 +200,10 @@ fn rule(value: &Value, place: &str, depth: usize, left: &mut Left) -> Result<Rul
                 ));
             }
             left.comparisons = left.comparisons.checked_sub(1).ok_or_else(|| {
-                Invalid::new(place, format!("is beyond {MAX_LEAVES} comparisons"))
+                Invalid::new(
+                    place,
+                    format!("exceeds the limit of {MAX_LEAVES} comparisons"),
+                )
             })?;
             let op = members["op"].as_str().unwrap_or_default();
             let op = Op::ALL.into_iter().find(|known| known.as_str() == op);
@@ -274,7 +288,7 @@ fn indicator(members: &Members, place: &str) -> Result<Operand, Invalid> {
                 return Err(Invalid::new(
                     place,
                     format!(
-                        "is no parameter of {}; those are {}timeframe, output and ago",
+                        "is not a parameter of {}; its parameters are {}timeframe, output and ago",
                         kind.as_str(),
                         names
                             .iter()
@@ -320,11 +334,11 @@ fn ago(members: &Members, place: &str) -> Result<u32, Invalid> {
 }
 
 fn field(name: &str, place: &str) -> Result<Field, Invalid> {
-    // A plain value has only one.
+    // A plain value has only a close.
     let name = if name == "value" { "close" } else { name };
     let found = Field::ALL.into_iter().find(|field| field.as_str() == name);
     found.ok_or_else(|| {
-        Invalid::new(place, "must be open, high, low, close (or value), volume or typical; or sentiment, as a whole side")
+        Invalid::new(place, "must be open, high, low, close (or value), volume or typical (or sentiment, but only as a whole side)")
     })
 }
 
@@ -353,9 +367,12 @@ fn number(value: &Value, place: &str) -> Result<Number, Invalid> {
 
 fn whole(value: &Value, place: &str, min: u32, max: u32) -> Result<u32, Invalid> {
     let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
-    number
-        .filter(|n| (min..=max).contains(n))
-        .ok_or_else(|| Invalid::new(place, format!("must be a whole number, {min} to {max}")))
+    number.filter(|n| (min..=max).contains(n)).ok_or_else(|| {
+        Invalid::new(
+            place,
+            format!("must be a whole number between {min} and {max}"),
+        )
+    })
 }
 
 fn object<'a>(value: &'a Value, place: &str) -> Result<&'a Members, Invalid> {
@@ -368,7 +385,7 @@ fn text(members: &Members, place: &str, name: &str) -> Result<Option<String>, In
     match members.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(Invalid::new(join(place, name), "must be text")),
+        Some(_) => Err(Invalid::new(join(place, name), "must be a string")),
     }
 }
 
@@ -377,7 +394,10 @@ fn only(members: &Members, place: &str, known: &[&str]) -> Result<(), Invalid> {
         None => Ok(()),
         Some(name) => Err(Invalid::new(
             join(place, name),
-            format!("is not known here; what is: {}", known.join(", ")),
+            format!(
+                "is not a known field; the known fields are: {}",
+                known.join(", ")
+            ),
         )),
     }
 }
@@ -489,13 +509,10 @@ fn number_json(number: &Number) -> Value {
     }
 }
 
-/// A number, without a fraction where it has none.
+/// A number, without a decimal point if it is whole.
 fn plain(number: f64) -> Value {
     if number.fract() == 0.0 && number.abs() < 1e15 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "it is whole and below 1e15"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "whole and below 1e15")]
         return (number as i64).into();
     }
     number.into()
