@@ -707,7 +707,7 @@ async fn a_backtest_is_done_by_the_worker_and_survives_the_loss_of_its_queue() {
         failed["error"]
             .as_str()
             .unwrap()
-            .contains("150 are there, 500 are needed"),
+            .contains("there are 150, but the first signal needs 500"),
         "{failed}"
     );
 }

@@ -1,4 +1,5 @@
-//! The engine's speed: a step, eight indicators, a replay of a million bars, a backtest of two thousand.
+//! Benchmarks of the engine: one step, eight indicators, a replay of a million bars, a backtest of
+//! two thousand.
 //!
 //! `cargo bench -p thrum-evaluate`
 
@@ -42,7 +43,7 @@ fn compile(strategy: &str) -> CompiledStrategy {
     let strategy = builtin(strategy).expect("built in");
     strategy
         .compile(None, &BTreeMap::new(), Timeframe::HOUR)
-        .expect("a plan")
+        .expect("compiles")
 }
 
 fn step(c: &mut Criterion) {

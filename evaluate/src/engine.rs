@@ -1,11 +1,12 @@
-//! The signal engine: pure, and the same for live bars, replays and backtests.
+//! The signal engine: pure functions, the same for live bars, replays and backtests.
 //!
-//! A [`Program`] steps a [`State`] bar by bar. The state is small and serialisable, and holds all that the past means to
-//! the future: whoever steps the same bars from the same state gets the same signals, byte for byte.
+//! A [`Program`] steps a [`State`] bar by bar. The state is small and serializable, and holds
+//! everything that past bars contribute to future signals: the same state and the same bars give
+//! the same signals, byte for byte.
 
 #[expect(
     missing_docs,
-    reason = "figures have their standard names; what is special about one is said"
+    reason = "most fields are standard statistics under their usual names"
 )]
 pub mod backtest;
 mod explain;

@@ -1,4 +1,4 @@
-//! The bus on AWS.
+//! The bus on AWS: EventBridge.
 
 use crate::{Bus, BusError};
 use aws_sdk_eventbridge::Client;
@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use std::fmt::Debug;
 use thrum_schema::work::{SOURCE, Work};
 
-/// Most entries of a PutEvents call.
+/// Most entries in one PutEvents call.
 const MAX_ENTRIES: usize = 10;
 
 /// An EventBridge bus.
@@ -19,7 +19,7 @@ pub struct EventBridge {
 }
 
 impl EventBridge {
-    /// The bus named `bus`.
+    /// Publishes to the bus named `bus`.
     pub fn new(client: Client, bus: &str) -> Self {
         Self {
             client,
@@ -35,7 +35,7 @@ impl EventBridge {
                     .event_bus_name(&self.bus)
                     .source(SOURCE)
                     .detail_type(work.detail_type())
-                    .detail(serde_json::to_string(work).expect("work maps to JSON"))
+                    .detail(serde_json::to_string(work).expect("work serializes to JSON"))
                     .build()
             })
             .collect();
@@ -46,7 +46,7 @@ impl EventBridge {
             .send()
             .await
         {
-            // A reply of 200 may still refuse some of the entries: each says so for itself.
+            // A 200 response may still reject single entries.
             Ok(answer) => works
                 .iter()
                 .enumerate()
@@ -57,7 +57,7 @@ impl EventBridge {
                         entry.error_code().unwrap_or_default(),
                         entry.error_message().unwrap_or_default()
                     ))),
-                    None => Err(BusError("the reply lacks an entry".into())),
+                    None => Err(BusError("the response lacks this entry".into())),
                 })
                 .collect(),
             Err(error) => {

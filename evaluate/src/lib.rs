@@ -1,5 +1,5 @@
-//! Thrum's judge. On its schedule it sweeps the timers that are due; from the table's stream it relays alerts to
-//! the bus, and notices states that TTL removed.
+//! Evaluation: sweeps due timers on a schedule; relays alerts from the table's stream to the bus
+//! and restores states that TTL removed; computes signals.
 
 mod bus;
 mod deadlines;
@@ -34,17 +34,17 @@ use thrum_store::queue::Later;
 pub struct Evaluate {
     store: Store,
     bus: Arc<dyn Bus>,
-    /// Where the schedule comes by the minute: what brings work back at its very instant.
+    /// The queue that delivers work at an exact time, if the schedule runs only once a minute.
     later: Option<Arc<dyn Later>>,
-    /// Who claims shards: one name for each sweeper.
+    /// The owner of claims on shards, unique to each sweeper.
     name: Arc<str>,
-    /// A gap between pulses of more than so many milliseconds is an outage (T3).
+    /// A longer gap between pulses, in milliseconds, is an outage (T3).
     gap_ms: i64,
 }
 
 impl Evaluate {
-    /// A handler that reads and writes `store`, relays to `bus`, claims shards as `name`, and takes a gap between
-    /// pulses of more than `gap_ms` for an outage.
+    /// Creates a handler that works on `store`, relays to `bus`, claims shards as `name`, and
+    /// treats a gap of more than `gap_ms` between pulses as an outage.
     pub fn new(store: Store, bus: Arc<dyn Bus>, name: &str, gap_ms: i64) -> Self {
         Self {
             store,
@@ -55,14 +55,15 @@ impl Evaluate {
         }
     }
 
-    /// The same handler, where its schedule comes by the minute only: what is due in between comes back by `later`.
+    /// Adds a queue, for a schedule that runs only once a minute: work that is due in between goes
+    /// through `later`.
     #[must_use]
     pub fn with_work_queue(mut self, later: Arc<dyn Later>) -> Self {
         self.later = Some(later);
         self
     }
 
-    /// Publishes work, if there is any; the results are in its order.
+    /// Publishes work, if there is any. The results are in the same order.
     pub(crate) async fn publish(&self, works: &[Work]) -> Vec<Result<(), BusError>> {
         if works.is_empty() {
             return Vec::new();
@@ -70,7 +71,7 @@ impl Evaluate {
         self.bus.publish(works).await
     }
 
-    /// The table it works on.
+    /// The store that it works on.
     pub const fn store(&self) -> &Store {
         &self.store
     }

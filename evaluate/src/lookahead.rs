@@ -1,6 +1,7 @@
-//! Looking ahead. On AWS a schedule comes once a minute, and deadlines don't: what may be over before the next sweep
-//! goes to the work queue, to come back at the very instant. The timers stay in the table, where the sweep finds
-//! them whatever becomes of the queue: this makes detection exact, and nothing depends on it.
+//! Look-ahead. On AWS, the schedule runs once a minute, but deadlines fall in between. Timers that
+//! are due before the next sweep go to the work queue, which delivers them at the exact time. They
+//! also stay in the table, so if the queue fails, the sweep still finds them: up to a minute late,
+//! but nothing is lost.
 
 use crate::{BusError, Evaluate};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -14,14 +15,14 @@ use thrum_schema::{MonitorState, Outage, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::queue::{Later, LaterError};
 
-/// How many timers a message carries: they stay far below the 256 kB of one.
+/// Most timers in a message: far below its limit of 256 kB.
 const PER_MESSAGE: usize = 100;
-/// How many timers of a shard are looked at at a time.
+/// How many timers of a shard are processed at a time.
 const AT_A_TIME: usize = 1_000;
-/// How many shards are read, and messages sent, at a time.
+/// How many shards are read, and messages sent, concurrently.
 const CONCURRENCY: usize = 8;
 
-/// Why work was not done; it must come again.
+/// Why work failed; it must be delivered again.
 #[derive(Debug, Error)]
 pub enum WorkError {
     /// The table failed.
@@ -36,11 +37,12 @@ pub enum WorkError {
 }
 
 impl Evaluate {
-    /// Sends what is due after `from`, when the sweep before began, and before the next one can have come: deadlines that are
-    /// over by then if nothing is heard, and deliveries. 1 RU a shard and minute, and 0.5 RU a timer.
+    /// Queues the deadlines and deliveries that are due between `from`, the start of the last
+    /// sweep, and the next sweep. 1 RU a shard and minute, and 0.5 RU a timer.
     ///
     /// # Errors
-    /// The table or the queue failed. The next sweep finds what was not sent, up to a minute late.
+    /// The table or the queue failed. The next sweep finds what was not queued, up to a minute
+    /// late.
     pub async fn look_ahead(&self, from: UnixMs) -> Result<(), WorkError> {
         let Some(later) = &self.later else {
             return Ok(());
@@ -51,7 +53,7 @@ impl Evaluate {
         stream::iter(0..self.store.shards())
             .map(|shard| async move {
                 let timers = self.store.timers_between(shard, from, until).await?;
-                // Some at a time: there may be very many.
+                // In chunks, because there may be very many.
                 for timers in timers.chunks(AT_A_TIME) {
                     let states = self.states_lately(&monitors_of(timers)).await?;
                     let exact = exact(timers, states, outages, until);
@@ -64,7 +66,8 @@ impl Evaluate {
             .await
     }
 
-    /// CachedStates as they were a moment ago, without those that can't be read: those are the sweep's.
+    /// The states of monitors, perhaps slightly stale. Those that can't be read are left to the
+    /// sweep.
     async fn states_lately(&self, monitors: &[MonitorId]) -> Result<Vec<MonitorState>, StoreError> {
         match self.store.states_lately(monitors).await {
             Err(StoreError::Corrupt(_)) => {}
@@ -80,8 +83,8 @@ impl Evaluate {
         Ok(states)
     }
 
-    /// Sends a timer that a transition armed between two sweeps. 1 RU, if it is a deadline. Nothing depends on it: what
-    /// fails is logged, for the stream must not wait.
+    /// Queues timers that a transition armed for before the next sweep. 1 RU for each deadline. A
+    /// failure is only logged: the sweep finds the timers too, and the stream must not wait.
     pub(crate) async fn on_soon(&self, timers: &[Timer]) {
         let Some(later) = &self.later else {
             return;
@@ -94,12 +97,12 @@ impl Evaluate {
             self.send_ahead(later.as_ref(), exact, until).await
         };
         if let Err::<(), WorkError>(error) = sent.await {
-            tracing::warn!(%error, "a deadline within the next minute waits for the sweep");
+            tracing::warn!(%error, "could not queue a deadline; the next sweep will handle it, up to a minute late");
         }
     }
 
-    /// Looks at timers at their instant. What has moved on but is still due by `until` is sent again; beyond, it is the
-    /// next sweep's.
+    /// Handles timers that the queue delivered. A deadline that has moved, but is still due by
+    /// `until`, is queued again; a later one is left to the next sweep.
     pub(crate) async fn fire(&self, timers: &[Timer], until: UnixMs) -> Result<(), WorkError> {
         let now = self.store.world().now();
         let deadlines = timers.iter().filter_map(|timer| match timer.what {
@@ -107,7 +110,7 @@ impl Evaluate {
             _ => None,
         });
         let judged = self.judge(deadlines.collect(), now).await?;
-        // What looking at another timer would move on is the sweep's.
+        // The sweep handles all other timers, because they may have to be armed again.
         let mut others = timers.to_vec();
         others.retain(|timer| matches!(timer.what, What::Deliver { .. } | What::Flush { .. }));
         let looks: Vec<_> = stream::iter(others)
@@ -133,7 +136,7 @@ impl Evaluate {
         self.send_ahead(later.as_ref(), moved, until).await
     }
 
-    /// Sends timers, those of a second together.
+    /// Queues timers, those due in the same second in one message.
     async fn send_ahead(
         &self,
         later: &dyn Later,
@@ -162,8 +165,8 @@ impl Evaluate {
     }
 }
 
-/// The timers that are to fire by `until`, at their very instants: a deadline's is what its state says, if that is of the
-/// timer's epoch.
+/// The timers that fire by `until`, at their exact times. For a deadline, the time comes from the
+/// monitor's state, if the state has the timer's epoch.
 fn exact(
     timers: &[Timer],
     states: Vec<MonitorState>,
@@ -181,7 +184,7 @@ fn exact(
             Some(Timer { due, ..*timer })
         }
         What::Deliver { .. } | What::Flush { .. } => Some(*timer),
-        // A minute later is soon enough.
+        // For these, up to a minute late is early enough.
         _ => None,
     });
     exact.filter(|timer| timer.due <= until).collect()

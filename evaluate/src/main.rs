@@ -1,4 +1,4 @@
-//! The evaluate Lambda: stream batches, the schedule's ticks and the work queue come to the same function.
+//! The evaluate Lambda function. The schedule, the table's stream and the work queue all call it.
 
 #![recursion_limit = "256"]
 
@@ -14,8 +14,9 @@ use thrum_schema::metrics::Span;
 use thrum_store::lambda::{Sqs, connect, required, start_log, write_metrics};
 use tokio::sync::OnceCell;
 
-/// How often the pulse is kept at most, and the gap between pulses that is an outage (T3).
+/// Shortest time between two pulses, in milliseconds.
 const PULSE_EVERY_MS: i64 = 30_000;
+/// A longer gap between pulses, in milliseconds, is an outage (T3).
 const PULSE_GAP_MS: i64 = 150_000;
 
 #[tokio::main(flavor = "current_thread")]
@@ -63,25 +64,25 @@ async fn handle(evaluate: &Evaluate, schedule: &Schedule, payload: Value) -> Res
             let event: Event = serde_json::from_value(payload)?;
             Ok(serde_json::to_value(evaluate.on_stream(&event).await)?)
         }
-        // What the template gives the schedule as its input.
+        // The input that `template.yaml` sets for the schedule.
         None if payload["do"] == "sweep" => {
             schedule.tick(evaluate).await?;
             Ok(Value::Null)
         }
-        _ => Err("an event that is none of the schedule's, the stream's or the queue's".into()),
+        _ => Err("unknown event: must come from the schedule, the stream or the queue".into()),
     }
 }
 
-/// What the schedule keeps between its ticks.
+/// State that is kept between the ticks of the schedule.
 struct Schedule {
     pulse: Pulse,
-    /// Set when the table is known to have what the pipeline needs.
+    /// Set once the table has the cursors and the pulse that the pipeline needs.
     ready: OnceCell<()>,
 }
 
 impl Schedule {
-    /// One tick: outages are known before anything is judged, every shard is swept, and what is due before the next tick
-    /// is sent ahead.
+    /// One tick: records an outage, if there was one, sweeps every shard, and queues what is due
+    /// before the next tick. The outage comes first, because deadlines are judged by it (T3).
     async fn tick(&self, evaluate: &Evaluate) -> Result<(), Error> {
         let store = evaluate.store();
         let begun = store.world().now();
@@ -89,7 +90,7 @@ impl Schedule {
             .get_or_try_init(|| store.ensure_pipeline(begun))
             .await?;
         evaluate.keep_pulse(&self.pulse).await?;
-        // Every shard is swept, whatever becomes of another; an error then makes the alarm ring.
+        // Sweep every shard even if another fails; the error still triggers the alarm.
         let swept = join_all((0..store.shards()).map(|shard| evaluate.sweep(shard))).await;
         let ahead = evaluate.look_ahead(begun).await;
         let lag_ms = swept.iter().flatten().map(|swept| swept.lag_ms).max();
@@ -97,7 +98,8 @@ impl Schedule {
         swept?;
         store.metrics().observe(Span::SweepLag, lag_ms.unwrap_or(0));
         ahead?;
-        // Everything was done, and yet nothing goes down while this lasts: the alarm has to ring.
+        // All work is done, but no monitor goes down while the pulse fails: fail, to trigger the
+        // alarm.
         match self.pulse.failure() {
             None => Ok(()),
             Some(error) => {

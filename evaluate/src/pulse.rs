@@ -1,4 +1,5 @@
-//! The pipeline's own heartbeat: it goes through the front self_ping, so that we know when no heartbeat could (T3).
+//! The pulse: the pipeline's own heartbeat. It goes through the public endpoint, so that Thrum
+//! notices when no client's ping could have arrived (T3).
 
 use crate::Evaluate;
 use futures::future::BoxFuture;
@@ -9,22 +10,24 @@ use thrum_schema::{Outage, UnixMs};
 use thrum_store::Result;
 use tokio::sync::Mutex;
 
-/// The way that heartbeats take.
+/// Sends a ping to Thrum the way clients do.
 pub trait SelfPing: Send + Sync + Debug {
-    /// Sends the pulse's ping; an error says why it was not recorded.
+    /// Sends the ping of the pulse. An error says why it was not recorded.
     fn send(&self) -> BoxFuture<'_, std::result::Result<(), String>>;
 }
 
-/// The front self_ping at the URLs that lead to it, each with the pulse's path: as long as one of them does, heartbeats come in.
+/// Pings Thrum over HTTP, at every URL that clients use, until one succeeds: while one of them
+/// works, heartbeats can arrive.
 #[derive(Debug, Clone)]
 pub struct HttpSelfPing {
-    /// Made when the schedule first knocks: it reads the system's certificates, and a cold start need not.
+    /// Created at the first ping: it reads the system's certificates, which would slow down cold
+    /// starts.
     client: OnceLock<reqwest::Client>,
     urls: Vec<String>,
 }
 
 impl HttpSelfPing {
-    /// The front self_ping at `urls`, with commas between them; they are tried in their order.
+    /// Pings the comma-separated `urls`, in that order. Each includes the path of the pulse.
     pub fn new(urls: &str) -> Self {
         let urls = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
         Self {
@@ -64,18 +67,18 @@ impl SelfPing for HttpSelfPing {
     }
 }
 
-/// How the pulse is kept.
+/// The schedule and the last result of the pulse.
 #[derive(Debug)]
 pub struct Pulse {
     self_ping: Arc<dyn SelfPing>,
     every_ms: i64,
     due: Mutex<Option<UnixMs>>,
-    /// Why the last one did not get through, if it did not.
+    /// Why the last ping failed, if it did.
     failure: std::sync::Mutex<Option<String>>,
 }
 
 impl Pulse {
-    /// A pulse through `self_ping` every `every_ms`.
+    /// Creates a pulse that sends `self_ping` every `every_ms`.
     pub fn new(self_ping: Arc<dyn SelfPing>, every_ms: i64) -> Self {
         Self {
             self_ping,
@@ -85,8 +88,8 @@ impl Pulse {
         }
     }
 
-    /// Why the last one did not get through its front self_ping, if it did not. While that lasts nothing goes down (T3):
-    /// somebody has to hear of it.
+    /// Why the last ping failed, if it did. While it fails, no monitor goes down (T3), so an
+    /// operator must be alerted.
     pub fn failure(&self) -> Option<String> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.clone()
@@ -94,34 +97,36 @@ impl Pulse {
 }
 
 impl Evaluate {
-    /// Keeps the pulse, if it is due: a gap since the last one is recorded as an outage before any monitor is
-    /// judged, and for as long as it lasts. Returns the outage, if there is one.
+    /// Sends the pulse, if it is due. First, a gap since the last one is recorded as an outage,
+    /// before any monitor is judged; while the gap lasts, each call extends it. Returns the outage,
+    /// if there is one.
     ///
     /// # Errors
-    /// The table failed; nothing may be judged then.
+    /// The table failed. No monitor may be judged then.
     pub async fn keep_pulse(&self, pulse: &Pulse) -> Result<Option<Outage>> {
         let mut due = pulse.due.lock().await;
         let now = self.store.world().now();
-        // A clock that was set back must not silence the pulse.
+        // A clock that was set back must not stop the pulse.
         if due.is_some_and(|due| now < due && due - now <= pulse.every_ms) {
             return Ok(None);
         }
         let outage = self.outage_now(now).await?;
         if let Some(outage) = &outage {
-            tracing::warn!(start = %outage.start, end = %outage.end, "the pipeline was away");
+            tracing::warn!(start = %outage.start, end = %outage.end, "the pipeline had an outage; deadlines in it are extended");
             self.store.put_outage(outage).await?;
         }
         let failure = pulse.self_ping.send().await.err();
         if let Some(error) = &failure {
-            tracing::error!(%error, "the pipeline's own heartbeat did not get through its front door");
+            tracing::error!(%error, "the pipeline's own heartbeat did not get through; no monitor goes down meanwhile");
         }
         *pulse.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         *due = Some(now + pulse.every_ms);
         Ok(outage)
     }
 
-    /// The outages to judge by at `now`: those that are recorded, and the one that may not be yet. A stream record
-    /// may come before the schedule does, and a machine may be put to sleep between any two lines.
+    /// The outages to judge deadlines by at `now`: the recorded ones, and one that is not recorded
+    /// yet. After an outage, a stream record may come before the schedule's first tick, and a
+    /// machine may sleep at any point.
     pub(crate) async fn outages(&self, now: UnixMs) -> Result<Vec<Outage>> {
         let (mut outages, unrecorded) =
             futures::try_join!(self.store.outages(), self.outage_now(now))?;
@@ -129,7 +134,7 @@ impl Evaluate {
         Ok(outages)
     }
 
-    /// The outage since the last pulse, if the gap is one. 1 RU.
+    /// The outage since the last pulse, if the gap is long enough. 1 RU.
     async fn outage_now(&self, now: UnixMs) -> Result<Option<Outage>> {
         let seen = self.store.pulse().await?;
         Ok(seen

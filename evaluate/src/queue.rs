@@ -1,4 +1,4 @@
-//! The work queue: what is due at its very instant, and what is too long to be done while the stream waits.
+//! The work queue: timers that fire at an exact time, and work that takes too long for the stream.
 
 use crate::Evaluate;
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
@@ -7,13 +7,14 @@ use thrum_schema::metrics::Count;
 use thrum_schema::work::{Envelope, Work};
 
 impl Evaluate {
-    /// Handles a batch of messages; those that failed are reported, and come again. Timers go first, all at a time, and are
-    /// never reported: minutes later they would be worth nothing, and the sweep has them.
+    /// Handles a batch of messages. Failed ones are reported, and delivered again. Timers go first,
+    /// concurrently, and are never reported: a retry minutes later would be useless, because the
+    /// sweep handles them before that.
     pub async fn on_work(&self, event: &SqsEvent) -> SqsBatchResponse {
         let mut response = SqsBatchResponse::default();
         let mut failed = |id: &Option<String>, error: String| {
             let id = id.clone().unwrap_or_default();
-            tracing::error!(%id, %error, "a piece of work was not done; the queue will bring it again");
+            tracing::error!(%id, %error, "work failed; the queue will deliver it again");
             self.store.metrics().count(Count::Failures, 1);
             let mut failure = BatchItemFailure::default();
             failure.item_identifier = id;
@@ -33,7 +34,7 @@ impl Evaluate {
         }
         for fired in join_all(timers.iter().map(|work| self.work(work))).await {
             if let Err(error) = fired {
-                tracing::warn!(%error, "timers wait for the sweep");
+                tracing::warn!(%error, "timers failed; the next sweep will handle them");
             }
         }
         for (id, work) in long {

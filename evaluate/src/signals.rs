@@ -1,7 +1,8 @@
-//! Signals on the pipeline: strategies are followed along series, watches look, requests are answered.
+//! Signals: follows strategies along series, evaluates watches, and answers requests.
 //!
-//! Everything here may be done twice, late, or by two at a time: a track is moved on guarded by its version, a watch
-//! remembers guarded by its own, and a request is finished once.
+//! Everything here may run twice, late, or concurrently: writes to a track are guarded by its
+//! version, those to the state of a watch by that state's version, and a request is finished only
+//! once.
 
 mod answer;
 mod correct;
@@ -20,38 +21,39 @@ use thrum_schema::signal::track::{FOLLOW_MS, Head, MAX_FOLLOWED, TrackId, TrackS
 use thrum_schema::work::Work;
 use thrum_store::StoreError;
 
-/// How many bars are stepped while the stream waits; what needs more goes through the work queue.
+/// Most bars that are stepped while the stream waits. Longer work goes through the work queue.
 pub(crate) const INLINE_BARS: usize = 1_000;
-/// How many watches of a series look while the stream waits.
+/// Most watches of a series that are evaluated while the stream waits.
 const INLINE_WATCHES: usize = 8;
-/// How many bars a piece of work steps before it lets others go on.
+/// How many bars the worker steps before it reads its input again.
 const WORK_BARS: usize = 100_000;
-/// How often something is tried against others that do the same.
+/// How often a write is retried after conflicts.
 const MAX_ATTEMPTS: usize = 20;
 
-/// How far something is.
+/// The result of work with a budget.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Progress<T> {
-    /// It is done.
+    /// The work is done.
     Done(T),
-    /// There is more to do than was allowed.
+    /// The budget is used up, and there is more to do.
     More,
 }
 
 impl Evaluate {
-    /// Does a piece of work from the work queue.
+    /// Does a piece of work from the work queue. Work on which the handler panics, or that needs an
+    /// item that can't be read, is logged and dropped.
     ///
     /// # Errors
-    /// The table failed; the work must come again.
+    /// The table, the queue or the bus failed; the work must be delivered again.
     pub async fn work(&self, work: &Work) -> Result<(), WorkError> {
         match AssertUnwindSafe(self.do_work(work)).catch_unwind().await {
             Ok(Err(WorkError::Store(StoreError::Corrupt(error)))) => {
-                tracing::error!(%error, ?work, "a piece of work can't be done");
+                tracing::error!(%error, ?work, "dropped work that needs an item that can't be read");
                 Ok(())
             }
             Ok(result) => result,
             Err(_) => {
-                tracing::error!(?work, "a piece of work made its handler panic");
+                tracing::error!(?work, "dropped work on which the handler panicked");
                 Ok(())
             }
         }
@@ -88,7 +90,7 @@ impl Evaluate {
                 self.work_on_track(&track).await?;
             }
             Work::Fire { timers, until } => self.fire(timers, *until).await?,
-            // Notify's.
+            // Work for notify.
             Work::Alert { .. }
             | Work::Deliver { .. }
             | Work::Flush { .. }
@@ -98,8 +100,9 @@ impl Evaluate {
         Ok(())
     }
 
-    /// Bars or scores came for a series that is followed: corrects the tracks that had gone past them, and looks at every
-    /// watch, as far as the stream may wait. Returns the work that is left.
+    /// Handles new bars or scores of a followed series: corrects the tracks that are already past
+    /// them, evaluates the watches, and follows the recently requested tracks, within the budget of
+    /// the stream. Returns the work that is left.
     pub(crate) async fn on_nudge(
         &self,
         project: ProjectId,
@@ -118,7 +121,7 @@ impl Evaluate {
             } else {
                 Ok(Progress::More)
             };
-            // What meets others again and again is no reason to hold up the rest.
+            // A watch that keeps conflicting must not hold up the others: it goes to the queue.
             if matches!(looked, Ok(Progress::More) | Err(StoreError::Conflict)) {
                 works.push(Work::Watch {
                     project,
@@ -129,7 +132,8 @@ impl Evaluate {
                 looked?;
             }
         }
-        // Those that nobody watches, but somebody asked for lately, after those that people wait for.
+        // Watches come first, because people wait for them; then the tracks that were requested
+        // recently.
         for (track, stored) in tracks.iter().take(MAX_FOLLOWED) {
             match self.follow_stored(track, stored, head, &mut budget).await {
                 Ok(Progress::More) | Err(StoreError::Conflict) => works.push(Work::Track {
@@ -145,7 +149,7 @@ impl Evaluate {
         Ok(works)
     }
 
-    /// Follows a track by what it is known to be of.
+    /// Follows a stored track, by the strategy that is stored with it.
     async fn follow_stored(
         &self,
         track: &TrackId,
@@ -173,7 +177,7 @@ impl Evaluate {
         })
     }
 
-    /// A track that the stream could not wait for.
+    /// Follows a track to the last bar, for the work queue.
     async fn work_on_track(&self, track: &TrackId) -> Result<(), StoreError> {
         loop {
             let (stored, head) = futures::try_join!(
@@ -195,7 +199,7 @@ impl Evaluate {
         }
     }
 
-    /// A watch was made or changed.
+    /// Handles a watch that was created or changed. Returns the work that is left.
     pub(crate) async fn on_watch(
         &self,
         project: ProjectId,
@@ -217,7 +221,8 @@ impl Evaluate {
         )
     }
 
-    /// Somebody asks for a signal or a backtest. Returns the work, if it is too long to be done here.
+    /// Handles a new request for a signal or a backtest. Returns the work, if it takes too long for
+    /// the stream.
     pub(crate) async fn on_request(&self, request: RequestId) -> Result<Vec<Work>, StoreError> {
         Ok(match self.answer_guarded(request, INLINE_BARS).await? {
             Progress::Done(()) => Vec::new(),
@@ -225,7 +230,8 @@ impl Evaluate {
         })
     }
 
-    /// [`Self::answer`], where a request that makes it panic fails alone.
+    /// Answers a request. If that panics or hits an item that can't be read, only this request
+    /// fails.
     async fn answer_guarded(
         &self,
         request: RequestId,
@@ -236,12 +242,12 @@ impl Evaluate {
             .await;
         match answered {
             Ok(Err(StoreError::Corrupt(error))) => {
-                tracing::error!(%request, %error, "a request can't be answered");
+                tracing::error!(%request, %error, "a request failed on an item that can't be read");
                 self.give_up(request).await
             }
             Ok(result) => result,
             Err(_) => {
-                tracing::error!(%request, "a request made its handler panic");
+                tracing::error!(%request, "the handler panicked on a request");
                 self.give_up(request).await
             }
         }

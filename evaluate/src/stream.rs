@@ -1,4 +1,4 @@
-//! The table's stream: alerts are relayed, removed states are noticed, and what is short of the signals is done.
+//! The table's stream: relays alerts, restores removed states, and does short work on signals.
 
 use crate::Evaluate;
 use aws_lambda_events::event::dynamodb::{Event, EventRecord, UserIdentity};
@@ -15,55 +15,56 @@ use thrum_schema::{Alert, MonitorState, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::stream::Change;
 
-/// Who removes an item whose TTL has passed.
+/// The principal of removals by TTL.
 const TTL_PRINCIPAL: &str = "dynamodb.amazonaws.com";
 
-/// What a record means to us.
+/// What to do for a record.
 #[derive(Debug)]
 enum Meaning {
     /// Work for notify.
     Relay(Work),
-    /// A state that TTL removed.
+    /// Restore a state that TTL removed.
     Removed(Box<MonitorState>),
-    /// A timer that is due before the next sweep may find it.
+    /// Queue timers that may be due before the next sweep.
     Soon(Vec<Timer>),
-    /// Something of the signals.
-    Signal(Matter),
+    /// Work on signals.
+    Signal(SignalTask),
     /// Nothing.
     Nothing,
 }
 
-/// What a record means to the signals.
+/// Work on signals that a record asks for.
 #[derive(Debug, Clone, PartialEq)]
-enum Matter {
-    /// Bars or scores came for a series that is followed.
+enum SignalTask {
+    /// Bars or scores arrived for a followed series.
     Nudge(ProjectId, Box<Head>),
-    /// A watch was made or changed.
+    /// A watch was created or changed.
     Watch(ProjectId, WatchId),
-    /// Somebody asks for something.
+    /// A signal or a backtest was requested.
     Request(RequestId),
 }
 
 impl Evaluate {
-    /// Handles a batch of stream records (A2): relays alerts first, then looks at removed states, and then at signals, of
-    /// which it does what is short and sends the rest on. What failed is
-    /// reported by its sequence number, and comes again with all that follows it; everything here may be done
-    /// twice. A record that can't be understood is logged and passed over, for it would block its shard.
+    /// Handles a batch of stream records (A2): relays alerts first, then restores removed states,
+    /// then works on signals, where it does short work itself and sends long work to the queue.
+    /// Failed records are reported by sequence number and delivered again with all later ones, so
+    /// everything here is idempotent. A record that can't be parsed is logged and skipped, because
+    /// it would block its shard.
     pub async fn on_stream(&self, event: &Event) -> DynamoDbEventResponse {
         let mut relays = Vec::new();
         let mut removals = Vec::new();
         let mut soon = Vec::new();
-        let mut matters = Vec::new();
+        let mut tasks = Vec::new();
         for record in &event.records {
             let sequence = record.change.sequence_number.clone();
             match meaning(record) {
                 Ok(Meaning::Relay(work)) => relays.push((sequence, work)),
                 Ok(Meaning::Removed(state)) => removals.push((sequence, state)),
                 Ok(Meaning::Soon(timers)) => soon.extend(timers),
-                Ok(Meaning::Signal(matter)) => matters.push((sequence, matter)),
+                Ok(Meaning::Signal(task)) => tasks.push((sequence, task)),
                 Ok(Meaning::Nothing) => {}
                 Err(error) => {
-                    tracing::error!(?sequence, %error, "a stream record was not understood");
+                    tracing::error!(?sequence, %error, "skipped a stream record that can't be parsed");
                 }
             }
         }
@@ -72,7 +73,7 @@ impl Evaluate {
         let results = self.publish(&works).await;
         for ((sequence, _), result) in relays.into_iter().zip(results) {
             if let Err(error) = result {
-                tracing::error!(%error, "an alert was not relayed; the stream will bring it again");
+                tracing::error!(%error, "could not relay an alert; the stream will deliver it again");
                 failed.push(sequence);
             }
         }
@@ -80,10 +81,10 @@ impl Evaluate {
             match self.on_removed(&state).await {
                 Ok(()) => {}
                 Err(error @ StoreError::Corrupt(_)) => {
-                    tracing::error!(%error, "a monitor state that TTL removed was not restored");
+                    tracing::error!(%error, "could not restore a monitor state that TTL removed; skipped, because it can't be read");
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a monitor state that TTL removed was not restored; it will be tried again");
+                    tracing::error!(%error, "could not restore a monitor state that TTL removed; it will be retried");
                     failed.push(sequence);
                 }
             }
@@ -91,19 +92,19 @@ impl Evaluate {
         if !soon.is_empty() {
             self.on_soon(&soon).await;
         }
-        for (sequence, matter) in matters {
-            match AssertUnwindSafe(self.on_matter(&matter))
+        for (sequence, task) in tasks {
+            match AssertUnwindSafe(self.on_signal_task(&task))
                 .catch_unwind()
                 .await
             {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "a signal was not reckoned; it will be tried again");
+                    tracing::error!(%error, "could not compute a signal; it will be retried");
                     failed.push(sequence);
                 }
-                // It would do so again, and block its shard.
+                // Not reported as failed: it would panic again, and block its shard.
                 Err(_) => {
-                    tracing::error!(?matter, "something of the signals made its handler panic");
+                    tracing::error!(matter = ?task, "the handler panicked on a signal; skipped");
                 }
             }
         }
@@ -124,18 +125,18 @@ impl Evaluate {
 }
 
 impl Evaluate {
-    /// Does what is short, and sends on what is long.
-    async fn on_matter(&self, matter: &Matter) -> Result<(), String> {
-        let works = match matter {
-            Matter::Nudge(project, head) => self.on_nudge(*project, head).await,
-            Matter::Watch(project, watch) => self.on_watch(*project, *watch).await,
-            Matter::Request(request) => self.on_request(*request).await,
+    /// Does short work, and publishes long work for the queue.
+    async fn on_signal_task(&self, task: &SignalTask) -> Result<(), String> {
+        let works = match task {
+            SignalTask::Nudge(project, head) => self.on_nudge(*project, head).await,
+            SignalTask::Watch(project, watch) => self.on_watch(*project, *watch).await,
+            SignalTask::Request(request) => self.on_request(*request).await,
         };
         let works = match works {
             Ok(works) => works,
             Err(StoreError::Corrupt(error)) => {
-                // It must not block the shard; it is logged, and somebody will mend it.
-                tracing::error!(%error, "something of the signals can't be read");
+                // A retry would not help, and would block the shard: an operator must fix the item.
+                tracing::error!(%error, "an item of the signals can't be read; skipped");
                 return Ok(());
             }
             Err(error) => return Err(error.to_string()),
@@ -148,7 +149,7 @@ impl Evaluate {
     }
 }
 
-/// Changes of an embedded table as the event that Lambda would bring.
+/// Converts changes of the embedded table to the event that Lambda would deliver.
 pub fn event_of(changes: impl IntoIterator<Item = Change>) -> Event {
     let mut event = Event::default();
     event.records = changes.into_iter().map(record_of).collect();
@@ -172,7 +173,7 @@ fn record_of(change: Change) -> EventRecord {
     record
 }
 
-/// What a record means; decided by the item's kind, what happened to it, and who did it.
+/// What to do for a record, by the item's kind, the operation, and who did it.
 fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
     let (new, old) = (&record.change.new_image, &record.change.old_image);
     match record.event_name.as_str() {
@@ -197,7 +198,7 @@ fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
                 id: RequestId,
             }
             let request: Request = serde_dynamo::from_item(new.clone())?;
-            Ok(Meaning::Signal(Matter::Request(request.id)))
+            Ok(Meaning::Signal(SignalTask::Request(request.id)))
         }
         "INSERT" | "MODIFY" if kind(new) == Some("watch") => {
             #[derive(serde::Deserialize)]
@@ -206,9 +207,9 @@ fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
                 id: WatchId,
             }
             let watch: Watch = serde_dynamo::from_item(new.clone())?;
-            Ok(Meaning::Signal(Matter::Watch(watch.project, watch.id)))
+            Ok(Meaning::Signal(SignalTask::Watch(watch.project, watch.id)))
         }
-        // A head counts its nudges; what else changes in it is of no account.
+        // A head counts its nudges; its other changes are irrelevant.
         "INSERT" | "MODIFY"
             if kind(new) == Some("series") && new.get("nudge") != old.get("nudge") =>
         {
@@ -220,7 +221,7 @@ fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
             };
             let head: Head = serde_dynamo::from_item(new.clone())?;
             Ok(project.map_or(Meaning::Nothing, |project| {
-                Meaning::Signal(Matter::Nudge(project, Box::new(head)))
+                Meaning::Signal(SignalTask::Nudge(project, Box::new(head)))
             }))
         }
         "INSERT" | "MODIFY" if kind(new) == Some("soon") => match new.get("e") {

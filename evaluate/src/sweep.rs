@@ -1,4 +1,4 @@
-//! The sweep: every timer that is due is handled, then deleted, then the cursor moves on (T2).
+//! The sweep: handles every due timer, deletes it, and only then advances the cursor (T2).
 
 use crate::deadlines::postponed;
 use crate::{BusError, Evaluate};
@@ -14,32 +14,35 @@ use thrum_store::StoreError;
 use thrum_store::TimerItem;
 use thrum_store::key::Key;
 
-/// How far the cursor stays behind the clock, in minutes: a timer that was written late is still found.
+/// How far the cursor stays behind the clock, in minutes, so that a timer that was written late is
+/// still found.
 const OVERLAP_MIN: i64 = 2;
-/// How far the cursor may fall behind beyond that before an idle sweep moves it, in minutes: a write saved in
-/// four sweeps of five.
+/// How much further the cursor may fall behind before an idle sweep advances it, in minutes. This
+/// saves the write in four of five sweeps.
 const IDLE_LAG_MIN: i64 = 5;
-/// How many minutes a sweep looks at, at the most, and for how long in milliseconds: after a long absence, sweep by sweep gets
-/// on.
+/// Most minutes of timers that one sweep reads. After a long outage, several sweeps catch up.
 const MAX_MINUTES: i64 = 5_000;
+/// Longest time that one sweep takes before it leaves the rest to the next, in milliseconds.
 const MAX_MS: i64 = 40_000;
 /// How long a sweeper's claim on a shard holds, in milliseconds.
 const CLAIM_MS: i64 = 55_000;
-/// Where a shard begins that has no cursor, in minutes before now. Every installation sets its cursors first.
+/// Where the sweep of a shard without a cursor starts, in minutes before now. This should not
+/// happen: every installation creates its cursors first.
 const NO_CURSOR_MIN: i64 = 24 * 60;
-/// How many items of timers are handled before the clock is read anew.
+/// How many timer items are handled per round, before the clock is read again.
 const ROUND: usize = 40;
 /// How long a round may take before its results are too old to arm timers by, in milliseconds (T2).
 const ROUND_MS: i64 = 30_000;
-/// How many timers are looked at at a time.
+/// How many timers are checked concurrently.
 const CONCURRENCY: usize = 16;
-/// How long after an audit the next one follows, at least and at most, in milliseconds.
+/// Shortest and longest time between two audits of an alert, in milliseconds.
 const AUDIT_MS: std::ops::RangeInclusive<i64> = 30_000..=300_000;
 
-/// How long after a delivery's timer fired it is looked at again, in milliseconds.
+/// How long after its timer fired a delivery is checked again, in milliseconds.
 const DELIVER_AGAIN_MS: i64 = 60_000;
 
-/// How long after a watch's or a request's timer fired it is looked at again, in milliseconds.
+/// How long after its timer fired a watch, request or subscription is checked again, in
+/// milliseconds.
 const WORK_AGAIN_MS: i64 = 60_000;
 
 /// What a sweep did.
@@ -49,15 +52,16 @@ pub struct Swept {
     pub fired: usize,
     /// How many monitors went down.
     pub flips: usize,
-    /// When the next timer that was seen is due.
+    /// When the next known timer is due.
     pub next_due: Option<UnixMs>,
-    /// How far behind the shard was, in milliseconds, beyond how far its cursor stays behind by design.
+    /// How far the shard was behind at the start, in milliseconds, not counting the lag of its
+    /// cursor by design.
     pub lag_ms: i64,
-    /// Another sweeper holds the shard; nothing was done.
+    /// Whether another sweeper has claimed the shard; then nothing was done.
     pub busy: bool,
 }
 
-/// Why a sweep stopped. What it had not finished is still there for the next.
+/// Why a sweep stopped. The next one handles the rest.
 #[derive(Debug, Error)]
 pub enum SweepError {
     /// The table failed.
@@ -66,17 +70,18 @@ pub enum SweepError {
     /// The bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// A round took too long to arm timers by its reading of the clock.
+    /// A round took so long that its time is too old to arm timers by (T2).
     #[error("a round of timers took more than {} s", ROUND_MS / 1000)]
     TooSlow,
 }
 
 impl Evaluate {
-    /// Sweeps one shard. With nothing due it costs one read for the cursor and one for each minute since it, and
-    /// no write but one in five minutes; with something due, what is due.
+    /// Sweeps one shard. When nothing is due, it costs one read for the cursor, one read for each
+    /// minute since, and one write every five minutes.
     ///
     /// # Errors
-    /// The table or the bus failed; nothing is lost, for what was not finished is found again.
+    /// The table or the bus failed, or a round was too slow. Nothing is lost: the next sweep finds
+    /// unfinished timers again.
     pub async fn sweep(&self, shard: u16) -> Result<Swept, SweepError> {
         let begun = self.store.world().now();
         let low = self.store.cursor(shard).await?.low;
@@ -88,11 +93,11 @@ impl Evaluate {
         };
         let mut claimed = false;
         let mut minute = low;
-        let gets_on = |minute: i64| {
+        let may_continue = |minute: i64| {
             let now = self.store.world().now();
             minute <= now.minute() && minute - low < MAX_MINUTES && now - begun < MAX_MS
         };
-        while gets_on(minute) {
+        while may_continue(minute) {
             let now = self.store.world().now();
             let (items, next) = self.store.due_timers(shard, minute, now, ROUND).await?;
             if items.is_empty() {
@@ -129,7 +134,7 @@ impl Evaluate {
         Ok(swept)
     }
 
-    /// Handles a round of timers: all of their effects come before they are deleted.
+    /// Handles a round of timers. They are deleted only after all their effects (T2).
     async fn handle(
         &self,
         items: &[TimerItem],
@@ -140,7 +145,7 @@ impl Evaluate {
         if mutant::is(Mutant::TimersDeletedFirst) {
             self.store.delete_timers(&keys).await?;
         }
-        // A timer that was armed twice, by a crash between arming and deleting, is one again from here on.
+        // A crash between arming and deleting can leave a timer armed twice: the set merges them.
         let due: BTreeSet<Timer> = items
             .iter()
             .flat_map(|item| &item.entries)
@@ -159,7 +164,7 @@ impl Evaluate {
                 _ => others.push(timer),
             }
         }
-        // Deadlines first: nothing is as urgent.
+        // Deadlines first, because they are the most urgent.
         let judged = self.judge(deadlines, now).await?;
         swept.flips += judged.flips;
         rearm.extend(judged.waiting.iter().map(|waiting| waiting.on_grid(now)));
@@ -193,17 +198,18 @@ impl Evaluate {
     }
 }
 
-/// What a timer that fired asks for.
+/// What to do about a timer that fired.
 #[derive(Debug, Default)]
 pub(crate) struct Look {
-    /// Something to do.
+    /// Work to publish.
     pub work: Option<Work>,
-    /// When to look again.
+    /// When to check again.
     pub again: Option<UnixMs>,
 }
 
 impl Evaluate {
-    /// Looks whether what a timer was armed for is still to be done. 1 RU, and what telling people costs.
+    /// Checks whether the work that a timer was armed for is still to be done. Reminders and the
+    /// ends of silences are done here. 1 RU, plus the cost of raising an alert.
     pub(crate) async fn look(&self, timer: Timer, now: UnixMs) -> Result<Look, StoreError> {
         let mut look = Look::default();
         match timer.what {
@@ -215,13 +221,13 @@ impl Evaluate {
             } => {
                 let delivery = self.store.delivery(alert, channel).await?;
                 let waits = delivery.is_none_or(|delivery| {
-                    // A delivery that was claimed or retried since has a timer of its own.
+                    // A delivery that was claimed or retried since has its own timer.
                     let superseded = delivery.until.is_some_and(|until| until > now);
                     !superseded
                         && !delivery.is_over()
                         && delivery.state != Some(DeliveryState::Gathering)
                 });
-                // An alert that TTL has removed, or soon will, is nothing to wait for.
+                // TTL has removed this alert, or soon will.
                 let gone = now - UnixMs(alert.created_ms()) > ALERT_TTL_S * 1000;
                 if waits && !gone {
                     look.work = Some(Work::Deliver {
@@ -229,7 +235,7 @@ impl Evaluate {
                         alert,
                         channel,
                     });
-                    // Should that be lost on its way: a group and a redelivery have no audit behind them.
+                    // In case that work is lost: no audit covers groups and redeliveries.
                     look.again = Some(now + DELIVER_AGAIN_MS);
                 }
             }
@@ -258,14 +264,15 @@ impl Evaluate {
                         watch,
                         asked: true,
                     });
-                    // Should that be lost on its way; whoever looks voids this timer.
+                    // In case that work is lost. When the watch looks, its epoch changes, which
+                    // voids this timer.
                     look.again = Some(now + WORK_AGAIN_MS);
                 }
             }
             What::Subscription { project, channel } => {
                 let next = self.store.subscription(project, channel).await?;
                 let next = next.map(|subscription| subscription.next);
-                // One that was scheduled since has a timer of its own.
+                // A subscription that was checked since has its own timer.
                 if next.is_some_and(|next| next <= Some(timer.due)) {
                     look.work = Some(Work::Subscribe { project, channel });
                     look.again = Some(now + WORK_AGAIN_MS);

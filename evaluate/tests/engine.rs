@@ -1,4 +1,5 @@
-//! What the engine promises: one step for live, replay and backtest; nothing from the future; honest unknowns.
+//! What the engine promises: one step for live bars, replays and backtests; nothing from the
+//! future; honest unknowns.
 
 mod support;
 
@@ -23,9 +24,9 @@ fn scores(bars: &[Bar], every: usize) -> Vec<Score> {
     bars.iter().enumerate().step_by(every).map(score).collect()
 }
 
-/// Everything that a run says, as it would be stored.
-fn told(program: &Program, bars: &[Bar], scores: &[Score]) -> Vec<String> {
-    let mut told = Vec::new();
+/// All signals and explanations of a run, as they would be stored.
+fn transcript(program: &Program, bars: &[Bar], scores: &[Score]) -> Vec<String> {
+    let mut transcript = Vec::new();
     run(
         program,
         &mut program.begin(),
@@ -33,13 +34,13 @@ fn told(program: &Program, bars: &[Bar], scores: &[Score]) -> Vec<String> {
         scores,
         |state, bar, verdict| {
             let explanation = program.explain(state, bar);
-            told.push(format!(
+            transcript.push(format!(
                 "{verdict} {}",
                 serde_json::to_string(&explanation).unwrap()
             ));
         },
     );
-    told
+    transcript
 }
 
 fn all_programs() -> Vec<(String, Program)> {
@@ -66,11 +67,11 @@ fn all_programs() -> Vec<(String, Program)> {
 }
 
 #[test]
-fn a_state_goes_on_from_its_bytes_wherever_it_was_stored() {
+fn a_run_continues_from_a_stored_state_at_any_bar() {
     let bars = walk(3, 400);
     let scores = scores(&bars, 5);
     for (name, program) in all_programs() {
-        let whole = told(&program, &bars, &scores);
+        let whole = transcript(&program, &bars, &scores);
         for cut in [1, 37, 100, 333] {
             let mut state = program.begin();
             run(&program, &mut state, &bars[..cut], &scores, |_, _, _| {});
@@ -93,7 +94,7 @@ fn a_state_goes_on_from_its_bytes_wherever_it_was_stored() {
             );
         }
     }
-    // Another compiled's state is none of ours.
+    // The state of another strategy is rejected.
     let other = program("macd", None).begin().encode();
     assert!(program("trend-rsi", None).decode(&other).is_none());
     assert!(program("macd", None).decode(b"").is_none());
@@ -102,32 +103,32 @@ fn a_state_goes_on_from_its_bytes_wherever_it_was_stored() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// Whatever comes later changes nothing that was said before.
+    /// Later bars and scores never change an earlier signal or explanation.
     #[test]
-    fn nothing_comes_from_the_future(seed in any::<u64>(), cut in 1..300_usize, every in 1..20_usize) {
+    fn signals_do_not_depend_on_the_future(seed in any::<u64>(), cut in 1..300_usize, every in 1..20_usize) {
         let bars = walk(seed, 300);
         let scores = scores(&bars, every);
         for (name, program) in all_programs() {
-            let whole = told(&program, &bars, &scores);
+            let whole = transcript(&program, &bars, &scores);
             let known: Vec<Score> = scores.iter().copied().filter(|s| s.time <= bars[cut - 1].time + HOUR).collect();
-            prop_assert_eq!(&told(&program, &bars[..cut], &known)[..], &whole[..cut], "{}", name);
-            // Nor does a future that is another.
+            prop_assert_eq!(&transcript(&program, &bars[..cut], &known)[..], &whole[..cut], "{}", name);
+            // A different future changes nothing, either.
             let mut other = bars.clone();
             for bar in &mut other[cut..] {
                 *bar = Bar::value(bar.time, 1.0);
             }
-            prop_assert_eq!(&told(&program, &other, &known)[..cut], &whole[..cut], "{}", name);
+            prop_assert_eq!(&transcript(&program, &other, &known)[..cut], &whole[..cut], "{}", name);
         }
     }
 
-    /// No figure is NaN, whatever the prices: JSON has none.
+    /// No result is NaN or infinite, whatever the prices, because JSON can't represent that.
     #[test]
-    fn nothing_is_not_a_number(
+    fn results_are_always_finite(
         prices in prop::collection::vec(prop_oneof![Just(0.0), Just(1e99), Just(-1e99), Just(1e-99), -10.0..10.0, Just(7.0)], 60..200),
     ) {
         let bars: Vec<Bar> = prices.iter().enumerate().map(|(i, x)| Bar::value(UnixMs(i as i64 * HOUR), *x)).collect();
         for (name, program) in all_programs() {
-            for line in told(&program, &bars, &scores(&bars, 7)) {
+            for line in transcript(&program, &bars, &scores(&bars, 7)) {
                 prop_assert!(!line.contains("NaN") && !line.contains("inf"), "{name}: {line}");
             }
         }
@@ -136,8 +137,8 @@ proptest! {
         for fill in [Fill::NextOpen, Fill::CloseToClose] {
             let spec = Backtest { fill, ..Backtest::default() };
             let report = backtest(strategy, &compiled, &bars, &[], &spec).unwrap();
-            let figures = [report.performance.total_return, report.performance.max_drawdown, report.performance.equity_end, report.exposure];
-            prop_assert!(figures.iter().all(|x| x.is_finite()), "{figures:?}");
+            let numbers = [report.performance.total_return, report.performance.max_drawdown, report.performance.equity_end, report.exposure];
+            prop_assert!(numbers.iter().all(|x| x.is_finite()), "{numbers:?}");
             let text = serde_json::to_string(&report).unwrap();
             prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
         }
@@ -145,13 +146,13 @@ proptest! {
 }
 
 #[test]
-fn longer_timeframes_are_taken_when_they_close() {
+fn bars_of_longer_timeframes_count_when_they_close() {
     let strategy = json!({
         "buy": { "left": { "indicator": "sma", "n": 1, "timeframe": "4h" }, "op": ">", "right": 0 },
         "sell": { "any": [] },
     });
     let (_, program) = custom(strategy);
-    // The first bar opens at 02:00: the longer one in which it lies is no whole one.
+    // The first bar opens at 02:00, so the first 4h bar is incomplete.
     let bars: Vec<Bar> = (2..14)
         .map(|i| Bar::value(UnixMs(i * HOUR), i as f64))
         .collect();
@@ -175,7 +176,7 @@ fn longer_timeframes_are_taken_when_they_close() {
 }
 
 #[test]
-fn defect_8_an_outage_of_sentiment_is_no_neutral_reading() {
+fn defect_8_missing_sentiment_is_unknown_not_neutral() {
     let bars = walk(5, 80);
     let compiled = |max_age_s| {
         let params = BTreeMap::from([("sentiment_max_age_s".to_owned(), max_age_s)]);
@@ -188,7 +189,7 @@ fn defect_8_an_outage_of_sentiment_is_no_neutral_reading() {
     };
     let found = verdicts(&compiled(0.0), &bars, &[]);
     assert_eq!(letters(&found[49..]), "n".repeat(31));
-    // One that is too old is none.
+    // A score that is too old counts as missing.
     let old = [Score {
         time: bars[60].time,
         score: 0.9,
@@ -217,13 +218,13 @@ fn defect_9_sentiment_counts_from_when_it_was_known() {
 }
 
 #[test]
-fn defect_10_win_rates_are_of_round_trips_a_turn_pays_twice_and_fills_come_after_signals() {
+fn defect_10_win_rates_count_round_trips_flips_pay_twice_and_fills_follow_signals() {
     let strategy = json!({
         "buy": { "left": "close", "op": ">", "right": 100 },
         "sell": { "left": "close", "op": "<", "right": 100 },
     });
     let (strategy, program) = custom(strategy);
-    // Long from the second bar's open on, short from the fourth's.
+    // Long from the open of the second bar, short from the open of the fourth.
     let closes = [110.0, 110.0, 90.0, 90.0, 80.0];
     let opens = [100.0, 105.0, 100.0, 95.0, 85.0];
     let bars: Vec<Bar> = closes
@@ -242,7 +243,7 @@ fn defect_10_win_rates_are_of_round_trips_a_turn_pays_twice_and_fills_come_after
         slippage_bps: 0.0,
         ..Backtest::default()
     };
-    let report = backtest(&strategy, program.compile(), &bars, &[], &free).unwrap();
+    let report = backtest(&strategy, program.compiled(), &bars, &[], &free).unwrap();
     assert_eq!(
         (report.round_trips, report.direct_flips, report.turnover),
         (2, 1, 3.0)
@@ -261,7 +262,7 @@ fn defect_10_win_rates_are_of_round_trips_a_turn_pays_twice_and_fills_come_after
         slippage_bps: 0.0,
         ..Backtest::default()
     };
-    let report = backtest(&strategy, program.compile(), &bars, &[], &costly).unwrap();
+    let report = backtest(&strategy, program.compiled(), &bars, &[], &costly).unwrap();
     let expected: f64 = [
         (100.0 / 105.0 - 1.0) - 0.01,
         95.0 / 100.0 - 1.0,
@@ -278,16 +279,16 @@ fn defect_10_win_rates_are_of_round_trips_a_turn_pays_twice_and_fills_come_after
 }
 
 #[test]
-fn defect_11_a_hole_in_the_bars_is_said_and_is_no_bar() {
+fn defect_11_a_gap_in_the_bars_is_reported_and_counts_no_bars() {
     let mut bars = walk(8, 200);
     for bar in &mut bars[100..] {
         bar.time = bar.time + 5 * HOUR;
     }
     let found = letters(&verdicts(&program("sma-cross", None), &bars, &[]));
-    // The windows of 30 must fill again.
+    // The windows of 30 bars must refill.
     assert_eq!(found[100..129], "g".repeat(29), "{found}");
     assert!(found[129..].chars().all(|c| "BHS".contains(c)));
-    // A rule whose windows count bars says so.
+    // A strategy whose windows ignore gaps says so.
     let program = program("trend-rsi", None);
     let mut summaries = Vec::new();
     run(
@@ -300,12 +301,13 @@ fn defect_11_a_hole_in_the_bars_is_said_and_is_no_bar() {
         },
     );
     assert!(
-        summaries[105].contains("5 bars are missing 6 bars ago; windows count bars all the same"),
+        summaries[105].contains("A gap of 5 bars ended 6 bars ago; the windows count bars"),
         "{}",
         summaries[105]
     );
-    assert!(!summaries[99].contains("missing") && !summaries[160].contains("missing"));
-    // Naive times and forming bars are refused where they come in: see the front door's tests. Fewer bars make a year.
+    assert!(!summaries[99].contains("gap") && !summaries[160].contains("gap"));
+    // The API refuses times without a zone and unfinished bars: see its tests. Gaps leave fewer
+    // bars per year.
     let strategy = builtin("sma-cross").unwrap();
     let compiled = strategy
         .compile(None, &BTreeMap::new(), Timeframe::HOUR)
@@ -316,7 +318,7 @@ fn defect_11_a_hole_in_the_bars_is_said_and_is_no_bar() {
 }
 
 #[test]
-fn defect_12_a_missing_volume_takes_no_bar_away_and_few_bars_are_no_error() {
+fn defect_12_a_missing_volume_drops_no_bar_and_few_bars_are_not_an_error() {
     let mut bars = walk(9, 120);
     let whole = verdicts(&program("trend-rsi", None), &bars, &[]);
     bars[70].volume = None;
@@ -451,7 +453,7 @@ fn defect_15_assumptions_are_bounded() {
     ] {
         assert_eq!(check_backtest(&bad).unwrap_err().field, field);
     }
-    // A short position that loses more than everything loses everything, and no more.
+    // A short position can't lose more than everything.
     let (strategy, program) = custom(json!({
         "buy": { "any": [] },
         "sell": { "left": "close", "op": ">", "right": 0 },
@@ -463,7 +465,7 @@ fn defect_15_assumptions_are_bounded() {
         .collect();
     let report = backtest(
         &strategy,
-        program.compile(),
+        program.compiled(),
         &bars,
         &[],
         &Backtest::default(),
@@ -480,7 +482,7 @@ fn defect_15_assumptions_are_bounded() {
 }
 
 #[test]
-fn a_walk_forward_chooses_on_the_past_alone() {
+fn a_walk_forward_chooses_parameters_on_past_bars_only() {
     let bars = walk(11, 600);
     let strategy = builtin("sma-cross").unwrap();
     let compiled = strategy
@@ -506,7 +508,7 @@ fn a_walk_forward_chooses_on_the_past_alone() {
     let whole = walked(&bars);
     assert_eq!(whole.combinations, 4);
     assert!(whole.stretches.len() >= 8);
-    // What comes after a stretch's beginning has no part in what was chosen for it.
+    // Bars after the start of a stretch do not influence the parameters chosen for it.
     let mut other = bars.clone();
     for bar in &mut other[450..] {
         *bar = Bar::value(bar.time, 3.0);

@@ -1,4 +1,5 @@
-//! Every standard indicator beside TA-Lib's own, over walks with holes, flat stretches and extremes.
+//! Compares every standard indicator with TA-Lib, over random walks with jumps, flat stretches and
+//! extremes.
 
 use proptest::prelude::*;
 use ta_lib::{Core, MAType, OutRange};
@@ -19,7 +20,7 @@ fn stretches() -> impl Strategy<Value = Vec<Stretch>> {
     let stretch = prop_oneof![
         4 => (1..120u16, 1e-5..0.05).prop_map(|(n, step)| Stretch::Walk(n, step)),
         2 => (1..60u16).prop_map(Stretch::Flat),
-        // A hole, a split, a crash, a wrong decimal point.
+        // A gap, a split, a crash, a misplaced decimal point.
         2 => prop_oneof![Just(1e-6), Just(1e6), 0.2..5.0].prop_map(Stretch::Jump),
     ];
     prop::collection::vec(stretch, 3..12)
@@ -76,30 +77,31 @@ struct Columns {
     volume: Vec<f64>,
 }
 
-/// What an indicator's outputs are, each at its bar.
-fn ours(kind: Kind, args: [f64; 3], bars: &[Bar]) -> Vec<[f64; 3]> {
+/// The outputs of an indicator at each bar.
+fn outputs(kind: Kind, args: [f64; 3], bars: &[Bar]) -> Vec<[f64; 3]> {
     let mut stepper = Stepper::new(kind, args);
     bars.iter()
         .map(|bar| stepper.step(bar, bar.close))
         .collect()
 }
 
-/// Compares where TA-Lib has a value; where it has none, ours may. `slack` is what TA-Lib's own arithmetic loses there.
+/// Compares the values at the bars where TA-Lib has one; Thrum may have more. `slack` allows for
+/// the precision that TA-Lib's own arithmetic loses there.
 fn same(
     name: &str,
-    ours: &[[f64; 3]],
+    found: &[[f64; 3]],
     output: usize,
     range: OutRange,
-    theirs: &[f64],
+    expected: &[f64],
     slack: impl Fn(usize) -> f64,
 ) -> Result<(), TestCaseError> {
-    for (i, theirs) in theirs.iter().take(range.count).enumerate() {
+    for (i, expected) in expected.iter().take(range.count).enumerate() {
         let at = range.beg_idx + i;
-        let ours = ours[at][output];
-        let tolerance = 1e-9 * theirs.abs().max(ours.abs()) + slack(at);
+        let found = found[at][output];
+        let tolerance = 1e-9 * expected.abs().max(found.abs()) + slack(at);
         prop_assert!(
-            (ours - theirs).abs() <= tolerance,
-            "{name}[{output}] at {at}: ours {ours}, theirs {theirs}, tolerance {tolerance}"
+            (found - expected).abs() <= tolerance,
+            "{name}[{output}] at {at}: Thrum {found}, TA-Lib {expected}, tolerance {tolerance}"
         );
     }
     Ok(())
@@ -123,7 +125,8 @@ proptest! {
         let core = Core::new();
         let (period, args) = (n as i32, [f64::from(n), 0.0, 0.0]);
         let (mut a, mut b, mut d) = (vec![0.0; bars.len()], vec![0.0; bars.len()], vec![0.0; bars.len()]);
-        // TA-Lib's running sums keep a part in 1e16 of the greatest value that ever passed; ours do not.
+        // TA-Lib's running sums keep a rounding error of 1e-16 of the largest value that ever
+        // passed; Thrum's do not.
         let mut greatest = Vec::with_capacity(bars.len());
         let mut most = 0.0_f64;
         for bar in &bars {
@@ -135,67 +138,68 @@ proptest! {
         let none = |_: usize| 0.0;
 
         let range = core.sma(0, last, &c.close, period, &mut a).unwrap();
-        same("sma", &ours(Kind::Sma, args, &bars), 0, range, &a, lost)?;
+        same("sma", &outputs(Kind::Sma, args, &bars), 0, range, &a, lost)?;
         let range = core.ema(0, last, &c.close, period, &mut a).unwrap();
-        same("ema", &ours(Kind::Ema, args, &bars), 0, range, &a, none)?;
+        same("ema", &outputs(Kind::Ema, args, &bars), 0, range, &a, none)?;
         let range = core.wma(0, last, &c.close, period, &mut a).unwrap();
-        same("wma", &ours(Kind::Wma, args, &bars), 0, range, &a, |at| lost(at) * f64::from(n))?;
+        same("wma", &outputs(Kind::Wma, args, &bars), 0, range, &a, |at| lost(at) * f64::from(n))?;
         let range = core.rsi(0, last, &c.close, period, &mut a).unwrap();
-        same("rsi", &ours(Kind::Rsi, args, &bars), 0, range, &a, none)?;
+        same("rsi", &outputs(Kind::Rsi, args, &bars), 0, range, &a, none)?;
         let range = core.atr(0, last, &c.high, &c.low, &c.close, period, &mut a).unwrap();
-        same("atr", &ours(Kind::Atr, args, &bars), 0, range, &a, none)?;
+        same("atr", &outputs(Kind::Atr, args, &bars), 0, range, &a, none)?;
         let range = core.adx(0, last, &c.high, &c.low, &c.close, period, &mut a).unwrap();
-        // It is a share of 100, of sums that lose the small beside the large: after a price fell by a million, what is left of
-        // it is nothing, to either.
-        same("adx", &ours(Kind::Adx, args, &bars), 0, range, &a, |_| 1e-9)?;
+        // ADX is a percentage of sums, in which small values vanish beside large ones: after a
+        // price fell by a factor of a million, neither implementation has digits left.
+        same("adx", &outputs(Kind::Adx, args, &bars), 0, range, &a, |_| 1e-9)?;
         let range = core.obv(0, last, &c.close, &c.volume, &mut a).unwrap();
-        same("obv", &ours(Kind::Obv, [0.0; 3], &bars), 0, range, &a, none)?;
+        same("obv", &outputs(Kind::Obv, [0.0; 3], &bars), 0, range, &a, none)?;
         let range = core.roc(0, last, &c.close, period, &mut a).unwrap();
-        same("roc", &ours(Kind::Roc, args, &bars), 0, range, &a, |_| 1e-12)?;
+        same("roc", &outputs(Kind::Roc, args, &bars), 0, range, &a, |_| 1e-12)?;
 
-        let donchian = ours(Kind::Donchian, args, &bars);
+        let donchian = outputs(Kind::Donchian, args, &bars);
         let range = core.max(0, last, &c.high, period, &mut a).unwrap();
         same("donchian", &donchian, 0, range, &a, none)?;
         let range = core.min(0, last, &c.low, period, &mut a).unwrap();
         same("donchian", &donchian, 2, range, &a, none)?;
 
-        // TA-Lib subtracts squares: what is left of small deviations from great means is noise there.
+        // TA-Lib subtracts squares, so small deviations from large means are noise there.
         let noise = |at: usize| lost(at).max(greatest[at] * 1e-7);
         let range = core.stddev(0, last, &c.close, period, 1.0, &mut a).unwrap();
         let sample = f64::from(n - 1) / f64::from(n);
-        let std: Vec<[f64; 3]> = ours(Kind::Std, args, &bars).iter().map(|o| [o[0] * sample.sqrt(), 0.0, 0.0]).collect();
+        let std: Vec<[f64; 3]> = outputs(Kind::Std, args, &bars).iter().map(|o| [o[0] * sample.sqrt(), 0.0, 0.0]).collect();
         same("std", &std, 0, range, &a, noise)?;
         let range = core.bbands(0, last, &c.close, period, 2.0, 2.0, MAType::SMA, &mut a, &mut b, &mut d).unwrap();
-        let bands = ours(Kind::Bollinger, [f64::from(n), 2.0, 0.0], &bars);
-        for (output, theirs) in [&a, &b, &d].into_iter().enumerate() {
-            same("bollinger", &bands, output, range, theirs, |at| 4.0 * noise(at))?;
+        let bands = outputs(Kind::Bollinger, [f64::from(n), 2.0, 0.0], &bars);
+        for (output, expected) in [&a, &b, &d].into_iter().enumerate() {
+            same("bollinger", &bands, output, range, expected, |at| 4.0 * noise(at))?;
         }
 
         let (fast, slow) = (n.min(m), n.max(m) + 1);
         let range = core.macd(0, last, &c.close, fast as i32, slow as i32, m as i32, &mut a, &mut b, &mut d).unwrap();
-        let macd = ours(Kind::Macd, [f64::from(fast), f64::from(slow), f64::from(m)], &bars);
-        // A difference of great means.
-        for (output, theirs) in [&a, &b, &d].into_iter().enumerate() {
-            same("macd", &macd, output, range, theirs, |at| greatest[at] * 1e-14)?;
+        let macd = outputs(Kind::Macd, [f64::from(fast), f64::from(slow), f64::from(m)], &bars);
+        // MACD is a difference of large means.
+        for (output, expected) in [&a, &b, &d].into_iter().enumerate() {
+            same("macd", &macd, output, range, expected, |at| greatest[at] * 1e-14)?;
         }
         let range = core
             .stoch(0, last, &c.high, &c.low, &c.close, period, 3, MAType::SMA, m as i32, MAType::SMA, &mut a, &mut b)
             .unwrap();
-        let stochastic = ours(Kind::Stochastic, [f64::from(n), 3.0, f64::from(m)], &bars);
-        for (output, theirs) in [&a, &b].into_iter().enumerate() {
-            same("stochastic", &stochastic, output, range, theirs, |_| 1e-9)?;
+        let stochastic = outputs(Kind::Stochastic, [f64::from(n), 3.0, f64::from(m)], &bars);
+        for (output, expected) in [&a, &b].into_iter().enumerate() {
+            same("stochastic", &stochastic, output, range, expected, |_| 1e-9)?;
         }
     }
 
-    /// What TA-Lib does not have, or reckons less exactly, beside its definition reckoned anew at every bar.
+    /// Compares indicators that TA-Lib lacks, or computes less precisely, with their definition,
+    /// recomputed at every bar.
     #[test]
-    fn windows_are_exact_whatever_passed_through_them(
+    fn windows_stay_exact_whatever_values_passed_through(
         stretches in stretches(), seed in any::<u64>(), n in 2..60usize,
     ) {
         let bars = bars(&stretches, seed);
         let args = [n as f64, 0.0, 0.0];
         let kinds = [Kind::Sma, Kind::Wma, Kind::Std, Kind::Zscore, Kind::RsiCutler, Kind::LogReturn, Kind::Range];
-        let ours: Vec<_> = kinds.iter().map(|kind| ours(*kind, args, &bars)).collect();
+        let found: Vec<_> = kinds.iter().map(|kind| outputs(*kind, args, &bars)).collect();
         let closes: Vec<f64> = bars.iter().map(|bar| bar.close).collect();
         for i in n..closes.len() {
             let window = &closes[i + 1 - n..=i];
@@ -217,24 +221,24 @@ proptest! {
                 (closes[i] / closes[i - n]).ln(),
                 high - low,
             ];
-            for ((kind, ours), expected) in kinds.iter().zip(&ours).zip(expected) {
-                let ours = ours[i][0];
+            for ((kind, found), expected) in kinds.iter().zip(&found).zip(expected) {
+                let found = found[i][0];
                 let scale = match kind {
-                    // What the mean itself rounds away.
+                    // The rounding error of the mean itself.
                     Kind::Zscore => (mean.abs() / deviation.max(1e-300)) * 1e-6,
                     _ => 0.0,
                 };
                 let tolerance = 1e-9 * (expected.abs() + scale) + if *kind == Kind::Std { mean.abs() * 1e-14 } else { 1e-12 };
-                prop_assert!((ours - expected).abs() <= tolerance, "{kind:?} at {i}: {ours}, not {expected}");
+                prop_assert!((found - expected).abs() <= tolerance, "{kind:?} at {i}: expected {expected} (got {found})");
                 if flat && matches!(kind, Kind::Sma | Kind::Std) {
-                    prop_assert_eq!(ours.to_bits(), expected.to_bits());
+                    prop_assert_eq!(found.to_bits(), expected.to_bits());
                 }
             }
         }
     }
 }
 
-/// A sum without rounding on the way (Neumaier).
+/// A compensated sum (Neumaier).
 fn exact(values: impl Iterator<Item = f64>) -> f64 {
     let (mut sum, mut error) = (0.0_f64, 0.0);
     for x in values {

@@ -1,4 +1,5 @@
-//! The strategy `trend-rsi` on real hourly bars, beside the figures that a correct engine gives on them.
+//! Compares the strategy `trend-rsi` on real hourly bars with independently computed reference
+//! values.
 
 mod support;
 
@@ -22,8 +23,8 @@ const MODES: [(&str, &str); 4] = [
 
 fn reference() -> Option<(Vec<Bar>, Value)> {
     let bars = bars_of(&data("eth-usd-1h.csv")?);
-    let figures = std::fs::read_to_string(data("eth-usd-1h.trend-rsi.json")?).expect("the figures");
-    Some((bars, serde_json::from_str(&figures).expect("JSON")))
+    let json = std::fs::read_to_string(data("eth-usd-1h.trend-rsi.json")?).expect("readable");
+    Some((bars, serde_json::from_str(&json).expect("JSON")))
 }
 
 fn scores(mode: &Value) -> Vec<Score> {
@@ -34,14 +35,14 @@ fn scores(mode: &Value) -> Vec<Score> {
     mode["sentiment"].as_f64().map(score).into_iter().collect()
 }
 
-fn close(name: &str, ours: f64, expected: &Value) {
+fn close(name: &str, found: f64, expected: &Value) {
     let expected = expected
         .as_f64()
-        .unwrap_or_else(|| panic!("{name} is no number: {expected}"));
+        .unwrap_or_else(|| panic!("{name} must be a number (got {expected})"));
     let tolerance = 1e-9 * expected.abs().max(1e-12);
     assert!(
-        (ours - expected).abs() <= tolerance,
-        "{name}: {ours}, not {expected}"
+        (found - expected).abs() <= tolerance,
+        "{name}: expected {expected} (got {found})"
     );
 }
 
@@ -54,13 +55,13 @@ fn report(bars: &[Bar], mode: &str, scores: &[Score], spec: &Backtest) -> Report
 }
 
 #[test]
-fn signals_are_the_same_bar_for_bar() {
-    let Some((bars, figures)) = reference() else {
+fn signals_match_the_reference_bar_by_bar() {
+    let Some((bars, reference)) = reference() else {
         return;
     };
-    let first = figures["first_signal_bar_index"].as_u64().unwrap() as usize;
+    let first = reference["first_signal_bar_index"].as_u64().unwrap() as usize;
     for (name, mode) in MODES {
-        let expected = &figures["modes"][name];
+        let expected = &reference["modes"][name];
         let found = verdicts(&program("trend-rsi", Some(mode)), &bars, &scores(expected));
         let found = letters(&found);
         assert_eq!(found[..first], "w".repeat(first), "{name}");
@@ -73,8 +74,8 @@ fn signals_are_the_same_bar_for_bar() {
 }
 
 #[test]
-fn indicators_are_the_same() {
-    let Some((bars, figures)) = reference() else {
+fn indicators_match_the_reference() {
+    let Some((bars, reference)) = reference() else {
         return;
     };
     let kinds = [
@@ -101,7 +102,7 @@ fn indicators_are_the_same() {
             }
         })
         .collect();
-    let samples = figures["indicator_samples"].as_array().unwrap();
+    let samples = reference["indicator_samples"].as_array().unwrap();
     assert!(samples.len() >= 8);
     for sample in samples {
         let index = sample["index"].as_u64().unwrap() as usize;
@@ -113,17 +114,17 @@ fn indicators_are_the_same() {
 }
 
 #[test]
-fn close_to_close_is_the_predecessors_arithmetic() {
-    let Some((bars, figures)) = reference() else {
+fn close_to_close_matches_the_predecessor() {
+    let Some((bars, reference)) = reference() else {
         return;
     };
     let check = |report: &Report, expected: &Value| {
-        let ours = report.predecessor.as_ref().unwrap();
-        let ours = serde_json::to_value(ours).unwrap();
-        for (name, value) in ours.as_object().unwrap() {
+        let found = report.predecessor.as_ref().unwrap();
+        let found = serde_json::to_value(found).unwrap();
+        for (name, value) in found.as_object().unwrap() {
             close(name, value.as_f64().unwrap(), &expected[name]);
         }
-        assert!(ours.as_object().unwrap().len() >= 13);
+        assert!(found.as_object().unwrap().len() >= 13);
         close(
             "total_return",
             report.performance.total_return,
@@ -141,11 +142,14 @@ fn close_to_close_is_the_predecessors_arithmetic() {
         ..Backtest::default()
     };
     for (name, mode) in MODES {
-        let expected = &figures["modes"][name];
+        let expected = &reference["modes"][name];
         let report = report(&bars, mode, &scores(expected), &spec);
         check(&report, &expected["backtest_close_to_close"]);
     }
-    for expected in figures["backtest_price_only_variants"].as_array().unwrap() {
+    for expected in reference["backtest_price_only_variants"]
+        .as_array()
+        .unwrap()
+    {
         let spec = Backtest {
             fee_bps: expected["fee_bps"].as_f64().unwrap(),
             slippage_bps: expected["slippage_bps"].as_f64().unwrap(),
@@ -157,11 +161,11 @@ fn close_to_close_is_the_predecessors_arithmetic() {
 }
 
 #[test]
-fn round_trips_pay_for_what_they_trade() {
-    let Some((bars, figures)) = reference() else {
+fn costs_are_charged_on_turnover() {
+    let Some((bars, reference)) = reference() else {
         return;
     };
-    let expected = &figures["backtest_price_only_round_trips"];
+    let expected = &reference["backtest_price_only_round_trips"];
     let spec = Backtest {
         fill: Fill::CloseToClose,
         ..Backtest::default()
@@ -227,6 +231,6 @@ fn round_trips_pay_for_what_they_trade() {
         next_open.performance.total_return,
         &expected["next_open_execution_total_return"],
     );
-    // The real bars have holes: fewer of them make a year.
+    // The real bars have gaps, so there are fewer per year.
     assert!(next_open.annualization < 8_760.0 && next_open.missing_bars > 0);
 }

@@ -1,14 +1,14 @@
-//! How many deliveries a channel has under way at a time: a slow receiver queues its own messages, and nobody
-//! else's.
+//! Limits the concurrent deliveries of each channel, so that a slow receiver delays only its own
+//! messages.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use thrum_schema::ChannelId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Deliveries of one channel at a time.
+/// Most concurrent deliveries of one channel.
 const PER_CHANNEL: usize = 16;
-/// Idle channels are forgotten beyond this many.
+/// Above this many channels, the semaphores of idle ones are dropped.
 const MAX_IDLE: usize = 1_000;
 
 #[derive(Debug, Default)]

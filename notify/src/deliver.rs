@@ -1,4 +1,4 @@
-//! One alert through one channel: order, claim, quota, send, outcome.
+//! Delivers one alert through one channel: order, claim, quota, send, outcome.
 
 use crate::message::Message;
 use crate::send::SendError;
@@ -17,23 +17,23 @@ use thrum_schema::work::Work;
 use thrum_store::StoreError;
 use thrum_store::{Claim, Settled};
 
-/// How long a delivery waits for an earlier one of the same monitor before it looks again, in milliseconds.
-/// Whoever settles the earlier one tells it to go on at once.
+/// How long a delivery waits for an earlier one of the same monitor before it checks again, in
+/// milliseconds. Normally it does not wait that long: settling the earlier one starts it at once.
 const WAIT_MS: i64 = 60_000;
-/// How long sending takes at the most, in milliseconds: a mail's 20 s, and clocks that differ by a second.
+/// Longest time a send may take, in milliseconds: 20 s for a mail, and a second for clock skew.
 const SEND_MS: i64 = 21_000;
-/// How many e-mails within two seconds SNS is given one by one, at the most.
+/// Most e-mails within two seconds that are sent through SNS one by one.
 const MAIL_THRESHOLD: u32 = 10;
-/// How many earlier alerts of a monitor that were not for a channel are passed over.
+/// How many earlier alerts to skip that did not go to the channel.
 const MAX_PASSED_OVER: usize = 20;
-/// How long after it was gathered an alert should be in a group, in milliseconds.
+/// How old a gathered alert may be, in milliseconds, before its flush counts as lost.
 const GATHERED_MS: i64 = 5 * GATHER_MS;
 
 impl Notify {
-    /// Does a piece of work. Done twice, or for what is done already, it changes nothing.
+    /// Does a piece of work. It is idempotent: doing it again changes nothing.
     ///
     /// # Errors
-    /// The table or the queue failed; the work must come again.
+    /// The table or the queue failed; the work must be delivered again.
     pub async fn handle(&self, work: &Work) -> Result<(), NotifyError> {
         match *work {
             Work::Alert { project, alert } => self.deliver_to_all(project, alert).await,
@@ -45,19 +45,19 @@ impl Notify {
             Work::Flush { project, channel } => self.flush(project, channel).await,
             #[cfg(feature = "aws")]
             Work::Subscribe { project, channel } => self.subscribe(project, channel).await,
-            // Without SNS, no mail goes by topics.
+            // Without SNS, e-mail channels have no topics.
             #[cfg(not(feature = "aws"))]
             Work::Subscribe { .. } => Ok(()),
             Work::Probe { at } => Ok(self.store.probe_arrived(at).await?),
-            // Evaluate's.
+            // Work for evaluate.
             Work::Request { .. } | Work::Watch { .. } | Work::Track { .. } | Work::Fire { .. } => {
                 Ok(())
             }
         }
     }
 
-    /// Decides, once, which channels an alert goes to, and delivers it to each that does not have it yet. No
-    /// channel waits for another.
+    /// Decides, once, which channels an alert goes to, and delivers it to each that does not have
+    /// it yet. Channels do not wait for each other.
     async fn deliver_to_all(&self, project: ProjectId, id: AlertId) -> Result<(), NotifyError> {
         let Some(mut alert) = self.store.alert(project, id).await? else {
             return Ok(());
@@ -86,7 +86,7 @@ impl Notify {
         join_all(deliveries).await.into_iter().collect()
     }
 
-    /// Delivers an alert, or a group, through one channel, if it is its turn.
+    /// Delivers an alert or a group through one channel, if it is due.
     async fn deliver(
         &self,
         project: ProjectId,
@@ -103,7 +103,7 @@ impl Notify {
         let state = delivery.state;
         let held = delivery.until.is_some_and(|until| until > now);
         if matches!(state, Some(DeliveryState::Claimed | DeliveryState::Retry)) && held {
-            // Somebody is at it, or it is not due: a timer looks again at that instant.
+            // Another handler is sending it, or its retry is not due: a timer fires at `until`.
             return Ok(());
         }
         let channel = self.store.channel(project, channel_id).await?;
@@ -124,7 +124,7 @@ impl Notify {
         };
         match state {
             Some(state) if state.is_final() => {
-                // Settled, but perhaps not concluded: somebody crashed in between.
+                // It was settled, but a crash may have come before it was concluded.
                 let dead = state == DeliveryState::Dead;
                 return self.conclude(&alert, channel_id, &delivery, dead).await;
             }
@@ -152,18 +152,18 @@ impl Notify {
                 return Ok(());
             }
         }
-        // What was read before may have taken seconds: the claim counts from here.
+        // The reads above may have taken seconds: the claim starts now.
         let now = self.store.world().now();
         let claim = self.new_claim(project, id, channel_id, now, CLAIM_MS);
         match self.store.claim(&claim, now).await {
             Ok(delivery) => self.send_claimed(&alert, &channel, &claim, delivery).await,
-            // Meeting another's claim is success for now: a timer looks again when it ends.
+            // Another handler has claimed it: a timer checks again when that claim ends.
             Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The channel was deleted: what was on its way through it is dead, and says why.
+    /// Marks a delivery as dead because its channel was deleted.
     async fn give_up(
         &self,
         alert: &Alert,
@@ -185,8 +185,8 @@ impl Notify {
         }
     }
 
-    /// Whether an earlier alert of the same monitor is not through this channel yet (A8). If so, whoever settles
-    /// it is told to go on with this one.
+    /// Whether an earlier alert of the same monitor is still to be delivered to this channel (A8).
+    /// If so, this one is noted there, and starts when the earlier one is settled.
     async fn waits_for_earlier(
         &self,
         alert: &Alert,
@@ -204,7 +204,7 @@ impl Notify {
             return Ok(false);
         }
         if delivery.until.is_some_and(|until| until > now) {
-            // It waits already, and has its timer.
+            // It already waits, and has a timer.
             return Ok(true);
         }
         let claim = self.new_claim(alert.project, alert.id, channel.id, now, WAIT_MS);
@@ -212,8 +212,8 @@ impl Notify {
         Ok(true)
     }
 
-    /// The earlier alert of the same monitor that this channel does not have yet. Those that were not for this
-    /// channel are passed over.
+    /// The previous alert of the same monitor, if this channel does not have it yet. Alerts that
+    /// did not go to this channel are skipped.
     async fn earlier(
         &self,
         alert: &Alert,
@@ -241,7 +241,8 @@ impl Notify {
         Ok(None)
     }
 
-    /// Whether the channel has more alerts just now than it wants one by one (A6). If so, this one is gathered.
+    /// Whether the channel gets more alerts now than its grouping threshold (A6). If so, this one
+    /// is gathered.
     async fn gathers(
         &self,
         alert: &Alert,
@@ -267,7 +268,7 @@ impl Notify {
                 self.later.send(flush, delay).await?;
                 Ok(true)
             }
-            // Begun by another; or not at all, and then the work must come again.
+            // Another handler has begun it; if none has, the work must be delivered again.
             Err(StoreError::Conflict) => {
                 let delivery = self.store.delivery(alert.id, channel.id).await?;
                 match delivery.and_then(|delivery| delivery.state) {
@@ -279,17 +280,17 @@ impl Notify {
         }
     }
 
-    /// How many alerts within two seconds a channel gets one by one; 0 is any number. SNS sends ten mails a second to an
-    /// address.
+    /// How many alerts within two seconds a channel gets one by one; 0 means any number. SNS sends
+    /// at most ten mails a second to an address.
     fn threshold(&self, channel: &Channel) -> u32 {
-        let by_topics = self.sender.mail.is_by_topics();
+        let by_topics = self.sender.mail.uses_topics();
         match (&channel.via, by_topics, channel.group_threshold) {
             (ChannelKind::Email { .. }, true, 0 | MAIL_THRESHOLD..) => MAIL_THRESHOLD,
             (_, _, threshold) => threshold,
         }
     }
 
-    /// Takes quota, sends, and records what became of it.
+    /// Charges quota, sends, and records the outcome.
     async fn send_claimed(
         &self,
         alert: &Alert,
@@ -297,18 +298,18 @@ impl Notify {
         claim: &Claim,
         delivery: Delivery,
     ) -> Result<(), NotifyError> {
-        let told_anyway = alert.what == AlertKind::Limited;
-        let refused = if told_anyway {
+        let is_exempt = alert.what == AlertKind::Limited;
+        let refused = if is_exempt {
             None
         } else {
             self.take_quota(channel, &delivery).await?
         };
         let settled = match refused {
             Some(error) => {
-                self.tell_of_limit(channel).await?;
+                self.notify_limit_reached(channel).await?;
                 Settled::Suppressed { error }
             }
-            None if self.is_too_late(claim) => return self.put_off(claim).await,
+            None if self.is_too_late(claim) => return self.retry_at_once(claim).await,
             None => {
                 let message = Message::of_alert(alert, channel);
                 if mutant::is(Mutant::MarkedBeforeSent) {
@@ -334,21 +335,23 @@ impl Notify {
         Ok(())
     }
 
-    /// Whether a message may be on its way when the claim ends: another would send it then, and go on to what follows it (A8).
+    /// Whether a send might not finish before the claim ends. Another handler would then send the
+    /// message too, and deliver the alerts after it out of order (A8).
     pub(crate) fn is_too_late(&self, claim: &Claim) -> bool {
         claim.until - self.store.world().now() < SEND_MS
     }
 
-    /// Ends a claim unused, for whoever comes next has all of its time. The quota that was taken stays taken.
-    pub(crate) async fn put_off(&self, claim: &Claim) -> Result<(), NotifyError> {
+    /// Ends a claim without sending, so that the retry gets a claim of full length. The quota stays
+    /// charged.
+    pub(crate) async fn retry_at_once(&self, claim: &Claim) -> Result<(), NotifyError> {
         let at = self.store.world().now();
-        let error = "the table was slow; it is tried again at once".to_owned();
+        let error = "the table was too slow; retrying at once".to_owned();
         self.settle(claim, &Settled::Retry { at, error }).await?;
         Ok(())
     }
 
-    /// Takes the channel's daily limit, and the project's meter within its plan, before sending (A7); an attempt that
-    /// failed has paid for the next. Returns which limit is reached, if one is.
+    /// Charges the channel's daily limit and the project's plan before sending (A7). A retry is not
+    /// charged again. Returns the limit that is reached, if any, as text for people.
     pub(crate) async fn take_quota(
         &self,
         channel: &Channel,
@@ -359,9 +362,10 @@ impl Notify {
         }
         let now = self.store.world().now();
         let id = channel.project;
-        // One that crashed after it sent has paid, too, and people have its message.
-        let perhaps = if delivery.attempts > 1 {
-            "; an earlier attempt, of which nothing was noted, may have come through"
+        // An earlier attempt may have crashed after it sent the message, but before it recorded
+        // that.
+        let maybe_sent = if delivery.attempts > 1 {
+            "; an earlier attempt may have sent the message without recording it"
         } else {
             ""
         };
@@ -369,7 +373,7 @@ impl Notify {
             let meter = format!("channel#{}", channel.id);
             if !self.store.take(id, &meter, now, Some(limit)).await? {
                 return Ok(Some(format!(
-                    "the channel's daily limit of {limit} is reached{perhaps}"
+                    "the channel's daily limit of {limit} is reached{maybe_sent}"
                 )));
             }
         }
@@ -382,11 +386,12 @@ impl Notify {
         let meter = format!("deliveries#{}", channel.via.name());
         let taken = self.store.take(id, &meter, now, limit).await?;
         Ok(limit.filter(|_| !taken).map(|limit| {
-            format!("the plan's daily limit of {limit} text messages is reached{perhaps}")
+            format!("the plan's daily limit of {limit} text messages is reached{maybe_sent}")
         }))
     }
 
-    /// Records how the channel fares, for people to see. Nothing depends on it.
+    /// Records whether the channel works, for people to see. Nothing depends on it, so a failed
+    /// write is only logged.
     pub(crate) async fn note_health(&self, claim: &Claim, settled: &Settled) {
         let (project, channel) = (claim.project, claim.channel);
         let noted = match settled {
@@ -399,12 +404,12 @@ impl Notify {
             Settled::Suppressed { .. } => Ok(()),
         };
         if let Err(error) = noted {
-            tracing::warn!(%error, "how a channel fares was not noted");
+            tracing::warn!(%error, "could not record the health of a channel");
         }
     }
 
-    /// Tells a channel once a day that its limit is reached.
-    pub(crate) async fn tell_of_limit(&self, channel: &Channel) -> Result<(), NotifyError> {
+    /// Notifies a channel, once a day, that its limit is reached.
+    pub(crate) async fn notify_limit_reached(&self, channel: &Channel) -> Result<(), NotifyError> {
         let now = self.store.world().now();
         let id = AlertId(self.store.world().uuid_v7(now));
         let alert = Alert::of_channel(id, channel.project, AlertKind::Limited, channel.id);
@@ -415,7 +420,7 @@ impl Notify {
         }
     }
 
-    /// What an attempt amounts to: sent, to be tried again within the window, or dead.
+    /// The outcome of an attempt: sent, to be retried within the delivery window, or dead.
     pub(crate) fn outcome(
         &self,
         sent: Result<Option<String>, SendError>,
@@ -431,7 +436,7 @@ impl Notify {
                 let wait_ms = backoff_ms(delivery.attempts, self.store.world().jitter());
                 let at = now + wait_ms;
                 if error.permanent || at > begun + self.config.delivery_window_ms {
-                    tracing::warn!(alert = %claim.alert, channel = %claim.channel, "a delivery is given up");
+                    tracing::warn!(alert = %claim.alert, channel = %claim.channel, "a delivery is dead: it can't succeed, or its retries ran out");
                     Settled::Dead { error: text }
                 } else {
                     Settled::Retry { at, error: text }
@@ -440,8 +445,8 @@ impl Notify {
         }
     }
 
-    /// Ends the claim. `None` if it had ended and another took over: what we sent, it may send again, under the
-    /// same key.
+    /// Records the outcome and ends the claim. `None` if the claim had expired and another handler
+    /// took over: it may send the message again, under the same idempotency key.
     pub(crate) async fn settle(
         &self,
         claim: &Claim,
@@ -462,15 +467,15 @@ impl Notify {
                 Ok(Some(delivery))
             }
             Err(StoreError::Conflict) => {
-                tracing::warn!(alert = %claim.alert, channel = %claim.channel, "a claim ended before its delivery");
+                tracing::warn!(alert = %claim.alert, channel = %claim.channel, "a claim expired before its delivery was settled; the message may be sent twice");
                 Ok(None)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Brings a retry back at its instant, where its timer would wait for the next sweep by the minute. Should the queue
-    /// fail, it waits for that.
+    /// Queues a retry for the exact time it is due, because its timer would wait for the next
+    /// sweep, up to a minute. If the queue fails, the timer still fires.
     async fn retry_in_time(&self, claim: &Claim, at: UnixMs) {
         let wait_ms = at - self.store.world().now();
         if wait_ms > AHEAD_MS {
@@ -483,11 +488,11 @@ impl Notify {
         };
         let delay = Duration::from_millis(wait_ms.max(1).unsigned_abs());
         if let Err(error) = self.later.send(work, delay).await {
-            tracing::warn!(%error, "a retry waits for its timer");
+            tracing::warn!(%error, "could not queue a retry; its timer will start it, up to a minute late");
         }
     }
 
-    /// Closes the alert for this channel, and goes on with the alert that waited for it.
+    /// Closes the alert for this channel, and starts the delivery that waited for it.
     pub(crate) async fn conclude(
         &self,
         alert: &Alert,

@@ -1,4 +1,4 @@
-//! Many alerts in one message (A6).
+//! Groups: many alerts in one message (A6).
 
 use crate::message::Message;
 use crate::{Notify, NotifyError};
@@ -11,14 +11,14 @@ use thrum_schema::mutant::{self, Mutant};
 use thrum_store::StoreError;
 use thrum_store::{Claim, Settled};
 
-/// How many members are settled at a time.
+/// How many members are settled concurrently.
 const CONCURRENCY: usize = 16;
-/// How often a group is formed against others that form it too.
+/// How many groups a flush tries to form, including those that other handlers formed first.
 const MAX_ATTEMPTS: usize = 10;
 
 impl Notify {
-    /// Sends what was gathered for a channel, in groups of at most [`MAX_GROUP`]. A group is stored with its
-    /// members and its claim before it is sent.
+    /// Sends the alerts gathered for a channel, in groups of at most [`MAX_GROUP`]. A group is
+    /// stored with its members and its claim before it is sent.
     pub(crate) async fn flush(
         &self,
         project: ProjectId,
@@ -40,7 +40,7 @@ impl Notify {
                         return Ok(());
                     }
                 }
-                // Another took some of them: see what is left.
+                // Another handler took some of them: see what is left.
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -48,7 +48,7 @@ impl Notify {
         Ok(())
     }
 
-    /// Sends exactly that group again, under its own key.
+    /// Sends the same group again, under the same idempotency key.
     pub(crate) async fn retry_group(
         &self,
         project: ProjectId,
@@ -72,8 +72,8 @@ impl Notify {
         }
     }
 
-    /// Takes quota once for the group, sends it, and settles it; then its members, and whoever waits for them. Nothing of a
-    /// member moves on before the group can't be sent again.
+    /// Charges quota once for the group, sends it and settles it. Only then, when the group can't
+    /// be sent again, settles its members and releases the alerts that wait for them (A8).
     async fn send_group(
         &self,
         claim: &Claim,
@@ -86,14 +86,14 @@ impl Notify {
                 error: "the channel was deleted".into(),
             },
             Some(_) if alerts.is_empty() => Settled::Dead {
-                error: "its alerts are gone".into(),
+                error: "the alerts of this group no longer exist".into(),
             },
             Some(channel) => match self.take_quota(channel, &group).await? {
                 Some(error) => {
-                    self.tell_of_limit(channel).await?;
+                    self.notify_limit_reached(channel).await?;
                     Settled::Suppressed { error }
                 }
-                None if self.is_too_late(claim) => return self.put_off(claim).await,
+                None if self.is_too_late(claim) => return self.retry_at_once(claim).await,
                 None => {
                     let message = match &alerts[..] {
                         [alone] => Message::of_alert(alone, channel),
@@ -121,7 +121,7 @@ impl Notify {
         Ok(())
     }
 
-    /// Goes on where somebody crashed who had settled a group: its members are settled as it was.
+    /// Settles the members of a group that was settled by a handler that then crashed.
     pub(crate) async fn conclude_group(
         &self,
         project: ProjectId,
@@ -136,7 +136,7 @@ impl Notify {
         self.settle_members(id, channel, &alerts, &settled).await
     }
 
-    /// A group's alerts, in the order in which they happened.
+    /// The alerts of a group, in the order in which they happened.
     async fn members(
         &self,
         project: ProjectId,
@@ -182,7 +182,7 @@ impl Notify {
                 let dead = matches!(settled, Settled::Dead { .. });
                 self.conclude(alert, channel, &member, dead).await
             }
-            // A person asked for it again since.
+            // A person has asked for a redelivery since.
             Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error.into()),
         }

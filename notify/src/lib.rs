@@ -1,5 +1,5 @@
-//! Thrum's voice: it turns alerts into deliveries. It groups them, takes quota, claims, sends, and records what
-//! became of it (A3–A8).
+//! Notifications: turns alerts into deliveries, groups them, charges quota, claims, sends, and
+//! records the outcome (A3–A8).
 
 mod channel_limiter;
 mod deliver;
@@ -19,23 +19,23 @@ use thrum_schema::Plans;
 use thrum_store::queue::{Later, LaterError};
 use thrum_store::{Store, StoreError};
 
-/// Why work could not be done now; the queue brings it again.
+/// Why work could not be done now. The queue delivers it again.
 #[derive(Debug, Error)]
 pub enum NotifyError {
     /// The table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Work could not be put off.
+    /// The queue did not accept work to be done later.
     #[error(transparent)]
     Later(#[from] LaterError),
 }
 
-/// What an operator decides.
+/// The operator's settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// How long an alert's delivery is tried, in milliseconds.
+    /// How long a failing delivery is retried, in milliseconds. After that it is dead.
     pub delivery_window_ms: i64,
-    /// What the projects' plans allow.
+    /// The limits of each plan.
     pub plans: Plans,
 }
 
@@ -50,7 +50,8 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// A handler that reads and writes `store`, sends by `sender`, and puts work off by `later`.
+    /// Creates a handler that works on `store`, sends through `sender`, and queues delayed work in
+    /// `later`.
     pub fn new(store: Store, sender: Sender, later: Arc<dyn Later>, config: Config) -> Self {
         Self {
             store,
@@ -61,7 +62,7 @@ impl Notify {
         }
     }
 
-    /// The table it works on.
+    /// The store that it works on.
     pub const fn store(&self) -> &Store {
         &self.store
     }

@@ -1,4 +1,4 @@
-//! The notify Lambda: batches from its queue.
+//! The notify Lambda function: handles batches from its queue.
 
 use anyhow::anyhow;
 use aws_lambda_events::event::sqs::SqsEvent;

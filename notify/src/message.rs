@@ -1,4 +1,4 @@
-//! What people read, and what programs parse: one message in its forms.
+//! The text and the JSON of a notification, in the form each kind of channel needs.
 
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -14,26 +14,26 @@ use thrum_schema::signal::watch::Change;
 
 /// Longest SNS subject, in ASCII characters.
 const MAX_SUBJECT: usize = 100;
-/// What fits one SMS segment of the GSM alphabet.
+/// Longest SMS, in characters: one segment of the GSM alphabet.
 const MAX_SMS: usize = 160;
-/// How many monitors a group's text lists.
+/// How many alerts the text of a group lists.
 const MAX_LISTED: usize = 50;
 
-/// A message, ready for every kind of channel.
+/// A notification, rendered for every kind of channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The body of webhooks and of SNS topics' programs. The same at every attempt.
+    /// The body of a webhook, the same at every attempt. Its `type` is also an SNS attribute.
     pub json: Value,
-    /// A line, for e-mails.
+    /// The subject of an e-mail, on one line.
     pub subject: String,
-    /// Some lines, for e-mails and topics.
+    /// The body of an e-mail or of an SNS message, in plain text.
     pub text: String,
-    /// A line that fits an SMS segment.
+    /// A text message of at most 160 characters, which is one SMS segment.
     pub sms: String,
 }
 
 impl Message {
-    /// The message of one alert to one channel.
+    /// The message for one alert and one channel.
     pub fn of_alert(alert: &Alert, channel: &Channel) -> Self {
         let happened = alert.happened();
         let json = json!({
@@ -58,21 +58,21 @@ impl Message {
                 None => ("Signal changed".to_owned(), String::new()),
             },
             AlertKind::Test => (
-                format!("Test of {}", channel.name),
+                format!("Test: {}", channel.name),
                 format!(
-                    "This is a test of the channel {}. Alerts will arrive like this.",
+                    "This is a test notification for the channel {}. Alerts will arrive the same way.",
                     channel.name
                 ),
             ),
             AlertKind::Limited => (
-                format!("Limit reached: {}", channel.name),
+                format!("Daily limit reached: {}", channel.name),
                 format!(
-                    "The channel {} has reached {} for {} (UTC). Further alerts of this day are recorded, but not \
-                     sent.",
+                    "The channel {} reached {} on {} (UTC). For the rest of that day, Thrum records \
+                     its alerts but does not send them.",
                     channel.name,
                     match channel.daily_limit {
-                        Some(limit) => format!("its limit of {limit} messages"),
-                        None => "the limit of its plan".to_owned(),
+                        Some(limit) => format!("its daily limit of {limit} messages"),
+                        None => "the daily limit of its plan".to_owned(),
                     },
                     happened.utc().format("%Y-%m-%d"),
                 ),
@@ -90,7 +90,7 @@ impl Message {
         }
     }
 
-    /// The message of a group of alerts, which are in the order in which they happened.
+    /// The message for a group of alerts, which must be in the order in which they happened.
     pub fn of_group(group: AlertId, alerts: &[Alert]) -> Self {
         let timestamp = UnixMs(group.created_ms());
         let of = |what| alerts.iter().filter(|alert| alert.what == what).count();
@@ -101,6 +101,7 @@ impl Message {
             (0, ups, 0) => format!("{ups} monitors are UP"),
             (downs, ups, 0) => format!("{downs} DOWN, {ups} UP"),
             (0, 0, signals) => format!("{signals} signals changed"),
+            (downs, ups, 1) => format!("{downs} DOWN, {ups} UP, 1 signal changed"),
             (downs, ups, signals) => format!("{downs} DOWN, {ups} UP, {signals} signals changed"),
         };
         let mut text = format!("{count}:\n");
@@ -130,12 +131,12 @@ impl Message {
         }
     }
 
-    /// The subject as SNS takes it: at most 100 printable ASCII characters.
+    /// The subject in the form SNS accepts: at most 100 printable ASCII characters.
     pub fn sns_subject(&self) -> String {
         gsm(&self.subject, MAX_SUBJECT)
     }
 
-    /// The text as HTML.
+    /// The text as an HTML page.
     pub fn html(&self) -> String {
         let lines: Vec<String> = self.text.lines().map(escape).collect();
         format!(
@@ -147,7 +148,7 @@ impl Message {
     }
 }
 
-/// A change of a signal, as webhooks tell it.
+/// The JSON of a changed signal.
 fn signal(alert: &Alert) -> Value {
     let Some(change) = &alert.signal else {
         return json!({ "alert_id": alert.id });
@@ -192,17 +193,21 @@ fn signal_headline(change: &Change) -> String {
 fn signal_text(change: &Change) -> String {
     let changed = &change.explanation.changed;
     let mut text = format!(
-        "{} went from {} to {} at the bar of {} ({}, {} old).\n{}",
+        "{} changed from {} to {} at the {} bar of {} (closed {} before this alert).\n{}",
         change.name,
         change.from,
         change.to,
-        clock(change.bar),
         change.timeframe,
+        clock(change.bar),
         ago(change.age_s),
         change.explanation.summary
     );
     if !changed.is_empty() && change.to != Verdict::Stale {
-        let _ = write!(text, "\nWhat changed at that bar: {}.", changed.join("; "));
+        let _ = write!(
+            text,
+            "\nConditions that changed at that bar: {}.",
+            changed.join("; ")
+        );
     }
     text
 }
@@ -214,7 +219,7 @@ fn any_change(alert: &Alert) -> Value {
     }
 }
 
-/// One change, as webhooks tell it.
+/// The JSON of a monitor that went down or up, or is still down.
 fn change(alert: &Alert) -> Value {
     let flip = alert.flip.as_ref();
     let mut change = json!({
@@ -245,44 +250,56 @@ fn name(alert: &Alert) -> &str {
 }
 
 fn headline(alert: &Alert) -> String {
-    let status = match alert.what {
-        AlertKind::Up => "UP",
-        AlertKind::Reminder => "Still DOWN",
-        _ => "DOWN",
-    };
-    format!("{status}: {}", name(alert))
+    let name = name(alert);
+    match alert.what {
+        AlertKind::Up => format!("UP: {name}"),
+        AlertKind::Reminder => format!("Still DOWN: {name}"),
+        _ => match cause(alert) {
+            Some(cause) => format!("DOWN: {name} {cause}"),
+            None => format!("DOWN: {name}"),
+        },
+    }
 }
 
-/// What happened, when, and why, in a sentence or two.
+/// Why a monitor is down, as a verb phrase.
+fn cause(alert: &Alert) -> Option<&'static str> {
+    match alert.flip.as_ref()?.reason {
+        Reason::Timeout => Some("missed its deadline"),
+        Reason::Fail => Some("reported a failure"),
+        Reason::Success | Reason::Paused | Reason::Resumed => None,
+    }
+}
+
+/// What happened, since when, and why: a few short sentences.
 fn sentence(alert: &Alert) -> String {
     let name = name(alert);
     let at = clock(alert.happened());
-    let reason = alert.flip.as_ref().map(|flip| flip.reason);
-    let mut text = match (alert.what, reason) {
-        (AlertKind::Down, Some(Reason::Timeout)) => {
-            format!("{name} is DOWN since {at}: nothing was heard by then.")
-        }
-        (AlertKind::Down, _) => format!("{name} is DOWN since {at}: it reported a failure."),
-        (AlertKind::Reminder, _) => format!("{name} is still DOWN, since {at}."),
-        (_, _) => format!("{name} is UP again since {at}."),
+    let mut text = match alert.what {
+        AlertKind::Down => format!("{name} went DOWN at {at}"),
+        AlertKind::Reminder => format!("{name} is still DOWN. It went down at {at}"),
+        _ => format!("{name} is UP again. It recovered at {at}"),
     };
     if alert.what != AlertKind::Up {
+        if let Some(cause) = cause(alert) {
+            let _ = write!(text, ": it {cause}");
+        }
         match alert.last_ping {
             Some(last) => {
-                let _ = write!(text, " Last heard at {}.", clock(last));
+                let _ = write!(text, ". Last ping: {}", clock(last));
             }
-            None => text.push_str(" It was never heard of."),
+            None => text.push_str(". It has never pinged"),
         }
     }
+    text.push('.');
     let missed = alert.flip.as_ref().map_or(0, |flip| flip.missed);
     if missed > 0 {
-        let runs = if missed == 1 { "run was" } else { "runs were" };
-        let _ = write!(text, " {missed} {runs} missed.");
+        let runs = if missed == 1 { "run" } else { "runs" };
+        let _ = write!(text, " It missed {missed} {runs}.");
     }
     if let Some(outage) = alert.outage() {
         let _ = write!(
             text,
-            " Thrum itself was away from {} to {}, and gave it more time after that.",
+            " Thrum itself was unavailable from {} to {}, so it had extended the deadline.",
             clock(outage.start),
             clock(outage.end)
         );
@@ -291,18 +308,18 @@ fn sentence(alert: &Alert) -> String {
 }
 
 fn sms(alert: &Alert) -> String {
+    let name = name(alert);
     let time = alert.happened().utc().format("%H:%M:%S");
-    let reason = alert.flip.as_ref().map(|flip| flip.reason);
-    match (alert.what, reason) {
-        (AlertKind::Down, Some(Reason::Timeout)) => {
-            format!("Thrum: {} is DOWN, not heard by {time} UTC", name(alert))
-        }
-        (AlertKind::Down, _) => format!("Thrum: {} is DOWN, failed at {time} UTC", name(alert)),
-        (AlertKind::Reminder, _) => {
+    match alert.what {
+        AlertKind::Down => match cause(alert) {
+            Some(cause) => format!("Thrum: {name} is DOWN, {cause} at {time} UTC"),
+            None => format!("Thrum: {name} is DOWN since {time} UTC"),
+        },
+        AlertKind::Reminder => {
             let since = alert.happened().utc().format("%Y-%m-%d %H:%M:%S");
-            format!("Thrum: {} is still DOWN, since {since} UTC", name(alert))
+            format!("Thrum: {name} is still DOWN, since {since} UTC")
         }
-        (_, _) => format!("Thrum: {} is UP since {time} UTC", name(alert)),
+        _ => format!("Thrum: {name} is UP, recovered at {time} UTC"),
     }
 }
 
@@ -311,14 +328,15 @@ fn clock(at: UnixMs) -> String {
     at.utc().format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// Text without line breaks and control characters: fit for a header.
+/// Replaces line breaks and control characters by spaces, so that the text is safe in a mail
+/// header.
 fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
 
-/// At most `max` characters of printable ASCII that the GSM alphabet has too, each in one septet.
+/// At most `max` printable ASCII characters, only those that take one septet in the GSM alphabet.
 fn gsm(text: &str, max: usize) -> String {
     let mut plain: String = text
         .chars()
@@ -420,18 +438,18 @@ mod tests {
     }
 
     #[test]
-    fn a_message_says_what_when_and_why() {
+    fn a_message_says_what_happened_since_when_and_why() {
         let mut down = alert("web-01", AlertKind::Down);
         let message = Message::of_alert(&down, &channel());
-        assert_eq!(message.subject, "DOWN: web-01");
+        assert_eq!(message.subject, "DOWN: web-01 missed its deadline");
         assert_eq!(
             message.text,
-            "web-01 is DOWN since 2025-11-21 04:40:09 UTC: nothing was heard by then. Last heard at \
+            "web-01 went DOWN at 2025-11-21 04:40:09 UTC: it missed its deadline. Last ping: \
              2025-11-21 04:40:06 UTC."
         );
         assert_eq!(
             message.sms,
-            "Thrum: web-01 is DOWN, not heard by 04:40:09 UTC"
+            "Thrum: web-01 is DOWN, missed its deadline at 04:40:09 UTC"
         );
         assert_eq!(message.json["type"], "monitor.down");
         assert_eq!(message.json["data"]["status"], "down");
@@ -446,13 +464,13 @@ mod tests {
         assert!(
             message
                 .text
-                .contains("Thrum itself was away from 2025-11-21 01:53:20 UTC")
+                .contains("Thrum itself was unavailable from 2025-11-21 01:53:20 UTC")
         );
         assert!(message.json["data"]["outage"]["start"].is_string());
     }
 
     #[test]
-    fn nothing_that_a_client_can_name_breaks_a_message() {
+    fn a_hostile_monitor_name_cannot_break_a_message() {
         let name = format!("<b>\r\nBcc: x@y.z{}{}", "é😀", "x".repeat(300));
         let message = Message::of_alert(&alert(&name, AlertKind::Up), &channel());
         assert!(!message.subject.contains(['\r', '\n']));
@@ -463,20 +481,20 @@ mod tests {
     }
 
     #[test]
-    fn a_reminder_says_still_and_a_recovery_what_was_missed() {
+    fn a_reminder_says_still_down_and_a_recovery_counts_missed_runs() {
         let message = Message::of_alert(&alert("web-01", AlertKind::Reminder), &channel());
         assert_eq!(message.subject, "Still DOWN: web-01");
         assert!(
             message
                 .text
-                .starts_with("web-01 is still DOWN, since 2025-11-21")
+                .starts_with("web-01 is still DOWN. It went down at 2025-11-21")
         );
         assert_eq!(message.json["type"], "monitor.reminder");
         assert_eq!(message.json["data"]["status"], "down");
         let mut up = alert("web-01", AlertKind::Up);
         up.flip.as_mut().unwrap().missed = 3;
         let message = Message::of_alert(&up, &channel());
-        assert!(message.text.contains("3 runs were missed"));
+        assert!(message.text.contains("It missed 3 runs."));
         assert_eq!(message.json["data"]["missed"], 3);
     }
 

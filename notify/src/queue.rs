@@ -1,4 +1,4 @@
-//! Queue batches: each message is handled for itself, and what failed is reported by its id.
+//! Queue batches: each message is handled on its own, and failed ones are reported by id.
 
 use crate::Notify;
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
@@ -7,8 +7,8 @@ use thrum_schema::metrics::Count;
 use thrum_schema::work::Envelope;
 
 impl Notify {
-    /// Handles a batch of messages, all at the same time. A message that can't be understood is reported too: the
-    /// queue moves it aside, where somebody sees it.
+    /// Handles a batch of messages concurrently. A message that can't be parsed is reported as
+    /// failed too, so that it ends up in the dead-letter queue.
     pub async fn on_queue(&self, event: &SqsEvent) -> SqsBatchResponse {
         let handled = event.records.iter().map(|message| async move {
             match self.on_message(message).await {
@@ -16,7 +16,7 @@ impl Notify {
                 Err(error) => {
                     self.store.metrics().count(Count::Failures, 1);
                     let id = message.message_id.clone().unwrap_or_default();
-                    tracing::error!(%id, %error, "a message was not handled; the queue will bring it again");
+                    tracing::error!(%id, %error, "a message failed; the queue will deliver it again");
                     let mut failure = BatchItemFailure::default();
                     failure.item_identifier = id;
                     Some(failure)

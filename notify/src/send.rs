@@ -1,4 +1,4 @@
-//! Sending: a channel's kind decides how.
+//! Sends messages, by the kind of the channel.
 
 mod email;
 #[cfg(feature = "aws")]
@@ -24,18 +24,18 @@ use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_store::Claim;
 
-/// Why a message was not sent, said so that it may be shown to the channel's owner.
+/// Why a message was not sent, in words that are safe to show to the channel's owner.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{reason}")]
 pub struct SendError {
     /// What went wrong, without secrets and addresses.
     pub reason: String,
-    /// Whether trying again is of no use.
+    /// Whether retrying is pointless.
     pub permanent: bool,
 }
 
 impl SendError {
-    /// It may go better next time.
+    /// A failure that a retry may fix.
     pub fn passing(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
@@ -43,7 +43,7 @@ impl SendError {
         }
     }
 
-    /// It won't.
+    /// A failure that no retry can fix.
     pub fn permanent(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
@@ -52,19 +52,19 @@ impl SendError {
     }
 }
 
-/// How e-mails go.
+/// How e-mails are sent.
 #[derive(Debug)]
 pub enum Mail {
-    /// By SMTP, or printed.
+    /// By SMTP, or printed if no server is set.
     Smtp(Email),
-    /// By SNS, each channel through a topic of its own.
+    /// By SNS, through one topic per channel.
     #[cfg(feature = "aws")]
     Topics(Topics),
 }
 
 impl Mail {
-    /// Whether each channel has a topic of its own.
-    pub const fn is_by_topics(&self) -> bool {
+    /// Whether e-mails are sent through SNS topics.
+    pub const fn uses_topics(&self) -> bool {
         match self {
             Self::Smtp(_) => false,
             #[cfg(feature = "aws")]
@@ -73,10 +73,10 @@ impl Mail {
     }
 }
 
-/// The ways out.
+/// Sends messages to all kinds of channels.
 #[derive(Debug)]
 pub struct Sender {
-    /// POSTs to URLs.
+    /// Webhooks.
     pub webhook: Webhook,
     /// E-mails.
     pub mail: Mail,
@@ -85,11 +85,12 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sends `message` to `channel`, under the key `<alert or group>.<channel>`, which is the same at every
-    /// attempt. Returns what is worth noting.
+    /// Sends `message` to `channel`. The idempotency key `<alert or group>.<channel>` is the same
+    /// at every attempt. Returns a note to store with the delivery, such as the receiver's status
+    /// or SNS's message id.
     ///
     /// # Errors
-    /// The receiver did not take it, or did not say so in time; it may have it.
+    /// The receiver did not accept it, or did not answer in time; it may still have it.
     pub async fn send(
         &self,
         channel: &Channel,

@@ -1,5 +1,6 @@
-//! E-mail channels where SNS sends the mail: each has a topic, and its address a subscription that is looked at again
-//! and again. Every step may be done twice: SNS makes a topic or a subscription once.
+//! E-mail channels whose mail SNS sends: keeps the topic of each and the subscription of its
+//! address as they should be. Every step may run twice: SNS creates a topic or a subscription only
+//! once.
 
 use crate::send::{Mail, Topics};
 use crate::{Notify, NotifyError};
@@ -10,8 +11,8 @@ use thrum_schema::id::{ChannelId, ProjectId};
 use thrum_store::StoreError;
 
 impl Notify {
-    /// Sees to the topic and the subscription of an e-mail channel: makes what is missing, deletes what is no longer
-    /// wanted, notes how far it is, and plans the next look.
+    /// Checks the topic and the subscription of an e-mail channel: creates what is missing, deletes
+    /// what is no longer needed, records the state, and schedules the next check.
     pub(crate) async fn subscribe(
         &self,
         project: ProjectId,
@@ -29,16 +30,16 @@ impl Notify {
         let known = before.unwrap_or_default();
         let now = self.store.world().now();
         let seen = match (&to, &known.topic_arn) {
-            (Some(to), _) => look(topics, id, to, &known, now).await.map(Some),
+            (Some(to), _) => check(topics, id, to, &known, now).await.map(Some),
             (None, Some(left)) => topics.delete(left).await.map(|()| None),
             (None, None) => Ok(None),
         };
-        // What SNS refuses is a fact about this channel, and no failure of ours: it is shown, and tried ever more rarely.
+        // An error of SNS concerns only this channel: show it there, and retry less and less often.
         let mut known = match seen {
             Ok(Some(seen)) => seen,
             Ok(None) => return Ok(self.store.delete_subscription(project, id).await?),
             Err(error) => {
-                tracing::warn!(channel = %id, "SNS refuses something of an e-mail channel; the channel says what");
+                tracing::warn!(channel = %id, "SNS refused to set up an e-mail channel; the channel shows the error");
                 Subscription {
                     error: Some(error.chars().take(MAX_ERROR).collect()),
                     failures: known.failures.saturating_add(1),
@@ -49,15 +50,15 @@ impl Notify {
         known.checked = Some(now);
         known.next = Some(known.look_after(now));
         match self.store.put_subscription(project, id, &known).await {
-            // Wanted anew or deleted meanwhile: that has a timer of its own.
+            // Requested again or deleted in the meantime: that has its own timer.
             Ok(()) | Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// Looks at a channel's topic and subscription, and makes what is missing.
-async fn look(
+/// Checks a channel's topic and subscription, and creates what is missing.
+async fn check(
     topics: &Topics,
     channel: ChannelId,
     to: &str,
@@ -78,10 +79,10 @@ async fn look(
     }
     let asks = seen.asks();
     let state = match topics.state(&arn, to).await? {
-        // Asked again, if a person wants the mail once more.
+        // SNS sends the mail again if a person asked for that.
         None | Some(SubscriptionState::Pending) if asks => {
-            topics.make(&arn).await?;
-            topics.ask(&arn, to).await?;
+            topics.create(&arn).await?;
+            topics.subscribe(&arn, to).await?;
             SubscriptionState::Pending
         }
         Some(state) => state,
@@ -89,7 +90,7 @@ async fn look(
     };
     seen.state = Some(state);
     if asks {
-        // Whatever was wanted is done.
+        // Everything requested so far is done.
         seen.begun = Some(now.max(seen.wanted.unwrap_or(now)));
     }
     Ok(seen)

@@ -1,7 +1,7 @@
-//! Backtests: what following a strategy would have come to, by stated and bounded assumptions.
+//! Backtests: the performance of a strategy on past bars, under explicit and bounded assumptions.
 //!
-//! A signal is a position from the next fill on: BUY 1, SELL -1 (or none, without shorts), HOLD and what is unknown none.
-//! Costs are taken of what is traded, `|Δposition|`: a turn from long to short pays twice.
+//! A signal sets the position from the next fill on: BUY 1, SELL -1 (or 0 without shorts), HOLD and
+//! unknown 0. Costs are charged on turnover, `|Δposition|`: a flip from long to short pays twice.
 
 use super::performance::{Performance, count, equity, ratio};
 use super::program::{Program, run};
@@ -13,66 +13,69 @@ use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::request::{Backtest, Fill};
 use thrum_schema::signal::{Bar, Score, Strategy, Verdict};
 
-/// Most trades that are listed.
+/// Most trades in a report.
 const MAX_TRADES: usize = 5_000;
-/// Most points of the equity that are shown.
+/// Most points of the equity curve in a report.
 const MAX_POINTS: usize = 500;
-/// Where the future is cut off, in quarters of the bars.
+/// Where the look-ahead check cuts the bars off, in quarters.
 const CUTS: [usize; 3] = [1, 2, 3];
-/// The divisor's addend of the predecessor's Sharpe ratio.
+/// What the predecessor adds to the divisor of its Sharpe ratio.
 const EPSILON: f64 = 1e-12;
 
-/// What a backtest comes to.
+/// The result of a backtest.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// When orders were filled.
+    /// When orders are filled.
     pub fill: Fill,
     pub fee_bps: f64,
     pub slippage_bps: f64,
-    /// Bars in a year, as the performance have it.
+    /// Bars per year, by which performance is annualized.
     pub annualization: f64,
-    /// How many bars were judged: from the first one that has a signal.
+    /// How many bars were tested: from the first one with a signal.
     pub rows: usize,
     pub from: String,
     pub to: String,
-    /// How many of them had no signal, after the first.
+    /// How many of them had no signal.
     pub unknown_bars: usize,
-    /// How many bars are missing among them.
+    /// How many bars are missing between the first and the last.
     pub missing_bars: i64,
-    /// The strategy's.
+    /// The performance of the strategy.
     #[serde(flatten)]
     pub performance: Performance,
-    /// The part of the time in which a position was held.
+    /// The fraction of periods with a position.
     pub exposure: f64,
-    /// What was traded, in units of the capital.
+    /// The sum of all `|Δposition|`, in units of the capital.
     pub turnover: f64,
-    /// How often the position changed, and how often from long to short or back.
+    /// How often the position changed.
     pub position_changes: usize,
+    /// How often the position changed from long to short, or from short to long.
     pub direct_flips: usize,
-    /// Positions from their beginning to their end, or to the last bar.
+    /// Positions from entry to exit, or to the last bar.
     pub round_trips: usize,
-    /// The part of them that gained, net of costs.
+    /// The fraction of round trips that gained, net of costs.
     pub win_rate: Option<f64>,
-    /// What those gained by what the others lost; absent if nothing was lost.
+    /// The gains of the winners divided by the losses of the others; absent if nothing was lost.
     pub profit_factor: Option<f64>,
     /// Holding from the first bar to the last, without costs.
     pub buy_and_hold: Performance,
-    /// With costs by `|Δposition|` where the performance above have the predecessor's.
+    /// The performance with costs on turnover. Present if `performance` uses the costs of the
+    /// predecessor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_turnover: Option<Performance>,
-    /// The predecessor's own performance, where its arithmetic is asked for.
+    /// The report of the predecessor, if fills are close to close.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predecessor: Option<Predecessor>,
-    /// Whether any signal changed when the future was cut off.
+    /// Whether any signal depends on the future.
     pub look_ahead: LookAhead,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub walk_forward: Option<Walked>,
-    /// The last of them, if there are very many.
+    /// The last 5 000 trades.
     pub trades: Vec<Trade>,
+    /// The equity curve, at no more than 500 times.
     pub equity: Vec<Point>,
 }
 
-/// The predecessor's performance by their names.
+/// The performance as the predecessor computes and names it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Predecessor {
     pub rows: usize,
@@ -84,7 +87,7 @@ pub struct Predecessor {
     pub trades: usize,
     pub bars_in_position: usize,
     pub bars_won: usize,
-    /// By bars, which is no win rate of trades.
+    /// The fraction of bars in a position that gained. It is not a win rate of trades.
     pub win_rate: Option<f64>,
     pub equity_end: f64,
     pub buy_hold_total_return: f64,
@@ -92,25 +95,26 @@ pub struct Predecessor {
     pub buy_hold_equity_end: f64,
 }
 
-/// The check that no signal looks into the future: the bars are cut off, and every signal before must stay.
+/// The check that no signal depends on the future: when later bars are cut off, no earlier signal
+/// may change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LookAhead {
     pub clean: bool,
-    /// Where the bars were cut off.
+    /// The numbers of bars that were kept.
     pub cuts: Vec<usize>,
     /// The first bar whose signal changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_changed: Option<String>,
 }
 
-/// A position from its beginning to its end.
+/// A position from entry to exit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trade {
     /// `long` or `short`.
     pub side: &'static str,
     pub entered_at: String,
     pub entry_price: f64,
-    /// When and where it ended; where it stood at last, if it is still open.
+    /// When it ended; if it is still open, the end of the last period.
     pub exited_at: String,
     pub exit_price: f64,
     pub open: bool,
@@ -119,7 +123,7 @@ pub struct Trade {
     pub net_return: f64,
 }
 
-/// The equity at a time, and that of buying and holding.
+/// The equity at a time, for the strategy and for buy and hold.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Point {
     pub time: String,
@@ -141,7 +145,7 @@ pub struct Periods {
 }
 
 impl Periods {
-    /// The return of each period net of costs, `cost` a unit of what is traded.
+    /// The return of each period net of costs, with `cost` per unit of turnover.
     pub fn net(&self, cost: f64) -> Vec<f64> {
         self.net_by(|before, now| cost * f64::from((now - before).abs()))
     }
@@ -168,31 +172,31 @@ impl Periods {
             .collect()
     }
 
-    /// The ends of the periods.
+    /// When each period ends.
     pub fn times(&self) -> Vec<UnixMs> {
         self.ends.iter().map(|(at, _)| *at).collect()
     }
 
-    /// When the first begins.
+    /// When the first period begins.
     pub fn began(&self) -> UnixMs {
         self.begins.first().map_or(UnixMs(0), |(at, _)| *at)
     }
 }
 
-/// The bars of a backtest that are judged, and the signals of each.
+/// The bars that are tested, and the signal of each.
 #[derive(Debug)]
 pub struct Judged<'a> {
     pub bars: &'a [Bar],
     pub verdicts: Vec<Verdict>,
 }
 
-/// What was asked for can't be done, and why.
+/// Why a backtest can't be done.
 pub type Refusal = Invalid;
 
-/// Judges a strategy by `bars` and `scores`, in the order of their times.
+/// Backtests a strategy on `bars` and `scores`, both in time order.
 ///
 /// # Errors
-/// There is nothing to judge.
+/// There are too few bars or signals, or the walk-forward does not fit them.
 pub fn backtest(
     strategy: &Strategy,
     compiled: &CompiledStrategy,
@@ -217,14 +221,14 @@ pub fn backtest(
                 "the bars",
                 if (bars.len() as u64) < program.needs() + 1 {
                     format!(
-                        "are too few: {} are there, {} are needed before the first signal, and two with a signal",
+                        "are too few: there are {}, but the first signal needs {}, and a backtest needs two signals",
                         bars.len(),
                         program.needs()
                     )
                 } else {
                     let last = all.last().map_or("none", |verdict| verdict.as_str());
                     format!(
-                        "have fewer than two signals in the time that is asked for; the last bar's is {last}"
+                        "have fewer than two signals in the requested period; the signal of the last bar is {last}"
                     )
                 },
             ));
@@ -260,7 +264,8 @@ pub fn backtest(
         .filter(|position| **position != 0)
         .count();
     let predecessor = (spec.fill == Fill::CloseToClose).then(|| {
-        // A flag where the position changes, whatever by: a turn paid half its cost.
+        // The predecessor charges one cost per change of position, so a flip from long to short
+        // pays only half.
         let net = periods.net_by(|before, now| if before == now { 0.0 } else { cost });
         let performance = performance_of(&net, EPSILON);
         let won = periods
@@ -347,7 +352,7 @@ pub fn backtest(
     })
 }
 
-/// The signals of all bars.
+/// The signal of each bar.
 pub fn verdicts(program: &Program, bars: &[Bar], scores: &[Score]) -> Vec<Verdict> {
     let mut verdicts = Vec::with_capacity(bars.len());
     run(
@@ -360,7 +365,7 @@ pub fn verdicts(program: &Program, bars: &[Bar], scores: &[Score]) -> Vec<Verdic
     verdicts
 }
 
-/// The first bar that is judged: with a signal, and not before it is asked for.
+/// The index of the first bar to test: it has a signal, and does not open before `spec.from`.
 pub fn first_row(verdicts: &[Verdict], bars: &[Bar], spec: &Backtest) -> usize {
     let from = spec
         .from
@@ -372,9 +377,9 @@ pub fn first_row(verdicts: &[Verdict], bars: &[Bar], spec: &Backtest) -> usize {
     known.map_or(bars.len(), |known| from + known)
 }
 
-/// Cuts the future off, bars and sentiment, and looks whether any signal of the past changes.
+/// Cuts off later bars and scores, and checks whether any earlier signal changes.
 fn look_ahead(program: &Program, bars: &[Bar], scores: &[Score], all: &[Verdict]) -> LookAhead {
-    let timeframe = program.compile().timeframe;
+    let timeframe = program.compiled().timeframe;
     let mut check = LookAhead {
         clean: true,
         cuts: Vec::new(),
@@ -398,7 +403,8 @@ fn look_ahead(program: &Program, bars: &[Bar], scores: &[Score], all: &[Verdict]
     check
 }
 
-/// Bars in a year: by the timeframe, and, if bars are missing (nights, weekends, holes), by those that are there.
+/// Bars per year: by the timeframe, or, if bars are missing (nights, weekends, gaps), by the bars
+/// that exist.
 fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, fill: Fill) -> f64 {
     let bars = judged.bars;
     let span = bars[bars.len() - 1].time - bars[0].time;
@@ -410,7 +416,7 @@ fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, fill: Fill) -
         1.0
     };
     match compiled.timeframe.bars_a_year() {
-        // The predecessor knew of no holes.
+        // The predecessor ignores gaps.
         Some(full) if fill == Fill::CloseToClose => full,
         Some(full) => real.min(full),
         None => real,
@@ -441,7 +447,7 @@ pub fn periods(judged: &Judged<'_>, compiled: &CompiledStrategy, spec: &Backtest
         periods.ends.push(end);
     };
     match spec.fill {
-        // A row a bar, the first without a position and a return: as the predecessor reckoned.
+        // Like the predecessor: one row per bar, the first without a position or a return.
         Fill::CloseToClose => {
             push(0, closes(&bars[0]), closes(&bars[0]));
             for i in 1..n {
@@ -463,7 +469,7 @@ pub fn periods(judged: &Judged<'_>, compiled: &CompiledStrategy, spec: &Backtest
     periods
 }
 
-/// Positions from their beginning to their end, each net of what its own two orders cost.
+/// Positions from entry to exit, each net of the costs of its two orders.
 fn trades(periods: &Periods, cost: f64) -> Vec<Trade> {
     let mut trades: Vec<Trade> = Vec::new();
     let positions = &periods.positions;
@@ -501,7 +507,7 @@ fn trades(periods: &Periods, cost: f64) -> Vec<Trade> {
     trades
 }
 
-/// The equity at no more than [`MAX_POINTS`] times, the last among them.
+/// The equity at no more than [`MAX_POINTS`] times, including the last.
 fn points(net: &[f64], periods: &Periods) -> Vec<Point> {
     let (equity, held) = (equity(net), equity(&periods.returns));
     let step = equity.len().div_ceil(MAX_POINTS).max(1);

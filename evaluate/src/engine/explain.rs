@@ -1,4 +1,4 @@
-//! Explanations, made from a state after a step.
+//! Explanations of a signal, from the state after a step.
 
 use super::program::{Program, State, holds};
 use thrum_schema::signal::compile::show;
@@ -7,14 +7,14 @@ use thrum_schema::signal::strategy::Gaps;
 use thrum_schema::signal::{Bar, Verdict};
 
 impl Program {
-    /// Why the last bar's signal is what it is.
+    /// Explains the signal of the last bar, which must be `bar`.
     pub fn explain(&self, state: &State, bar: &Bar) -> Explanation {
         let known = |x: f64| (!x.is_nan()).then_some(x);
-        let leaves = || self.compile().leaves.iter().zip(&state.leaves);
+        let leaves = || self.compiled().leaves.iter().zip(&state.leaves);
         let conditions: Vec<Condition> = leaves()
             .map(|(leaf, compared)| {
                 let (value, threshold) = (known(compared.left), known(compared.right));
-                // Within a `not`, what has to hold is the opposite.
+                // Under a `not`, the opposite must hold.
                 let opposite = leaf.op.opposite().filter(|_| leaf.negated);
                 let op = opposite.unwrap_or(leaf.op);
                 let left = match (leaf.negated, opposite) {
@@ -54,22 +54,22 @@ impl Program {
 
     fn summary(&self, state: &State, bar: &Bar, conditions: &[Condition]) -> String {
         let verdict = state.verdict.unwrap_or(Verdict::Warming);
-        let said = |side: Side, met: bool| {
+        let reasons = |side: Side, met: bool| {
             let of = |condition: &&Condition| condition.side == side && condition.met == Some(met);
             let texts: Vec<String> = conditions.iter().filter(of).map(sentence).collect();
             texts.join("; ")
         };
         let at = format!("{verdict} at {}: ", show(bar.close));
         let mut text = match verdict {
-            Verdict::Buy => format!("{at}{}.", said(Side::Buy, true)),
-            Verdict::Sell => format!("{at}{}.", said(Side::Sell, true)),
-            Verdict::Hold if holds(&self.compile().buy, state) => {
-                format!("{at}what speaks for BUY and what speaks for SELL cancel each other out.")
+            Verdict::Buy => format!("{at}{}.", reasons(Side::Buy, true)),
+            Verdict::Sell => format!("{at}{}.", reasons(Side::Sell, true)),
+            Verdict::Hold if holds(&self.compiled().buy, state) => {
+                format!("{at}the rules for BUY and SELL both hold, so they cancel each other out.")
             }
             Verdict::Hold => {
-                let lacks = |side, name| match said(side, false) {
-                    texts if texts.is_empty() => format!("nothing speaks for {name}"),
-                    texts => format!("not {name}, for {texts}"),
+                let lacks = |side, name| match reasons(side, false) {
+                    texts if texts.is_empty() => format!("no condition asks for {name}"),
+                    texts => format!("not {name}, because {texts}"),
                 };
                 format!(
                     "{at}{}; {}.",
@@ -80,51 +80,51 @@ impl Program {
             Verdict::Warming => {
                 let needs = self.needs().max(state.bars + 1);
                 format!(
-                    "Unknown, for it is still warming up: {} of at least {needs} bars are there.",
+                    "Unknown: the strategy is still warming up, with {} of at least {needs} bars.",
                     state.bars
                 )
             }
             Verdict::NoSentiment => match &state.score {
                 None => {
-                    "Unknown, for there is no sentiment at or before this bar's close.".to_owned()
+                    "Unknown: there is no sentiment score at or before this bar's close.".to_owned()
                 }
                 Some(score) => format!(
-                    "Unknown, for the last sentiment, of {}, is too old.",
+                    "Unknown: the last sentiment score, of {}, is too old.",
                     score.time.utc().format("%Y-%m-%d %H:%M UTC")
                 ),
             },
             Verdict::Gap => match state.hole.filter(|hole| hole.since < self.refill()) {
                 Some(hole) => format!(
-                    "Unknown, for {} missing {} ago, and the windows need {} bars without a hole; {} more are needed.",
-                    count(hole.missing, "bar is", "bars are"),
-                    count(hole.since, "bar", "bars"),
+                    "Unknown: a gap of {} ended {} ago, and the windows need {} bars without a gap; {} to go.",
+                    bars(hole.missing),
+                    bars(hole.since),
                     self.refill(),
                     self.refill() - hole.since
                 ),
-                None => "Unknown, for a value that a condition needs is missing.".to_owned(),
+                None => "Unknown: a value that a condition needs is missing.".to_owned(),
             },
             Verdict::Stale => String::new(),
         };
         let hole = state.hole.filter(|hole| hole.since < self.refill());
-        if let (Gaps::Count, Some(hole)) = (self.compile().gaps, hole) {
+        if let (Gaps::Count, Some(hole)) = (self.compiled().gaps, hole) {
             text.push_str(&format!(
-                " {} missing {} ago; windows count bars all the same.",
-                count(hole.missing, "bar is", "bars are"),
-                count(hole.since, "bar", "bars")
+                " A gap of {} ended {} ago; the windows count bars and ignore it.",
+                bars(hole.missing),
+                bars(hole.since)
             ));
         }
         text
     }
 }
 
-fn count(n: u64, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
+fn bars(n: u64) -> String {
+    format!("{n} {}", if n == 1 { "bar" } else { "bars" })
 }
 
 /// `close 4704.56 is above sma(20) 4596.13, by 108.43`
 fn sentence(condition: &Condition) -> String {
     let (Some(value), Some(threshold)) = (condition.value, condition.threshold) else {
-        return format!("{} is not known", condition.label());
+        return format!("{} is unknown", condition.label());
     };
     let met = condition.met == Some(true);
     if condition.op.crosses() && !met {
@@ -146,7 +146,7 @@ fn sentence(condition: &Condition) -> String {
         value > threshold
     };
     let word = match (value == threshold, more, met && condition.op.crosses()) {
-        (true, ..) => "is the same as",
+        (true, ..) => "equals",
         (_, true, true) => "crossed above",
         (_, false, true) => "crossed below",
         (_, true, false) => "is above",

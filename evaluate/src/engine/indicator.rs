@@ -1,23 +1,24 @@
-//! The indicators' arithmetic. Recursive ones begin as TA-Lib's do: with the simple mean of their first window.
+//! The arithmetic of the indicators. Recursive ones start like TA-Lib's: with the simple mean of
+//! the first window.
 
 use super::rolling::{Highest, Mean, Moments, Ring};
 use serde::{Deserialize, Serialize};
 use thrum_schema::signal::Bar;
 use thrum_schema::signal::indicator::Kind;
 
-/// An indicator's outputs, in the order of [`Kind::outputs`]; NaN where there is none yet.
+/// The outputs of an indicator, in the order of [`Kind::outputs`]; NaN where there is no value yet.
 pub type Output = [f64; 3];
 
 const NONE: Output = [f64::NAN; 3];
-/// What keeps Cutler's ratio from a division by zero, as the predecessor had it.
+/// Keeps Cutler's RSI from dividing by zero; the predecessor's value.
 const CUTLER_EPSILON: f64 = 1e-9;
-/// By how much a value that leaves a weighted mean may exceed what is left.
+/// How many times the rest of a weighted mean a leaving value may be before the mean is recomputed.
 const MAX_DWARFED: f64 = 1024.0;
-/// Greatest score that is told: nothing was ever so far off.
+/// Largest absolute z-score, so that it is finite even if the deviation is 0.
 const MAX_Z: f64 = 1e9;
 
-/// An indicator's state.
-#[expect(missing_docs, reason = "each is what its indicator is made of")]
+/// The state of an indicator.
+#[expect(missing_docs, reason = "the fields are the terms of each formula")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Stepper {
     Sma(Mean),
@@ -75,11 +76,11 @@ pub enum Stepper {
 }
 
 impl Stepper {
-    /// The beginning of an indicator; `args` are within their bounds.
+    /// The initial state of an indicator. `args` must be within the bounds of `kind`.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "windows are whole and bounded"
+        reason = "window lengths are bounded integers"
     )]
     pub fn new(kind: Kind, args: [f64; 3]) -> Self {
         let n = args[0] as u32;
@@ -144,7 +145,7 @@ impl Stepper {
         }
     }
 
-    /// Takes a bar; `x` is its figure that the indicator is of.
+    /// Takes a bar. `x` is the field of the bar that the indicator is computed from.
     #[inline]
     pub fn step(&mut self, bar: &Bar, x: f64) -> Output {
         let one = |value| [value, f64::NAN, f64::NAN];
@@ -166,7 +167,8 @@ impl Stepper {
                 let n = f64::from(*n);
                 if let Some(old) = old {
                     *weighted += n * x - sum;
-                    // Reckoned anew once a window, and after a value that dwarfs what is left: no error stays.
+                    // Recompute once per window, and after a leaving value that dwarfs the rest, so
+                    // that rounding errors do not accumulate.
                     if ring.is_round() || (n * old).abs() > MAX_DWARFED * weighted.abs() {
                         *weighted = ring.weighted();
                     }
@@ -193,7 +195,7 @@ impl Stepper {
             }
             Self::Cutler { last, gain, loss } => {
                 let change = x - std::mem::replace(last, x);
-                // The first change is not defined, and counts as 0.
+                // The first change is undefined, and counts as 0.
                 let change = if change.is_nan() { 0.0 } else { change };
                 gain.push(change.max(0.0));
                 loss.push((-change).max(0.0));
@@ -272,10 +274,11 @@ impl Stepper {
     }
 }
 
-/// How many deviations `d` is; where nothing ever moved, a move is beyond any measure.
+/// The z-score of the distance `d` from the mean. If the deviation is 0, any distance gives
+/// ±[`MAX_Z`].
 fn score(d: f64, deviation: f64) -> f64 {
     if d == 0.0 {
-        // NaN, too, stays what it is.
+        // 0, or NaN if the deviation is NaN.
         return d * deviation;
     }
     (d / deviation).clamp(-MAX_Z, MAX_Z)
@@ -288,7 +291,7 @@ fn true_range(bar: &Bar, before: f64) -> f64 {
         .max((bar.low - before).abs())
 }
 
-/// An exponential mean that begins with the simple one of `n` values, after `skip` others.
+/// An exponential mean that skips `skip` values, and starts with the simple mean of the next `n`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ema {
     n: u32,
@@ -327,7 +330,8 @@ impl Ema {
     }
 }
 
-/// Wilder's mean: the simple one of the first `n` values, then a part of each.
+/// Wilder's mean: starts with the simple mean of the first `n` values; each later value has weight
+/// `1/n`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Wilder {
     n: u32,
@@ -369,7 +373,7 @@ pub struct Macd {
 }
 
 impl Macd {
-    /// Both means begin at the same bar, as TA-Lib's do.
+    /// Both means start at the same bar, as in TA-Lib.
     const fn new(fast: u32, slow: u32, signal: u32) -> Self {
         Self {
             fast: Ema::new(fast, slow - fast),
@@ -420,7 +424,8 @@ impl Adx {
         let (up, down) = (bar.high - high, low - bar.low);
         let n = f64::from(self.n);
         self.count = self.count.saturating_add(1);
-        // From the n-th change on, a part of what there is leaves before the next comes.
+        // Wilder's smoothing: from the n-th change on, the sums decay by `1/n` before each new
+        // change.
         if self.count >= self.n {
             self.plus -= self.plus / n;
             self.minus -= self.minus / n;

@@ -1,47 +1,50 @@
-//! The figures of a series of returns. None of them can be NaN: what is not defined is absent.
+//! Performance statistics of a series of returns. None can be NaN: an undefined one is absent.
 
 use serde::Serialize;
 use thrum_schema::UnixMs;
 
-/// Milliseconds of a year of 365 days.
+/// Milliseconds in a year of 365 days.
 const YEAR_MS: f64 = 365.0 * 86_400_000.0;
 
-/// A growth rate of less than a week says nothing of a year.
+/// Shortest time for an annual growth rate: less than a week says nothing about a year.
 const MIN_YEARS: f64 = 7.0 / 365.0;
 
-/// The figures of an equity that begins at 1.
+/// Statistics of an equity curve that starts at 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Performance {
-    /// The last equity less 1.
+    /// The final equity minus 1.
     pub total_return: f64,
     /// Compound annual growth rate, by the calendar; absent for less than a week.
     pub cagr: Option<f64>,
-    /// The sample's standard deviation of returns, a year.
+    /// The sample standard deviation of returns, annualized.
     pub volatility: Option<f64>,
-    /// Mean return by deviation, a year; absent if nothing varies.
+    /// Mean return divided by its standard deviation, annualized; absent if returns do not vary.
     pub sharpe: Option<f64>,
-    /// Mean return by downside deviation (about 0, over all returns), a year; absent if nothing was lost.
+    /// Mean return divided by the downside deviation (below 0, over all returns), annualized;
+    /// absent without losses.
     pub sortino: Option<f64>,
-    /// The deepest fall from a height, as a negative part of it.
+    /// The deepest fall from a peak, as a negative fraction of the peak.
     pub max_drawdown: f64,
-    /// The height, the bottom, and when the height was reached again, if it was.
+    /// When the peak before the deepest fall was reached.
     pub max_drawdown_from: Option<String>,
+    /// When the trough was reached.
     pub max_drawdown_to: Option<String>,
+    /// When the equity was back at the peak, if it was.
     pub max_drawdown_recovered: Option<String>,
-    /// The last equity.
+    /// The final equity.
     pub equity_end: f64,
-    /// When everything was lost.
+    /// When everything was lost, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ruined_at: Option<String>,
 }
 
-/// The equity after each return; once it is lost, it is lost.
+/// The equity after each return. Once it is 0, it stays 0.
 pub fn equity(returns: &[f64]) -> Vec<f64> {
     let mut equity = 1.0_f64;
     returns
         .iter()
         .map(|r| {
-            // Not beyond what a number can hold, either.
+            // Bounded, so that it never becomes infinite.
             equity = (equity * (1.0 + r).max(0.0)).min(1e300);
             equity
         })
@@ -49,9 +52,10 @@ pub fn equity(returns: &[f64]) -> Vec<f64> {
 }
 
 impl Performance {
-    /// The figures of `returns`, each of the period that ends at the time of the same place; `began` is when the first of
-    /// them began, and `annualization` how many there are in a year. `epsilon` is added to the Sharpe ratio's divisor, as
-    /// the predecessor did.
+    /// Computes the statistics of `returns`. Each return is of the period that ends at the same
+    /// index of `times`; the first period starts at `began`, and a year has `annualization`
+    /// periods. `epsilon` is added to the divisor of the Sharpe ratio, which only the predecessor
+    /// needs.
     pub fn new(
         returns: &[f64],
         times: &[UnixMs],
@@ -109,7 +113,7 @@ impl Performance {
     }
 }
 
-/// `a / b`, if that is defined.
+/// `a / b`, if it is finite.
 pub fn ratio(a: f64, b: f64) -> Option<f64> {
     if b == 0.0 { None } else { finite(a / b) }
 }
@@ -118,7 +122,7 @@ pub fn finite(x: f64) -> Option<f64> {
     x.is_finite().then_some(x)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "there are not that many")]
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub const fn count(n: usize) -> f64 {
     n as f64
 }

@@ -1,4 +1,5 @@
-//! A compiled made ready, and the one step that live bars, replays and backtests take.
+//! A compiled strategy that is ready to run, and the one step that live bars, replays and backtests
+//! share.
 
 use super::indicator::{Output, Stepper};
 use serde::{Deserialize, Serialize};
@@ -8,52 +9,52 @@ use thrum_schema::signal::compile::{Tree, What};
 use thrum_schema::signal::strategy::{Field, Gaps};
 use thrum_schema::signal::{Bar, CompiledStrategy, Score, Verdict};
 
-/// The format of [`State`]; a change of any of its parts counts it, and tracks are begun anew.
+/// The format of [`State`]. Any change of its fields increments it, and tracks then start over.
 const FORMAT: u16 = 1;
 
-/// A compiled made ready.
+/// A compiled strategy that is ready to run.
 #[derive(Debug, Clone)]
 pub struct Program {
     compiled: CompiledStrategy,
-    /// Bars before it says anything.
+    /// Bars before the first signal.
     needs: u64,
-    /// Bars after a hole before it says anything again.
+    /// Bars after a gap until all windows are refilled.
     refill: u64,
 }
 
-/// All that the past means to the future.
+/// Everything that past bars contribute to future signals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
     format: u16,
-    /// How many bars there were.
+    /// How many bars were stepped.
     pub bars: u64,
-    /// When the last one opened.
+    /// When the last bar opened.
     pub last: Option<UnixMs>,
-    /// What was said of it.
+    /// The signal of the last bar.
     pub verdict: Option<Verdict>,
-    /// The last hole: how many bars were missing, and how many came since.
+    /// The last gap.
     pub hole: Option<Hole>,
-    /// The last sentiment.
+    /// The last sentiment score.
     pub score: Option<Score>,
-    /// Whether a sentiment was wanted that was not there, or too old.
+    /// Whether the last bar needed a sentiment score that was missing or too old.
     pub(super) no_sentiment: bool,
     indicators: Vec<Slot>,
     sources: Vec<Lag>,
     frames: Vec<Frame>,
-    /// The comparisons, in the order of the compiled's leaves.
+    /// The comparisons, in the order of `leaves` of the compiled strategy.
     pub(super) leaves: Vec<Compared>,
 }
 
-/// Bars that are missing.
+/// A gap: bars that are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hole {
-    /// How many.
+    /// How many bars are missing.
     pub missing: u64,
-    /// How many came since.
+    /// How many bars have come since.
     pub since: u64,
 }
 
-/// An indicator, its last output, and how many bars it took.
+/// An indicator, its last output, and how many bars it has taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Slot {
     stepper: Stepper,
@@ -62,22 +63,23 @@ struct Slot {
     lookback: u32,
 }
 
-/// A source's value now, and those before it that are asked for.
+/// The current value of a source, and the earlier ones that `ago` needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Lag {
     now: f64,
     before: VecDeque<f64>,
 }
 
-/// A longer bar in the making.
+/// An unfinished bar of a longer timeframe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Frame {
     bar: Option<Bar>,
-    /// When the one opened that the series began in the midst of: it is no whole one.
+    /// The open time of the longer bar in which the series starts. It is incomplete, so it is
+    /// skipped.
     partial: Option<UnixMs>,
 }
 
-/// A comparison: both sides, the outcome, and the outcome before.
+/// A comparison: both sides, its outcome, and its outcome at the bar before.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Compared {
     pub left: f64,
@@ -87,14 +89,14 @@ pub(super) struct Compared {
 }
 
 impl State {
-    /// The bytes that are stored.
+    /// Serializes the state, for the table.
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_allocvec(self).expect("a state maps to bytes")
+        postcard::to_allocvec(self).expect("a state serializes to postcard")
     }
 }
 
 impl Program {
-    /// Makes a compiled ready.
+    /// Prepares a compiled strategy.
     pub fn new(compiled: CompiledStrategy) -> Self {
         let needs = u64::from(compiled.needs());
         let longer = compiled.indicators.iter().filter_map(|indicator| {
@@ -111,17 +113,17 @@ impl Program {
         }
     }
 
-    /// The compiled.
-    pub const fn compile(&self) -> &CompiledStrategy {
+    /// The compiled strategy.
+    pub const fn compiled(&self) -> &CompiledStrategy {
         &self.compiled
     }
 
-    /// How many bars it needs, at least.
+    /// How many bars the first signal needs, at least.
     pub const fn needs(&self) -> u64 {
         self.needs
     }
 
-    /// After how many bars a hole is forgotten.
+    /// How many bars after a gap all windows are refilled.
     pub const fn refill(&self) -> u64 {
         self.refill
     }
@@ -175,7 +177,8 @@ impl Program {
         }
     }
 
-    /// A state that was stored; `None` if it is of another format or compiled, and must be made anew.
+    /// Restores a stored state. `None` if it has another format or belongs to another strategy;
+    /// then it must be recomputed from the start.
     pub fn decode(&self, bytes: &[u8]) -> Option<State> {
         let state: State = postcard::from_bytes(bytes).ok()?;
         let compiled = &self.compiled;
@@ -187,7 +190,8 @@ impl Program {
         fits.then_some(state)
     }
 
-    /// Takes a closed bar, later than the last one, and the last sentiment that was known at its close.
+    /// Takes a closed bar, later than the last one, and the last sentiment score known at its
+    /// close. Returns the signal.
     #[inline]
     pub fn step(&self, state: &mut State, bar: &Bar, score: Option<Score>) -> Verdict {
         let compiled = &self.compiled;
@@ -196,7 +200,7 @@ impl Program {
         self.note_hole(state, bar);
         state.bars += 1;
         state.last = Some(bar.time);
-        // What was known only later is not known yet.
+        // A score from after the close is not known yet.
         if let Some(score) = score.filter(|score| score.time <= close) {
             state.score = Some(score);
         }
@@ -208,7 +212,7 @@ impl Program {
         if !compiled.frames.is_empty() {
             self.step_frames(state, bar, close);
         }
-        self.look(state, bar, close);
+        self.compare(state, bar, close);
         let verdict = self.judge(state);
         state.verdict = Some(verdict);
         verdict
@@ -229,7 +233,7 @@ impl Program {
         }
     }
 
-    /// Longer bars are made of the series' own, and taken when they are closed.
+    /// Builds the bars of longer timeframes, and steps their indicators when they close.
     fn step_frames(&self, state: &mut State, bar: &Bar, close: UnixMs) {
         for (i, timeframe) in self.compiled.frames.iter().enumerate() {
             let open = timeframe.open_of(bar.time);
@@ -237,7 +241,7 @@ impl Program {
             if state.bars == 1 && bar.time != open {
                 frame.partial = Some(open);
             }
-            // The last of its parts never came: it closed in the hole.
+            // It closed within a gap, so its last part never came.
             let overdue = frame.bar.take_if(|longer| longer.time != open);
             if frame.partial != Some(open) {
                 match &mut frame.bar {
@@ -245,7 +249,7 @@ impl Program {
                     None => frame.bar = Some(Bar { time: open, ..*bar }),
                 }
             }
-            // Ticks have no length: a longer bar of them is closed by the first tick after it.
+            // Ticks have no length, so a longer bar of ticks closes with the first tick after it.
             let closes = self.compiled.timeframe.ms().is_some();
             let closed = frame
                 .bar
@@ -261,13 +265,13 @@ impl Program {
         }
     }
 
-    /// What every source is, and every comparison.
-    fn look(&self, state: &mut State, bar: &Bar, close: UnixMs) {
+    /// Updates the values of all sources, and the outcomes of all comparisons.
+    fn compare(&self, state: &mut State, bar: &Bar, close: UnixMs) {
         state.no_sentiment = false;
         for (lag, source) in state.sources.iter_mut().zip(&self.compiled.sources) {
             let value = match source.what {
                 What::Const(number) => number,
-                What::Field(field) => figure(bar, field),
+                What::Field(field) => field_of(bar, field),
                 What::Sentiment { max_age_ms } => {
                     let fresh =
                         |score: &Score| max_age_ms.is_none_or(|max| close - score.time <= max);
@@ -326,7 +330,7 @@ impl Program {
     }
 }
 
-/// Whether a tree of known comparisons holds.
+/// Whether a rule holds, if all its comparisons are known.
 pub(super) fn holds(tree: &Tree, state: &State) -> bool {
     match tree {
         Tree::Leaf(index) => state.leaves[*index].met == Some(true),
@@ -339,9 +343,9 @@ pub(super) fn holds(tree: &Tree, state: &State) -> bool {
 impl Slot {
     #[inline]
     fn step(&mut self, bar: &Bar, of: Field) {
-        let x = figure(bar, of);
+        let x = field_of(bar, of);
         if x.is_nan() {
-            // A volume that is not known is not taken, and nothing is known of it at this bar.
+            // An unknown volume does not enter the window, and the output at this bar is unknown.
             self.output = [f64::NAN; 3];
             return;
         }
@@ -373,7 +377,7 @@ impl Compared {
     }
 }
 
-fn figure(bar: &Bar, field: Field) -> f64 {
+fn field_of(bar: &Bar, field: Field) -> f64 {
     match field {
         Field::Open => bar.open,
         Field::High => bar.high,
@@ -384,7 +388,8 @@ fn figure(bar: &Bar, field: Field) -> f64 {
     }
 }
 
-/// Steps bars, each with the last of `scores` at or before its close; both in the order of their times.
+/// Steps `bars`, each with the last of `scores` at or before its close, and calls `each` after
+/// every step. Both must be in time order.
 pub fn run(
     program: &Program,
     state: &mut State,

@@ -1,4 +1,5 @@
-//! Windows over the last bars: each O(1) a bar, and as exact after a million of them as after one.
+//! Rolling windows over the last bars. Each takes O(1) per bar, and is as exact after a million
+//! bars as after one.
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -20,7 +21,7 @@ impl Ring {
         }
     }
 
-    /// Takes a value, and gives the one that leaves.
+    /// Pushes a value. Returns the value that leaves the window, if it was full.
     #[inline]
     pub fn push(&mut self, value: f64) -> Option<f64> {
         if self.values.len() < self.n as usize {
@@ -40,13 +41,13 @@ impl Ring {
         self.values.len() == self.n as usize
     }
 
-    /// Whether its oldest value is the first: once in a window.
+    /// Whether the oldest value is in the first slot, which is so once every `n` values.
     #[inline]
     pub fn is_round(&self) -> bool {
         self.next == 0
     }
 
-    /// The sum of the values weighted by their order, the newest most.
+    /// The sum of the values, weighted from 1 for the oldest to `n` for the newest.
     pub fn weighted(&self) -> f64 {
         let (newer, older) = self.values.split_at(self.next as usize);
         let in_order = older.iter().chain(newer);
@@ -54,20 +55,21 @@ impl Ring {
         Sum::of(in_order.zip(weights).map(|(x, weight)| x * weight)).get()
     }
 
-    /// The values, in no order.
+    /// The values, in no particular order.
     pub fn values(&self) -> &[f64] {
         &self.values
     }
 }
 
-/// A sum in twice the precision of its values (Knuth's TwoSum): what enters and leaves again leaves nothing behind.
+/// A sum in double-double precision (Knuth's TwoSum), so that values can enter and leave without
+/// accumulating rounding errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sum {
     hi: f64,
     lo: f64,
 }
 
-/// By how much a value that leaves may exceed the sum that is left, before what it took with it matters.
+/// How many times the remaining sum a leaving value may be before too many digits are lost.
 const MAX_CANCELLED: f64 = (1_u64 << 40) as f64;
 
 impl Sum {
@@ -86,7 +88,8 @@ impl Sum {
         self.hi
     }
 
-    /// Whether `old`, which has just left, was so much greater than what is left that the sum must be made anew.
+    /// Whether `old`, which has just left, was so much larger than the rest that the sum must be
+    /// recomputed.
     #[inline]
     fn lost_by(self, old: f64) -> bool {
         old.abs() > MAX_CANCELLED * self.hi.abs()
@@ -99,7 +102,7 @@ impl Sum {
     }
 }
 
-/// The mean of the last `n` values. Of `n` equal values it is exactly that value.
+/// The mean of the last `n` values. For `n` equal values, it is exactly that value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     ring: Ring,
@@ -118,7 +121,7 @@ impl Mean {
         }
     }
 
-    /// Takes a value; gives the sum that leaves if there is one, before it.
+    /// Pushes a value. Returns the value that leaves the window, if it was full.
     #[inline]
     pub fn push(&mut self, x: f64) -> Option<f64> {
         self.run = if x == self.last {
@@ -143,13 +146,13 @@ impl Mean {
         self.ring.is_full()
     }
 
-    /// The sum.
+    /// The sum of the values.
     #[inline]
     pub const fn sum(&self) -> f64 {
         self.sum.get()
     }
 
-    /// The mean; NaN until there are enough values.
+    /// The mean; NaN until the window is full.
     #[inline]
     pub fn get(&self) -> f64 {
         if !self.is_full() {
@@ -162,7 +165,8 @@ impl Mean {
     }
 }
 
-/// Mean and spread of the last `n` values, reckoned about a pivot near them.
+/// Mean and standard deviation of the last `n` values, computed about a pivot near them for
+/// precision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Moments {
     mean: Mean,
@@ -171,7 +175,7 @@ pub struct Moments {
     second: Sum,
 }
 
-/// How many deviations the pivot may be from the mean.
+/// How many standard deviations the pivot may be from the mean before it is moved.
 const MAX_OFF: f64 = 1e3;
 
 impl Moments {
@@ -205,7 +209,7 @@ impl Moments {
         }
     }
 
-    /// Reckons about a pivot within the window, the mean as far as it is known.
+    /// Moves the pivot to the mean, or to `x` if the mean is unknown, and recomputes the sums.
     fn centre(&mut self, x: f64) {
         let mean = self.mean.get();
         self.pivot = if mean.is_finite() { mean } else { x };
@@ -215,13 +219,13 @@ impl Moments {
         self.second = Sum::of(deviations().map(|d| d * d));
     }
 
-    /// The mean; NaN until there are enough values.
+    /// The mean; NaN until the window is full.
     #[inline]
     pub fn mean(&self) -> f64 {
         self.mean.get()
     }
 
-    /// The standard deviation with `n - less` as divisor; NaN until there are enough values.
+    /// The standard deviation with divisor `n - less`; NaN until the window is full.
     #[inline]
     pub fn deviation(&self, less: u32) -> f64 {
         let n = self.mean.ring.n;
@@ -237,7 +241,7 @@ impl Moments {
     }
 }
 
-/// The greatest of the last `n` values: a queue of those that may yet become it.
+/// The maximum of the last `n` values: a queue of those that can still become the maximum.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Highest {
     queue: VecDeque<(u64, f64)>,
@@ -254,7 +258,7 @@ impl Highest {
         }
     }
 
-    /// Takes a value; gives the greatest, or NaN until there are enough.
+    /// Pushes a value. Returns the maximum; NaN until the window is full.
     #[inline]
     pub fn push(&mut self, x: f64) -> f64 {
         while self.queue.back().is_some_and(|(_, value)| *value <= x) {

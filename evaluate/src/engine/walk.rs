@@ -1,4 +1,5 @@
-//! Walk-forward: parameters are chosen on the bars before each stretch, and judged on the stretch itself.
+//! Walk-forward: for each stretch of bars, parameters are chosen on the bars before it and tested
+//! on the stretch.
 
 use super::backtest::{Judged, Periods, Refusal, first_row, periods, verdicts};
 use super::performance::{Performance, finite};
@@ -11,34 +12,37 @@ use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::request::{Backtest, WalkForward};
 use thrum_schema::signal::{Bar, Score, Strategy};
 
-/// Most bars that are stepped, all combinations together.
+/// Most bars that are stepped, over all combinations.
 const MAX_STEPS: usize = 5_000_000;
-/// Most stretches.
+/// Most stretches in a walk-forward.
 const MAX_STRETCHES: usize = 500;
 
-/// What a walk forward comes to.
+/// The result of a walk-forward.
 #[derive(Debug, Clone, Serialize)]
 pub struct Walked {
     /// How many combinations of parameters were tried on each stretch.
     pub combinations: usize,
     pub stretches: Vec<Stretch>,
-    /// Of all stretches together, net of costs: what nobody could have fitted.
+    /// The performance over all stretches, net of costs. It is out of sample.
     #[serde(flatten)]
     pub performance: Performance,
 }
 
-/// A stretch that was judged by parameters chosen before it.
+/// A stretch, tested with parameters that were chosen on the bars before it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stretch {
     pub from: String,
     pub to: String,
     pub params: BTreeMap<String, f64>,
-    /// On the bars before it; absent if nothing varied.
+    /// The Sharpe ratio on the bars before it; absent if the returns did not vary.
     pub train_sharpe: Option<f64>,
     pub test_return: f64,
 }
 
-#[expect(clippy::too_many_arguments, reason = "it goes on where a backtest is")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "it continues a backtest, with all its inputs"
+)]
 pub fn walk(
     strategy: &Strategy,
     compiled: &CompiledStrategy,
@@ -54,9 +58,10 @@ pub fn walk(
         return Err(Invalid::new(
             "walk_forward.grid",
             format!(
-                "has {} combinations: too many for {} bars",
-                combinations.len(),
-                bars.len()
+                "must have at most {} combinations for {} bars (got {})",
+                MAX_STEPS / bars.len(),
+                bars.len(),
+                combinations.len()
             ),
         ));
     }
@@ -67,15 +72,15 @@ pub fn walk(
         let compiled = strategy.compile(Some(&compiled.mode), &params, compiled.timeframe)?;
         let program = Program::new(compiled);
         let all = verdicts(&program, bars, scores);
-        // All begin together; what has no signal yet holds nothing.
+        // All combinations are tested on the same rows; one without a signal yet holds no position.
         debug_assert!(first_row(&all, bars, spec) <= bars.len());
         let judged = Judged {
             bars: &bars[rows.clone()],
             verdicts: all[rows.clone()].to_vec(),
         };
-        let mut periods = periods(&judged, program.compile(), spec);
+        let mut periods = periods(&judged, program.compiled(), spec);
         if !tried.is_empty() {
-            // They are the same for all.
+            // These are the same for all combinations: keep them once.
             periods.begins = Vec::new();
             periods.ends = Vec::new();
             periods.returns = Vec::new();
@@ -92,13 +97,13 @@ pub fn walk(
     if n < train + 2 {
         return Err(Invalid::new(
             "walk_forward.train_bars",
-            format!("must leave bars to judge: there are {n} with a signal"),
+            format!("must leave at least 2 of the {n} bars with a signal to test (got {train})"),
         ));
     }
     if (n - train).div_ceil(test) > MAX_STRETCHES {
         return Err(Invalid::new(
             "walk_forward.test_bars",
-            format!("must make no more than {MAX_STRETCHES} stretches"),
+            format!("must be larger: {test} gives more than {MAX_STRETCHES} stretches"),
         ));
     }
     let times = tried[0].times();
@@ -111,7 +116,7 @@ pub fn walk(
             .iter()
             .map(|net| sharpe(&net[begin - train..begin], annualization));
         let scored: Vec<Option<f64>> = scored.collect();
-        // The first of the best; one that never varied is as good as nothing done.
+        // The best Sharpe ratio wins, or the first of equals. Returns that do not vary count as 0.
         let rank = |sharpe: Option<f64>| sharpe.unwrap_or(0.0);
         let mut best = 0;
         for (i, sharpe) in scored.iter().enumerate() {
@@ -152,7 +157,7 @@ pub fn walk(
     })
 }
 
-/// Every combination of the values, in their order.
+/// All combinations of the values, in grid order.
 fn combinations(grid: &BTreeMap<String, Vec<f64>>) -> Vec<BTreeMap<String, f64>> {
     let mut all = vec![BTreeMap::new()];
     for (name, values) in grid {

@@ -1,4 +1,4 @@
-//! Requests: a signal or a backtest that somebody asked for.
+//! Answers requests for a signal or a backtest.
 
 use super::Progress;
 use super::follow::EVER;
@@ -21,14 +21,14 @@ use thrum_store::Result;
 
 /// How many bars are read at a time.
 const PAGE: usize = 10_000;
-/// How many times the bars that a strategy needs there must be before the first that is tested, where a series is too long
-/// to begin at its beginning.
+/// For a series that is too long to test from its start: how many times the bars that the strategy
+/// needs must come before the first tested bar, to warm up.
 const WARM_TIMES: usize = 20;
 
-/// What a request comes to: JSON, or why it can't be done.
+/// The result of a request: JSON, or why it failed.
 type Outcome = std::result::Result<Value, Invalid>;
 
-/// The result of a backtest, with what it is of.
+/// The result of a backtest, with the strategy and the series it applies to.
 #[derive(Serialize)]
 struct Tested {
     #[serde(flatten)]
@@ -38,7 +38,8 @@ struct Tested {
 }
 
 impl Evaluate {
-    /// Answers a request, if it is not answered yet and no more than `budget` bars need be stepped.
+    /// Answers a request, unless it is answered already, or needs more than `budget` bars to be
+    /// stepped.
     pub(super) async fn answer(&self, id: RequestId, budget: usize) -> Result<Progress<()>> {
         let Some(request) = self.store.request(id).await? else {
             return Ok(Progress::Done(()));
@@ -53,7 +54,7 @@ impl Evaluate {
                 "could not be finished within an hour",
             ))
         } else {
-            match self.work_out(&request, budget).await? {
+            match self.compute(&request, budget).await? {
                 Progress::Done(outcome) => outcome,
                 Progress::More => return Ok(Progress::More),
             }
@@ -74,18 +75,18 @@ impl Evaluate {
         Ok(Progress::Done(()))
     }
 
-    /// Whether a request still waits. 1 RU.
+    /// Whether a request is still queued. 1 RU.
     pub(crate) async fn request_waits(&self, id: RequestId) -> Result<bool> {
         let request = self.store.request(id).await?;
         Ok(request.is_some_and(|request| request.state == RequestState::Queued))
     }
 
-    async fn work_out(&self, request: &Request, budget: usize) -> Result<Progress<Outcome>> {
+    async fn compute(&self, request: &Request, budget: usize) -> Result<Progress<Outcome>> {
         let found = self
             .strategy(request.project, &request.strategy, Some(request.version))
             .await?;
         let Some((strategy, version)) = found else {
-            let error = Invalid::new("strategy", "is not there any more");
+            let error = Invalid::new("strategy", "no longer exists");
             return Ok(Progress::Done(Err(error)));
         };
         let compiled =
@@ -103,7 +104,7 @@ impl Evaluate {
             RequestKind::Signal { at } => {
                 self.signal(request, applied, compiled, *at, budget).await
             }
-            // A backtest is never done while the stream waits.
+            // Backtests take too long for the stream.
             RequestKind::Backtest(_) if budget != usize::MAX => Ok(Progress::More),
             RequestKind::Backtest(spec) => {
                 let (bars, scores) = match self.history(request, &compiled, spec).await? {
@@ -111,7 +112,7 @@ impl Evaluate {
                     Err(error) => return Ok(Progress::Done(Err(error))),
                 };
                 let (strategy, spec) = (strategy.into_owned(), spec.clone());
-                // Some seconds, at the worst, in which others go on.
+                // This may take seconds, so it must not block the executor.
                 let tested = tokio::task::spawn_blocking(move || {
                     test(applied, &strategy, &compiled, &bars, &scores, &spec)
                 });
@@ -135,7 +136,7 @@ impl Evaluate {
         let program = Program::new(compiled);
         let timeframe = request.timeframe;
         let view = |view: SignalView| {
-            let value = serde_json::to_value(view).expect("a signal maps to JSON");
+            let value = serde_json::to_value(view).expect("a signal serializes to JSON");
             Ok(Progress::Done(Ok(value)))
         };
         let last_open = |at: UnixMs| at - timeframe.ms().unwrap_or(0);
@@ -145,7 +146,7 @@ impl Evaluate {
             let Some(signal) = last_signal(&program, &bars, &[], now) else {
                 return view(SignalView::without_bars(applied, now));
             };
-            // They are as old as they are: who sends them knows.
+            // Inline bars are never stale: the client that sent them knows their age.
             let seen = at.unwrap_or_else(|| timeframe.close_of(signal.bar));
             return view(SignalView::new(applied, signal, seen, true));
         };
@@ -158,9 +159,9 @@ impl Evaluate {
             series,
             &request.strategy,
             request.version,
-            program.compile(),
+            program.compiled(),
         );
-        let of = Followed::new(&request.strategy, request.version, program.compile());
+        let of = Followed::new(&request.strategy, request.version, program.compiled());
         let newest = match self
             .follow(&track, (&program, &of), &head, &mut budget, true)
             .await?
@@ -181,8 +182,8 @@ impl Evaluate {
         }
     }
 
-    /// The signal of the last bar that opened at or before `to`. What is older than the stored ones is stepped again, from
-    /// the last checkpoint before.
+    /// The signal of the last bar that opened at or before `to`. If it is older than the stored
+    /// signals, it is computed again, from the last checkpoint before it.
     async fn signal_as_of(
         &self,
         track: &TrackId,
@@ -220,8 +221,8 @@ impl Evaluate {
                 break;
             }
             let page: Vec<Bar> = page.iter().map(|bar| bar.bar()).collect();
-            run(program, &mut state, &page, &scores, |_, _, said| {
-                verdict = Some(said);
+            run(program, &mut state, &page, &scores, |_, _, current| {
+                verdict = Some(current);
             });
         }
         let last = bar.bar();
@@ -237,9 +238,10 @@ impl Evaluate {
         }))
     }
 
-    /// The bars and the sentiment of a backtest: from the beginning of the series, so that every state is what it was; or, if
-    /// it is longer than a backtest may be, from well before `from`, where windows are full and exponential means have
-    /// forgotten what was before.
+    /// The bars and sentiment scores of a backtest. They start with the series, so that every state
+    /// is what it was live. If the series is too long for that, they start early enough before
+    /// `from` to fill the windows, and to make the influence of older bars on exponential means
+    /// negligible.
     async fn history(
         &self,
         request: &Request,
@@ -270,8 +272,8 @@ impl Evaluate {
                 return Ok(Err(Invalid::new(
                     "from",
                     format!(
-                        "must be so late that no more than {MAX_BACKTEST_BARS} bars are tested, those before it for the \
-                         windows included; or test a longer timeframe"
+                        "must be later: a backtest takes at most {MAX_BACKTEST_BARS} bars, including those before \
+                         `from` that warm up the strategy; or test a longer timeframe"
                     ),
                 )));
             }
@@ -289,12 +291,12 @@ impl Evaluate {
     }
 }
 
-/// The signal of the last of some bars.
+/// The signal of the last bar.
 fn last_signal(program: &Program, bars: &[Bar], scores: &[Score], now: UnixMs) -> Option<Signal> {
     let mut state = program.begin();
     let mut verdict = None;
-    run(program, &mut state, bars, scores, |_, _, said| {
-        verdict = Some(said);
+    run(program, &mut state, bars, scores, |_, _, current| {
+        verdict = Some(current);
     });
     let last = bars.last()?;
     Some(Signal {
@@ -319,13 +321,13 @@ fn test(
 ) -> Outcome {
     let report = backtest(strategy, compiled, bars, scores, spec)?;
     let tested = Tested { applied, report };
-    Ok(serde_json::to_value(tested).expect("a report maps to JSON"))
+    Ok(serde_json::to_value(tested).expect("a report serializes to JSON"))
 }
 
-/// A backtest without a table: what a request of the same would come to.
+/// Runs a backtest without a table. The result is that of the same request to the API, as JSON.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The request is invalid, or the bars do not suffice.
 pub fn offline(
     name: &str,
     strategy: &Strategy,

@@ -1,4 +1,4 @@
-//! Corrections: what was written of a past that tracks had gone by.
+//! Corrections: bars or scores that change the past of tracks.
 
 use super::MAX_ATTEMPTS;
 use super::follow::EVER;
@@ -11,17 +11,19 @@ use thrum_schema::signal::track::{Head, Signal, TrackId, TrackState};
 use thrum_store::StoreError;
 use thrum_store::{Advance, Result};
 
-/// How many bars are compared at a time with what tracks took, and how often; beyond, they are stepped again unasked.
+/// How many bars are compared at a time with those that a track took.
 const MAX_COMPARED: usize = 2_000;
+/// How many times that many bars are compared. The rest is stepped again without a comparison.
 const MAX_PAGES: usize = 50;
-/// How long before a track began a bar must have been received to be among those that it took, in milliseconds: a request
-/// may take 30 s, and clocks differ.
+/// How long before the start of a track a bar must have been received to be surely among those that
+/// it took, in milliseconds: a request may take 30 s, and clocks differ.
 const SURELY_MS: i64 = 60_000;
 
 impl Evaluate {
-    /// Takes every track that has gone past what a nudge is about back to its last checkpoint before it, unless it took
-    /// exactly that already: a record that comes twice changes nothing. Whoever follows the track then steps it again.
-    /// Gives the tracks.
+    /// Rewinds every track that is past the change of a nudge to its last checkpoint before the
+    /// change, unless the track has taken exactly this change already, so that handling a record
+    /// twice changes nothing. The track is stepped again when it is followed next. Returns all
+    /// tracks of the series, as they were before.
     pub(crate) async fn correct(
         &self,
         project: ProjectId,
@@ -35,7 +37,7 @@ impl Evaluate {
             return Ok(tracks);
         };
         let from = match head.timeframe.ms() {
-            // A score is for the bar that closes at or after it.
+            // A score applies from the first bar that closes at or after it.
             Some(ms) if head.sentiment => from - ms,
             _ => from,
         };
@@ -83,7 +85,8 @@ impl Evaluate {
         Err(StoreError::Conflict)
     }
 
-    /// The first bar from `from` to `to` that the track did not take, or took in another revision.
+    /// The first bar from `from` to `to` that the track did not take, or took in a different
+    /// revision.
     async fn untaken_bar(
         &self,
         track: &TrackId,
@@ -115,7 +118,8 @@ impl Evaluate {
         Ok(Some(from))
     }
 
-    /// The first bar from `from` on that took another sentiment than it would now.
+    /// The first bar from `from` on whose signal used a different sentiment score than it would
+    /// now.
     async fn untaken_score(
         &self,
         track: &TrackId,
@@ -171,11 +175,12 @@ impl Evaluate {
             .collect())
     }
 
-    /// Takes a track back to its last checkpoint before `at`, or to its beginning.
+    /// Rewinds a track to its last checkpoint before `at`, or to its start.
     async fn rewind(&self, track: &TrackId, stored: &TrackState, at: UnixMs) -> Result<()> {
         let now = self.store.world().now();
         let checkpoint = self.store.checkpoint_before(track, at).await?;
-        // Before the state: whoever moves the track on meanwhile makes this fail, and it begins again.
+        // Before the state is written: if another handler advances the track in the meantime, that
+        // write fails, and the correction is retried.
         self.store.forget_checkpoints(track, at).await?;
         let (last, state) = match checkpoint {
             Some(checkpoint) => (Some(checkpoint.last), checkpoint.state),

@@ -1,4 +1,4 @@
-//! Following a strategy along a series: from where the track is to the last bar.
+//! Follows a strategy along a series, from the position of its track to the last bar.
 
 use super::{MAX_ATTEMPTS, Progress};
 use crate::Evaluate;
@@ -15,27 +15,31 @@ use thrum_store::{Advance, Result};
 
 /// How many bars are read at a time.
 const PAGE: usize = 2_000;
-/// Most signals of a transaction: with the state and the checkpoints there are at most 100 items.
+/// Most signals in a transaction: with the state and the checkpoints, it has at most 100 items.
 const MAX_SIGNALS: usize = 80;
+/// Most checkpoints in a transaction.
 const MAX_CHECKPOINTS: usize = 15;
-/// The end of time.
+/// Later than any bar.
 pub const EVER: UnixMs = UnixMs(9_999_999_999_999);
 
-/// Bars to step, and the sentiment of their time.
+/// Bars to step, with the sentiment scores of their time.
 struct Page<'a> {
     bars: &'a [StoredBar],
     scores: &'a [Score],
-    /// How often the series had been nudged before they were read.
+    /// How often the series had been nudged before the bars were read.
     nudge: u64,
-    /// There are no bars after these.
+    /// Whether there are no bars after these.
     is_last: bool,
 }
 
 impl Evaluate {
-    /// Brings a track up to the last bar: reads its state, and the bars after it; steps them; and writes state, signals and
-    /// checkpoints together, guarded by the state's version, and by the count of nudges: if bars came since these were read,
-    /// they are read again, so a correction is either among them, or finds the track past it. Gives the signal of the last
-    /// bar. A bar in its order is one read of the state, one of the bars, and one transaction, whatever came before.
+    /// Brings a track up to the last bar, and returns the signal of that bar. Reads the state and
+    /// the bars after it, steps them, and writes state, signals and checkpoints in one transaction.
+    /// It is guarded by the version of the state and by the count of nudges: if bars arrived after
+    /// the read, they are read again. So a correction is either among the bars read, or finds the
+    /// track past it. A new bar in order costs one read of the state, one read of the bars, and one
+    /// transaction, however long the series is. `left` is the budget of bars; `asked` records that
+    /// the track was requested.
     pub(crate) async fn follow(
         &self,
         track: &TrackId,
@@ -45,7 +49,7 @@ impl Evaluate {
         asked: bool,
     ) -> Result<Progress<Option<Signal>>> {
         if !head.followed {
-            // From here on whoever corrects the past says so.
+            // From now on, corrections of past bars are nudges.
             self.store
                 .mark_followed(track.project, &track.series, track.timeframe)
                 .await?;
@@ -59,7 +63,7 @@ impl Evaluate {
                 Err(StoreError::Conflict) => {}
                 result => return result,
             }
-            // Bars came meanwhile, or another follows: what is there now is looked at anew.
+            // New bars arrived, or another handler follows the same track: read again.
             let project = track.project;
             let found = self
                 .store
@@ -79,7 +83,7 @@ impl Evaluate {
         asked: bool,
     ) -> Result<Progress<Option<Signal>>> {
         let now = self.store.world().now();
-        // What is later may be half of a request.
+        // Later bars may be part of a request that is still being written.
         let through = head.through.unwrap_or(EVER);
         let mut before = None;
         let mut stored = match self.store.track(track).await? {
@@ -101,16 +105,16 @@ impl Evaluate {
                     asked: now,
                     version: 0,
                     last: None,
-                    // Signals may be there already, of a track that was forgotten.
+                    // Signals of an evicted track may still exist.
                     high: Some(EVER),
                     since: first.t,
                     begun: now,
-                    sentiment: program.compile().uses_sentiment(),
+                    sentiment: program.compiled().uses_sentiment(),
                     state: Vec::new(),
                 }
             }
         };
-        // A day is near enough.
+        // Precise to a day, to save writes.
         let note = asked && now - stored.asked > 86_400_000;
         if asked {
             stored.asked = now;
@@ -118,7 +122,7 @@ impl Evaluate {
         let mut state = match stored.last {
             None => program.begin(),
             Some(_) => program.decode(&stored.state).unwrap_or_else(|| {
-                // It is of another format: all begins anew.
+                // It has another format: start over.
                 stored.last = None;
                 stored.begun = now;
                 program.begin()
@@ -139,7 +143,7 @@ impl Evaluate {
                 break;
             };
             *left -= bars.len();
-            let scores = if program.compile().uses_sentiment() {
+            let scores = if program.compiled().uses_sentiment() {
                 let after = state.score.map(|score| score.time);
                 let close = track.timeframe.close_of(end.t);
                 self.store
@@ -180,7 +184,8 @@ impl Evaluate {
         Ok(Progress::Done(newest))
     }
 
-    /// Steps bars, and writes what came of them. Gives the signal of the last of them, if it is stored.
+    /// Steps the bars of a page, and writes the results. Returns the signal of the last bar, if it
+    /// is stored.
     async fn step_page(
         &self,
         track: &TrackId,
@@ -219,7 +224,7 @@ impl Evaluate {
                         close: bar.c,
                         explanation: program.explain(state, &bar.bar()),
                         bar_rev: bar.rev,
-                        score: if program.compile().uses_sentiment() {
+                        score: if program.compiled().uses_sentiment() {
                             state.score
                         } else {
                             None
@@ -261,21 +266,21 @@ impl Evaluate {
         Ok(newest)
     }
 
-    /// A series has so many tracks; for another, the one goes that nobody has asked for for the longest time.
+    /// Makes room for a new track: at [`MAX_TRACKS`], evicts the least recently requested one.
     async fn make_room(&self, track: &TrackId) -> Result<()> {
         let mut tracks = self
             .store
             .tracks(track.project, &track.series, track.timeframe)
             .await?;
         tracks.sort_by_key(|(_, stored)| stored.asked);
-        let many = (tracks.len() + 1).saturating_sub(MAX_TRACKS);
-        for (oldest, _) in tracks.iter().take(many) {
+        let excess = (tracks.len() + 1).saturating_sub(MAX_TRACKS);
+        for (oldest, _) in tracks.iter().take(excess) {
             self.store.forget_track(oldest).await?;
         }
         Ok(())
     }
 
-    /// The latest revisions of signals that are there already, where the track was before.
+    /// The latest revisions of the signals that are already stored for these bars.
     async fn known_signals(
         &self,
         track: &TrackId,
@@ -292,7 +297,7 @@ impl Evaluate {
             .store
             .signals(track, first.t, last.t.min(high), None, false)
             .await?;
-        // Later revisions come later, and stay.
+        // Later revisions come later, so they win.
         Ok(found
             .into_iter()
             .map(|signal| (signal.bar, signal))
@@ -300,7 +305,7 @@ impl Evaluate {
     }
 }
 
-/// Whether a signal need not be stored again: it says the same, from the same.
+/// Whether a signal need not be stored again: it has the same content, from the same bar and score.
 fn is_same(old: &Signal, new: &Signal) -> bool {
     old.says_the_same_as(new) && old.bar_rev == new.bar_rev && old.score == new.score
 }

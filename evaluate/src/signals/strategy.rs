@@ -1,4 +1,4 @@
-//! Which strategy a name means.
+//! Looks up strategies by name.
 
 use crate::Evaluate;
 use std::borrow::Cow;
@@ -8,7 +8,8 @@ use thrum_schema::signal::strategy::{BUILTIN_VERSION, builtin};
 use thrum_store::Result;
 
 impl Evaluate {
-    /// The strategy `name`, in its latest version or in `version`; `None` if there is none. 1 RU, if it is not built in.
+    /// The strategy `name` and its version: `version`, or the latest that is not deleted. `None` if
+    /// there is none. 1 RU, or nothing for a built-in strategy.
     pub(crate) async fn strategy(
         &self,
         project: ProjectId,

@@ -1,4 +1,4 @@
-//! Watches: a look at a signal, and what people are told of it.
+//! Watches: evaluates a signal, and notifies people when it changes.
 
 use super::follow::EVER;
 use super::{MAX_ATTEMPTS, Progress};
@@ -14,15 +14,15 @@ use thrum_store::Result;
 use thrum_store::StoreError;
 
 impl Evaluate {
-    /// Whether the timer of a watch still means anything. 1 RU.
+    /// Whether the timer of a watch is still valid. 1 RU.
     pub(crate) async fn watch_waits(&self, watch: WatchId, epoch: u32) -> Result<bool> {
         let state = self.store.watch_state(watch).await?;
         Ok(state.is_some_and(|state| state.epoch == epoch))
     }
 
-    /// Looks at the signal of a watch, and notifies people if it changed: the state, the alert with its audit, and the timer
-    /// that looks again are one transaction, guarded by the state's version. A watch with a schedule looks only when that
-    /// or a person says so (`asked`).
+    /// Evaluates the signal of a watch, and notifies people if it changed. The state, the alert
+    /// with its audit, and the next timer are one transaction, guarded by the version of the state.
+    /// A watch with a schedule is evaluated only if its timer or a person asks for it (`asked`).
     pub(crate) async fn look_at_watch(
         &self,
         project: ProjectId,
@@ -34,8 +34,8 @@ impl Evaluate {
             match self.look_once(project, id, budget, asked).await {
                 Err(StoreError::Conflict) => {}
                 Err(StoreError::Corrupt(error)) => {
-                    // It must not hold up the others; somebody will mend it.
-                    tracing::error!(%error, watch = %id, "a watch can't look");
+                    // It must not hold up the others. An operator must fix the item.
+                    tracing::error!(%error, watch = %id, "skipped a watch that needs an item that can't be read");
                     return Ok(Progress::Done(()));
                 }
                 result => return result,
@@ -51,7 +51,8 @@ impl Evaluate {
         budget: &mut usize,
         asked: bool,
     ) -> Result<Progress<()>> {
-        // The state first: whoever changes the watch changes it too, and what is written here then fails.
+        // Read the state first: a change of the watch changes it too, so that the write below
+        // conflicts.
         let state = self.store.watch_state(id).await?;
         let watch = self.store.watch(project, id).await?;
         let (Some(watch), Some(state)) = (watch, state) else {
@@ -92,9 +93,9 @@ impl Evaluate {
             &watch.series,
             &watch.strategy,
             version,
-            program.compile(),
+            program.compiled(),
         );
-        let of = Followed::new(&watch.strategy, version, program.compile());
+        let of = Followed::new(&watch.strategy, version, program.compiled());
         let followed = self.follow(&track, (&program, &of), &head, budget, true);
         let newest = match followed.await? {
             Progress::Done(newest) => newest,
@@ -129,7 +130,7 @@ impl Evaluate {
         Ok(Progress::Done(()))
     }
 
-    /// Notes that a watch can't look, or has nothing to look for any more, and when it tries again.
+    /// Records that a watch failed or expired, and when it is evaluated next, if at all.
     async fn rest(
         &self,
         watch: &Watch,
@@ -149,7 +150,7 @@ impl Evaluate {
             .await
     }
 
-    /// Writes what a look came to, if it came to anything.
+    /// Writes the outcome of an evaluation, unless nothing changed.
     async fn conclude_look(
         &self,
         watch: &Watch,
@@ -175,7 +176,8 @@ impl Evaluate {
             }
             _ => None,
         };
-        // One timer waits for a watch: a later look is found when it fires, an earlier one takes its place.
+        // A watch has one valid timer. A later due time is handled when it fires; an earlier one
+        // replaces it.
         let waits = before.due.filter(|due| *due > now);
         let timer = match (waits, judgement.due) {
             (Some(waits), Some(due)) if waits <= due => None,
@@ -194,7 +196,7 @@ impl Evaluate {
             .await
     }
 
-    /// The last signals, newest first, one a bar: as many as are to be confirmed.
+    /// The last signals, newest first, one per bar: as many as a change must be confirmed by.
     async fn recent(
         &self,
         track: &TrackId,
@@ -208,7 +210,7 @@ impl Evaluate {
         let mut recent: Vec<Signal> = Vec::new();
         let mut to = EVER;
         while recent.len() < wanted {
-            // Superseded revisions are among them, after their bar's latest.
+            // They include superseded revisions, each after the latest of its bar.
             let found = self
                 .store
                 .signals(track, UnixMs(0), to, Some(2 * wanted), true)
@@ -227,13 +229,14 @@ impl Evaluate {
         Ok(recent)
     }
 
-    /// The signal of a bar, as it now is.
+    /// The current signal of a bar.
     async fn signal_of(&self, track: &TrackId, bar: UnixMs) -> Result<Option<Signal>> {
         let found = self.store.signal_at(track, bar).await?;
         Ok(found.filter(|signal| signal.bar == bar))
     }
 
-    /// The strategy of a watch, made ready; or why it can't be.
+    /// The strategy of a watch, compiled, with its version; or why it can't be compiled, for
+    /// people.
     async fn program_of(
         &self,
         watch: &Watch,
@@ -241,14 +244,14 @@ impl Evaluate {
         let Some((strategy, version)) = self.strategy(watch.project, &watch.strategy, None).await?
         else {
             return Ok(Err(format!(
-                "there is no strategy {} any more",
+                "the strategy {} no longer exists",
                 watch.strategy
             )));
         };
         Ok(strategy
             .compile(watch.mode.as_deref(), &watch.params, watch.timeframe)
             .map(|compiled| (Program::new(compiled), version))
-            .map_err(|error| format!("the strategy has changed: {error}")))
+            .map_err(|error| format!("the strategy no longer fits this watch: {error}")))
     }
 }
 
@@ -264,13 +267,13 @@ fn change(
     let mut explanation = newest.explanation.clone();
     if to == Verdict::Stale {
         explanation.summary = format!(
-            "Unknown, for no bar came since. What it said last: {}",
+            "Unknown: no new bar has arrived. The last explanation was: {}",
             explanation.summary
         );
     }
     if undone {
         explanation.summary = format!(
-            "A correction of past bars undid the change that you were told of. {}",
+            "A correction of past bars undid the change that you were notified of. {}",
             explanation.summary
         );
     }
@@ -280,7 +283,7 @@ fn change(
         series: watch.series.clone(),
         timeframe: watch.timeframe,
         strategy: watch.strategy.clone(),
-        mode: program.compile().mode.clone(),
+        mode: program.compiled().mode.clone(),
         from,
         to,
         bar: newest.bar,

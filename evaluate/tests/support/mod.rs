@@ -1,4 +1,4 @@
-//! Series for tests: generated from a seed, and the real one whose figures are known.
+//! Series and strategies for tests: bars from a seed, and real bars with known results.
 
 #![allow(dead_code, reason = "not every test uses all of it")]
 
@@ -9,13 +9,13 @@ use thrum_schema::UnixMs;
 use thrum_schema::signal::strategy::{Strategy, builtin};
 use thrum_schema::signal::{Bar, Timeframe, Verdict};
 
-/// Where the real bars are: `THRUM_TEST_DATA` says so. Without it the tests that need them say loudly that they are left
-/// out.
+/// The path of a file of real bars, in the folder `THRUM_TEST_DATA`. Without that variable, tests
+/// that need them print that they are skipped.
 pub fn data(file: &str) -> Option<PathBuf> {
     match std::env::var_os("THRUM_TEST_DATA").filter(|folder| !folder.is_empty()) {
         Some(folder) => Some(PathBuf::from(folder).join(file)),
         None => {
-            eprintln!("\n*** LEFT OUT: THRUM_TEST_DATA does not say where {file} is ***\n");
+            eprintln!("\n*** SKIPPED: THRUM_TEST_DATA must be the folder of {file} ***\n");
             None
         }
     }
@@ -42,7 +42,7 @@ pub fn bars_of(path: &PathBuf) -> Vec<Bar> {
         .collect()
 }
 
-/// A random walk of hourly bars that follows from `seed`.
+/// A random walk of hourly bars, determined by `seed`.
 pub fn walk(seed: u64, n: usize) -> Vec<Bar> {
     let mut state = seed;
     let mut random = move || {
@@ -68,26 +68,26 @@ pub fn walk(seed: u64, n: usize) -> Vec<Bar> {
         .collect()
 }
 
-/// A built-in strategy, made ready for hourly bars.
+/// A built-in strategy, compiled for hourly bars.
 pub fn program(name: &str, mode: Option<&str>) -> Program {
     let strategy = builtin(name).expect("a built-in strategy");
     Program::new(
         strategy
             .compile(mode, &BTreeMap::new(), Timeframe::HOUR)
-            .expect("a plan"),
+            .expect("compiles"),
     )
 }
 
-/// A strategy of JSON, made ready for hourly bars.
+/// A strategy from JSON, compiled for hourly bars.
 pub fn custom(json: serde_json::Value) -> (Strategy, Program) {
     let strategy = Strategy::parse(&json).expect("a strategy");
     let compiled = strategy
         .compile(None, &BTreeMap::new(), Timeframe::HOUR)
-        .expect("a plan");
+        .expect("compiles");
     (strategy, Program::new(compiled))
 }
 
-/// Signals as letters: B, H, S; lower-case initials for what is unknown.
+/// Signals as letters: B, H, S; lower-case initials for unknown ones.
 pub fn letters(verdicts: &[Verdict]) -> String {
     verdicts
         .iter()

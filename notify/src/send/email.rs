@@ -1,4 +1,4 @@
-//! E-mails, by SMTP; without a server they are printed.
+//! E-mails by SMTP. Without a server, they are printed.
 
 use super::SendError;
 use crate::message::Message;
@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::time::Duration;
 
-/// How long the server may take for all of it.
+/// Timeout of the whole exchange with the server.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Sends e-mails.
@@ -27,20 +27,21 @@ impl fmt::Debug for Email {
 }
 
 impl Email {
-    /// A sender from the mailbox `from` through the server at `smtp_url` (`smtp://`, or `smtps://` and
-    /// `smtp://…?tls=required` for TLS; user name and password in the URL). Without one, e-mails are printed.
+    /// Sends from the mailbox `from` through the server at `smtp_url` (`smtp://`, or `smtps://` and
+    /// `smtp://…?tls=required` for TLS; user name and password in the URL). Without a URL, e-mails
+    /// are printed.
     ///
     /// # Errors
-    /// What is wrong with either.
+    /// `from` or `smtp_url` is invalid.
     pub fn new(from: &str, smtp_url: Option<&SecretString>) -> Result<Self, String> {
         let from = from
             .parse()
-            .map_err(|error| format!("the sender's mailbox is wrong: {error}"))?;
+            .map_err(|error| format!("the sender address of e-mails is invalid: {error}"))?;
         let transport = match smtp_url {
             None => None,
             Some(url) => Some(
                 AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose_secret())
-                    .map_err(|error| format!("the SMTP URL is wrong: {error}"))?
+                    .map_err(|error| format!("the SMTP URL is invalid: {error}"))?
                     .timeout(Some(TIMEOUT))
                     .build(),
             ),
@@ -61,19 +62,19 @@ impl Email {
                 message.text.replace('\n', "\n│ ")
             );
             return Ok(Some(format!(
-                "printed, for no SMTP server is set: {}",
+                "printed, because no SMTP server is set: {}",
                 message.subject
             )));
         };
         let address: Address = to
             .parse()
-            .map_err(|_| SendError::permanent("the address is not one"))?;
+            .map_err(|_| SendError::permanent("the channel's e-mail address is invalid"))?;
         let id = format!("<{key}@{}>", self.from.email.domain());
         let email = lettre::Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, address))
             .subject(&message.subject)
-            // The same at every attempt, so that a mailbox may drop a repetition.
+            // The same at every attempt, so that a mailbox can drop duplicates.
             .message_id(Some(id))
             .multipart(MultiPart::alternative_plain_html(
                 message.text.clone(),
@@ -91,12 +92,12 @@ impl Email {
     }
 }
 
-/// What went wrong, without what the server says of addresses.
+/// What went wrong, without the server's own text, which may contain addresses.
 fn reason(error: &SmtpError) -> SendError {
     match error.status() {
         Some(code) => SendError::passing(format!("the mail server answered {code}")),
         None if error.is_timeout() => SendError::passing("the mail server did not answer in time"),
-        None if error.is_tls() => SendError::passing("no TLS with the mail server"),
+        None if error.is_tls() => SendError::passing("TLS with the mail server failed"),
         None => SendError::passing("the mail server could not be reached"),
     }
 }

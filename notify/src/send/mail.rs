@@ -1,4 +1,5 @@
-//! E-mail by SNS: a topic for each channel, with one address subscribed, which has to confirm that it wants to be.
+//! E-mail by SNS: each channel has a topic with one subscribed address, which must confirm the
+//! subscription.
 
 use super::SendError;
 use aws_sdk_sns::Client;
@@ -10,16 +11,16 @@ use thrum_schema::ChannelId;
 use thrum_schema::channel::SubscriptionState;
 use thrum_schema::key::hash;
 
-/// How long a confirmed subscription is taken for one.
-const BELIEVED: Duration = Duration::from_secs(600);
-/// Topics beyond which those that are no longer believed are forgotten.
-const MAX_BELIEVED: usize = 1_000;
+/// How long a confirmed subscription is cached.
+const CACHE_FOR: Duration = Duration::from_secs(600);
+/// With this many topics in the cache, expired ones are evicted.
+const MAX_CACHED: usize = 1_000;
 
 /// The topics of e-mail channels.
 #[derive(Debug)]
 pub struct Topics {
     client: Client,
-    /// `arn:aws:sns:<region>:<account>:<prefix>`, as the function's role may use it.
+    /// `arn:aws:sns:<region>:<account>:<prefix>`: the topics that the function's role may use.
     arn_prefix: String,
     confirmed: Mutex<HashMap<String, Instant>>,
 }
@@ -34,28 +35,29 @@ impl Topics {
         }
     }
 
-    /// The topic of a channel and its address: another address has another topic.
+    /// The ARN of the topic of a channel and its address. A new address gets a new topic.
     pub fn arn(&self, channel: ChannelId, to: &str) -> String {
         let address = &hash(to)[..8];
         format!("{}{channel}-{address}", self.arn_prefix)
     }
 
-    /// Makes a topic, if it is not there.
+    /// Creates a topic, if it does not exist.
     ///
     /// # Errors
-    /// What SNS says.
-    pub async fn make(&self, arn: &str) -> Result<(), String> {
+    /// The error of SNS.
+    pub async fn create(&self, arn: &str) -> Result<(), String> {
         let name = arn.rsplit(':').next().unwrap_or_default();
-        let made = self.client.create_topic().name(name).send().await;
-        made.map(drop)
+        let created = self.client.create_topic().name(name).send().await;
+        created
+            .map(drop)
             .map_err(|error| DisplayErrorContext(error).to_string())
     }
 
-    /// Asks `to` whether it wants what comes through a topic.
+    /// Subscribes `to` to a topic. AWS then sends a mail that asks it to confirm.
     ///
     /// # Errors
-    /// What SNS says.
-    pub async fn ask(&self, arn: &str, to: &str) -> Result<(), String> {
+    /// The error of SNS.
+    pub async fn subscribe(&self, arn: &str, to: &str) -> Result<(), String> {
         let asked = self
             .client
             .subscribe()
@@ -69,10 +71,10 @@ impl Topics {
             .map_err(|error| DisplayErrorContext(error).to_string())
     }
 
-    /// How far the subscription of a topic is; `None` if SNS knows of none.
+    /// The state of the subscription of `to` to a topic; `None` if there is none.
     ///
     /// # Errors
-    /// What SNS says.
+    /// The error of SNS.
     pub async fn state(&self, arn: &str, to: &str) -> Result<Option<SubscriptionState>, String> {
         let listed = self
             .client
@@ -95,8 +97,8 @@ impl Topics {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if state == Some(SubscriptionState::Confirmed) {
-            if confirmed.len() >= MAX_BELIEVED {
-                confirmed.retain(|_, since| since.elapsed() < BELIEVED);
+            if confirmed.len() >= MAX_CACHED {
+                confirmed.retain(|_, since| since.elapsed() < CACHE_FOR);
             }
             confirmed.insert(arn.to_owned(), Instant::now());
         } else {
@@ -105,10 +107,10 @@ impl Topics {
         Ok(state)
     }
 
-    /// Deletes a topic and what is subscribed to it.
+    /// Deletes a topic and its subscriptions.
     ///
     /// # Errors
-    /// What SNS says.
+    /// The error of SNS.
     pub async fn delete(&self, arn: &str) -> Result<(), String> {
         let deleted = self.client.delete_topic().topic_arn(arn).send().await;
         deleted
@@ -116,37 +118,38 @@ impl Topics {
             .map_err(|error| DisplayErrorContext(error).to_string())
     }
 
-    /// The topic of a channel whose address confirmed: SNS takes what nobody will get, and so nothing is sent before.
+    /// The ARN of a channel's topic, if its address has confirmed. SNS also accepts messages for a
+    /// topic without a confirmed subscription, and nobody would get them.
     pub(super) async fn confirmed(
         &self,
         channel: ChannelId,
         to: &str,
     ) -> Result<String, SendError> {
         let arn = self.arn(channel, to);
-        let believed = {
+        let cached = {
             let confirmed = self
                 .confirmed
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             confirmed
                 .get(&arn)
-                .is_some_and(|since| since.elapsed() < BELIEVED)
+                .is_some_and(|since| since.elapsed() < CACHE_FOR)
         };
-        if !believed {
+        if !cached {
             match self.state(&arn, to).await {
                 Ok(Some(SubscriptionState::Confirmed)) => {}
                 Ok(Some(_)) => {
                     return Err(SendError::passing(
-                        "the address has not confirmed yet: it must follow the link in the mail from AWS Notifications",
+                        "the address has not confirmed yet: open the link in the mail from AWS Notifications",
                     ));
                 }
                 Ok(None) => {
                     return Err(SendError::passing(
-                        "the address is not subscribed: it unsubscribed, or was not asked yet",
+                        "the address is not subscribed: it unsubscribed, or was not asked to confirm yet",
                     ));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a subscription could not be looked at");
+                    tracing::warn!(%error, "could not read the state of an SNS subscription");
                     return Err(SendError::passing(
                         "SNS did not say whether the address is subscribed",
                     ));
@@ -157,13 +160,13 @@ impl Topics {
     }
 }
 
-/// What SNS shows in place of an ARN says how far a subscription is
+/// The state of a subscription. SNS puts it in place of the ARN until the address confirms
 /// (<https://docs.aws.amazon.com/sns/latest/api/API_Subscription.html>).
 fn state_of(arn: &str) -> Option<SubscriptionState> {
     match arn {
         "PendingConfirmation" => Some(SubscriptionState::Pending),
         arn if arn.starts_with("arn:") => Some(SubscriptionState::Confirmed),
-        // `Deleted`: it unsubscribed lately.
+        // `Deleted`: it unsubscribed recently.
         _ => None,
     }
 }
@@ -172,9 +175,9 @@ fn state_of(arn: &str) -> Option<SubscriptionState> {
 mod tests {
     use super::*;
 
-    /// The emulators that we have confirm by themselves.
+    /// Tested here, because the emulators confirm by themselves.
     #[test]
-    fn a_subscription_that_is_not_confirmed_is_pending() {
+    fn an_unconfirmed_subscription_is_pending() {
         let arn = "arn:aws:sns:eu-central-1:123456789012:t:0b6ad2c4-1d0f-4b5e-9d0e-0d6c0a3a0b1c";
         assert_eq!(state_of(arn), Some(SubscriptionState::Confirmed));
         assert_eq!(

@@ -3,7 +3,7 @@
 use super::SendError;
 use crate::message::Message;
 
-/// Publishes nothing.
+/// Stands in for SNS, and publishes nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Sns;
 

@@ -1,4 +1,4 @@
-//! SNS: topics, and text messages to a number.
+//! SNS: topics, and text messages to phone numbers.
 
 use super::SendError;
 use crate::message::Message;
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use tokio::sync::OnceCell;
 
-/// Makes a client when it is first needed.
+/// Creates a client when it is first needed.
 pub type MakeClient = fn() -> BoxFuture<'static, Client>;
 
 /// Publishes to SNS.
@@ -22,7 +22,7 @@ pub struct Sns {
 }
 
 impl Sns {
-    /// A publisher by a client that is made when it is first needed: most installations on one machine never do.
+    /// Creates the client when it is first needed: most installations on one machine never need it.
     pub fn lazy(make: MakeClient) -> Self {
         Self {
             client: OnceCell::new(),
@@ -30,7 +30,7 @@ impl Sns {
         }
     }
 
-    /// A publisher by `client`.
+    /// Publishes through `client`.
     pub fn new(client: Client) -> Self {
         Self {
             client: OnceCell::new_with(Some(client)),
@@ -44,7 +44,7 @@ impl Sns {
         }
         let make = self
             .make
-            .ok_or_else(|| SendError::permanent("SNS is not set up"))?;
+            .ok_or_else(|| SendError::permanent("SNS is not configured"))?;
         Ok(self.client.get_or_init(make).await)
     }
 
@@ -84,7 +84,7 @@ impl Sns {
     }
 }
 
-/// What subscribers can filter by.
+/// The message attributes that subscribers can filter by.
 fn attributes(message: &Message) -> Result<HashMap<String, MessageAttributeValue>, SendError> {
     let kind = message.json["type"].as_str().unwrap_or_default();
     Ok(HashMap::from([("type".to_owned(), text_attribute(kind)?)]))

@@ -1,5 +1,5 @@
-//! Webhooks, as <https://www.standardwebhooks.com> has them: signed, without redirects, and never to a private
-//! address.
+//! Webhooks by the Standard Webhooks specification (<https://www.standardwebhooks.com>): signed,
+//! without redirects, and never to a private address.
 
 use super::SendError;
 use crate::message::Message;
@@ -17,57 +17,57 @@ use std::time::Duration;
 use thrum_schema::World;
 use thrum_schema::channel::{check_webhook_url, is_public};
 
-/// How long a receiver may take.
+/// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A signed request on its way to a receiver.
+/// A signed request to a receiver.
 #[derive(Debug, Clone, Copy)]
 pub struct Posted<'a> {
-    /// Where it goes.
+    /// The receiver's URL.
     pub url: &'a str,
     /// The idempotency key, the same at every attempt.
     pub id: &'a str,
     /// When it was signed, in epoch seconds.
     pub timestamp: i64,
-    /// Its signature.
+    /// The `webhook-signature` header.
     pub signature: &'a str,
-    /// JSON.
+    /// The JSON body.
     pub body: &'a str,
 }
 
-/// The way of a webhook to its receiver.
+/// Posts webhooks: over HTTP, or within a test.
 pub trait Post: Send + Sync + Debug {
-    /// Posts it and waits for the answer's status, 10 s at the most.
+    /// Posts a request and waits for the status of the response, at most 10 s.
     fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<StatusCode, SendError>>;
 }
 
-/// Signs webhooks, and judges what receivers say.
+/// Signs webhooks, posts them, and decides by the response what to do next.
 #[derive(Debug)]
 pub struct Webhook {
-    way: Box<dyn Post>,
+    transport: Box<dyn Post>,
     allow_private: bool,
     world: Arc<dyn World>,
 }
 
 impl Webhook {
-    /// A sender over HTTP. Private addresses are refused where a name is resolved, so that no name can lead there, unless
-    /// `allow_private`.
+    /// Sends over HTTP. Unless `allow_private`, private addresses are refused when a name is
+    /// resolved, so no name can lead to one.
     pub fn new(allow_private: bool, world: Arc<dyn World>) -> Self {
-        let way = Http {
+        let transport = Http {
             client: OnceLock::new(),
             allow_private,
         };
         Self {
-            way: Box::new(way),
+            transport: Box::new(transport),
             allow_private,
             world,
         }
     }
 
-    /// A sender by a way of the caller's, which may lead to private addresses.
-    pub fn by(way: impl Post + 'static, world: Arc<dyn World>) -> Self {
+    /// Sends through the caller's `transport`, to private addresses too.
+    pub fn by(transport: impl Post + 'static, world: Arc<dyn World>) -> Self {
         Self {
-            way: Box::new(way),
+            transport: Box::new(transport),
             allow_private: true,
             world,
         }
@@ -84,8 +84,9 @@ impl Webhook {
             .map_err(|invalid| SendError::permanent(invalid.to_string()))?;
         let body = message.json.to_string();
         let timestamp = self.world.now().secs();
-        let signature = signature(secret, key, timestamp, &body)
-            .ok_or_else(|| SendError::permanent("the channel's secret is not base64"))?;
+        let signature = signature(secret, key, timestamp, &body).ok_or_else(|| {
+            SendError::permanent("the channel's secret must be `whsec_` followed by base64")
+        })?;
         let posted = Posted {
             url,
             id: key,
@@ -93,12 +94,12 @@ impl Webhook {
             signature: &signature,
             body: &body,
         };
-        let status = self.way.post(posted).await?;
+        let status = self.transport.post(posted).await?;
         if status.is_success() {
             Ok(Some(status.to_string()))
         } else if status == StatusCode::GONE {
             Err(SendError::permanent(
-                "the receiver answered 410 Gone: it wants no more",
+                "the receiver answered 410 Gone: it wants no more messages",
             ))
         } else if status.is_redirection() {
             Err(SendError::passing(format!(
@@ -112,10 +113,11 @@ impl Webhook {
     }
 }
 
-/// HTTP: without redirects and proxies.
+/// Posts over HTTP, without redirects and proxies.
 #[derive(Debug)]
 struct Http {
-    /// Made when it is first needed: it reads the system's certificates, and a cold start need not.
+    /// Created when first needed: it reads the system's certificates, which would slow down cold
+    /// starts.
     client: OnceLock<Client>,
     allow_private: bool,
 }
@@ -135,8 +137,8 @@ impl Http {
             client = client.dns_resolver(Arc::new(PublicOnly));
         }
         let client = client.build().map_err(|error| {
-            tracing::error!(%error, "no HTTP client can be made");
-            SendError::passing("webhooks can't be sent from here now")
+            tracing::error!(%error, "could not create the HTTP client for webhooks");
+            SendError::passing("Thrum can't send webhooks now; its log says why")
         })?;
         Ok(self.client.get_or_init(|| client))
     }
@@ -160,8 +162,9 @@ impl Post for Http {
     }
 }
 
-/// The `webhook-signature` of a body: `v1,` and the base64 HMAC-SHA256 of `id.timestamp.body`. `None` if the secret
-/// is not `whsec_` and base64.
+/// The `webhook-signature` header of a request: `v1,` and the base64 HMAC-SHA256 of
+/// `id.timestamp.body`. `timestamp` is in epoch seconds. `None` if the secret is not `whsec_`
+/// followed by base64.
 pub fn signature(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<String> {
     let secret = BASE64_STANDARD
         .decode(secret.strip_prefix("whsec_")?)
@@ -174,7 +177,8 @@ pub fn signature(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<S
     ))
 }
 
-/// What went wrong, without the URL, which may be a secret: the innermost cause says it best.
+/// What went wrong, from the innermost cause, which is the most specific; without the URL, which
+/// may be a secret.
 fn failure(error: reqwest::Error) -> SendError {
     if error.is_timeout() {
         let seconds = TIMEOUT.as_secs();
@@ -188,15 +192,16 @@ fn failure(error: reqwest::Error) -> SendError {
     SendError::passing(format!("the receiver could not be reached: {cause}"))
 }
 
-/// A name leads to addresses that are not public. A resolver that fails may say so for a while, so this passes as any failure to
-/// reach a receiver does; addresses that are written out are refused for good.
+/// A host name resolves only to private addresses. It is retried like any other failure to reach a
+/// receiver, because a broken resolver may be the cause; a literal private address fails
+/// permanently.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the URL's name leads to a private address; only `thrum serve --allow-private-webhooks` allows it"
+    "the URL's host name resolves to a private address; only `thrum serve --allow-private-webhooks` allows that"
 )]
 struct PrivateAddress;
 
-/// Resolves names to their public addresses alone.
+/// Resolves names, to public addresses only.
 #[derive(Debug)]
 struct PublicOnly;
 
@@ -218,9 +223,9 @@ impl Resolve for PublicOnly {
 mod tests {
     use super::*;
 
-    /// The example of the Standard Webhooks specification's reference libraries.
+    /// The example from the reference libraries of Standard Webhooks.
     #[test]
-    fn signatures_are_standard() {
+    fn signatures_match_the_standard_webhooks_example() {
         assert_eq!(
             signature(
                 "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -235,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_private_address_is_never_sent_to_and_given_up_at_once_if_it_is_written_out() {
+    async fn a_private_address_is_refused_and_a_literal_one_fails_permanently() {
         let webhook = Webhook::new(false, thrum_schema::world::SystemWorld::arc());
         let message = Message {
             json: serde_json::json!({}),
@@ -259,9 +264,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_leads_to_a_private_address_is_refused() {
+    async fn a_name_that_resolves_to_a_private_address_is_refused() {
         let error = match PublicOnly.resolve("localhost".parse().unwrap()).await {
-            Ok(_) => panic!("localhost was resolved"),
+            Ok(_) => panic!("localhost must not resolve"),
             Err(error) => error,
         };
         assert!(error.to_string().contains("private"));
