@@ -1,4 +1,4 @@
-//! `thrum exec`: runs a command and reports its start, its exit status and the end of its output.
+//! `thrum exec`: runs a command and reports its start, exit status and the end of its output.
 
 use anyhow::Context;
 use clap::Args;
@@ -9,38 +9,45 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
-/// How much of the output's end is reported.
+/// How many bytes of the output's end are reported.
 const KEPT: usize = 10_000;
-/// How long a report may take, and how often it is tried: the command matters more.
+/// Time limit and attempts per report. Short, because the command matters more than the report.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 3;
-/// How long output is waited for after the command has ended: what it left running may hold it open.
+/// How long to read output after the command has ended: a background process may keep it open.
 const DRAIN: Duration = Duration::from_millis(500);
-/// What a shell answers for a command that can't be run.
+/// The exit status that shells use for a command that can't be run.
 const NOT_RUN: u8 = 127;
 
-/// What `thrum exec` is told.
+const EXAMPLES: &str = "\
+Examples:
+  thrum exec http://localhost:8080/ping/KEY/backup --create -- ./backup.sh
+  30 3 * * *  thrum exec https://thrum.example.org/ping/KEY/backup -- backup.sh    (in a crontab)";
+
+/// Arguments of `thrum exec`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Exec {
-    /// The monitor's ping URL: http://host/ping/UUID, or http://host/ping/KEY/SLUG
+    /// Ping URL of the monitor: http://HOST/ping/UUID or http://HOST/ping/KEY/SLUG
     url: String,
 
-    /// Make the monitor if there is none with this slug
+    /// Create the monitor if there is none with this slug
     #[arg(long)]
     create: bool,
 
-    /// The command and its arguments
+    /// Command to run, with its arguments
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }
 
-/// Runs the command, and returns its exit code; 128 and the signal's number if a signal ended it.
+/// Runs the command and returns its exit code: 128 plus the signal's number if a signal ended it,
+/// 127 if it can't be run.
 ///
 /// # Errors
-/// The URL is none, or signals can't be listened for.
+/// The ping URL is invalid, or the signal handlers can't be installed.
 pub async fn exec(args: Exec) -> anyhow::Result<u8> {
     let reporter = Reporter::new(&args)?;
-    // The command does not wait for us.
+    // The start is reported while the command runs, so that it never waits for Thrum.
     let (_, ran) = tokio::join!(reporter.report("/start", Vec::new()), run(&args.command));
     let (code, output) = ran?;
     reporter.report(&format!("/{code}"), output).await;
@@ -68,7 +75,7 @@ impl Reporter {
         })
     }
 
-    /// Reports, and says so if that does not work; whatever happens, the command's outcome is its own.
+    /// Sends a report. A failure only prints a message: it must not change the exit code.
     async fn report(&self, action: &str, body: Vec<u8>) {
         let url = format!("{}{action}{}", self.url, self.query);
         for attempt in 1..=TRIES {
@@ -78,26 +85,29 @@ impl Reporter {
                 Ok(answer) if answer.status().is_client_error() => {
                     let status = answer.status();
                     let reason = answer.text().await.unwrap_or_default();
-                    eprintln!("thrum: {action} was not recorded: {status} {reason}");
+                    eprintln!("thrum: the server refused {action}: {status} {reason}");
                     return;
                 }
-                Ok(answer) => eprintln!("thrum: {action}, attempt {attempt}: {}", answer.status()),
+                Ok(answer) => eprintln!(
+                    "thrum: reporting {action} failed (attempt {attempt} of {TRIES}): {}",
+                    answer.status()
+                ),
                 Err(error) => {
                     eprintln!(
-                        "thrum: {action}, attempt {attempt}: {}",
+                        "thrum: reporting {action} failed (attempt {attempt} of {TRIES}): {}",
                         error.without_url()
                     );
                 }
             }
             tokio::time::sleep(Duration::from_secs(u64::from(attempt))).await;
         }
-        eprintln!("thrum: {action} was not recorded");
+        eprintln!("thrum: {action} was not recorded after {TRIES} attempts");
     }
 }
 
 /// Runs a command with its output passed through; returns its exit code and the end of its output.
 async fn run(command: &[String]) -> anyhow::Result<(u8, Vec<u8>)> {
-    // What is sent to us is meant for the command: we stay until it is through.
+    // Signals are meant for the command: pass them on and keep running until it ends.
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut child = match Command::new(&command[0])
@@ -116,7 +126,7 @@ async fn run(command: &[String]) -> anyhow::Result<(u8, Vec<u8>)> {
     let pid = child.id().and_then(|id| i32::try_from(id).ok());
     let forward = |kind: rustix::process::Signal| {
         if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-            // It may have ended by now.
+            // An error means that the process has ended already.
             let _ = rustix::process::kill_process(pid, kind);
         }
     };
@@ -132,7 +142,7 @@ async fn run(command: &[String]) -> anyhow::Result<(u8, Vec<u8>)> {
         loop {
             tokio::select! {
                 _ = terminate.recv() => forward(rustix::process::Signal::TERM),
-                // The terminal sends it to the command too.
+                // The terminal has already sent SIGINT to the command too.
                 _ = interrupt.recv() => {}
             }
         }
@@ -162,7 +172,7 @@ fn exit_code(status: std::process::ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
 }
 
-/// Passes output through, and keeps its end.
+/// Passes output through and keeps its last [`KEPT`] bytes in `tail`.
 async fn pass(
     from: Option<impl AsyncRead + Unpin>,
     mut to: impl AsyncWrite + Unpin,

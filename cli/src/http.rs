@@ -1,4 +1,4 @@
-//! The HTTP server: hyper's connections, HTTP/1 and HTTP/2 on the same port, ended gracefully.
+//! The HTTP server: HTTP/1 and HTTP/2 on the same port, with graceful shutdown.
 
 use axum::Router;
 use axum::body::Body;
@@ -15,13 +15,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::Service;
 
-/// How long a client may take to send the head of a request, from the reply before it on: a client that pings every minute
-/// or two may keep its connection.
+/// Time limit for the headers of a request, counted from the previous reply. Long enough that a
+/// client that pings every minute or two keeps its connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(300);
-/// How long accepting waits after it failed for lack of something, such as file descriptors.
+/// Pause before the next accept after one failed, for example because file descriptors ran out.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves `router` on `listener` until `stopped` says so, and then until every request under way is answered.
+/// Serves `router` on `listener` until `stopped` is true, then finishes the requests in progress.
 pub async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -37,15 +37,15 @@ pub async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Re
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
-            // The client was gone again.
+            // The client has already disconnected.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
             Err(error) => {
-                tracing::error!(%error, "a connection was not accepted");
+                tracing::error!(%error, "failed to accept a connection");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
                 continue;
             }
         };
-        // Replies are small and complete: waiting for more to send only delays them.
+        // Each reply is small and written at once, so Nagle's algorithm would only delay it.
         let _ = stream.set_nodelay(true);
         let router = router.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {

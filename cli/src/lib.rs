@@ -1,7 +1,7 @@
-//! `thrum`: the whole pipeline in one process, and the tools around it.
+//! `thrum`: the whole pipeline in one process, and its command-line tools.
 //!
-//! The handlers are the ones that run on Lambda. What differs is around them: the table is SQLite's, [`local`] plays bus
-//! and queue, [`pipeline`] plays stream and schedule.
+//! The handlers are the same as on Lambda. Only their surroundings differ: the table is SQLite,
+//! [`local`] replaces bus and queue, and [`pipeline`] replaces stream and schedule.
 
 pub mod backup;
 pub mod exec;
@@ -12,6 +12,6 @@ pub mod remote;
 pub mod serve;
 pub mod signals;
 
-/// The system's allocator took a third of a heartbeat's time.
+/// With the system's allocator, allocation took a third of the time of a heartbeat.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,6 +1,7 @@
-//! Bus and queue in one process: a channel, and a task for each piece of work.
+//! Bus and queue in one process: a channel, and a task for each work item.
 //!
-//! Nothing in it is kept: what is lost with the process is in the table, where audits and timers find it again (A5).
+//! Nothing is persisted here. Work lost with the process is still in the table, where audits and
+//! timers find it again (A5).
 
 use futures::future::BoxFuture;
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use thrum_store::queue::{Later, LaterError};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-/// How much work may be under way; beyond, the bus refuses, and stream and timers bring it again.
+/// Maximum number of work items in progress. Above it the bus refuses work, and stream and timers
+/// retry it.
 const MAX_UNDER_WAY: usize = 20_000;
-/// How many long pieces of work are under way at a time.
+/// Maximum number of evaluate's work items in progress; each takes long.
 const MAX_LONG: usize = 4;
-/// How often work that failed is tried again, as the queue would; then audits and timers bring it.
+/// Attempts per work item, as the SQS queue makes. After the last one, audits and timers retry it.
 const MAX_TRIES: u32 = 5;
-/// How long it waits for that.
+/// Pause after the first failed attempt; it grows linearly.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The sending side. Cheap to clone.
@@ -27,12 +29,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct LocalQueue {
     work: UnboundedSender<Work>,
     under_way: Arc<AtomicUsize>,
-    /// Room for evaluate's work, which is long.
+    /// Limits evaluate's work to [`MAX_LONG`].
     room: Arc<Semaphore>,
 }
 
 impl LocalQueue {
-    /// A queue, and the work that will come through it, for [`LocalQueue::run`].
+    /// A queue, and its receiving side for [`LocalQueue::run`].
     pub fn new() -> (Self, UnboundedReceiver<Work>) {
         let (work, receiver) = mpsc::unbounded_channel();
         let queue = Self {
@@ -43,13 +45,13 @@ impl LocalQueue {
         (queue, receiver)
     }
 
-    /// How much work is under way.
+    /// The number of work items in progress.
     pub fn under_way(&self) -> usize {
         self.under_way.load(Ordering::SeqCst)
     }
 
-    /// Hands work to `notify`, or to `evaluate` what is for its worker, each piece to a task of its own, until every sender
-    /// is gone.
+    /// Runs each work item in its own task, on `evaluate` if it is for its worker and otherwise on
+    /// `notify`, until every sender is dropped.
     pub async fn run(self, mut work: UnboundedReceiver<Work>, notify: Notify, evaluate: Evaluate) {
         while let Some(work) = work.recv().await {
             let (notify, evaluate) = (notify.clone(), evaluate.clone());
@@ -72,7 +74,7 @@ impl LocalQueue {
                     match done {
                         Ok(()) => break,
                         Err(error) => {
-                            tracing::error!(%error, ?work, attempt, "a piece of work failed");
+                            tracing::error!(%error, ?work, attempt, "a work item failed");
                             tokio::time::sleep(RETRY_AFTER * attempt).await;
                         }
                     }
@@ -85,7 +87,7 @@ impl LocalQueue {
     fn push(&self, work: Work) -> Result<(), &'static str> {
         if self.under_way.fetch_add(1, Ordering::SeqCst) >= MAX_UNDER_WAY {
             self.under_way.fetch_sub(1, Ordering::SeqCst);
-            return Err("too much work is under way");
+            return Err("too many work items are in progress");
         }
         self.work.send(work).map_err(|_| "the process is stopping")
     }
@@ -107,7 +109,7 @@ impl Later for LocalQueue {
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             if let Err(error) = queue.push(work) {
-                tracing::warn!(error, "work was put off until its timer fires");
+                tracing::warn!(error, "delayed work was dropped; its timer brings it back");
             }
         });
         Box::pin(std::future::ready(Ok(())))

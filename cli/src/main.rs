@@ -1,4 +1,4 @@
-//! The command `thrum`.
+//! The `thrum` command.
 
 use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
@@ -6,17 +6,22 @@ use std::process::ExitCode;
 use thrum::{backup, exec, remote, serve, signals};
 use tracing_subscriber::EnvFilter;
 
-/// A dead man's switch that you own: hosts and jobs send heartbeats; when one stops, its people are told.
+/// Self-hosted dead man's switch and signal engine
+///
+/// Hosts and jobs send heartbeats to Thrum. When they stop, the monitor goes down and Thrum sends
+/// alerts.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Cli {
-    /// Work on the table of a deployment on AWS, with the rights that AWS's tools have here: no URL and no key is
-    /// needed. For monitors, alerts, channels, keys, projects, usage, redrive and signals
-    #[arg(long, global = true, value_name = "NAME")]
+    /// Run the command directly on a deployment's DynamoDB table, with your AWS credentials
+    ///
+    /// Needs neither --url nor an API key. Works with monitors, alerts, channels, keys, projects,
+    /// usage, redrive, import, signal and backtest.
+    #[arg(long, global = true, value_name = "NAME", help_heading = "AWS options")]
     table: Option<String>,
 
-    /// With --table, which project: its name or id. Needed if there are several
-    #[arg(long, global = true, requires = "table")]
+    /// Project to work on with --table, by name or id; required if there are several
+    #[arg(long, global = true, requires = "table", help_heading = "AWS options")]
     project: Option<String>,
 
     #[command(subcommand)]
@@ -25,61 +30,91 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  thrum serve                                     run it here; it prints keys and what to do next
-  thrum serve --smtp-url smtp://localhost:25      … and send e-mails
-  thrum exec http://host:8080/ping/KEY/backup --create -- ./backup.sh
+  thrum serve                              start a server; the first start prints the API keys
+  thrum exec http://localhost:8080/ping/KEY/backup --create -- ./backup.sh
   thrum channels add webhook https://example.org/hook
-  thrum monitors
-  thrum backup /backups/thrum.db                  copy the database while the server runs
-  thrum monitors snooze backup 2h
-  thrum monitors export monitors.yaml             … and `import` it elsewhere
+  thrum monitors                           list the monitors
+  thrum monitors snooze backup 2h          send no alerts about `backup` for two hours
+  thrum backup /backups/thrum.db           copy the database while the server runs
   thrum import bars eth.csv --series eth --timeframe 1h
-  thrum signal eth --strategy trend-rsi           BUY, HOLD, SELL, or why it is unknown
-  thrum --table thrum-production-Table-1X2Y monitors
+  thrum signal eth --strategy trend-rsi    show BUY, HOLD or SELL, and why
   thrum backtest eth.csv --strategy sma-cross --param fast=5 --svg chart.svg
+  thrum --table thrum-production-Table-1X2Y monitors
 
-Every flag of `serve` is also a variable: --listen is THRUM_LISTEN.
-THRUM_API_KEY, THRUM_READ_KEY (32 characters) and THRUM_PING_KEY (22) add
-keys to the first project. The other commands take THRUM_URL and THRUM_API_KEY.";
+Environment:
+  THRUM_URL      URL of the server that the other commands call
+  THRUM_API_KEY  API key that they use
+  THRUM_LOG      log level on stderr: error, warn (default), info, debug or trace
+
+`thrum COMMAND --help` explains a command, with its options, defaults, variables and examples.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the whole pipeline on this machine
+    /// Run the server on this machine
+    ///
+    /// One process does everything, on an SQLite database: API, dashboard, monitoring,
+    /// notifications and signals. The first start prints the API keys. SIGTERM and SIGINT finish
+    /// the requests and deliveries in progress and stop the server.
     Serve(Box<serve::Serve>),
     /// Copy the database of a running server to a file
+    ///
+    /// The copy is a consistent snapshot. It is checked before it gets its name, and never
+    /// overwrites an existing file. Run the command as the user that runs the server. The copy
+    /// contains webhook secrets and key hashes: keep it as safe as the original.
     Backup(backup::Backup),
-    /// Run a command, and report its start, exit status and output
+    /// Run a command and report its start, exit status and output
+    ///
+    /// The command never waits for Thrum. Its output is passed through, and the last 10000 bytes
+    /// are sent with the exit status. `thrum exec` exits with the command's own status: 128 plus
+    /// the signal's number if a signal ended it, 127 if it could not be run. If Thrum can't be
+    /// reached, `thrum exec` says so on stderr and changes nothing else.
     Exec(exec::Exec),
     /// Send a ping
+    ///
+    /// It reports a success unless --status or --exit-status says otherwise.
     Ping(remote::Ping),
-    /// Show monitors; pause, snooze, delete, export and import them
+    /// List, show, pause, snooze, delete, export and import monitors
     Monitors(remote::Monitors),
-    /// Show alerts, and redeliver what is dead
+    /// List alerts, and retry their dead deliveries
     Alerts(remote::Alerts),
-    /// List, add, test and delete channels
+    /// List, add, test and delete notification channels
     Channels(remote::Channels),
-    /// List, make, rotate and revoke API keys
+    /// List, create, rotate and revoke API keys
     Keys(remote::Keys),
-    /// List, make and delete projects (needs the admin key)
+    /// List, create, change and delete projects (needs the admin key)
     Projects(remote::Projects),
-    /// Show what the project used
+    /// Show the project's requests and deliveries per day
     Usage(remote::Usage),
-    /// Try whether a deployment works: miss a heartbeat, see the alert, clean up
+    /// Test a deployment from end to end
+    ///
+    /// Waits until every part of the server responds, creates a monitor, sends a heartbeat, misses
+    /// the next one, waits for the down and up alerts, and deletes the monitor. Exits with status 1
+    /// if anything fails. A healthy server needs about ten seconds.
     Smoke(remote::Smoke),
-    /// Try again what was given up: alerts, or the messages of a dead-letter queue
+    /// Retry what Thrum gave up on: dead alerts, or the messages in a dead-letter queue
+    ///
+    /// Without --queue, retries the dead deliveries of up to 200 alerts of the project. With
+    /// --queue, moves the messages of each dead-letter queue back to its source queue. Safe to
+    /// repeat: work that is already done is skipped.
     Redrive(remote::Redrive),
-    /// Send bars from a CSV file, with progress; an import that broke off goes on where it was
+    /// Import a CSV file into a series
     Import(signals::Import),
-    /// Ask what a strategy says of a series, and why
+    /// Show the signal of a strategy on a series, and why
+    ///
+    /// The signal is BUY, SELL or HOLD, or says why it is unknown: WARMING (too few bars), GAP
+    /// (bars are missing), NO_SENTIMENT or STALE (no recent bar).
     Signal(signals::Signal),
-    /// Reckon what following a strategy would have come to; on a series, or offline on a CSV file
+    /// Backtest a strategy on a CSV file, or on a series of the server
+    ///
+    /// A CSV file is tested on this machine, without a server; --series is tested by the server. At
+    /// most 200000 bars.
     Backtest(Box<signals::Backtest>),
-    /// Write a random walk of bars as CSV, to try things with
+    /// Print a random walk of bars as CSV, as demo data
     DemoBars(signals::DemoBars),
 }
 
 impl Command {
-    /// Opens a direct on `table`, and has the command go through it.
+    /// Opens `table` directly, and sends the command's requests there.
     async fn connect_to(
         &mut self,
         table: &str,
@@ -107,7 +142,8 @@ impl Command {
             | Self::Smoke(_)
             | Self::DemoBars(_) => {
                 anyhow::bail!(
-                    "--table is not for this command: it is about a server, or about none"
+                    "--table works with monitors, alerts, channels, keys, projects, usage, redrive, import, \
+                     signal and backtest, not with this command"
                 )
             }
         };
@@ -162,7 +198,7 @@ async fn main() -> ExitCode {
         && let Err(error) = direct.close().await
     {
         eprintln!(
-            "thrum: the key of this command was not deleted, and ends within an hour: {error:#}"
+            "thrum: can't delete the temporary API key of this command; it expires within an hour: {error:#}"
         );
     }
     match result {

@@ -1,5 +1,5 @@
-//! The three handlers in one process: a pump reads the stream, a ticker plays the schedule, a channel plays bus and
-//! queue.
+//! The three handlers in one process. A pump replaces the table's stream, a ticker replaces the
+//! schedule, and a channel replaces bus and queue.
 
 use crate::local::LocalQueue;
 use anyhow::anyhow;
@@ -28,31 +28,33 @@ use tower::ServiceExt;
 const TICK: Duration = Duration::from_millis(250);
 /// The table's name in logs.
 pub const TABLE: &str = "thrum";
-/// How often the changes are looked at, if nothing wakes their reader, and how many at a time.
+/// How often the pump reads changes if nothing wakes it, and how many at a time.
 const POLL: Duration = Duration::from_millis(500);
 const BATCH: usize = 100;
-/// How long changes that were handled are kept: after a crash, what they began and it may have cut short begins again.
+/// How long handled changes are kept. After a crash they are handled again, in case the work that
+/// they started did not finish.
 const KEEP: Duration = Duration::from_secs(5);
-/// How often the pipeline's own heartbeat goes through its front door, and the gap that is an outage (T3).
+/// How often the pipeline pings itself through its router, and the gap that is an outage (T3).
 const PULSE_EVERY_MS: i64 = 5_000;
 const PULSE_GAP_MS: i64 = 60_000;
 /// How often expired items are removed.
 const TTL_EVERY: Duration = Duration::from_secs(60);
-/// How long after a start the monitors are read in advance: tens of thousands take seconds, and the pings that waited for us go first.
+/// Pause between the start and reading the monitors into the cache. Reading tens of thousands takes
+/// seconds, and the pings that clients retry after a restart come first.
 const WARM_AFTER: Duration = Duration::from_secs(30);
-/// How long stopping waits for deliveries that are under way.
+/// How long a shutdown waits for deliveries in progress.
 const DRAIN: Duration = Duration::from_secs(12);
 
-/// What an operator decides.
+/// Configuration of the pipeline.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The front door's.
+    /// Configuration of ingest.
     pub ingest: thrum_ingest::Config,
-    /// The delivery's.
+    /// Configuration of notify.
     pub notify: thrum_notify::Config,
-    /// The mail server; without one, e-mails are printed.
+    /// URL of the mail server; without one, e-mails are printed to stdout.
     pub smtp_url: Option<SecretString>,
-    /// The sender of e-mails.
+    /// Sender address of e-mails.
     pub mail_from: String,
 }
 
@@ -70,10 +72,10 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts everything but the listener.
+    /// Starts everything except the HTTP listener.
     ///
     /// # Errors
-    /// An option is wrong, or the database fails.
+    /// An option is invalid, or the database fails.
     pub async fn start(
         table: &SqliteTable,
         options: Options,
@@ -99,7 +101,7 @@ impl Pipeline {
             Arc::new(queue.clone()),
             options.notify,
         );
-        // One process at a time has the database, so its claims are always our own.
+        // Only one process can have the database open, so a fixed name for its claims is safe.
         let evaluate = Evaluate::new(
             store.clone(),
             Arc::new(queue.clone()),
@@ -124,19 +126,19 @@ impl Pipeline {
         })
     }
 
-    /// Reads in advance what the first list would have to wait for, once the rush of a start is over.
+    /// Fills the monitor cache 30 s after the start, so that the first list is fast.
     pub fn warm(&self) {
         let app = self.app.clone();
         tokio::spawn(async move {
             tokio::time::sleep(WARM_AFTER).await;
             if let Err(error) = app.warm().await {
-                tracing::warn!(%error, "the monitors were not read in advance");
+                tracing::warn!(%error, "failed to fill the monitor cache; the first list fills it");
             }
         });
     }
 
-    /// Stops the schedule and the stream, and waits for the deliveries that are under way, for some seconds. What
-    /// is not finished then goes on after the next start.
+    /// Stops the schedule and the stream, then waits up to 12 s for the deliveries in progress. The
+    /// rest continue after the next start.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
@@ -147,12 +149,15 @@ impl Pipeline {
         };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             let left = self.queue.under_way();
-            tracing::warn!(left, "deliveries are left for the next start");
+            tracing::warn!(
+                left,
+                "deliveries in progress were cut off; they continue after the next start"
+            );
         }
     }
 }
 
-/// SNS, configured where AWS's tools look.
+/// SNS, configured as for the AWS CLI (environment, profiles, instance role).
 #[cfg(feature = "aws")]
 fn sns() -> Sns {
     Sns::lazy(|| {
@@ -169,7 +174,7 @@ const fn sns() -> Sns {
     Sns
 }
 
-/// The front door in this process: the same router that serves everybody.
+/// Sends the pulse through the router that serves all clients.
 #[derive(Debug)]
 struct RouterSelfPing(Router);
 
@@ -196,7 +201,7 @@ async fn tick(evaluate: Evaluate, pulse: Pulse, mut stopped: watch::Receiver<boo
         let next_due = match round(&evaluate, &pulse, store.shards()).await {
             Ok(next_due) => next_due,
             Err(error) => {
-                tracing::error!(%error, "a sweep failed; the next one finds what is left");
+                tracing::error!(%error, "a sweep failed; the next one catches up");
                 None
             }
         };
@@ -208,7 +213,7 @@ async fn tick(evaluate: Evaluate, pulse: Pulse, mut stopped: watch::Receiver<boo
     }
 }
 
-/// One tick: outages are known before anything is judged.
+/// One tick. The pulse comes first, so that an outage is known before the sweep evaluates monitors.
 async fn round(evaluate: &Evaluate, pulse: &Pulse, shards: u16) -> anyhow::Result<Option<UnixMs>> {
     evaluate.keep_pulse(pulse).await?;
     let mut next_due: Option<UnixMs> = None;
@@ -219,7 +224,7 @@ async fn round(evaluate: &Evaluate, pulse: &Pulse, shards: u16) -> anyhow::Resul
     Ok(next_due)
 }
 
-/// The event source: brings changes to evaluate, those that failed again.
+/// Replaces the stream's event source: passes changes to evaluate, and retries those that failed.
 async fn pump(table: SqliteTable, evaluate: Evaluate, mut stopped: watch::Receiver<bool>) {
     let mut feed = table.feed();
     let mut handled = Handled::default();
@@ -227,12 +232,12 @@ async fn pump(table: SqliteTable, evaluate: Evaluate, mut stopped: watch::Receiv
         match pump_once(&mut feed, &evaluate, &mut handled).await {
             Ok(true) => continue,
             Ok(false) => {}
-            Err(error) => tracing::error!(%error, "handling changes failed; retrying"),
+            Err(error) => tracing::error!(%error, "failed to handle changes; retrying"),
         }
         if let Some(through) = handled.deletable()
             && let Err(error) = feed.delete_through(through).await
         {
-            tracing::error!(%error, "handled changes were not deleted");
+            tracing::error!(%error, "failed to delete handled changes");
         }
         tokio::select! {
             () = table.changed() => {}
@@ -242,7 +247,7 @@ async fn pump(table: SqliteTable, evaluate: Evaluate, mut stopped: watch::Receiv
     }
 }
 
-/// Handles the next batch; true if there is more.
+/// Handles the next batch; true if there may be more.
 async fn pump_once(
     feed: &mut Feed,
     evaluate: &Evaluate,
@@ -255,18 +260,18 @@ async fn pump_once(
     };
     let response = evaluate.on_stream(&event_of(changes)).await;
     let failed = response.batch_item_failures.len();
-    anyhow::ensure!(failed == 0, "{failed} changes of a batch failed");
+    anyhow::ensure!(failed == 0, "{failed} changes in a batch failed");
     feed.advance(last);
     handled.0.push_back((Instant::now(), last));
     Ok(full)
 }
 
-/// When changes were handled, up to which number.
+/// Times at which batches were handled, each with the batch's last sequence number.
 #[derive(Default)]
 struct Handled(VecDeque<(Instant, i64)>);
 
 impl Handled {
-    /// Up to which number changes may be deleted.
+    /// The sequence number up to which changes may be deleted; removes it from the list.
     fn deletable(&mut self) -> Option<i64> {
         let mut through = None;
         while let Some((at, sequence)) = self.0.front()
@@ -279,19 +284,20 @@ impl Handled {
     }
 }
 
-/// DynamoDB's own sweeper of expired items.
+/// Replaces DynamoDB's TTL: deletes expired items.
 async fn remove_expired(
     table: SqliteTable,
     world: Arc<dyn World>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Not at once: after a long absence the sweep comes first, and judges what is overdue.
+    // Wait first: after a long downtime the sweep must evaluate overdue monitors before items
+    // expire.
     while tokio::time::timeout(TTL_EVERY, stopped.changed())
         .await
         .is_err()
     {
         if let Err(error) = table.remove_expired(world.now().secs()).await {
-            tracing::error!(%error, "expired items were not removed");
+            tracing::error!(%error, "failed to delete expired items");
         }
     }
 }

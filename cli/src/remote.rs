@@ -1,4 +1,4 @@
-//! Commands that talk to a running Thrum, a file each.
+//! Commands that call a Thrum server, one file per command.
 
 mod alerts;
 mod channels;
@@ -29,44 +29,52 @@ use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to wait where the server says that there were too many requests, in seconds, and how often.
+/// Maximum wait in seconds, and maximum number of waits, after a 429 with `Retry-After`.
 const MAX_WAIT_S: u64 = 60;
 const MAX_WAITS: usize = 20;
 
-/// Where the server is, and who asks.
+/// Server, API key and output format.
 #[derive(Debug, Args)]
 pub struct Remote {
-    /// The server's URL
+    /// URL of the server
     #[arg(
         long,
         global = true,
         env = "THRUM_URL",
-        default_value = "http://127.0.0.1:8080"
+        default_value = "http://127.0.0.1:8080",
+        help_heading = "Server options"
     )]
     url: String,
 
-    /// An API key
-    #[arg(long, global = true, env = "THRUM_API_KEY", hide_env_values = true)]
+    /// API key of the project; a read-only key is enough to list and show
+    #[arg(
+        long,
+        global = true,
+        env = "THRUM_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        help_heading = "Server options"
+    )]
     api_key: Option<SecretString>,
 
-    /// Print the reply as JSON
+    /// Print the server's reply as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
 
 impl Remote {
-    /// Talks to `direct` from here on.
+    /// Sends further requests to `direct`.
     pub fn connect_to(&mut self, direct: &Direct) {
         self.url.clone_from(&direct.url);
         self.api_key.clone_from(&direct.api_key);
     }
 
-    /// Where the server is.
+    /// URL of the server.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Calls `path` with the API key; an error says what the server said.
+    /// Calls `path` with the API key. An error has the server's status and reason.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -81,10 +89,10 @@ impl Remote {
 
     fn key(&self) -> anyhow::Result<&SecretString> {
         let key = self.api_key.as_ref();
-        key.context("an API key is needed: set THRUM_API_KEY, or give --api-key")
+        key.context("an API key is required: set THRUM_API_KEY or pass --api-key")
     }
 
-    /// [`Self::call`], where the server is asked to wait some seconds for a result.
+    /// Like [`Self::call`], but asks the server to wait up to 10 s for the result.
     pub(crate) async fn call_waiting(
         &self,
         method: Method,
@@ -103,7 +111,7 @@ impl Remote {
         Ok(reply)
     }
 
-    /// The status and the body of a reply that is no error.
+    /// Like [`Self::call`], with any key header; also returns the status.
     async fn call_with(
         &self,
         (header, key): (&str, &SecretString),
@@ -134,7 +142,7 @@ impl Remote {
                 request = request.json(body);
             }
             let sent = request.send().await;
-            sent.with_context(|| format!("{base} can't be reached; is it the right --url?"))
+            sent.with_context(|| format!("{base} can't be reached; check --url or THRUM_URL"))
         };
         let mut answer = send().await?;
         for _ in 0..MAX_WAITS {
@@ -142,7 +150,7 @@ impl Remote {
             let wait_s = wait_s.and_then(|text| text.to_str().ok()?.parse::<u64>().ok());
             match wait_s {
                 Some(s @ ..=MAX_WAIT_S) if answer.status() == StatusCode::TOO_MANY_REQUESTS => {
-                    eprintln!("too many requests; going on in {s} s");
+                    eprintln!("rate limit reached; retrying in {s} s");
                     tokio::time::sleep(Duration::from_secs(s)).await;
                     answer = send().await?;
                 }
@@ -164,12 +172,14 @@ impl Remote {
         Ok((status, reply))
     }
 
-    /// Prints the list `name` of a reply as a table; columns that are empty throughout are left out.
+    /// Prints the list `name` of a reply as a table, without columns that have no values.
     fn print(&self, reply: &Value, name: &str, columns: &[&str]) -> anyhow::Result<()> {
         if self.json {
             return out(&serde_json::to_string_pretty(reply)?);
         }
-        let rows = reply[name].as_array().context("the reply has no list")?;
+        let rows = reply[name]
+            .as_array()
+            .with_context(|| format!("the reply has no list `{name}`"))?;
         if rows.is_empty() {
             println!("No {name} yet.");
             return Ok(());
@@ -198,7 +208,8 @@ impl Remote {
     }
 }
 
-/// Writes a line to stdout. Who reads it may have seen enough: `thrum alerts | head`.
+/// Writes a line to stdout. Exits quietly if the reader has closed the pipe, as in
+/// `thrum alerts | head`.
 pub(crate) fn out(line: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
@@ -206,23 +217,24 @@ pub(crate) fn out(line: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Checks that `url` is one that a ping can be sent to.
+/// Checks that `url` is an HTTP or HTTPS URL.
 pub(crate) fn check_url(url: &str) -> anyhow::Result<()> {
     match reqwest::Url::parse(url) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),
         _ => bail!(
-            "{url} is no ping URL; it is like http://127.0.0.1:8080/ping/UUID, or …/ping/KEY/SLUG"
+            "the ping URL must be like http://127.0.0.1:8080/ping/UUID or http://127.0.0.1:8080/ping/KEY/SLUG \
+             (got {url:?})"
         ),
     }
 }
 
-/// An id as a segment of a path.
+/// Checks that an id or name can be used as a path segment.
 pub(crate) fn segment(id: &str) -> anyhow::Result<&str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
     if id.bytes().all(plain) && !matches!(id, "" | "." | "..") {
         Ok(id)
     } else {
-        bail!("{id:?} is no id or name: those have letters, digits, '.', '_' and '-'")
+        bail!("an id or name must consist of letters, digits, '.', '_', '-' and ':' (got {id:?})")
     }
 }
 

@@ -1,4 +1,4 @@
-//! `thrum serve`: the pipeline on one machine.
+//! `thrum serve`: runs the pipeline on one machine.
 
 use crate::http;
 use crate::pipeline::{Options, Pipeline};
@@ -22,15 +22,31 @@ use thrum_store::sqlite::{self, Durability, SqliteTable};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long connections may take to finish when the server stops.
+/// How long a shutdown waits for open connections.
 const GRACE: Duration = Duration::from_secs(10);
-/// The file of the secret that signs the dashboard's cookies.
+/// Name of the file with the secret that signs the dashboard's cookies.
 const SESSION_SECRET: &str = "session-secret";
 
-/// Everything that `thrum serve` can be told, by flag or variable.
+const EXAMPLES: &str = "\
+Examples:
+  thrum serve                        listen on 127.0.0.1:8080, keep data in ./thrum-data
+  thrum serve --memory               try it out; all data is lost when it stops
+  thrum serve --smtp-url smtp://localhost:25 --mail-from 'Thrum <thrum@example.org>'
+  thrum serve --listen 10.0.0.5:8080 --data /var/lib/thrum --site-url https://thrum.example.org
+  THRUM_SYNC=normal thrum serve      every option is also a variable
+
+Keys of the first project:
+  The first start prints a read-write key, a read-only key and a ping key, once. These variables
+  set keys instead; letters, digits, - and _ are allowed:
+  THRUM_API_KEY   read-write key, 32 characters
+  THRUM_READ_KEY  read-only key, 32 characters
+  THRUM_PING_KEY  ping key, 22 characters";
+
+/// Options of `thrum serve`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Serve {
-    /// Where to listen. Keep it on a private address, or put TLS in front
+    /// Address to listen on, without TLS: keep it private, or put a TLS proxy in front
     #[arg(
         long,
         env = "THRUM_LISTEN",
@@ -39,33 +55,44 @@ pub struct Serve {
     )]
     listen: String,
 
-    /// The data directory; it is made if need be
+    /// Data directory; created if it does not exist
     #[arg(
         long,
         env = "THRUM_DATA",
         default_value = "./thrum-data",
+        value_name = "DIR",
         conflicts_with = "memory"
     )]
     data: PathBuf,
 
-    /// Keep nothing: for trying it out
+    /// Keep all data in memory, for a trial; it is lost when the server stops
     #[arg(long, env = "THRUM_MEMORY", value_parser = FalseyValueParser::new())]
     memory: bool,
 
-    /// The mail server: smtp://user:password@host:587?tls=required, smtps://host, or smtp://localhost:25. Without
-    /// one, e-mails are printed and noted with their alerts
-    #[arg(long, env = "THRUM_SMTP_URL", hide_env_values = true)]
+    /// Mail server, such as smtp://USER:PASSWORD@HOST:587?tls=required, smtps://HOST or
+    /// smtp://localhost:25
+    ///
+    /// Without one, e-mails are printed to stdout instead of sent.
+    #[arg(
+        long,
+        env = "THRUM_SMTP_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     smtp_url: Option<SecretString>,
 
-    /// The sender of e-mails
+    /// Sender of e-mails
     #[arg(
         long,
         env = "THRUM_MAIL_FROM",
+        value_name = "ADDRESS",
         default_value = "Thrum <thrum@localhost.localdomain>"
     )]
     mail_from: String,
 
-    /// Let webhooks go to private addresses. They can reach whatever this machine can
+    /// Allow webhooks to private addresses
+    ///
+    /// Anyone who can add a channel can then reach any address that this machine can reach.
     #[arg(
         long,
         env = "THRUM_ALLOW_PRIVATE_WEBHOOKS",
@@ -73,36 +100,67 @@ pub struct Serve {
     )]
     allow_private_webhooks: bool,
 
-    /// Whether to log every ping with its body: one more write each
+    /// Keep a log of every ping with its body; costs one more write per ping
     #[arg(long, env = "THRUM_PING_LOG", default_value = "on")]
     ping_log: OnOff,
 
-    /// When a heartbeat is answered: when it is on the disk (full), or when the operating system has it (normal)
+    /// When a write counts as done and its request is answered
     #[arg(long, env = "THRUM_SYNC", default_value = "full")]
     sync: Sync,
 
-    /// How many pings a minute a monitor may send in the long run, and at once; 0 is no bound
-    #[arg(long, env = "THRUM_PINGS_PER_MINUTE", default_value_t = PINGS_PER_MINUTE)]
+    /// Rate limit of each monitor, in pings per minute; also the largest burst. 0 means no limit
+    #[arg(
+        long,
+        env = "THRUM_PINGS_PER_MINUTE",
+        default_value_t = PINGS_PER_MINUTE,
+        value_name = "N"
+    )]
     pings_per_minute: u32,
 
-    /// The URL by which people reach it, for the links that it tells; as each request says, without it
-    #[arg(long, env = "THRUM_SITE_URL", value_parser = check_site_url)]
+    /// Public URL of the server, such as https://thrum.example.org, for links in its replies
+    ///
+    /// Without it, links use the Host and X-Forwarded-Proto headers of each request.
+    #[arg(long, env = "THRUM_SITE_URL", value_parser = check_site_url, value_name = "URL")]
     site_url: Option<String>,
 
-    /// The key of who may make projects, at least 24 characters. Without one, nobody may
-    #[arg(long, env = "THRUM_ADMIN_KEY", hide_env_values = true, value_parser = check_admin_key)]
+    /// Admin key, at least 24 characters: required to manage projects
+    ///
+    /// Without one, projects can't be listed, created, changed or deleted.
+    #[arg(
+        long,
+        env = "THRUM_ADMIN_KEY",
+        hide_env_values = true,
+        value_parser = check_admin_key,
+        value_name = "KEY"
+    )]
     admin_key: Option<SecretString>,
 
-    /// The key of the operator's metrics, at /api/v3/metrics/
-    #[arg(long, env = "THRUM_METRICS_KEY", hide_env_values = true)]
+    /// Key for the server's own metrics, at /api/v3/metrics/
+    ///
+    /// Without one, the metrics are off.
+    #[arg(
+        long,
+        env = "THRUM_METRICS_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
     metrics_key: Option<SecretString>,
 
-    /// Changes to the plans, as JSON: {"free": {"requests_per_day": 500, "monitors": null}}
-    #[arg(long, env = "THRUM_PLANS", value_parser = Plans::from_json)]
+    /// Changes to the plans' limits, as JSON
+    ///
+    /// Such as {"free": {"requests_per_day": 500, "monitors": null}}; null means no limit. Limits:
+    /// requests_per_day, requests_per_minute, monitors, sms_per_day, keys. A new name adds a plan.
+    #[arg(long, env = "THRUM_PLANS", value_parser = Plans::from_json, value_name = "JSON")]
     plans: Option<Plans>,
 
-    /// How long delivery of an alert is tried
-    #[arg(long, env = "THRUM_DELIVERY_WINDOW", default_value = "24h", value_parser = window)]
+    /// How long to retry the delivery of an alert before giving up, 1s to 30days
+    #[arg(
+        long,
+        env = "THRUM_DELIVERY_WINDOW",
+        default_value = "24h",
+        value_parser = window,
+        value_name = "DURATION"
+    )]
     delivery_window: Duration,
 }
 
@@ -114,7 +172,9 @@ enum OnOff {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Sync {
+    /// When it is on the disk: survives a power cut
     Full,
+    /// When the operating system has it: faster, survives a crash of Thrum but not of the machine
     Normal,
 }
 
@@ -123,11 +183,11 @@ fn window(text: &str) -> Result<Duration, String> {
     if (Duration::from_secs(1)..=Duration::from_secs(30 * 86_400)).contains(&window) {
         Ok(window)
     } else {
-        Err("must be 1s to 30days".into())
+        Err("must be between 1s and 30days".into())
     }
 }
 
-/// Keys that the environment sets for the first project.
+/// Keys for the first project, from the environment.
 #[derive(Debug, Default)]
 struct PresetKeys {
     write: Option<String>,
@@ -162,7 +222,7 @@ impl PresetKeys {
 /// Runs the pipeline until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// An option is wrong, the address or the data directory is taken, or the database fails.
+/// An option is invalid, the address or the data directory is in use, or the database fails.
 pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let preset = PresetKeys::from_lookup(|name| std::env::var(name).ok())?;
     let durability = match args.sync {
@@ -180,7 +240,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     };
     let listener = TcpListener::bind(&args.listen).await.with_context(|| {
         let listen = &args.listen;
-        format!("can't listen on {listen}; choose another --listen, such as 127.0.0.1:8080")
+        format!("can't listen on {listen}; set --listen to another address, such as 127.0.0.1:8081")
     })?;
     let address = listener.local_addr()?;
     let plans = args.plans.unwrap_or_default();
@@ -220,7 +280,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         ended = &mut server => ended?,
     }
-    eprintln!("Stopping: finishing what is under way …");
+    eprintln!("Stopping: finishing requests and deliveries in progress …");
     stop.send_replace(true);
     pipeline.store.end_touched();
     if !server.is_finished() && tokio::time::timeout(GRACE, &mut server).await.is_err() {
@@ -231,10 +291,16 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What signs the dashboard's cookies: kept beside the database, so that a restart signs nobody out.
+/// The secret that signs the dashboard's cookies. It is stored beside the database, so that users
+/// stay signed in after a restart.
 fn session_secret(data: &Path, world: &dyn World) -> anyhow::Result<SecretString> {
     let path = data.join(SESSION_SECRET);
-    let unusable = || format!("can't keep the dashboard's secret in {}", path.display());
+    let unusable = || {
+        format!(
+            "can't read or write the dashboard's secret in {}",
+            path.display()
+        )
+    };
     match std::fs::read_to_string(&path) {
         Ok(secret) if secret.len() >= 32 => return Ok(secret.into()),
         Ok(_) => {}
@@ -242,7 +308,8 @@ fn session_secret(data: &Path, world: &dyn World) -> anyhow::Result<SecretString
         Err(error) => return Err(error).with_context(unusable),
     }
     let secret = key::new_api_key(world, Scope::Write);
-    // In whole or not at all, and for nobody else to read.
+    // Written under another name and renamed, so that it is never incomplete; readable only by the
+    // owner.
     let partial = data.join(format!("{SESSION_SECRET}.new"));
     let written = OpenOptions::new()
         .write(true)
@@ -256,17 +323,18 @@ fn session_secret(data: &Path, world: &dyn World) -> anyhow::Result<SecretString
     Ok(secret.into())
 }
 
-/// Keys to show, once.
+/// New keys to print.
 #[derive(Default)]
 struct Shown {
     write: Option<String>,
     read: Option<String>,
     ping: Option<String>,
-    /// The variables that set keys.
+    /// Names of the environment variables that set keys.
     from: Vec<&'static str>,
 }
 
-/// Makes the first project, and its keys unless it has some or the environment sets them.
+/// Creates the first project. Sets its keys from the environment, and generates the others if the
+/// project has none yet.
 async fn bootstrap(store: &Store, preset: PresetKeys) -> anyhow::Result<Shown> {
     let world = store.world();
     let project = ProjectId::FIRST;
@@ -316,7 +384,7 @@ fn greet(address: SocketAddr, data: &Path, memory: bool, keys: &Shown) {
     let url = format!("http://{address}");
     println!("Thrum listens on {url}");
     if memory {
-        println!("  data            in memory; gone when it stops");
+        println!("  data            in memory, lost when the server stops");
     } else {
         println!("  data            {}", data.display());
     }
@@ -333,14 +401,14 @@ fn greet(address: SocketAddr, data: &Path, memory: bool, keys: &Shown) {
         println!("  {:<15} {}", "keys from", keys.from.join(", "));
     }
     if keys.write.is_some() || keys.ping.is_some() {
-        println!("Keys are shown this once: keep them.");
+        println!("These keys are shown only once: store them now.");
     }
     let key = keys.write.as_deref().unwrap_or("$THRUM_API_KEY");
     println!(
-        "\nSend a heartbeat; if none follows within 15 s, the monitor goes down:\n\n  \
+        "\nSend a heartbeat. If the next one does not arrive within 15 s, the monitor goes down:\n\n  \
          curl {url}/v1/heartbeats -H \"X-Api-Key: {key}\" \\\n    \
          -d '{{\"monitor\": \"web-01\", \"period_s\": 10, \"grace_s\": 5}}'\n\n\
-         See what is watched, and sign in with the API key: {url}/\n"
+         Open the dashboard, and sign in with the API key: {url}/\n"
     );
 }
 
@@ -361,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_bounded() {
+    fn delivery_windows_are_bounded() {
         assert_eq!(window("24h").unwrap(), Duration::from_secs(86_400));
         for wrong in ["", "0s", "31days", "x"] {
             assert!(window(wrong).is_err(), "{wrong}");

@@ -1,4 +1,4 @@
-//! Commands of the signals: bars from CSV files, signals, backtests and their charts.
+//! Signal commands: import bars from CSV files, show signals, run backtests and draw charts.
 
 mod backtest;
 mod chart;
@@ -16,19 +16,22 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Map, Value};
 
-/// Which strategy, and how.
+/// The choice of strategy, mode and parameters.
 #[derive(Debug, Args)]
 pub struct Choice {
-    /// The strategy: trend-rsi, sma-cross, ema-cross, macd, bollinger, donchian, zscore, threshold, ewma, absent-change, or
-    /// one of your own
-    #[arg(long, short, default_value = "trend-rsi")]
+    /// Strategy: built in, or stored on the server
+    ///
+    /// Built in are trend-rsi, sma-cross, ema-cross, macd, bollinger, donchian, zscore, threshold,
+    /// ewma and absent-change.
+    #[arg(long, short, default_value = "trend-rsi", value_name = "NAME")]
     strategy: String,
 
-    /// Its mode, if not the default one (trend-rsi: price_only or combined)
+    /// Mode of the strategy (trend-rsi: price_only or combined); default: the strategy's default
+    /// mode
     #[arg(long)]
     mode: Option<String>,
 
-    /// A number in place of the strategy's own, such as --param fast=5; may be repeated
+    /// Override a parameter of the strategy, such as --param fast=5; repeatable
     #[arg(long = "param", value_name = "NAME=NUMBER", value_parser = parameter)]
     params: Vec<(String, f64)>,
 }
@@ -39,18 +42,18 @@ fn parameter(text: &str) -> Result<(String, f64), String> {
         .ok_or("must be NAME=NUMBER, such as fast=5")?;
     let number = number
         .parse()
-        .map_err(|_| format!("{number:?} is no number"))?;
+        .map_err(|_| format!("{number:?} is not a number"))?;
     Ok((name.to_owned(), number))
 }
 
 impl Choice {
-    /// The members of a request that say so.
-    fn members(&self, timeframe: &str) -> Map<String, Value> {
-        let mut members = Map::new();
-        members.insert("timeframe".into(), timeframe.into());
-        members.insert("strategy".into(), self.strategy.clone().into());
+    /// The fields of an API request for this choice.
+    fn fields(&self, timeframe: &str) -> Map<String, Value> {
+        let mut fields = Map::new();
+        fields.insert("timeframe".into(), timeframe.into());
+        fields.insert("strategy".into(), self.strategy.clone().into());
         if let Some(mode) = &self.mode {
-            members.insert("mode".into(), mode.clone().into());
+            fields.insert("mode".into(), mode.clone().into());
         }
         let params: Map<String, Value> = self
             .params
@@ -58,20 +61,20 @@ impl Choice {
             .map(|(name, value)| (name.clone(), (*value).into()))
             .collect();
         if !params.is_empty() {
-            members.insert("params".into(), params.into());
+            fields.insert("params".into(), params.into());
         }
-        members
+        fields
     }
 }
 
-/// The reply to a request that was waited for; an error if it failed, or takes longer than a client may wait.
+/// The result of a signal or backtest request; an error if it failed or is not finished yet.
 fn finished(reply: Value) -> anyhow::Result<Value> {
     match reply["status"].as_str() {
         Some("done") => Ok(reply),
         Some("failed") => bail!("{}", reply["error"].as_str().unwrap_or("no reason given")),
         _ => bail!(
-            "it is not finished yet; look at {} later",
-            reply["href"].as_str().context("the reply has no address")?
+            "the result is not ready yet; get it later from {}",
+            reply["href"].as_str().context("the reply has no href")?
         ),
     }
 }

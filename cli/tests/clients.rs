@@ -1,4 +1,4 @@
-//! Clients that are not ours, unmodified, against the real binary; and our own command.
+//! Unmodified third-party clients and the `thrum` command, against the real binary.
 
 use crate::support::{API_KEY, Hook, PING_KEY, Thrum, skip_without_python};
 use serde_json::json;
@@ -17,7 +17,7 @@ fn succeeded(output: &Output) -> String {
 }
 
 #[test]
-fn the_python_client_does_everything_it_offers() {
+fn the_python_client_works_unmodified() {
     let Some(python) = skip_without_python() else {
         return;
     };
@@ -39,17 +39,17 @@ fn the_python_client_does_everything_it_offers() {
     assert!(succeeded(&output).ends_with("ok\n"));
 }
 
-/// The crate task-mon, which `THRUM_TEST_TASK_MON` names.
+/// `THRUM_TEST_TASK_MON` is the path of the task-mon binary.
 #[test]
-fn task_mon_reports_what_it_runs() {
+fn task_mon_works_unmodified() {
     let Some(task_mon) = std::env::var_os("THRUM_TEST_TASK_MON").map(PathBuf::from) else {
         eprintln!("LEFT OUT: THRUM_TEST_TASK_MON is not set; see CONTRIBUTING.md");
         return;
     };
     let directory = tempfile::tempdir().unwrap();
     let thrum = Thrum::start(directory.path(), &[]);
-    let made = thrum.post("/v1/monitors", json!({"name": "job", "slug": "job"}));
-    let uuid = made["uuid"].as_str().unwrap();
+    let created = thrum.post("/v1/monitors", json!({"name": "job", "slug": "job"}));
+    let uuid = created["uuid"].as_str().unwrap();
     let base = format!("{}/ping", thrum.url);
     let run = |args: &[&str]| {
         let mut command = Command::new(&task_mon);
@@ -57,7 +57,7 @@ fn task_mon_reports_what_it_runs() {
         command.output().unwrap()
     };
     let by_slug = ["--slug", "job", "--ping-key", PING_KEY];
-    let ways: [&[&str]; 6] = [
+    let commands: [&[&str]; 6] = [
         &["--uuid", uuid, "--", "echo", "hello"],
         &["--uuid", uuid, "--time", "--", "echo", "timed"],
         &[
@@ -85,10 +85,10 @@ fn task_mon_reports_what_it_runs() {
             "logged",
         ],
     ];
-    for args in ways {
+    for args in commands {
         succeeded(&run(args));
     }
-    // It reports the exit status, and keeps its own at 0.
+    // task-mon reports the exit status, but itself exits with 0.
     succeeded(&run(&["--uuid", uuid, "--", "sh", "-c", "exit 7"]));
     let monitor = thrum.get("/v1/monitors/job");
     let pings: Vec<(&str, &str)> = monitor["last_pings"]
@@ -131,7 +131,7 @@ fn thrum(url: &str, args: &[&str]) -> Command {
 }
 
 #[test]
-fn monitors_are_exported_and_imported_and_the_second_time_changes_nothing() {
+fn importing_an_export_is_idempotent() {
     let directory = tempfile::tempdir().unwrap();
     let (one, other) = (directory.path().join("one"), directory.path().join("other"));
     let (one, other) = (Thrum::start(&one, &[]), Thrum::start(&other, &[]));
@@ -168,17 +168,17 @@ fn monitors_are_exported_and_imported_and_the_second_time_changes_nothing() {
         let import = ["monitors", "import", file];
         let said = succeeded(&thrum(&other.url, &import).output().unwrap());
         if ending == "yaml" {
-            assert!(would.contains("would make backup") && would.contains("would make web-01"));
-            assert_eq!(said, "2 made, 0 updated, 0 as they were\n");
+            assert!(would.contains("would create backup") && would.contains("would create web-01"));
+            assert_eq!(said, "2 created, 0 updated, 0 unchanged\n");
         } else {
-            assert_eq!(said, "0 made, 0 updated, 2 as they were\n");
+            assert_eq!(said, "0 created, 0 updated, 2 unchanged\n");
         }
-        // What came out of the other is what went in.
-        let shown = |server: &Thrum| {
+        // Both servers now export the same file.
+        let exported = |server: &Thrum| {
             let args = ["monitors", "export", "--format", ending];
             succeeded(&thrum(&server.url, &args).output().unwrap())
         };
-        assert_eq!(shown(&one), shown(&other));
+        assert_eq!(exported(&one), exported(&other));
     }
     let file = directory.path().join("monitors.yaml");
     let text = std::fs::read_to_string(&file)
@@ -187,9 +187,9 @@ fn monitors_are_exported_and_imported_and_the_second_time_changes_nothing() {
     std::fs::write(&file, text).unwrap();
     let import = ["monitors", "import", file.to_str().unwrap()];
     let said = succeeded(&thrum(&other.url, &import).output().unwrap());
-    assert_eq!(said, "0 made, 1 updated, 1 as they were\n");
+    assert_eq!(said, "0 created, 1 updated, 1 unchanged\n");
     assert_eq!(other.get("/v1/monitors/backup")["grace_s"], 900);
-    // What is wrong is named, and where.
+    // Errors say what is wrong and where.
     for (text, error) in [
         ("monitors: 7", "has no list `monitors`"),
         (
@@ -198,7 +198,7 @@ fn monitors_are_exported_and_imported_and_the_second_time_changes_nothing() {
         ),
         (
             "monitors: [{tags: [a]}]",
-            "monitors[0]: has neither a slug nor a name",
+            "monitors[0]: a slug or a name is required",
         ),
         (
             "monitors: [{slug: a}, {slug: a}]",
@@ -225,11 +225,8 @@ fn the_command_manages_monitors_keys_and_projects() {
     let run = |args: &[&str]| succeeded(&thrum(&server.url, args).output().unwrap());
     assert_eq!(run(&["monitors", "pause", "job"]), "job is paused.\n");
     assert_eq!(run(&["monitors", "resume", "job"]), "job is new.\n");
-    assert!(run(&["monitors", "snooze", "job", "2h"]).starts_with("Silenced until 20"));
-    assert_eq!(
-        run(&["monitors", "snooze", "job", "0s"]),
-        "It alerts again.\n"
-    );
+    assert!(run(&["monitors", "snooze", "job", "2h"]).starts_with("Snoozed until 20"));
+    assert_eq!(run(&["monitors", "snooze", "job", "0s"]), "Snooze ended.\n");
     assert!(run(&["monitors", "job"]).contains("\"slug\": \"job\""));
     assert!(run(&["usage"]).contains("REQUESTS"));
     let key = run(&["keys", "create", "read", "--name", "ci"]);
@@ -250,8 +247,8 @@ fn the_command_manages_monitors_keys_and_projects() {
         command.args(args).env("THRUM_ADMIN_KEY", admin_key);
         succeeded(&command.output().unwrap())
     };
-    let made = projects(&["create", "tenant", "--plan", "pro"]);
-    let id = made
+    let created = projects(&["create", "tenant", "--plan", "pro"]);
+    let id = created
         .lines()
         .next()
         .unwrap()
@@ -259,7 +256,7 @@ fn the_command_manages_monitors_keys_and_projects() {
         .last()
         .unwrap()
         .to_owned();
-    assert!(made.contains("API key") && made.contains("hcw_"));
+    assert!(created.contains("API key") && created.contains("hcw_"));
     assert!(projects(&[]).contains("tenant"));
     assert_eq!(projects(&["plan", &id, "enterprise"]), "Changed.\n");
     assert_eq!(projects(&["delete", &id]), "Deleted.\n");

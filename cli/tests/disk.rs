@@ -1,6 +1,6 @@
-//! The database on a disk that fails, fills up or loses power, and its backup.
+//! Faults of the disk (failed flushes, no space, power cuts, damage), and backups.
 //!
-//! `support/disk.c` plays the disk: it is compiled here and put between the binary and the system.
+//! `support/disk.c` simulates the faults. The tests compile it and preload it into the binary.
 
 use crate::support::{Thrum, is_whole};
 use rusqlite::Connection;
@@ -15,7 +15,7 @@ use thrum_store::sqlite;
 
 const MONITORS: usize = 40;
 
-/// A data directory, and a library that plays its disk.
+/// A data directory, and the library that simulates its disk.
 struct Disk {
     directory: TempDir,
     library: PathBuf,
@@ -46,7 +46,7 @@ impl Disk {
         self.path("data")
     }
 
-    /// A command whose disk does what the variables say.
+    /// `thrum serve` on the simulated disk; `variables` choose its faults.
     fn command(&self, variables: &[(&str, &Path)]) -> Command {
         let mut command = Thrum::command(&self.data(), &[]);
         command
@@ -61,7 +61,7 @@ impl Disk {
     }
 }
 
-/// Heartbeats that were answered, by monitor.
+/// Sends heartbeats, and counts the answered ones per monitor.
 struct Load {
     answered: Vec<AtomicU64>,
     stop: AtomicBool,
@@ -75,7 +75,7 @@ impl Load {
         }
     }
 
-    /// Sends heartbeats on four connections at a time while `act` goes on.
+    /// Sends heartbeats from four threads while `act` runs.
     fn during<T>(&self, thrum: &Thrum, act: impl FnOnce() -> T) -> T {
         self.stop.store(false, Ordering::SeqCst);
         std::thread::scope(|scope| {
@@ -106,18 +106,18 @@ impl Load {
     }
 }
 
-/// Fails unless the server has at least these heartbeats of each monitor.
+/// Fails unless the server has counted at least `answered` heartbeats of each monitor.
 fn has_all(thrum: &Thrum, answered: &[u64]) {
     for (i, answered) in answered.iter().enumerate().filter(|(_, n)| **n > 0) {
         let pings = &thrum.get(&format!("/v1/monitors/host-{i}"))["pings"];
         assert!(
             pings.as_u64() >= Some(*answered),
-            "host-{i}: {answered} answered, {pings} there"
+            "host-{i}: {answered} answered, {pings} stored"
         );
     }
 }
 
-/// Makes a directory what another one is, but for files that were being copied.
+/// Replaces `to` with a copy of `from`, without half-written copies (`.part`).
 fn copy_all(from: &Path, to: &Path) {
     fs::remove_dir_all(to).unwrap();
     fs::create_dir(to).unwrap();
@@ -129,7 +129,7 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-/// Brings what is in the log into the database's file, which is nobody's now.
+/// Moves the WAL into the database file, while no server runs.
 fn checkpoint(database: &Path) {
     let connection = Connection::open(database).unwrap();
     let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
@@ -137,8 +137,8 @@ fn checkpoint(database: &Path) {
 }
 
 #[test]
-fn sqlite_is_not_one_that_corrupts_databases() {
-    // Every version up to 3.51.2 may, in WAL mode.
+fn sqlite_has_the_fix_for_wal_corruption() {
+    // SQLite up to 3.51.2 can corrupt a database in WAL mode.
     assert!(
         rusqlite::version_number() >= 3_051_003,
         "{}",
@@ -147,22 +147,22 @@ fn sqlite_is_not_one_that_corrupts_databases() {
 }
 
 #[test]
-fn a_power_cut_loses_nothing_that_was_answered() {
+fn a_power_cut_loses_no_answered_heartbeat() {
     let disk = Disk::new();
     let load = Load::new();
     for _ in 0..3 {
         let durable = disk.path("durable");
-        // What is there when the power comes on is on the disk.
+        // Everything in the data directory at the start is durable.
         copy_all(&disk.data(), &durable);
         let mut thrum = disk.serve(&[("THRUM_DISK_DURABLE", &durable)]);
         load.during(&thrum, || {
             std::thread::sleep(Duration::from_millis(1_500));
-            // What was answered until now is in the copy, whatever is under way.
+            // The durable copy has everything answered so far, whatever is in progress.
             thrum.signal("KILL");
         });
         thrum.wait();
         let answered = load.counts();
-        // The power is back: there is what was flushed, and nothing else.
+        // After the power cut, only flushed data is left.
         copy_all(&durable, &disk.data());
         let thrum = disk.serve(&[]);
         has_all(&thrum, &answered);
@@ -187,17 +187,17 @@ fn a_full_disk_refuses_writes_clearly_and_loses_nothing() {
                 Some((503, reply)) => return reply,
                 _ => assert!(
                     begun.elapsed() < Duration::from_secs(60),
-                    "the disk is never full"
+                    "the disk did not fill up"
                 ),
             }
         }
     });
     assert!(refused.contains("try again"), "{refused}");
-    // With space, it goes on without a restart.
+    // Once there is space, writes succeed without a restart.
     fs::write(&space, "").unwrap();
     let before = load.counts();
     load.during(&thrum, || std::thread::sleep(Duration::from_millis(500)));
-    assert!(load.counts() > before, "it accepts writes again");
+    assert!(load.counts() > before, "it must accept writes again");
     drop(thrum);
     let thrum = disk.serve(&[]);
     has_all(&thrum, &load.counts());
@@ -208,7 +208,7 @@ fn a_full_disk_refuses_writes_clearly_and_loses_nothing() {
 }
 
 #[test]
-fn after_a_flush_that_failed_nothing_more_is_accepted() {
+fn after_a_failed_flush_all_writes_are_refused() {
     let disk = Disk::new();
     let load = Load::new();
     let fails = disk.path("fails");
@@ -219,7 +219,7 @@ fn after_a_flush_that_failed_nothing_more_is_accepted() {
         std::thread::sleep(Duration::from_millis(500));
     });
     let answered = load.counts();
-    // The disk says that it works again; what it has dropped meanwhile is not known.
+    // Later flushes succeed, but the system may have dropped the writes of the failed one.
     fs::remove_file(&fails).unwrap();
     let beat = json!({"monitor": "host-0", "period_s": 3_600});
     let reply = thrum.reply("POST", "/v1/heartbeats", &beat);
@@ -233,7 +233,7 @@ fn after_a_flush_that_failed_nothing_more_is_accepted() {
     is_whole(&disk.data().join(sqlite::FILE));
 }
 
-/// What the server says where it does not start.
+/// The stderr of a server that must refuse to start.
 fn refusal(mut command: Command) -> String {
     let output = command
         .args(["--listen", "127.0.0.1:0"])
@@ -246,14 +246,14 @@ fn refusal(mut command: Command) -> String {
 }
 
 #[test]
-fn what_is_no_database_of_thrums_is_refused_and_left_alone() {
+fn a_foreign_database_is_refused_and_left_unchanged() {
     let disk = Disk::new();
     let file = disk.data().join(sqlite::FILE);
     drop(disk.serve(&[]));
     checkpoint(&file);
     let said = refusal(disk.command(&[("THRUM_DISK_READ_ONLY", Path::new("1"))]));
     assert!(said.contains("Read-only file system"), "{said}");
-    // Of another program, of none, and of a newer version.
+    // A database of another program, a file that is no database, and one of a newer Thrum.
     let other = disk.path("other.db");
     let connection = Connection::open(&other).unwrap();
     connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
@@ -289,7 +289,7 @@ fn what_is_no_database_of_thrums_is_refused_and_left_alone() {
             said.contains(words) && said.contains("thrum.db"),
             "{name}: {said}"
         );
-        assert_eq!(fs::read(&file).unwrap(), bytes, "{name} is as it was");
+        assert_eq!(fs::read(&file).unwrap(), bytes, "{name} must be unchanged");
     }
 }
 
@@ -304,7 +304,7 @@ fn backup(disk: &Disk, to: &Path) -> std::process::Output {
 }
 
 #[test]
-fn a_backup_under_load_misses_nothing_and_restores_a_damaged_database() {
+fn a_backup_under_load_is_complete_and_restorable() {
     let disk = Disk::new();
     let load = Load::new();
     let copy = disk.path("copy.db");
@@ -319,7 +319,7 @@ fn a_backup_under_load_misses_nothing_and_restores_a_damaged_database() {
         before
     });
     is_whole(&copy);
-    // An existing file is not written over.
+    // An existing file is not overwritten.
     let again = backup(&disk, &copy);
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(!again.status.success(), "{said}");
@@ -351,7 +351,7 @@ fn a_backup_under_load_misses_nothing_and_restores_a_damaged_database() {
     }
     let _ = child.kill();
     let _ = child.wait();
-    // As the docs have it: the copy in an empty directory.
+    // Restore as docs/one-machine.md says: the copy in an empty directory.
     fs::remove_dir_all(disk.data()).unwrap();
     fs::create_dir(disk.data()).unwrap();
     fs::copy(&copy, &file).unwrap();

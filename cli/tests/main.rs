@@ -1,4 +1,4 @@
-//! The real binary, and what talks to it.
+//! Tests of the real binary, with real clients.
 
 mod clients;
 mod disk;

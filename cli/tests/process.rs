@@ -1,4 +1,4 @@
-//! The real binary: started, stopped, killed, and talked to over the wire.
+//! Starts, stops and kills the real binary, and calls it over HTTP.
 
 use crate::support::{self, Hook, Mailbox, Thrum, skip_without_python};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
-fn a_silent_host_is_told_by_webhook_and_mail_once_each_and_so_is_its_return() {
+fn down_and_up_are_notified_once_by_webhook_and_mail() {
     let Some(python) = skip_without_python() else {
         return;
     };
@@ -66,7 +66,7 @@ fn sigterm_drains_and_exits_with_success() {
     thrum.post("/v1/heartbeats", json!({"monitor": "web-01"}));
     thrum.signal("TERM");
     assert!(thrum.wait().success());
-    // A second one on the same data is told to go away while the first runs.
+    // A second server on the same data directory refuses to start.
     let thrum = Thrum::start(directory.path(), &[]);
     assert_eq!(thrum.get("/v1/monitors")["monitors"][0]["pings"], 1);
     let output = Thrum::command(directory.path(), &["--listen", "127.0.0.1:0"])
@@ -98,7 +98,7 @@ fn a_restart_keeps_the_deadline() {
     assert_eq!(
         down["data"].get("outage"),
         None,
-        "so short an absence is no outage"
+        "a downtime this short is not an outage"
     );
 }
 
@@ -129,7 +129,7 @@ fn exec_reports_start_exit_status_and_output_and_passes_the_code_on() {
     assert_eq!(pings[0]["body"], "done\n");
     assert_eq!(pings[0]["rid"], pings[1]["rid"]);
     assert!(pings[0]["duration_ms"].is_number());
-    // The end of a long output is kept, and the code is the command's.
+    // Only the end of a long output is kept. The exit code is the command's.
     let (code, text) = run("seq 1 5000; sleep 0.3; echo oops >&2; exit 7");
     assert_eq!((code, text.len()), (Some(7), 23_893));
     let monitor = thrum.get("/v1/monitors/backup");
@@ -137,20 +137,20 @@ fn exec_reports_start_exit_status_and_output_and_passes_the_code_on() {
     let body = monitor["last_pings"][0]["body"].as_str().unwrap();
     assert!(body.len() == 10_000 && body.contains("oops") && body.contains("5000"));
     assert_eq!(run("kill -9 $$").0, Some(137));
-    // What it leaves running does not keep us.
+    // A process that it leaves in the background does not delay the exit.
     let begun = Instant::now();
     assert_eq!(
         run("sleep 20 & echo started"),
         (Some(0), "started\n".into())
     );
     assert!(begun.elapsed() < Duration::from_secs(10));
-    // A server that is away does not keep the command from running.
+    // Without a server, the command still runs.
     drop(thrum);
     assert_eq!(run("echo still").1, "still\n");
 }
 
 #[test]
-fn the_other_commands_talk_to_it() {
+fn the_monitors_ping_channels_and_keys_commands_work() {
     let directory = tempfile::tempdir().unwrap();
     let thrum = Thrum::start(directory.path(), &[]);
     let run = |args: &[&str]| {
@@ -186,10 +186,11 @@ fn the_other_commands_talk_to_it() {
     assert!(!ok && text.contains("not found"), "{text}");
 }
 
-/// Two hundred monitors go down and up while the process is killed again and again. Afterwards every flip has its
-/// alert, every alert was delivered at least once and under one key, and no heartbeat that was answered is missing.
+/// 200 monitors go down and up while the process is killed repeatedly. Afterwards every flip has
+/// its alert, every alert was delivered at least once with the same idempotency key, and no
+/// answered heartbeat is missing.
 #[test]
-fn nothing_is_lost_however_often_it_is_killed() {
+fn kills_lose_no_heartbeat_flip_or_alert() {
     const MONITORS: usize = 200;
     let kills = if std::env::var_os("THRUM_LONG_TESTS").is_some() {
         40
@@ -199,7 +200,7 @@ fn nothing_is_lost_however_often_it_is_killed() {
     let directory = tempfile::tempdir().unwrap();
     let hook = Hook::start();
     let mut thrum = Thrum::start(directory.path(), &[]);
-    // One channel groups, one does not: both must lose nothing.
+    // One channel groups alerts and the other does not; neither may lose any.
     let grouped = Hook::start();
     thrum.post(
         "/v1/channels",
@@ -210,7 +211,7 @@ fn nothing_is_lost_however_often_it_is_killed() {
         json!({"kind": "webhook", "url": hook.url, "group_threshold": 0}),
     );
     let names: Vec<String> = (0..MONITORS).map(|i| format!("host-{i:03}")).collect();
-    // How many heartbeats of each were answered with 200, and how many were sent.
+    // Heartbeats of each monitor that were answered with 200, and that were sent.
     let mut answered = vec![0_u64; MONITORS];
     let mut sent = vec![0_u64; MONITORS];
     for kill in 0..kills {
@@ -226,7 +227,8 @@ fn nothing_is_lost_however_often_it_is_killed() {
                 scope.spawn(move || {
                     let mut first = true;
                     while !stop.load(Ordering::Relaxed) {
-                        // Half of them are silent for a while, in turns, and so go down and come back.
+                        // Half of them are silent until the next kill, so they go down and come
+                        // back.
                         for (i, name) in names.iter().enumerate() {
                             if (i + kill).is_multiple_of(2) || (first && kill == 0) {
                                 let body = json!({"monitor": name, "period_s": 1, "grace_s": 0});
@@ -250,36 +252,41 @@ fn nothing_is_lost_however_often_it_is_killed() {
                 };
                 support::wait_until(Duration::from_secs(60), all);
             }
-            // In the middle of it all.
+            // Kill it under load.
             thrum.signal("KILL");
             stop.store(true, Ordering::Relaxed);
         });
         thrum.wait();
         thrum = Thrum::start(directory.path(), &[]);
     }
-    // Quiet down: everything ends down, and all that is owed is delivered.
-    let told: Vec<Vec<(String, String)>> = names.iter().map(|name| told(&thrum, name)).collect();
+    // Without heartbeats, every monitor ends down, and all alerts are delivered.
+    let expected: Vec<Vec<(String, String)>> = names
+        .iter()
+        .map(|name| alerting_flips(&thrum, name))
+        .collect();
     let begun = Instant::now();
     loop {
-        let (heard, in_groups) = (changes(&hook), changes(&grouped));
-        let owed = names.iter().zip(&told).find_map(|(name, told)| {
-            let has = |heard: &HashMap<String, Vec<(String, String)>>, flip| {
-                heard.get(name).is_some_and(|flips| flips.contains(flip))
+        let (single, in_groups) = (delivered_flips(&hook), delivered_flips(&grouped));
+        let missing = names.iter().zip(&expected).find_map(|(name, expected)| {
+            let has = |delivered: &HashMap<String, Vec<(String, String)>>, flip| {
+                delivered
+                    .get(name)
+                    .is_some_and(|flips| flips.contains(flip))
             };
-            let owed = told
+            let missing = expected
                 .iter()
-                .find(|flip| !has(&heard, *flip) || !has(&in_groups, *flip));
-            owed.map(|flip| (name, flip))
+                .find(|flip| !has(&single, *flip) || !has(&in_groups, *flip));
+            missing.map(|flip| (name, flip))
         });
-        let Some(owed) = owed else { break };
+        let Some(missing) = missing else { break };
         let alerts = || thrum.get("/v1/alerts?limit=200")["alerts"].to_string();
         let patient = begun.elapsed() < Duration::from_secs(120);
-        assert!(patient, "{owed:?} is still owed: {}", alerts());
+        assert!(patient, "{missing:?} is not delivered: {}", alerts());
         std::thread::sleep(Duration::from_millis(500));
     }
-    println!("settled after {:?}", begun.elapsed());
+    println!("all delivered after {:?}", begun.elapsed());
     std::thread::sleep(Duration::from_secs(1));
-    // Each alert came under one key, however often.
+    // Repeated deliveries of an alert have the same idempotency key.
     let mut ids: HashMap<String, Vec<String>> = HashMap::new();
     for (id, body) in hook.received() {
         ids.entry(text(&body["data"]["alert_id"]))
@@ -293,7 +300,7 @@ fn nothing_is_lost_however_often_it_is_killed() {
         assert!(same, "{ids:?}");
     }
     let repeated = ids.values().filter(|ids| ids.len() > 1).count();
-    let heard = changes(&hook);
+    let delivered = delivered_flips(&hook);
     for (i, name) in names.iter().enumerate() {
         let pings = thrum.get(&format!("/v1/monitors/{name}"))["pings"]
             .as_u64()
@@ -304,23 +311,24 @@ fn nothing_is_lost_however_often_it_is_killed() {
             counted,
             "{name}: {answered} answered, {pings} counted, {sent} sent"
         );
-        // In the order in which they happened, a repetition aside.
-        let (heard, told) = (&heard[name], &told[i]);
-        assert_eq!(&heard[heard.len() - told.len()..], &told[..], "{name}");
+        // In order of occurrence, ignoring repetitions.
+        let (delivered, expected) = (&delivered[name], &expected[i]);
+        let newest = &delivered[delivered.len() - expected.len()..];
+        assert_eq!(newest, &expected[..], "{name}");
     }
     let pings: u64 = answered.iter().sum();
-    let flips: usize = told.iter().map(Vec::len).sum();
+    let flips: usize = expected.iter().map(Vec::len).sum();
     println!(
-        "{kills} kills, {pings} heartbeats, {flips} flips, {repeated} alerts came more than once"
+        "{kills} kills, {pings} heartbeats, {flips} flips, {repeated} alerts delivered more than once"
     );
-    assert!(flips > 2 * MONITORS, "they went down and up: {flips}");
+    assert!(flips > 2 * MONITORS, "too few flips: {flips}");
     drop(thrum);
     support::is_whole(&directory.path().join(thrum_store::sqlite::FILE));
 }
 
-/// The newest flips that people are told of, oldest first: the status after and the time of each. The last one is
-/// waited for: the monitor is silent, and goes down.
-fn told(thrum: &Thrum, name: &str) -> Vec<(String, String)> {
+/// The newest flips that alert, oldest first, each as its new status and its time. Waits for the
+/// last one: the silent monitor goes down.
+fn alerting_flips(thrum: &Thrum, name: &str) -> Vec<(String, String)> {
     let path = format!("/v1/monitors/{name}");
     support::wait_until(Duration::from_secs(60), || {
         thrum.get(&path)["flips"][0]["to"] == "down"
@@ -333,21 +341,23 @@ fn told(thrum: &Thrum, name: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What a hook heard of each monitor, in the order in which it heard it first.
-fn changes(hook: &Hook) -> HashMap<String, Vec<(String, String)>> {
-    let mut heard: HashMap<String, Vec<(String, String)>> = HashMap::new();
+/// The flips that a hook received, by monitor, in the order of their first delivery.
+fn delivered_flips(hook: &Hook) -> HashMap<String, Vec<(String, String)>> {
+    let mut delivered: HashMap<String, Vec<(String, String)>> = HashMap::new();
     for body in hook.bodies() {
         let data = &body["data"];
         let changes = data["changes"].as_array().cloned();
         for change in changes.unwrap_or_else(|| vec![data.clone()]) {
-            let flips = heard.entry(text(&change["monitor"]["name"])).or_default();
+            let flips = delivered
+                .entry(text(&change["monitor"]["name"]))
+                .or_default();
             let flip = (text(&change["status"]), text(&change["flip_at"]));
             if !flips.contains(&flip) {
                 flips.push(flip);
             }
         }
     }
-    heard
+    delivered
 }
 
 fn text(value: &Value) -> String {
@@ -355,7 +365,7 @@ fn text(value: &Value) -> String {
 }
 
 #[test]
-fn the_smoke_test_says_what_works_and_cleans_up() {
+fn smoke_reports_each_check_and_cleans_up() {
     let directory = tempfile::tempdir().unwrap();
     let thrum = Thrum::start(directory.path(), &[]);
     let hook = Hook::start();
@@ -376,9 +386,12 @@ fn the_smoke_test_says_what_works_and_cleans_up() {
         String::from_utf8_lossy(&quiet.stderr)
     );
     assert_eq!(said.matches('✓').count(), 4, "{said}");
-    assert!(hook.bodies().is_empty(), "it bothers nobody");
+    assert!(
+        hook.bodies().is_empty(),
+        "without --channel it notifies nobody"
+    );
     let monitors = thrum.get("/v1/monitors");
-    assert_eq!(monitors["monitors"], json!([]), "it leaves nothing behind");
+    assert_eq!(monitors["monitors"], json!([]), "it deletes its monitor");
     let nowhere = smoke("http://127.0.0.1:9", &[]);
     assert!(!nowhere.status.success());
     let said = String::from_utf8_lossy(&nowhere.stderr);
@@ -386,7 +399,7 @@ fn the_smoke_test_says_what_works_and_cleans_up() {
 }
 
 #[test]
-fn what_was_given_up_is_brought_back() {
+fn redrive_redelivers_dead_alerts() {
     let directory = tempfile::tempdir().unwrap();
     let thrum = Thrum::start(directory.path(), &["--delivery-window", "1s"]);
     let nowhere = json!({"kind": "webhook", "url": "http://127.0.0.1:9/"});
@@ -402,7 +415,7 @@ fn what_was_given_up_is_brought_back() {
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(said).unwrap())
     };
-    assert_eq!(redrive(&[]), (true, "No alert was given up.\n".into()));
+    assert_eq!(redrive(&[]), (true, "There are no dead alerts.\n".into()));
     thrum.post(
         "/v1/heartbeats",
         json!({"monitor": "job", "status": "fail"}),
@@ -412,14 +425,11 @@ fn what_was_given_up_is_brought_back() {
         alerts["alerts"].as_array().unwrap().len() == 1
     };
     support::wait_until(Duration::from_secs(30), dead);
-    // It is mended: somebody listens there from now on.
+    // Fix the channel, so that the next attempt succeeds.
     let hook = Hook::start();
     let path = format!("/v1/channels/{}", channel["id"].as_str().unwrap());
     thrum.patch(&path, json!({"url": hook.url}));
-    assert_eq!(
-        redrive(&[]),
-        (true, "One alert is on its way again.\n".into())
-    );
+    assert_eq!(redrive(&[]), (true, "Redelivering 1 alert.\n".into()));
     hook.wait_for(1, Duration::from_secs(10));
     let (fine, said) = redrive(&["--queue", ""]);
     assert!(!fine && said.contains("--queue is empty"), "{said}");

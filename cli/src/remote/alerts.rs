@@ -1,16 +1,23 @@
-//! `thrum alerts`
+//! `thrum alerts`: lists alerts and redelivers them.
 
 use super::{Remote, cell, segment};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
-/// What to do with alerts.
+const EXAMPLES: &str = "\
+Examples:
+  thrum alerts                  list the newest alerts, with delivery errors
+  thrum alerts redeliver ID     retry the dead deliveries of an alert
+  thrum redrive                 retry the dead deliveries of all alerts";
+
+/// Arguments of `thrum alerts`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Alerts {
     #[command(subcommand)]
     action: Option<AlertAction>,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -19,9 +26,9 @@ pub struct Alerts {
 enum AlertAction {
     /// List the newest alerts (the default)
     List,
-    /// Try an alert's dead deliveries again
+    /// Retry the dead deliveries of an alert
     Redeliver {
-        /// The alert's id
+        /// Alert id, from `thrum alerts`
         id: String,
     },
 }
@@ -29,7 +36,7 @@ enum AlertAction {
 /// `thrum alerts`
 ///
 /// # Errors
-/// The server refused, or can't be reached.
+/// The server refused the request or can't be reached.
 pub async fn alerts(args: Alerts) -> anyhow::Result<()> {
     let remote = args.remote;
     match args.action.unwrap_or(AlertAction::List) {
@@ -51,7 +58,7 @@ pub async fn alerts(args: Alerts) -> anyhow::Result<()> {
         AlertAction::Redeliver { id } => {
             let path = format!("/v1/alerts/{}/redeliver", segment(&id)?);
             remote.call(Method::POST, &path, None).await?;
-            println!("On its way again.");
+            println!("Redelivering.");
             Ok(())
         }
     }

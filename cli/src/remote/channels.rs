@@ -1,17 +1,26 @@
-//! `thrum channels`
+//! `thrum channels`: lists, adds, tests and deletes channels.
 
 use super::{Remote, cell, segment};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-/// What to do with channels.
+const EXAMPLES: &str = "\
+Examples:
+  thrum channels add webhook https://example.org/hook --name ops
+  thrum channels add email ops@example.org
+  thrum channels add sms +4915112345678
+  thrum channels add sns arn:aws:sns:eu-central-1:123456789012:alerts
+  thrum channels test ID";
+
+/// Arguments of `thrum channels`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Channels {
     #[command(subcommand)]
     action: Option<ChannelAction>,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -20,25 +29,26 @@ pub struct Channels {
 enum ChannelAction {
     /// List the channels (the default)
     List,
-    /// Add one: `thrum channels add email ops@example.org`
+    /// Add a channel
     Add {
-        /// webhook, email, sms or sns
+        /// Kind of channel
         #[arg(value_parser = ["webhook", "email", "sms", "sns"])]
         kind: String,
-        /// The URL, address, number or topic ARN
+        /// URL of the webhook, e-mail address, phone number (+4915112345678) or ARN of the SNS
+        /// topic
         to: String,
-        /// What to call it
+        /// Name of the channel
         #[arg(long)]
         name: Option<String>,
     },
-    /// Send a test message
+    /// Send a test alert to a channel
     Test {
-        /// The channel's id
+        /// Channel id, from `thrum channels`
         id: String,
     },
-    /// Delete one
+    /// Delete a channel
     Delete {
-        /// The channel's id
+        /// Channel id, from `thrum channels`
         id: String,
     },
 }
@@ -46,7 +56,7 @@ enum ChannelAction {
 /// `thrum channels`
 ///
 /// # Errors
-/// The server refused, or can't be reached.
+/// The server refused the request or can't be reached.
 pub async fn channels(args: Channels) -> anyhow::Result<()> {
     let remote = args.remote;
     match args.action.unwrap_or(ChannelAction::List) {
@@ -73,14 +83,14 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
             remote.print(&reply, "channels", &columns)
         }
         ChannelAction::Add { kind, to, name } => {
-            let member = match kind.as_str() {
+            let field = match kind.as_str() {
                 "webhook" => "url",
                 "sns" => "topic_arn",
                 _ => "to",
             };
             let mut body = Map::new();
             body.insert("kind".into(), json!(kind));
-            body.insert(member.into(), json!(to));
+            body.insert(field.into(), json!(to));
             if let Some(name) = name {
                 body.insert("name".into(), json!(name));
             }
@@ -93,7 +103,7 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
         ChannelAction::Test { id } => {
             let path = format!("/v1/channels/{}/test", segment(&id)?);
             let reply = remote.call(Method::POST, &path, None).await?;
-            println!("On its way: alert {}", cell(&reply["alert_id"]));
+            println!("Sending test alert {}.", cell(&reply["alert_id"]));
             Ok(())
         }
         ChannelAction::Delete { id } => {

@@ -1,5 +1,5 @@
-//! `--table`: a front direct of our own on a deployment's table, for as long as a command runs. Who may write to the table is
-//! its operator, and needs no key.
+//! `--table`: runs Thrum's API in this process, on a deployment's table, while a command runs.
+//! Anyone with AWS permissions on the table is its operator and needs no key.
 
 use anyhow::{Context, anyhow, bail};
 use rand::Rng;
@@ -15,13 +15,14 @@ use thrum_schema::world::SystemWorld;
 use thrum_store::Store;
 use tokio::net::TcpListener;
 
-/// How long the key of a command is good, should the command not get to delete it, in milliseconds.
+/// Lifetime in milliseconds of the command's temporary API key, in case the command can't delete
+/// it.
 const KEY_MS: i64 = 3_600_000;
-/// How long a call to the table may take.
+/// Time limit for a call to DynamoDB, with its retries.
 #[cfg(feature = "aws")]
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The operations on `table`, and the region that it is in.
+/// Opens `table`; returns the store and the region.
 #[cfg(feature = "aws")]
 async fn connect(table: &str) -> anyhow::Result<(Store, String)> {
     use aws_config::BehaviorVersion;
@@ -35,44 +36,48 @@ async fn connect(table: &str) -> anyhow::Result<(Store, String)> {
         .timeout_config(timeouts)
         .load()
         .await;
-    let region = aws
-        .region()
-        .context("AWS has no region: set AWS_REGION, or AWS_PROFILE to a profile that has one")?;
+    let region = aws.region().context(
+        "no AWS region is set: set AWS_REGION, or AWS_PROFILE to a profile with a region",
+    )?;
     let region = region.to_string();
     let client = aws_sdk_dynamodb::Client::from_conf(retrying((&aws).into()).build());
     let port = Arc::new(DynamoTable::new(client, table));
-    // A timer in the first shard is found, however many shards the deployment has.
+    // One shard is enough for writing: every deployment sweeps the first shard.
     Ok((Store::new(port, table, 1, SystemWorld::arc()), region))
 }
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "same signature as the real one")]
 async fn connect(_: &str) -> anyhow::Result<(Store, String)> {
-    bail!("this build of thrum has no AWS support; to use --table, build it with --features aws")
+    bail!("--table needs a build of thrum with AWS support (--features aws)")
 }
 
-/// A front direct on this machine's loopback address.
+/// Thrum's API on the loopback address, backed by a deployment's table.
 #[derive(Debug)]
 pub struct Direct {
-    /// Where it is.
+    /// URL of the API.
     pub url: String,
-    /// The admin key of this command.
+    /// Random admin key, valid for this process.
     pub admin_key: SecretString,
-    /// A key of the project, if it has to be one project.
+    /// Temporary API key of the project, for commands that work on one project.
     pub api_key: Option<SecretString>,
     store: Store,
     key: Option<ApiKey>,
 }
 
 impl Direct {
-    /// Opens it on `table`; with a key of `project` (its id or name, or the only one that there is) if `keyed`.
+    /// Starts the API on `table`. If `keyed`, creates a temporary API key of `project` (id or
+    /// name); without `project`, the table must have exactly one.
     ///
     /// # Errors
-    /// AWS is not set up, the table is not there or may not be read, or it is not clear which project is meant.
+    /// AWS is not configured, the table does not exist or can't be read, or the project is unknown
+    /// or ambiguous.
     pub async fn open(table: &str, project: Option<&str>, keyed: bool) -> anyhow::Result<Self> {
         let (store, region) = connect(table).await?;
         let projects = store.projects().await.with_context(|| {
-            format!("the table {table} can't be read in {region}; is it the right name, region and account?")
+            format!(
+                "can't read table {table} in {region}; check its name, the region and the account"
+            )
         })?;
         let world = store.world();
         let secret: String = rand::rng()
@@ -92,26 +97,26 @@ impl Direct {
             let id = match (found.next(), found.next(), project) {
                 (Some(one), None, _) => one.id,
                 (None, _, None) => bail!(
-                    "there is no project yet; make one: thrum --table {table} projects create NAME"
+                    "the table has no project yet; create one: thrum --table {table} projects create NAME"
                 ),
-                (None, _, Some(project)) => bail!(
-                    "there is no project {project:?}; thrum --table {table} projects lists them"
-                ),
+                (None, _, Some(project)) => {
+                    bail!("no project {project:?}; list them with: thrum --table {table} projects")
+                }
                 (Some(_), Some(_), _) => {
                     let names: Vec<&str> = projects.iter().map(|one| &*one.name).collect();
                     bail!(
-                        "which project? Give --project with one of these names, or with an id: {}",
+                        "--project is required, with one of these names or an id: {}",
                         names.join(", ")
                     )
                 }
             };
             let now = world.now();
             let secret = new_api_key(world, Scope::Write);
-            let mut made = ApiKey::new(&secret, id, Scope::Write, "thrum --table", now);
-            made.until = Some(now + KEY_MS);
-            store.put_api_key(&made).await?;
+            let mut created = ApiKey::new(&secret, id, Scope::Write, "thrum --table", now);
+            created.until = Some(now + KEY_MS);
+            store.put_api_key(&created).await?;
             api_key = Some(SecretString::from(secret));
-            key = Some(made);
+            key = Some(created);
         }
         let plans = match std::env::var("THRUM_PLANS") {
             Ok(text) if !text.is_empty() => {
@@ -138,10 +143,10 @@ impl Direct {
         })
     }
 
-    /// Closes it, and deletes the key.
+    /// Deletes the temporary API key.
     ///
     /// # Errors
-    /// The table failed; the key is good for an hour then.
+    /// The table failed; the key then expires within an hour.
     pub async fn close(self) -> anyhow::Result<()> {
         if let Some(key) = &self.key {
             self.store.delete_api_key(key, None).await?;

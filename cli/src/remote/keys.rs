@@ -1,4 +1,4 @@
-//! `thrum keys`
+//! `thrum keys`: lists, creates, rotates and revokes API keys.
 
 use super::{Remote, cell, segment};
 use clap::{Args, Subcommand};
@@ -6,13 +6,21 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What to do with API keys.
+const EXAMPLES: &str = "\
+Examples:
+  thrum keys                                list the keys; the secrets are not shown
+  KEY=$(thrum keys create read --name ci)   stdout has only the key
+  thrum keys rotate ID --overlap 1h
+  thrum keys revoke ID";
+
+/// Arguments of `thrum keys`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Keys {
     #[command(subcommand)]
     action: Option<KeyAction>,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -21,39 +29,45 @@ pub struct Keys {
 enum KeyAction {
     /// List the keys (the default)
     List,
-    /// Make one; it is shown once
+    /// Create a key and print it; it is shown only once
     Create {
-        /// write or read
+        /// Scope: read-write (write) or read-only (read)
         #[arg(value_parser = ["write", "read"])]
         scope: String,
-        /// What to call it
-        #[arg(long, default_value = "")]
+        /// Name of the key
+        #[arg(long, default_value = "", hide_default_value = true)]
         name: String,
-        /// Requests a day; at most what the plan allows
-        #[arg(long)]
+        /// Quota in requests per UTC day; default and maximum: the plan's
+        #[arg(long, value_name = "N")]
         requests_per_day: Option<u32>,
     },
-    /// Make its successor; for a while both are good
+    /// Replace a key and print the new one; the old one stays valid for a while
     Rotate {
-        /// The key's id
+        /// Key id, from `thrum keys`
         id: String,
-        /// For how long
-        #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
+        /// How long the old key stays valid, at most 30days
+        #[arg(
+            long,
+            default_value = "24h",
+            value_parser = humantime::parse_duration,
+            value_name = "DURATION"
+        )]
         overlap: Duration,
     },
-    /// Revoke one; handlers forget it within half a minute
+    /// Revoke a key; takes up to 30 seconds to take effect
     Revoke {
-        /// The key's id
+        /// Key id, from `thrum keys`
         id: String,
     },
-    /// Make the project's ping key anew; URLs with the one before are no longer good
+    /// Replace the project's ping key and print the new one; ping URLs with the old one stop
+    /// working
     RotatePingKey,
 }
 
 /// `thrum keys`
 ///
 /// # Errors
-/// The server refused, or can't be reached.
+/// The server refused the request or can't be reached.
 pub async fn keys(args: Keys) -> anyhow::Result<()> {
     let remote = args.remote;
     match args.action.unwrap_or(KeyAction::List) {
@@ -87,17 +101,17 @@ pub async fn keys(args: Keys) -> anyhow::Result<()> {
         KeyAction::RotatePingKey => {
             let reply = remote.call(Method::POST, "/v1/ping-key", None).await?;
             println!("{}", cell(&reply["ping_key"]));
-            eprintln!("It is shown this once: keep it.");
+            eprintln!("This key is shown only once: store it now.");
             Ok(())
         }
     }
 }
 
-/// The key alone on stdout, for scripts; the rest for people.
+/// Prints only the key to stdout, for scripts; the rest goes to stderr.
 fn show(reply: &Value) -> anyhow::Result<()> {
     println!("{}", cell(&reply["key"]));
     eprintln!(
-        "It is shown this once: keep it. Its id is {}.",
+        "This key is shown only once: store it now. Its id is {}.",
         cell(&reply["id"])
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! `thrum monitors`: shown, paused, snoozed, deleted, exported and imported.
+//! `thrum monitors`: lists, shows, pauses, snoozes, deletes, exports and imports monitors.
 
 use super::{Remote, cell, segment};
 use anyhow::{Context, bail, ensure};
@@ -9,62 +9,80 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Which monitors to show, or what to do with one.
+const EXAMPLES: &str = "\
+Examples:
+  thrum monitors                            list all monitors
+  thrum monitors backup                     show one in full, as JSON
+  thrum monitors snooze backup 2h
+  thrum monitors export monitors.yaml       then edit it, or import it elsewhere
+  thrum monitors import monitors.yaml --dry-run";
+
+/// Arguments of `thrum monitors`.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = EXAMPLES
+)]
 pub struct Monitors {
-    /// Its uuid or slug; all of them without one
+    /// UUID or slug of a monitor to show in full; without it, all are listed
     monitor: Option<String>,
 
     #[command(subcommand)]
     action: Option<MonitorAction>,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
 
 #[derive(Debug, Subcommand)]
 enum MonitorAction {
-    /// List them (the default)
+    /// List the monitors (the default)
     List,
-    /// Pause one: it is not watched until its next success
+    /// Pause a monitor: it sends no alerts until its next success, or until you resume it
+    ///
+    /// A monitor with `manual_resume` stays paused until you resume it.
     Pause {
-        /// Its uuid or slug
+        /// UUID or slug of the monitor
         monitor: String,
     },
-    /// Resume one that is paused
+    /// Resume a paused monitor
     Resume {
-        /// Its uuid or slug
+        /// UUID or slug of the monitor
         monitor: String,
     },
-    /// Silence one for some time; what is down then alerts at its end
+    /// Suppress the alerts of a monitor for some time; if it is down at the end, Thrum sends the
+    /// alert then
     Snooze {
-        /// Its uuid or slug
+        /// UUID or slug of the monitor
         monitor: String,
-        /// For how long; 0s ends a snooze
+        /// How long, such as 30m, 2h or 7days, at most a year; 0s ends the snooze
         #[arg(value_parser = humantime::parse_duration)]
         duration: Duration,
     },
-    /// Delete one
+    /// Delete a monitor
     Delete {
-        /// Its uuid or slug
+        /// UUID or slug of the monitor
         monitor: String,
     },
-    /// Write all of them to a file, or to the screen
+    /// Write the configuration of all monitors to a file, or to stdout
     Export {
-        /// The file; its ending tells the format
+        /// File to write; the extension .yaml, .yml or .json sets the format
         file: Option<PathBuf>,
-        /// The format, if there is no file
+        /// Format on stdout
         #[arg(long, default_value = "yaml")]
         format: Format,
     },
-    /// Make and update monitors as a file says. Those that have a slug are known by it, the others by their name; what
-    /// the file does not name stays as it is. Done twice, it changes nothing the second time
+    /// Create and update monitors from a file
+    ///
+    /// A monitor in the file matches an existing one with the same slug, or with the same name if
+    /// it has no slug. Monitors and fields that the file leaves out are not changed. Importing the
+    /// same file again changes nothing.
     Import {
-        /// What `export` wrote, YAML or JSON
+        /// File from `thrum monitors export`: .yaml, .yml or .json
         file: PathBuf,
-        /// Only say what would be done
+        /// Only print what would be created or updated
         #[arg(long)]
         dry_run: bool,
     },
@@ -76,7 +94,7 @@ enum Format {
     Json,
 }
 
-/// The members of a monitor that are its configuration, in the order in which people read them.
+/// The fields of a monitor that are its configuration, in the order of an exported file.
 const CONFIGURATION: [&str; 18] = [
     "name",
     "slug",
@@ -101,7 +119,8 @@ const CONFIGURATION: [&str; 18] = [
 /// `thrum monitors`
 ///
 /// # Errors
-/// The server refused, or can't be reached; a file can't be read or written, or is wrong.
+/// The server refused the request or can't be reached; a file can't be read or written, or is
+/// invalid.
 pub async fn monitors(args: Monitors) -> anyhow::Result<()> {
     let remote = args.remote;
     match (args.action, args.monitor) {
@@ -134,13 +153,13 @@ async fn act(remote: &Remote, action: MonitorAction) -> anyhow::Result<()> {
         MonitorAction::Snooze { monitor, duration } if duration.is_zero() => {
             let path = format!("{}/snooze", path(&monitor)?);
             remote.call(Method::DELETE, &path, None).await?;
-            println!("It alerts again.");
+            println!("Snooze ended.");
         }
         MonitorAction::Snooze { monitor, duration } => {
             let path = format!("{}/snooze", path(&monitor)?);
             let body = json!({ "for_s": duration.as_secs() });
             let reply = remote.call(Method::POST, &path, Some(body)).await?;
-            println!("Silenced until {}.", cell(&reply["snoozed_until"]));
+            println!("Snoozed until {}.", cell(&reply["snoozed_until"]));
         }
         MonitorAction::Delete { monitor } => {
             remote.call(Method::DELETE, &path(&monitor)?, None).await?;
@@ -163,9 +182,7 @@ async fn export(remote: &Remote, file: Option<&Path>, format: Format) -> anyhow:
         .partition(|document| identity(document).is_ok());
     if !nameless.is_empty() {
         let n = nameless.len();
-        eprintln!(
-            "{n} monitors have neither name nor slug, and are left out: no file could tell them apart"
-        );
+        eprintln!("Left out {n} without a name or slug: an import could not identify them");
     }
     let format = match file {
         Some(file) => format_of(file)?,
@@ -181,13 +198,14 @@ async fn export(remote: &Remote, file: Option<&Path>, format: Format) -> anyhow:
         Some(file) => {
             std::fs::write(file, text)
                 .with_context(|| format!("can't write {}", file.display()))?;
-            eprintln!("{} monitors in {}", documents.len(), file.display());
+            eprintln!("Wrote {} monitors to {}", documents.len(), file.display());
         }
     }
     Ok(())
 }
 
-/// The configuration of every monitor. Channels are named, so that a file fits another installation too.
+/// The configuration of every monitor. Channels are given by name where it is unique, so that the
+/// file also works on another server.
 async fn documents(remote: &Remote) -> anyhow::Result<Vec<Value>> {
     let channels = remote.call(Method::GET, "/v1/channels", None).await?;
     let mut names: BTreeMap<String, String> = BTreeMap::new();
@@ -197,21 +215,21 @@ async fn documents(remote: &Remote) -> anyhow::Result<Vec<Value>> {
     let shared = |name: &String| names.values().filter(|other| *other == name).count() > 1;
     let reply = remote.call(Method::GET, "/v1/monitors", None).await?;
     let monitors = reply["monitors"].as_array();
-    let monitors = monitors.context("the reply has no monitors")?;
+    let monitors = monitors.context("the reply has no list `monitors`")?;
     let documents = monitors.iter().map(|monitor| {
         let mut document = Map::new();
-        for member in CONFIGURATION {
-            match &monitor[member] {
+        for field in CONFIGURATION {
+            match &monitor[field] {
                 Value::Null => {}
-                Value::Array(ids) if member == "channels" => {
+                Value::Array(ids) if field == "channels" => {
                     let ids = ids.iter().map(cell).filter_map(|id| {
                         let name = names.get(&id)?;
                         Some(if shared(name) { id } else { name.clone() })
                     });
-                    document.insert(member.into(), ids.collect());
+                    document.insert(field.into(), ids.collect());
                 }
                 value => {
-                    document.insert(member.into(), value.clone());
+                    document.insert(field.into(), value.clone());
                 }
             }
         }
@@ -232,7 +250,7 @@ async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Result<(
     let wanted = whole["monitors"].as_array();
     let wanted = wanted.with_context(|| {
         format!(
-            "{} has no list `monitors`, as `thrum monitors export` writes it",
+            "{} has no list `monitors`; `thrum monitors export` shows the format",
             file.display()
         )
     })?;
@@ -251,13 +269,13 @@ async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Result<(
         }
     }
     let before = documents(remote).await?;
-    let (mut made, mut updated, mut same) = (0, 0, 0);
-    for (i, (document, (member, value))) in wanted.iter().zip(&keys).enumerate() {
-        let mut there = before.iter().filter(|other| other[member] == **value);
-        let existing = there.next();
+    let (mut created, mut updated, mut same) = (0, 0, 0);
+    for (i, (document, (field, value))) in wanted.iter().zip(&keys).enumerate() {
+        let mut matching = before.iter().filter(|other| other[field] == **value);
+        let existing = matching.next();
         ensure!(
-            there.next().is_none(),
-            "monitors[{i}]: several monitors have the {member} {value}; rename one first"
+            matching.next().is_none(),
+            "monitors[{i}]: several monitors have the {field} {value}; rename one first"
         );
         let what = match existing {
             Some(existing) if holds(existing, document) => {
@@ -265,29 +283,29 @@ async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Result<(
                 continue;
             }
             Some(_) => "update",
-            None => "make",
+            None => "create",
         };
         if dry_run {
             println!("would {what} {value}");
         } else {
             let mut body = document.clone();
-            body["unique"] = json!([member]);
+            body["unique"] = json!([field]);
             let status = remote
                 .post_monitor(body)
                 .await
                 .with_context(|| format!("monitors[{i}] ({value})"))?;
             match status {
-                StatusCode::CREATED => made += 1,
+                StatusCode::CREATED => created += 1,
                 _ => updated += 1,
             }
             eprint!("\r{} of {}", i + 1, wanted.len());
         }
     }
     if dry_run {
-        println!("{same} are as the file says");
+        println!("{same} unchanged");
     } else {
         eprint!("\r");
-        println!("{made} made, {updated} updated, {same} as they were");
+        println!("{created} created, {updated} updated, {same} unchanged");
     }
     Ok(())
 }
@@ -295,32 +313,32 @@ async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Result<(
 impl Remote {
     async fn post_monitor(&self, body: Value) -> anyhow::Result<StatusCode> {
         let key = self.api_key.as_ref();
-        let key = key.context("an API key is needed: set THRUM_API_KEY, or give --api-key")?;
+        let key = key.context("an API key is required: set THRUM_API_KEY or pass --api-key")?;
         let key = ("x-api-key", key);
         let sent = self.call_with(key, Method::POST, "/v1/monitors", Some(body));
         Ok(sent.await?.0)
     }
 }
 
-/// By which member a monitor is known, and its value.
+/// The field that identifies a monitor, `slug` or `name`, and its value.
 fn identity(document: &Value) -> anyhow::Result<(&'static str, String)> {
-    ensure!(document.is_object(), "is not an object");
-    for member in ["slug", "name"] {
-        match &document[member] {
-            Value::String(value) if !value.is_empty() => return Ok((member, value.clone())),
+    ensure!(document.is_object(), "must be an object");
+    for field in ["slug", "name"] {
+        match &document[field] {
+            Value::String(value) if !value.is_empty() => return Ok((field, value.clone())),
             Value::Null | Value::String(_) => {}
-            _ => bail!("{member} is not a string"),
+            _ => bail!("{field} must be a string"),
         }
     }
-    bail!("has neither a slug nor a name, so it can't be told whether it is there")
+    bail!("a slug or a name is required to identify the monitor")
 }
 
-/// Whether all that `wanted` says holds of `existing` already; what a document leaves out, it does not want changed.
+/// Whether `existing` already has every field of `wanted`; fields left out of `wanted` don't count.
 fn holds(existing: &Value, wanted: &Value) -> bool {
-    let members = wanted.as_object().into_iter().flatten();
-    members
+    let fields = wanted.as_object().into_iter().flatten();
+    fields
         .into_iter()
-        .all(|(member, value)| existing[member] == *value)
+        .all(|(field, value)| existing[field] == *value)
 }
 
 fn format_of(file: &Path) -> anyhow::Result<Format> {

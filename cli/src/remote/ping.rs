@@ -1,28 +1,35 @@
-//! `thrum ping`
+//! `thrum ping`: sends a ping.
 
 use super::{TIMEOUT, check_url};
 use anyhow::bail;
 use clap::Args;
 
-/// What `thrum ping` is told.
+const EXAMPLES: &str = "\
+Examples:
+  thrum ping http://localhost:8080/ping/KEY/backup --create
+  thrum ping http://localhost:8080/ping/KEY/backup --status fail -m 'disk full'
+  thrum ping http://localhost:8080/ping/KEY/backup --exit-status $?";
+
+/// Arguments of `thrum ping`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Ping {
-    /// The monitor's ping URL
+    /// Ping URL of the monitor: http://HOST/ping/UUID or http://HOST/ping/KEY/SLUG
     url: String,
 
-    /// What to report, if not a success
+    /// What to report instead of a success
     #[arg(long, value_parser = ["start", "fail", "log"], conflicts_with = "exit_status")]
     status: Option<String>,
 
-    /// Report an exit status: 0 is a success
-    #[arg(long)]
+    /// Exit status to report, 0 to 255: 0 is a success, others are failures
+    #[arg(long, value_name = "N")]
     exit_status: Option<u8>,
 
-    /// Text to keep with it
-    #[arg(long, short)]
+    /// Text to log with the ping
+    #[arg(long, short, value_name = "TEXT")]
     message: Option<String>,
 
-    /// Make the monitor if there is none with this slug
+    /// Create the monitor if there is none with this slug
     #[arg(long)]
     create: bool,
 }
@@ -52,7 +59,7 @@ pub async fn ping(args: Ping) -> anyhow::Result<()> {
     let (status, text) = (answer.status(), answer.text().await?);
     if !status.is_success() {
         let hint = if status.as_u16() == 404 && !args.create {
-            "; is the URL right? --create makes a monitor by ping key and slug"
+            "; check the URL, or pass --create to create a monitor from ping key and slug"
         } else {
             ""
         };

@@ -1,4 +1,4 @@
-//! `thrum projects`, for who runs the installation, and `thrum usage`.
+//! `thrum projects`, for the operator, and `thrum usage`.
 
 use super::{Direct, Remote, cell, out, segment};
 use anyhow::Context;
@@ -7,17 +7,31 @@ use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-/// What to do with projects.
+const EXAMPLES: &str = "\
+Examples:
+  thrum projects create 'Team A' --plan pro   prints the keys of the project, once
+  thrum projects plan ID enterprise
+  thrum --table thrum-production-Table-1X2Y projects";
+
+/// Arguments of `thrum projects`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Projects {
     #[command(subcommand)]
     action: Option<ProjectAction>,
 
-    /// The admin key
-    #[arg(long, global = true, env = "THRUM_ADMIN_KEY", hide_env_values = true)]
+    /// Admin key of the server
+    #[arg(
+        long,
+        global = true,
+        env = "THRUM_ADMIN_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        help_heading = "Server options"
+    )]
     admin_key: Option<SecretString>,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -26,44 +40,49 @@ pub struct Projects {
 enum ProjectAction {
     /// List the projects (the default)
     List,
-    /// Make one; its keys are shown once
+    /// Create a project and print its keys; they are shown only once
     Create {
-        /// What to call it
+        /// Name of the project
         name: String,
-        /// free, pro, enterprise, or another that is configured
+        /// Plan: free, pro, enterprise, owner or one that the server's THRUM_PLANS adds
         #[arg(long, default_value = "free")]
         plan: String,
     },
-    /// Change a project's plan
+    /// Change the plan of a project
     Plan {
-        /// The project's id
+        /// Project id, from `thrum projects`
         id: String,
-        /// The plan's name
+        /// Name of the new plan
         plan: String,
     },
-    /// Delete one that has no monitors
+    /// Delete a project that has no monitors
     Delete {
-        /// The project's id
+        /// Project id, from `thrum projects`
         id: String,
     },
 }
 
 impl Projects {
-    /// Talks to `direct` from here on, as its operator.
+    /// Sends further requests to `direct`, with its admin key.
     pub fn connect_to(&mut self, direct: &Direct) {
         self.remote.connect_to(direct);
         self.admin_key = Some(direct.admin_key.clone());
     }
 }
 
-/// How much to show of what was used.
+/// Arguments of `thrum usage`.
 #[derive(Debug, Args)]
 pub struct Usage {
-    /// How many days
-    #[arg(long, default_value = "7", value_parser = clap::value_parser!(u8).range(1..=35))]
+    /// Number of UTC days to show, 1 to 35
+    #[arg(
+        long,
+        default_value = "7",
+        value_name = "N",
+        value_parser = clap::value_parser!(u8).range(1..=35)
+    )]
     days: u8,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -71,11 +90,11 @@ pub struct Usage {
 /// `thrum projects`
 ///
 /// # Errors
-/// The server refused, or can't be reached.
+/// The server refused the request or can't be reached.
 pub async fn projects(args: Projects) -> anyhow::Result<()> {
     let remote = args.remote;
     let key = args.admin_key.as_ref();
-    let key = key.context("the admin key is needed: set THRUM_ADMIN_KEY, or give --admin-key")?;
+    let key = key.context("the admin key is required: set THRUM_ADMIN_KEY or pass --admin-key")?;
     let call = async |method, path: &str, body| {
         let (_, reply) = remote
             .call_with(("x-admin-key", key), method, path, body)
@@ -93,15 +112,15 @@ pub async fn projects(args: Projects) -> anyhow::Result<()> {
         }
         ProjectAction::Create { name, plan } => {
             let body = json!({ "name": name, "plan": plan });
-            let made = call(Method::POST, "/v1/projects", Some(body)).await?;
+            let created = call(Method::POST, "/v1/projects", Some(body)).await?;
             if remote.json {
-                return out(&serde_json::to_string_pretty(&made)?);
+                return out(&serde_json::to_string_pretty(&created)?);
             }
-            println!("project        {}", cell(&made["id"]));
-            println!("API key        {}", cell(&made["api_key"]));
-            println!("read-only key  {}", cell(&made["read_key"]));
-            println!("ping key       {}", cell(&made["ping_key"]));
-            eprintln!("Keys are shown this once: keep them.");
+            println!("project        {}", cell(&created["id"]));
+            println!("API key        {}", cell(&created["api_key"]));
+            println!("read-only key  {}", cell(&created["read_key"]));
+            println!("ping key       {}", cell(&created["ping_key"]));
+            eprintln!("These keys are shown only once: store them now.");
             Ok(())
         }
         ProjectAction::Plan { id, plan } => {
@@ -122,7 +141,7 @@ pub async fn projects(args: Projects) -> anyhow::Result<()> {
 /// `thrum usage`
 ///
 /// # Errors
-/// The server refused, or can't be reached.
+/// The server refused the request or can't be reached.
 pub async fn usage(args: Usage) -> anyhow::Result<()> {
     let path = format!("/v1/usage?days={}", args.days);
     let mut reply = args.remote.call(Method::GET, &path, None).await?;

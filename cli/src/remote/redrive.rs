@@ -1,4 +1,4 @@
-//! `thrum redrive`: what was given up is tried again.
+//! `thrum redrive`: retries dead alerts and dead letters.
 
 #[cfg(feature = "aws")]
 mod queue;
@@ -11,18 +11,25 @@ use indicatif::ProgressBar;
 use queue::queues;
 use reqwest::Method;
 
-/// How many alerts are brought back at a time: as many as the API lists.
+/// Alerts per run: the most that the API lists.
 const PAGE: usize = 200;
 
-/// What to try again.
+const EXAMPLES: &str = "\
+Examples:
+  thrum redrive
+  thrum redrive --queue https://sqs.eu-central-1.amazonaws.com/123456789012/NotifyDead";
+
+/// Arguments of `thrum redrive`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Redrive {
-    /// The URL of a dead-letter queue, as the deployment's outputs have it: its messages go back to where they came from.
-    /// Without one, the alerts of which a channel gave up are delivered again
+    /// URL of a dead-letter queue, from the outputs of the deployment's stack; repeatable
+    ///
+    /// SQS moves its messages back to the queue that they came from, with your AWS credentials.
     #[arg(long, value_name = "URL")]
     queue: Vec<String>,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -30,7 +37,7 @@ pub struct Redrive {
 /// `thrum redrive`
 ///
 /// # Errors
-/// The server or SQS refused, or can't be reached.
+/// The server or SQS refused the request or can't be reached.
 pub async fn redrive(args: Redrive) -> anyhow::Result<()> {
     if args.queue.is_empty() {
         return alerts(&args.remote).await;
@@ -43,13 +50,13 @@ async fn alerts(remote: &Remote) -> anyhow::Result<()> {
     let reply = remote.call(Method::GET, &path, None).await?;
     let alerts = reply["alerts"]
         .as_array()
-        .context("the reply has no list")?;
+        .context("the reply has no list `alerts`")?;
     let progress = ProgressBar::new(alerts.len() as u64);
     let mut refused = Vec::new();
     for alert in alerts {
         let id = cell(&alert["id"]);
         let path = format!("/v1/alerts/{}/redeliver", segment(&id)?);
-        // One that can't be brought back must not keep the others.
+        // One failure must not stop the others.
         if let Err(error) = remote.call(Method::POST, &path, None).await {
             refused.push(format!("{id}: {error:#}"));
         }
@@ -57,17 +64,17 @@ async fn alerts(remote: &Remote) -> anyhow::Result<()> {
     }
     progress.finish_and_clear();
     match alerts.len() - refused.len() {
-        0 if refused.is_empty() => println!("No alert was given up."),
+        0 if refused.is_empty() => println!("There are no dead alerts."),
         0 => {}
-        1 => println!("One alert is on its way again."),
-        n => println!("{n} alerts are on their way again."),
+        1 => println!("Redelivering 1 alert."),
+        n => println!("Redelivering {n} alerts."),
     }
     if alerts.len() == PAGE {
-        println!("There may be more: do it again when these are through.");
+        println!("There may be more: run the command again when these are delivered.");
     }
     if !refused.is_empty() {
         bail!(
-            "{} were not brought back:\n{}",
+            "{} alerts can't be redelivered:\n{}",
             refused.len(),
             refused.join("\n")
         );
@@ -78,5 +85,5 @@ async fn alerts(remote: &Remote) -> anyhow::Result<()> {
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "same signature as the real one")]
 async fn queues(_: &[String]) -> anyhow::Result<()> {
-    bail!("this build of thrum has no AWS support; to use --queue, build it with --features aws")
+    bail!("--queue needs a build of thrum with AWS support (--features aws)")
 }

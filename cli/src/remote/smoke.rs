@@ -1,4 +1,4 @@
-//! `thrum smoke`: does what is deployed there work?
+//! `thrum smoke`: tests a deployment from end to end.
 
 use super::Remote;
 use anyhow::{Context, bail};
@@ -9,40 +9,53 @@ use std::time::{Duration, Instant};
 use thrum_schema::World;
 use thrum_schema::world::SystemWorld;
 
-/// The period and the grace of the monitor that is made, in seconds.
+/// Period and grace of the test monitor, in seconds.
 const PERIOD_S: u64 = 5;
 const GRACE_S: u64 = 1;
-/// A sweep by the minute finds what nothing found before; beyond, something is broken.
+/// The longest wait for an alert. On AWS the sweep runs every minute and catches everything that
+/// the faster paths missed, so a longer delay means a fault.
 const LATEST: Duration = Duration::from_secs(90);
-/// How late a deadline may be noticed before it is worth a word.
+/// How late a missed deadline may be noticed before the output says so.
 const LATE: Duration = Duration::from_secs(5);
-/// How often it is looked again.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often to poll for alerts.
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
-/// What to try.
+const EXAMPLES: &str = "\
+Examples:
+  thrum smoke https://thrum.example.org
+  thrum smoke https://thrum.example.org --channel ops    also sends the two alerts to a channel";
+
+/// Arguments of `thrum smoke`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Smoke {
-    /// Its URL; --url without it
+    /// URL of the server; takes precedence over --url
     #[arg(value_name = "URL")]
     at: Option<String>,
 
-    /// A channel, by id or name, that is to get the alerts; nobody gets them without
+    /// Channel that gets the test alerts, by id or name; default: none
     #[arg(long)]
     channel: Option<String>,
 
-    /// How long it may take until all of it works, after a deployment
-    #[arg(long, default_value = "3m", value_parser = humantime::parse_duration)]
+    /// How long to wait until every part of the server responds, such as after a deployment
+    #[arg(
+        long,
+        default_value = "3m",
+        value_parser = humantime::parse_duration,
+        value_name = "DURATION"
+    )]
     patience: Duration,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
 
-/// `thrum smoke`: makes a monitor, lets it miss a heartbeat, sees the alert and the return, and deletes it again.
+/// `thrum smoke`: creates a monitor, lets it miss a heartbeat, waits for the alerts that it is down
+/// and up again, and deletes it.
 ///
 /// # Errors
-/// What does not work.
+/// The first step that failed.
 pub async fn smoke(mut args: Smoke) -> anyhow::Result<()> {
     if let Some(url) = args.at.take() {
         args.remote.url = url;
@@ -50,19 +63,19 @@ pub async fn smoke(mut args: Smoke) -> anyhow::Result<()> {
     let remote = &args.remote;
     check_server(remote.url())?;
     let begun = Instant::now();
-    // What waiting does not mend comes first.
+    // Waiting does not fix a missing or wrong key, so check it first.
     let mut last = match remote.call(Method::GET, "/v1/project", None).await {
         Err(error) if error.to_string().starts_with('4') => {
-            return Err(error.context("the key is not good here"));
+            return Err(error.context("the server refused the API key"));
         }
         Err(error) if remote.key().is_err() => return Err(error),
         _ => String::new(),
     };
     loop {
-        match whole(remote).await {
+        match check_status(remote).await {
             Ok(()) => break,
             Err(error) if begun.elapsed() > args.patience => {
-                return Err(error.context("it does not work as a whole"));
+                return Err(error.context("the server does not report status ok"));
             }
             Err(error) => {
                 let reason = format!("{error:#}");
@@ -74,39 +87,39 @@ pub async fn smoke(mut args: Smoke) -> anyhow::Result<()> {
             }
         }
     }
-    say(
-        "table, sweep, stream, bus and queue answer",
+    passed(
+        "table, sweep, stream, bus and queue respond",
         begun.elapsed(),
     );
     let name = format!("smoke-test-{}", SystemWorld.now().secs());
     let channels = args.channel.iter().collect::<Vec<_>>();
     let body = json!({
         "name": name, "slug": name, "period_s": PERIOD_S, "grace_s": GRACE_S, "channels": channels,
-        "desc": "made by `thrum smoke`, which deletes it again",
+        "desc": "created by `thrum smoke`, which deletes it when done",
     });
-    let made = remote
+    let created = remote
         .call(Method::POST, "/v1/monitors", Some(body))
         .await?;
-    let id = made["uuid"].as_str().context("the reply has no uuid")?;
-    let tried = play(remote, id, &name).await;
-    // Whatever came of it.
+    let id = created["uuid"].as_str().context("the reply has no uuid")?;
+    let tested = check_alerts(remote, id, &name).await;
+    // Delete the monitor even if the test failed.
     let deleted = remote
         .call(Method::DELETE, &format!("/v1/monitors/{id}"), None)
         .await;
-    tried?;
-    deleted.context("the monitor was not deleted")?;
-    println!("It works.");
+    tested?;
+    deleted.context("can't delete the test monitor")?;
+    println!("All checks passed.");
     Ok(())
 }
 
 fn check_server(url: &str) -> anyhow::Result<()> {
     match reqwest::Url::parse(url) {
         Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => Ok(()),
-        _ => bail!("{url:?} is no URL of a server; it is like https://thrum.example.org"),
+        _ => bail!("the URL must be like https://thrum.example.org (got {url:?})"),
     }
 }
 
-async fn whole(remote: &Remote) -> anyhow::Result<()> {
+async fn check_status(remote: &Remote) -> anyhow::Result<()> {
     let status = remote.call(Method::GET, "/v1/status", None).await?;
     if status["status"] != "ok" {
         bail!("{status}");
@@ -114,41 +127,46 @@ async fn whole(remote: &Remote) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn play(remote: &Remote, id: &str, name: &str) -> anyhow::Result<()> {
+async fn check_alerts(remote: &Remote, id: &str, name: &str) -> anyhow::Result<()> {
     let heartbeat = json!({ "monitor": name });
     let sent = Instant::now();
     remote
         .call(Method::POST, "/v1/heartbeats", Some(heartbeat.clone()))
         .await?;
-    say("a heartbeat is taken", sent.elapsed());
+    passed("heartbeat accepted", sent.elapsed());
     let deadline = Duration::from_secs(PERIOD_S + GRACE_S);
     tokio::time::sleep(deadline.saturating_sub(sent.elapsed())).await;
-    told(remote, id, "monitor.down", deadline + LATEST).await?;
+    wait_for_alert(remote, id, "monitor.down", deadline + LATEST).await?;
     let took = sent.elapsed();
     if took < deadline {
         bail!(
-            "its alert came {:.1} s early",
+            "the alert came {:.1} s before the deadline",
             (deadline - took).as_secs_f64()
         );
     }
     let late = took - deadline;
-    say("the next one is missed, and told of", late);
+    passed("down alert after a missed heartbeat", late);
     if late > LATE {
         println!(
-            "  … later than the work queue should bring it: only a sweep by the minute found it"
+            "  … late: the work queue should be faster; the sweep that runs every minute found it"
         );
     }
     let sent = Instant::now();
     remote
         .call(Method::POST, "/v1/heartbeats", Some(heartbeat))
         .await?;
-    told(remote, id, "monitor.up", LATEST).await?;
-    say("it is back, and told of", sent.elapsed());
+    wait_for_alert(remote, id, "monitor.up", LATEST).await?;
+    passed("up alert after the next heartbeat", sent.elapsed());
     Ok(())
 }
 
-/// Waits for an alert of the monitor that notify has seen to.
-async fn told(remote: &Remote, id: &str, what: &str, at_most: Duration) -> anyhow::Result<()> {
+/// Waits until the monitor's alert of type `kind` is delivered.
+async fn wait_for_alert(
+    remote: &Remote,
+    id: &str,
+    kind: &str,
+    at_most: Duration,
+) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut last = Value::Null;
     while begun.elapsed() < at_most {
@@ -156,25 +174,28 @@ async fn told(remote: &Remote, id: &str, what: &str, at_most: Duration) -> anyho
             .call(Method::GET, "/v1/alerts?limit=50", None)
             .await?;
         let mut alerts = reply["alerts"].as_array().into_iter().flatten();
-        let found = alerts.find(|alert| alert["monitor"]["uuid"] == id && alert["type"] == what);
+        let found = alerts.find(|alert| alert["monitor"]["uuid"] == id && alert["type"] == kind);
         if let Some(found) = found {
             match found["state"].as_str() {
                 Some("delivered") => return Ok(()),
                 Some("dead") => bail!(
-                    "the channel did not take the alert: {}",
+                    "the channel did not accept the alert: {}",
                     found["deliveries"]
                 ),
                 _ => last = found.clone(),
             }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
     if last.is_null() {
-        bail!("no alert {what} within {} s", at_most.as_secs());
+        bail!("no {kind} alert within {} s", at_most.as_secs());
     }
-    bail!("the alert {what} was raised, but did not get through: {last}")
+    bail!(
+        "the {kind} alert was created but not delivered within {} s: {last}",
+        at_most.as_secs()
+    )
 }
 
-fn say(what: &str, took: Duration) {
-    println!("✓ {what} ({:.1} s)", took.as_secs_f64());
+fn passed(check: &str, took: Duration) {
+    println!("✓ {check} ({:.1} s)", took.as_secs_f64());
 }

@@ -1,4 +1,4 @@
-//! `thrum backtest`: what following a strategy would have come to, on a series or offline on a CSV file.
+//! `thrum backtest`: backtests a strategy, on the server's series or offline on a CSV file.
 
 use super::{Choice, chart, csv, finished};
 use crate::remote::{Remote, out, segment};
@@ -15,68 +15,80 @@ use thrum_schema::signal::request::{self, Fill};
 use thrum_schema::signal::strategy::builtin;
 use thrum_schema::signal::{Bar, Strategy, Timeframe};
 
-/// What to test.
+const EXAMPLES: &str = "\
+Examples:
+  thrum backtest eth.csv --strategy sma-cross --param fast=5 --svg chart.svg
+  thrum backtest eth.csv --strategy-file mine.json --long-only --trades
+  thrum backtest --series eth --timeframe 1d --from 2026-01-01T00:00:00Z";
+
+/// Arguments of `thrum backtest`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Backtest {
-    /// A CSV file of bars, tested here; or else --series, tested by the server
+    /// CSV file of bars, tested on this machine; or use --series
+    ///
+    /// The header must have the columns time, open, high, low, close and, optionally, volume.
     file: Option<PathBuf>,
 
-    /// The series
-    #[arg(long, conflicts_with = "file")]
+    /// Series to test on the server
+    #[arg(long, conflicts_with = "file", value_name = "NAME")]
     series: Option<String>,
 
-    /// How long a bar lasts
+    /// Length of a bar: 1m, 15m, 1h, 4h, 1d, 1w …
     #[arg(long, short, default_value = "1h")]
     timeframe: String,
 
     #[command(flatten)]
     choice: Choice,
 
-    /// A file with a strategy as JSON, in place of --strategy (with a CSV file)
-    #[arg(long, requires = "file")]
+    /// JSON file with a strategy to use instead of --strategy; only with a CSV file
+    #[arg(long, requires = "file", value_name = "FILE")]
     strategy_file: Option<PathBuf>,
 
-    /// From this bar on, such as 2026-01-01T00:00:00Z
-    #[arg(long)]
+    /// First bar, RFC 3339, such as 2026-01-01T00:00:00Z; default: the first bar
+    #[arg(long, value_name = "TIME")]
     from: Option<String>,
 
-    /// Before this instant
-    #[arg(long)]
+    /// End, RFC 3339: only bars that open before it; default: the last bar
+    #[arg(long, value_name = "TIME")]
     to: Option<String>,
 
-    /// Fee, in hundredths of a per cent of what is traded
-    #[arg(long, default_value_t = 10.0)]
+    /// Fee per trade, in basis points (0.01 %) of the traded amount
+    #[arg(long, default_value_t = 10.0, value_name = "BPS")]
     fee_bps: f64,
 
-    /// Slippage, likewise
-    #[arg(long, default_value_t = 5.0)]
+    /// Slippage per trade, in basis points (0.01 %) of the traded amount
+    #[arg(long, default_value_t = 5.0, value_name = "BPS")]
     slippage_bps: f64,
 
-    /// next-open, or close-to-close as the predecessor reckoned
+    /// Price at which a signal is traded
+    ///
+    /// next-open: the open of the bar after the signal's. close-to-close: the close that gave the
+    /// signal, which nobody can trade in practice; it is there to compare with Thrum's predecessor.
     #[arg(long, default_value = "next-open", value_parser = ["next-open", "close-to-close"])]
     fill: String,
 
-    /// Bars in a year; by the timeframe and the bars without it
-    #[arg(long)]
+    /// Bars per year, for annualized figures; default: from the timeframe, less missing bars
+    #[arg(long, value_name = "BARS")]
     annualization: Option<f64>,
 
-    /// SELL is no short position, only none
+    /// Hold no position on SELL instead of a short one
     #[arg(long)]
     long_only: bool,
 
-    /// Times of the file without an offset are UTC
+    /// Treat times without a UTC offset as UTC; by default they are rejected
     #[arg(long, requires = "file")]
     utc: bool,
 
-    /// Draw price, trades and equity into this file
-    #[arg(long)]
+    /// Write a chart of price, trades and equity to this SVG file
+    #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// List every trade
+    /// List all trades
     #[arg(long)]
     trades: bool,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -84,17 +96,18 @@ pub struct Backtest {
 /// `thrum backtest`
 ///
 /// # Errors
-/// The file or the strategy is wrong, or the server refused or can't be reached.
+/// The file or the strategy is invalid, or the server refused the request or can't be reached.
 pub async fn backtest(args: Backtest) -> anyhow::Result<()> {
     let (report, bars) = match (&args.file, &args.series) {
         (Some(_), None) => offline(&args)?,
         (None, Some(_)) if args.strategy_file.is_some() => {
             bail!(
-                "--strategy-file is for a CSV file; PUT the strategy to the server to test it on a series"
+                "--strategy-file needs a CSV file; to test the strategy on a series, store it with \
+                 PUT /v1/strategies/NAME and use --strategy NAME"
             )
         }
         (None, Some(series)) => remote(&args, series).await?,
-        _ => bail!("give a CSV file to test here, or --series to test on the server"),
+        _ => bail!("a CSV file or --series is required"),
     };
     if args.remote.json {
         out(&serde_json::to_string_pretty(&report)?)?;
@@ -112,9 +125,8 @@ pub async fn backtest(args: Backtest) -> anyhow::Result<()> {
             })
         );
         let svg = chart::draw(&title, &bars, &report)?;
-        std::fs::write(path, svg)
-            .with_context(|| format!("{} can't be written", path.display()))?;
-        eprintln!("Drawn into {}", path.display());
+        std::fs::write(path, svg).with_context(|| format!("can't write {}", path.display()))?;
+        eprintln!("Wrote the chart to {}", path.display());
     }
     Ok(())
 }
@@ -126,11 +138,12 @@ fn fill_of(args: &Backtest) -> Fill {
     }
 }
 
-fn instant(name: &str, text: Option<&String>) -> anyhow::Result<Option<UnixMs>> {
+fn timestamp(name: &str, text: Option<&String>) -> anyhow::Result<Option<UnixMs>> {
     let parse = |text: &String| {
         let at = chrono::DateTime::parse_from_rfc3339(text);
-        let at = at
-            .with_context(|| format!("--{name} must be an instant such as 2026-01-01T00:00:00Z"))?;
+        let at = at.with_context(|| {
+            format!("{name} must be a timestamp such as 2026-01-01T00:00:00Z (got {text:?})")
+        })?;
         Ok(UnixMs(at.timestamp_millis()))
     };
     text.map(parse).transpose()
@@ -138,7 +151,7 @@ fn instant(name: &str, text: Option<&String>) -> anyhow::Result<Option<UnixMs>> 
 
 fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
     let timeframe = Timeframe::parse("--timeframe", &args.timeframe)?;
-    let path = args.file.as_deref().context("a file is needed")?;
+    let path = args.file.as_deref().context("a CSV file is required")?;
     let mut bars = BTreeMap::new();
     for (line, row) in csv::read(path, args.utc)? {
         let bar = row.map_err(|error| anyhow::anyhow!("line {line}: {error}"))?;
@@ -149,22 +162,27 @@ fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
     let bars: Vec<Bar> = bars.into_values().collect();
     if bars.len() > request::MAX_BACKTEST_BARS {
         bail!(
-            "at most {} bars are tested at a time",
+            "{} has {} bars; a backtest can have at most {}",
+            path.display(),
+            bars.len(),
             request::MAX_BACKTEST_BARS
         );
     }
     let (name, strategy) = match &args.strategy_file {
         Some(file) => {
             let text = std::fs::read_to_string(file)
-                .with_context(|| format!("{} can't be read", file.display()))?;
+                .with_context(|| format!("can't read {}", file.display()))?;
             let value: Value = serde_json::from_str(&text)
-                .with_context(|| format!("{} is no JSON", file.display()))?;
+                .with_context(|| format!("{} is not JSON", file.display()))?;
             (file.display().to_string(), Strategy::parse(&value)?)
         }
         None => {
             let name = &args.choice.strategy;
             let strategy = builtin(name).with_context(|| {
-                format!("{name} is not built in; --strategy-file takes one of your own, or --series asks the server")
+                format!(
+                    "{name} is not a built-in strategy; use --strategy-file for your own, or \
+                     --series for one on the server"
+                )
             })?;
             (name.clone(), strategy.clone())
         }
@@ -172,8 +190,8 @@ fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
     let params = args.choice.params.iter().cloned().collect();
     let compiled = strategy.compile(args.choice.mode.as_deref(), &params, timeframe)?;
     let spec = request::Backtest {
-        from: instant("from", args.from.as_ref())?,
-        to: instant("to", args.to.as_ref())?,
+        from: timestamp("--from", args.from.as_ref())?,
+        to: timestamp("--to", args.to.as_ref())?,
         fee_bps: args.fee_bps,
         slippage_bps: args.slippage_bps,
         fill: fill_of(args),
@@ -186,7 +204,7 @@ fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
 }
 
 async fn remote(args: &Backtest, series: &str) -> anyhow::Result<(Value, Vec<Bar>)> {
-    let mut body: Map<String, Value> = args.choice.members(&args.timeframe);
+    let mut body: Map<String, Value> = args.choice.fields(&args.timeframe);
     body.insert("series".into(), series.into());
     body.insert("fee_bps".into(), args.fee_bps.into());
     body.insert("slippage_bps".into(), args.slippage_bps.into());
@@ -206,7 +224,7 @@ async fn remote(args: &Backtest, series: &str) -> anyhow::Result<(Value, Vec<Bar
         .await?;
     let href = reply["href"].as_str().unwrap_or_default().to_owned();
     while reply["status"] == "queued" {
-        eprintln!("still at it …");
+        eprintln!("waiting for the backtest …");
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         reply = args.remote.call(Method::GET, &href, None).await?;
     }
@@ -224,7 +242,7 @@ async fn remote(args: &Backtest, series: &str) -> anyhow::Result<(Value, Vec<Bar
             let page = args.remote.call(Method::GET, &path, None).await?;
             for bar in page["bars"].as_array().into_iter().flatten() {
                 let number = |name: &str| bar[name].as_f64().unwrap_or_default();
-                let time = instant("time", bar["time"].as_str().map(str::to_owned).as_ref())?;
+                let time = timestamp("time", bar["time"].as_str().map(str::to_owned).as_ref())?;
                 bars.push(Bar {
                     time: time.unwrap_or_default(),
                     open: number("open"),
@@ -264,13 +282,13 @@ fn print(report: &Value, trades: bool) -> anyhow::Result<()> {
     );
     let _ = writeln!(
         lines,
-        "filled at {}, fee {} bps, slippage {} bps, {} bars a year{}",
+        "fill {}, fee {} bps, slippage {} bps, {} bars per year{}",
         text(&report["fill"]).replace('_', " "),
         number(&report["fee_bps"]),
         number(&report["slippage_bps"]),
         number(&report["annualization"]),
         match report["missing_bars"].as_i64() {
-            Some(missing @ 1..) => format!(", {missing} bars are missing"),
+            Some(missing @ 1..) => format!(", {missing} bars missing"),
             _ => String::new(),
         }
     );
@@ -305,13 +323,13 @@ fn print(report: &Value, trades: bool) -> anyhow::Result<()> {
     }
     let _ = writeln!(
         lines,
-        "\nDeepest fall from {} to {}. Look-ahead: {}.",
+        "\nMaximum drawdown from {} to {}. Look-ahead: {}.",
         text(&report["max_drawdown_from"]),
         text(&report["max_drawdown_to"]),
         if report["look_ahead"]["clean"] == true {
-            "none, no signal changed when the future was cut off"
+            "none (no signal changed when later bars were removed)"
         } else {
-            "FOUND, signals changed when the future was cut off"
+            "FOUND (signals changed when later bars were removed)"
         }
     );
     if !trades {

@@ -1,4 +1,4 @@
-//! A chart of a backtest: price and trades above, equity beside buying and holding below.
+//! Draws a backtest: price and trades above, equity of the strategy and of buy and hold below.
 
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, Utc};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use thrum_schema::signal::Bar;
 
 const SIZE: (u32, u32) = (1_100, 640);
-/// Blue and orange: told apart by everybody.
+/// Blue and orange are distinguishable with color blindness.
 const LONG: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 const SHORT: RGBColor = RGBColor(0xc7, 0x5b, 0x12);
 const PRICE: RGBColor = RGBColor(0x33, 0x33, 0x33);
@@ -18,10 +18,10 @@ type At = DateTime<Utc>;
 /// Draws a report as SVG.
 ///
 /// # Errors
-/// There is nothing to draw.
+/// The report lacks a field, or the chart can't be drawn.
 pub fn draw(title: &str, bars: &[Bar], report: &Value) -> anyhow::Result<String> {
-    let from = time(&report["from"]).context("the report has no beginning")?;
-    let to = time(&report["to"]).context("the report has no end")?;
+    let from = time(&report["from"]).context("the report has no `from`")?;
+    let to = time(&report["to"]).context("the report has no `to`")?;
     let price: Vec<(At, f64)> = bars
         .iter()
         .map(|bar| (bar.time.utc(), bar.close))
@@ -29,7 +29,7 @@ pub fn draw(title: &str, bars: &[Bar], report: &Value) -> anyhow::Result<String>
         .collect();
     let points = report["equity"]
         .as_array()
-        .context("the report has no equity")?;
+        .context("the report has no `equity`")?;
     let line = |name: &str| -> Vec<(At, f64)> {
         let point = |point: &Value| Some((time(&point["time"])?, point[name].as_f64()?));
         points.iter().filter_map(point).collect()
@@ -38,7 +38,7 @@ pub fn draw(title: &str, bars: &[Bar], report: &Value) -> anyhow::Result<String>
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let wrong = |error: &dyn std::fmt::Display| anyhow!("the chart can't be drawn: {error}");
+        let wrong = |error: &dyn std::fmt::Display| anyhow!("can't draw the chart: {error}");
         root.fill(&WHITE).map_err(|error| wrong(&error))?;
         let (above, below) = root.split_vertically(SIZE.1 * 3 / 5);
         let (low, high) = range(price.iter().map(|(_, y)| *y));
@@ -65,7 +65,7 @@ pub fn draw(title: &str, bars: &[Bar], report: &Value) -> anyhow::Result<String>
             let entries = entries.filter_map(|trade| {
                 Some((time(&trade["entered_at"])?, trade["entry_price"].as_f64()?))
             });
-            // A triangle up for BUY, a circle for SELL: the form tells, too.
+            // BUY is a triangle and SELL a circle, so that the shape shows the side without color.
             let marks = entries.map(|at| match side {
                 "long" => TriangleMarker::new(at, 6, color.filled()).into_dyn(),
                 _ => Circle::new(at, 4, color.filled()).into_dyn(),
@@ -123,7 +123,7 @@ fn time(value: &Value) -> Option<At> {
     value.as_str()?.parse().ok()
 }
 
-/// From a little below the least to a little above the greatest.
+/// The range of the values, with a margin of 5 % on each side.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), y| {
         (low.min(y), high.max(y))

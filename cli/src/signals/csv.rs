@@ -1,4 +1,4 @@
-//! Bars from CSV files.
+//! Reads bars from CSV files.
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
@@ -8,26 +8,27 @@ use std::path::Path;
 use thrum_schema::UnixMs;
 use thrum_schema::signal::Bar;
 
-/// What the columns may be called.
+/// Names of the time column.
 const TIME: [&str; 5] = ["time", "timestamp", "date", "datetime", "open_time"];
 
-/// A row: its line in the file, and its bar or what is wrong with it.
+/// A row: its line number, and its bar or an error.
 pub type Row = (u64, Result<Bar, String>);
 
-/// The rows of a file with a header: `time,open,high,low,close` and perhaps `volume`, in any order; others are passed over.
-/// Instants without an offset are refused, unless all are said to be `utc`.
+/// Reads a CSV file whose header has `time`, `open`, `high`, `low`, `close` and optionally
+/// `volume`, in any order; other columns are ignored. A row with a timestamp without an offset is
+/// an error, unless `utc` says that such timestamps are UTC.
 ///
 /// # Errors
-/// The file can't be read, or lacks a column.
+/// The file can't be read, has no rows or lacks a column.
 pub fn read(path: &Path, utc: bool) -> anyhow::Result<Vec<Row>> {
-    let file = File::open(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let file = File::open(path).with_context(|| format!("can't read {}", path.display()))?;
     parse(file, &path.display().to_string(), utc)
 }
 
-/// [`read`], from anything; errors call it `name`.
+/// Like [`read`], from any reader; `name` stands for the file in errors.
 ///
 /// # Errors
-/// It can't be read, or lacks a column.
+/// The input can't be read, has no rows or lacks a column.
 pub fn parse(from: impl Read, name: &str, utc: bool) -> anyhow::Result<Vec<Row>> {
     let mut reader = ::csv::ReaderBuilder::new()
         .flexible(true)
@@ -46,7 +47,7 @@ pub fn parse(from: impl Read, name: &str, utc: bool) -> anyhow::Result<Vec<Row>>
     let required = |names: &[&str]| {
         column(names).with_context(|| {
             format!(
-                "{name} has no column {:?}; its header must be time,open,high,low,close,volume",
+                "{name} has no column {:?}; the header must be time,open,high,low,close,volume",
                 names[0]
             )
         })
@@ -69,11 +70,11 @@ pub fn parse(from: impl Read, name: &str, utc: bool) -> anyhow::Result<Vec<Row>>
             text.parse::<f64>()
                 .ok()
                 .filter(|x| x.is_finite())
-                .ok_or_else(|| format!("{name} is {text:?}, which is no number"))
+                .ok_or_else(|| format!("{name} must be a number (got {text:?})"))
         };
         let bar = || -> Result<Bar, String> {
             Ok(Bar {
-                time: instant(record.get(time).unwrap_or_default(), utc)?,
+                time: timestamp(record.get(time).unwrap_or_default(), utc)?,
                 open: number(prices[0])?,
                 high: number(prices[1])?,
                 low: number(prices[2])?,
@@ -92,7 +93,7 @@ pub fn parse(from: impl Read, name: &str, utc: bool) -> anyhow::Result<Vec<Row>>
     Ok(rows)
 }
 
-fn instant(text: &str, utc: bool) -> Result<UnixMs, String> {
+fn timestamp(text: &str, utc: bool) -> Result<UnixMs, String> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return Ok(UnixMs(at.timestamp_millis()));
     }
@@ -107,10 +108,10 @@ fn instant(text: &str, utc: bool) -> Result<UnixMs, String> {
     match naive {
         Some(naive) if utc => Ok(UnixMs(naive.and_utc().timestamp_millis())),
         Some(_) => Err(format!(
-            "{text:?} has no offset: --utc says that all times are UTC"
+            "time {text:?} has no UTC offset; pass --utc if the times are UTC"
         )),
         None => Err(format!(
-            "{text:?} is no instant such as 2026-11-21T05:00:00Z"
+            "time must be a timestamp such as 2026-11-21T05:00:00Z (got {text:?})"
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! `thrum demo-bars`: bars to try things with.
+//! `thrum demo-bars`: generates demo data.
 
 use clap::Args;
 use rand::rngs::StdRng;
@@ -8,26 +8,32 @@ use thrum_schema::World;
 use thrum_schema::signal::{Bar, Timeframe};
 use thrum_schema::world::SystemWorld;
 
-/// How the bars are to be.
+const EXAMPLES: &str = "\
+Example:
+  thrum demo-bars --seed 7 > demo.csv
+  thrum import bars demo.csv --series demo";
+
+/// Arguments of `thrum demo-bars`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct DemoBars {
-    /// How many
-    #[arg(long, default_value_t = 1_000)]
+    /// Number of bars; the last one has just closed
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
     bars: u32,
 
-    /// How long each lasts
+    /// Length of a bar: 1m, 15m, 1h, 4h, 1d …
     #[arg(long, default_value = "1h")]
     timeframe: String,
 
-    /// The same seed gives the same walk
+    /// Seed of the random walk; the same seed gives the same prices
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-/// Writes a random walk with moods as CSV, up to the last bar that is closed.
+/// Writes a random walk with trends as CSV, up to the last closed bar.
 ///
 /// # Errors
-/// The timeframe is none, or nobody takes the output.
+/// The timeframe is invalid, or stdout can't be written to.
 pub fn demo_bars(args: &DemoBars) -> anyhow::Result<()> {
     let timeframe = Timeframe::parse("timeframe", &args.timeframe)?;
     let ms = timeframe.ms().unwrap_or(60_000);
@@ -54,19 +60,19 @@ pub fn demo_bars(args: &DemoBars) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A walk that follows from its seed: trends of changing mood, and noise.
+/// A random walk determined by its seed: trends of random drift and length, plus noise.
 fn walk(seed: u64, bars: u32) -> impl Iterator<Item = Bar> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut price: f64 = 1_000.0;
-    let (mut mood, mut left) = (0.0, 0_u32);
+    let (mut drift, mut left) = (0.0, 0_u32);
     (0..bars).map(move |_| {
         if left == 0 {
-            mood = random.random_range(-0.002..0.002);
+            drift = random.random_range(-0.002..0.002);
             left = random.random_range(20..120);
         }
         left -= 1;
         let open = (price * 100.0).round() / 100.0;
-        price *= 1.0 + mood + random.random_range(-0.006..0.006);
+        price *= 1.0 + drift + random.random_range(-0.006..0.006);
         let close = (price * 100.0).round() / 100.0;
         Bar {
             time: thrum_schema::UnixMs(0),

@@ -1,4 +1,4 @@
-//! `thrum import bars`: a CSV file into a series, some hundred bars at a time.
+//! `thrum import bars`: sends a CSV file to a series, in batches.
 
 use super::csv::{self, Row};
 use crate::remote::{Remote, segment};
@@ -10,44 +10,57 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-/// How many bars are sent at a time.
+/// Bars per request.
 const BATCH: usize = 500;
-/// How many rows that were wrong are shown.
+/// Maximum number of rejected rows to print.
 const MAX_SHOWN: usize = 10;
 
-/// What to import.
+const BARS_EXAMPLES: &str = "\
+Examples:
+  thrum import bars eth.csv --series eth
+  thrum import bars days.csv --series eth --timeframe 1d --utc";
+
+/// Arguments of `thrum import`.
 #[derive(Debug, Args)]
 pub struct Import {
     #[command(subcommand)]
     what: What,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Bars of a CSV file: `thrum import bars eth.csv --series eth-usd --timeframe 1h`
+    /// Import price bars
+    ///
+    /// Valid rows are imported even if others are rejected; the first 10 rejected rows are listed.
+    /// If an import is interrupted, the same command continues where it stopped. Importing a bar
+    /// again changes nothing; with other numbers, it replaces the bar.
+    #[command(after_help = BARS_EXAMPLES)]
     Bars {
-        /// A file with the header time,open,high,low,close,volume
+        /// CSV file with the columns time, open, high, low, close and, optionally, volume
+        ///
+        /// Columns may have any order; others are ignored. The time of a bar is when it opens, such
+        /// as 2026-11-21T05:00:00Z.
         file: PathBuf,
-        /// The series
-        #[arg(long)]
+        /// Name of the series
+        #[arg(long, value_name = "NAME")]
         series: String,
-        /// How long a bar lasts: 1m, 15m, 1h, 4h, 1d …
+        /// Length of a bar: 1m, 15m, 1h, 4h, 1d, 1w …
         #[arg(long, default_value = "1h")]
         timeframe: String,
-        /// Times without an offset are UTC
+        /// Treat times without a UTC offset as UTC; by default they are rejected
         #[arg(long)]
         utc: bool,
-        /// Begin with the first row, even if an earlier import of the file broke off later
+        /// Start with the first row, even if an earlier import of this file was interrupted
         #[arg(long)]
         restart: bool,
     },
 }
 
-/// How far an import got: kept beside the file until it is through.
+/// How far an import got; stored beside the CSV file until the import is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
     server: String,
@@ -61,7 +74,8 @@ struct Progress {
 /// `thrum import bars`
 ///
 /// # Errors
-/// The file can't be read, the server refused or can't be reached, or a row was wrong.
+/// The file can't be read, the server refused the request or can't be reached, or a row was
+/// rejected.
 pub async fn import(args: Import) -> anyhow::Result<()> {
     let What::Bars {
         file,
@@ -72,7 +86,7 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
     } = args.what;
     let rows = csv::read(&file, utc)?;
     let path = format!("/v1/series/{}/bars", segment(&series)?);
-    let note = note_of(&file);
+    let progress_file = progress_file(&file);
     let mut progress = Progress {
         server: args.remote.url().to_owned(),
         modified: std::fs::metadata(&file)?.modified().ok(),
@@ -81,9 +95,9 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
         bytes: std::fs::metadata(&file)?.len(),
         rows: 0,
     };
-    if let Some(before) = earlier(&note, &progress).filter(|_| !restart) {
+    if let Some(before) = earlier(&progress_file, &progress).filter(|_| !restart) {
         eprintln!(
-            "Going on after {} of {} rows; --restart begins anew.",
+            "Continuing after {} of {} rows; --restart starts again with the first row.",
             before.rows,
             rows.len()
         );
@@ -103,7 +117,7 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
             let reply = args.remote.call(Method::POST, &path, Some(body)).await;
             let reply = reply.with_context(|| {
                 format!(
-                    "the import stopped at row {}; once that is mended, the same command goes on from there",
+                    "the import stopped after {} rows; run the same command again to continue",
                     progress.rows
                 )
             })?;
@@ -123,11 +137,11 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
             }
         }
         progress.rows += batch.len();
-        std::fs::write(&note, serde_json::to_vec(&progress)?).ok();
+        std::fs::write(&progress_file, serde_json::to_vec(&progress)?).ok();
         bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
-    std::fs::remove_file(&note).ok();
+    std::fs::remove_file(&progress_file).ok();
     let [accepted, unchanged, revised] = counts;
     println!(
         "{accepted} accepted, {unchanged} unchanged, {revised} revised, {} rejected",
@@ -142,11 +156,11 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
     if wrong.is_empty() {
         Ok(())
     } else {
-        bail!("{} of the rows were wrong, and are not in", wrong.len())
+        bail!("{} rows were rejected and not imported", wrong.len())
     }
 }
 
-/// The rows that can be sent, and their lines.
+/// The valid rows as JSON, with their line numbers; errors go to `wrong`.
 fn sendable(rows: &[Row], wrong: &mut Vec<String>) -> (Vec<u64>, Vec<Value>) {
     let (mut lines, mut bars) = (Vec::new(), Vec::new());
     for (line, row) in rows {
@@ -164,15 +178,15 @@ fn sendable(rows: &[Row], wrong: &mut Vec<String>) -> (Vec<u64>, Vec<Value>) {
     (lines, bars)
 }
 
-fn note_of(file: &Path) -> PathBuf {
+fn progress_file(file: &Path) -> PathBuf {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".thrum-import");
     file.with_file_name(name)
 }
 
-/// How far an earlier import of the same file to the same series got.
-fn earlier(note: &Path, now: &Progress) -> Option<Progress> {
-    let before: Progress = serde_json::from_slice(&std::fs::read(note).ok()?).ok()?;
+/// The progress of an earlier import of the same file into the same series.
+fn earlier(progress_file: &Path, now: &Progress) -> Option<Progress> {
+    let before: Progress = serde_json::from_slice(&std::fs::read(progress_file).ok()?).ok()?;
     let rows = before.rows;
     let same = Progress {
         rows,

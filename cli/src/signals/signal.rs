@@ -1,4 +1,4 @@
-//! `thrum signal`: what a strategy says of a series, and why.
+//! `thrum signal`: shows the signal of a strategy on a series, and why.
 
 use super::{Choice, finished};
 use crate::remote::{Remote, out};
@@ -8,24 +8,31 @@ use serde_json::Value;
 use std::fmt::Write;
 use thrum_schema::signal::compile::show;
 
-/// Which signal.
+const EXAMPLES: &str = "\
+Examples:
+  thrum signal eth --strategy trend-rsi
+  thrum signal eth --timeframe 4h --strategy sma-cross --param fast=5 --param slow=20
+  thrum signal eth --at 2026-11-21T05:00:00Z --json";
+
+/// Arguments of `thrum signal`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Signal {
-    /// The series
+    /// Name of the series
     series: String,
 
-    /// How long its bars last; tick for plain values
+    /// Length of a bar: 1m, 15m, 1h, 4h, 1d, 1w …; tick for plain values
     #[arg(long, short, default_value = "1h")]
     timeframe: String,
 
     #[command(flatten)]
     choice: Choice,
 
-    /// As of this instant, such as 2026-11-21T05:00:00Z; now without it
-    #[arg(long)]
+    /// Time of the signal, RFC 3339, such as 2026-11-21T05:00:00Z; default: now
+    #[arg(long, value_name = "TIME")]
     at: Option<String>,
 
-    /// Where the server is, and who asks
+    /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
@@ -33,9 +40,9 @@ pub struct Signal {
 /// `thrum signal`
 ///
 /// # Errors
-/// The server refused, or can't be reached.
+/// The server refused the request or can't be reached.
 pub async fn signal(args: Signal) -> anyhow::Result<()> {
-    let mut body = args.choice.members(&args.timeframe);
+    let mut body = args.choice.fields(&args.timeframe);
     body.insert("series".into(), args.series.clone().into());
     if let Some(at) = &args.at {
         body.insert("at".into(), at.clone().into());

@@ -1,13 +1,13 @@
-/* A disk that misbehaves, for a program that is started with LD_PRELOAD: it applies to files whose paths begin with
- * the value of THRUM_DISK. The variables below choose what goes wrong.
+/* Simulates a faulty disk. Preload it with LD_PRELOAD; it affects files whose paths begin with the
+ * value of THRUM_DISK. These variables choose the faults:
  *
- * THRUM_DISK_DURABLE   a directory: after every fsync or fdatasync, what the file then contains is copied there. So it
- *                      has exactly what would survive a power cut: whatever was not flushed is dropped. A file that
- *                      was deleted is there until its directory is flushed.
- * THRUM_DISK_BYTES     a number: the log does not grow beyond this many bytes, as on a full disk.
- * THRUM_DISK_SPACE     a file: once it exists, the disk is not full any more.
- * THRUM_DISK_FAILS     a file: once it exists, every flush fails.
- * THRUM_DISK_READ_ONLY nothing can be opened for writing.
+ * THRUM_DISK_DURABLE   a directory: every fsync or fdatasync copies the file there. So it has exactly
+ *                      what would survive a power cut, without unflushed writes. A deleted file stays
+ *                      there until its directory is flushed.
+ * THRUM_DISK_BYTES     a number: the WAL can't grow beyond this many bytes, as on a full disk.
+ * THRUM_DISK_SPACE     a file: while it exists, the disk is not full.
+ * THRUM_DISK_FAILS     a file: while it exists, every flush fails.
+ * THRUM_DISK_READ_ONLY if set, no file can be opened for writing.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -41,7 +41,7 @@ static int name_of(int fd, char *name) {
     return disk && path_of(fd, name) && strncmp(name, disk, strlen(disk)) == 0;
 }
 
-/* When the directory is flushed, files that were deleted are gone. */
+/* A flush of the directory makes deletions durable. */
 static void forget(int fd, const char *durable) {
     char name[PATH_MAX], path[PATH_MAX + 300];
     const char *disk = getenv("THRUM_DISK");

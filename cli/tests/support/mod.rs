@@ -1,4 +1,4 @@
-//! The binary as a child process, a receiver of webhooks, and a mail server that is not ours.
+//! The binary as a child process, a webhook receiver, and a third-party mail server.
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,20 +8,20 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// The keys that the tests preset.
+/// Keys that the tests preset in the server's environment.
 pub const API_KEY: &str = "hcw_0123456789abcdefghijklmnopqr";
 pub const PING_KEY: &str = "0123456789abcdefghijkl";
 
-/// A running `thrum serve`; killed when it is dropped.
+/// A running `thrum serve`; killed on drop.
 pub struct Thrum {
-    /// Where it listens.
+    /// Its URL.
     pub url: String,
     child: Child,
     agent: Agent,
 }
 
 impl Thrum {
-    /// `thrum serve` on `data`, before it is started.
+    /// The command for `thrum serve` on `data`.
     pub fn command(data: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_thrum"));
         command
@@ -35,12 +35,12 @@ impl Thrum {
         command
     }
 
-    /// Starts it, and waits until it listens.
+    /// Starts the server, and waits until it listens.
     pub fn start(data: &Path, args: &[&str]) -> Self {
         Self::start_command(Self::command(data, args))
     }
 
-    /// Starts a command of [`Self::command`].
+    /// Starts a command from [`Self::command`].
     pub fn start_command(mut command: Command) -> Self {
         let mut child = command
             .args(["--listen", "127.0.0.1:0"])
@@ -48,12 +48,15 @@ impl Thrum {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("it says where it listens").unwrap();
+        let first = lines
+            .next()
+            .expect("a first line with the address")
+            .unwrap();
         let url = first
             .strip_prefix("Thrum listens on ")
             .expect(&first)
             .to_owned();
-        // It must never block on what it prints.
+        // Drain its output, so that it never blocks on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let agent = Agent(url.strip_prefix("http://").unwrap().to_owned());
         Self { url, child, agent }
@@ -90,12 +93,12 @@ impl Thrum {
         serde_json::from_str(&reply).unwrap()
     }
 
-    /// Status and body of the reply, if it came.
+    /// Status and body of the reply, if there is one.
     pub fn reply(&self, method: &str, path: &str, body: &Value) -> Option<(u16, String)> {
         self.agent.request(method, path, &body.to_string())
     }
 
-    /// The reply, if it came and was 200.
+    /// The body of the reply, if its status is 200 and no heartbeat in it has an error.
     pub fn try_post(&self, path: &str, body: &Value) -> Option<String> {
         let (status, reply) = self.agent.request("POST", path, &body.to_string())?;
         (status == 200 && !reply.contains("\"error\"")).then_some(reply)
@@ -109,14 +112,14 @@ impl Drop for Thrum {
     }
 }
 
-/// Fails unless SQLite finds nothing wrong with a database.
+/// Fails unless the database passes SQLite's integrity check.
 pub fn is_whole(database: &Path) {
     let connection = rusqlite::Connection::open(database).unwrap();
     let check = connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0));
     assert_eq!(check.unwrap(), "ok");
 }
 
-/// A client of a few lines: a request a connection.
+/// A minimal HTTP client with one connection per request.
 struct Agent(String);
 
 impl Agent {
@@ -141,9 +144,9 @@ impl Agent {
     }
 }
 
-/// A receiver of webhooks that outlives the process under test.
+/// A webhook receiver that outlives the process under test.
 pub struct Hook {
-    /// Where it listens.
+    /// Its URL.
     pub url: String,
     received: Arc<Mutex<Vec<(String, Value)>>>,
 }
@@ -207,7 +210,7 @@ fn serve_hook(stream: TcpStream, received: &Mutex<Vec<(String, Value)>>) -> Opti
     }
 }
 
-/// A mail server: aiosmtpd, which prints what it gets.
+/// A mail server (aiosmtpd), which prints every mail.
 pub struct Mailbox {
     /// Its SMTP URL.
     pub url: String,
@@ -253,7 +256,7 @@ impl Mailbox {
         }
     }
 
-    /// The mails so far, each as it was printed.
+    /// The mails received so far, as printed.
     pub fn mails(&self) -> Vec<String> {
         let printed = self.printed.lock().unwrap();
         printed
@@ -277,8 +280,8 @@ impl Drop for Mailbox {
     }
 }
 
-/// The Python whose packages (aiosmtpd) stand in for the world, from `THRUM_TEST_PYTHON`. Says loudly what is left
-/// out without it.
+/// The Python interpreter with the third-party packages, from `THRUM_TEST_PYTHON`. Without it,
+/// prints that the test is left out.
 pub fn skip_without_python() -> Option<PathBuf> {
     let python = std::env::var_os("THRUM_TEST_PYTHON").map(PathBuf::from);
     if python.is_none() {
@@ -296,7 +299,7 @@ pub fn wait_until(patience: Duration, condition: impl Fn() -> bool) {
     while !condition() {
         assert!(
             begun.elapsed() < patience,
-            "nothing came within {patience:?}"
+            "the condition did not hold within {patience:?}"
         );
         std::thread::sleep(Duration::from_millis(10));
     }

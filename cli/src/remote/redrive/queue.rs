@@ -1,4 +1,4 @@
-//! The messages of dead-letter queues: back to where they came from.
+//! Moves the messages of dead-letter queues back to their source queues.
 
 use anyhow::{Context, anyhow, bail};
 use aws_config::BehaviorVersion;
@@ -8,10 +8,10 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use indicatif::ProgressBar;
 use std::time::Duration;
 
-/// How often a move is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often to poll the status of a move.
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
-/// Moves the messages of each of `urls` back.
+/// Moves the messages of each queue in `urls` back to its source queue.
 pub async fn queues(urls: &[String]) -> anyhow::Result<()> {
     let aws = aws_config::defaults(BehaviorVersion::latest())
         .http_client(thrum_store::tls::http_client())
@@ -20,22 +20,20 @@ pub async fn queues(urls: &[String]) -> anyhow::Result<()> {
     let client = Client::new(&aws);
     for url in urls {
         if url.is_empty() {
-            bail!("--queue is empty: does the stack have that name?");
+            bail!("--queue is empty; check the name of the stack and its output");
         }
         queue(&client, url).await?;
     }
     Ok(())
 }
 
-/// What SQS said, in a line.
-fn said<E: ProvideErrorMetadata, R: std::fmt::Debug>(
+/// A one-line error from an SQS error.
+fn sqs_error<E: ProvideErrorMetadata, R: std::fmt::Debug>(
     url: &str,
     error: &SdkError<E, R>,
 ) -> anyhow::Error {
     match (error.code(), error.message()) {
-        (None, _) => anyhow!(
-            "{url}: SQS can't be reached; are region and credentials set as for the AWS CLI?"
-        ),
+        (None, _) => anyhow!("{url}: SQS can't be reached; check the AWS region and credentials"),
         (Some(code), message) => anyhow!("{url}: {code} {}", message.unwrap_or_default()),
     }
 }
@@ -48,7 +46,7 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
         .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
         .send()
         .await
-        .map_err(|error| said(url, &error))?;
+        .map_err(|error| sqs_error(url, &error))?;
     let attribute = |name| {
         let value = attributes
             .attributes
@@ -59,15 +57,15 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
             .with_context(|| format!("{url} has no {name}"))
     };
     let arn = attribute(QueueAttributeName::QueueArn)?;
-    // Said outright: what the bus gave up has no queue that it came from.
+    // The destination must be explicit: messages that the bus gave up on have no source queue.
     let sources = client
         .list_dead_letter_source_queues()
         .queue_url(url)
         .send();
-    let sources = sources.await.map_err(|error| said(url, &error))?;
+    let sources = sources.await.map_err(|error| sqs_error(url, &error))?;
     let [source] = sources.queue_urls() else {
         bail!(
-            "{url} is the dead-letter queue of {} queues, and not of one",
+            "{url} must be the dead-letter queue of exactly one queue (got {})",
             sources.queue_urls().len()
         );
     };
@@ -77,7 +75,7 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
         .attribute_names(QueueAttributeName::QueueArn)
         .send()
         .await
-        .map_err(|error| said(source, &error))?;
+        .map_err(|error| sqs_error(source, &error))?;
     let source = source
         .attributes
         .and_then(|mut all| all.remove(&QueueAttributeName::QueueArn));
@@ -93,7 +91,7 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
         .set_destination_arn(source)
         .send()
         .await
-        .map_err(|error| said(url, &error))?;
+        .map_err(|error| sqs_error(url, &error))?;
     let progress = ProgressBar::new(waiting);
     loop {
         let tasks = client
@@ -102,25 +100,25 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
             .max_results(1)
             .send()
             .await
-            .map_err(|error| said(url, &error))?;
+            .map_err(|error| sqs_error(url, &error))?;
         let task = tasks
             .results()
             .first()
-            .context("SQS does not know of the move")?;
+            .context("SQS has no record of the move")?;
         let moved = task.approximate_number_of_messages_moved;
         progress.set_position(u64::try_from(moved).unwrap_or(0));
         match task.status() {
-            Some("RUNNING") => tokio::time::sleep(LOOK_EVERY).await,
+            Some("RUNNING") => tokio::time::sleep(POLL_EVERY).await,
             Some("COMPLETED") => {
                 progress.finish_and_clear();
-                println!("{name}: {moved} of {waiting} messages went back.");
+                println!("{name}: moved {moved} of {waiting} messages back.");
                 return Ok(());
             }
             other => {
                 progress.abandon();
                 bail!(
-                    "{name}: the move is {}; {}",
-                    other.unwrap_or("in no state"),
+                    "{name}: the move has status {}: {}",
+                    other.unwrap_or("unknown"),
                     task.failure_reason().unwrap_or("no reason given")
                 );
             }
