@@ -1,20 +1,24 @@
-"""The tables of docs/cost.md: python e2e/aws/cost.py
+"""Prints the tables of docs/cost.md: python e2e/aws/cost.py
 
-What is measured stands first, and where; prices are AWS's list prices in us-east-1, November 2026, without the free tier.
+Measured figures come first, each with its source. Prices are AWS's list prices in us-east-1,
+November 2026, without the free tier.
 """
 
-# e2e/tests/ahead.rs, a_steady_heartbeat_costs_about_one_unit_and_calls_nobody: period and grace of a minute, no log of pings
+# e2e/tests/lookahead.rs, a_steady_heartbeat_costs_about_one_unit_and_calls_nobody: a period and a
+# grace of one minute, no ping log
 WRITES, READS = 1.083, 1.046
-# With the log, one write more (e2e/tests/heartbeats.rs).
+# The ping log takes one more write (e2e/tests/heartbeats.rs).
 LOG_WRITES = 1.0
-# What a month has in minutes.
+# Minutes per month.
 MINUTES = 730 * 60
-# cargo run --release -p e2e --bin bootstraps: CPU of a heartbeat, in ms, over the share of a CPU that 256 MB have, and what a write
-# to the table takes in a region (the one figure here that is not measured, but AWS's own "single-digit milliseconds").
+# cargo run --release -p e2e --bin bootstraps: CPU time of a heartbeat, in ms; the share of a CPU
+# that 256 MB have; and the time of a table write within a region, in ms. The last is not measured
+# but AWS's own "single-digit milliseconds".
 CPU_MS, SHARE, TABLE_MS = 0.6, 256 / 1769, 4
 INGEST_MS, INGEST_GB = CPU_MS / SHARE + TABLE_MS, 0.25
-# A sweep: reads that find nothing, a shard and sweep (e2e/tests/heartbeats.rs: at most five), and milliseconds of 512 MB: 60 for all
-# shards, and 0.02 for each monitor whose timer fires, two in three a minute.
+# A sweep: reads per shard that find nothing (e2e/tests/heartbeats.rs: at most five), and
+# milliseconds at 512 MB: 60 for all shards, plus 0.02 for each monitor whose timer fires, which is
+# two in three per minute.
 IDLE_READS, SWEEP_MS, SWEEP_GB, FIRES, FIRE_MS = 3, 60, 0.5, 0.65, 0.02
 
 PER_MILLION = {"write": 0.625, "read": 0.125, "request": 0.20}
@@ -28,13 +32,13 @@ def shards(monitors):
 def cost(monitors, period_s, log=False):
     beats = monitors * MINUTES * 60 / period_s
     writes = beats * (WRITES + LOG_WRITES * log)
-    # Timers fire at most as often as heartbeats come, and at most about once a minute.
+    # Timers fire at most once per heartbeat, and at most about once a minute.
     reads = beats * READS
     ingest = beats * INGEST_MS / 1000 * INGEST_GB * GB_SECOND
     sweep_ms = SWEEP_MS + monitors * FIRES * min(1, 60 / period_s) * FIRE_MS
     evaluate = MINUTES * (PER_MILLION["request"] / 1e6 + sweep_ms / 1000 * SWEEP_GB * GB_SECOND)
     idle = MINUTES * shards(monitors) * IDLE_READS * PER_MILLION["read"] / 1e6
-    # Its own heartbeat, and the line of figures of each minute.
+    # Thrum's own heartbeat, and one line of metrics per minute.
     own = MINUTES * (PER_MILLION["write"] + PER_MILLION["request"]) / 1e6 + MINUTES * 600 / 1e9 * 0.50
     parts = {
         "writes": writes * PER_MILLION["write"] / 1e6,

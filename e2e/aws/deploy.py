@@ -1,18 +1,26 @@
-"""Deploys template.yaml, unedited, with the real bootstraps, onto an AWS that is not ours: ministack, from PyPI. Then it is used as
-people use it: a heartbeat is missed, a signal changes, and an HTTP subscriber of an SNS topic hears of both.
+"""Deploys template.yaml, unchanged, with the real bootstraps, to an AWS emulator: ministack, from
+PyPI. Then uses it as a client would: a heartbeat is missed, a signal changes, and an HTTP subscriber
+of an SNS topic must get both alerts.
 
     python e2e/aws/deploy.py target/debug/thrum
 
-Run by a Python with ministack, aws-sam-cli and boto3; the bootstraps are those of `cargo lambda build` for x86_64. The functions
-run with the rights of their roles alone (AUTH). What this emulator gets wrong, as of 1.5, and where that is proven instead:
+Needs a Python with ministack, aws-sam-cli and boto3, and bootstraps built by `cargo lambda build`
+for x86_64. The functions run with only the permissions of their roles (AUTH). Known gaps of the
+emulator, as of 1.5, and what covers them instead:
 
-- It knows no composite, anomaly or ratio alarms and no CodeDeploy: `Alarms=basic Canary=off`. cfn-lint checks those.
-- A filter of `exists: false` never matches where the image itself is missing: removed leases are not brought. e2e/tests/filters.rs.
-- TTL removes without a stream record. e2e/tests/stream.rs and pipeline.rs, with our own pump.
-- It ignores partial failures, retry limits and bisecting of stream batches. e2e/tests/stream.rs and bootstraps.rs.
-- It ignores TimeToLiveSpecification, reserved concurrency, queue policies, and what a generated secret may not contain.
-- Its function URLs can't be called by the functions: after the first deployment the stack learns a SiteUrl that can.
-- It confirms e-mail subscriptions by itself. e2e/tests/aws_wire.rs.
+- It has no composite, anomaly or ratio alarms and no CodeDeploy, so this sets `Alarms=basic
+  Canary=off`. cfn-lint checks those.
+- A filter of `exists: false` never matches if the image itself is missing, so removed leases are
+  not delivered: e2e/tests/filters.rs.
+- TTL removes items without a stream record: e2e/tests/stream.rs and pipeline.rs, with their own
+  pump.
+- It ignores partial failures, retry limits and bisecting of stream batches: e2e/tests/stream.rs and
+  bootstraps.rs.
+- It ignores TimeToLiveSpecification, reserved concurrency, queue policies, and which characters a
+  generated secret must exclude.
+- The functions can't call their own function URLs: the first deployment is followed by one with a
+  SiteUrl that they can call.
+- It confirms e-mail subscriptions by itself: e2e/tests/aws_wire.rs.
 """
 
 import http.server
@@ -49,7 +57,7 @@ def free_port():
 PORT = free_port()
 ENDPOINT = f"http://localhost:{PORT}"
 work = tempfile.mkdtemp(prefix="thrum-aws-")
-# Functions inherit the emulator's environment: it gets nothing that is not meant for them.
+# The functions inherit the emulator's environment, so it contains only what they may see.
 env = {
     "PATH": f"{BIN}:{os.environ['PATH']}",
     "HOME": work,
@@ -83,17 +91,17 @@ def say(text):
 
 
 def until(what, probe, seconds):
-    """Waits until `probe` gives something that is true, and gives that."""
+    """Polls `probe` until it returns a truthy value, and returns that."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := probe():
             return found
         time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {seconds} s")
+    raise AssertionError(f"timed out after {seconds} s: {what}")
 
 
 def call(method, url, body=None, headers=None):
-    """Status and body of a reply, as JSON if it is that."""
+    """Status and body of the response, parsed if it is JSON."""
     data = body.encode() if isinstance(body, str) else json.dumps(body).encode() if body is not None else None
     headers = {"content-type": "application/json", **(headers or {})}
     request = urllib.request.Request(url, data, headers, method=method)
@@ -109,16 +117,16 @@ def call(method, url, body=None, headers=None):
 
 
 class Subscriber(http.server.BaseHTTPRequestHandler):
-    """Confirms its subscription, and keeps what it is told."""
+    """Confirms its subscription, and keeps the messages it receives."""
 
-    told = []
+    messages = []
 
     def do_POST(self):
         message = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if message["Type"] == "SubscriptionConfirmation":
             threading.Thread(target=urllib.request.urlopen, args=[message["SubscribeURL"]]).start()
         else:
-            self.told.append((time.time(), message))
+            self.messages.append((time.time(), message))
         self.send_response(200)
         self.end_headers()
 
@@ -126,8 +134,8 @@ class Subscriber(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def heard(kind, text):
-    for at, message in Subscriber.told:
+def received(kind, text):
+    for at, message in Subscriber.messages:
         if message["MessageAttributes"]["type"]["Value"] == kind and text in message["Message"]:
             return at, message
     return None
@@ -161,7 +169,7 @@ def log_lines():
 
 
 def emitted():
-    """The figures that were written: name and sum or number of values."""
+    """The metrics in the logs: the sum, or for histograms the number of values, by name."""
     figures = {}
     for _, line in log_lines():
         if '"CloudWatchMetrics"' not in line:
@@ -192,10 +200,10 @@ def main():
     outputs = deploy(**parameters, SiteUrl=url)
     assert outputs["Url"] == url
     live = aws("lambda").get_function_configuration(FunctionName=f"{STACK}-evaluate", Qualifier="live")["Environment"]["Variables"]
-    assert live["THRUM_PULSE_URLS"].startswith(url), "what only a parameter changes reaches the alias"
-    say("deployed anew, with a URL that the functions can call")
+    assert live["THRUM_PULSE_URLS"].startswith(url), "a change of only a parameter must reach the alias"
+    say("deployed again, with a URL that the functions can call")
 
-    # Whoever has the stack's secret makes a project.
+    # The admin key from the stack's secret creates a project.
     assert call("GET", f"{url}/health") == (200, "OK")
     admin = aws("secretsmanager").get_secret_value(SecretId=f"{STACK}/admin")["SecretString"]
     status, project = call("POST", f"{url}/v1/projects", {"name": "ops", "plan": "enterprise"}, {"x-admin-key": admin})
@@ -204,32 +212,32 @@ def main():
     key = {"x-api-key": project["api_key"]}
     api = lambda method, path, body=None: call(method, url + path, body, key)
 
-    def made(path, body):
+    def create(path, body):
         status, reply = api("POST", path, body)
         assert status in (200, 201, 202), (path, status, reply)
         return reply
 
-    made("/v1/channels", {"kind": "sns", "name": "people", "topic_arn": topic})
+    create("/v1/channels", {"kind": "sns", "name": "people", "topic_arn": topic})
     status, reply = api("POST", "/v1/channels", {"kind": "sns", "topic_arn": topic.replace("people", "others")})
     assert status == 400 and "TopicArns" in reply["detail"], reply
-    # For figures of what goes wrong: nobody resolves this, and this one is full at once.
-    made("/v1/channels", {"kind": "webhook", "name": "nowhere", "url": "https://nowhere.invalid/"})
-    sms = made("/v1/channels", {"kind": "sms", "name": "phone", "to": PHONE, "daily_limit": 1})
-    mail = made("/v1/channels", {"kind": "email", "name": "mail", "to": MAILBOX})
-    say("channels are there")
+    # For the metrics of failures: one host does not resolve, and one limit is reached at once.
+    create("/v1/channels", {"kind": "webhook", "name": "nowhere", "url": "https://nowhere.invalid/"})
+    sms = create("/v1/channels", {"kind": "sms", "name": "phone", "to": PHONE, "daily_limit": 1})
+    mail = create("/v1/channels", {"kind": "email", "name": "mail", "to": MAILBOX})
+    say("channels are created")
 
     # A missed heartbeat, long before the next sweep.
-    monitor = made("/v1/monitors", {"name": "backup", "slug": "backup", "period_s": 12, "grace_s": 2})
+    monitor = create("/v1/monitors", {"name": "backup", "slug": "backup", "period_s": 12, "grace_s": 2})
     uuid = monitor["uuid"]
     assert call("POST", f"{url}/ping/{uuid}", SECRET_BODY)[0] == 200
     deadline = time.time() + 14
-    at, message = until("the alert of a missed heartbeat", lambda: heard("monitor.down", "backup"), 40)
+    at, message = until("the alert of a missed heartbeat", lambda: received("monitor.down", "backup"), 40)
     late = at - deadline
-    say(f"told of a missed heartbeat {late:.1f} s after its deadline: {message['Subject']}")
+    say(f"alert of a missed heartbeat {late:.1f} s after its deadline: {message['Subject']}")
     assert -0.5 < late < 5, late
     assert call("GET", f"{url}/ping/{project['ping_key']}/backup")[0] == 200
-    until("the alert of its return", lambda: heard("monitor.up", "backup"), 20)
-    say("told of its return")
+    until("the alert of its recovery", lambda: received("monitor.up", "backup"), 20)
+    say("alert of its recovery")
     texts = call("GET", f"{ENDPOINT}/_ministack/sns/sms-messages")[1]
     assert PHONE in json.dumps(texts), texts
 
@@ -242,22 +250,22 @@ def main():
     def bars(*closes):
         series = [{"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(hour - 3600 * (9 - i))),
                    "open": close, "high": close, "low": close, "close": close, "volume": 1} for i, close in closes]
-        assert made("/v1/series/x/bars", {"timeframe": "1h", "bars": series})["rejected"] == []
+        assert create("/v1/series/x/bars", {"timeframe": "1h", "bars": series})["rejected"] == []
 
     bars(*((i, 90) for i in range(6)))
-    made("/v1/watches", {"series": "x", "timeframe": "1h", "strategy": "simple"})
-    asked = made("/v1/signals", {"series": "x", "timeframe": "1h", "strategy": "simple"})
+    create("/v1/watches", {"series": "x", "timeframe": "1h", "strategy": "simple"})
+    asked = create("/v1/signals", {"series": "x", "timeframe": "1h", "strategy": "simple"})
     found = until("the answer to a request", lambda: (lambda r: r if r["status"] == "done" else None)(api("GET", asked["href"])[1]), 20)
     assert found["last_known"] == "SELL", found
     bars((6, 90), (7, 120))
-    at, message = until("the alert of a changed signal", lambda: heard("signal.changed", "x"), 30)
-    say(f"told of a changed signal: {message['Subject']}")
-    backtest = made("/v1/backtests", {"series": "x", "timeframe": "1h", "strategy": "simple"})
-    until("a backtest, by the work queue", lambda: api("GET", backtest["href"])[1].get("status") == "done", 30)
+    at, message = until("the alert of a changed signal", lambda: received("signal.changed", "x"), 30)
+    say(f"alert of a changed signal: {message['Subject']}")
+    backtest = create("/v1/backtests", {"series": "x", "timeframe": "1h", "strategy": "simple"})
+    until("a backtest through the work queue", lambda: api("GET", backtest["href"])[1].get("status") == "done", 30)
     say("a backtest came through the work queue")
 
-    # Its own schedule: the pulse, the sweep, and what only a sweep sees to.
-    until("a sweep by the schedule", lambda: emitted().get("SweepLag"), 150)
+    # The schedule: the pulse, the sweep, and what only a sweep does.
+    until("a scheduled sweep", lambda: emitted().get("SweepLag"), 150)
     say("the schedule sweeps")
     status, deep = call("GET", f"{url}/v1/status")
     assert status == 200, deep
@@ -265,23 +273,24 @@ def main():
     until("an e-mail subscription", lambda: subscribed() in ("pending", "confirmed"), 150)
     topics = [found["TopicArn"] for found in sns.list_topics()["Topics"]]
     assert any(f"{STACK}-mail-{mail['id']}" in arn for arn in topics), topics
-    say("the deep check is content, and the mail channel has its topic")
+    say("the deep health check passes, and the mail channel has its topic")
 
-    # What the operator does from here.
+    # The operator's commands.
     table = outputs["Table"]
     assert "backup" in thrum("--table", table, "monitors")
-    made_by_table = thrum("--table", table, "projects", "create", "tiny", "--plan", "tiny", "--json", THRUM_PLANS=plans)
-    tiny = {"x-api-key": json.loads(made_by_table)["api_key"]}
+    created = thrum("--table", table, "projects", "create", "tiny", "--plan", "tiny", "--json", THRUM_PLANS=plans)
+    tiny = {"x-api-key": json.loads(created)["api_key"]}
     statuses = [call("GET", f"{url}/v1/channels", headers=tiny)[0] for _ in range(3)]
     assert statuses == [200, 200, 429], statuses
-    say("the command works on the table")
+    say("the commands work on the table")
     print(thrum("smoke", url, THRUM_API_KEY=project["api_key"]))
     say("the smoke test passes")
 
-    # Every figure that dashboard and alarms show is written by this run: a message that is none fails, too.
+    # This run must write every metric that the dashboard and alarms use, which includes a failure
+    # for an invalid message.
     queues = aws("sqs")
     queue = next(url for url in queues.list_queues()["QueueUrls"] if "NotifyQueue" in url)
-    queues.send_message(QueueUrl=queue, MessageBody="not a message of ours")
+    queues.send_message(QueueUrl=queue, MessageBody="not a Thrum message")
     channels = api("GET", "/v1/channels")[1]["channels"]
     nowhere = next(channel for channel in channels if channel["name"] == "nowhere")
     assert api("DELETE", f"/v1/channels/{nowhere['id']}")[0] == 204
@@ -297,17 +306,17 @@ def main():
     alarms = aws("cloudwatch").describe_alarms()["MetricAlarms"]
     shown |= {alarm["MetricName"] for alarm in alarms if alarm.get("Namespace") == "Thrum"}
     assert len(shown) >= 11, shown
-    missing = until("every figure", lambda: not shown - set(emitted()) or None, 200)
-    say(f"every figure was written: {emitted()}")
+    missing = until("every metric", lambda: not shown - set(emitted()) or None, 200)
+    say(f"every metric was written: {emitted()}")
 
-    # And nothing that is nobody's business.
+    # The logs must hold no secrets.
     secrets = {"the admin key": admin, "an API key": project["api_key"], "a ping key": project["ping_key"], "a body": SECRET_BODY,
                "a ping URL": uuid, "a number": PHONE, "a mailbox": MAILBOX, "another key": tiny["x-api-key"]}
     lines = list(log_lines())
     for function, line in lines:
         for what, secret in secrets.items():
             assert secret not in line, f"{function} logs {what}: {line}"
-    say(f"{len(lines)} lines of log hold no key, body or address")
+    say(f"{len(lines)} log lines hold no key, body or address")
     for function, line in lines:
         assert "AccessDenied" not in line and "not authorized" not in line, line
     say("done")

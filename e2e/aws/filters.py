@@ -1,8 +1,9 @@
-"""Which records the stream's filters let through, by a matcher that is not ours: moto's of EventBridge patterns, which Lambda's are.
+"""Shows which records pass the stream's filters, by an independent matcher: moto's, for
+EventBridge patterns, which Lambda's filters are.
 
     python e2e/aws/filters.py template.yaml < records.json
 
-Reads a list of records, and writes a list of booleans.
+Reads a JSON list of records, and writes a JSON list of booleans.
 """
 
 import json
@@ -13,7 +14,7 @@ from moto.events.models import EventPattern
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, which mean nothing here."""
+    """YAML with CloudFormation's short forms, such as !Ref, whose meaning is ignored."""
 
 
 def short_form(loader, _, node):
@@ -27,9 +28,9 @@ with open(sys.argv[1]) as file:
     template = yaml.load(file, Loader)
 stream = template["Resources"]["Evaluate"]["Properties"]["Events"]["Stream"]["Properties"]
 texts = [one["Pattern"] for one in stream["FilterCriteria"]["Filters"]]
-assert len(texts) <= 5, "Lambda takes five"
+assert len(texts) <= 5, "Lambda accepts at most five filters"
 patterns = [json.loads(text) for text in texts]
-assert all(list(pattern) == ["dynamodb"] for pattern in patterns), "Lambda documents this key alone"
+assert all(list(pattern) == ["dynamodb"] for pattern in patterns), "dynamodb must be the only key of a pattern: Lambda documents no other"
 matchers = [EventPattern.load(text) for text in texts]
 records = json.load(sys.stdin)
 json.dump([any(matcher.matches_event(record) for matcher in matchers) for record in records], sys.stdout)

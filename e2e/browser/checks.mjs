@@ -1,4 +1,5 @@
-// What must hold of every page: valid HTML, no serious fault by axe, no console error, nothing that the policy blocks.
+// Checks that every page must pass: valid HTML, no accessibility violation that axe rates moderate
+// or worse, no console error, and nothing that violates the content security policy.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { HtmlValidate } from "html-validate";
@@ -7,7 +8,7 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 const validator = new HtmlValidate({
   extends: ["html-validate:standard"],
   rules: {
-    // What is a matter of taste in markup that is generated.
+    // Rules of style, which generated markup need not follow.
     "no-trailing-whitespace": "off", "long-title": "off", "no-implicit-button-type": "off", "void-style": "off",
     "svg-focusable": "off", "prefer-native-element": "off", "tel-non-breaking": "off",
   },
@@ -16,11 +17,11 @@ const validator = new HtmlValidate({
 export class Faults {
   all = [];
 
-  /** Notes whatever goes wrong on `page` by itself. */
+  /** Records console errors, script errors and dialogs on `page`. */
   watch(page) {
     const note = (what) => this.all.push(`${page.url()}: ${what}`);
     page.on("console", (message) => {
-      // A page that says 4xx is told so on purpose; everything else is a fault.
+      // A 4xx of the page itself is expected; every other console error is a fault.
       const expected = /status of (400|403|404|409)/.test(message.text()) && message.location().url === page.url();
       if (message.type() === "error" && !expected) note(`console: ${message.text()}`);
     });
@@ -29,7 +30,7 @@ export class Faults {
     return page;
   }
 
-  /** Looks at the page as it is. */
+  /** Checks the page in its current state. */
   async check(page, name) {
     const faults = [];
     await page.evaluate(axe);
@@ -43,7 +44,7 @@ export class Faults {
     }
     const foreign = await page.evaluate(() => [...document.querySelectorAll("script")].filter((script) => !script.src.startsWith(location.origin)).length
       + document.querySelectorAll("[onerror],[onload],[onclick],[style],iframe,object,embed").length);
-    if (foreign) faults.push(`${foreign} scripts, styles or handlers are in the page itself`);
+    if (foreign) faults.push(`${foreign} scripts, styles or handlers are inline or from another origin`);
     await this.validate(await (await page.request.get(page.url())).text(), name, faults);
     this.all.push(...faults.map((fault) => `${name}: ${fault}`));
   }

@@ -1,4 +1,5 @@
-// Measures the overview of many monitors: node overview.mjs <thrum> [how many]. A release build tells more than a debug one.
+// Measures the overview page with many monitors: node overview.mjs <thrum> [number]. Use a release
+// build: a debug build is much slower.
 import { gzipSync } from "node:zlib";
 import { Thrum, browser, signIn, sleep } from "./stage.mjs";
 
@@ -14,7 +15,7 @@ try {
     await thrum.call("POST", "/v1/heartbeats", batch(from));
     if (from % 1000 === 0) process.stderr.write(`\r${from} monitors …`);
   }
-  process.stderr.write(`\r${many} monitors made\n`);
+  process.stderr.write(`\r${many} monitors created\n`);
   const context = await chrome.newContext();
   const page = await context.newPage();
   await signIn(page, thrum.root);
@@ -28,12 +29,12 @@ try {
   };
   const figures = (what, runs) => {
     const bytes = runs[0].body.length;
-    console.log(`${what}: first byte ${median(runs.map((run) => run.first)).toFixed(0)} ms (worst ${Math.max(...runs.map((run) => run.first)).toFixed(0)} ms of ${runs.length}), ${(bytes / 1000).toFixed(0)} kB, ${(gzipSync(runs[0].body).length / 1000).toFixed(0)} kB if compressed`);
+    console.log(`${what}: first byte ${median(runs.map((run) => run.first)).toFixed(0)} ms (worst ${Math.max(...runs.map((run) => run.first)).toFixed(0)} ms of ${runs.length}), ${(bytes / 1000).toFixed(0)} kB, ${(gzipSync(runs[0].body).length / 1000).toFixed(0)} kB compressed`);
   };
   const calm = [];
   for (let i = 0; i < 20; i++) calm.push(await time("/"));
-  figures("overview, nothing happens", calm);
-  // Heartbeats come all the while.
+  figures("overview, idle", calm);
+  // Send heartbeats in the background.
   let beating = true;
   const beats = (async () => {
     for (let from = 0; beating; from = (from + 100) % Number(many)) {
@@ -57,7 +58,7 @@ try {
   });
   await sleep(15000);
   const [shifted, updates] = await page.evaluate(() => [globalThis.shifted, globalThis.updates]);
-  console.log(`15 s of updates: ${updates} times something changed in place, layout shift ${shifted}`);
+  console.log(`15 s of updates: ${updates} changes in place, layout shift ${shifted}`);
   beating = false;
   await beats;
 } finally {

@@ -1,4 +1,5 @@
-// Takes pictures of every page: light, dark, and as wide as a phone. node screenshots.mjs <thrum> <folder>
+// Takes screenshots of every page, light, dark, and at phone width: node screenshots.mjs <thrum>
+// <folder>
 import { mkdir } from "node:fs/promises";
 import { Thrum, browser, furnish, receiver, signIn } from "./stage.mjs";
 
@@ -37,7 +38,7 @@ try {
     }
     await context.close();
   }
-  console.log(`pictures are in ${folder}`);
+  console.log(`screenshots are in ${folder}`);
 } finally {
   await chrome.close();
   await thrum.stop();

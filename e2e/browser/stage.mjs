@@ -1,4 +1,4 @@
-// `thrum serve` with something to look at, and a browser.
+// Starts `thrum serve` with sample data, and a browser.
 import { spawn, execFile } from "node:child_process";
 import { createServer } from "node:http";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -16,18 +16,18 @@ const run = promisify(execFile);
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/** Looks until `probe` gives something true, or fails saying what was awaited. */
+/** Polls `probe` until it returns a truthy value, and returns that; fails after `within` milliseconds. */
 export async function until(what, probe, within = 20000) {
   const end = Date.now() + within;
   for (;;) {
     const found = await probe();
     if (found) return found;
-    if (Date.now() > end) throw new Error(`in ${within} ms there was no ${what}`);
+    if (Date.now() > end) throw new Error(`timed out after ${within} ms: ${what}`);
     await sleep(100);
   }
 }
 
-/** A webhook that takes what it gets. */
+/** A webhook receiver that accepts everything. */
 export async function receiver() {
   const got = [];
   const server = createServer((request, reply) => {
@@ -49,12 +49,12 @@ export class Thrum {
       THRUM_API_KEY: WRITE_KEY, THRUM_READ_KEY: READ_KEY, THRUM_PING_KEY: PING_KEY, THRUM_ADMIN_KEY: ADMIN_KEY,
     };
     thrum.process = spawn(binary, ["serve", "--memory", "--listen", "127.0.0.1:0", "--allow-private-webhooks"], { env: environment });
-    let said = "";
-    thrum.process.stderr.on("data", (chunk) => (said += chunk));
-    thrum.process.stdout.on("data", (chunk) => (said += chunk));
+    let output = "";
+    thrum.process.stderr.on("data", (chunk) => (output += chunk));
+    thrum.process.stdout.on("data", (chunk) => (output += chunk));
     thrum.root = await until("address", () => {
-      if (thrum.process.exitCode !== null) throw new Error(`thrum ended: ${said}`);
-      return said.match(/listens on (http:\/\/\S+)/)?.[1];
+      if (thrum.process.exitCode !== null) throw new Error(`thrum exited: ${output}`);
+      return output.match(/listens on (http:\/\/\S+)/)?.[1];
     });
     return thrum;
   }
@@ -67,13 +67,13 @@ export class Thrum {
     return text && reply.headers.get("content-type")?.includes("json") ? JSON.parse(text) : text;
   }
 
-  /** A heartbeat by its slug; `suffix` as in `/start`, `/fail`, `/0`. */
+  /** Pings a monitor by its slug; `suffix` is `/start`, `/fail`, `/0` or the like. */
   async ping(slug, suffix = "", body = "") {
     const reply = await fetch(`${this.root}/ping/${PING_KEY}/${slug}${suffix}?create=1`, { method: "POST", body });
     if (!reply.ok) throw new Error(`ping ${slug}: ${reply.status}`);
   }
 
-  /** A random walk of bars, and what `trend-rsi` says of it. */
+  /** Imports a random walk of bars, and requests the signal of `trend-rsi`. */
   async signals(series = "demo") {
     const { stdout } = await run(this.binary, ["demo-bars", "--bars", "600", "--seed", "7"], { maxBuffer: 1e8 });
     const folder = await mkdtemp(join(tmpdir(), "thrum-"));
@@ -91,11 +91,11 @@ export class Thrum {
   }
 }
 
-/** Debian's Chromium, which looks up nothing outside. */
+/** Starts the installed Chromium, with its background network requests disabled. */
 export function browser() {
   const paths = [process.env.THRUM_TEST_CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
   const executablePath = paths.find((path) => path && existsSync(path));
-  if (!executablePath) throw new Error("no Chromium: install Debian's, or name one by THRUM_TEST_CHROMIUM");
+  if (!executablePath) throw new Error("Chromium not found: install the chromium package, or set THRUM_TEST_CHROMIUM to its path");
   return chromium.launch({
     executablePath,
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -111,29 +111,29 @@ export async function signIn(page, root, key = WRITE_KEY) {
   await page.waitForURL(`${root}/`);
 }
 
-/** Monitors, channels and series that show most of what there is. */
+/** Creates monitors, channels and series that show most features. */
 export async function furnish(thrum, hook) {
   await thrum.call("POST", "/v1/channels", { kind: "webhook", url: hook, name: "on call" });
   await thrum.call("POST", "/v1/channels", { kind: "webhook", url: "http://127.0.0.1:9/", name: "nobody home" });
-  const make = (monitor) => thrum.call("POST", "/v1/monitors", monitor);
+  const create = (monitor) => thrum.call("POST", "/v1/monitors", monitor);
   for (const [i, name] of ["api", "checkout", "search", "mail relay", "billing"].entries()) {
     const slug = name.replace(" ", "-");
-    await make({ name, slug, tags: ["prod", i % 2 ? "web" : "core"], period_s: 60 * (i + 1), grace_s: 60 });
+    await create({ name, slug, tags: ["prod", i % 2 ? "web" : "core"], period_s: 60 * (i + 1), grace_s: 60 });
     await thrum.ping(slug);
   }
-  await make({ name: "nightly backup", slug: "backup", tags: ["prod", "db"], schedule: "0 3 * * *", tz: "Europe/Berlin", grace_s: 3600, desc: "pg_dump to the vault; see the runbook." });
+  await create({ name: "nightly backup", slug: "backup", tags: ["prod", "db"], schedule: "0 3 * * *", tz: "Europe/Berlin", grace_s: 3600, desc: "pg_dump to the vault; see the runbook." });
   for (let i = 0; i < 12; i++) {
     await thrum.ping("backup", "/start");
     await sleep(20 + 40 * Math.abs(Math.sin(i)));
     await thrum.ping("backup", i === 7 ? "/1" : "/0", i === 7 ? "pg_dump: error: connection to server lost" : `${1200 + i} MB`);
   }
-  await make({ name: "reports", slug: "reports", tags: ["batch"], period_s: 86400, grace_s: 3600 });
+  await create({ name: "reports", slug: "reports", tags: ["batch"], period_s: 86400, grace_s: 3600 });
   await thrum.ping("reports", "/start");
-  await make({ name: "staging", slug: "staging", tags: ["staging"], period_s: 300, grace_s: 60 });
+  await create({ name: "staging", slug: "staging", tags: ["staging"], period_s: 300, grace_s: 60 });
   const staging = await thrum.call("GET", "/v1/monitors/staging");
   await thrum.call("POST", `/v1/monitors/${staging.uuid}/pause`);
-  await make({ name: "new host", slug: "new-host", period_s: 300, grace_s: 60 });
-  await make({ name: "edge-7", slug: "edge-7", tags: ["edge"], period_s: 1, grace_s: 1 });
+  await create({ name: "new host", slug: "new-host", period_s: 300, grace_s: 60 });
+  await create({ name: "edge-7", slug: "edge-7", tags: ["edge"], period_s: 1, grace_s: 1 });
   await thrum.ping("edge-7");
   await thrum.call("PATCH", "/v1/project", { status_page: { title: "Example status", tag: "prod" } });
   await thrum.signals();

@@ -1,4 +1,4 @@
-// Walks the dashboard as people do, in a real browser, on a real server: node walk.mjs <thrum>
+// Walks through the dashboard in a real browser, on a real server: node walk.mjs <thrum>
 import assert from "node:assert/strict";
 import { Faults } from "./checks.mjs";
 import { READ_KEY, Thrum, WRITE_KEY, browser, furnish, receiver, signIn, sleep, until } from "./stage.mjs";
@@ -8,7 +8,7 @@ const faults = new Faults();
 const text = (page, selector) => page.locator(selector).innerText();
 const state = (page, name) => page.locator("#rows tr", { hasText: name }).locator(".state").innerText();
 
-/** Layout shifts that nobody asked for, since the page was loaded. */
+/** Records unexpected layout shifts, those not caused by input. */
 async function countShifts(page) {
   await page.evaluate(() => {
     globalThis.shifts = [];
@@ -21,7 +21,7 @@ async function countShifts(page) {
 }
 
 const steps = {
-  async "who is not signed in sees nothing, and comes back to where they wanted to go"({ chrome, thrum }) {
+  async "a visitor must sign in, and then gets the requested page"({ chrome, thrum }) {
     const page = faults.watch(await chrome.newPage());
     await page.goto(`${thrum.root}/alerts?state=dead`);
     assert.match(page.url(), /sign-in\?next=/);
@@ -42,11 +42,11 @@ const steps = {
     await page.close();
   },
 
-  async "a monitor is made, pinged, goes down and comes back before one's eyes"({ page, thrum, hook }) {
+  async "a monitor is created and pinged, and goes down and up live"({ page, thrum, hook }) {
     await page.goto(`${thrum.root}/`);
     assert.equal(await text(page, "h1"), "Nothing is watched yet");
     await faults.check(page, "empty overview");
-    // A channel first: where its alerts go.
+    // Its alerts need a channel first.
     await page.click("nav >> text=Channels");
     await faults.check(page, "no channels");
     await page.fill("input[name=url]", hook.url);
@@ -54,7 +54,7 @@ const steps = {
     await page.click("text=Add >> nth=-1");
     await page.waitForSelector("text=It is shown this once");
     assert.match(await text(page, "#s-secret"), /^whsec_/);
-    await faults.check(page, "channel made");
+    await faults.check(page, "channel created");
     await page.click("button:text('Test')");
     await page.waitForSelector("text=A test alert is on its way");
     await until("test alert", () => hook.got.some((alert) => JSON.stringify(alert).includes("channel.test")));
@@ -68,7 +68,7 @@ const steps = {
     await page.waitForSelector("#preview >> text=must be like");
     await page.click("button.primary");
     assert.match(await text(page, "[role=alert]"), /period must be like/);
-    assert.equal(await page.inputValue("input[name=name]"), "web 01", "what was typed stays");
+    assert.equal(await page.inputValue("input[name=name]"), "web 01", "the form keeps its values");
     await page.fill("input[name=period]", "2 s");
     await page.fill("input[name=grace]", "1 s");
     await page.waitForSelector("#preview td");
@@ -87,10 +87,10 @@ const steps = {
     await fetch(url, { method: "POST" });
     await until("up again, live", async () => (await state(page, "web 01")) === "up", 5000);
     await until("alerts", () => hook.got.length >= 3);
-    assert.deepEqual(await page.evaluate(() => globalThis.shifts), [], "nothing moves");
+    assert.deepEqual(await page.evaluate(() => globalThis.shifts), [], "no layout shift");
   },
 
-  async "an alert's deliveries are seen, and a monitor is snoozed, paused, changed and deleted"({ page, thrum }) {
+  async "alerts show their deliveries, and a monitor can be snoozed, paused, edited and deleted"({ page, thrum }) {
     await page.click("nav >> text=Alerts");
     await page.waitForSelector("text=web 01 is down");
     assert.match(await page.locator("tr", { hasText: "web 01 is down" }).first().innerText(), /sent\s+on call/);
@@ -112,7 +112,7 @@ const steps = {
     await page.fill("[name=schedule]", "*/5 * * * *");
     await page.waitForSelector("#preview td");
     await page.fill("input[name=tags]", "prod web");
-    await faults.check(page, "change");
+    await faults.check(page, "edit monitor");
     await page.click("button.primary");
     await page.waitForSelector("text=Saved.");
     assert.match(await page.innerText("main"), /\*\/5 \* \* \* \* \(UTC\)/);
@@ -125,14 +125,14 @@ const steps = {
     await page.waitForSelector("text=It is deleted.");
   },
 
-  async "bars become a signal, its explanation, and a backtest"({ page, thrum }) {
+  async "bars lead to a signal, an explanation and a backtest"({ page, thrum }) {
     await page.goto(`${thrum.root}/signals`);
     await faults.check(page, "no signals");
     await thrum.signals("walk");
     await page.reload();
     await page.click("td >> text=walk");
     await page.waitForSelector("#explanation");
-    assert.ok(await page.locator(".chart svg").count() >= 2, "the price and a pane");
+    assert.ok(await page.locator(".chart svg").count() >= 2, "a price chart and an indicator pane");
     assert.ok(await page.locator("#explanation tbody tr").count() >= 2);
     assert.match(await page.innerText("main"), /What would flip it/);
     await faults.check(page, "series");
@@ -155,22 +155,22 @@ const steps = {
     await faults.check(page, "watches");
   },
 
-  async "a key is made, rotated and revoked"({ page, thrum }) {
+  async "a key is created, rotated and revoked"({ page, thrum }) {
     await page.click("nav >> text=Keys");
     await page.fill("input[name=name]", "laptop");
     await page.click("button:text('Make it')");
-    const made = await text(page, "#s-secret");
-    assert.equal(made.length, 32);
-    await faults.check(page, "key made");
-    await thrum.call("GET", "/v1/monitors", undefined, made);
+    const secret = await text(page, "#s-secret");
+    assert.equal(secret.length, 32);
+    await faults.check(page, "key created");
+    await thrum.call("GET", "/v1/monitors", undefined, secret);
     const row = page.locator("tr", { hasText: "laptop" });
     await row.locator("select").selectOption("0");
     await row.locator("text=Rotate").click();
     await page.waitForSelector("text=The key's successor");
     const successor = await text(page, "#s-secret");
-    assert.notEqual(successor, made);
+    assert.notEqual(successor, secret);
     await thrum.call("GET", "/v1/monitors", undefined, successor);
-    await assert.rejects(thrum.call("GET", "/v1/monitors", undefined, made), /401/);
+    await assert.rejects(thrum.call("GET", "/v1/monitors", undefined, secret), /401/);
     await page.reload().catch(() => {});
     await page.goto(`${thrum.root}/keys`);
     assert.ok(!(await page.content()).includes(successor), "shown once");
@@ -180,7 +180,7 @@ const steps = {
     await assert.rejects(thrum.call("GET", "/v1/monitors", undefined, successor), /401/);
   },
 
-  async "every page is sound, in the light, in the dark, on a phone and by keyboard"({ chrome, thrum, hook }) {
+  async "every page passes the checks: light, dark, at phone width and by keyboard"({ chrome, thrum, hook }) {
     await furnish(thrum, hook.url);
     const hostile = `"><script>alert(1)</script><img src=x onerror=alert(1)>`;
     await thrum.call("POST", "/v1/monitors", { name: hostile, tags: [`<b>'"&`], desc: hostile, slug: "hostile", period_s: 60, grace_s: 60 });
@@ -218,12 +218,12 @@ const steps = {
     await page.goto(`${thrum.root}/monitors/${await unique("backup")}`);
     const time = page.locator("#log time").first();
     const [at, shown, title] = [await time.getAttribute("datetime"), await time.innerText(), await time.getAttribute("title")];
-    assert.equal(new Date(shown.replace(" ", "T") + "+05:30").getTime(), Math.floor(new Date(at) / 1000) * 1000, "in the viewer's zone");
+    assert.equal(new Date(shown.replace(" ", "T") + "+05:30").getTime(), Math.floor(new Date(at) / 1000) * 1000, "times are in the viewer's time zone");
     assert.match(title, /UTC/);
     await context.close();
   },
 
-  async "a read-only key makes a dashboard that changes nothing"({ chrome, thrum }) {
+  async "with a read-only key, the dashboard changes nothing"({ chrome, thrum }) {
     const context = await chrome.newContext();
     const page = faults.watch(await context.newPage());
     await signIn(page, thrum.root, READ_KEY);
@@ -240,7 +240,7 @@ const steps = {
     await context.close();
   },
 
-  async "without script, every page shows its data and every form works"({ chrome, thrum }) {
+  async "without JavaScript, every page shows its data and every form works"({ chrome, thrum }) {
     const context = await chrome.newContext({ javaScriptEnabled: false });
     const page = await context.newPage();
     await signIn(page, thrum.root);
@@ -324,6 +324,6 @@ try {
   await chrome.close();
   const begun = Date.now();
   await thrum.stop();
-  assert.ok(Date.now() - begun < 5000, "pages that are open keep the server from stopping");
+  assert.ok(Date.now() - begun < 5000, "open pages must not delay the shutdown");
   hook.close();
 }

@@ -1,4 +1,4 @@
-//! `bench`: measures what docs/benchmarks.md tells, and writes that page anew.
+//! `bench`: runs the benchmarks and regenerates docs/benchmarks.md.
 
 use crate::load::{self, Load};
 use anyhow::{Context, ensure};
@@ -9,28 +9,29 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The project's folder.
+/// The root of the workspace.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-/// The words around the figures; `{…}` is where they go.
+/// The template of the page, with `{…}` placeholders for the figures.
 const PAGE: &str = include_str!("../benchmarks.md.in");
-/// The endurance runs that the page tells of, by the names of their reports.
+/// The endurance runs shown on the page, by report name.
 const ENDURED: [&str; 4] = ["full", "full-chaos", "normal", "normal-chaos"];
 
-/// What to measure.
+/// Options of the benchmarks.
 #[derive(Debug, Args)]
 pub struct Bench {
     #[command(flatten)]
     load: Load,
 
-    /// Folder with the reports of the endurance runs. They are not repeated: each takes ten minutes
+    /// Directory of the endurance reports. They are not regenerated here, because each takes ten
+    /// minutes
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/endurance"))]
     endurance: PathBuf,
 }
 
-/// Measures, and writes the page.
+/// Runs the benchmarks and writes the page.
 ///
 /// # Errors
-/// Something could not be measured, or the page not be written.
+/// A benchmark failed, or the page can't be written.
 pub async fn run(options: &Bench) -> anyhow::Result<()> {
     let core = core()?;
     let load = load::run(&options.load).await?;
@@ -41,7 +42,7 @@ pub async fn run(options: &Bench) -> anyhow::Result<()> {
         .replace("{endurance}", endurance(&options.endurance)?.trim_end());
     let path = Path::new(ROOT).join("docs/benchmarks.md");
     fs::write(&path, page).with_context(|| format!("can't write {}", path.display()))?;
-    println!("\nWrote docs/benchmarks.md");
+    println!("\nwrote docs/benchmarks.md");
     Ok(())
 }
 
@@ -59,7 +60,7 @@ fn machine() -> String {
 
 /// Criterion's figures for the pure core.
 fn core() -> anyhow::Result<String> {
-    // What other benches left there is not ours.
+    // Remove the results of other benches.
     let _ = fs::remove_dir_all(Path::new(ROOT).join("target/criterion"));
     let status = Command::new(env!("CARGO"))
         .args([
@@ -126,12 +127,12 @@ fn time(ns: f64) -> String {
     }
 }
 
-/// The reports of the endurance runs, side by side, and their pictures.
+/// The endurance reports side by side, and their charts.
 fn endurance(directory: &Path) -> anyhow::Result<String> {
     let mut reports = Vec::new();
     let mut names = Vec::new();
     for name in ENDURED {
-        // One that was not made is not told of.
+        // Skip runs without a report.
         let path = directory.join(name).with_extension("json");
         if let Ok(text) = fs::read_to_string(&path) {
             reports.push(serde_json::from_str::<Value>(&text)?);

@@ -1,7 +1,7 @@
-//! Dynoxide: a DynamoDB emulator by others, run as a process of its own.
+//! Dynoxide: a third-party DynamoDB emulator, run in its own process.
 //!
-//! It is not part of the workspace: it pins an older SQLite, and two of them can't be linked into one program.
-//! `THRUM_TEST_DYNOXIDE` names its binary.
+//! It is not part of the workspace because it pins an older SQLite, and a program can't link two
+//! versions. `THRUM_TEST_DYNOXIDE` is the path of its binary.
 
 use anyhow::{Context, ensure};
 use aws_sdk_dynamodb::Client;
@@ -20,12 +20,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thrum_store::dynamodb::{DynamoTable, retrying};
 
-/// How long a call may take, with its retries.
+/// The timeout of a call, including retries.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most records of the stream that are read at once.
+/// Maximum number of stream records per read.
 const PAGE: usize = 1_000;
 
-/// A running emulator. Cheap to clone; ends with the last handle.
+/// A running emulator. Cheap to clone; ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Dynoxide {
     url: String,
@@ -46,17 +46,17 @@ impl Drop for Process {
 }
 
 impl Dynoxide {
-    /// Starts one; `None` where there is none, said loudly.
+    /// Starts an emulator; prints a warning and returns `None` if `THRUM_TEST_DYNOXIDE` is not set.
     ///
     /// # Panics
-    /// It does not start.
+    /// If it does not start.
     pub async fn start() -> Option<Self> {
         let Some(binary) = std::env::var_os("THRUM_TEST_DYNOXIDE") else {
-            eprintln!("LEFT OUT: THRUM_TEST_DYNOXIDE is not set; see CONTRIBUTING.md");
+            eprintln!("SKIPPED: THRUM_TEST_DYNOXIDE is not set; see CONTRIBUTING.md");
             return None;
         };
         thrum_store::tls::install();
-        // Free a moment ago; nobody else asks for ports here.
+        // The port was free a moment ago, and nothing else asks for ports here.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|taken| taken.local_addr());
         let port = port.expect("a port").port();
         let child = Command::new(binary)
@@ -77,13 +77,14 @@ impl Dynoxide {
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("dynoxide does not answer");
+        panic!("dynoxide did not answer within 5 s");
     }
 
-    /// Answers a request to DynamoDB, of which `target` is the header `x-amz-target`: an HTTP status and a body.
+    /// Sends a request with the header `x-amz-target: target`; returns the HTTP status and the
+    /// body.
     ///
     /// # Errors
-    /// It can't be reached.
+    /// The emulator can't be reached.
     pub async fn answer(&self, target: &str, body: Vec<u8>) -> reqwest::Result<(u16, Vec<u8>)> {
         let signed = "AWS4-HMAC-SHA256 Credential=id/20250101/local/dynamodb/aws4_request, \
                       SignedHeaders=host, Signature=0";
@@ -100,25 +101,25 @@ impl Dynoxide {
         Ok((status, reply.bytes().await?.to_vec()))
     }
 
-    /// An SDK client whose calls go there.
+    /// An SDK client for this emulator.
     pub fn client(&self) -> Client {
         Client::from_conf(config(self.clone()).build())
     }
 
-    /// A table of this name, which is created.
+    /// Creates a table with this name.
     ///
     /// # Panics
-    /// It is not created.
+    /// If it can't be created.
     pub async fn table(&self, name: &str) -> DynamoTable {
         let table = DynamoTable::new(self.client(), name);
         table.create().await.expect("a table");
         table
     }
 
-    /// The records of a table's stream, as Lambda would bring them.
+    /// The records of a table's stream, as Lambda delivers them.
     ///
     /// # Errors
-    /// It answers otherwise than DynamoDB would.
+    /// The emulator answers differently from DynamoDB.
     pub async fn records(&self, table: &str) -> anyhow::Result<Vec<Value>> {
         let streams = self
             .stream("ListStreams", json!({ "TableName": table }))
@@ -158,7 +159,7 @@ impl Dynoxide {
     }
 }
 
-/// What configures an SDK client whose calls go by `connector`.
+/// The configuration of an SDK client that sends its calls through `connector`.
 pub fn config(connector: impl HttpConnector + 'static) -> Builder {
     let connector = SharedHttpConnector::new(connector);
     let timeouts = TimeoutConfig::builder()
@@ -185,7 +186,7 @@ impl HttpConnector for Dynoxide {
             let (status, reply) = answer.map_err(|error| ConnectorError::io(error.into()))?;
             let status = status
                 .try_into()
-                .map_err(|_| ConnectorError::user("no such status".into()))?;
+                .map_err(|_| ConnectorError::user("invalid HTTP status".into()))?;
             Ok(HttpResponse::new(status, SdkBody::from(reply)))
         })
     }

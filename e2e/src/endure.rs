@@ -1,8 +1,9 @@
-//! Endurance: many monitors heartbeat for minutes, some of them fall silent, and perhaps the server is killed every few
-//! seconds. Nobody may be told what is not so, everybody must be told what is, and neither memory nor the database may grow.
+//! Endurance: many monitors are pinged for minutes, some fall silent, and optionally the server is
+//! killed every few seconds. There must be no false and no missing alert, and neither memory nor
+//! the database may grow.
 //!
-//! Arrival is open-loop: each ping has an instant at which it is to be sent, whatever became of those before it, and its
-//! latency counts from there. So a server that stands still is not spared the pings that it kept waiting.
+//! The load is open-loop: each ping has a scheduled time that does not depend on earlier responses,
+//! and its latency counts from there. So pings that a stalled server keeps waiting count in full.
 
 mod report;
 mod watch;
@@ -21,54 +22,57 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
-use watch::{Fleet, Told};
+use watch::{Alerts, Fleet};
 
 const PERIOD: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(30);
-/// How long a monitor is silent that falls silent: it is down for a minute and a half of it.
+/// How long a silence lasts: the monitor is down for the second half of it.
 const SILENCE: Duration = Duration::from_secs(180);
-/// How many heartbeats make monitors in one request.
+/// How many monitors one request creates.
 const BATCH: usize = 100;
-/// How many pings are under way at a time at the most.
+/// Maximum number of pings in flight.
 const AT_A_TIME: usize = 256;
-/// How long a client waits before it tries again what was not answered.
+/// How long a client waits before it retries an unanswered ping.
 const RETRY: Duration = Duration::from_millis(100);
-/// Most monitors of a server that is not ours: what it told is read from its last 200 alerts.
+/// Maximum number of monitors on an external server: its alerts are read from the API, which shows
+/// the last 200.
 const MOST_BY_URL: usize = 5_000;
-/// How often memory, size and latencies are noted.
+/// How often memory, database size and latencies are sampled.
 const SAMPLE: Duration = Duration::from_secs(5);
-/// How long people may take to be told, after the last ping was sent: less than the others' own patience.
+/// How long to wait for alerts after the last ping. Shorter than period and grace, so that no other
+/// monitor goes down meanwhile.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How to endure.
+/// Options of an endurance run.
 #[derive(Debug, Args)]
 pub struct Endure {
-    /// How many monitors heartbeat, each once a minute
+    /// Number of monitors, each pinged once a minute
     #[arg(long, default_value_t = 10_000)]
     monitors: usize,
 
-    /// For how many minutes
+    /// How long to run, in minutes
     #[arg(long, default_value_t = 10)]
     minutes: u64,
 
-    /// When a ping is answered: when it is on the disk, or when the operating system has it
+    /// When the server answers a ping: after it is flushed to disk (full), or once the operating
+    /// system has it (normal)
     #[arg(long, default_value = "full")]
     sync: Sync,
 
-    /// Kill the server with SIGKILL every so many seconds, and start it again; never if 0
+    /// Kill the server with SIGKILL every so many seconds, and restart it; 0 for never
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     kill_every: u64,
 
-    /// A server that is running already, https://thrum.example.org; its API key is in THRUM_API_KEY. It can't be killed, and its
-    /// memory and size can't be seen
+    /// A server that is already running, such as https://thrum.example.org. Its API key is read
+    /// from THRUM_API_KEY. It can't be killed, and its memory and database size are not measured
     #[arg(long, conflicts_with = "kill_every")]
     url: Option<String>,
 
-    /// Where the database is made: a directory on the disk that is to be measured
+    /// Directory for the database, on the disk to measure
     #[arg(long, default_value = ".")]
     directory: PathBuf,
 
-    /// Where the report goes: NAME.json and NAME.svg
+    /// Write the report to NAME.json and NAME.svg
     #[arg(long, value_name = "NAME")]
     report: Option<PathBuf>,
 }
@@ -88,12 +92,12 @@ impl Sync {
     }
 }
 
-/// The server, and what is known of it from outside.
+/// The server under test, and a client for it.
 struct Target {
     base: String,
     key: String,
     client: Client,
-    /// If it is ours.
+    /// The server's process; `None` for an external server.
     own: Option<Own>,
 }
 
@@ -154,11 +158,11 @@ impl Target {
         let reply = request.send().await?;
         let status = reply.status();
         let text = reply.text().await?;
-        ensure!(status.is_success(), "{path} was answered {status}: {text}");
+        ensure!(status.is_success(), "{path}: {status} {text}");
         Ok(serde_json::from_str(&text)?)
     }
 
-    /// One ping, until it is answered; false if the server refuses it. How often it was sent.
+    /// Sends a ping until it is answered. Returns whether it succeeded, and the number of attempts.
     async fn ping(&self, path: &str, give_up: Instant) -> (bool, u64) {
         let url = format!("{}{path}", self.base);
         let mut attempts = 0;
@@ -166,7 +170,7 @@ impl Target {
             attempts += 1;
             match self.client.get(&url).send().await {
                 Ok(reply) if reply.status().is_success() => return (true, attempts),
-                // It is there, and won't: trying again is for what is not there.
+                // The server refused it, so a retry would not help.
                 Ok(reply) if reply.status().is_client_error() => return (false, attempts),
                 _ if Instant::now() >= give_up => return (false, attempts),
                 _ => sleep(RETRY).await,
@@ -174,7 +178,7 @@ impl Target {
         }
     }
 
-    /// Resident memory and the size of the database, in bytes.
+    /// Resident memory and database size, in bytes.
     async fn size(&self) -> Option<(u64, u64)> {
         let own = self.own.as_ref()?;
         let id = own.server.lock().await.id()?;
@@ -184,14 +188,14 @@ impl Target {
         Some((kib * 1024, size_of(own.data.path())))
     }
 
-    /// Seconds of processor time that the server has used.
+    /// The CPU time that the server has used, in seconds.
     async fn cpu_s(&self) -> Option<f64> {
         let id = self.own.as_ref()?.server.lock().await.id()?;
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
         let ticks: f64 =
             fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-        // A tick is a hundredth of a second wherever Linux runs.
+        // Linux counts a hundred ticks a second on every platform.
         Some(ticks / 100.0)
     }
 }
@@ -203,30 +207,32 @@ fn size_of(directory: &Path) -> u64 {
         .sum()
 }
 
-/// Runs it, prints what came of it, and fails if anything was missed, false or lost.
+/// Runs the load, prints the figures, and fails if an alert was missed or false, or a ping was
+/// lost.
 ///
 /// # Errors
-/// A server could not be started, or what was promised did not hold.
+/// A server could not be started, or a promise was broken.
 pub async fn run(options: Endure) -> anyhow::Result<()> {
     ensure!(
         options.url.is_none() || options.monitors <= MOST_BY_URL,
-        "of more than {MOST_BY_URL} monitors, more changes are told than the API shows at once; choose fewer --monitors"
+        "--monitors must be at most {MOST_BY_URL} with --url (got {}): the API shows only the last 200 alerts",
+        options.monitors
     );
     let target = Arc::new(Target::start(&options).await?);
-    let told = Told::start(&target).await?;
+    let alerts = Alerts::start(&target).await?;
     let fleet = Arc::new(provision(&target, options.monitors).await?);
     let begun = Instant::now();
     let end = begun + Duration::from_secs(options.minutes * 60);
     fleet.plan_silences(begun, end);
     println!(
-        "{} monitors, a ping a minute each, for {} min; {} of them fall silent for {} s",
+        "{} monitors, one ping a minute each, for {} min; {} of them fall silent for {} s",
         options.monitors,
         options.minutes,
         fleet.silent(),
         SILENCE.as_secs()
     );
     let report = Arc::new(Report::new(&options, begun));
-    let chaos = tokio::spawn(kill_again_and_again(
+    let kills = tokio::spawn(kill_repeatedly(
         Arc::clone(&target),
         Arc::clone(&report),
         options.kill_every,
@@ -235,26 +241,26 @@ pub async fn run(options: Endure) -> anyhow::Result<()> {
     let samples = tokio::spawn(sample(Arc::clone(&target), Arc::clone(&report), end));
     let cpu = target.cpu_s().await;
     load(&target, &fleet, &report, begun, end).await?;
-    chaos.await??;
+    kills.await??;
     samples.await?;
     if options.kill_every == 0 {
         report.note_cpu(cpu, target.cpu_s().await);
     }
-    // Who is silent at the end is told of, too.
-    let told = told.settle(&target, PATIENCE).await?;
+    // Monitors that are silent at the end must alert, too.
+    let alerts = alerts.settle(&target, PATIENCE).await?;
     let counted = counted(&target).await?;
-    let verdict = fleet.judge(&told, &counted);
+    let verdict = fleet.judge(&alerts, &counted);
     report.finish(&verdict);
     println!("\n{}", report.table());
     if let Some(name) = &options.report {
         report.write(name)?;
-        println!("\nwritten: {0}.json, {0}.svg", name.display());
+        println!("\nwrote {0}.json and {0}.svg", name.display());
     }
     verdict.check()?;
     report.check()
 }
 
-/// Makes the monitors, each by its first heartbeat.
+/// Creates the monitors, each by its first heartbeat.
 async fn provision(target: &Target, monitors: usize) -> anyhow::Result<Fleet> {
     let bar = indicatif::ProgressBar::new(monitors as u64).with_message("monitors");
     let mut fleet = Fleet::default();
@@ -264,7 +270,8 @@ async fn provision(target: &Target, monitors: usize) -> anyhow::Result<Fleet> {
             .collect();
         let heartbeats: Vec<Value> = names
             .iter()
-            // Not yet watched: the making of fifty thousand takes longer than a minute.
+            // A log ping sets no deadline: creating fifty thousand monitors takes longer than a
+            // minute.
             .map(|name| json!({"monitor": name, "status": "log", "period_s": PERIOD.as_secs(), "grace_s": GRACE.as_secs()}))
             .collect();
         let body = json!({ "heartbeats": heartbeats });
@@ -286,7 +293,7 @@ async fn provision(target: &Target, monitors: usize) -> anyhow::Result<Fleet> {
     Ok(fleet)
 }
 
-/// Sends each ping at its instant.
+/// Sends each ping at its scheduled time.
 async fn load(
     target: &Arc<Target>,
     fleet: &Arc<Fleet>,
@@ -324,7 +331,7 @@ async fn load(
             bar.set_message(report.line());
         }
         tokio::spawn(async move {
-            // What was kept waiting until the end is not sent any more.
+            // The run has ended: pings that still wait are not sent.
             let Ok(_room) = room.acquire_owned().await else {
                 report.ping(Duration::ZERO, false, 1);
                 return;
@@ -335,7 +342,7 @@ async fn load(
             report.ping(now - at, answered, attempts);
         });
     }
-    // What was sent last.
+    // Wait for the last pings.
     let all = room.acquire_many(AT_A_TIME as u32);
     if tokio::time::timeout(GRACE, all).await.is_err() {
         room.close();
@@ -345,8 +352,8 @@ async fn load(
     Ok(())
 }
 
-/// Kills the server and starts it anew, every `seconds`.
-async fn kill_again_and_again(
+/// Kills and restarts the server every `seconds`.
+async fn kill_repeatedly(
     target: Arc<Target>,
     report: Arc<Report>,
     seconds: u64,
@@ -369,7 +376,7 @@ async fn kill_again_and_again(
     Ok(())
 }
 
-/// Notes how the server is.
+/// Samples the server's figures until `end`.
 async fn sample(target: Arc<Target>, report: Arc<Report>, end: Instant) {
     let mut next = Instant::now() + SAMPLE;
     while next < end {
@@ -387,7 +394,7 @@ async fn sample(target: Arc<Target>, report: Arc<Report>, end: Instant) {
     }
 }
 
-/// How many pings the server counted, by name.
+/// How many pings the server counted, by monitor name.
 async fn counted(target: &Target) -> anyhow::Result<Vec<(String, u64)>> {
     let reply = target
         .call(reqwest::Method::GET, "/v1/monitors", &Value::Null)

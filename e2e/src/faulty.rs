@@ -1,4 +1,4 @@
-//! Tables on which calls go wrong.
+//! A table whose calls can be made to fail.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use thrum_store::key::Key;
 use thrum_store::table::{Batch, Call, Item, Page, Query, Read, Table, TableError, Write};
 use uuid::Uuid;
 
-/// A table that can be taken away, or be throttled in part. Cheap to clone; clones share the switch.
+/// A table that can be switched off, or throttled in part. Cheap to clone; clones share the switch.
 #[derive(Debug, Clone)]
 pub struct Switch {
     table: Arc<dyn Table>,
@@ -14,16 +14,17 @@ pub struct Switch {
     throttled: Arc<Mutex<Option<Throttled>>>,
 }
 
-/// A partition whose transactions are throttled: the SDK tries again what is not one.
+/// A partition whose transactions are throttled. Other calls are not, because the SDK retries
+/// those.
 #[derive(Debug)]
 struct Throttled {
     pk: String,
-    /// How many more of them.
+    /// How many more transactions to throttle.
     times: u32,
 }
 
 impl Switch {
-    /// `table`, which is there.
+    /// Wraps `table`, switched on.
     pub fn new(table: Arc<dyn Table>) -> Self {
         Self {
             table,
@@ -32,7 +33,7 @@ impl Switch {
         }
     }
 
-    /// The next so many transactions of a partition are throttled.
+    /// Throttles the next `times` transactions on the partition `pk`.
     pub fn throttle(&self, pk: impl Into<String>, times: u32) {
         let throttled = Throttled {
             pk: pk.into(),
@@ -41,13 +42,13 @@ impl Switch {
         *self.throttled.lock().expect("not poisoned") = Some(throttled);
     }
 
-    /// How many of them are still to come.
+    /// How many transactions are still to be throttled.
     pub fn still_throttled(&self) -> u32 {
         let throttled = self.throttled.lock().expect("not poisoned");
         throttled.as_ref().map_or(0, |throttled| throttled.times)
     }
 
-    /// Fails if one of the writes meets a throttled partition.
+    /// Fails if one of the writes hits the throttled partition.
     fn admit(&self, writes: &[Write]) -> Result<(), TableError> {
         let mut throttled = self.throttled.lock().expect("not poisoned");
         let Some(throttled) = throttled.as_mut().filter(|throttled| throttled.times > 0) else {
@@ -61,7 +62,7 @@ impl Switch {
         Ok(())
     }
 
-    /// From now on, no call is answered but by an error.
+    /// Makes every call fail from now on.
     pub fn off(&self) {
         self.off.store(true, Ordering::Relaxed);
     }
@@ -71,7 +72,7 @@ impl Switch {
         call: impl FnOnce(&'a dyn Table) -> Call<'a, T>,
     ) -> Call<'a, T> {
         if self.off.load(Ordering::Relaxed) {
-            let gone = TableError::Unavailable("there is no such table".to_owned());
+            let gone = TableError::Unavailable("the table is switched off".to_owned());
             return Box::pin(std::future::ready(Err(gone)));
         }
         call(self.table.as_ref())

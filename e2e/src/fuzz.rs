@@ -1,5 +1,6 @@
-//! What reads outside input, each as a function of any bytes that panics if what must hold of it does not. The fuzzers in
-//! `e2e/fuzz` call these with bytes that reach ever more of the code, and the property tests with bytes of their own.
+//! Fuzz targets for everything that parses outside input. Each takes any bytes and panics if an
+//! invariant is broken. The fuzzers in `e2e/fuzz` call them with coverage-guided input, the
+//! property tests with generated input.
 
 use crate::{API_KEY, PING_KEY, START, TABLE, prepare};
 use aws_lambda_events::event::dynamodb::Event;
@@ -21,10 +22,10 @@ use thrum_store::sqlite::{Options, SqliteTable};
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceExt;
 
-/// A target: its name, which is also its corpus', and what takes the bytes.
+/// A target: its name, which is also the name of its corpus, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 6] = [
     ("ping_path", ping_path),
     ("body", body),
@@ -34,17 +35,18 @@ pub const TARGETS: [Target; 6] = [
     ("csv", csv),
 ];
 
-/// How many inputs a stage takes, before one that is empty takes its place.
+/// How many inputs a stage takes before it is replaced by an empty one.
 const INPUTS: u32 = 2_000;
-/// How much time passes between two inputs: no rate is met.
+/// How far the clock advances between two inputs, in milliseconds: enough to stay below every rate
+/// limit.
 const STEP_MS: i64 = 200;
-/// Longest input; what is longer only costs time.
+/// Maximum input length in bytes; longer inputs only cost time.
 const MAX: usize = 64 * 1024;
 
 /// The methods of pings.
 const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::HEAD, Method::PUT];
 
-/// Where bodies go; the first byte of an input chooses.
+/// The routes for [`body`]; the first byte of an input selects one.
 const ROUTES: [(&str, &str); 24] = [
     ("POST", "/v1/heartbeats"),
     ("POST", "/v1/heartbeat"),
@@ -72,18 +74,18 @@ const ROUTES: [(&str, &str); 24] = [
     ("POST", "/sign-in"),
 ];
 
-/// A front door on an empty table, in this thread.
+/// A front door on a table of its own, one per thread.
 struct Stage {
     runtime: Runtime,
     world: Arc<ManualWorld>,
     router: Router,
     evaluate: Evaluate,
-    /// The id of the monitor that it has.
+    /// The id of its only monitor.
     uuid: String,
     inputs: u32,
 }
 
-/// A bus to nowhere.
+/// A bus that discards everything.
 #[derive(Debug)]
 struct Nowhere;
 
@@ -127,7 +129,7 @@ impl Stage {
         stage
     }
 
-    /// Status and body of a reply; `None` if HTTP has no such request.
+    /// Status and body of the response; `None` if the input is not a valid HTTP request.
     fn send(&self, method: &str, uri: &str, body: Vec<u8>) -> Option<(StatusCode, String)> {
         self.world.advance(STEP_MS);
         let request = Request::builder()
@@ -153,7 +155,7 @@ thread_local! {
     static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
 }
 
-/// Lends this thread's stage.
+/// Runs `act` with this thread's stage.
 fn with_stage(act: impl FnOnce(&Stage)) {
     STAGE.with_borrow_mut(|slot| {
         if slot.as_ref().is_some_and(|stage| stage.inputs >= INPUTS) {
@@ -165,7 +167,8 @@ fn with_stage(act: impl FnOnce(&Stage)) {
     });
 }
 
-/// A ping whose path and query are the input: one of the contract's plain replies, and never a 5xx.
+/// A ping whose path and query are the input: gets one of the plain responses that
+/// docs/compatibility.md documents, never a 5xx.
 pub fn ping_path(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first() else {
         return;
@@ -175,7 +178,7 @@ pub fn ping_path(bytes: &[u8]) {
     };
     let method = &METHODS[usize::from(*first) % METHODS.len()];
     with_stage(|stage| {
-        // Half of them with a key that is right, and a quarter with the id of a monitor.
+        // Half of the inputs get a valid key, and a quarter the id of a monitor.
         let uri = match first >> 6 {
             0 => format!("/ping/{path}"),
             1 => format!("/ping/{}{path}", stage.uuid),
@@ -186,18 +189,18 @@ pub fn ping_path(bytes: &[u8]) {
         };
         match status.as_u16() {
             200 | 201 | 429 => {}
-            // As the contract words it; HEAD has no words, and a path of more parts is no ping's.
+            // These have a text, except for HEAD.
             400 | 404 | 409 => assert!(
                 method == Method::HEAD || !reply.is_empty(),
-                "{uri}: {status} without a word"
+                "{uri}: {status} without a text"
             ),
             _ => panic!("{method} {uri:?}: {status} {reply}"),
         }
     });
 }
 
-/// A body (or a query, where the route has no body) to one of the routes: JSON that says what, where and what instead, and never
-/// a 5xx.
+/// A body, or a query for routes without a body: an error is JSON with a non-empty message, and
+/// never a 5xx.
 pub fn body(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first().filter(|(_, rest)| rest.len() <= MAX) else {
         return;
@@ -228,14 +231,15 @@ pub fn body(bytes: &[u8]) {
     });
 }
 
-/// A cron expression: what parses has instants that go on strictly, and is read the same again.
+/// A cron expression: if it parses, its run times strictly increase, and it parses to the same
+/// schedule again.
 pub fn cron(bytes: &[u8]) {
     schedule(bytes, |text| {
         !text.contains('\n') && text.split_whitespace().count() == 5
     });
 }
 
-/// Calendar events of systemd, likewise.
+/// The same for systemd calendar events (OnCalendar).
 pub fn on_calendar(bytes: &[u8]) {
     schedule(bytes, |text| {
         text.contains('\n') || text.split_whitespace().count() != 5
@@ -280,7 +284,7 @@ fn schedule(bytes: &[u8], fits: fn(&str) -> bool) {
         last = next;
     }
     let (Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz }) = &schedule else {
-        panic!("{text:?} is a schedule without an expression");
+        panic!("{text:?} parsed to a schedule without an expression");
     };
     assert_eq!(
         Schedule::parse(expr, tz).ok().as_ref(),
@@ -289,7 +293,8 @@ fn schedule(bytes: &[u8], fits: fn(&str) -> bool) {
     );
 }
 
-/// A batch of stream records: none makes the shard wait while the table answers, for it would wait for ever.
+/// A batch of stream records: none is reported as failed while the table works, because the shard
+/// would retry it forever.
 pub fn stream_records(bytes: &[u8]) {
     let Some(event) = serde_json::from_slice::<Event>(bytes)
         .ok()
@@ -307,7 +312,7 @@ pub fn stream_records(bytes: &[u8]) {
     });
 }
 
-/// A CSV file of bars: each row is finite bars, or says what is wrong with it.
+/// A CSV file of bars: each row is a bar of finite numbers, or has an error message.
 pub fn csv(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first() else {
         return;

@@ -1,7 +1,7 @@
-//! Lambda's Runtime API and AWS's endpoints, played around the real bootstraps: the table is an emulator's, and what
-//! goes to bus, queue and topics is kept.
+//! A stand-in for Lambda's Runtime API and the AWS endpoints, around the real bootstraps. The table
+//! is an emulator's; calls to the bus, queues and topics are recorded.
 //!
-//! After <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
+//! See <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>.
 
 use crate::TABLE;
 use crate::dynoxide::Dynoxide;
@@ -23,27 +23,27 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// How long an invocation may take.
+/// The timeout of a start and of an invocation.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What became of an invocation.
+/// The outcome of an invocation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// The function answered.
+    /// The function returned a response.
     Answer(Vec<u8>),
-    /// It reported an error.
+    /// The function reported an error.
     Error(Vec<u8>),
 }
 
 impl Outcome {
-    /// The answer as JSON.
+    /// The response as JSON.
     ///
     /// # Panics
-    /// It is none.
+    /// If it is an error, or not JSON.
     pub fn json(&self) -> Value {
         match self {
-            Self::Answer(bytes) => serde_json::from_slice(bytes).expect("an answer in JSON"),
-            Self::Error(bytes) => panic!("an error: {}", String::from_utf8_lossy(bytes)),
+            Self::Answer(bytes) => serde_json::from_slice(bytes).expect("a JSON response"),
+            Self::Error(bytes) => panic!("the function failed: {}", String::from_utf8_lossy(bytes)),
         }
     }
 }
@@ -55,18 +55,18 @@ struct Invocation {
     payload: Vec<u8>,
 }
 
-/// What the function talks to.
+/// Everything that the function talks to.
 struct World {
     table: Dynoxide,
     invocations: tokio::sync::Mutex<mpsc::UnboundedReceiver<Invocation>>,
     waiting: Mutex<Waiting>,
     asked: watch::Sender<Option<Instant>>,
     calls: Mutex<Vec<(String, String)>>,
-    /// How many of the entries that follow the bus is to refuse.
+    /// How many entries of each call the bus refuses.
     refuses: Mutex<usize>,
 }
 
-/// A bootstrap that runs.
+/// A running bootstrap.
 pub struct Function {
     world: Arc<World>,
     sender: mpsc::UnboundedSender<Invocation>,
@@ -85,10 +85,11 @@ impl std::fmt::Debug for Function {
 }
 
 impl Function {
-    /// Runs `binary`, whose table is in `table`, with the variables that the template gives it, and `variables`.
+    /// Starts `binary` on `table`, with the environment variables that the template sets, and
+    /// `variables`.
     ///
     /// # Errors
-    /// It can't be run.
+    /// It can't be started.
     pub async fn start(
         binary: &Path,
         table: &Dynoxide,
@@ -145,7 +146,7 @@ impl Function {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("{} can't be run", binary.display()))?;
+            .with_context(|| format!("can't run {}", binary.display()))?;
         let lines = Arc::<Mutex<Vec<String>>>::default();
         let stdout = child.stdout.take().context("no stdout")?;
         let stderr = child.stderr.take().context("no stderr")?;
@@ -161,23 +162,23 @@ impl Function {
         })
     }
 
-    /// How long it took from its start until it asked for its first event.
+    /// The time from its start until it asked for its first event.
     ///
     /// # Errors
-    /// It did not, within a minute.
+    /// It did not ask within a minute.
     pub async fn ready(&self) -> anyhow::Result<Duration> {
         let mut asked = self.world.asked.subscribe();
         let asked = asked.wait_for(Option::is_some);
         let asked = tokio::time::timeout(TIMEOUT, asked)
             .await
-            .with_context(|| format!("it does not start: {:?}", self.lines()))?;
+            .with_context(|| format!("the function did not start: {:?}", self.lines()))?;
         Ok(asked?.context("a time")?.duration_since(self.spawned))
     }
 
-    /// Gives it an event.
+    /// Invokes the function with an event.
     ///
     /// # Errors
-    /// It did not answer within a minute, or is gone.
+    /// It did not respond within a minute, or has ended.
     pub async fn invoke(&self, payload: impl Into<Vec<u8>>) -> anyhow::Result<Outcome> {
         let id = {
             let mut next = self.next.lock().expect("not poisoned");
@@ -192,25 +193,26 @@ impl Function {
         let payload = payload.into();
         self.sender.send(Invocation { id, payload })?;
         let outcome = tokio::time::timeout(TIMEOUT, receiver).await;
-        Ok(outcome.with_context(|| format!("no answer: {:?}", self.lines()))??)
+        Ok(outcome
+            .with_context(|| format!("the function did not respond: {:?}", self.lines()))??)
     }
 
-    /// What it sent to AWS, but for the table: the operation, and the body.
+    /// The calls that it sent to AWS, except to the table: operation and body.
     pub fn calls(&self) -> Vec<(String, String)> {
         self.world.calls.lock().expect("not poisoned").clone()
     }
 
-    /// Has the bus refuse the last `n` entries of each call from here on.
+    /// Makes the bus refuse the last `n` entries of each call from now on.
     pub fn refuse(&self, n: usize) {
         *self.world.refuses.lock().expect("not poisoned") = n;
     }
 
-    /// What it wrote.
+    /// The lines of its output.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().expect("not poisoned").clone()
     }
 
-    /// Its process, as long as it runs.
+    /// Its process id; `None` if it has ended.
     pub fn process(&self) -> Option<u32> {
         self.child.id()
     }
@@ -277,7 +279,7 @@ impl World {
     }
 }
 
-/// AWS: the table is the engine's; everything else is kept, and answered as if it were done.
+/// AWS: table calls go to the emulator; all others are recorded and answered with success.
 async fn aws(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers
         .get("x-amz-target")
@@ -331,15 +333,15 @@ async fn aws(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes) -
     reply.into_response()
 }
 
-/// SNS speaks XML.
+/// The SNS API answers in XML.
 const PUBLISHED: &str = "<PublishResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><PublishResult>\
     <MessageId>1</MessageId></PublishResult></PublishResponse>";
 
-/// The bootstrap of a function: built with this program by `cargo test --workspace`, or what `THRUM_TEST_BOOTSTRAPS` has, as
-/// `cargo lambda build` leaves it.
+/// The bootstrap of a function: the one that `cargo test --workspace` builds, or the one in
+/// `THRUM_TEST_BOOTSTRAPS`, laid out as by `cargo lambda build`.
 ///
 /// # Panics
-/// It is not there.
+/// If it does not exist.
 pub fn bootstrap(function: &str) -> PathBuf {
     let name = format!("bootstrap-{function}");
     if let Some(directory) = std::env::var_os("THRUM_TEST_BOOTSTRAPS") {
@@ -354,12 +356,12 @@ pub fn bootstrap(function: &str) -> PathBuf {
     let shown = path.display();
     assert!(
         path.exists(),
-        "{shown} is built by `cargo test --workspace`"
+        "{shown} does not exist; build it with `cargo test --workspace`"
     );
     path
 }
 
-/// A function URL's event: a request as Lambda brings it.
+/// The event of a function URL for a request.
 pub fn url_event(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Value {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let mut all = json!({

@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: the real handlers on a real table, under a clock that a test moves, and
-//! receivers that do as they are told.
+//! Shared by the end-to-end tests: the real handlers on a real table, a clock that the test moves,
+//! and scripted webhook receivers.
 
 pub mod dynoxide;
 mod faulty;

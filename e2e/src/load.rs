@@ -1,5 +1,6 @@
-//! How fast is it? Pings a second and their CPU time, beside the least that they could cost: servers that answer OK and do
-//! nothing, and SQLite writing the same rows in the same batches. And how soon people hear.
+//! Measures pings per second and their CPU time, next to lower bounds: servers that only answer OK,
+//! and SQLite writing the same rows in the same batches. Also measures the time from deadline to
+//! webhook.
 //!
 //! `cargo run --release -p e2e -- load`
 
@@ -17,23 +18,23 @@ use thrum_schema::world::SystemWorld;
 const MONITORS: usize = 64;
 const CONNECTIONS: usize = 16;
 
-/// What to measure.
+/// Options of the load test.
 #[derive(Debug, Args)]
 pub struct Load {
-    /// Seconds for each measurement of pings
+    /// Seconds per measurement of pings
     #[arg(long, default_value_t = 8)]
     seconds: u64,
 
-    /// Where the databases are made: a directory on the disk that is to be measured
+    /// Directory for the databases, on the disk to measure
     #[arg(long, default_value = ".")]
     directory: std::path::PathBuf,
 
-    /// Only how soon people hear
+    /// Only measure alert latency
     #[arg(long)]
     detection_only: bool,
 }
 
-/// Measures pings, and how soon people hear; prints both as Markdown, and returns it.
+/// Measures pings and alert latency; prints both as Markdown, and returns the text.
 ///
 /// # Errors
 /// A server could not be started, or failed.
@@ -49,7 +50,7 @@ pub async fn run(options: &Load) -> anyhow::Result<String> {
     Ok(table.0)
 }
 
-/// Lines that are shown as they come.
+/// Markdown lines that are also printed immediately.
 #[derive(Default)]
 struct Table(String);
 
@@ -61,7 +62,7 @@ impl Table {
     }
 }
 
-/// Pings of `thrum serve`, and the floors beside them.
+/// Pings to `thrum serve`, and to the baselines.
 async fn pings(directory: &Path, duration: Duration, table: &mut Table) -> anyhow::Result<()> {
     table.line(&format!(
         "| {CONNECTIONS} connections over {MONITORS} monitors, {} s each | pings a second | CPU µs a ping | × axum | p50 ms | p99 ms |",
@@ -118,7 +119,7 @@ async fn monitors(server: &Server) -> anyhow::Result<Vec<String>> {
     Ok(paths)
 }
 
-/// What a load did.
+/// The result of one measurement of pings.
 struct Pings {
     per_second: f64,
     cpu_us: f64,
@@ -159,7 +160,8 @@ fn percentile(sorted: &[Duration], q: f64) -> Duration {
         .unwrap_or_default()
 }
 
-/// The rows of pings in the batches in which they come: as little as SQLite can be asked for.
+/// Writes the rows of pings, in the batches in which they arrive: the least work that SQLite could
+/// do.
 fn sqlite_alone(directory: &Path, duration: Duration) -> anyhow::Result<Pings> {
     let connection = rusqlite::Connection::open(directory.join("alone.db"))?;
     connection.execute_batch(
@@ -167,7 +169,7 @@ fn sqlite_alone(directory: &Path, duration: Duration) -> anyhow::Result<Pings> {
          CREATE TABLE items (pk TEXT, sk TEXT, body BLOB, PRIMARY KEY (pk, sk)) WITHOUT ROWID;",
     )?;
     let keys: Vec<String> = (0..MONITORS).map(|i| format!("M#{i:036}")).collect();
-    // Another one each time: SQLite does not write what is there already.
+    // A different body each time: SQLite skips writes that change nothing.
     let mut body = [7_u8; 350];
     for key in &keys {
         connection.execute("INSERT INTO items VALUES (?1, 'LEASE', ?2)", (key, &body))?;
@@ -194,7 +196,7 @@ fn sqlite_alone(directory: &Path, duration: Duration) -> anyhow::Result<Pings> {
     Ok(Pings::new(latencies, begun.elapsed(), cpu_s()? - before))
 }
 
-/// Pings over HTTP, from this process to the server's, as fast as they are answered.
+/// Sends pings over HTTP as fast as the server answers them.
 async fn load(server: &Server, paths: &[String], duration: Duration) -> anyhow::Result<Pings> {
     let (begun, before) = (Instant::now(), server.cpu_s()?);
     let mut workers = Vec::new();
@@ -222,7 +224,7 @@ async fn load(server: &Server, paths: &[String], duration: Duration) -> anyhow::
     Ok(Pings::new(latencies, begun.elapsed(), cpu_s))
 }
 
-/// From deadline to webhook.
+/// Measures the time from deadline to webhook.
 async fn detection(directory: &Path, table: &mut Table) -> anyhow::Result<()> {
     table.line(
         "| from deadline to webhook received | p50 ms | p99 ms | last ms | CPU ms an alert |",
@@ -242,32 +244,34 @@ async fn detection(directory: &Path, table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn detected(name: &str, told: &Told) -> String {
-    let at = |q| percentile(&told.lateness, q).as_secs_f64() * 1000.0;
+fn detected(name: &str, detection: &Detection) -> String {
+    let at = |q| percentile(&detection.lateness, q).as_secs_f64() * 1000.0;
     format!(
         "| {name} | {:.1} | {:.1} | {:.1} | {:.2} |",
         at(0.5),
         at(0.99),
         at(1.0),
-        told.cpu_ms
+        detection.cpu_ms
     )
 }
 
 /// How fast alerts were delivered.
-struct Told {
+struct Detection {
     /// How long after its deadline each alert came, sorted.
     lateness: Vec<Duration>,
-    /// The server's CPU time an alert, in milliseconds, from before the first deadline to the last delivery.
+    /// The server's CPU time per alert, in milliseconds, from before the first deadline to the last
+    /// delivery.
     cpu_ms: f64,
 }
 
-/// Lets `count` monitors go silent, whose deadlines are `apart`.
+/// Creates `count` monitors whose deadlines are `apart`, lets them fall silent, and measures their
+/// alerts.
 async fn detect(
     directory: &Path,
     count: usize,
     apart: Duration,
     slow: Option<&Receiver>,
-) -> anyhow::Result<Told> {
+) -> anyhow::Result<Detection> {
     let directory = tempfile::tempdir_in(directory)?;
     let server = Server::start(directory.path(), &["--pings-per-minute=0"]).await?;
     let receiver = Receiver::start().await;
@@ -282,7 +286,7 @@ async fn detect(
     let names: Vec<String> = (0..count).map(|i| format!("host-{i}")).collect();
     let mut deadlines = HashMap::new();
     let (started, clock) = (Instant::now(), SystemWorld.now());
-    // Deadlines of one instant: a batch of pings is stamped when it is received, so each hundred shares its own.
+    // A batch of pings has one timestamp, so each hundred monitors share a deadline.
     for names in names.chunks(if apart.is_zero() { 100 } else { 1 }) {
         let beats: Vec<Value> = names
             .iter()
@@ -304,13 +308,13 @@ async fn detect(
     }
     let before = server.cpu_s()?;
     receiver.wait_for(count, Duration::from_secs(60)).await;
-    // What settles a delivery comes after it.
+    // The server records each delivery after sending it.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let cpu_ms = 1000.0 * (server.cpu_s()? - before) / count as f64;
     let received = receiver.received();
     anyhow::ensure!(
         received.len() == count,
-        "{} of {count} were told",
+        "{} of {count} alerts were received",
         received.len()
     );
     let mut took: Vec<Duration> = received
@@ -323,7 +327,7 @@ async fn detect(
         })
         .collect();
     took.sort_unstable();
-    Ok(Told {
+    Ok(Detection {
         lateness: took,
         cpu_ms,
     })

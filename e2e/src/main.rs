@@ -1,4 +1,4 @@
-//! What proves and measures Thrum, and takes longer than a test: the simulation, its mutants, endurance, load.
+//! Checks and measurements that take longer than a test: simulation, mutants, endurance and load.
 
 mod bench;
 mod endure;
@@ -10,7 +10,7 @@ mod simulate;
 use clap::{Parser, Subcommand};
 use thrum::serve::{Serve, serve};
 
-/// Proves and measures Thrum.
+/// Test and benchmark Thrum.
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -19,20 +19,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Makes docs/benchmarks.md anew
+    /// Run the benchmarks and regenerate docs/benchmarks.md
     Bench(bench::Bench),
     /// Measure pings per second, CPU time per ping against baseline servers, and alert latency
     Load(load::Load),
-    /// Seeds of the simulation, each a pipeline with its clients and its troubles
+    /// Run the deterministic simulation: each seed runs the pipeline, its clients and a set of
+    /// faults
     Simulate(simulate::Simulate),
-    /// Deliberate bugs, and the seed that notices each
+    /// Inject deliberate bugs, and report the seed that catches each
     Mutants(mutants::Mutants),
-    /// Many monitors for minutes, with or without kill -9: no missed alert, no false one, no growth
+    /// Run many monitors for minutes, with or without `kill -9`: no missed alert, no false alert,
+    /// no growth
     Endure(endure::Endure),
-    /// A server that answers OK to every ping, without a table
+    /// Run a baseline server that answers OK to every ping and has no table
     #[command(hide = true)]
     Floor,
-    /// The server under load, in a process of its own
+    /// Run the server under test in its own process
     #[command(hide = true)]
     Serve(Box<Serve>),
 }
@@ -53,7 +55,7 @@ fn main() -> anyhow::Result<()> {
             Action::Floor => server::serve_floor().await,
             Action::Serve(options) => serve(*options).await,
             Action::Simulate(_) | Action::Mutants(_) => {
-                unreachable!("they have runtimes of their own")
+                unreachable!("handled above, without this runtime")
             }
         }
     })

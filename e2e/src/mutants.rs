@@ -1,4 +1,4 @@
-//! `mutants`: deliberate bugs, one at a time, and the first seed that notices each.
+//! `mutants`: injects deliberate bugs, one at a time, and finds the first seed that catches each.
 
 use anyhow::ensure;
 use clap::Args;
@@ -8,22 +8,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use thrum_schema::mutant::Mutant;
 
-/// Which of them.
+/// Which bugs to inject.
 #[derive(Debug, Args)]
 pub struct Mutants {
-    /// At most so many seeds for each
+    /// Number of seeds to try per bug
     #[arg(long, default_value_t = MAX_SEEDS)]
     seeds: u64,
 
-    /// Only this one, by its name
+    /// Only the bug with this name
     #[arg(long)]
     only: Option<String>,
 }
 
-/// Hunts all of them, prints which seed caught which, and fails if one got away.
+/// Hunts the selected bugs and prints which seed caught which.
 ///
 /// # Errors
-/// A bug was not noticed.
+/// No bug has the given name, or a bug was not caught.
 pub fn run(options: &Mutants) -> anyhow::Result<()> {
     let wanted = |mutant: &Mutant| {
         options
@@ -32,7 +32,10 @@ pub fn run(options: &Mutants) -> anyhow::Result<()> {
             .is_none_or(|only| *only == format!("{mutant:?}"))
     };
     let mutants: Vec<Mutant> = Mutant::ALL.into_iter().filter(wanted).collect();
-    ensure!(!mutants.is_empty(), "there is no such bug");
+    ensure!(
+        !mutants.is_empty(),
+        "no bug has that name; schema/src/mutant.rs lists them"
+    );
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<(Mutant, Option<Caught>)>> = Mutex::default();
     thread::scope(|scope| {
@@ -48,7 +51,7 @@ pub fn run(options: &Mutants) -> anyhow::Result<()> {
     });
     let mut found = found.into_inner().expect("not poisoned");
     found.sort_by_key(|(mutant, _)| Mutant::ALL.iter().position(|other| other == mutant));
-    println!("| bug | caught by seed | what noticed |\n|---|---|---|");
+    println!("| bug | caught by seed | broken promise |\n|---|---|---|");
     for (mutant, caught) in &found {
         match caught {
             Some(Caught { seed, rule }) => println!("| {mutant:?} | {seed} | {rule} |"),
@@ -56,6 +59,6 @@ pub fn run(options: &Mutants) -> anyhow::Result<()> {
         }
     }
     let escaped = found.iter().filter(|(_, caught)| caught.is_none()).count();
-    ensure!(escaped == 0, "{escaped} bugs were not noticed");
+    ensure!(escaped == 0, "{escaped} bugs were not caught");
     Ok(())
 }

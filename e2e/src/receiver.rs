@@ -1,4 +1,4 @@
-//! A real HTTP receiver of webhooks.
+//! A real HTTP server that receives webhooks.
 
 use axum::Router;
 use axum::body::Bytes;
@@ -19,18 +19,18 @@ pub struct Received {
     pub timestamp: String,
     /// Its `webhook-signature`.
     pub signature: String,
-    /// Its body, as it came.
+    /// Its raw body.
     pub raw: String,
-    /// Its body.
+    /// Its body as JSON; null if it is not JSON.
     pub body: Value,
-    /// When it came.
+    /// When it arrived.
     pub at: Instant,
-    /// What was answered.
+    /// The status that was returned.
     pub answered: u16,
 }
 
 impl Received {
-    /// `status` of each change that it tells of, with the monitor's name, in their order.
+    /// The monitor name and `status` of each change that it contains, in order.
     pub fn changes(&self) -> Vec<(String, String)> {
         let data = &self.body["data"];
         let changes = match &data["changes"] {
@@ -54,7 +54,7 @@ struct Inner {
     delay: Mutex<Duration>,
 }
 
-/// Receives webhooks on a port of its own, until it is dropped.
+/// Receives webhooks on its own port.
 #[derive(Debug, Clone)]
 pub struct Receiver {
     /// Where it listens.
@@ -63,7 +63,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A receiver that answers 200 at once.
+    /// A receiver that answers 200 immediately.
     pub async fn start() -> Self {
         let inner = Arc::new(Inner::default());
         *inner.status.lock().expect("not poisoned") = 200;
@@ -81,24 +81,25 @@ impl Receiver {
         *self.inner.status.lock().expect("not poisoned") = status;
     }
 
-    /// Takes `delay` for each answer from now on.
+    /// Delays each response by `delay` from now on.
     pub fn delay(&self, delay: Duration) {
         *self.inner.delay.lock().expect("not poisoned") = delay;
     }
 
-    /// What was received so far.
+    /// All webhooks received so far.
     pub fn received(&self) -> Vec<Received> {
         self.inner.received.lock().expect("not poisoned").clone()
     }
 
-    /// What was received and answered with success so far.
+    /// The webhooks that were answered with a success status so far.
     pub fn taken(&self) -> Vec<Received> {
         let mut received = self.received();
         received.retain(|received| (200..300).contains(&received.answered));
         received
     }
 
-    /// Waits until `count` webhooks were received and answered with success, for `patience` at most.
+    /// Waits until `count` webhooks were answered with success, for at most `patience`; returns
+    /// them.
     pub async fn wait_for(&self, count: usize, patience: Duration) -> Vec<Received> {
         let begun = Instant::now();
         while self.taken().len() < count && begun.elapsed() < patience {

@@ -1,9 +1,10 @@
-//! Changes as records of a stream, in the JSON that Lambda would bring.
+//! Changes as stream records, in the JSON that Lambda delivers.
 
 use serde_json::{Value, json};
 use thrum_store::stream::Change;
 
-/// The record of a change. What does not exist is not there: filters can tell.
+/// The record of a change. A missing image is left out, not null, because filters see the
+/// difference.
 pub fn record(change: &Change) -> Value {
     let mut images = json!({
         "Keys": change.key.attributes(),

@@ -1,4 +1,4 @@
-//! `thrum serve` in a process of its own, and a client that costs little beside it.
+//! `thrum serve` in its own process, and a client that costs little next to it.
 
 use anyhow::Context;
 use e2e::API_KEY;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// A server in a process of its own; killed when it is dropped.
+/// A server in its own process; ended when dropped.
 pub struct Server {
     /// Where it listens, `127.0.0.1:40001`.
     pub address: String,
@@ -17,13 +17,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts what an HTTP server costs at the least: axum, answering OK to every ping.
+    /// Starts the baseline: axum, answering OK to every ping.
     pub async fn floor() -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         Self::spawn(command.arg("floor")).await
     }
 
-    /// Starts nginx, answering OK to everything, with its files in `directory`; `None` where it is not installed.
+    /// Starts nginx, answering OK to every request, with its files in `directory`; `None` if it is
+    /// not installed.
     pub async fn nginx(directory: &Path) -> anyhow::Result<Option<Self>> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?
             .local_addr()?
@@ -54,12 +55,12 @@ impl Server {
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        anyhow::bail!("nginx does not listen")
+        anyhow::bail!("nginx did not listen within 2 s")
     }
 
-    /// The CPU time that it and its children have used, in seconds.
+    /// The CPU time that it and its child processes have used, in seconds.
     pub fn cpu_s(&self) -> anyhow::Result<f64> {
-        let id = self.id().context("it has ended")?;
+        let id = self.id().context("the server has ended")?;
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
         let children = children.split_whitespace().map(str::to_owned);
         let mut ticks = 0_u64;
@@ -70,16 +71,16 @@ impl Server {
                 ticks += field.parse::<u64>()?;
             }
         }
-        // Linux counts a hundred a second, everywhere.
+        // Linux counts a hundred ticks a second on every platform.
         Ok(ticks as f64 / 100.0)
     }
 
-    /// Starts one on `data` at a free port, and waits until it listens.
+    /// Starts `thrum serve` on `data` at a free port, and waits until it listens.
     pub async fn start(data: &Path, args: &[&str]) -> anyhow::Result<Self> {
         Self::start_at("127.0.0.1:0", data, args).await
     }
 
-    /// [`Self::start`], at an address.
+    /// [`Self::start`], at a given address.
     pub async fn start_at(address: &str, data: &Path, args: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command
@@ -97,7 +98,7 @@ impl Server {
         Self::spawn(&mut command).await
     }
 
-    /// Runs a command that prints where it listens.
+    /// Runs a command that prints the address it listens on.
     async fn spawn(command: &mut Command) -> anyhow::Result<Self> {
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
@@ -110,12 +111,12 @@ impl Server {
         Ok(Self { address, child })
     }
 
-    /// Its process id; `None` once it was killed.
+    /// Its process id; `None` after it was killed.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Kills it, as `kill -9` does.
+    /// Kills it like `kill -9`.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
@@ -131,10 +132,7 @@ impl Server {
     }
 }
 
-/// Serves what [`Server::floor`] starts.
-///
-/// # Errors
-/// There is no free port.
+/// Runs the server that [`Server::floor`] starts.
 pub async fn serve_floor() -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("Thrum listens on http://{}", listener.local_addr()?);
@@ -143,7 +141,7 @@ pub async fn serve_floor() -> anyhow::Result<()> {
 }
 
 impl Drop for Server {
-    /// As a signal that nginx hands on to its workers: killed, it would leave them behind.
+    /// Sends SIGTERM, which nginx passes on to its workers; SIGKILL would leave them running.
     fn drop(&mut self) {
         if let Some(id) = self.id() {
             let _ = std::process::Command::new("kill")
@@ -153,14 +151,14 @@ impl Drop for Server {
     }
 }
 
-/// A connection that is kept: a client that costs little beside the server that it measures.
+/// A keep-alive connection: a client that costs little next to the server under test.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    /// Posts JSON; anything but a success is an error.
+    /// Posts JSON; any status but success is an error.
     pub async fn post(&mut self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let (status, reply) = self.send("POST", path, &body.to_string()).await?;
         anyhow::ensure!(

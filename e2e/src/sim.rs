@@ -1,6 +1,7 @@
-//! A deterministic simulation: the real handlers on an embedded table, on one thread and under a clock that
-//! goes on by itself. A seed decides everything: what clients do, what goes wrong and when, and every latency. What was promised
-//! is then judged by what clients, receivers and the clock know.
+//! A deterministic simulation: the real handlers on an embedded table, on one thread, under a
+//! simulated clock. The seed decides everything: what clients do, what fails and when, and every
+//! latency. Afterwards, the judge checks Thrum's promises against what clients, receivers and the
+//! clock recorded.
 
 mod cast;
 mod chance;
@@ -32,25 +33,25 @@ use thrum_store::sqlite::{Options, SqliteTable};
 use tokio::runtime::Builder;
 use trace::Trace;
 
-/// How a simulation ended.
+/// The result of a simulation.
 #[derive(Debug)]
 pub struct Run {
-    /// What was not kept.
+    /// The promises that were broken.
     pub broken: Vec<Broken>,
-    /// The same whenever the scenario is.
+    /// A hash of the run: equal scenarios have equal digests.
     pub digest: u64,
-    /// How often the table was called.
+    /// Number of table calls.
     pub calls: u64,
-    /// How many messages people got.
+    /// Number of messages that reached a receiver.
     pub messages: usize,
-    /// What happened, if that was asked for.
+    /// The log of events, if requested.
     pub trace: Vec<String>,
 }
 
-/// Plays a scenario, and judges it; keeps what happened if it is to be `shown`.
+/// Plays and judges a scenario. Keeps the trace if `shown`.
 ///
 /// # Panics
-/// What has to work where nothing goes wrong did not.
+/// If a step that no fault can affect fails, such as the setup.
 pub fn run(scenario: &Scenario, shown: bool) -> Run {
     let played = play(scenario, shown);
     Run {
@@ -62,7 +63,7 @@ pub fn run(scenario: &Scenario, shown: bool) -> Run {
     }
 }
 
-/// A scenario that was played.
+/// A played scenario, not yet judged.
 struct Played {
     case: Case,
     digest: u64,
@@ -77,7 +78,7 @@ fn play(scenario: &Scenario, shown: bool) -> Played {
         .build()
         .expect("a runtime");
     let played = runtime.block_on(act(Arc::new(scenario.clone()), shown));
-    // What is still under way ends here.
+    // Drops the tasks that are still running.
     drop(runtime);
     played
 }
@@ -94,15 +95,15 @@ async fn act(scenario: Arc<Scenario>, shown: bool) -> Played {
     let trace = Trace::new(clock, shown);
     let net = Net::new(&scenario, table, clock, trace.clone());
     let cast = Cast::new(&scenario, clock, &net, &trace);
-    let made = clients::make(&cast).await;
+    let setup = clients::set_up(&cast).await;
     cast.start();
-    clients::start(&cast, &made);
+    clients::start(&cast, &setup);
     clock.until(scenario.end_ms).await;
-    let seen = seen::look(&cast, &made).await;
+    let seen = seen::look(&cast, &setup).await;
     let case = Case {
         scenario: Scenario::clone(&scenario),
         history: mem::take(&mut *cast.history()),
-        made,
+        setup,
         seen,
         faults: mem::take(&mut *net.faults.lock().expect("not poisoned")),
     };

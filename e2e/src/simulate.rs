@@ -1,4 +1,4 @@
-//! `simulate`: many seeds, and what a failing one comes down to.
+//! `simulate`: runs many seeds, and shrinks the first one that fails.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -11,10 +11,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-/// Which seeds.
+/// Which seeds to run.
 #[derive(Debug, Args)]
 pub struct Simulate {
-    /// How many seeds, from the first on
+    /// Number of seeds
     #[arg(long, default_value_t = 1_000)]
     seeds: u64,
 
@@ -22,35 +22,36 @@ pub struct Simulate {
     #[arg(long, default_value_t = 1)]
     from: u64,
 
-    /// One seed alone, with all that happens in it
+    /// Run only this seed, and print everything that happens
     #[arg(long, conflicts_with_all = ["seeds", "from", "scenario"])]
     seed: Option<u64>,
 
-    /// A scenario, as a failing seed writes it, with all that happens in it
+    /// Run the scenario in this file, as written by a failing seed, and print everything that
+    /// happens
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     scenario: Option<PathBuf>,
 
-    /// Go on after a seed that fails
+    /// Continue after a seed fails
     #[arg(long)]
     all: bool,
 
-    /// Show a failing seed as it is
+    /// Do not shrink a failing seed
     #[arg(long)]
     no_shrink: bool,
 
-    /// How many at a time; as many as there are processors, if absent
+    /// Number of seeds to run in parallel (default: the number of processors)
     #[arg(long)]
     jobs: Option<usize>,
 }
 
-/// Plays the seeds, and fails if any did.
+/// Plays the seeds, and fails if any of them fails.
 ///
 /// # Errors
-/// A promise was not kept.
+/// A promise was broken, or the scenario can't be read.
 pub fn simulate(options: &Simulate) -> anyhow::Result<()> {
     if let Some(path) = &options.scenario {
         let text = std::fs::read_to_string(path)
-            .with_context(|| format!("{} can't be read", path.display()))?;
+            .with_context(|| format!("can't read {}", path.display()))?;
         return show(&serde_json::from_str(&text)?);
     }
     if let Some(seed) = options.seed {
@@ -65,14 +66,14 @@ pub fn simulate(options: &Simulate) -> anyhow::Result<()> {
         failed.len(),
         options.seeds
     );
-    println!("again: cargo run -p e2e --release -- simulate --seed {first}");
+    println!("to reproduce: cargo run -p e2e --release -- simulate --seed {first}");
     if !options.no_shrink {
         smallest(*first)?;
     }
     bail!("{} seeds failed", failed.len());
 }
 
-/// The seeds that failed.
+/// Plays all seeds; returns those that failed.
 fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
     let bar = ProgressBar::new(options.seeds).with_style(ProgressStyle::with_template(
         "{wide_bar} {pos}/{len} seeds  {per_sec}  {eta} left  {msg}",
@@ -89,7 +90,7 @@ fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
         .jobs
         .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let begun = std::time::Instant::now();
-    // What panics is reported with its seed.
+    // A panic is caught and reported with its seed.
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -109,7 +110,7 @@ fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
                             messages.fetch_add(m as u64, Ordering::Relaxed);
                             broken.first().map(ToString::to_string)
                         }
-                        Err(_) => Some("it panicked".to_owned()),
+                        Err(_) => Some("panicked".to_owned()),
                     };
                     bar.inc(1);
                     if let Some(why) = why {
@@ -125,7 +126,7 @@ fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
     let mut failed = failed.into_inner().expect("not poisoned");
     failed.sort_unstable();
     println!(
-        "{} seeds in {:.0} s: {} calls of the table, {} messages, {} seeds failed",
+        "{} seeds in {:.0} s: {} table calls, {} messages, {} seeds failed",
         bar.position(),
         begun.elapsed().as_secs_f64(),
         calls.into_inner(),
@@ -135,7 +136,7 @@ fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
     Ok(failed)
 }
 
-/// Shows all that happens in a scenario.
+/// Plays a scenario and prints everything that happens.
 fn show(scenario: &Scenario) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(scenario)?);
     let run = run(scenario, true);
@@ -147,22 +148,22 @@ fn show(scenario: &Scenario) -> anyhow::Result<()> {
         run.calls, run.messages, run.digest
     );
     for broken in &run.broken {
-        println!("NOT KEPT: {broken}");
+        println!("BROKEN PROMISE: {broken}");
     }
     if !run.broken.is_empty() {
-        bail!("{} promises were not kept", run.broken.len());
+        bail!("{} promises were broken", run.broken.len());
     }
     Ok(())
 }
 
-/// Makes the scenario of a failing seed smaller, and shows what is left.
+/// Shrinks the scenario of a failing seed, and prints the result.
 fn smallest(seed: u64) -> anyhow::Result<()> {
     let scenario = Scenario::of(seed);
     let Ok(first) = catch_unwind(|| run(&scenario, false)) else {
         bail!("seed {seed} panicked; `--seed {seed}` shows where");
     };
     let Some(broken) = first.broken.first() else {
-        bail!("seed {seed} did not fail again: something in it is not the seed's");
+        bail!("seed {seed} did not fail again: the simulation is not deterministic");
     };
     let bar = ProgressBar::new_spinner().with_message("shrinking");
     let small = shrink(&scenario, broken.rule, |tries, scenario| {
@@ -180,17 +181,17 @@ fn smallest(seed: u64) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let path = std::env::temp_dir().join(format!("thrum-seed-{seed}.json"));
     std::fs::write(&path, serde_json::to_string_pretty(&small)?)?;
-    println!("\nWhat is left of it when all is left out that can be:\n");
+    println!("\nThe smallest scenario found that still fails:\n");
     let run = run(&small, true);
     for line in &run.trace {
         println!("{line}");
     }
     println!("\n{}", serde_json::to_string(&small)?);
     for broken in &run.broken {
-        println!("NOT KEPT: {broken}");
+        println!("BROKEN PROMISE: {broken}");
     }
     println!(
-        "again: cargo run -p e2e --release -- simulate --scenario {}",
+        "to reproduce: cargo run -p e2e --release -- simulate --scenario {}",
         path.display()
     );
     Ok(())

@@ -1,4 +1,5 @@
-//! The handlers, one call at a time: a test moves the clock, sweeps, and carries what goes over the bus.
+//! The handlers, driven step by step: a test moves the clock, sweeps, and carries messages over the
+//! bus.
 
 use crate::dynoxide::Dynoxide;
 use crate::faulty::Switch;
@@ -36,7 +37,7 @@ pub const PING_KEY: &str = "0123456789abcdefghijkl";
 
 /// The admin key of a stage that has one.
 pub const ADMIN_KEY: &str = "admin-0123456789abcdefghijklmn";
-/// The key of its operator's metrics.
+/// The metrics key of a stage that has one.
 pub const METRICS_KEY: &str = "metrics-0123456789";
 
 /// The table's name.
@@ -45,7 +46,7 @@ pub const TABLE: &str = "thrum";
 /// When tests begin: 2025-11-21T04:40:00Z.
 pub const START: UnixMs = UnixMs(1_763_700_000_000);
 
-/// A reply of the front door.
+/// A response of the front door.
 #[derive(Debug)]
 pub struct Reply {
     /// Its status.
@@ -57,7 +58,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The body as JSON; null if it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
     }
@@ -68,7 +69,7 @@ impl Reply {
     }
 }
 
-/// Work on its way to notify: on the bus, or put off.
+/// Work in transit, on the bus or in a queue.
 #[derive(Debug, Clone, Default)]
 struct Wire(Arc<Mutex<Vec<Work>>>);
 
@@ -89,7 +90,8 @@ impl Bus for Wire {
     }
 }
 
-/// What notify puts off for some seconds waits for the timers in the table; what is due at once, for the next turn.
+/// Delayed work is dropped, because its timer in the table brings it back; work without delay waits
+/// for the next turn.
 impl Later for Wire {
     fn send(&self, work: Work, delay: Duration) -> BoxFuture<'_, Result<(), LaterError>> {
         if delay.is_zero() {
@@ -99,7 +101,7 @@ impl Later for Wire {
     }
 }
 
-/// The front door.
+/// Sends the pipeline's own heartbeat through the front door.
 #[derive(Debug)]
 struct OwnPing(Router);
 
@@ -117,12 +119,12 @@ impl SelfPing for OwnPing {
     }
 }
 
-/// Mail is printed.
+/// Mail that is only printed.
 fn printed() -> Mail {
     Mail::Smtp(Email::new("thrum@example.org", None).expect("a printer"))
 }
 
-/// SNS where nobody listens.
+/// An SNS client whose endpoint refuses connections.
 fn no_sns() -> Sns {
     let config = aws_sdk_sns::Config::builder()
         .behavior_version(aws_sdk_sns::config::BehaviorVersion::latest())
@@ -148,7 +150,7 @@ fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, mail: Mail, sns: Sn
     Notify::new(store.clone(), sender, Arc::new(wire.clone()), config)
 }
 
-/// Makes cursors, the first project and its keys.
+/// Creates the cursors, the first project and its keys.
 pub async fn prepare(store: &Store) {
     let world = store.world();
     let now = world.now();
@@ -168,12 +170,12 @@ pub async fn prepare(store: &Store) {
         .expect("a ping key");
 }
 
-/// The pipeline without its clockwork.
+/// The pipeline without its schedule: nothing happens until a test asks for it.
 #[derive(Debug)]
 pub struct Stage {
     /// The clock.
     pub world: Arc<ManualWorld>,
-    /// What calls cost.
+    /// Meters the capacity units of table calls.
     pub meter: Meter,
     /// The table.
     pub store: Store,
@@ -181,9 +183,9 @@ pub struct Stage {
     pub router: Router,
     /// The embedded table.
     pub table: SqliteTable,
-    /// Takes the table away.
+    /// Makes the table fail.
     pub switch: Switch,
-    /// The handler of alerts.
+    /// The notify handler.
     pub notify: Notify,
     feed: Mutex<Feed>,
     wire: Wire,
@@ -206,7 +208,8 @@ impl Stage {
         Self::with(1, config).await
     }
 
-    /// [`Self::new`], with a number of timer shards and options of the front door. Private webhooks are allowed.
+    /// [`Self::new`], with a number of timer shards and a front door configuration. Private
+    /// webhooks are always allowed.
     pub async fn with(shards: u16, config: thrum_ingest::Config) -> Self {
         let meter = Meter::default();
         let options = Options {
@@ -219,7 +222,8 @@ impl Stage {
         Self::build(shards, config, meter, table, port).await
     }
 
-    /// [`Self::new`], on an emulator's table. What needs the feed of the embedded one finds nothing there.
+    /// [`Self::new`], on an emulator's table. Methods that read the embedded table's feed find
+    /// nothing there.
     pub async fn on(emulator: &Dynoxide) -> Self {
         let port = Arc::new(emulator.table(TABLE).await);
         let table = SqliteTable::temporary(Options::default()).expect("a table");
@@ -263,12 +267,12 @@ impl Stage {
         }
     }
 
-    /// A handler of alerts that publishes by `sns`.
+    /// A notify handler that publishes through `sns`.
     pub fn notify_by(&self, sns: Sns) -> Notify {
         notify(&self.store, self.world.clone(), &self.wire, printed(), sns)
     }
 
-    /// A handler of alerts whose mail goes by `topics`.
+    /// A notify handler that sends mail through `topics`.
     pub fn notify_by_topics(&self, topics: Topics, sns: Sns) -> Notify {
         let mail = Mail::Topics(topics);
         notify(&self.store, self.world.clone(), &self.wire, mail, sns)
@@ -303,7 +307,7 @@ impl Stage {
         total
     }
 
-    /// Lets `ms` pass in which the pipeline is there, but nothing is swept.
+    /// Advances the clock by `ms` and keeps the pulse, but does not sweep.
     pub async fn idle(&self, ms: i64) {
         let evaluate = self.sweeper("test");
         let end = self.world.now() + ms;
@@ -313,7 +317,8 @@ impl Stage {
         }
     }
 
-    /// The changes that were not handled yet: those that evaluate is called for, and how far all of them go.
+    /// The unhandled changes that evaluate wants, and the sequence number of the last unhandled
+    /// change.
     async fn changes(&self) -> (Vec<Change>, i64) {
         let feed = self.feed.lock().expect("not poisoned").clone();
         let mut changes = feed.next(usize::MAX).await.expect("changes");
@@ -322,7 +327,7 @@ impl Stage {
         (changes, last)
     }
 
-    /// Brings the changes to evaluate; returns how many there were.
+    /// Delivers the changes to evaluate; returns how many there were.
     async fn stream(&self, evaluate: &Evaluate) -> usize {
         let (changes, last) = self.changes().await;
         let count = changes.len();
@@ -334,7 +339,7 @@ impl Stage {
         count
     }
 
-    /// Brings changes to evaluate and all work to notify, until there is no more.
+    /// Delivers changes to evaluate and work to notify until none is left.
     pub async fn carry(&self) {
         let evaluate = self.sweeper("test");
         loop {
@@ -361,19 +366,21 @@ impl Stage {
         feed.next(usize::MAX).await.expect("changes")
     }
 
-    /// Every change since the beginning, as Lambda would bring it.
+    /// Every change since the beginning, as Lambda delivers it.
     pub async fn records(&self) -> Vec<Value> {
         self.all_changes().await.iter().map(record).collect()
     }
 
-    /// Removes every item whose TTL ends within a year of the beginning.
+    /// Removes every item whose TTL expires within a year of [`START`]; returns how many there
+    /// were.
     pub async fn expire_all(&self) -> usize {
         let year_s = 366 * 86_400;
         let removed = self.table.remove_expired(START.secs() + year_s);
-        removed.await.expect("the table removes")
+        removed.await.expect("the table removes expired items")
     }
 
-    /// Brings every change since the beginning to evaluate once more, and does all that follows.
+    /// Delivers every change since the beginning to evaluate once more, and carries all work that
+    /// follows.
     pub async fn redeliver(&self) {
         let mut changes = self.all_changes().await;
         changes.retain(Change::is_wanted);
@@ -385,20 +392,21 @@ impl Stage {
         self.carry().await;
     }
 
-    /// Brings the changes to evaluate, and forgets what that put on the bus: a crash.
+    /// Delivers the changes to evaluate, and discards the work that it publishes, as in a crash.
     pub async fn lose_work(&self) {
         self.stream(&self.sweeper("test")).await;
         self.wire.take();
     }
 
-    /// Forgets the changes and what is on the bus: a crash.
+    /// Discards the unhandled changes and all work in transit, as in a crash.
     pub async fn lose_bus(&self) {
         let (_, last) = self.changes().await;
         self.feed.lock().expect("not poisoned").advance(last);
         self.wire.take();
     }
 
-    /// Moves the clock in steps of `step_ms` until `ms` have passed, and does all that is due at each.
+    /// Advances the clock by `ms` in steps of `step_ms`, and does everything that is due at each
+    /// step.
     pub async fn run(&self, ms: i64, step_ms: i64) {
         let end = self.world.now() + ms;
         while self.world.now() < end {
@@ -455,7 +463,7 @@ impl Stage {
         self.send(request).await
     }
 
-    /// A request with any API key, its body as it stands.
+    /// A request with any API key and a raw body.
     pub async fn send_as(&self, method: &str, path: &str, key: &str, body: &str) -> Reply {
         let request = Request::builder()
             .method(method)
@@ -465,20 +473,20 @@ impl Stage {
         self.send(request.expect("a request")).await
     }
 
-    /// A ping.
+    /// Sends a ping.
     pub async fn ping(&self, path: &str) -> Reply {
         let request = Request::get(format!("/ping/{path}")).body(Body::empty());
         self.send(request.expect("a request")).await
     }
 
-    /// A heartbeat that must be taken; returns its result.
+    /// Sends a heartbeat that must be accepted; returns its result.
     pub async fn heartbeat(&self, body: Value) -> Value {
         let reply = self.call(Method::POST, "/v1/heartbeats", body).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()["results"][0].clone()
     }
 
-    /// A webhook channel to `url`; `more` are its other members. Returns its id.
+    /// Creates a webhook channel to `url`, with `more` fields; returns its id.
     pub async fn webhook(&self, url: &str, more: Value) -> String {
         let mut body = json!({ "kind": "webhook", "url": url });
         if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
@@ -497,7 +505,7 @@ impl Stage {
         reply.json()["alerts"].as_array().expect("alerts").clone()
     }
 
-    /// A monitor.
+    /// A monitor as the API shows it.
     pub async fn monitor(&self, id: &str) -> Value {
         let path = format!("/v1/monitors/{id}");
         self.call(Method::GET, &path, Value::Null).await.json()

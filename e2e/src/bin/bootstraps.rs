@@ -1,10 +1,12 @@
-//! How quickly the bootstraps start, what memory they need, how large they are, and what a heartbeat costs in CPU:
+//! Measures how fast the bootstraps start, how much memory they need, how large they are, and the
+//! CPU time of a heartbeat:
 //!
 //! ```text
 //! deploy/build x86_64 && cargo run --release -p e2e --bin bootstraps
 //! ```
 //!
-//! Lambda's Runtime API is played; the table is an emulator's, so that its time is not counted.
+//! Lambda's Runtime API is simulated. The table runs in an emulator's process, so its CPU time is
+//! not counted.
 
 use anyhow::Context;
 use clap::Parser;
@@ -14,18 +16,18 @@ use e2e::{PING_KEY, Stage};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Measures the bootstraps.
+/// Measure the bootstraps: start time, memory, size, and CPU time per heartbeat.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Where `deploy/build` left them
+    /// The directory that `deploy/build` wrote them to
     #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/lambda"))]
     directory: PathBuf,
 
-    /// How often each is started
+    /// How often to start each
     #[arg(long, default_value = "31")]
     starts: usize,
 
-    /// How many heartbeats are sent
+    /// How many heartbeats to send
     #[arg(long, default_value = "5000")]
     pings: usize,
 }
@@ -35,13 +37,17 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let emulator = Dynoxide::start()
         .await
-        .context("THRUM_TEST_DYNOXIDE names no emulator")?;
+        .context("THRUM_TEST_DYNOXIDE must be the path of the emulator")?;
     Stage::on(&emulator).await;
     println!("function   zip        start: median   p90        memory");
     for name in ["ingest", "evaluate", "notify"] {
         let directory = options.directory.join(format!("bootstrap-{name}"));
-        let zip = std::fs::metadata(directory.join("bootstrap.zip"))
-            .with_context(|| format!("{} lacks bootstrap.zip", directory.display()))?;
+        let zip = std::fs::metadata(directory.join("bootstrap.zip")).with_context(|| {
+            format!(
+                "{} has no bootstrap.zip; run deploy/build",
+                directory.display()
+            )
+        })?;
         let mut starts = Vec::new();
         let mut memory = 0;
         for _ in 0..options.starts {
@@ -66,7 +72,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a warm heartbeat takes, of CPU and of the clock.
+/// Measures a warm heartbeat: CPU time and elapsed time.
 async fn pings(bootstrap: &Path, emulator: &Dynoxide, n: usize, log: &str) -> anyhow::Result<()> {
     let variables = [("THRUM_PING_LOG", log), ("THRUM_PINGS_PER_MINUTE", "0")];
     let function = Function::start(bootstrap, emulator, &variables).await?;
@@ -74,10 +80,7 @@ async fn pings(bootstrap: &Path, emulator: &Dynoxide, n: usize, log: &str) -> an
         |query| url_event("POST", &format!("/ping/{PING_KEY}/job{query}"), &[], "").to_string();
     function.invoke(ping("?create=1")).await?;
     let nothing = url_event("GET", "/health", &[], "").to_string();
-    for (what, event) in [
-        ("a request that asks nothing", nothing),
-        ("a heartbeat", ping("")),
-    ] {
+    for (what, event) in [("a health check", nothing), ("a heartbeat", ping(""))] {
         for _ in 0..200 {
             function.invoke(&*event).await?;
         }
@@ -87,7 +90,7 @@ async fn pings(bootstrap: &Path, emulator: &Dynoxide, n: usize, log: &str) -> an
         }
         let spent = self::cpu(&function)? - cpu;
         println!(
-            "{what}, log {log}: {:.0} µs of CPU, {:.2} ms by the clock; {:.1} MiB after {n}",
+            "{what}, log {log}: {:.0} µs CPU, {:.2} ms elapsed; {:.1} MiB after {n}",
             spent.as_secs_f64() * 1e6 / n as f64,
             ms(begun.elapsed()) / n as f64,
             resident(&function)? as f64 / 1024.0
@@ -100,7 +103,7 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// What a process has in memory, in KiB.
+/// The resident memory of a function's process, in KiB.
 fn resident(function: &Function) -> anyhow::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process(function)?))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -108,11 +111,11 @@ fn resident(function: &Function) -> anyhow::Result<u64> {
     Ok(text.parse()?)
 }
 
-/// What CPU a process took so far.
+/// The CPU time of a function's process so far.
 fn cpu(function: &Function) -> anyhow::Result<Duration> {
     let mut spent = 0;
     for thread in std::fs::read_dir(format!("/proc/{}/task", process(function)?))? {
-        // Nanoseconds on a CPU come first.
+        // The first field is the time on a CPU, in nanoseconds.
         let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
         spent += text.split(' ').next().context("no time")?.parse::<u64>()?;
     }
@@ -120,5 +123,5 @@ fn cpu(function: &Function) -> anyhow::Result<Duration> {
 }
 
 fn process(function: &Function) -> anyhow::Result<u32> {
-    function.process().context("it is gone")
+    function.process().context("the function has ended")
 }

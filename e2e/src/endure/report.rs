@@ -1,4 +1,4 @@
-//! The figures of a run: a table, a file that can be read again, and a picture.
+//! The figures of a run: a table, a JSON file and a chart.
 
 use super::Endure;
 use super::watch::Verdict;
@@ -14,36 +14,37 @@ use tokio::time::Instant;
 const SIZE: (u32, u32) = (900, 640);
 const INK: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 const SECOND: RGBColor = RGBColor(0xc7, 0x5b, 0x12);
-/// What is left out of a judgement of growth, as a part of the time: tables and caches fill.
+/// The fraction of the run that the check for growth skips, because tables and caches fill first.
 const WARM: f64 = 0.25;
-/// By how much memory and database may be larger at any time after that: allocators and checkpoints breathe.
+/// How much larger memory and database may get after that, as a factor: allocators and checkpoints
+/// fluctuate.
 const MOST_MEMORY: f64 = 1.3;
 const MOST_DATABASE: f64 = 1.1;
-/// How long the first heartbeats and what they leave behind are waited for: each makes a monitor up, which is a transaction
-/// and not an update. Latencies are told of all the time, and of the time after it.
+/// The warm-up: each first heartbeat takes a monitor up, which is a transaction instead of an
+/// update. Latencies are reported for the whole run and for the time after the warm-up.
 const FIRST: Duration = Duration::from_secs(120);
-/// How late one of a hundred may hear, in milliseconds.
+/// Maximum 99th percentile of the time from deadline to alert, in milliseconds.
 const MOST_LAG_MS: u128 = 2_000;
 
-/// How the server was at an instant, and how it answered since the one before.
+/// The server's state at one time, and its latencies since the previous sample.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sample {
-    /// Seconds since the beginning.
+    /// Seconds since the start.
     pub at_s: f64,
-    /// Pings that were answered.
+    /// Answered pings.
     pub pings: u64,
-    /// Latencies, from the instants at which pings were to be sent, in milliseconds.
+    /// Latencies from the scheduled times of the pings, in milliseconds.
     pub p50_ms: f64,
     pub p99_ms: f64,
     /// Resident bytes.
     pub memory: Option<u64>,
-    /// Bytes on the disk.
+    /// Bytes on disk.
     pub database: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// In microseconds; those of pings to be sent after [`FIRST`], and those since the last sample, apart.
+    /// Latencies in microseconds: all, those after [`FIRST`], and those since the last sample.
     all: Histogram<u64>,
     steady: Histogram<u64>,
     lately: Histogram<u64>,
@@ -55,7 +56,7 @@ struct Inner {
     verdict: Option<Figures>,
 }
 
-/// What is written.
+/// The figures of the JSON file.
 #[derive(Debug, Clone, Serialize)]
 struct Figures {
     monitors: usize,
@@ -63,7 +64,7 @@ struct Figures {
     sync: &'static str,
     kill_every_s: u64,
     kills: usize,
-    /// From SIGKILL to listening again, the longest, in milliseconds.
+    /// The longest time from SIGKILL to listening again, in milliseconds.
     restart_ms: u128,
     answered: u64,
     unanswered: u64,
@@ -73,7 +74,7 @@ struct Figures {
     p99_ms: f64,
     p999_ms: f64,
     max_ms: f64,
-    /// Of pings that were to be sent after the first two minutes.
+    /// Latencies of pings scheduled after the first two minutes.
     steady_p50_ms: f64,
     steady_p99_ms: f64,
     steady_p999_ms: f64,
@@ -84,9 +85,9 @@ struct Figures {
     lag_p50_ms: u128,
     lag_p99_ms: u128,
     lag_max_ms: u128,
-    /// Milliseconds of processor time a second.
+    /// CPU time, in milliseconds per second.
     cpu_ms_a_second: Option<f64>,
-    /// Bytes: at the end of the first quarter, and the most after it.
+    /// Bytes at the end of the first quarter, and the maximum after it.
     memory: Option<(u64, u64)>,
     database: Option<(u64, u64)>,
     samples: Vec<Sample>,
@@ -130,7 +131,7 @@ impl Report {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A ping that was answered, or given up, so long after it was to be sent.
+    /// Records a ping that was answered or given up, `took` after its scheduled time.
     pub fn ping(&self, took: Duration, answered: bool, attempts: u64) {
         let mut inner = self.inner();
         inner.retries += attempts - 1;
@@ -146,12 +147,12 @@ impl Report {
         }
     }
 
-    /// The server was killed, and listened again after `took`.
+    /// Records a kill; the server listened again after `took`.
     pub fn killed(&self, took: Duration) {
         self.inner().kills.push(took);
     }
 
-    /// Notes processor time at the beginning and the end.
+    /// Records the CPU time at the start and the end of the run, in seconds.
     pub fn note_cpu(&self, from: Option<f64>, to: Option<f64>) {
         let seconds = self.begun.elapsed().as_secs_f64();
         let used = from
@@ -160,7 +161,7 @@ impl Report {
         self.inner().cpu_ms_a_second = used;
     }
 
-    /// A sample of now.
+    /// Takes a sample: `make` gets the time, the latencies p50 and p99, and the number of pings.
     pub fn sample(&self, make: impl FnOnce(f64, f64, f64, u64) -> Sample) {
         let mut inner = self.inner();
         let ms = |q| inner.lately.value_at_quantile(q) as f64 / 1000.0;
@@ -170,7 +171,7 @@ impl Report {
         inner.samples.push(sample);
     }
 
-    /// How it goes, in a few words.
+    /// The progress in one line.
     pub fn line(&self) -> String {
         let inner = self.inner();
         let last = inner.samples.last();
@@ -183,7 +184,7 @@ impl Report {
         )
     }
 
-    /// Reckons the figures.
+    /// Computes the figures.
     pub fn finish(&self, verdict: &Verdict) {
         let mut inner = self.inner();
         let ms = |q| inner.all.value_at_quantile(q) as f64 / 1000.0;
@@ -233,7 +234,8 @@ impl Report {
     }
 
     /// # Errors
-    /// Pings were not answered though the server was there all the time, or it grew.
+    /// Pings were unanswered although the server was never killed, alerts were late, or memory or
+    /// database grew too much.
     pub fn check(&self) -> anyhow::Result<()> {
         let inner = self.inner();
         let figures = inner.verdict.as_ref().context("figures")?;
@@ -242,11 +244,11 @@ impl Report {
             "{} pings were not answered",
             figures.unanswered
         );
-        // A process that is killed has no memory to compare, and nobody tells while it is away.
+        // A killed process has no memory to compare, and sends no alerts while it is away.
         let killed = figures.kill_every_s > 0;
         ensure!(
             killed || figures.lag_p99_ms <= MOST_LAG_MS,
-            "the p99 from deadline to message was {} ms",
+            "one alert in a hundred took {} ms or more after its deadline (at most {MOST_LAG_MS} allowed)",
             figures.lag_p99_ms
         );
         for (what, grew, most) in [
@@ -353,7 +355,7 @@ impl Report {
     }
 }
 
-/// Latency above, memory and database below.
+/// Draws the chart: latency, memory and database, from top to bottom.
 fn draw(figures: &Figures) -> anyhow::Result<String> {
     let mut svg = String::new();
     {

@@ -1,4 +1,4 @@
-//! What the clients know, what people were told, and whether the one deserved the other.
+//! Compares what the clients recorded with the alerts that were sent.
 
 use super::{GRACE, PERIOD, SILENCE, Target};
 use anyhow::{Context, ensure};
@@ -12,28 +12,29 @@ use thrum_schema::world::SystemWorld;
 use thrum_schema::{UnixMs, World};
 use tokio::time::{Instant, sleep};
 
-/// How much longer than it may a monitor is silent before it is certain that people have to be told: a restart lies within.
+/// How much longer than period and grace a silence must last before an alert is required: time for
+/// a restart.
 const CERTAIN: Duration = Duration::from_secs(10);
-/// By how much an instant that the server tells may be off from what its client can know.
+/// How far a timestamp of the server may be from the client's.
 const CLOCKS: Duration = Duration::from_millis(1_500);
-/// How often one in so many monitors falls silent.
+/// One in so many monitors falls silent.
 const ONE_IN: usize = 100;
 
-/// A monitor, as its client knows it.
+/// A monitor and what its client recorded.
 #[derive(Debug)]
 struct Member {
     name: String,
     path: String,
-    /// From when to when it sends nothing.
+    /// Start and end of its silence.
     silence: Mutex<Option<(Instant, Instant)>>,
     sent: Mutex<Sent>,
 }
 
 #[derive(Debug, Default)]
 struct Sent {
-    /// When each ping that was answered was sent, and when it was answered.
+    /// When each answered ping was scheduled, and when it was answered.
     answered: Vec<(Instant, Instant)>,
-    /// How often pings were sent.
+    /// How many times pings were sent, with retries.
     attempts: u64,
 }
 
@@ -42,7 +43,7 @@ struct Sent {
 pub struct Fleet(Vec<Member>);
 
 impl Fleet {
-    /// A further monitor.
+    /// Adds a monitor.
     pub fn add(&mut self, name: String, path: String) {
         self.0.push(Member {
             name,
@@ -56,12 +57,13 @@ impl Fleet {
         self.0.len()
     }
 
-    /// Where the pings of the `i`-th go.
+    /// The ping path of the `i`-th monitor.
     pub fn path(&self, i: usize) -> &str {
         &self.0[i].path
     }
 
-    /// Lets one monitor in a hundred fall silent once, at instants that are spread over the time; some of them to its end.
+    /// Makes one monitor in a hundred fall silent once, spread over the run; some stay silent to
+    /// the end.
     pub fn plan_silences(&self, begun: Instant, end: Instant) {
         let silent: Vec<&Member> = self.0.iter().skip(ONE_IN / 2).step_by(ONE_IN).collect();
         let span = (end - begun).saturating_sub(PERIOD);
@@ -71,7 +73,7 @@ impl Fleet {
         }
     }
 
-    /// How many fall silent.
+    /// How many monitors fall silent.
     pub fn silent(&self) -> usize {
         let silent = self
             .0
@@ -80,13 +82,13 @@ impl Fleet {
         silent.count()
     }
 
-    /// Whether the `i`-th sends nothing at that instant.
+    /// Whether the `i`-th monitor is silent at that time.
     pub fn is_silent(&self, i: usize, at: Instant) -> bool {
         let silence = *lock(&self.0[i].silence);
         silence.is_some_and(|(from, to)| from <= at && at < to)
     }
 
-    /// Notes a ping that was to be sent at `at`, and what had become of it by `now`.
+    /// Records the outcome at `now` of a ping that was scheduled for `at`.
     pub fn note(&self, i: usize, at: Instant, now: Instant, answered: bool, attempts: u64) {
         let mut sent = lock(&self.0[i].sent);
         sent.attempts += attempts;
@@ -95,25 +97,25 @@ impl Fleet {
         }
     }
 
-    /// Compares what people were told, and what the server counted, with what the clients know.
-    pub fn judge(&self, told: &Told, counted: &[(String, u64)]) -> Verdict {
+    /// Compares the alerts and the server's counts with what the clients recorded.
+    pub fn judge(&self, alerts: &Alerts, counted: &[(String, u64)]) -> Verdict {
         let counted: HashMap<&str, u64> = counted
             .iter()
             .map(|(name, n)| (name.as_str(), *n))
             .collect();
         let mut verdict = Verdict {
-            repeats: told.repeats,
+            repeats: alerts.repeats,
             ..Verdict::default()
         };
         for member in &self.0 {
             let mut sent = lock(&member.sent);
             sent.answered.sort_unstable();
             let none = Vec::new();
-            let changes = told.changes.get(&member.name).unwrap_or(&none);
-            judge_one(&sent.answered, changes, told.until, &mut verdict);
+            let changes = alerts.changes.get(&member.name).unwrap_or(&none);
+            judge_one(&sent.answered, changes, alerts.until, &mut verdict);
             let acked = sent.answered.len() as u64;
             verdict.answered += acked;
-            // The first one made it.
+            // The first heartbeat created the monitor.
             let counted = counted
                 .get(&*member.name)
                 .map_or(0, |n| n.saturating_sub(1));
@@ -125,7 +127,7 @@ impl Fleet {
     }
 }
 
-/// Whether each silence of a monitor was told of, and nothing else.
+/// Checks that each silence of a monitor raised an alert, and nothing else did.
 fn judge_one(
     answered: &[(Instant, Instant)],
     changes: &[Change],
@@ -171,24 +173,24 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What came of it.
+/// The result of the comparison.
 #[derive(Debug, Default, Serialize)]
 pub struct Verdict {
     /// Pings that were answered.
     pub answered: u64,
-    /// Pings that were answered, and not counted.
+    /// Pings that were answered but not counted.
     pub lost: u64,
-    /// Pings that were counted, and never sent.
+    /// Pings that were counted but never sent.
     pub invented: u64,
-    /// Changes that people were told of.
+    /// Status changes that were alerted.
     pub told: u64,
-    /// Silences and returns that nobody was told of.
+    /// Silences and recoveries without an alert.
     pub missed: u64,
     /// Alerts without a cause.
     pub false_alerts: u64,
-    /// Messages that came again, under the same key.
+    /// Messages that were repeated under the same key.
     pub repeats: u64,
-    /// From a deadline to the message, sorted.
+    /// Times from deadline to message, sorted.
     #[serde(skip)]
     pub lags: Vec<Duration>,
 }
@@ -209,28 +211,29 @@ impl Verdict {
     }
 }
 
-/// A change that people were told of.
+/// A status change that was alerted.
 #[derive(Debug, Clone)]
 struct Change {
     down: bool,
-    /// When it happened, as the message says.
+    /// When it happened, according to the message.
     happened: Instant,
-    /// When the message came.
+    /// When the message arrived.
     received: Instant,
 }
 
-/// What people were told, by monitor.
-pub struct Told {
+/// The alerts that were sent, by monitor.
+pub struct Alerts {
     receiver: Option<Receiver>,
-    /// The same instant by both clocks.
+    /// The same moment on both clocks.
     anchor: (Instant, UnixMs),
     changes: HashMap<String, Vec<Change>>,
     repeats: u64,
     until: Instant,
 }
 
-impl Told {
-    /// Lets a receiver of our own be told, if the server is ours; else what is told is looked up at the end.
+impl Alerts {
+    /// Sets up a webhook receiver if the server is this program's own; the alerts of an external
+    /// server are read from its API at the end.
     pub async fn start(target: &Target) -> anyhow::Result<Self> {
         let mut receiver = None;
         if target.own.is_some() {
@@ -250,7 +253,7 @@ impl Told {
     }
 
     fn instant(&self, rfc3339: &Value) -> anyhow::Result<Instant> {
-        let text = rfc3339.as_str().context("an instant")?;
+        let text = rfc3339.as_str().context("a timestamp")?;
         let at = chrono::DateTime::parse_from_rfc3339(text)?.timestamp_millis();
         let since = at - self.anchor.1.0;
         let by = Duration::from_millis(since.unsigned_abs());
@@ -261,9 +264,9 @@ impl Told {
         })
     }
 
-    /// Waits for `patience`, and for whoever is still to be told; then nothing more may come.
+    /// Waits for `patience`, then reads all alerts.
     pub async fn settle(mut self, target: &Target, patience: Duration) -> anyhow::Result<Self> {
-        // Nobody else falls silent while we wait: the last ping of all others is not that old.
+        // No other monitor goes down meanwhile: the last ping of each is too recent.
         self.until = Instant::now();
         sleep(patience).await;
         match self.receiver.take() {
@@ -297,7 +300,7 @@ impl Told {
         Ok(())
     }
 
-    /// The newest 200 alerts, which is all that a server tells at once.
+    /// Reads the newest 200 alerts, the most that the API returns at once.
     async fn read_alerts(&mut self, target: &Target) -> anyhow::Result<()> {
         let reply = target
             .call(reqwest::Method::GET, "/v1/alerts?limit=200", &Value::Null)

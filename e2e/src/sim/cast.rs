@@ -1,10 +1,10 @@
-//! The handlers, and what plays Lambda, EventBridge, SQS and the stream around them.
+//! The handlers, surrounded by stand-ins for Lambda, EventBridge, SQS and the stream.
 
 mod clockwork;
 mod hooks;
 mod wire;
 
-pub use hooks::told;
+pub use hooks::summary;
 
 use super::chance::{Chance, Clock, Skewed, sleep_ms};
 use super::history::{History, Outcome};
@@ -34,15 +34,16 @@ use thrum_store::table::Table;
 use tower::ServiceExt;
 use wire::{OwnPing, Wire};
 
-/// How long the process takes to come back after it died, in milliseconds.
+/// How long the process takes to restart after a crash, in milliseconds.
 const RESTART_MS: (i64, i64) = (200, 20_000);
-/// The longest time between two ticks where nothing goes wrong any more, in milliseconds.
+/// The longest time between two ticks after the faults, in milliseconds.
 pub const CALM_TICK_MS: i64 = 30_000;
-/// The gap between pulses that is an outage, and how often a pulse is sent, in milliseconds.
+/// The gap between pulses that counts as an outage, and the interval between pulses, in
+/// milliseconds.
 const SERVE_PULSE: (i64, i64) = (60_000, 5_000);
 const LAMBDA_PULSE: (i64, i64) = (150_000, 30_000);
 
-/// The handlers of one process, or of one set of functions.
+/// The handlers of one process or one set of functions.
 #[derive(Clone)]
 pub struct Handlers {
     pub store: Store,
@@ -52,17 +53,18 @@ pub struct Handlers {
     pulse: Arc<Pulse>,
 }
 
-/// Where handlers run: a clock of its own, a way to the table, and a version that may be replaced.
+/// A host of handlers: its clock, its connection to the table, and handlers that a deployment may
+/// replace.
 struct Node {
     name: &'static str,
     world: Arc<Skewed>,
     table: Arc<dyn Table>,
     handlers: Mutex<Handlers>,
-    /// The invocations that are under way.
+    /// The invocations in progress.
     lives: Mutex<Vec<Life>>,
 }
 
-/// The simulation.
+/// The running simulation.
 pub struct Cast {
     pub scenario: Arc<Scenario>,
     pub clock: Clock,
@@ -72,9 +74,9 @@ pub struct Cast {
     nodes: Vec<Node>,
     me: Weak<Self>,
     history: Mutex<History>,
-    /// Counts the deaths of the process: what was on its way in an earlier one is gone.
+    /// Number of crashes so far: messages in flight from before a crash are lost.
     process: AtomicU64,
-    /// Until when nothing is there, because the process starts again.
+    /// When the restarting process is back.
     down_until_ms: Mutex<i64>,
 }
 
@@ -85,7 +87,7 @@ impl fmt::Debug for Cast {
 }
 
 impl Cast {
-    /// Everything, on a table that is prepared, before anything goes wrong.
+    /// Sets up all handlers on a prepared table.
     pub fn new(scenario: &Arc<Scenario>, clock: Clock, net: &Arc<Net>, trace: &Trace) -> Arc<Self> {
         Arc::new_cyclic(|weak: &Weak<Self>| {
             let names: &[&'static str] = match scenario.place {
@@ -126,7 +128,7 @@ impl Cast {
         })
     }
 
-    /// What is known so far.
+    /// What was recorded so far.
     pub fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().expect("not poisoned")
     }
@@ -144,14 +146,14 @@ impl Cast {
         self.nodes[0].handlers.lock().expect("not poisoned").clone()
     }
 
-    /// Whether a trouble that comes so often meets this.
+    /// Whether a fault that `of` selects hits now, by its frequency.
     fn meets(&self, of: impl Fn(Trouble) -> Option<u16>) -> bool {
         let ms = self.clock.ms();
         let troubles: Vec<u16> = self.scenario.troubles(ms, of).collect();
         ms < self.scenario.calm_ms && troubles.into_iter().any(|n| self.chance.per_mille(n))
     }
 
-    /// Whether nothing is there at all.
+    /// Whether all of Thrum is unavailable.
     pub fn is_away(&self) -> bool {
         let ms = self.clock.ms();
         let away = |what| matches!(what, Trouble::Away).then_some(());
@@ -159,7 +161,7 @@ impl Cast {
             || ms < *self.down_until_ms.lock().expect("not poisoned")
     }
 
-    /// Lets a handler do something; `None` if nothing is there, or it was killed.
+    /// Invokes a handler; `None` if Thrum is unavailable or the handler was killed.
     async fn invoke<T, F>(&self, node: &Node, act: impl FnOnce(Handlers) -> F) -> Option<T>
     where
         F: Future<Output = T>,
@@ -196,7 +198,7 @@ impl Cast {
         done
     }
 
-    /// The process dies, with all that is under way in it, and starts again after a while.
+    /// Kills the process and everything in progress; it restarts after a while.
     fn die(&self, node: &Node) {
         let ms = self.clock.ms();
         let mut down = self.down_until_ms.lock().expect("not poisoned");
@@ -216,7 +218,7 @@ impl Cast {
         self.renew(node);
     }
 
-    /// Replaces a node's handlers by new ones, with nothing in their memory.
+    /// Replaces a node's handlers with new ones that have nothing in memory.
     fn renew(&self, node: &Node) {
         let new = handlers(
             node.name,
@@ -228,20 +230,21 @@ impl Cast {
         *node.handlers.lock().expect("not poisoned") = new;
     }
 
-    /// Replaces the handlers of all nodes.
+    /// Deploys a new version to all nodes.
     fn deploy(&self) {
         self.trace.say(|| "a new version is deployed".to_owned());
         for node in &self.nodes {
             self.renew(node);
             if self.serves() {
-                // It ends what is under way for some seconds; here, it does not.
+                // Unlike the real server, this one does not wait for requests in progress.
                 self.history().kills.push(self.clock.ms());
                 self.die(node);
             }
         }
     }
 
-    /// A request of a client: sent over a network, handled, answered. What the client gives up, its handler goes on with.
+    /// Sends a client's request over the network. If the client gives up, the handler still
+    /// continues.
     pub async fn request(self: &Arc<Self>, request: Request<Body>) -> Option<(StatusCode, String)> {
         let network = |what| match what {
             Trouble::Network(n) => Some(n),
@@ -264,7 +267,7 @@ impl Cast {
         (!lost).then_some(reply)
     }
 
-    /// Starts what happens by itself.
+    /// Starts the background tasks: streams, schedule, TTL removals and deployments.
     pub fn start(self: &Arc<Self>) {
         let shards = if self.serves() { 1 } else { 2 };
         for shard in 0..shards {
@@ -284,7 +287,7 @@ impl Cast {
                 cast.clock.until(at_ms).await;
                 let now = cast.clock.now().secs();
                 let removed = cast.net.table.remove_expired(now).await;
-                let removed = removed.expect("the table removes");
+                let removed = removed.expect("the table removes expired items");
                 cast.trace.say(|| format!("TTL removed {removed} items"));
                 cast.net.wake();
             });
@@ -301,7 +304,7 @@ impl Cast {
     }
 }
 
-/// The answer of a front door.
+/// Sends a request to a front door and returns status and body.
 pub async fn answer(router: Router, request: Request<Body>) -> (StatusCode, String) {
     let reply = match router.oneshot(request).await {
         Ok(reply) => reply,
@@ -317,7 +320,7 @@ pub async fn answer(router: Router, request: Request<Body>) -> (StatusCode, Stri
     (status, String::from_utf8_lossy(&body).into_owned())
 }
 
-/// New handlers, with nothing in their memory.
+/// New handlers, with nothing in memory.
 fn handlers(
     name: &'static str,
     world: &Arc<Skewed>,
@@ -343,7 +346,7 @@ fn handlers(
     let sender = Sender {
         webhook: Webhook::by(Hooks(Weak::clone(cast)), shared),
         mail: Mail::Smtp(Email::new("thrum@example.org", None).expect("a printer")),
-        sns: Sns::lazy(|| unreachable!("nobody is told by SNS")),
+        sns: Sns::lazy(|| unreachable!("no channel uses SNS")),
     };
     let config = Config {
         delivery_window_ms: 86_400_000,
@@ -360,7 +363,7 @@ fn handlers(
     }
 }
 
-/// What a client makes of a reply.
+/// What a client concludes from a response.
 pub fn outcome(reply: Option<&(StatusCode, String)>) -> Outcome {
     match reply {
         Some((status, _)) if status.is_success() => Outcome::Done,

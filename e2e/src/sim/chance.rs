@@ -1,4 +1,4 @@
-//! Time and chance of a simulation: both follow from the seed.
+//! The clock and the randomness of a simulation; both follow from the seed.
 
 use crate::START;
 use std::sync::Arc;
@@ -7,19 +7,19 @@ use thrum_schema::world::ManualWorld;
 use thrum_schema::{UnixMs, World};
 use tokio::time::Instant;
 
-/// A reproducible sequence of numbers.
+/// A reproducible random sequence.
 #[derive(Debug, Clone)]
 pub struct Chance(Arc<ManualWorld>);
 
 impl Chance {
-    /// The sequence of a seed; `label` tells several of the same seed apart.
+    /// The sequence for a seed. `label` separates independent sequences of the same seed.
     pub fn new(seed: u64, label: &str) -> Self {
         // FNV-1a: <http://www.isthe.com/chongo/tech/comp/fnv/>.
         let mixed = label.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, b| {
             (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
         });
         let world = ManualWorld::new(UnixMs(0), mixed);
-        // What is near in the beginning is far apart after some steps.
+        // Discard the first output: similar seeds only diverge after a step.
         world.random();
         Self(world)
     }
@@ -29,30 +29,30 @@ impl Chance {
         self.0.random()
     }
 
-    /// A number from `from` to `to`, both included.
+    /// A number from `from` to `to`, inclusive.
     pub fn range(&self, from: i64, to: i64) -> i64 {
         let span = (to - from).max(0).unsigned_abs() + 1;
-        from + i64::try_from(self.bits() % u128::from(span)).expect("it lies within")
+        from + i64::try_from(self.bits() % u128::from(span)).expect("the span fits in i64")
     }
 
-    /// True so many times in a thousand.
+    /// True `n` times in a thousand.
     pub fn per_mille(&self, n: u16) -> bool {
         n > 0 && self.range(0, 999) < i64::from(n)
     }
 
-    /// One of them.
+    /// A random element of a non-empty slice.
     pub fn pick<'a, T>(&self, of: &'a [T]) -> &'a T {
-        let last = i64::try_from(of.len()).expect("not that many") - 1;
+        let last = i64::try_from(of.len()).expect("the length fits in i64") - 1;
         &of[usize::try_from(self.range(0, last)).expect("an index")]
     }
 }
 
-/// The clock of a simulation: it begins at [`START`], and goes on when nobody has anything to do.
+/// The simulated clock: it begins at [`START`], and advances when all tasks are idle.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock(Instant);
 
 impl Clock {
-    /// A clock that starts now. There must be a runtime.
+    /// A clock that starts now. Must be called within a runtime.
     pub fn start() -> Self {
         Self(Instant::now())
     }
@@ -62,23 +62,23 @@ impl Clock {
         i64::try_from(self.0.elapsed().as_millis()).expect("a simulation ends")
     }
 
-    /// The instant that it shows.
+    /// The current timestamp.
     pub fn now(self) -> UnixMs {
         START + self.ms()
     }
 
-    /// Waits until so many milliseconds have passed since it started.
+    /// Waits until `ms` milliseconds have passed since it started.
     pub async fn until(self, ms: i64) {
         tokio::time::sleep_until(self.0 + Duration::from_millis(ms.max(0).unsigned_abs())).await;
     }
 }
 
-/// Sleeps some milliseconds.
+/// Sleeps for `ms` milliseconds.
 pub async fn sleep_ms(ms: i64) {
     tokio::time::sleep(Duration::from_millis(ms.max(0).unsigned_abs())).await;
 }
 
-/// The world of a handler: a clock that is a little off, and numbers of its own.
+/// The world of a handler: a slightly skewed clock, and its own random sequence.
 #[derive(Debug)]
 pub struct Skewed {
     clock: Clock,

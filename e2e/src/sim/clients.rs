@@ -1,5 +1,5 @@
-//! The clients: they make what is needed before anything goes wrong, then do what their scripts say, and note what they were
-//! answered.
+//! The clients: before any fault, they create channels and monitors; then they act out their
+//! scripts and record the responses.
 
 use super::cast::{Cast, answer, outcome};
 use super::history::{Asked, Outcome};
@@ -11,22 +11,22 @@ use axum::http::{Method, Request};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// How long a client waits before it tries again, in milliseconds.
+/// How long a client waits before a retry, in milliseconds.
 const RETRY_MS: (i64, i64) = (200, 4_000);
-/// How many bars there are, and how many are sent at once at the most.
+/// The number of bars, and the most that are sent at once.
 const BARS: i64 = 120;
 const CHUNK: i64 = 20;
-/// A minute, in milliseconds: what a bar is of.
+/// The length of a bar: one minute, in milliseconds.
 const BAR_MS: i64 = 60_000;
 
-/// What the clients know of what was made for them.
+/// What the setup created.
 #[derive(Debug, Clone, Default)]
-pub struct Made {
-    /// The ids of the monitors that were made before; others are known by their names.
+pub struct Setup {
+    /// The ids of the monitors by script; `None` for one that its first heartbeat creates.
     pub monitors: Vec<Option<String>>,
-    /// The ids of the channels, hook by hook.
+    /// The ids of the channels, by hook.
     pub channels: Vec<String>,
-    /// The key that has a quota.
+    /// The API key with a quota.
     pub metered: Option<String>,
 }
 
@@ -35,13 +35,13 @@ pub fn name(script: usize) -> String {
     format!("host-{script}")
 }
 
-/// The bar of an index.
+/// The bar with index `i`.
 pub fn bar(i: i64, close: f64) -> Value {
     let time = START - (BARS + 10 - i) * BAR_MS;
     json!({"time": time.rfc3339(), "open": close, "high": close + 1.0, "low": close - 1.0, "close": close})
 }
 
-/// A request to the API.
+/// An API request.
 pub fn api(method: Method, path: &str, key: &str, body: &Value) -> Request<Body> {
     let body = match body {
         Value::Null => Body::empty(),
@@ -61,10 +61,11 @@ async fn must(router: &Router, request: Request<Body>) -> Value {
     serde_json::from_str(&body).unwrap_or_default()
 }
 
-/// Makes receivers and monitors, before anything goes wrong.
-pub async fn make(cast: &Cast) -> Made {
+/// Creates channels and monitors, and a key and a strategy if the scenario needs them, before any
+/// fault.
+pub async fn set_up(cast: &Cast) -> Setup {
     let router = cast.handlers().router;
-    let mut made = Made::default();
+    let mut setup = Setup::default();
     for (i, hook) in cast.scenario.hooks.iter().enumerate() {
         let body = json!({
             "kind": "webhook",
@@ -74,7 +75,8 @@ pub async fn make(cast: &Cast) -> Made {
             "daily_limit": hook.daily_limit,
         });
         let channel = must(&router, api(Method::POST, "/v1/channels", API_KEY, &body)).await;
-        made.channels
+        setup
+            .channels
             .push(channel["id"].as_str().expect("an id").to_owned());
     }
     for (i, script) in cast.scenario.scripts.iter().enumerate() {
@@ -91,12 +93,12 @@ pub async fn make(cast: &Cast) -> Made {
             let monitor = must(&router, api(Method::POST, "/v1/monitors", API_KEY, &body)).await;
             id = monitor["uuid"].as_str().map(str::to_owned);
         }
-        made.monitors.push(id);
+        setup.monitors.push(id);
     }
     if let Some(quota) = cast.scenario.quota {
         let body = json!({"scope": "write", "name": "metered", "requests_per_day": quota});
         let key = must(&router, api(Method::POST, "/v1/keys", API_KEY, &body)).await;
-        made.metered = key["key"].as_str().map(str::to_owned);
+        setup.metered = key["key"].as_str().map(str::to_owned);
     }
     if cast.scenario.bars {
         let definition = json!({
@@ -118,22 +120,22 @@ pub async fn make(cast: &Cast) -> Made {
         let watch = json!({"series": "x", "timeframe": "1m", "strategy": "sim"});
         must(&router, api(Method::POST, "/v1/watches", API_KEY, &watch)).await;
     }
-    made
+    setup
 }
 
-/// Lets every client do what its script says.
-pub fn start(cast: &Arc<Cast>, made: &Made) {
+/// Starts every client's script.
+pub fn start(cast: &Arc<Cast>, setup: &Setup) {
     for (i, script) in cast.scenario.scripts.iter().enumerate() {
         for (n, act) in script.acts.iter().enumerate() {
             let (cast, script, act) = (Arc::clone(cast), script.clone(), *act);
-            let id = made.monitors[i].clone();
+            let id = setup.monitors[i].clone();
             tokio::spawn(async move {
                 cast.clock.until(act.at_ms).await;
                 play(&cast, i, n, &script, act, id.as_deref()).await;
             });
         }
     }
-    if let Some(key) = made.metered.clone() {
+    if let Some(key) = setup.metered.clone() {
         tokio::spawn(use_quota(Arc::clone(cast), key));
     }
     if cast.scenario.bars {
@@ -141,7 +143,7 @@ pub fn start(cast: &Arc<Cast>, made: &Made) {
     }
 }
 
-/// Does one thing, again if it was not answered.
+/// Performs one action, with retries while there is no answer.
 async fn play(cast: &Arc<Cast>, i: usize, n: usize, script: &Script, act: Act, id: Option<&str>) {
     for attempt in 0..=act.retries {
         let token = format!("sim-{i}-{n}-{attempt}");
@@ -230,7 +232,7 @@ fn request(
     request
 }
 
-/// What nobody may do, or nobody can mean: each time another thing, which would be seen if it were done.
+/// An invalid request, different each time, whose effect would be visible if it were carried out.
 fn lie(i: usize, n: usize, door: Door, id: Option<&str>) -> Request<Body> {
     let ping = |path: String| Request::get(path).body(Body::empty()).expect("a request");
     let heartbeat = |key: &str, mut body: Value| {
@@ -257,7 +259,7 @@ fn lie(i: usize, n: usize, door: Door, id: Option<&str>) -> Request<Body> {
     }
 }
 
-/// Asks for more than the quota has.
+/// Makes more requests than the quota allows.
 async fn use_quota(cast: Arc<Cast>, key: String) {
     let quota = i64::from(cast.scenario.quota.unwrap_or_default());
     for _ in 0..quota * 2 + 5 {
@@ -268,7 +270,7 @@ async fn use_quota(cast: Arc<Cast>, key: String) {
                 .await;
             cast.history().metered.push(outcome(reply.as_ref()));
         };
-        // At times two at once.
+        // Sometimes two at once.
         let (a, b) = (
             asked(Arc::clone(&cast), key.clone()),
             asked(Arc::clone(&cast), key.clone()),
@@ -281,7 +283,8 @@ async fn use_quota(cast: Arc<Cast>, key: String) {
     }
 }
 
-/// Sends bars in chunks, some late, some twice, some corrected, each until it is answered.
+/// Sends bars in chunks, some late, some twice, some corrected; repeats each until it is
+/// acknowledged.
 async fn send_bars(cast: Arc<Cast>) {
     let chance = &cast.chance;
     let price = |i: i64| {
@@ -295,7 +298,7 @@ async fn send_bars(cast: Arc<Cast>) {
         chunks.push((next..to).map(|i| (i, price(i))).collect());
         next = to;
     }
-    // A chunk that comes late, and bars that come again, some with another price.
+    // One chunk comes late, and some bars come again, most of them with another price.
     if chunks.len() > 2 && chance.per_mille(500) {
         let late = chunks.remove(1);
         chunks.push(late);
@@ -320,7 +323,7 @@ async fn send_bars(cast: Arc<Cast>) {
                 Outcome::Done => break,
                 Outcome::Refused(status) => {
                     cast.trace
-                        .say(|| format!("bars are refused: {status} {reply:?}"));
+                        .say(|| format!("bars were refused: {status} {reply:?}"));
                     break;
                 }
                 Outcome::Unknown => {

@@ -1,34 +1,34 @@
-//! What clients, receivers and the clock know: all that a judgement may be based on.
+//! What clients, receivers and the clock recorded: the evidence for the judge.
 
 use super::scenario::Kind;
 use serde_json::Value;
 
-/// What a client knows of a request.
+/// What a client knows about its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was answered with success: it is done.
+    /// It got a success response: it was done.
     Done,
-    /// It was refused: it was not done.
+    /// It got a 4xx: it was not done.
     Refused(u16),
-    /// It failed, or was not answered: it may have been done.
+    /// It failed or got no response: it may have been done.
     Unknown,
 }
 
-/// Something that a client asked for.
+/// A request of a client.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// Which script's.
+    /// Index of the script.
     pub script: usize,
     pub what: Kind,
-    /// When it was sent, and when its answer came or its client gave up, in milliseconds.
+    /// When it was sent, and when its response came or the client gave up, in milliseconds.
     pub sent_ms: i64,
     pub ended_ms: i64,
     pub outcome: Outcome,
-    /// What tells it from all others: the user agent that it names.
+    /// Unique per request; sent as the user agent.
     pub token: String,
 }
 
-/// A message that reached a receiver.
+/// A webhook message that reached a receiver.
 #[derive(Debug, Clone)]
 pub struct Delivered {
     pub at_ms: i64,
@@ -36,27 +36,28 @@ pub struct Delivered {
     /// Its idempotency key.
     pub id: String,
     pub body: Value,
-    /// Whether the receiver said that it has it.
+    /// Whether the receiver acknowledged it.
     pub accepted: bool,
 }
 
-/// All of it.
+/// Everything that was recorded.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     pub asked: Vec<Asked>,
     pub delivered: Vec<Delivered>,
-    /// When the pipeline's own heartbeat got through: sent and answered, in milliseconds.
+    /// The pipeline's own heartbeats that succeeded: when each was sent and answered, in
+    /// milliseconds.
     pub pulses: Vec<(i64, i64)>,
-    /// When one was sent, whatever became of it.
-    pub knocks: Vec<i64>,
-    /// What the key with a quota was answered.
+    /// When the pipeline sent its own heartbeat, successful or not.
+    pub pulse_attempts: Vec<i64>,
+    /// The responses to requests with the key that has a quota.
     pub metered: Vec<Outcome>,
     /// When handlers were killed.
     pub kills: Vec<i64>,
-    /// Bars that were sent, and answered in the end: index and close.
+    /// Bars that were sent and eventually acknowledged: index and close.
     pub bars: Vec<(i64, f64)>,
-    /// When the last of them was answered.
+    /// When the last of them was acknowledged.
     pub bars_ended_ms: i64,
-    /// Ticks of the schedule that ended well: begun and ended, in milliseconds.
+    /// Successful ticks of the schedule: start and end, in milliseconds.
     pub ticks: Vec<(i64, i64)>,
 }

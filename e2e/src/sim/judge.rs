@@ -1,5 +1,5 @@
-//! The judgement: what was promised, one by one, against what clients, receivers and the clock know. Rules are named as
-//! ARCHITECTURE.md numbers them, where it does.
+//! The judge: checks each promise against what clients, receivers and the clock recorded. Rules are
+//! numbered as in ARCHITECTURE.md, where it numbers them.
 
 mod alerts;
 mod monitors;
@@ -8,7 +8,7 @@ mod rest;
 mod tests;
 
 use super::cast::CALM_TICK_MS;
-use super::clients::Made;
+use super::clients::Setup;
 use super::history::History;
 use super::net::Faulty;
 use super::scenario::{Place, Scenario};
@@ -17,15 +17,15 @@ use crate::START;
 use serde_json::Value;
 use std::fmt;
 
-/// How long ago something may have been begun that is not ended, in milliseconds.
+/// Work that started less than this before the end may still be in progress, in milliseconds.
 pub const UNDER_WAY_MS: i64 = 60_000;
 
-/// A promise that was not kept.
+/// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// Which.
+    /// The name of the rule.
     pub rule: &'static str,
-    /// How.
+    /// What violated it.
     pub how: String,
 }
 
@@ -35,19 +35,19 @@ impl fmt::Display for Broken {
     }
 }
 
-/// All that a judgement is based on.
+/// The evidence that a run is judged by.
 #[derive(Debug, Clone)]
 pub struct Case {
     pub scenario: Scenario,
     pub history: History,
-    pub made: Made,
+    pub setup: Setup,
     pub seen: Seen,
-    /// The calls of the table that went wrong.
+    /// The table calls that failed.
     pub faults: Vec<Faulty>,
 }
 
 impl Case {
-    /// How many calls about something may have been done without their callers' knowing.
+    /// How many failed calls that mention `what` may have been done anyway.
     pub fn doubts_about(&self, what: &str) -> u64 {
         let faults = self.faults.iter();
         faults
@@ -55,12 +55,13 @@ impl Case {
             .count() as u64
     }
 
-    /// How often something may have been charged for nothing by a counter: such calls of it, and what crashes ended.
+    /// The most that a counter may have been overcharged: once per crash, and once per failed call
+    /// on it that may have been done.
     pub fn overcharges(&self, counter: &str) -> u64 {
         self.history.kills.len() as u64 + self.doubts_about(counter)
     }
 
-    /// Whether a channel has a group that will be tried again after the end.
+    /// Whether a channel has a group of alerts whose retry is due around the end or later.
     pub fn has_group_to_retry(&self, channel: &str) -> bool {
         let due = START.0 + self.scenario.end_ms;
         self.seen.items.iter().any(|item| {
@@ -71,7 +72,7 @@ impl Case {
         })
     }
 
-    /// The longest time from a deadline to its flip, where nothing goes wrong.
+    /// The longest time from a deadline to its flip without faults, in milliseconds.
     pub const fn detection_ms(&self) -> i64 {
         match self.scenario.place {
             Place::Serve { .. } => CALM_TICK_MS + 2_000,
@@ -79,7 +80,7 @@ impl Case {
         }
     }
 
-    /// The gap between pulses that is an outage.
+    /// The gap between pulses from which it counts as an outage, in milliseconds.
     pub const fn gap_ms(&self) -> i64 {
         match self.scenario.place {
             Place::Serve { .. } => 60_000,
@@ -88,7 +89,7 @@ impl Case {
     }
 }
 
-/// What was not kept.
+/// The broken promises of a run.
 pub fn judge(case: &Case) -> Vec<Broken> {
     let mut broken = Vec::new();
     let mut note = |rule: &'static str, how: String| broken.push(Broken { rule, how });
@@ -98,15 +99,15 @@ pub fn judge(case: &Case) -> Vec<Broken> {
     broken
 }
 
-/// A number of an item, as the table has it.
+/// A number attribute of an item in DynamoDB JSON.
 pub fn number(item: &Value, name: &str) -> Option<i64> {
     item[name]["N"].as_str()?.parse().ok()
 }
 
-/// Takes what was not kept.
+/// Reports a violation: the rule and the details.
 pub type Note<'a> = dyn FnMut(&'static str, String) + 'a;
 
-/// An instant of the simulation, for people.
+/// A simulated time in a readable form.
 pub fn s(ms: i64) -> String {
     format!("{:.3} s", ms as f64 / 1000.0)
 }

@@ -1,29 +1,31 @@
-//! What must be, written from the contract and the design alone: of a monitor, whether it has to be up or down at an instant,
-//! by what its clients know; and of the pipeline, when it may have been away.
+//! The expected behaviour, derived from docs/compatibility.md and the design alone: when a monitor
+//! must be up or down, given what its clients know, and when the pipeline may have been away.
 
 use super::history::{Asked, History, Outcome};
 use super::scenario::{Kind, Script};
 
-/// How far instants that different clocks tell may be apart, in milliseconds: half a second of skew either way, and the network.
+/// How far timestamps of different clocks may be apart, in milliseconds: half a second of skew
+/// either way, plus the network.
 pub const CLOCKS_MS: i64 = 1_300;
-/// How long after it was sent a request may still be done that was not answered: the front door gives up after 30 s, and what
-/// it sent the table until then may take twelve more.
+/// How long after it was sent an unanswered request may still take effect, in milliseconds: the
+/// front door gives up after 30 s, and a table call sent until then may take 12 s more.
 pub const LATE_MS: i64 = 45_000;
-/// The most that an outage of ours adds, but for the grace: one more period, at most an hour.
+/// The most that an outage of Thrum adds to a deadline besides the grace, in milliseconds: one
+/// period, but at most an hour.
 const MOST_MORE_MS: i64 = 3_600_000;
 
-/// Something that happened to a monitor, or may have.
+/// Something that happened, or may have happened, to a monitor.
 #[derive(Debug, Clone, Copy)]
-pub struct Happening {
+pub struct Event {
     pub what: Kind,
     pub sent_ms: i64,
-    /// When it was done, at the latest.
+    /// When it took effect, at the latest.
     pub done_ms: i64,
-    /// Whether it was answered: it was done by then.
+    /// Whether it was acknowledged, so that it certainly took effect.
     pub sure: bool,
 }
 
-/// How long a monitor waits.
+/// A monitor's period and grace.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     period_ms: i64,
@@ -38,7 +40,7 @@ impl Limits {
         }
     }
 
-    /// From a heartbeat to its deadline.
+    /// From a ping to the deadline.
     pub const fn patience_ms(&self) -> i64 {
         self.period_ms + self.grace_ms
     }
@@ -49,50 +51,48 @@ impl Limits {
     }
 }
 
-/// A monitor, as its clients know it.
+/// What the clients know about a monitor.
 #[derive(Debug)]
 pub struct Model<'a> {
     script: &'a Script,
-    happenings: Vec<Happening>,
+    events: Vec<Event>,
 }
 
 impl<'a> Model<'a> {
-    /// What is known of the `i`-th monitor.
+    /// What is known about the `i`-th monitor.
     pub fn new(script: &'a Script, i: usize, history: &History) -> Self {
-        let mut happenings: Vec<Happening> = history
+        let mut events: Vec<Event> = history
             .asked
             .iter()
             .filter(|asked| asked.script == i && !matches!(asked.outcome, Outcome::Refused(_)))
             .filter(|asked| asked.what != Kind::Lie)
-            .map(happening)
+            .map(event)
             .collect();
-        happenings.sort_by_key(|happening| happening.sent_ms);
-        Self { script, happenings }
+        events.sort_by_key(|event| event.sent_ms);
+        Self { script, events }
     }
 
-    /// What may have happened.
-    pub fn happenings(&self) -> &[Happening] {
-        &self.happenings
+    /// Everything that may have happened to it.
+    pub fn events(&self) -> &[Event] {
+        &self.events
     }
 
-    fn changes(&self) -> impl Iterator<Item = &Happening> {
-        self.happenings
-            .iter()
-            .filter(|one| one.what == Kind::Change)
+    fn changes(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(|one| one.what == Kind::Change)
     }
 
-    /// By when its limits were changed for certain.
+    /// When its limits had certainly changed.
     fn surely_changed_ms(&self) -> Option<i64> {
         let sure = self.changes().filter(|one| one.sure);
         sure.map(|one| one.done_ms).min()
     }
 
-    /// From when on they may have been changed.
+    /// From when its limits may have changed.
     fn maybe_changed_ms(&self) -> Option<i64> {
         self.changes().map(|one| one.sent_ms - CLOCKS_MS).min()
     }
 
-    /// The limits that may hold at some time from `from` to `to`.
+    /// The limits that may apply at some time between `from` and `to`.
     fn limits(&self, from: i64, to: i64) -> Vec<Limits> {
         let script = self.script;
         let old = Limits::of(script.period_s, script.grace_s);
@@ -104,12 +104,12 @@ impl<'a> Model<'a> {
         old.into_iter().chain(new).collect()
     }
 
-    /// The limits that may be a reason for what is judged after `from`.
+    /// The limits that may apply at some time after `from`.
     pub fn limits_after(&self, from: i64) -> Vec<Limits> {
         self.limits(from, i64::MAX)
     }
 
-    /// When a deadline is over at the latest that is `span` after `sent_ms`.
+    /// The latest time of the deadline that is `span` after `sent_ms`.
     fn latest_ms(&self, sent_ms: i64, span: fn(&Limits) -> i64) -> i64 {
         let script = self.script;
         let old = sent_ms + span(&Limits::of(script.period_s, script.grace_s));
@@ -126,10 +126,11 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Whether it may not go down by a failure at `ms`, for there can't have been as many in a row as it lets pass; they may be
-    /// dated later than they were sent, and one that overlaps the last success may have come after it.
+    /// Whether a failure at `ms` can't take it down because there were too few failures in a row.
+    /// Failures may be dated later than they were sent, and a failure that overlaps the last
+    /// success may count as after it.
     pub fn too_few_failures(&self, ms: i64, moved: bool) -> bool {
-        let of = |what: Kind| self.happenings.iter().filter(move |one| one.what == what);
+        let of = |what: Kind| self.events.iter().filter(move |one| one.what == what);
         let successes = of(Kind::Success).filter(|one| one.sure && one.done_ms <= ms - CLOCKS_MS);
         let since = successes.map(|one| one.sent_ms).max().unwrap_or(i64::MIN);
         let late = if moved { LATE_MS } else { 0 };
@@ -139,12 +140,12 @@ impl<'a> Model<'a> {
         fails.count() < self.script.failures as usize
     }
 
-    /// What it may have waited for after what happened, if that gives it something to wait for: from when on an absence of
-    /// ours counts, and its deadline (T3).
-    pub fn windows(&self, one: &Happening) -> Vec<(i64, i64)> {
+    /// The windows that a ping may have opened: from when an outage of Thrum extends the deadline,
+    /// and the deadline (T3).
+    pub fn windows(&self, one: &Event) -> Vec<(i64, i64)> {
         let window = |limits: Limits| match one.what {
             Kind::Start => Some((one.sent_ms, one.sent_ms + limits.run_ms())),
-            what if self.is_heard(what) => {
+            what if self.extends_deadline(what) => {
                 let lead_ms = limits.period_ms.min(60_000);
                 let expected = one.sent_ms + limits.period_ms;
                 Some((expected - lead_ms, expected + limits.grace_ms))
@@ -155,24 +156,24 @@ impl<'a> Model<'a> {
         limits.filter_map(window).collect()
     }
 
-    /// Whether it puts a deadline off.
-    pub const fn is_heard(&self, what: Kind) -> bool {
+    /// Whether this kind of action extends the deadline.
+    pub const fn extends_deadline(&self, what: Kind) -> bool {
         matches!(what, Kind::Success | Kind::Fail)
     }
 
-    /// The spans in which it has to be up, each as an instant from which and one before which.
+    /// The spans in which it must be up: start, and exclusive end.
     pub fn up_spans(&self) -> Vec<(i64, i64)> {
         let successes = self
-            .happenings
+            .events
             .iter()
-            .filter(|happening| happening.sure && happening.what == Kind::Success);
-        let span = |success: &Happening| {
+            .filter(|event| event.sure && event.what == Kind::Success);
+        let span = |success: &Event| {
             let from = success.done_ms + CLOCKS_MS;
-            // A person who makes it wait less may find it down since before that.
+            // A shorter period may take it down retroactively.
             let limits = self.limits_after(success.sent_ms);
             let shortest = limits.iter().map(Limits::patience_ms).min().unwrap_or(0);
             let mut to = success.sent_ms + shortest - CLOCKS_MS;
-            for other in &self.happenings {
+            for other in &self.events {
                 let matters = matches!(
                     other.what,
                     Kind::Fail | Kind::Pause | Kind::Resume | Kind::Start | Kind::Change
@@ -186,19 +187,19 @@ impl<'a> Model<'a> {
         successes.filter_map(span).collect()
     }
 
-    /// The spans in which it has to be down, for it reported a failure, each as an instant from which and one before which.
+    /// The spans in which it must be down because of failures: start, and exclusive end.
     pub fn down_spans(&self, end_ms: i64) -> Vec<(i64, i64)> {
         let ends_row = [Kind::Success, Kind::Pause, Kind::Resume];
-        let fails: Vec<&Happening> = self
-            .happenings
+        let fails: Vec<&Event> = self
+            .events
             .iter()
             .filter(|one| one.sure && one.what == Kind::Fail)
             .collect();
-        // The last of as many in a row as it lets pass, and one more.
+        // Rows of as many failures as take it down; the last of each counts.
         let rows = fails.windows(self.script.failures as usize).filter(|row| {
             let (first, last) = (row[0], row[row.len() - 1]);
             let done_ms = row.iter().map(|one| one.done_ms).max().unwrap_or(0);
-            self.happenings.iter().all(|other| {
+            self.events.iter().all(|other| {
                 !ends_row.contains(&other.what)
                     || other.done_ms < first.sent_ms - CLOCKS_MS
                     || other.sent_ms > done_ms.max(last.sent_ms) + CLOCKS_MS
@@ -207,7 +208,7 @@ impl<'a> Model<'a> {
         let last = rows.map(|row| {
             let last = row[row.len() - 1];
             let done_ms = row.iter().map(|one| one.done_ms).max();
-            Happening {
+            Event {
                 done_ms: done_ms.unwrap_or(last.done_ms),
                 ..*last
             }
@@ -215,26 +216,26 @@ impl<'a> Model<'a> {
         self.spans(last, &ends_row, end_ms)
     }
 
-    /// The spans in which it has to be paused, likewise.
+    /// The spans in which it must be paused: start, and exclusive end.
     pub fn paused_spans(&self, end_ms: i64) -> Vec<(i64, i64)> {
         let enders = [Kind::Success, Kind::Fail, Kind::Start, Kind::Resume];
         let pauses = self
-            .happenings
+            .events
             .iter()
             .filter(|one| one.sure && one.what == Kind::Pause);
         self.spans(pauses.copied(), &enders, end_ms)
     }
 
-    /// The spans that something began for certain, each until what may have ended it.
+    /// The spans that certainly start with `begun`, each until something may have ended it.
     fn spans(
         &self,
-        begun: impl Iterator<Item = Happening>,
+        begun: impl Iterator<Item = Event>,
         enders: &[Kind],
         end_ms: i64,
     ) -> Vec<(i64, i64)> {
-        let span = |one: Happening| {
+        let span = |one: Event| {
             let from = one.done_ms + CLOCKS_MS;
-            let enders = self.happenings.iter().filter(|other| {
+            let enders = self.events.iter().filter(|other| {
                 enders.contains(&other.what) && other.done_ms >= one.sent_ms - CLOCKS_MS
             });
             let to = enders.map(|other| other.sent_ms - CLOCKS_MS).min();
@@ -244,15 +245,15 @@ impl<'a> Model<'a> {
         begun.filter_map(span).collect()
     }
 
-    /// Runs that nothing ends, as silences.
+    /// Silences after the start of a run.
     pub fn endless_runs(&self, away: &[(i64, i64)]) -> Vec<Silence> {
         let starts = self
-            .happenings
+            .events
             .iter()
             .filter(|one| one.sure && one.what == Kind::Start);
-        let run = |start: &Happening| {
+        let run = |start: &Event| {
             let others = self
-                .happenings
+                .events
                 .iter()
                 .filter(|other| !matches!(other.what, Kind::Log | Kind::Change))
                 .filter(|other| !std::ptr::eq(*other, start));
@@ -265,9 +266,9 @@ impl<'a> Model<'a> {
             }
             let deadline = self.latest_ms(start.sent_ms, Limits::run_ms) + CLOCKS_MS;
             let deadline_ms = self
-                .put_off(deadline, start.sent_ms, away)
+                .extended(deadline, start.sent_ms, away)
                 .max(start.done_ms);
-            self.is_watched(start.sent_ms).then_some(Silence {
+            self.has_deadline(start.sent_ms).then_some(Silence {
                 deadline_ms,
                 until_ms: until,
             })
@@ -275,8 +276,8 @@ impl<'a> Model<'a> {
         starts.filter_map(run).collect()
     }
 
-    /// A deadline as our absences may have put it off.
-    fn put_off(&self, mut deadline: i64, since_ms: i64, away: &[(i64, i64)]) -> i64 {
+    /// The deadline, extended as far as Thrum's absences may have extended it.
+    fn extended(&self, mut deadline: i64, since_ms: i64, away: &[(i64, i64)]) -> i64 {
         for (start, end) in away {
             if *start < deadline + CLOCKS_MS && *end > since_ms - CLOCKS_MS {
                 let more = |limits: &Limits| limits.period_ms.min(MOST_MORE_MS) + limits.grace_ms;
@@ -287,21 +288,21 @@ impl<'a> Model<'a> {
         deadline
     }
 
-    /// The times in which nobody hears of it, but for those in which it may be waiting for nothing.
+    /// The spans without a ping, except those in which it may have no deadline.
     pub fn silences(&self, away: &[(i64, i64)]) -> Vec<Silence> {
-        let heard: Vec<&Happening> = self
-            .happenings
+        let pings: Vec<&Event> = self
+            .events
             .iter()
-            .filter(|one| self.is_heard(one.what))
+            .filter(|one| self.extends_deadline(one.what))
             .collect();
         let mut silences = Vec::new();
-        for (i, last) in heard.iter().enumerate() {
-            let until = heard.get(i + 1).map(|next| next.sent_ms - CLOCKS_MS);
-            if !self.is_watched(last.sent_ms) {
+        for (i, last) in pings.iter().enumerate() {
+            let until = pings.get(i + 1).map(|next| next.sent_ms - CLOCKS_MS);
+            if !self.has_deadline(last.sent_ms) {
                 continue;
             }
-            // Whatever paused it in the silence leaves it waiting for nothing.
-            let paused = self.happenings.iter().find(|one| {
+            // A monitor that was paused during the silence has no deadline.
+            let paused = self.events.iter().find(|one| {
                 matches!(one.what, Kind::Pause | Kind::Resume)
                     && one.done_ms >= last.sent_ms - CLOCKS_MS
                     && until.is_none_or(|until| one.sent_ms < until)
@@ -310,8 +311,8 @@ impl<'a> Model<'a> {
                 continue;
             }
             let deadline = self.latest_ms(last.sent_ms, Limits::patience_ms) + CLOCKS_MS;
-            let deadline = self.put_off(deadline, last.sent_ms, away);
-            // What was not answered may be done late, and be found late.
+            let deadline = self.extended(deadline, last.sent_ms, away);
+            // An unanswered ping may have taken effect late.
             let deadline = deadline.max(last.done_ms);
             silences.push(Silence {
                 deadline_ms: deadline,
@@ -321,12 +322,12 @@ impl<'a> Model<'a> {
         silences
     }
 
-    /// Whether it certainly waits for something after what was done by then: it was heard of, and not paused since.
-    fn is_watched(&self, ms: i64) -> bool {
-        self.happenings.iter().any(|one| {
+    /// Whether it certainly has a deadline at `ms`: it was pinged, and not paused since.
+    fn has_deadline(&self, ms: i64) -> bool {
+        self.events.iter().any(|one| {
             let watches = one.sure && (one.what == Kind::Success || one.what == Kind::Fail);
             let paused = || {
-                self.happenings.iter().any(|other| {
+                self.events.iter().any(|other| {
                     matches!(other.what, Kind::Pause | Kind::Resume)
                         && other.done_ms >= one.sent_ms - CLOCKS_MS
                         && other.sent_ms <= ms + CLOCKS_MS
@@ -337,18 +338,18 @@ impl<'a> Model<'a> {
     }
 }
 
-/// A time in which nobody hears of a monitor.
+/// A span without a ping.
 #[derive(Debug, Clone, Copy)]
 pub struct Silence {
-    /// When its deadline is over, at the latest.
+    /// The latest time of its deadline.
     pub deadline_ms: i64,
-    /// When it may be heard of again.
+    /// When the next ping may have come.
     pub until_ms: Option<i64>,
 }
 
-fn happening(asked: &Asked) -> Happening {
+fn event(asked: &Asked) -> Event {
     let sure = asked.outcome == Outcome::Done;
-    Happening {
+    Event {
         what: asked.what,
         sent_ms: asked.sent_ms,
         done_ms: if sure {
@@ -360,17 +361,19 @@ fn happening(asked: &Asked) -> Happening {
     }
 }
 
-/// When we were away for certain: nobody so much as sent a heartbeat of our own, for longer than what counts as an outage.
+/// When Thrum was certainly away: it did not even try to send its own heartbeat for longer than the
+/// gap that counts as an outage.
 pub fn surely_away(history: &History, gap_ms: i64) -> Vec<(i64, i64)> {
-    let mut knocks = history.knocks.clone();
-    knocks.sort_unstable();
-    let gaps = knocks.iter().zip(knocks.iter().skip(1));
+    let mut attempts = history.pulse_attempts.clone();
+    attempts.sort_unstable();
+    let gaps = attempts.iter().zip(attempts.iter().skip(1));
     gaps.map(|(from, to)| (from + CLOCKS_MS, to - CLOCKS_MS))
         .filter(|(from, to)| to - from > gap_ms + CLOCKS_MS)
         .collect()
 }
 
-/// When we may have been away: the gaps between heartbeats of our own that are no shorter than what counts as an outage.
+/// When Thrum may have been away: gaps between its own successful heartbeats that are at least as
+/// long as the gap that counts as an outage.
 pub fn away(history: &History, gap_ms: i64, end_ms: i64) -> Vec<(i64, i64)> {
     let mut pulses = history.pulses.clone();
     pulses.sort_unstable();
@@ -392,7 +395,7 @@ mod tests {
     use crate::sim::scenario::Door;
 
     #[test]
-    fn what_its_clients_know_decides_what_it_has_to_be() {
+    fn client_history_determines_the_expected_status() {
         let script = Script {
             period_s: 60,
             grace_s: 5,
@@ -429,7 +432,7 @@ mod tests {
         let changed = history(vec![asked(Kind::Success, 0), asked(Kind::Change, 30_000)]);
         let model = Model::new(&script, 0, &changed);
         assert_eq!(model.silences(&[])[0].deadline_ms, 30_050 + CLOCKS_MS);
-        // By what holds since then it was down before.
+        // The new limits put it down before the change.
         assert_eq!(model.up_spans()[0].1, 15_000 - CLOCKS_MS);
         let failed = history(vec![asked(Kind::Success, 0), asked(Kind::Fail, 30_000)]);
         let model = Model::new(&script, 0, &failed);

@@ -1,5 +1,6 @@
-//! Between the handlers and the table: every call goes through here, and some go wrong. What the AWS SDK does on top of a
-//! table is played, too: it tries again what failed in passing, a transaction under the same token, for so long.
+//! The network between the handlers and the table: every call goes through here, and some fail.
+//! Also simulates what the AWS SDK adds to a table: it retries transient failures, a transaction
+//! under the same token, within a time limit.
 
 use super::chance::{Chance, Clock, sleep_ms};
 use super::scenario::{Scenario, Trouble};
@@ -22,33 +23,33 @@ use uuid::Uuid;
 
 /// How long a call takes, in milliseconds.
 const LATENCY_MS: (i64, i64) = (1, 6);
-/// How long one takes that is slow: an operation is given up after 10 s.
+/// How long a slow call takes, in milliseconds. Operations time out after 10 s.
 const SLOW_MS: (i64, i64) = (500, 12_000);
-/// How old a stale read is at the most, in milliseconds.
+/// Maximum age of a stale read, in milliseconds.
 const STALE_MS: i64 = 1_500;
-/// How long an operation may take, with all its attempts, and how many there are.
+/// The time limit of an operation over all attempts, and the number of attempts.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 3;
-/// How long the SDK waits before the first retry, in milliseconds; it doubles with each.
+/// How long the SDK waits before the first retry, in milliseconds; doubles with each retry.
 const BACKOFF_MS: i64 = 200;
 
 tokio::task_local! {
-    /// The invocation that a task is.
+    /// The invocation that the current task runs.
     pub static LIFE: Life;
 }
 
-/// An invocation of a handler: it may be killed.
+/// An invocation of a handler, which may be killed.
 #[derive(Debug, Clone, Default)]
 pub struct Life(Arc<(Notify, AtomicBool)>);
 
 impl Life {
-    /// Kills it: nothing of it happens from now on.
+    /// Kills it: it makes no further progress.
     pub fn kill(&self) {
         self.0.1.store(true, Ordering::Relaxed);
         self.0.0.notify_one();
     }
 
-    /// Whether they are the same.
+    /// Whether both are the same invocation.
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -61,24 +62,24 @@ impl Life {
     }
 }
 
-/// The way to the table, for all handlers.
+/// The network to the table, shared by all handlers.
 pub struct Net {
     /// The table.
     pub table: SqliteTable,
-    /// Wakes the readers of the stream, shard by shard.
+    /// Notifies the stream readers of a write, one per shard.
     pub written: [Notify; 2],
-    /// How many calls there were.
+    /// Number of calls so far.
     pub calls: AtomicU64,
-    /// The calls that went wrong.
+    /// The calls that failed.
     pub faults: Mutex<Vec<Faulty>>,
     scenario: Arc<Scenario>,
     clock: Clock,
     trace: Trace,
-    /// The tokens of transactions that were done.
+    /// The tokens of transactions that are done.
     done: Mutex<HashSet<Uuid>>,
-    /// What eventually consistent reads were answered last.
+    /// The last reply to each eventually consistent read, and when it was given.
     known: Mutex<HashMap<String, (i64, Reply)>>,
-    /// Whether any read will be stale.
+    /// Whether any fault makes reads stale, so that replies must be kept.
     forgets: bool,
 }
 
@@ -88,17 +89,17 @@ impl fmt::Debug for Net {
     }
 }
 
-/// A call that went wrong.
+/// A failed call.
 #[derive(Debug, Clone)]
 pub struct Faulty {
     pub at_ms: i64,
-    /// It may have been done, and its caller can't know.
+    /// Whether it may have been done without its caller knowing.
     pub doubtful: bool,
-    /// What it asked for.
+    /// The request as text.
     pub asked: String,
 }
 
-/// What becomes of an attempt of a call.
+/// The fate of an attempt of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
@@ -116,7 +117,7 @@ enum Fault {
     KilledAfter,
 }
 
-/// A call of the table.
+/// A table call.
 #[derive(Clone)]
 enum Request {
     Get(Key, Read),
@@ -127,7 +128,7 @@ enum Request {
     Transact(Vec<Write>, Uuid),
 }
 
-/// What it answers.
+/// The reply to a table call.
 #[derive(Debug, Clone)]
 enum Reply {
     Item(Option<Item>),
@@ -162,7 +163,7 @@ impl Request {
         )
     }
 
-    /// What it asks for, as text that tells it from others.
+    /// The request as text that identifies it.
     fn text(&self) -> String {
         match self {
             Self::Get(key, _) => format!("{key:?}"),
@@ -173,7 +174,7 @@ impl Request {
         }
     }
 
-    /// What it is about, for people.
+    /// A short description for people.
     fn about(&self) -> String {
         let key = |key: Option<Key>| {
             key.map_or_else(String::new, |key| format!("{} / {}", key.pk, key.sk))
@@ -210,7 +211,8 @@ impl Request {
     }
 }
 
-/// Writes as text that is the same whatever the order of attributes in memory: JSON has them in the order of their names.
+/// Writes as text that does not depend on the order of attributes in memory: JSON sorts them by
+/// name.
 fn sorted(writes: &[Write]) -> String {
     let mut text = String::new();
     for write in writes {
@@ -261,7 +263,7 @@ impl Net {
         })
     }
 
-    /// The table as the handler `name` reaches it; its faults follow from `chance`.
+    /// The table as seen by the handler `name`; `chance` decides its faults.
     pub fn table(self: &Arc<Self>, name: &'static str, chance: Chance) -> Arc<dyn Table> {
         Arc::new(Way {
             net: Arc::clone(self),
@@ -270,13 +272,13 @@ impl Net {
         })
     }
 
-    /// Wakes the readers of the stream.
+    /// Notifies the stream readers.
     pub fn wake(&self) {
         self.written.iter().for_each(Notify::notify_one);
     }
 
-    /// Carries a request out, and wakes the readers of the stream for a write. A transaction is done once, however often it
-    /// is repeated with its token.
+    /// Carries a request out, and notifies the stream readers of a write. A transaction is done
+    /// once, no matter how often its token is repeated.
     async fn carry_out(&self, request: Request) -> Result<Reply> {
         let token = match &request {
             Request::Transact(_, token) => Some(*token),
@@ -295,7 +297,7 @@ impl Net {
     }
 }
 
-/// The way of one handler.
+/// One handler's connection to the table.
 #[derive(Debug, Clone)]
 struct Way {
     net: Arc<Net>,
@@ -303,11 +305,11 @@ struct Way {
     chance: Chance,
 }
 
-/// Why an attempt has no answer.
+/// Why an attempt failed.
 enum NoAnswer {
-    /// The SDK tries again, for this reason in the end.
+    /// The SDK retries, and returns this error after the last attempt.
     Again(TableError),
-    /// It does not.
+    /// The SDK does not retry.
     Final(TableError),
 }
 
@@ -353,7 +355,7 @@ impl Way {
             .unwrap_or(Fault::None)
     }
 
-    /// What the SDK makes of a request: up to three attempts, within so long.
+    /// A request as the SDK sends it: up to three attempts, within the time limit.
     async fn call(&self, request: Request) -> Result<Reply> {
         let attempts = async {
             for attempt in 0.. {
@@ -364,7 +366,7 @@ impl Way {
                     Err(NoAnswer::Again(_)) => sleep_ms(BACKOFF_MS << attempt).await,
                 }
             }
-            unreachable!("the last attempt has returned")
+            unreachable!("the last attempt returns")
         };
         match timeout(OPERATION_TIMEOUT, attempts).await {
             Ok(reply) => reply,
@@ -382,7 +384,7 @@ impl Way {
         match fault {
             Fault::Refused => return Err(NoAnswer::Again(unavailable("refused"))),
             Fault::Reset => return Err(NoAnswer::Again(unavailable("connection reset"))),
-            // A transaction that is cancelled is not tried again by the SDK.
+            // The SDK does not retry a cancelled transaction.
             Fault::Throttled if matches!(request, Request::Transact(..)) => {
                 return Err(NoAnswer::Final(TableError::Throttled(
                     "cancelled".to_owned(),
@@ -414,7 +416,7 @@ impl Way {
         }
         let reply = match fault {
             Fault::Partial => self.in_part(request.clone()).await,
-            // It arrives, whatever has become of who sent it.
+            // It arrives even if the sender has died.
             Fault::SlowBefore(ms) => {
                 let (net, request) = (Arc::clone(net), request.clone());
                 let arrived = tokio::spawn(async move {
@@ -445,14 +447,14 @@ impl Way {
         }
         match fault {
             Fault::ReplyLost => Err(NoAnswer::Again(unavailable("connection reset"))),
-            Fault::Failed => Err(NoAnswer::Again(unavailable("an internal error"))),
+            Fault::Failed => Err(NoAnswer::Again(unavailable("internal error"))),
             _ => reply.map_err(NoAnswer::Final),
         }
     }
 
     fn note(&self, fault: Fault, request: &Request) {
         let net = &self.net;
-        // What is stale or done in part has not failed.
+        // A stale read or a partial batch is not a failure.
         if !matches!(fault, Fault::Stale | Fault::Partial) {
             net.faults.lock().expect("not poisoned").push(Faulty {
                 at_ms: net.clock.ms(),
@@ -473,7 +475,7 @@ impl Way {
         });
     }
 
-    /// Does the first part of a batch, and hands the rest back.
+    /// Processes the first part of a batch, and returns the rest as unprocessed.
     async fn in_part(&self, request: Request) -> Result<Reply> {
         let kept = |all: usize| {
             let most = i64::try_from(all).expect("few") - 1;
@@ -500,7 +502,7 @@ fn unavailable(why: &str) -> TableError {
     TableError::Unavailable(why.to_owned())
 }
 
-/// The invocation ends here.
+/// Kills the current invocation; never returns.
 pub async fn die<T>() -> T {
     if let Ok(life) = LIFE.try_with(Life::clone) {
         life.kill();
@@ -508,13 +510,13 @@ pub async fn die<T>() -> T {
     pending().await
 }
 
-/// What a call answers if it is of the kind that was asked for.
+/// Makes a call and unwraps the matching kind of reply.
 macro_rules! answered {
     ($way:ident, $request:expr, $reply:pat => $value:expr) => {
         Box::pin(async move {
             match $way.call($request).await? {
                 $reply => Ok($value),
-                other => unreachable!("another kind of reply: {other:?}"),
+                other => unreachable!("unexpected kind of reply: {other:?}"),
             }
         })
     };

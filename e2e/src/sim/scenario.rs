@@ -1,184 +1,187 @@
-//! What happens in a simulation: all of it is decided by the seed before it begins, as data that can be made smaller.
+//! The plan of a simulation. The seed decides all of it beforehand, as data that can be shrunk.
 
 use super::chance::Chance;
 use serde::{Deserialize, Serialize};
 
 const MINUTE: i64 = 60_000;
 
-/// What happens.
+/// Everything that happens in one simulation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scenario {
-    /// Where the rest of the chance comes from: latencies, which calls a fault meets.
+    /// Seeds the remaining randomness: latencies, and which calls a fault hits.
     pub seed: u64,
-    /// Where it runs.
+    /// Where the handlers run.
     pub place: Place,
-    /// How far the clocks of the handlers are off, in milliseconds.
+    /// The clock skew of each handler, in milliseconds.
     pub skews_ms: [i64; 2],
-    /// Who is told.
+    /// The webhook receivers.
     pub hooks: Vec<Hook>,
-    /// Who is watched.
+    /// The monitors and their clients.
     pub scripts: Vec<Script>,
-    /// What goes wrong, and when.
+    /// The faults, and when each applies.
     pub spells: Vec<Spell>,
-    /// When the table removes what has expired, in milliseconds.
+    /// When the table removes expired items, in milliseconds.
     pub removals_ms: Vec<i64>,
-    /// How many requests a day a key may make that tries again and again, if one does.
+    /// The daily quota of a key whose client keeps making requests, if there is one.
     pub quota: Option<u32>,
-    /// Whether bars come for a series that is watched.
+    /// Whether clients send bars for a watched series.
     pub bars: bool,
-    /// When the last spell is over, at the latest.
+    /// When the last fault is over, at the latest, in milliseconds.
     pub calm_ms: i64,
-    /// When it ends.
+    /// When the simulation ends, in milliseconds.
     pub end_ms: i64,
 }
 
 /// Where the handlers run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
-    /// One process: it dies in whole, and what was on its way dies with it. It wakes at the next timer, or after so many
-    /// milliseconds.
+    /// One process (`thrum serve`). A crash loses everything in flight. It wakes at the next timer,
+    /// or after `tick_ms`.
     Serve {
-        /// The longest time between two ticks.
+        /// The longest time between two ticks, in milliseconds.
         tick_ms: i64,
     },
-    /// Two of each function, a schedule by the minute, queues that bring things twice, a stream of two shards.
+    /// Two instances of each function, a schedule that fires every minute, queues that deliver more
+    /// than once, and a stream with two shards.
     Lambda,
 }
 
 /// A receiver of webhooks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
-    /// From how many alerts on they are grouped; 0 for never.
+    /// The number of alerts from which they are grouped; 0 for never.
     pub group_threshold: u32,
-    /// How many messages a day it takes.
+    /// The channel's daily limit of messages.
     pub daily_limit: Option<u32>,
 }
 
-/// A monitor, and what its clients do.
+/// A monitor and the actions of its clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Script {
-    /// Seconds between two heartbeats.
+    /// The monitor's period, in seconds.
     pub period_s: i64,
-    /// Seconds that one may be late.
+    /// The monitor's grace, in seconds.
     pub grace_s: i64,
-    /// What a person makes of its period and grace, if one changes them, in seconds.
+    /// The period and grace that a [`Kind::Change`] sets, in seconds.
     pub then_s: Option<(i64, i64)>,
-    /// How many failures in a row make it go down.
+    /// Consecutive failures that take it down.
     pub failures: u32,
-    /// How its pings come.
+    /// How clients address it.
     pub door: Door,
-    /// What its clients do, in order.
+    /// The actions of its clients, in order.
     pub acts: Vec<Act>,
 }
 
-/// How pings come.
+/// How clients address a monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Door {
     /// By the monitor's URL.
     Url,
     /// By ping key and slug.
     Slug,
-    /// By name; whoever comes first makes it.
+    /// By name; the first heartbeat creates it.
     Name,
 }
 
-/// Something that a client does.
+/// One action of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Act {
-    /// When, in milliseconds.
+    /// When it starts, in milliseconds.
     pub at_ms: i64,
-    /// What.
+    /// What the client does.
     pub what: Kind,
-    /// How often it tries again what was not answered.
+    /// How often the client retries while it gets no answer.
     pub retries: u8,
 }
 
-/// What a client does.
+/// An action of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// A success.
     Success,
     /// A failure.
     Fail,
-    /// A run begins.
+    /// The start of a run.
     Start,
-    /// Nothing but a line in the log.
+    /// A log ping.
     Log,
-    /// A person pauses it.
+    /// A user pauses the monitor.
     Pause,
-    /// A person resumes it.
+    /// A user resumes the monitor.
     Resume,
-    /// A person changes its period and grace.
+    /// A user changes its period and grace.
     Change,
-    /// Somebody asks for what is not to be: under no name, with no key, with nonsense.
+    /// An invalid request: an unknown monitor, a missing or wrong key, or invalid values.
     Lie,
 }
 
 impl Kind {
-    /// Whether it is a ping.
+    /// Whether this is a ping.
     pub const fn is_ping(self) -> bool {
         matches!(self, Self::Success | Self::Fail | Self::Start | Self::Log)
     }
 }
 
-/// A time in which something goes wrong.
+/// A period of time with one kind of fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spell {
-    /// From when.
+    /// Start, in milliseconds.
     pub from_ms: i64,
-    /// Until when.
+    /// End, exclusive, in milliseconds.
     pub to_ms: i64,
-    /// What.
+    /// The kind of fault.
     pub what: Trouble,
 }
 
-/// What goes wrong; how often, in a thousand.
+/// A kind of fault. A `u16` is how many calls in a thousand it hits; a `u8` is the index of the
+/// receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trouble {
-    /// The table refuses a call, and does nothing.
+    /// The table refuses a call and does nothing.
     Refused(u16),
-    /// The table does it, and says that it failed.
+    /// The table does the call, but reports a failure.
     Failed(u16),
-    /// A connection breaks before a call arrives.
+    /// The connection breaks before the call arrives.
     Reset(u16),
-    /// It breaks after the call was done.
+    /// The connection breaks after the call was done.
     ReplyLost(u16),
     /// The table throttles.
     Throttled(u16),
     /// A call takes seconds.
     Slow(u16),
-    /// A read that may be stale is stale.
+    /// An eventually consistent read returns stale data.
     Stale(u16),
-    /// A batch is done in part.
+    /// A batch is processed only in part.
     Partial(u16),
-    /// A transaction or a write meets another one.
+    /// A write or transaction conflicts with another one.
     Conflict(u16),
-    /// A handler is killed at a call, before or after it is done. In one process, all of it dies.
+    /// A handler is killed at a call, before or after the call is done. In `serve`, the whole
+    /// process dies.
     Killed(u16),
-    /// The bus or the queue does not take something, or takes it and says that it did not.
+    /// The bus or queue refuses a message, or accepts it but reports an error.
     Bus(u16),
-    /// A queue brings something twice, or late.
+    /// A queue delivers a message twice, or late.
     Queue(u16),
-    /// The stream brings a batch late, or again.
+    /// The stream delivers a batch late, or again.
     Stream(u16),
-    /// A client's request, or its reply, is lost.
+    /// A client's request or its response is lost.
     Network(u16),
-    /// The schedule misses its minute, or two of it come at once.
+    /// The schedule skips a minute, or fires twice.
     Schedule(u16),
-    /// Everything is away.
+    /// All of Thrum is unavailable.
     Away,
-    /// Everything is replaced by a new version, once, at its beginning.
+    /// All handlers are replaced by a new version, once, at the start of the spell.
     Deploy,
     /// A receiver answers 500.
     HookFails(u8),
-    /// A receiver takes the message, and answers 500.
+    /// A receiver accepts the message, but answers 500.
     HookTakesAndFails(u8),
     /// A receiver does not answer.
     HookHangs(u8),
 }
 
 impl Spell {
-    /// Whether it holds at `ms`.
+    /// Whether it applies at `ms`.
     pub const fn holds(&self, ms: i64) -> bool {
         self.from_ms <= ms && ms < self.to_ms
     }
@@ -199,7 +202,7 @@ impl Scenario {
         let troubled_ms = chance.range(20, 80) * 6_000;
         let away_ms = match chance.range(0, 9) {
             0 => chance.range(1, 30) * 10_000,
-            // Long enough for TTL to remove what nobody looked after.
+            // Long enough for TTL to remove items while nothing runs.
             1 => chance.range(60, 90) * MINUTE,
             _ => 0,
         };
@@ -210,7 +213,7 @@ impl Scenario {
                 group_threshold: *chance.pick(&[0, 0, 1, 2, 5]),
                 daily_limit: chance
                     .per_mille(150)
-                    .then(|| u32::try_from(chance.range(1, 6)).expect("few")),
+                    .then(|| u32::try_from(chance.range(1, 6)).expect("a small number")),
             })
             .collect();
         let mut scenario = Self {
@@ -226,17 +229,17 @@ impl Scenario {
             removals_ms: Vec::new(),
             quota: chance
                 .per_mille(150)
-                .then(|| u32::try_from(chance.range(3, 15)).expect("few")),
+                .then(|| u32::try_from(chance.range(3, 15)).expect("a small number")),
             bars: chance.per_mille(150),
             calm_ms,
-            // An audit waits for five minutes at the most.
+            // An audit waits for at most five minutes.
             end_ms: calm_ms + chance.range(9, 11) * MINUTE,
         };
         let common = chance
             .per_mille(300)
             .then(|| script(&chance, serve, begin, &scenario));
         for _ in 0..chance.range(1, 4) {
-            // At times many do the same at the same time: bursts are grouped.
+            // Sometimes all monitors share one script, so that bursts are grouped.
             scenario.scripts.push(match &common {
                 Some(script) => script.clone(),
                 None => script(&chance, serve, begin, &scenario),
@@ -268,12 +271,12 @@ impl Scenario {
         scenario
     }
 
-    /// Whether nothing goes wrong.
+    /// Whether there are no faults.
     pub fn is_calm(&self) -> bool {
         self.spells.is_empty()
     }
 
-    /// The spells of some kind.
+    /// The faults at `ms` for which `of` returns a value.
     pub fn troubles<T>(
         &self,
         ms: i64,
@@ -293,8 +296,9 @@ fn spell(chance: &Chance, from: i64, to: i64, hooks: usize) -> Spell {
         1 => (from_ms + chance.range(60_000, 240_000)).min(to),
         _ => to,
     };
-    let n = u16::try_from(*chance.pick(&[5, 20, 60, 200])).expect("few");
-    let hook = u8::try_from(chance.range(0, i64::try_from(hooks).expect("few") - 1)).expect("few");
+    let n = u16::try_from(*chance.pick(&[5, 20, 60, 200])).expect("a small number");
+    let hook = u8::try_from(chance.range(0, i64::try_from(hooks).expect("a small number") - 1))
+        .expect("a small number");
     let what = match chance.range(0, 19) {
         0 => Trouble::Refused(n),
         1 => Trouble::Failed(n),
@@ -326,7 +330,8 @@ fn spell(chance: &Chance, from: i64, to: i64, hooks: usize) -> Spell {
     }
 }
 
-/// A monitor that is steady for a while, falls silent, fails, runs; and in the end is steady, or silent.
+/// A monitor that pings steadily, falls silent, fails and has runs, and at the end is steady or
+/// silent.
 fn script(chance: &Chance, serve: bool, begin: i64, scenario: &Scenario) -> Script {
     let period_s = if serve {
         *chance.pick(&[10, 20, 30, 60])
@@ -344,11 +349,11 @@ fn script(chance: &Chance, serve: bool, begin: i64, scenario: &Scenario) -> Scri
     let act = |at_ms: i64, what: Kind| Act {
         at_ms,
         what,
-        retries: u8::try_from(chance.range(0, 3)).expect("few"),
+        retries: u8::try_from(chance.range(0, 3)).expect("a small number"),
     };
     while at_ms < scenario.calm_ms && acts.len() < 40 {
         match chance.range(0, 19) {
-            // Silent for so long that somebody has to be told.
+            // Silent for about long enough to raise an alert.
             0 | 1 => at_ms += period_ms + grace_s * 1000 + chance.range(-3_000, 90_000),
             2 | 3 => acts.push(act(at_ms, Kind::Fail)),
             4 => acts.push(act(at_ms, Kind::Log)),
@@ -358,7 +363,7 @@ fn script(chance: &Chance, serve: bool, begin: i64, scenario: &Scenario) -> Scri
                     acts.push(act(at_ms + chance.range(0, period_ms), Kind::Resume));
                 }
             }
-            // Two clients of one monitor, at the same instant or nearly.
+            // Two clients ping the same monitor at nearly the same time.
             6 => {
                 acts.push(act(at_ms, Kind::Success));
                 let what = *chance.pick(&[Kind::Success, Kind::Fail]);
@@ -366,7 +371,7 @@ fn script(chance: &Chance, serve: bool, begin: i64, scenario: &Scenario) -> Scri
             }
             7..=10 if with_runs => {
                 acts.push(act(at_ms, Kind::Start));
-                // It ends in time, nearly, or never.
+                // The run ends in time, slightly late, or never.
                 if chance.per_mille(700) {
                     let took = chance.range(0, grace_s * 1100);
                     acts.push(act(at_ms + took, Kind::Success));
@@ -381,7 +386,7 @@ fn script(chance: &Chance, serve: bool, begin: i64, scenario: &Scenario) -> Scri
         }
         at_ms += period_ms - chance.range(0, period_ms / 8);
     }
-    // What holds in the end: everybody believes it.
+    // After the faults: silence, one late success, or steady pings to the end.
     at_ms = at_ms.max(scenario.calm_ms);
     match chance.range(0, 2) {
         0 => {}

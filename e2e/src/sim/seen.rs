@@ -1,13 +1,13 @@
-//! What the API shows in the end, when nothing goes wrong any more.
+//! What the API and the table show at the end, after all faults are over.
 
 use super::cast::{Cast, answer};
-use super::clients::{Made, api, name};
+use super::clients::{Setup, api, name};
 use crate::{API_KEY, START};
 use axum::Router;
 use axum::http::Method;
 use serde_json::{Value, json};
 
-/// A change of status, as the API shows it.
+/// A flip, as the API shows it.
 #[derive(Debug, Clone)]
 pub struct SeenFlip {
     pub n: u64,
@@ -16,11 +16,11 @@ pub struct SeenFlip {
     pub to: String,
     pub reason: String,
     pub alert: bool,
-    /// From when to when we were away, if that gave it more time.
+    /// Start and end of the Thrum outage that extended the deadline, if any.
     pub outage: Option<(i64, i64)>,
 }
 
-/// A ping, as the log has it.
+/// A ping, as the ping log shows it.
 #[derive(Debug, Clone)]
 pub struct SeenPing {
     pub n: u64,
@@ -50,30 +50,30 @@ pub struct SeenAlert {
     pub created_ms: i64,
     pub flip_at_ms: Option<i64>,
     pub monitor: Option<String>,
-    /// From which signal to which, if it tells of one.
+    /// The old and the new signal, for an alert about a signal.
     pub signal: Option<(String, String)>,
     pub deliveries: Vec<SeenDelivery>,
 }
 
-/// An alert on its way through a channel.
+/// The delivery of an alert to one channel.
 #[derive(Debug, Clone)]
 pub struct SeenDelivery {
     pub channel: String,
     pub state: String,
-    /// When it is tried again.
+    /// When the next attempt is due.
     pub next_ms: Option<i64>,
 }
 
-/// All that is seen.
+/// Everything that is visible at the end.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// By script; `None` if there is no such monitor, or several.
+    /// By script; an error if the number of monitors with that name is not one, or its id differs.
     pub monitors: Vec<Result<SeenMonitor, String>>,
     /// Oldest first.
     pub alerts: Vec<SeenAlert>,
     /// Index and close.
     pub bars: Vec<(i64, f64)>,
-    /// Index of the bar, and the signal.
+    /// Bar index and signal.
     pub signals: Vec<(i64, String)>,
     /// Every item of the table.
     pub items: Vec<Value>,
@@ -93,8 +93,8 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// Looks at everything.
-pub async fn look(cast: &Cast, made: &Made) -> Seen {
+/// Reads everything from the API and the table.
+pub async fn look(cast: &Cast, setup: &Setup) -> Seen {
     let router = cast.handlers().router;
     let get = async |path: &str| get(&router, path).await;
     let items = cast.net.table.items().await;
@@ -107,7 +107,7 @@ pub async fn look(cast: &Cast, made: &Made) -> Seen {
         ..Seen::default()
     };
     let all = get("/v1/monitors").await;
-    for (i, id) in made.monitors.iter().enumerate() {
+    for (i, id) in setup.monitors.iter().enumerate() {
         let same: Vec<&Value> = list(&all["monitors"])
             .filter(|monitor| monitor["name"] == name(i))
             .collect();
@@ -116,7 +116,7 @@ pub async fn look(cast: &Cast, made: &Made) -> Seen {
                 Ok(look_at(&router, &text(&monitor["uuid"])).await)
             }
             _ => Err(format!(
-                "there are {} monitors called {}",
+                "found {} monitors named {}, expected the one that was created",
                 same.len(),
                 name(i)
             )),

@@ -1,13 +1,18 @@
-//! From a scenario that fails to a smaller one that fails alike: what can be left out is left out.
+//! Shrinks a failing scenario to a smaller one that breaks the same rule.
 
 use super::scenario::Scenario;
 use super::{Run, run};
 
-/// How many plans are tried at the most.
+/// Maximum number of scenarios to try.
 const MAX_TRIES: usize = 400;
 
-/// The smallest scenario that was found which still breaks `rule`, and how it does. `tell` hears of each that is smaller.
-pub fn shrink(scenario: &Scenario, rule: &str, mut tell: impl FnMut(usize, &Scenario)) -> Scenario {
+/// The smallest scenario found that still breaks `rule`. Calls `report` with the number of tries and
+/// each smaller scenario.
+pub fn shrink(
+    scenario: &Scenario,
+    rule: &str,
+    mut report: impl FnMut(usize, &Scenario),
+) -> Scenario {
     let mut best = scenario.clone();
     let mut tries = 0;
     let mut smaller = true;
@@ -20,7 +25,7 @@ pub fn shrink(scenario: &Scenario, rule: &str, mut tell: impl FnMut(usize, &Scen
             }
             if breaks(&candidate, rule) {
                 best = candidate;
-                tell(tries, &best);
+                report(tries, &best);
                 smaller = true;
                 break;
             }
@@ -34,7 +39,7 @@ fn breaks(scenario: &Scenario, rule: &str) -> bool {
     run.is_ok_and(|Run { broken, .. }| broken.iter().any(|broken| broken.rule == rule))
 }
 
-/// Plans that are a little smaller, the smallest first.
+/// Slightly smaller scenarios, the smallest first.
 fn candidates(scenario: &Scenario) -> Vec<Scenario> {
     let mut found = Vec::new();
     let mut add = |change: &dyn Fn(&mut Scenario)| {
@@ -67,7 +72,7 @@ fn candidates(scenario: &Scenario) -> Vec<Scenario> {
         add(&|scenario| scenario.hooks[i].daily_limit = None);
         add(&|scenario| scenario.hooks[i].group_threshold = 0);
     }
-    // Halves, quarters and single acts.
+    // Remove halves, quarters, eighths and single acts.
     for i in 0..scenario.scripts.len() {
         let acts = scenario.scripts[i].acts.len();
         for size in [acts / 2, acts / 4, acts / 8, 1] {

@@ -1,11 +1,11 @@
-//! What happened, for people: kept only where a failure is to be shown. A digest of it is always kept, and is the same
-//! whenever the seed is.
+//! A log of the run for people, kept only when a failure is to be shown, and a digest that is
+//! always kept. Equal seeds have equal digests.
 
 use super::chance::Clock;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
-/// Most lines that are kept.
+/// Maximum number of lines kept.
 const MAX_LINES: usize = 20_000;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// An empty one, which keeps its lines if they are wanted.
+    /// An empty trace, which keeps lines only if `wanted`.
     pub fn new(clock: Clock, wanted: bool) -> Self {
         Self {
             clock,
@@ -33,7 +33,7 @@ impl Trace {
         }
     }
 
-    /// Adds a line, if lines are wanted.
+    /// Appends a line, if lines are kept.
     pub fn say(&self, line: impl FnOnce() -> String) {
         let mut inner = self.inner.lock().expect("not poisoned");
         if let Some(lines) = inner.lines.as_mut().filter(|lines| lines.len() < MAX_LINES) {
@@ -42,13 +42,13 @@ impl Trace {
         }
     }
 
-    /// Adds to the digest.
+    /// Adds an event to the digest.
     pub fn note(&self, what: &str, result: u16, ms: i64) {
         let mut inner = self.inner.lock().expect("not poisoned");
         (what, result, ms).hash(&mut inner.digest);
     }
 
-    /// Adds to the digest what is long, where lines are wanted.
+    /// Adds a long text to the digest, but only if lines are kept.
     pub fn note_whole(&self, what: impl FnOnce() -> String) {
         let mut inner = self.inner.lock().expect("not poisoned");
         if inner.lines.is_some() {

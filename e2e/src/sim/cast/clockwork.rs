@@ -1,4 +1,4 @@
-//! What happens by itself: the ticker of one process, the schedule by the minute, the stream.
+//! Background tasks: the ticker of one process, the minutely schedule, and the stream.
 
 use super::{CALM_TICK_MS, Cast, Handlers};
 use crate::sim::chance::{Chance, sleep_ms};
@@ -11,7 +11,7 @@ use thrum_evaluate::event_of;
 use thrum_schema::World;
 use thrum_store::stream::Change;
 
-/// How long stream records that were handled are kept, and handled again after a crash, in milliseconds.
+/// How old a handled stream record may be to be handled again after a crash, in milliseconds.
 const REPLAYED_MS: i64 = 5_000;
 
 impl Cast {
@@ -44,7 +44,7 @@ impl Cast {
         }
     }
 
-    /// The schedule by the minute.
+    /// The minutely schedule.
     pub(super) async fn schedule(self: Arc<Self>) {
         let of = |what| match what {
             Trouble::Schedule(n) => Some(n),
@@ -63,7 +63,7 @@ impl Cast {
                 let cast = Arc::clone(&self);
                 tokio::spawn(async move {
                     let (begun, node) = (cast.clock.ms(), cast.node());
-                    // As the function's time limit has it.
+                    // The function's timeout.
                     let limit = Duration::from_secs(55);
                     let ticked = cast.invoke(node, |handlers| async move {
                         tokio::time::timeout(limit, tick(&handlers, true)).await
@@ -75,10 +75,8 @@ impl Cast {
                         }
                         Some(Ok(Err(error))) => cast
                             .trace
-                            .say(|| format!("{} ticked in vain: {error}", node.name)),
-                        Some(Err(_)) => cast
-                            .trace
-                            .say(|| format!("{} took too long to tick", node.name)),
+                            .say(|| format!("{}: tick failed: {error}", node.name)),
+                        Some(Err(_)) => cast.trace.say(|| format!("{}: tick timed out", node.name)),
                         None => {}
                     }
                 });
@@ -86,7 +84,8 @@ impl Cast {
         }
     }
 
-    /// One shard of the stream: records of an item come in their order, and what failed comes again with all after it.
+    /// One shard of the stream: an item's records come in order, and a failed record is redelivered
+    /// with all after it.
     pub(super) async fn stream(self: Arc<Self>, shard: u64, shards: u64) {
         let chance = Chance::new(self.scenario.seed, &format!("stream {shard}"));
         let of = |what| match what {
@@ -98,7 +97,7 @@ impl Cast {
         let mut handled: Vec<(i64, Change)> = Vec::new();
         let mut process = 0;
         loop {
-            let changes = feed.next(usize::MAX).await.expect("changes are read");
+            let changes = feed.next(usize::MAX).await.expect("the feed can be read");
             if let Some(last) = changes.last() {
                 feed.advance(last.sequence);
             }
@@ -109,7 +108,7 @@ impl Cast {
             );
             let died = self.process.load(Ordering::Relaxed);
             if self.serves() && died != process {
-                // The process begins at the oldest record that it had not deleted.
+                // The process resumes at the oldest record that it had not deleted.
                 process = died;
                 let ms = self.clock.ms();
                 let again = handled
@@ -139,7 +138,7 @@ impl Cast {
                 })
                 .await;
             let done = match response {
-                // All of it comes again.
+                // The whole batch is redelivered.
                 None => 0,
                 Some(response) => {
                     let failed: Vec<String> = response
@@ -154,10 +153,10 @@ impl Cast {
                     first.unwrap_or(size)
                 }
             };
-            // A function that was done, and whose answer was lost.
+            // The function succeeded, but its response was lost.
             if done == size && self.meets(of) {
                 self.trace
-                    .say(|| "a batch of the stream comes again".to_owned());
+                    .say(|| "a stream batch is redelivered".to_owned());
                 continue;
             }
             let ms = self.clock.ms();
@@ -170,7 +169,7 @@ impl Cast {
     }
 }
 
-/// One tick, as the function's main has it.
+/// One tick, as in the function's `main`.
 async fn tick(handlers: &Handlers, ahead: bool) -> Result<Option<thrum_schema::UnixMs>, String> {
     let Handlers {
         store,
@@ -193,7 +192,7 @@ async fn tick(handlers: &Handlers, ahead: bool) -> Result<Option<thrum_schema::U
     for swept in swept {
         let swept = swept.map_err(|error| error.to_string())?;
         if swept.busy {
-            return Err("another has the shard".to_owned());
+            return Err("another sweeper holds the shard".to_owned());
         }
         next = [next, swept.next_due].into_iter().flatten().min();
     }

@@ -1,4 +1,4 @@
-//! Receivers of webhooks.
+//! The webhook receivers.
 
 use super::Cast;
 use crate::sim::chance::sleep_ms;
@@ -12,10 +12,10 @@ use std::fmt;
 use std::sync::Weak;
 use thrum_notify::send::{Post, Posted, SendError};
 
-/// How long a receiver may take, in milliseconds.
+/// The timeout of a webhook request, in milliseconds.
 const HOOK_TIMEOUT_MS: i64 = 10_000;
 
-/// How often handlers are killed.
+/// How often handlers are killed, in a thousand.
 const fn killed(what: Trouble) -> Option<u16> {
     match what {
         Trouble::Killed(n) => Some(n),
@@ -23,7 +23,7 @@ const fn killed(what: Trouble) -> Option<u16> {
     }
 }
 
-/// Receivers of webhooks.
+/// The webhook receivers.
 pub struct Hooks(pub Weak<Cast>);
 
 impl fmt::Debug for Hooks {
@@ -38,7 +38,7 @@ impl Post for Hooks {
             let cast = self
                 .0
                 .upgrade()
-                .ok_or_else(|| SendError::passing("it is over"))?;
+                .ok_or_else(|| SendError::passing("the simulation has ended"))?;
             let hook = posted.url.trim_start_matches("http://hook-");
             let hook = hook
                 .split('.')
@@ -74,13 +74,13 @@ impl Post for Hooks {
                     accepted: answers == Some(StatusCode::OK),
                 };
                 cast.trace
-                    .say(|| format!("hook {hook} gets {}", told(&delivered.body)));
+                    .say(|| format!("hook {hook} gets {}", summary(&delivered.body)));
                 cast.trace
                     .note(posted.id, u16::from(delivered.accepted), ms);
                 cast.history().delivered.push(delivered);
             } else {
                 cast.trace
-                    .say(|| format!("hook {hook} does not take {}", posted.id));
+                    .say(|| format!("hook {hook} refuses {}", posted.id));
             }
             match answers {
                 Some(status) => {
@@ -101,8 +101,8 @@ impl Post for Hooks {
     }
 }
 
-/// What a message tells, in a line.
-pub fn told(body: &Value) -> String {
+/// A message in one line.
+pub fn summary(body: &Value) -> String {
     let data = &body["data"];
     let one = |change: &Value| {
         format!(

@@ -1,4 +1,4 @@
-//! The bus, the queues, and the front door as the pulse finds it.
+//! The bus, the queues, and the front door that the pulse uses.
 
 use super::{Cast, answer};
 use crate::sim::chance::sleep_ms;
@@ -16,13 +16,13 @@ use thrum_schema::MonitorId;
 use thrum_schema::work::Work;
 use thrum_store::queue::{Later, LaterError};
 
-/// How often a message is received before it goes to the dead letters.
+/// How often a message is received before it becomes a dead letter.
 const MAX_RECEIVES: u32 = 5;
-/// How long a message is hidden from others while it is handled, in milliseconds.
+/// The visibility timeout of the queues, in milliseconds.
 const VISIBILITY_MS: i64 = 60_000;
 
 impl Cast {
-    /// A message on its way to whoever it is for.
+    /// Delivers a message to its handler after `delay_ms`.
     fn send(self: &Arc<Self>, work: Work, delay_ms: i64) {
         let of = |what| match what {
             Trouble::Queue(n) => Some(n),
@@ -48,7 +48,7 @@ impl Cast {
         let process = self.process.load(Ordering::Relaxed);
         sleep_ms(wait_ms).await;
         for attempt in 1..=MAX_RECEIVES {
-            // What one process had in its memory is gone with it.
+            // A crash loses the messages that the process held in memory.
             if self.serves() && self.process.load(Ordering::Relaxed) != process {
                 return;
             }
@@ -82,12 +82,11 @@ impl Cast {
             };
             sleep_ms(pause_ms).await;
         }
-        self.trace
-            .say(|| format!("{work:?} goes to the dead letters"));
+        self.trace.say(|| format!("{work:?} becomes a dead letter"));
     }
 }
 
-/// Bus and queues.
+/// The bus and the queues.
 pub struct Wire(pub Weak<Cast>);
 
 impl fmt::Debug for Wire {
@@ -97,7 +96,7 @@ impl fmt::Debug for Wire {
 }
 
 impl Wire {
-    /// Takes a message, or not, or takes it and says that it did not.
+    /// Accepts a message, refuses it, or accepts it but reports an error.
     fn take(&self, work: &Work, delay_ms: i64) -> Result<(), String> {
         let Some(cast) = self.0.upgrade() else {
             return Ok(());
@@ -108,15 +107,15 @@ impl Wire {
         });
         cast.trace.say(|| {
             format!(
-                "on its way: {work:?}{}",
-                if fails { ", refused" } else { "" }
+                "published: {work:?}{}",
+                if fails { ", reported as refused" } else { "" }
             )
         });
         if !fails || cast.chance.per_mille(300) {
             cast.send(work.clone(), delay_ms);
         }
         if fails {
-            Err("it was not taken".to_owned())
+            Err("the message was refused".to_owned())
         } else {
             Ok(())
         }
@@ -139,14 +138,13 @@ impl Later for Wire {
     fn send(&self, work: Work, delay: Duration) -> BoxFuture<'_, Result<(), LaterError>> {
         Box::pin(async move {
             sleep_ms(2).await;
-            // SQS counts whole seconds.
             let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
             self.take(&work, delay_ms).map_err(LaterError)
         })
     }
 }
 
-/// The front door that the pulse goes through.
+/// The front door that the pulse uses.
 pub struct OwnPing(pub Weak<Cast>, pub Option<Router>);
 
 impl fmt::Debug for OwnPing {
@@ -158,9 +156,9 @@ impl fmt::Debug for OwnPing {
 impl SelfPing for OwnPing {
     fn send(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
-            let cast = self.0.upgrade().ok_or("it is over")?;
+            let cast = self.0.upgrade().ok_or("the simulation has ended")?;
             let sent = cast.clock.ms();
-            cast.history().knocks.push(sent);
+            cast.history().pulse_attempts.push(sent);
             let path = format!("/ping/{}", MonitorId::PULSE);
             let request = Request::get(path)
                 .body(Body::empty())

@@ -1,21 +1,22 @@
-//! Alerts: one for each flip, to everybody, in order, under the same key, and none without a cause.
+//! Rules for alerts: one per flip, delivered to every channel, in order, under a stable key, and
+//! none without a cause.
 
 use super::{Case, Note, s};
-use crate::sim::cast::told;
+use crate::sim::cast::summary;
 use crate::sim::history::Delivered;
 use crate::sim::scenario::Kind;
 use crate::sim::seen::{SeenAlert, SeenMonitor};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// How long after it was made an alert may take to everybody, where nothing goes wrong, in milliseconds: bursts are gathered for
-/// two seconds, and sent by a timer should the queue lose them.
+/// How long an alert may take to reach every channel without faults, in milliseconds: two seconds
+/// for grouping, plus the timer that sends it if the queue loses the message.
 const PROMPT_MS: i64 = 20_000;
-/// How long after the last trouble things are as if there had been none.
+/// How long after the last fault the bounds without faults apply again, in milliseconds.
 const SETTLED_MS: i64 = 180_000;
 
-/// A change that a message tells of.
-struct Told<'a> {
+/// An alert within a message.
+struct Entry<'a> {
     message: &'a Delivered,
     alert: &'a str,
 }
@@ -28,8 +29,8 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
     detection(case, note);
 }
 
-/// The alerts that a message tells of.
-fn changes(message: &Delivered) -> Vec<Told<'_>> {
+/// The alerts that a message contains.
+fn entries(message: &Delivered) -> Vec<Entry<'_>> {
     let data = &message.body["data"];
     let all: Vec<&Value> = match data["changes"].as_array() {
         Some(changes) => changes.iter().collect(),
@@ -37,11 +38,11 @@ fn changes(message: &Delivered) -> Vec<Told<'_>> {
     };
     all.into_iter()
         .filter_map(|change| change["alert_id"].as_str())
-        .map(|alert| Told { message, alert })
+        .map(|alert| Entry { message, alert })
         .collect()
 }
 
-/// A1: each flip that people hear of has one alert, and each alert of a monitor a flip.
+/// A1: each flip that alerts has exactly one alert, and each monitor alert has a flip.
 fn flips_have_alerts(case: &Case, note: &mut Note<'_>) {
     for monitor in case.seen.monitors.iter().flatten() {
         let mut wanted: BTreeMap<(i64, String), i64> = BTreeMap::new();
@@ -50,7 +51,7 @@ fn flips_have_alerts(case: &Case, note: &mut Note<'_>) {
                 .entry((flip.at_ms, format!("monitor.{}", flip.to)))
                 .or_default() += 1;
         }
-        // Of flips beyond the last twenty nothing is seen.
+        // The API shows only the last twenty flips.
         let whole = monitor.flips.len() < 20;
         let first = monitor.flips.first().map_or(i64::MIN, |flip| flip.at_ms);
         for alert in case
@@ -69,11 +70,11 @@ fn flips_have_alerts(case: &Case, note: &mut Note<'_>) {
                 0 => {}
                 1.. if !whole && at <= first => {}
                 1.. => note(
-                    "A1: a flip has its alert",
+                    "A1: a flip that alerts has an alert",
                     format!("{what} at {} of {} has none", s(at), monitor.uuid),
                 ),
                 _ => note(
-                    "A1: an alert has its flip",
+                    "A1: every alert has a flip",
                     format!("{what} at {} of {} has none", s(at), monitor.uuid),
                 ),
             }
@@ -81,7 +82,7 @@ fn flips_have_alerts(case: &Case, note: &mut Note<'_>) {
     }
 }
 
-/// A2 to A5, A7: every alert reaches everybody, or says why it does not, or when it is tried again.
+/// A2 to A5, A7: every alert reaches every channel, or shows why it does not or when it is retried.
 fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
     let end = case.scenario.end_ms;
     for alert in &case.seen.alerts {
@@ -89,17 +90,18 @@ fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
             continue;
         }
         let mut waits = false;
-        for (hook, channel) in case.made.channels.iter().enumerate() {
+        for (hook, channel) in case.setup.channels.iter().enumerate() {
             let own = ["channel.test", "channel.limited"].contains(&&*alert.what);
             let delivery = alert.deliveries.iter().find(|one| one.channel == *channel);
             let got = got_by(case, hook, alert, end);
             match delivery.map(|delivery| delivery.state.as_str()) {
                 Some("sent") if got => {}
-                // Who could not note that it was sent pays again, and may not be able to.
+                // A sender that could not record the delivery is charged again, which may exceed
+                // the limit.
                 Some("suppressed")
                     if case.scenario.hooks[hook].daily_limit.is_some()
-                        && (!got || was_unnoted(case, hook, alert)) => {}
-                // With a group that is tried again.
+                        && (!got || was_unrecorded(case, hook, alert)) => {}
+                // Waiting for the retry of its group.
                 Some("gathering") if case.has_group_to_retry(channel) => waits = true,
                 Some("waiting") if case.has_group_to_retry(channel) => waits = true,
                 Some("retry")
@@ -107,13 +109,13 @@ fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
                 {
                     waits = true;
                 }
-                // Behind one of the same monitor that is tried again.
+                // Waiting behind an earlier alert of the same monitor that is being retried.
                 Some("waiting") if is_tried_again(case, alert, channel) => waits = true,
                 None if own => {}
                 state => note(
-                    "everybody is told",
+                    "every alert reaches every channel",
                     format!(
-                        "hook {hook}: {state:?}, got it: {got}, of {} made at {}: {}",
+                        "hook {hook}: delivery is {state:?}, received: {got}; alert {} created at {}: {}",
                         alert.id,
                         s(alert.created_ms),
                         alert.what
@@ -122,12 +124,12 @@ fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
             }
         }
         if alert.state != "delivered" && !waits {
-            note("every alert is delivered in the end", format!("{alert:?}"));
+            note("every alert is eventually delivered", format!("{alert:?}"));
         }
     }
 }
 
-/// Whether an alert of the same monitor will be tried again on that channel, so that those after it have to wait.
+/// Whether an alert of the same monitor awaits a retry on that channel, so that later ones wait.
 fn is_tried_again(case: &Case, alert: &SeenAlert, channel: &str) -> bool {
     let same = case
         .seen
@@ -142,7 +144,8 @@ fn is_tried_again(case: &Case, alert: &SeenAlert, channel: &str) -> bool {
     })
 }
 
-/// A3, A6: a message has one key, and is the same whenever it comes; an alert is in one message.
+/// A3, A6: a message keeps its key and its body across repeats, and an alert is in only one
+/// message.
 fn messages(case: &Case, note: &mut Note<'_>) {
     let known: HashMap<&str, &SeenAlert> = case
         .seen
@@ -156,36 +159,36 @@ fn messages(case: &Case, note: &mut Note<'_>) {
     for message in &case.history.delivered {
         let key = (message.hook, message.id.as_str());
         let channel = case
-            .made
+            .setup
             .channels
             .get(message.hook)
             .map_or("", String::as_str);
         if !message.id.ends_with(&format!(".{channel}")) {
             note(
-                "A3: a message's key is its alert's and its channel's",
+                "A3: a message's key names its alert and channel",
                 format!("{} at hook {}", message.id, message.hook),
             );
         }
         let first = bodies.entry(key).or_insert(&message.body);
         if **first != message.body {
             note(
-                "A3: a repeat is the same",
+                "A3: a repeated message is identical",
                 format!(
                     "{}: {} and {}",
                     message.id,
-                    told(first),
-                    told(&message.body)
+                    summary(first),
+                    summary(&message.body)
                 ),
             );
         }
-        // Who can't say that it was sent, sends it again.
+        // A sender that could not record the delivery sends it again.
         if let Some(before) = accepted.get(&key)
             && !has_excuse(case, &message.id, *before, message.at_ms)
         {
             note(
-                "one message for one alert",
+                "one message per alert",
                 format!(
-                    "{} came at {} and at {}, and nothing went wrong between",
+                    "{} came at {} and at {}, without a fault in between",
                     message.id,
                     s(*before),
                     s(message.at_ms)
@@ -195,14 +198,14 @@ fn messages(case: &Case, note: &mut Note<'_>) {
         if message.accepted {
             accepted.insert(key, message.at_ms);
         }
-        for told in changes(message) {
-            keys.entry((message.hook, told.alert.to_owned()))
+        for entry in entries(message) {
+            keys.entry((message.hook, entry.alert.to_owned()))
                 .or_default()
                 .insert(&message.id);
-            if !known.contains_key(told.alert) {
+            if !known.contains_key(entry.alert) {
                 note(
                     "no message without an alert",
-                    format!("{} at {}", told.alert, s(message.at_ms)),
+                    format!("{} at {}", entry.alert, s(message.at_ms)),
                 );
             }
         }
@@ -217,15 +220,16 @@ fn messages(case: &Case, note: &mut Note<'_>) {
     }
 }
 
-/// Whether something kept who sent an alert from noting it, by itself or in a group.
-fn was_unnoted(case: &Case, hook: usize, alert: &SeenAlert) -> bool {
+/// Whether a fault may have kept the sender from recording this alert's delivery.
+fn was_unrecorded(case: &Case, hook: usize, alert: &SeenAlert) -> bool {
     let mut own = case.history.delivered.iter().filter(|message| {
-        message.hook == hook && changes(message).iter().any(|told| told.alert == alert.id)
+        message.hook == hook && entries(message).iter().any(|entry| entry.alert == alert.id)
     });
     own.any(|message| has_excuse(case, &message.id, alert.created_ms, case.scenario.end_ms))
 }
 
-/// Whether something kept who sent a message from noting it: a crash, or a call about it that went wrong.
+/// Whether a fault between `from` and `to` may have kept the sender from recording a message: a
+/// crash, or a failed call about it.
 fn has_excuse(case: &Case, id: &str, from: i64, to: i64) -> bool {
     let between = from..=to;
     let alert = id.split('.').next().unwrap_or(id);
@@ -237,7 +241,7 @@ fn has_excuse(case: &Case, id: &str, from: i64, to: i64) -> bool {
             .any(|one| between.contains(&one.at_ms) && one.asked.contains(alert))
 }
 
-/// A8: of a monitor, nothing old follows something new.
+/// A8: no older alert of a monitor follows a newer one.
 fn order(case: &Case, note: &mut Note<'_>) {
     for monitor in case.seen.monitors.iter().flatten() {
         let place = |alert: &SeenAlert| {
@@ -256,8 +260,8 @@ fn order(case: &Case, note: &mut Note<'_>) {
             .collect();
         let mut newest: HashMap<usize, u64> = HashMap::new();
         for message in &case.history.delivered {
-            for told in changes(message) {
-                let Some(n) = places.get(told.alert) else {
+            for entry in entries(message) {
+                let Some(n) = places.get(entry.alert) else {
                     continue;
                 };
                 let newest = newest.entry(message.hook).or_default();
@@ -266,9 +270,9 @@ fn order(case: &Case, note: &mut Note<'_>) {
                         "hook {} got flip {n} of {} at {} after flip {newest}",
                         message.hook,
                         monitor.uuid,
-                        s(told.message.at_ms)
+                        s(entry.message.at_ms)
                     );
-                    note("A8: nothing old follows something new", how);
+                    note("A8: no older alert follows a newer one", how);
                 }
                 *newest = (*newest).max(*n);
             }
@@ -276,7 +280,7 @@ fn order(case: &Case, note: &mut Note<'_>) {
     }
 }
 
-/// Where nothing goes wrong any more, people are told in time.
+/// Without faults, deadlines are detected and alerts delivered in time.
 fn detection(case: &Case, note: &mut Note<'_>) {
     let calm = if case.scenario.is_calm() {
         0
@@ -293,16 +297,16 @@ fn detection(case: &Case, note: &mut Note<'_>) {
         let took = alert.created_ms - flip_at.max(changed_ms(case, alert));
         if alert.what == "monitor.down" && took > case.detection_ms() {
             note(
-                "a missed deadline is found in time",
+                "a missed deadline is detected in time",
                 format!("{} after {} ms", alert.id, took),
             );
         }
-        for (hook, channel) in case.made.channels.iter().enumerate() {
+        for (hook, channel) in case.setup.channels.iter().enumerate() {
             let sent = alert
                 .deliveries
                 .iter()
                 .any(|one| one.channel == *channel && one.state == "sent");
-            // One that an earlier one kept waiting is as late as that.
+            // An undelivered earlier alert of the same monitor holds this one up.
             let earlier = case.seen.alerts.iter().any(|other| {
                 other.monitor == alert.monitor
                     && other.id != alert.id
@@ -311,9 +315,9 @@ fn detection(case: &Case, note: &mut Note<'_>) {
             });
             if sent && !earlier && !got_by(case, hook, alert, alert.created_ms + PROMPT_MS) {
                 note(
-                    "people are told in time",
+                    "alerts are delivered in time",
                     format!(
-                        "hook {hook} had not got {} by {}",
+                        "hook {hook} had not received {} by {}",
                         alert.id,
                         s(alert.created_ms + PROMPT_MS)
                     ),
@@ -323,7 +327,7 @@ fn detection(case: &Case, note: &mut Note<'_>) {
     }
 }
 
-/// When its monitor's limits were last changed: a deadline may be over then that was none.
+/// When the monitor's period and grace were last changed: that may put its deadline in the past.
 fn changed_ms(case: &Case, alert: &SeenAlert) -> i64 {
     let is = |seen: &Result<SeenMonitor, _>| {
         seen.as_ref()
@@ -343,6 +347,6 @@ fn got_by(case: &Case, hook: usize, alert: &SeenAlert, ms: i64) -> bool {
         message.hook == hook
             && message.at_ms <= ms
             && message.accepted
-            && changes(message).iter().any(|told| told.alert == alert.id)
+            && entries(message).iter().any(|entry| entry.alert == alert.id)
     })
 }

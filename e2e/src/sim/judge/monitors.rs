@@ -1,4 +1,5 @@
-//! Monitors: no heartbeat that was answered is lost, and each is what its clients make it.
+//! Rules for monitors: no acknowledged heartbeat is lost, and each monitor's status follows from
+//! what its clients sent.
 
 use super::{Case, Note, s};
 use crate::sim::clients::name;
@@ -8,11 +9,11 @@ use crate::sim::scenario::Kind;
 use crate::sim::seen::{SeenFlip, SeenMonitor};
 use std::collections::HashMap;
 
-/// The log has a hundred slots.
+/// The ping log has a hundred slots.
 const LOGGED: u64 = 100;
-/// How long after its deadline TTL may remove a state, in milliseconds.
+/// How long after its deadline TTL may remove a monitor's lease, in milliseconds.
 const HOUR_MS: i64 = 3_600_000;
-/// A sweep that takes longer may have left something for the next one, in milliseconds.
+/// A sweep that takes longer may leave work for the next one, in milliseconds.
 const SWEEP_MS: i64 = 40_000;
 /// How many flips the API shows.
 const FLIPS: usize = 20;
@@ -28,37 +29,37 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
                 flips(case, i, monitor, note);
                 statuses(case, i, monitor, note);
             }
-            Err(why) if done || case.made.monitors[i].is_some() => {
-                note("one monitor for one name", why.clone());
+            Err(why) if done || case.setup.monitors[i].is_some() => {
+                note("one monitor per name", why.clone());
             }
             Err(_) => {}
         }
     }
 }
 
-/// What is right is done, what is not is refused.
+/// Valid requests succeed, invalid ones are refused.
 fn replies(case: &Case, i: usize, note: &mut Note<'_>) {
     for asked in case.history.asked.iter().filter(|asked| asked.script == i) {
         let lie = asked.what == Kind::Lie;
         let wrong = match asked.outcome {
             Outcome::Done => lie,
-            // Nothing is there to resume.
+            // The monitor was not paused.
             Outcome::Refused(409) if asked.what == Kind::Resume => false,
             Outcome::Refused(_) => !lie,
             Outcome::Unknown => false,
         };
         if wrong {
             note(
-                "what is right is done, and what is not is refused",
+                "valid requests succeed and invalid ones are refused",
                 format!("{:?} {}: {:?}", asked.what, asked.token, asked.outcome),
             );
         }
     }
 }
 
-/// Every heartbeat that was answered is counted and logged, as what it was, when it was.
+/// Every acknowledged heartbeat is counted, and logged with its kind and time.
 fn heartbeats(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
-    let rule = "no answered heartbeat is lost";
+    let rule = "no acknowledged heartbeat is lost";
     let logged: HashMap<&str, _> = monitor
         .log
         .iter()
@@ -87,7 +88,7 @@ fn heartbeats(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>)
                 note(
                     rule,
                     format!(
-                        "{} was last heard of at {}, and answered at {}",
+                        "{}: last ping is {}, but one sent at {} was acknowledged",
                         name(i),
                         s(at),
                         s(asked.sent_ms)
@@ -133,14 +134,18 @@ fn heartbeats(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>)
     if monitor.pings > most {
         note(
             "no heartbeat is invented",
-            format!("{} counts {} heartbeats, of {most}", name(i), monitor.pings),
+            format!(
+                "{} counts {} heartbeats, but at most {most} were sent",
+                name(i),
+                monitor.pings
+            ),
         );
     }
     if monitor.pings < answered {
         note(
             rule,
             format!(
-                "{} counts {} heartbeats; {answered} were answered",
+                "{} counts {} heartbeats, but {answered} were acknowledged",
                 name(i),
                 monitor.pings
             ),
@@ -151,13 +156,13 @@ fn heartbeats(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>)
     numbers.dedup();
     if numbers.len() != monitor.log.len() {
         note(
-            "heartbeats have numbers of their own",
+            "heartbeat numbers are unique",
             format!("{:?} of {}", numbers, name(i)),
         );
     }
 }
 
-/// Flips follow each other, and each has a cause.
+/// Flips are consecutive, and each has a cause.
 fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     let model = Model::new(&case.scenario.scripts[i], i, &case.history);
     let away = away(&case.history, case.gap_ms(), case.scenario.end_ms);
@@ -166,14 +171,14 @@ fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         let whole = monitor.flips.len() < FLIPS;
         let (from, n, at) =
             before.map_or(("new", 0, i64::MIN), |flip| (&*flip.to, flip.n, flip.at_ms));
-        // Who comes back before what TTL removed is restored was down in between, whether or not that was ours.
+        // A ping before the lease that TTL removed was restored: the flip to down may be missing.
         let lost = flip.from == "down"
             && from != "down"
             && flip.n == n + 2
             && away.iter().any(|(from, to)| to - from > HOUR_MS);
         if (before.is_some() || whole) && (flip.from != from || flip.n != n + 1) && !lost {
             note(
-                "flips follow each other",
+                "flips are consecutive",
                 format!("{}: {flip:?} after {before:?}", name(i)),
             );
         }
@@ -186,10 +191,10 @@ fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         if flip.reason == "timeout"
             && flip.outage.is_none()
             && flip.at_ms > at
-            && is_ours(case, &model, monitor, flip)
+            && was_away(case, &model, monitor, flip)
         {
             note(
-                "T3: our absence is nobody's",
+                "T3: Thrum's downtime never counts against a monitor",
                 format!("{}: {flip:?}", name(i)),
             );
         }
@@ -199,10 +204,10 @@ fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
                 format!("{}: {why}: {flip:?}", name(i)),
             );
         }
-        let told = flip.to == "down" || (flip.from == "down" && flip.to == "up");
-        if flip.alert != told {
+        let must_alert = flip.to == "down" || (flip.from == "down" && flip.to == "up");
+        if flip.alert != must_alert {
             note(
-                "people hear of every way down, and of up after down",
+                "every flip to down and every recovery alerts",
                 format!("{}: {flip:?}", name(i)),
             );
         }
@@ -210,51 +215,51 @@ fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     }
 }
 
-/// Why a flip can't be, if it can't.
+/// Why a flip has no cause; `None` if it has one.
 fn has_no_cause(
     model: &Model<'_>,
     flip: &SeenFlip,
     before: Option<i64>,
     away: &[(i64, i64)],
 ) -> Option<&'static str> {
-    // A flip is dated no earlier than the one before it, so its cause may be older.
+    // A flip is never dated before the previous one, so its cause may be older.
     let moved = before == Some(flip.at_ms);
     let dated = |sent: i64| {
         let late = if moved { LATE_MS } else { 0 };
         (flip.at_ms - CLOCKS_MS - late..=flip.at_ms + CLOCKS_MS).contains(&sent)
     };
     let asked = |kinds: &[Kind]| {
-        let mut all = model.happenings().iter();
+        let mut all = model.events().iter();
         all.any(|one| kinds.contains(&one.what) && dated(one.sent_ms))
     };
     match (&*flip.to, &*flip.reason) {
-        ("up", "success") => (!asked(&[Kind::Success])).then_some("nobody sent a success"),
-        ("up" | "down", "fail") if !asked(&[Kind::Fail]) => Some("nobody sent a failure"),
+        ("up", "success") => (!asked(&[Kind::Success])).then_some("no client sent a success"),
+        ("up" | "down", "fail") if !asked(&[Kind::Fail]) => Some("no client sent a failure"),
         ("down", "fail") => model
             .too_few_failures(flip.at_ms, moved)
-            .then_some("there were not so many failures in a row"),
+            .then_some("there were too few failures in a row"),
         ("up", "fail") => None,
         ("paused", _) => {
-            let done = model.happenings().iter().any(|one| {
+            let done = model.events().iter().any(|one| {
                 one.what == Kind::Pause
                     && (one.sent_ms - CLOCKS_MS..=one.done_ms + CLOCKS_MS).contains(&flip.at_ms)
             });
-            (!done).then_some("nobody paused it")
+            (!done).then_some("no user paused it")
         }
         ("new", _) => {
-            let done = model.happenings().iter().any(|one| {
+            let done = model.events().iter().any(|one| {
                 one.what == Kind::Resume
                     && (one.sent_ms - CLOCKS_MS..=one.done_ms + CLOCKS_MS).contains(&flip.at_ms)
             });
-            (!done).then_some("nobody resumed it")
+            (!done).then_some("no user resumed it")
         }
         ("down", "timeout") => missed(model, flip, moved, away),
-        _ => Some("there is no such flip"),
+        _ => Some("such a flip is impossible"),
     }
 }
 
-/// Whether we had been away for certain when it was judged, whatever it waited for when it missed that deadline.
-fn is_ours(case: &Case, model: &Model<'_>, monitor: &SeenMonitor, flip: &SeenFlip) -> bool {
+/// Whether Thrum had certainly been away during every window that could have led to this flip.
+fn was_away(case: &Case, model: &Model<'_>, monitor: &SeenMonitor, flip: &SeenFlip) -> bool {
     let alerts = case.seen.alerts.iter().filter(|alert| {
         alert.monitor.as_deref() == Some(&*monitor.uuid)
             && alert.flip_at_ms == Some(flip.at_ms)
@@ -264,9 +269,9 @@ fn is_ours(case: &Case, model: &Model<'_>, monitor: &SeenMonitor, flip: &SeenFli
         return false;
     };
     let mut away = surely_away(&case.history, case.gap_ms());
-    // Before it had lasted so long, it was none.
+    // A shorter absence did not yet count as an outage.
     away.retain(|(from, _)| judged > from + case.gap_ms() + CLOCKS_MS);
-    let windows = model.happenings().iter().flat_map(|one| model.windows(one));
+    let windows = model.events().iter().flat_map(|one| model.windows(one));
     let mut windows = windows
         .filter(|(_, deadline)| (deadline - flip.at_ms).abs() <= CLOCKS_MS)
         .peekable();
@@ -277,7 +282,7 @@ fn is_ours(case: &Case, model: &Model<'_>, monitor: &SeenMonitor, flip: &SeenFli
         })
 }
 
-/// Why a deadline was not missed, if it was not.
+/// Why a timeout has no cause; `None` if a deadline was missed.
 fn missed(
     model: &Model<'_>,
     flip: &SeenFlip,
@@ -285,32 +290,32 @@ fn missed(
     away: &[(i64, i64)],
 ) -> Option<&'static str> {
     let deadlines = || {
-        let windows = model.happenings().iter().flat_map(|one| model.windows(one));
+        let windows = model.events().iter().flat_map(|one| model.windows(one));
         windows.map(|(_, deadline)| deadline)
     };
     match flip.outage {
         None if moved => deadlines()
             .all(|deadline| deadline > flip.at_ms + CLOCKS_MS)
-            .then_some("nothing had a deadline by then"),
+            .then_some("no deadline had passed by then"),
         None => deadlines()
             .all(|deadline| (deadline - flip.at_ms).abs() > CLOCKS_MS)
-            .then_some("nothing had that deadline"),
+            .then_some("no such deadline existed"),
         Some((start, end)) => {
             if !away.iter().any(|(from, to)| *from <= start && end <= *to) {
-                return Some("we were not away");
+                return Some("Thrum was not away");
             }
             let mut all = model.limits_after(i64::MIN).into_iter();
             let is_more =
                 |limits: Limits| (end + limits.patience_ms() - flip.at_ms).abs() <= CLOCKS_MS;
-            // Or a run that began since then, which has its own limit.
+            // Or a run that started after the outage, which has its own limit.
             let is_run = |at: i64| at > end && (at - flip.at_ms).abs() <= CLOCKS_MS;
             (!all.any(is_more) && !deadlines().any(is_run) && !moved)
-                .then_some("that is not one more period after the outage")
+                .then_some("the deadline is not one period after the outage")
         }
     }
 }
 
-/// What it is is what its clients make it, whenever that is certain.
+/// The status follows from what its clients sent, wherever that is certain.
 fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     let model = Model::new(&case.scenario.scripts[i], i, &case.history);
     let end = case.scenario.end_ms;
@@ -327,14 +332,14 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
             .find(|flip| flip.to == "down" && flip.at_ms > from && flip.at_ms < to);
         if let Some(flip) = fell {
             note(
-                "who is heard of in time is up",
+                "a monitor that is pinged in time stays up",
                 format!("{}: {flip:?}", name(i)),
             );
         }
         for ms in [from, (to - 1).min(end)] {
             if ms >= from && at(ms).is_some_and(|status| status != "up") {
                 note(
-                    "who is heard of in time is up",
+                    "a monitor that is pinged in time stays up",
                     format!("{} is {:?} at {}", name(i), at(ms), s(ms)),
                 );
             }
@@ -344,7 +349,7 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         for ms in [from, to - 1] {
             if at(ms).is_some_and(|status| status != "down") {
                 let how = format!("{} is {:?} at {}", name(i), at(ms), s(ms));
-                note("who reports a failure is down", how);
+                note("a monitor that reports a failure is down", how);
             }
         }
     }
@@ -352,7 +357,7 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         for ms in [from, to - 1] {
             if at(ms).is_some_and(|status| status != "paused") {
                 let how = format!("{} is {:?} at {}", name(i), at(ms), s(ms));
-                note("who is paused stays so", how);
+                note("a paused monitor stays paused", how);
             }
         }
     }
@@ -362,7 +367,7 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         .into_iter()
         .chain(model.endless_runs(&away));
     for silence in silences {
-        // A sweep that began after the deadline, and ended well, has found it.
+        // The first sweep that started after the deadline and succeeded must have found it.
         let swept = case.history.ticks.iter().filter(|(begun, ended)| {
             *begun > silence.deadline_ms + CLOCKS_MS && ended - begun < SWEEP_MS
         });
@@ -372,9 +377,9 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         if silence.until_ms.is_some_and(|until| *found >= until) {
             continue;
         }
-        // A way down is dated when it was due, so its alert tells when it was found.
+        // A flip to down is dated at the deadline; its alert shows when it was detected.
         let flip = monitor.flips.iter().rfind(|flip| flip.at_ms <= *found);
-        let made = flip.filter(|flip| flip.to == "down").and_then(|flip| {
+        let created = flip.filter(|flip| flip.to == "down").and_then(|flip| {
             let alerts = case.seen.alerts.iter().filter(|alert| {
                 alert.monitor.as_deref() == Some(&*monitor.uuid)
                     && alert.what == "monitor.down"
@@ -382,13 +387,13 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
             });
             alerts.map(|alert| alert.created_ms).min()
         });
-        if let Some(made) = made.filter(|made| *made > found + CLOCKS_MS) {
+        if let Some(created) = created.filter(|created| *created > found + CLOCKS_MS) {
             note(
-                "who falls silent goes down by the next sweep",
+                "a silent monitor goes down by the next sweep",
                 format!(
-                    "{} was found down at {}; a sweep ended at {}, its deadline was {} at the latest",
+                    "{} was found down at {}; a sweep ended at {}, and its deadline was {} at the latest",
                     name(i),
-                    s(made),
+                    s(created),
                     s(*found),
                     s(silence.deadline_ms)
                 ),
@@ -402,7 +407,7 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
                 s(*found),
                 s(silence.deadline_ms)
             );
-            note("who falls silent goes down", how);
+            note("a silent monitor goes down", how);
         }
     }
 }

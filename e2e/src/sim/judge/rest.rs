@@ -1,4 +1,4 @@
-//! Quotas, timers and signals; and that nothing is left to wait.
+//! Rules for limits, quotas, timers and signals, and for work that is left over at the end.
 
 use super::{Case, Note, UNDER_WAY_MS, number, s};
 use crate::START;
@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use thrum_schema::AlertId;
 use thrum_schema::timer::{Timer, What, decode};
 
-/// How long after bars were answered they have been looked at, in milliseconds, whatever goes wrong.
+/// How long after bars were acknowledged they must have been evaluated, in milliseconds, whatever
+/// goes wrong.
 const LOOKED_MS: i64 = 100_000;
-/// Most entries of a monitor's deadline: its own, and one that a crash doubled.
+/// Maximum number of timer entries per monitor: its own, and a duplicate after a crash.
 const ENTRIES: usize = 2;
 
 pub fn judge(case: &Case, note: &mut Note<'_>) {
@@ -23,7 +24,8 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
     signals(case, note);
 }
 
-/// A7: a channel's daily limit is never exceeded, and overcharged by one for each crash or failed call of its own at the most.
+/// A7: a channel's daily limit is never exceeded, and overcharged at most once per crash or failed
+/// call on its counter.
 fn limits(case: &Case, note: &mut Note<'_>) {
     for (hook, limit) in case.scenario.hooks.iter().enumerate() {
         let Some(limit) = limit.daily_limit.map(u64::from) else {
@@ -45,16 +47,16 @@ fn limits(case: &Case, note: &mut Note<'_>) {
         if sent > limit {
             note(
                 "A7: a limit is never exceeded",
-                format!("hook {hook} got {sent} messages, of {limit}"),
+                format!("hook {hook} got {sent} messages; its limit is {limit}"),
             );
         }
         if of(true) > 1 {
             note(
-                "A7: a limit is told once a day",
-                format!("hook {hook} was told {} times", of(true)),
+                "A7: the limit notice is sent once a day",
+                format!("hook {hook} got {} notices", of(true)),
             );
         }
-        let channel = &case.made.channels[hook];
+        let channel = &case.setup.channels[hook];
         let limited = case
             .seen
             .alerts
@@ -68,35 +70,36 @@ fn limits(case: &Case, note: &mut Note<'_>) {
         });
         if suppressed && limited.is_none() {
             note(
-                "A7: a limit is told",
-                format!("hook {hook} was told nothing of its limit"),
+                "A7: reaching the limit sends a notice",
+                format!("hook {hook} got no notice of its limit"),
             );
         }
-        // Who paid for a message and could not note what became of it pays again.
-        let unnoted = case
+        // A sender that could not record the outcome of a message is charged again.
+        let unrecorded = case
             .faults
             .iter()
             .filter(|one| one.asked.contains(&format!("\"D#{channel}")));
-        // What is paid for and tried again has not come yet.
+        // A message that awaits a retry is charged, but not delivered yet.
         let mut own = case.seen.alerts.iter().flat_map(|alert| &alert.deliveries);
         let waits = own.any(|one| one.channel == *channel && one.state == "retry")
             || case.has_group_to_retry(channel);
-        let overcharged = case.overcharges(&format!("channel#{channel}")) + unnoted.count() as u64;
+        let overcharged =
+            case.overcharges(&format!("channel#{channel}")) + unrecorded.count() as u64;
         if suppressed && !waits && sent + overcharged < limit {
             note(
-                "A7: nothing is suppressed before its limit",
-                format!("hook {hook} got {sent} messages, of {limit}"),
+                "A7: nothing is suppressed below the limit",
+                format!("hook {hook} got {sent} messages; its limit is {limit}"),
             );
         }
     }
 }
 
-/// Whether an alert goes through a channel.
+/// Whether an alert has a delivery on a channel.
 fn is_to(alert: &SeenAlert, channel: &str) -> bool {
     alert.deliveries.iter().any(|one| one.channel == channel)
 }
 
-/// A key's quota likewise.
+/// The same for a key's quota.
 fn quota(case: &Case, note: &mut Note<'_>) {
     let Some(quota) = case.scenario.quota.map(u64::from) else {
         return;
@@ -114,18 +117,18 @@ fn quota(case: &Case, note: &mut Note<'_>) {
     if done > quota {
         note(
             "a quota is never exceeded",
-            format!("{done} of {quota} were answered"),
+            format!("{done} requests succeeded; the quota is {quota}"),
         );
     }
     if refused > 0 && done + unknown + case.overcharges("\"requests#") < quota {
         note(
-            "nothing is refused before its quota",
-            format!("{done} of {quota} were answered, and {refused} refused"),
+            "nothing is refused below the quota",
+            format!("{done} requests succeeded and {refused} were refused; the quota is {quota}"),
         );
     }
 }
 
-/// T1, and how many entries there are.
+/// T1, T2 and bounds on the number of timer entries.
 fn timers(case: &Case, note: &mut Note<'_>) {
     let mut entries: Vec<Timer> = Vec::new();
     let cursors: HashMap<&str, i64> = case
@@ -142,7 +145,7 @@ fn timers(case: &Case, note: &mut Note<'_>) {
         if minute.parse().is_ok_and(|minute: i64| minute < low) {
             note(
                 "T2: no timer is left behind the cursor",
-                format!("{bucket} has one, and the cursor is at {low}"),
+                format!("{bucket} has a timer, but the cursor is at {low}"),
             );
         }
         let bytes = item["e"]["B"]
@@ -181,12 +184,12 @@ fn timers(case: &Case, note: &mut Note<'_>) {
         };
         let none = Vec::new();
         let own = by_monitor.get(&monitor).unwrap_or(&none);
-        // What is due is done, and stays until the next sweep.
+        // Entries that are due are done, but stay until the next sweep.
         let ahead = own.iter().filter(|(_, due)| *due >= case.scenario.end_ms);
         if ahead.count() > ENTRIES {
-            note("timers never breed", format!("{monitor} has {own:?}"));
+            note("timers never multiply", format!("{monitor} has {own:?}"));
         }
-        // What has a deadline has an expiry, an hour later.
+        // A lease with a deadline expires an hour after it.
         let deadline = number(state, "expires_at").map(|s| (s - 3_600) * 1000 - START.0);
         let epoch = number(state, "epoch").unwrap_or_default();
         let waits = deadline.filter(|_| shown.status != "down");
@@ -200,7 +203,7 @@ fn timers(case: &Case, note: &mut Note<'_>) {
                     s(deadline)
                 );
                 note(
-                    "T1: who can go down has a timer at or before the deadline",
+                    "T1: a monitor that can go down has a timer at or before its deadline",
                     how,
                 );
             }
@@ -220,19 +223,19 @@ fn is_of(item: &Value, prefix: &str) -> bool {
         .is_some_and(|pk| pk.starts_with(prefix))
 }
 
-/// Whether a delivery is of a channel whose group is tried again.
+/// Whether a delivery belongs to a channel whose group awaits a retry.
 fn is_in_retry(case: &Case, item: &Value) -> bool {
     let channel = item["sk"]["S"].as_str().unwrap_or_default();
     case.has_group_to_retry(channel.trim_start_matches("D#"))
 }
 
-/// Nothing waits for ever once nothing goes wrong any more.
+/// After the faults, nothing waits forever.
 fn leftovers(case: &Case, note: &mut Note<'_>) {
     let mut left: BTreeMap<&str, usize> = BTreeMap::new();
     for item in &case.seen.items {
         let state = item["state"]["S"].as_str().unwrap_or_default();
         let kind = item["kind"]["S"].as_str().unwrap_or_default();
-        // What was begun a moment ago is under way.
+        // Work that started a moment ago may still be in progress.
         let begun = |ms: i64| ms > START.0 + case.scenario.end_ms - UNDER_WAY_MS;
         match kind {
             "delivery"
@@ -253,9 +256,9 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
         }
     }
     if !left.is_empty() {
-        note("nothing waits for ever", format!("{left:?}"));
+        note("nothing waits forever", format!("{left:?}"));
     }
-    // Ticks and heartbeats of our own get through again.
+    // Ticks and Thrum's own heartbeats succeed again.
     let from = case.scenario.calm_ms + 2 * UNDER_WAY_MS;
     let ticks = case.history.ticks.iter().map(|(_, ended)| *ended);
     let pulses = case.history.pulses.iter().map(|(_, answered)| *answered);
@@ -263,18 +266,18 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
         ("tick", ticks.collect::<Vec<_>>()),
         ("pulse", pulses.collect()),
     ] {
-        let mut instants: Vec<i64> = ends.into_iter().filter(|ms| *ms > from).collect();
-        instants.extend([from, case.scenario.end_ms]);
-        instants.sort_unstable();
-        let gap = instants
+        let mut times: Vec<i64> = ends.into_iter().filter(|ms| *ms > from).collect();
+        times.extend([from, case.scenario.end_ms]);
+        times.sort_unstable();
+        let gap = times
             .windows(2)
             .map(|pair| pair[1] - pair[0])
             .max()
             .unwrap_or(0);
         if gap > 2 * UNDER_WAY_MS + UNDER_WAY_MS / 2 {
             note(
-                "the clockwork gets on",
-                format!("no {what} for {gap} ms after all trouble"),
+                "ticks and pulses keep coming",
+                format!("no {what} for {gap} ms after the last fault"),
             );
         }
     }
@@ -291,14 +294,14 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
         let now = (START.0 + case.scenario.end_ms) / 60_000;
         if now - low > 12 {
             note(
-                "the sweep gets on",
+                "the sweep makes progress",
                 format!("{} is {} minutes behind", cursor["sk"]["S"], now - low),
             );
         }
     }
 }
 
-/// Signals are what a replay of the stored bars says: the strategy is small enough to be reckoned here.
+/// Signals match a replay of the stored bars. The strategy is simple enough to be computed here.
 fn signals(case: &Case, note: &mut Note<'_>) {
     if !case.scenario.bars {
         return;
@@ -306,11 +309,14 @@ fn signals(case: &Case, note: &mut Note<'_>) {
     let bars = &case.seen.bars;
     for (i, (index, close)) in bars.iter().enumerate() {
         if *index != i as i64 {
-            note("no bar is lost", format!("bar {i} is not there"));
+            note("no bar is lost", format!("bar {i} is missing"));
             return;
         }
         if !case.history.bars.contains(&(*index, *close)) {
-            note("no bar is invented", format!("bar {index} has {close}"));
+            note(
+                "no bar is invented",
+                format!("bar {index} has a close of {close} that no client sent"),
+            );
         }
     }
     let sent = case
@@ -323,7 +329,7 @@ fn signals(case: &Case, note: &mut Note<'_>) {
     if bars.len() as i64 != sent {
         note(
             "no bar is lost",
-            format!("{} of {sent} are there", bars.len()),
+            format!("{} of {sent} bars are stored", bars.len()),
         );
     }
     let said: BTreeMap<i64, &str> = case
@@ -349,8 +355,8 @@ fn signals(case: &Case, note: &mut Note<'_>) {
         if said.get(index) != Some(&expected) {
             let said = said.get(index);
             note(
-                "signals are what a replay says",
-                format!("bar {index} is {expected}, and said to be {said:?}"),
+                "signals match a replay of the bars",
+                format!("bar {index} should be {expected}, but is {said:?}"),
             );
             return;
         }
@@ -359,30 +365,31 @@ fn signals(case: &Case, note: &mut Note<'_>) {
     watch(case, last.copied().unwrap_or("WARMING"), note);
 }
 
-/// People hear of each change from or to BUY or SELL once, and in the end believe what is so. Alerts that were made within a
-/// second have no order that could be seen, for clocks differ; but whatever the order, each goes on from where another ended.
+/// Each change from or to BUY or SELL alerts once, and the alerts lead to the current signal.
+/// Alerts created within a second of each other have no visible order, because clocks differ; but
+/// in any order, each starts at the signal where another ended.
 fn watch(case: &Case, last: &str, note: &mut Note<'_>) {
     let acts = |signal: &str| matches!(signal, "BUY" | "SELL");
     let alerts = || {
         let alerts = case.seen.alerts.iter();
         alerts.filter_map(|alert| Some((alert.created_ms, alert.signal.as_ref()?)))
     };
-    let told: Vec<&(String, String)> = alerts().map(|(_, signal)| signal).collect();
-    let mut believed = None;
+    let changes: Vec<&(String, String)> = alerts().map(|(_, signal)| signal).collect();
+    let mut shown = None;
     for signal in ["BUY", "SELL", "STALE"] {
-        let to = told.iter().filter(|(_, to)| to == signal).count();
-        let from = told.iter().filter(|(from, _)| from == signal).count();
+        let to = changes.iter().filter(|(_, to)| to == signal).count();
+        let from = changes.iter().filter(|(from, _)| from == signal).count();
         match to.checked_sub(from) {
             Some(0) => {}
-            Some(1) if believed.is_none() => believed = Some(signal),
+            Some(1) if shown.is_none() => shown = Some(signal),
             _ => note(
-                "a change of a signal is told once",
-                format!("{to} to {signal}, and {from} from there: {told:?}"),
+                "a signal change alerts once",
+                format!("{to} alerts to {signal}, but {from} from it: {changes:?}"),
             ),
         }
     }
-    // That bars stopped coming is no signal: what they believed before is, if no correction came since.
-    if believed == Some("STALE") {
+    // STALE is not a signal: the signal before it still counts, unless a correction came later.
+    if shown == Some("STALE") {
         let mut stale = alerts().filter(|(_, (_, to))| to == "STALE");
         let Some((at, (from, _))) = stale.next_back() else {
             return;
@@ -390,13 +397,13 @@ fn watch(case: &Case, last: &str, note: &mut Note<'_>) {
         if at < case.history.bars_ended_ms + LOOKED_MS {
             return;
         }
-        believed = Some(from);
+        shown = Some(from);
     }
-    let believed = believed.filter(|signal| acts(signal));
-    if believed != Some(last).filter(|signal| acts(signal)) {
+    let shown = shown.filter(|signal| acts(signal));
+    if shown != Some(last).filter(|signal| acts(signal)) {
         note(
-            "people believe the last signal",
-            format!("it is {last}, and they believe {believed:?}: {told:?}"),
+            "the last signal alert matches the signal",
+            format!("the signal is {last}, but the alerts end at {shown:?}: {changes:?}"),
         );
     }
 }

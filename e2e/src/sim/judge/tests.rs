@@ -1,5 +1,5 @@
-//! Whether each rule would notice: what clients and receivers know of runs in which all was kept is falsified, one way for each
-//! rule, and the judgement has to say so.
+//! Tests of the judge: for each rule, evidence of a correct run is falsified in one way that the
+//! rule must catch.
 
 use super::{Case, judge};
 use crate::sim::history::{Delivered, Outcome};
@@ -8,26 +8,26 @@ use crate::sim::scenario::Scenario;
 use crate::sim::seen::{SeenAlert, SeenFlip, SeenMonitor};
 use serde_json::{Value, json};
 
-/// How many seeds are looked through for one in which it shows.
+/// How many seeds to try until one has something to falsify.
 const SEEDS: u64 = 40;
 
-/// Falsifies what is known; does nothing where there is nothing to falsify.
+/// Falsifies the evidence; `None` if there is nothing to falsify.
 type Falsify = fn(&mut Case) -> Option<()>;
 
 const FALSIFIED: &[(&str, Falsify)] = &[
-    ("one monitor for one name", |case| {
+    ("one monitor per name", |case| {
         *case.seen.monitors.first_mut()? = Err("there are two".to_owned());
         Some(())
     }),
     (
-        "what is right is done, and what is not is refused",
+        "valid requests succeed and invalid ones are refused",
         |case| {
             let mut asked = case.history.asked.iter_mut();
             asked.find(|one| one.outcome == Outcome::Done)?.outcome = Outcome::Refused(400);
             Some(())
         },
     ),
-    ("no answered heartbeat is lost", |case| {
+    ("no acknowledged heartbeat is lost", |case| {
         monitor(case, |monitor| !monitor.log.is_empty())?.log.pop();
         Some(())
     }),
@@ -35,12 +35,12 @@ const FALSIFIED: &[(&str, Falsify)] = &[
         monitor(case, |_| true)?.pings += 1_000;
         Some(())
     }),
-    ("heartbeats have numbers of their own", |case| {
+    ("heartbeat numbers are unique", |case| {
         let log = &mut monitor(case, |monitor| monitor.log.len() > 1)?.log;
         log[1].n = log[0].n;
         Some(())
     }),
-    ("flips follow each other", |case| {
+    ("flips are consecutive", |case| {
         let with_three = monitor(case, |monitor| monitor.flips.len() > 2)?;
         with_three.flips.remove(1);
         Some(())
@@ -50,101 +50,98 @@ const FALSIFIED: &[(&str, Falsify)] = &[
         flips[1].at_ms = flips[0].at_ms - 1;
         Some(())
     }),
-    ("T3: our absence is nobody's", |case| {
-        // As if we had been away before the deadline, and until after it.
-        let flips = &monitor(case, |monitor| monitor.flips.iter().any(is_late))?.flips;
-        let at_ms = flips.iter().find(|flip| is_late(flip))?.at_ms;
-        let away = at_ms - 2 * case.gap_ms()..at_ms + 2_000;
-        case.history.knocks.retain(|at| !away.contains(at));
-        Some(())
-    }),
+    (
+        "T3: Thrum's downtime never counts against a monitor",
+        |case| {
+            // Pretend that Thrum was away from before the deadline until after it.
+            let flips = &monitor(case, |monitor| monitor.flips.iter().any(is_late))?.flips;
+            let at_ms = flips.iter().find(|flip| is_late(flip))?.at_ms;
+            let away = at_ms - 2 * case.gap_ms()..at_ms + 2_000;
+            case.history.pulse_attempts.retain(|at| !away.contains(at));
+            Some(())
+        },
+    ),
     ("no flip without a cause", |case| {
         case.history.asked.retain(|asked| asked.script != 0);
         Some(())
     }),
-    (
-        "people hear of every way down, and of up after down",
-        |case| {
-            let flips = &mut monitor(case, |monitor| !monitor.flips.is_empty())?.flips;
-            flips[0].alert = !flips[0].alert;
-            Some(())
-        },
-    ),
-    ("who is heard of in time is up", |case| {
+    ("every flip to down and every recovery alerts", |case| {
+        let flips = &mut monitor(case, |monitor| !monitor.flips.is_empty())?.flips;
+        flips[0].alert = !flips[0].alert;
+        Some(())
+    }),
+    ("a monitor that is pinged in time stays up", |case| {
         let flips = flips(case).filter(|flip| flip.to == "up");
         flips.for_each(|flip| flip.to = "paused".to_owned());
         Some(())
     }),
-    ("who reports a failure is down", |case| {
+    ("a monitor that reports a failure is down", |case| {
         without_flips(case, |flip| flip.reason == "fail")
     }),
-    ("who is paused stays so", |case| {
+    ("a paused monitor stays paused", |case| {
         without_flips(case, |flip| flip.to == "paused")
     }),
-    ("who falls silent goes down", |case| {
+    ("a silent monitor goes down", |case| {
         without_flips(case, is_late)
     }),
-    ("who falls silent goes down by the next sweep", |case| {
+    ("a silent monitor goes down by the next sweep", |case| {
         downs(case).for_each(|alert| alert.created_ms += 100_000);
         Some(())
     }),
-    ("a missed deadline is found in time", |case| {
+    ("a missed deadline is detected in time", |case| {
         downs(case).for_each(|alert| alert.created_ms += 100_000);
         Some(())
     }),
-    ("A1: a flip has its alert", |case| {
+    ("A1: a flip that alerts has an alert", |case| {
         case.seen.alerts.retain(|one| one.what != "monitor.down");
         Some(())
     }),
-    ("A1: an alert has its flip", |case| {
+    ("A1: every alert has a flip", |case| {
         let twin = downs(case).next()?.clone();
         case.seen.alerts.push(twin);
         Some(())
     }),
-    ("everybody is told", |case| {
+    ("every alert reaches every channel", |case| {
         case.history.delivered.clear();
         Some(())
     }),
-    ("people are told in time", |case| {
+    ("alerts are delivered in time", |case| {
         let all = case.history.delivered.iter_mut();
         all.for_each(|message| message.at_ms += 60_000);
         Some(())
     }),
-    ("every alert is delivered in the end", |case| {
+    ("every alert is eventually delivered", |case| {
         case.seen.alerts.first_mut()?.state = "pending".to_owned();
         Some(())
     }),
-    (
-        "A3: a message's key is its alert's and its channel's",
-        |case| {
-            case.history.delivered.first_mut()?.id.push('x');
-            Some(())
-        },
-    ),
-    ("A3: a repeat is the same", |case| {
+    ("A3: a message's key names its alert and channel", |case| {
+        case.history.delivered.first_mut()?.id.push('x');
+        Some(())
+    }),
+    ("A3: a repeated message is identical", |case| {
         again(case, |message| message.body["data"]["text"] = json!("else"))
     }),
     ("A3: repeats carry the same key", |case| {
         again(case, |message| message.id.insert(0, 'x'))
     }),
-    ("one message for one alert", |case| again(case, |_| {})),
+    ("one message per alert", |case| again(case, |_| {})),
     ("no message without an alert", |case| {
         case.seen.alerts.clear();
         Some(())
     }),
-    ("A8: nothing old follows something new", |case| {
+    ("A8: no older alert follows a newer one", |case| {
         case.history.delivered.reverse();
         Some(())
     }),
     ("A7: a limit is never exceeded", |case| limit(case, 0)),
-    ("A7: nothing is suppressed before its limit", |case| {
+    ("A7: nothing is suppressed below the limit", |case| {
         limit(case, 1_000)
     }),
-    ("A7: a limit is told", |case| {
+    ("A7: reaching the limit sends a notice", |case| {
         case.seen.alerts.retain(|one| one.what != "channel.limited");
         Some(())
     }),
-    ("A7: a limit is told once a day", |case| {
+    ("A7: the limit notice is sent once a day", |case| {
         let mut all = case.history.delivered.iter();
         let mut twin = all
             .find(|message| message.body["type"] == "channel.limited")?
@@ -157,12 +154,12 @@ const FALSIFIED: &[(&str, Falsify)] = &[
         *case.scenario.quota.as_mut()? = 0;
         Some(())
     }),
-    ("nothing is refused before its quota", |case| {
+    ("nothing is refused below the quota", |case| {
         *case.scenario.quota.as_mut()? = 1_000;
         Some(())
     }),
     (
-        "T1: who can go down has a timer at or before the deadline",
+        "T1: a monitor that can go down has a timer at or before its deadline",
         |case| {
             case.seen.items.retain(|item| !is_timers(item));
             Some(())
@@ -171,17 +168,17 @@ const FALSIFIED: &[(&str, Falsify)] = &[
     ("T2: no timer is left behind the cursor", |case| {
         cursors(case, "999999999")
     }),
-    ("the sweep gets on", |case| cursors(case, "0")),
-    ("timers never breed", |case| breed(case, 3)),
-    ("timers are bounded", |case| breed(case, 500)),
-    ("nothing waits for ever", |case| {
+    ("the sweep makes progress", |case| cursors(case, "0")),
+    ("timers never multiply", |case| multiply(case, 3)),
+    ("timers are bounded", |case| multiply(case, 500)),
+    ("nothing waits forever", |case| {
         let mut items = case.seen.items.iter_mut();
         let delivery = items.find(|item| item["kind"]["S"] == "delivery")?;
         delivery["state"] = json!({"S": "claimed"});
         delivery["until"] = json!({"N": "0"});
         Some(())
     }),
-    ("the clockwork gets on", |case| {
+    ("ticks and pulses keep coming", |case| {
         case.history.ticks.clear();
         Some(())
     }),
@@ -190,16 +187,16 @@ const FALSIFIED: &[(&str, Falsify)] = &[
         case.seen.bars.first_mut()?.1 += 0.5;
         Some(())
     }),
-    ("signals are what a replay says", |case| {
+    ("signals match a replay of the bars", |case| {
         case.seen.signals.pop().map(|_| ())
     }),
-    ("a change of a signal is told once", |case| {
+    ("a signal change alerts once", |case| {
         let mut alerts = case.seen.alerts.iter();
         let twin = alerts.find(|alert| alert.signal.is_some())?.clone();
         case.seen.alerts.push(twin);
         Some(())
     }),
-    ("people believe the last signal", |case| {
+    ("the last signal alert matches the signal", |case| {
         let alerts = &mut case.seen.alerts;
         let acts = |(_, to): &(String, String)| matches!(&**to, "BUY" | "SELL");
         let last = alerts
@@ -230,7 +227,7 @@ fn without_flips(case: &mut Case, which: fn(&SeenFlip) -> bool) -> Option<()> {
     Some(())
 }
 
-/// Whether it tells of a deadline that was missed while we were there.
+/// Whether it is a timeout that no outage delayed.
 fn is_late(flip: &SeenFlip) -> bool {
     flip.reason == "timeout" && flip.outage.is_none()
 }
@@ -240,7 +237,7 @@ fn downs(case: &mut Case) -> impl Iterator<Item = &mut SeenAlert> {
     alerts.filter(|alert| alert.what == "monitor.down")
 }
 
-/// The last message that somebody took comes once more.
+/// Delivers the last accepted message once more, after `change`.
 fn again(case: &mut Case, change: fn(&mut Delivered)) -> Option<()> {
     let mut taken = case.history.delivered.iter();
     let mut twin = taken.rfind(|message| message.accepted)?.clone();
@@ -249,7 +246,7 @@ fn again(case: &mut Case, change: fn(&mut Delivered)) -> Option<()> {
     Some(())
 }
 
-/// Channels that have a limit have another.
+/// Changes the limit of every channel that has one.
 fn limit(case: &mut Case, limit: u32) -> Option<()> {
     let limits = case.scenario.hooks.iter_mut();
     limits
@@ -264,7 +261,7 @@ fn is_timers(item: &Value) -> bool {
         .is_some_and(|pk| pk.starts_with("T#"))
 }
 
-/// The sweep's cursors are elsewhere.
+/// Moves the sweep's cursors.
 fn cursors(case: &mut Case, low: &str) -> Option<()> {
     let items = case.seen.items.iter_mut();
     items
@@ -273,8 +270,8 @@ fn cursors(case: &mut Case, low: &str) -> Option<()> {
     Some(())
 }
 
-/// Each timer is there `times` more.
-fn breed(case: &mut Case, times: usize) -> Option<()> {
+/// Adds `times` copies of each timer.
+fn multiply(case: &mut Case, times: usize) -> Option<()> {
     let timers = case.seen.items.iter().filter(|item| is_timers(item));
     let timers: Vec<Value> = timers.cloned().collect();
     for _ in 0..times {
@@ -284,7 +281,7 @@ fn breed(case: &mut Case, times: usize) -> Option<()> {
 }
 
 #[test]
-fn each_rule_notices_what_it_is_for() {
+fn each_rule_catches_its_violation() {
     let mut unnoticed: Vec<&(&str, Falsify)> = FALSIFIED.iter().collect();
     for seed in 1..=SEEDS {
         if unnoticed.is_empty() {
@@ -301,7 +298,7 @@ fn each_rule_notices_what_it_is_for() {
     assert!(unnoticed.is_empty(), "{unnoticed:#?}");
 }
 
-/// A rule that nothing breaks here proves nothing.
+/// A rule that no falsified run breaks is untested.
 #[test]
 fn each_rule_is_falsified() {
     let judges = [
