@@ -4,7 +4,7 @@ Measured figures come first, each with its source. Prices are AWS's list prices 
 November 2026, without the free tier.
 """
 
-# e2e/tests/lookahead.rs, a_steady_heartbeat_costs_about_one_unit_and_calls_nobody: a period and a
+# e2e/tests/lookahead.rs, a_steady_heartbeat_costs_about_one_unit_and_invokes_no_function: a period and a
 # grace of one minute, no ping log
 WRITES, READS = 1.083, 1.046
 # The ping log takes one more write (e2e/tests/heartbeats.rs).

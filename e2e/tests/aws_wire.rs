@@ -1,6 +1,7 @@
-//! SNS, SQS, EventBridge and Secrets Manager over the wire, against an implementation that is not ours: moto, from PyPI.
+//! SNS, SQS, EventBridge and Secrets Manager over the wire, against moto from PyPI.
 //!
-//! `THRUM_TEST_PYTHON` names a Python with `moto[server]`; without it these tests say loudly that they are left out.
+//! `THRUM_TEST_PYTHON` is a Python with `moto[server]`; without it these tests report that they are
+//! skipped.
 
 mod support;
 
@@ -18,15 +19,15 @@ use thrum_schema::work::{Envelope, Work};
 use thrum_store::lambda::Sqs;
 use thrum_store::queue::Later;
 
-/// A queue: its URL and its ARN.
+/// Creates a queue and returns its URL and ARN.
 async fn queue(moto: &Moto, name: &str) -> (String, String) {
     let sqs = aws_sdk_sqs::Client::new(&moto.config);
-    let made = sqs.create_queue().queue_name(name).send().await.unwrap();
+    let created = sqs.create_queue().queue_name(name).send().await.unwrap();
     let arn = format!("arn:aws:sqs:eu-central-1:123456789012:{name}");
-    (made.queue_url.unwrap(), arn)
+    (created.queue_url.unwrap(), arn)
 }
 
-/// The messages that a queue holds now, as Lambda would bring them.
+/// Receives the messages now in a queue, as the event that Lambda would pass on.
 async fn receive(moto: &Moto, url: &str) -> SqsEvent {
     let sqs = aws_sdk_sqs::Client::new(&moto.config);
     let received = sqs
@@ -47,7 +48,7 @@ async fn receive(moto: &Moto, url: &str) -> SqsEvent {
 }
 
 #[tokio::test]
-async fn work_goes_over_bus_rule_and_queue_to_notify() {
+async fn work_reaches_notify_through_the_bus_rule_and_queue() {
     let Some(moto) = Moto::start() else { return };
     let (url, arn) = queue(&moto, "notify").await;
     let bridge = aws_sdk_eventbridge::Client::new(&moto.config);
@@ -79,7 +80,7 @@ async fn work_goes_over_bus_rule_and_queue_to_notify() {
 
     let stage = Stage::new().await;
     let bus = EventBridge::new(bridge, "thrum");
-    // More than a call takes.
+    // More than fit into one `PutEvents` call.
     let works: Vec<Work> = (1..=23).map(|at| Work::Probe { at: UnixMs(at) }).collect();
     let results = bus.publish(&works).await;
     assert_eq!(results.len(), 23);
@@ -100,12 +101,12 @@ async fn work_goes_over_bus_rule_and_queue_to_notify() {
     seen.sort_by_key(|work| format!("{work:?}"));
     let mut expected = works;
     expected.sort_by_key(|work| format!("{work:?}"));
-    assert_eq!(seen, expected, "each came once");
+    assert_eq!(seen, expected, "each event arrives once");
     assert!(stage.store.arrived_probe().await.unwrap().is_some());
 }
 
 #[tokio::test]
-async fn a_bus_that_can_not_be_reached_says_so_for_each_event() {
+async fn an_unreachable_bus_fails_every_event() {
     let Some(moto) = Moto::start() else { return };
     let bridge = aws_sdk_eventbridge::Client::new(&moto.config);
     drop(moto);
@@ -117,7 +118,7 @@ async fn a_bus_that_can_not_be_reached_says_so_for_each_event() {
 }
 
 #[tokio::test]
-async fn work_that_is_put_off_comes_back_after_its_delay() {
+async fn delayed_work_arrives_after_its_delay() {
     let Some(moto) = Moto::start() else { return };
     let (url, _) = queue(&moto, "later").await;
     let later = Sqs::new(aws_sdk_sqs::Client::new(&moto.config), &url);
@@ -149,7 +150,7 @@ async fn work_that_is_put_off_comes_back_after_its_delay() {
 }
 
 #[tokio::test]
-async fn alerts_go_to_topics_and_phones() {
+async fn alerts_are_sent_to_topics_and_phones() {
     let Some(moto) = Moto::start() else { return };
     let (url, queue_arn) = queue(&moto, "subscriber").await;
     let sns = aws_sdk_sns::Client::new(&moto.config);
@@ -225,7 +226,7 @@ async fn alerts_go_to_topics_and_phones() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_no_work_is_reported_and_harms_no_other() {
+async fn an_invalid_message_is_reported_and_affects_no_other() {
     let stage = Stage::new().await;
     let mut event = SqsEvent::default();
     for (id, body) in [
@@ -253,17 +254,17 @@ async fn a_message_that_is_no_work_is_reported_and_harms_no_other() {
 }
 
 #[tokio::test]
-async fn the_admin_key_is_kept_in_secrets_manager() {
+async fn the_admin_key_is_read_from_secrets_manager() {
     let Some(moto) = Moto::start() else { return };
     let client = aws_sdk_secretsmanager::Client::new(&moto.config);
-    let made = client
+    let created = client
         .create_secret()
         .name("admin")
         .secret_string(e2e::ADMIN_KEY)
         .send()
         .await
         .unwrap();
-    let arn = made.arn.unwrap();
+    let arn = created.arn.unwrap();
     let stage = async |arn: &str| {
         let source = thrum_ingest::SecretsManager::new(client.clone(), arn);
         let admin_key = thrum_ingest::AdminKey::Kept(std::sync::Arc::new(source));
@@ -276,7 +277,7 @@ async fn the_admin_key_is_kept_in_secrets_manager() {
     let kept = stage(&arn).await;
     let list = kept.admin(Method::GET, "/v1/projects", Value::Null).await;
     assert_eq!(list.status, 200, "{}", list.text());
-    // Rotated: the new one holds within five minutes.
+    // After a rotation, the new key is valid within five minutes.
     let rotated = "another-0123456789abcdefghijk";
     client
         .put_secret_value()
@@ -288,14 +289,14 @@ async fn the_admin_key_is_kept_in_secrets_manager() {
     kept.world.advance(300_000);
     let list = kept.admin(Method::GET, "/v1/projects", Value::Null).await;
     assert_eq!(list.status, 401);
-    // Never open when it can't be fetched.
+    // If the secret can't be fetched, access is refused.
     let gone = stage("arn:aws:secretsmanager:eu-central-1:123456789012:secret:none").await;
     let list = gone.admin(Method::GET, "/v1/projects", Value::Null).await;
     assert_eq!(list.status, 503, "{}", list.text());
 }
 
 #[tokio::test]
-async fn an_address_confirms_before_it_gets_mail_and_is_asked_again_when_it_is_lost() {
+async fn an_email_address_must_confirm_and_can_be_asked_again() {
     let Some(moto) = Moto::start() else { return };
     let sns = aws_sdk_sns::Client::new(&moto.config);
     let config = thrum_ingest::Config {
@@ -307,15 +308,15 @@ async fn an_address_confirms_before_it_gets_mail_and_is_asked_again_when_it_is_l
     let topics = || thrum_notify::send::Topics::new(sns.clone(), prefix);
     let notify = stage.notify_by_topics(topics(), Sns::new(sns.clone()));
     let body = json!({"kind": "email", "to": "on-call@example.org"});
-    let made = stage.call(Method::POST, "/v1/channels", body).await.json();
-    let id: thrum_schema::ChannelId = made["id"].as_str().unwrap().parse().unwrap();
+    let created = stage.call(Method::POST, "/v1/channels", body).await.json();
+    let id: thrum_schema::ChannelId = created["id"].as_str().unwrap().parse().unwrap();
     let path = format!("/v1/channels/{id}");
     let state = async || {
         let shown = stage.call(Method::GET, &path, Value::Null).await.json();
         shown["subscription"]["state"].as_str().unwrap().to_owned()
     };
     assert_eq!(state().await, "asking");
-    let see_to = Work::Subscribe {
+    let check = Work::Subscribe {
         project: ProjectId::FIRST,
         channel: id,
     };
@@ -324,7 +325,7 @@ async fn an_address_confirms_before_it_gets_mail_and_is_asked_again_when_it_is_l
         listed.subscriptions.unwrap_or_default()
     };
 
-    // Nothing is sent to who has not confirmed: it waits, and says why.
+    // An unconfirmed address gets no mail: the delivery waits, with the reason.
     stage
         .heartbeat(json!({"monitor": "job", "status": "fail"}))
         .await;
@@ -339,15 +340,15 @@ async fn an_address_confirms_before_it_gets_mail_and_is_asked_again_when_it_is_l
     let error = delivery["error"].as_str().unwrap();
     assert!(error.contains("not subscribed"), "{delivery}");
 
-    // Asked once, however often it is looked at. (moto confirms by itself.)
-    notify.handle(&see_to).await.unwrap();
+    // Thrum asks for confirmation once, however often it checks. (moto confirms by itself.)
+    notify.handle(&check).await.unwrap();
     assert_eq!(state().await, "pending");
     for _ in 0..2 {
-        notify.handle(&see_to).await.unwrap();
+        notify.handle(&check).await.unwrap();
         assert_eq!(state().await, "confirmed");
     }
     let [subscription] = &subscriptions().await[..] else {
-        panic!("one subscription");
+        panic!("expected one subscription");
     };
     let topic = subscription.topic_arn().unwrap();
     assert!(topic.starts_with(&format!("{prefix}{id}-")), "{topic}");
@@ -355,7 +356,7 @@ async fn an_address_confirms_before_it_gets_mail_and_is_asked_again_when_it_is_l
     notify.handle(&work).await.unwrap();
     assert_eq!(stage.alerts().await[0]["state"], "delivered");
 
-    // It unsubscribes; that is seen, and nobody is asked until a person wants it.
+    // Thrum notices that the address unsubscribes, and asks again only when the channel is edited.
     let arn = subscriptions().await[0].subscription_arn.clone().unwrap();
     sns.unsubscribe()
         .subscription_arn(arn)
@@ -363,7 +364,7 @@ async fn an_address_confirms_before_it_gets_mail_and_is_asked_again_when_it_is_l
         .await
         .unwrap();
     for _ in 0..2 {
-        notify.handle(&see_to).await.unwrap();
+        notify.handle(&check).await.unwrap();
         assert_eq!(state().await, "lost");
     }
     assert!(subscriptions().await.is_empty());
@@ -371,13 +372,13 @@ async fn an_address_confirms_before_it_gets_mail_and_is_asked_again_when_it_is_l
     let again = json!({"to": "on-call@example.org"});
     assert_eq!(stage.call(Method::PATCH, &path, again).await.status, 200);
     assert_eq!(state().await, "asking");
-    notify.handle(&see_to).await.unwrap();
+    notify.handle(&check).await.unwrap();
     assert_eq!(subscriptions().await.len(), 1);
 
-    // Another address is another topic; without the channel there is none.
+    // Each address has its own topic; deleting the channel deletes its topic.
     let other = json!({"to": "others@example.org"});
     assert_eq!(stage.call(Method::PATCH, &path, other).await.status, 200);
-    notify.handle(&see_to).await.unwrap();
+    notify.handle(&check).await.unwrap();
     let listed = subscriptions().await;
     assert_eq!(
         (listed.len(), listed[0].endpoint.as_deref()),
@@ -387,10 +388,10 @@ async fn an_address_confirms_before_it_gets_mail_and_is_asked_again_when_it_is_l
         stage.call(Method::DELETE, &path, Value::Null).await.status,
         204
     );
-    notify.handle(&see_to).await.unwrap();
+    notify.handle(&check).await.unwrap();
     let left = sns.list_topics().send().await.unwrap();
     assert!(left.topics().is_empty(), "{left:?}");
-    // And no timer is left that would look at it for ever.
+    // And no timer keeps checking it.
     stage.run(3 * 86_400_000, 3_600_000).await;
     assert_eq!(stage.tick().await.fired, 0);
 }

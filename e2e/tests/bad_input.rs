@@ -1,4 +1,4 @@
-//! Bad input: a precise error, in the protocol's own form, and no trace of it.
+//! Bad input gets a precise error in the protocol's own format, and writes nothing.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::cell::Cell;
 
 #[tokio::test]
-async fn each_bad_request_has_a_precise_error_and_leaves_no_trace() {
+async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
     let stage = Stage::new().await;
     stage
         .heartbeat(json!({"monitor": "web-01", "period_s": 60}))
@@ -33,7 +33,7 @@ async fn each_bad_request_has_a_precise_error_and_leaves_no_trace() {
     let post = Method::POST;
     let patch = Method::PATCH;
     let text = |value: Value| value.to_string();
-    // (method, path, body, status, what the detail must contain)
+    // (method, path, body, status, text that the detail must contain)
     let cases: Vec<(&Method, &str, String, u16, &str)> = vec![
         (&post, heartbeats, String::new(), 400, "not JSON"),
         (
@@ -448,7 +448,7 @@ async fn each_bad_request_has_a_precise_error_and_leaves_no_trace() {
         let used = stage.meter.take();
         assert_eq!(
             used.write_units, 0.0,
-            "{method} {path} {shown} left a trace"
+            "{method} {path} {shown} wrote to the table"
         );
     }
     let after = stage
@@ -458,8 +458,8 @@ async fn each_bad_request_has_a_precise_error_and_leaves_no_trace() {
     assert_eq!(after, before);
 }
 
-/// JSON that is almost right: members with the right names and any values.
-fn almost() -> impl Strategy<Value = Value> {
+/// Nearly valid JSON: known field names with arbitrary values.
+fn almost_valid() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -505,7 +505,7 @@ fn almost() -> impl Strategy<Value = Value> {
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         prop::collection::vec(any::<u8>(), 0..200),
-        almost().prop_map(|value| value.to_string().into_bytes()),
+        almost_valid().prop_map(|value| value.to_string().into_bytes()),
         // A valid body with some of its bytes changed.
         (
             Just(
@@ -545,7 +545,7 @@ fn methods() -> impl Strategy<Value = &'static str> {
 }
 
 #[test]
-fn no_bytes_make_a_panic_or_a_server_error() {
+fn no_input_causes_a_panic_or_a_server_error() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -557,10 +557,10 @@ fn no_bytes_make_a_panic_or_a_server_error() {
         ..ProptestConfig::default()
     };
     let header = prop::collection::vec(
-        any::<u8>().prop_filter("a header's byte", |b| *b >= 32 && *b != 127),
+        any::<u8>().prop_filter("valid header bytes", |b| *b >= 32 && *b != 127),
         0..40,
     );
-    let (taken, refused) = (Cell::new(0), Cell::new(0));
+    let (accepted, refused) = (Cell::new(0), Cell::new(0));
     proptest!(cases, |(method in methods(), path in paths(), body in bodies(), value in header, keyed in any::<bool>())| {
         let mut request = Request::builder()
             .method(method)
@@ -573,17 +573,20 @@ fn no_bytes_make_a_panic_or_a_server_error() {
             request.header("authorization", value.as_slice())
         };
         let Ok(request) = request.body(Body::from(body)) else {
-            // What no URI can be does not reach us.
+            // Thrum never receives a request whose URI is invalid.
             return Ok(());
         };
         let reply = runtime.block_on(stage.send(request));
         match reply.status.as_u16() {
-            200..300 => taken.set(taken.get() + 1),
+            200..300 => accepted.set(accepted.get() + 1),
             _ => refused.set(refused.get() + 1),
         }
         prop_assert!(reply.status.as_u16() < 500, "{} {}: {}", method, path, reply.text());
     });
-    let (taken, refused) = (taken.get(), refused.get());
-    println!("{taken} were taken, {refused} refused");
-    assert!(taken > 100 && refused > 1_000, "the cases reach both sides");
+    let (accepted, refused) = (accepted.get(), refused.get());
+    println!("{accepted} accepted, {refused} refused");
+    assert!(
+        accepted > 100 && refused > 1_000,
+        "too few requests were accepted or refused"
+    );
 }

@@ -1,5 +1,5 @@
-//! The three bootstraps as Lambda runs them: processes that ask a Runtime API for events, which brings what it should, and
-//! what it should not.
+//! The three bootstraps as Lambda runs them: processes that poll a Runtime API for events, valid
+//! and invalid.
 
 use e2e::dynoxide::Dynoxide;
 use e2e::lambda::{Function, Outcome, bootstrap, url_event};
@@ -12,7 +12,7 @@ use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::world::SystemWorld;
 use thrum_schema::{UnixMs, World};
 
-/// What no function understands, and what is far too much.
+/// Payloads that no function understands, and oversized ones.
 fn garbage() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = [
         "null",
@@ -46,8 +46,8 @@ fn garbage() -> Vec<Vec<u8>> {
     all
 }
 
-/// An emulator, a stage on its table, and a function; `None` where there is no emulator.
-async fn function(name: &str) -> Option<(Dynoxide, Stage, Function)> {
+/// Starts an emulator, a stage on its table, and a function; `None` without an emulator.
+async fn start(name: &str) -> Option<(Dynoxide, Stage, Function)> {
     let emulator = Dynoxide::start().await?;
     let stage = Stage::on(&emulator).await;
     let function = Function::start(&bootstrap(name), &emulator, &[])
@@ -57,8 +57,8 @@ async fn function(name: &str) -> Option<(Dynoxide, Stage, Function)> {
     Some((emulator, stage, function))
 }
 
-/// Brings it garbage; it must answer each, and be there as before.
-async fn survives(function: &Function) {
+/// Sends garbage to the function, which must answer each payload without restarting.
+async fn survives_garbage(function: &Function) {
     let process = function.process();
     for payload in garbage() {
         let shown = String::from_utf8_lossy(&payload[..payload.len().min(60)]).into_owned();
@@ -68,7 +68,7 @@ async fn survives(function: &Function) {
             assert!(!answer.contains("\"statusCode\":5"), "{shown}: {answer}");
         }
     }
-    assert_eq!(function.process(), process, "it is the same process");
+    assert_eq!(function.process(), process, "the process must not restart");
 }
 
 fn status(outcome: &Outcome) -> u64 {
@@ -76,11 +76,11 @@ fn status(outcome: &Outcome) -> u64 {
 }
 
 #[tokio::test]
-async fn ingest_answers_what_comes_by_its_url() {
-    let Some((_emulator, _stage, function)) = function("ingest").await else {
+async fn ingest_answers_function_url_requests() {
+    let Some((_emulator, _stage, function)) = start("ingest").await else {
         return;
     };
-    survives(&function).await;
+    survives_garbage(&function).await;
     let event = |method, path: &str, headers: &[(&str, &str)], body: &str| {
         url_event(method, path, headers, body).to_string()
     };
@@ -89,7 +89,7 @@ async fn ingest_answers_what_comes_by_its_url() {
         .await
         .unwrap();
     assert_eq!(ok.json()["body"], "OK");
-    // A heartbeat, and the same event once more: both count, as two requests would.
+    // The same event twice counts as two pings.
     let ping = event(
         "POST",
         &format!("/ping/{PING_KEY}/job?create=1"),
@@ -113,7 +113,7 @@ async fn ingest_answers_what_comes_by_its_url() {
         (&json!("up"), &json!(2)),
         "{monitor}"
     );
-    // Bodies in base64, bodies that are none, paths that are odd, and bodies that are too long.
+    // Valid and invalid base64 bodies, odd paths, and oversized bodies.
     let mut binary = url_event("POST", "/v1/heartbeats", &key, "eyJtb25pdG9yIjogImpvYiJ9");
     binary["isBase64Encoded"] = true.into();
     assert_eq!(
@@ -141,7 +141,7 @@ async fn ingest_answers_what_comes_by_its_url() {
         .await
         .unwrap();
     assert_eq!(status(&long), 413);
-    // The secret is fetched when it is asked for, and not before.
+    // The admin key is fetched only when a request needs it.
     assert!(function.calls().is_empty(), "{:?}", function.calls());
     let admin = [("x-admin-key", e2e::ADMIN_KEY)];
     let projects = function
@@ -150,7 +150,8 @@ async fn ingest_answers_what_comes_by_its_url() {
         .unwrap();
     assert_eq!(status(&projects), 200);
     assert_eq!(function.calls()[0].0, "GetSecretValue");
-    // A form as browsers send it, which Lambda may encode; the cookie, which Lambda takes out of the headers; and a page.
+    // A browser's form, which Lambda may base64-encode; the cookie, which Lambda moves out of the
+    // headers; and a page.
     let mut form = url_event(
         "POST",
         "/sign-in",
@@ -177,8 +178,8 @@ async fn ingest_answers_what_comes_by_its_url() {
         .await
         .unwrap();
     assert_eq!(status(&events), 303, "no stream without a session");
-    let figures: Vec<Value> = figures(&function).await;
-    assert_eq!(figures.len(), 1, "once a minute: {figures:?}");
+    let metrics: Vec<Value> = metrics(&function).await;
+    assert_eq!(metrics.len(), 1, "once a minute: {metrics:?}");
     for line in function.lines() {
         for secret in [API_KEY, PING_KEY, e2e::ADMIN_KEY, "a line of output"] {
             assert!(!line.contains(secret), "{line}");
@@ -186,14 +187,14 @@ async fn ingest_answers_what_comes_by_its_url() {
     }
 }
 
-/// The lines that are figures; what was just written may take a moment.
-async fn figures(function: &Function) -> Vec<Value> {
+/// The metric lines of the log. Waits a moment for lines just written.
+async fn metrics(function: &Function) -> Vec<Value> {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let lines = function.lines();
-    let figures = lines
+    let metrics = lines
         .iter()
         .filter(|line| line.contains("CloudWatchMetrics"));
-    figures
+    metrics
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
@@ -208,12 +209,12 @@ fn failures(outcome: &Outcome) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn evaluate_reports_what_failed_of_a_batch_and_nothing_else() {
-    let Some((emulator, stage, function)) = function("evaluate").await else {
+async fn evaluate_reports_only_the_failed_records_of_a_batch() {
+    let Some((emulator, stage, function)) = start("evaluate").await else {
         return;
     };
-    survives(&function).await;
-    // Real records of alerts, beside what is none.
+    survives_garbage(&function).await;
+    // Real alert records, and one invalid record.
     for name in ["a", "b", "c"] {
         stage
             .heartbeat(json!({"monitor": name, "status": "fail"}))
@@ -239,7 +240,7 @@ async fn evaluate_reports_what_failed_of_a_batch_and_nothing_else() {
     function.refuse(1);
     let outcome = function.invoke(batch.clone()).await.unwrap();
     assert_eq!(failures(&outcome), BTreeSet::from([numbers[2].clone()]));
-    // The batch again, and then once more: it is the same to the bus.
+    // Delivered twice more, the batch is published in full each time.
     function.refuse(0);
     for _ in 0..2 {
         let outcome = function.invoke(batch.clone()).await.unwrap();
@@ -252,19 +253,19 @@ async fn evaluate_reports_what_failed_of_a_batch_and_nothing_else() {
         .map(|(_, body)| body.matches("\\\"alert\\\":").count())
         .collect();
     assert_eq!(sent, [3, 3, 3]);
-    // A batch of ten thousand records that mean nothing.
-    let nothing: Vec<Value> = (0..10_000)
+    // A batch of ten thousand records that evaluate ignores.
+    let irrelevant: Vec<Value> = (0..10_000)
         .map(|i| {
             json!({"eventSource": "aws:dynamodb", "eventName": "MODIFY", "eventID": i.to_string(), "awsRegion": "x",
                    "dynamodb": {"SequenceNumber": i.to_string(), "SizeBytes": 1, "NewImage": {"kind": {"S": "lease"}}}})
         })
         .collect();
     let outcome = function
-        .invoke(json!({ "Records": nothing }).to_string())
+        .invoke(json!({ "Records": irrelevant }).to_string())
         .await
         .unwrap();
     assert!(failures(&outcome).is_empty());
-    // The work queue: what can't be understood is reported, what is done is not.
+    // The work queue: only messages that can't be parsed are reported as failed.
     let outcome = function.invoke(messages().to_string()).await.unwrap();
     assert_eq!(
         failures(&outcome),
@@ -279,7 +280,7 @@ async fn evaluate_reports_what_failed_of_a_batch_and_nothing_else() {
             .await
             .unwrap()
     );
-    // Its schedule, twice at once, as far as a function can: the second finds nothing left to do.
+    // The schedule fires twice in a row: the second sweep has nothing left to do.
     for _ in 0..2 {
         let outcome = function.invoke("{\"do\": \"sweep\"}").await.unwrap();
         assert_eq!(outcome.json(), Value::Null);
@@ -289,16 +290,16 @@ async fn evaluate_reports_what_failed_of_a_batch_and_nothing_else() {
             .calls()
             .iter()
             .any(|(operation, _)| operation == "GET"),
-        "its pulse"
+        "it sends the pulse"
     );
-    let lag = figures(&function)
+    let lag = metrics(&function)
         .await
         .into_iter()
         .filter(|line| !line["SweepLag"].is_null());
     assert_eq!(lag.count(), 2);
 }
 
-/// A batch of a queue with one message that is fit.
+/// An SQS batch with one valid message.
 fn messages() -> Value {
     let good = json!({"detail": {"do": "probe", "at": 5}, "detail-type": "probe", "version": "0"})
         .to_string();
@@ -316,18 +317,18 @@ fn messages() -> Value {
 }
 
 #[tokio::test]
-async fn notify_reports_what_failed_of_a_batch_and_sends_the_rest_once() {
-    let Some((_emulator, stage, function)) = function("notify").await else {
+async fn notify_reports_only_failed_messages_and_sends_the_rest_once() {
+    let Some((_emulator, stage, function)) = start("notify").await else {
         return;
     };
-    survives(&function).await;
+    survives_garbage(&function).await;
     let outcome = function.invoke(messages().to_string()).await.unwrap();
     assert_eq!(
         failures(&outcome),
         BTreeSet::from(["garbage".into(), "foreign".into(), "empty".into()])
     );
     assert_eq!(stage.store.arrived_probe().await.unwrap(), Some(UnixMs(5)));
-    // A text message; the same event twice sends it once.
+    // Two equal messages, delivered twice, send one text message.
     let reply = stage
         .call(
             axum::http::Method::POST,
@@ -354,7 +355,7 @@ async fn notify_reports_what_failed_of_a_batch_and_sends_the_rest_once() {
     for line in function.lines() {
         assert!(!line.contains("491701234567"), "{line}");
     }
-    let sent: u64 = figures(&function)
+    let sent: u64 = metrics(&function)
         .await
         .iter()
         .filter_map(|line| line["Deliveries"].as_u64())

@@ -1,5 +1,6 @@
-//! The table through the AWS SDK and its own retries: calls that lose their reply, so that it sends again what is done
-//! already, or that take long. `THRUM_TEST_DYNOXIDE` names the emulator's binary.
+//! The table through the AWS SDK and the SDK's own retries, with calls that are slow, are refused,
+//! or lose their reply, so that the SDK repeats a call that already took effect.
+//! `THRUM_TEST_DYNOXIDE` is the path of the emulator's binary.
 
 use aws_sdk_dynamodb::Client;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
@@ -27,64 +28,64 @@ use thrum_store::dynamodb::DynamoTable;
 use thrum_store::queue::{Later, LaterError};
 use tower::ServiceExt;
 
-/// What goes wrong with the next calls of an operation that mention something.
+/// A fault for the next calls of an operation whose body contains `mentions`.
 #[derive(Debug, Clone, Copy)]
-struct Trouble {
+struct Fault {
     operation: &'static str,
     mentions: &'static str,
-    /// How often.
+    /// How many calls are still to fail.
     times: u32,
-    what: What,
+    kind: FaultKind,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum What {
-    /// It is done, and nobody hears of it.
+enum FaultKind {
+    /// The call takes effect, but its reply is lost.
     ReplyLost,
-    /// It is done after so many milliseconds.
-    Takes(i64),
-    /// It is not done.
+    /// The call takes effect after this many milliseconds.
+    Delayed(i64),
+    /// The call has no effect.
     Refused,
 }
 
-/// A way to the table on which calls meet trouble.
+/// A connection to the table that injects faults.
 #[derive(Debug, Clone)]
-struct Way {
+struct Connector {
     emulator: Dynoxide,
     world: Arc<ManualWorld>,
-    trouble: Arc<Mutex<Option<Trouble>>>,
+    fault: Arc<Mutex<Option<Fault>>>,
 }
 
-impl Way {
-    /// What this call meets.
-    fn meets(&self, request: &HttpRequest) -> Option<What> {
-        let mut trouble = self.trouble.lock().unwrap();
-        let met = trouble.as_mut().filter(|trouble| trouble.times > 0)?;
+impl Connector {
+    /// The fault of this call, if any.
+    fn fault_of(&self, request: &HttpRequest) -> Option<FaultKind> {
+        let mut next = self.fault.lock().unwrap();
+        let fault = next.as_mut().filter(|fault| fault.times > 0)?;
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default());
-        if !target.ends_with(met.operation) || !body.contains(met.mentions) {
+        if !target.ends_with(fault.operation) || !body.contains(fault.mentions) {
             return None;
         }
-        met.times -= 1;
-        Some(met.what)
+        fault.times -= 1;
+        Some(fault.kind)
     }
 }
 
-impl HttpConnector for Way {
+impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let met = self.meets(&request);
-        match met {
-            Some(What::Takes(ms)) => {
+        let fault = self.fault_of(&request);
+        match fault {
+            Some(FaultKind::Delayed(ms)) => {
                 self.world.advance(ms);
             }
-            Some(What::Refused) => {
+            Some(FaultKind::Refused) => {
                 let refused = ConnectorError::io("connection reset".into());
                 return HttpConnectorFuture::ready(Err(refused));
             }
             _ => {}
         }
         let done = self.emulator.call(request);
-        if let Some(What::ReplyLost) = met {
+        if let Some(FaultKind::ReplyLost) = fault {
             return HttpConnectorFuture::new(async move {
                 let _ = done.await;
                 Err(ConnectorError::io("connection reset".into()))
@@ -94,7 +95,7 @@ impl HttpConnector for Way {
     }
 }
 
-/// A receiver that counts.
+/// A receiver that records the id of each message.
 #[derive(Debug, Clone, Default)]
 struct Inbox(Arc<Mutex<Vec<String>>>);
 
@@ -105,39 +106,39 @@ impl Post for Inbox {
     }
 }
 
-/// What is put off waits for the timers in the table.
+/// A queue that drops its messages, so that only the timers in the table trigger delayed work.
 #[derive(Debug)]
-struct Never;
+struct NoQueue;
 
-impl Later for Never {
+impl Later for NoQueue {
     fn send(&self, _: Work, _: Duration) -> BoxFuture<'_, Result<(), LaterError>> {
         Box::pin(ready(Ok(())))
     }
 }
 
-/// The handlers, on such a way.
+/// The handlers, on a table that is reached through a [`Connector`].
 struct Handlers {
     world: Arc<ManualWorld>,
-    trouble: Arc<Mutex<Option<Trouble>>>,
+    fault: Arc<Mutex<Option<Fault>>>,
     router: Router,
     notify: Notify,
     inbox: Inbox,
 }
 
 impl Handlers {
-    /// `None` where there is no emulator.
+    /// `None` without an emulator.
     async fn new() -> Option<Self> {
         let emulator = Dynoxide::start().await?;
         emulator.table(TABLE).await;
         let world = ManualWorld::new(START, 1);
         let shared: Arc<dyn World> = world.clone();
-        let way = Way {
+        let connector = Connector {
             emulator,
             world: Arc::clone(&world),
-            trouble: Arc::default(),
+            fault: Arc::default(),
         };
-        let trouble = Arc::clone(&way.trouble);
-        let client = Client::from_conf(config(way).build());
+        let fault = Arc::clone(&connector.fault);
+        let client = Client::from_conf(config(connector).build());
         let table = Arc::new(DynamoTable::new(client, TABLE));
         let store = Store::new(table, TABLE, 1, Arc::clone(&shared));
         prepare(&store).await;
@@ -145,13 +146,13 @@ impl Handlers {
         let sender = Sender {
             webhook: Webhook::by(inbox.clone(), shared),
             mail: Mail::Smtp(Email::new("thrum@example.org", None).unwrap()),
-            sns: Sns::lazy(|| unreachable!("nobody is told by SNS")),
+            sns: Sns::lazy(|| unreachable!("no channel uses SNS")),
         };
         let config = Config {
             delivery_window_ms: 86_400_000,
             plans: Plans::default(),
         };
-        let notify = Notify::new(store.clone(), sender, Arc::new(Never), config);
+        let notify = Notify::new(store.clone(), sender, Arc::new(NoQueue), config);
         let config = thrum_ingest::Config {
             ping_log: false,
             allow_private_webhooks: true,
@@ -159,28 +160,25 @@ impl Handlers {
         };
         Some(Self {
             world,
-            trouble,
+            fault,
             router: thrum_ingest::router(App::new(store, config)),
             notify,
             inbox,
         })
     }
 
-    fn meet(&self, operation: &'static str, mentions: &'static str, times: u32, what: What) {
-        *self.trouble.lock().unwrap() = Some(Trouble {
+    fn inject(&self, operation: &'static str, mentions: &'static str, times: u32, kind: FaultKind) {
+        *self.fault.lock().unwrap() = Some(Fault {
             operation,
             mentions,
             times,
-            what,
+            kind,
         });
     }
 
-    /// How many calls of those that were to meet trouble did not.
-    fn spared(&self) -> u32 {
-        self.trouble
-            .lock()
-            .unwrap()
-            .map_or(0, |trouble| trouble.times)
+    /// How many of the injected faults have not happened.
+    fn faults_left(&self) -> u32 {
+        self.fault.lock().unwrap().map_or(0, |fault| fault.times)
     }
 
     async fn send(&self, method: &str, path: &str, body: Value) -> Value {
@@ -200,13 +198,14 @@ impl Handlers {
         self.send("GET", path, Value::Null).await
     }
 
-    /// Makes a receiver that takes one message a day, and a monitor that has just failed. Returns the work that tells of it.
+    /// Creates a channel limited to one message a day and a monitor that has just failed. Returns
+    /// the work that delivers its alert.
     async fn failed(&self) -> Work {
         let hook = json!({"kind": "webhook", "url": "http://hook.example.org/", "daily_limit": 1});
         self.send("POST", "/v1/channels", hook).await;
-        let made = json!({"name": "job", "period_s": 60, "grace_s": 60, "channels": "all"});
-        let made = self.send("POST", "/v1/monitors", made).await;
-        let uuid = made["uuid"].as_str().unwrap();
+        let monitor = json!({"name": "job", "period_s": 60, "grace_s": 60, "channels": "all"});
+        let created = self.send("POST", "/v1/monitors", monitor).await;
+        let uuid = created["uuid"].as_str().unwrap();
         self.get(&format!("/ping/{uuid}/fail")).await;
         let alert = self.alert().await;
         Work::Alert {
@@ -230,12 +229,12 @@ async fn a_failure_whose_reply_is_lost_counts_once() {
     let Some(stage) = Handlers::new().await else {
         return;
     };
-    let made = json!({"name": "job", "period_s": 60, "grace_s": 60, "failures": 2});
-    let made = stage.send("POST", "/v1/monitors", made).await;
-    let uuid = made["uuid"].as_str().unwrap().to_owned();
+    let monitor = json!({"name": "job", "period_s": 60, "grace_s": 60, "failures": 2});
+    let created = stage.send("POST", "/v1/monitors", monitor).await;
+    let uuid = created["uuid"].as_str().unwrap().to_owned();
     stage.get(&format!("/ping/{uuid}")).await;
     for (lost, failures, status) in [(1, 1, "up"), (2, 2, "down")] {
-        stage.meet("PutItem", "", lost, What::ReplyLost);
+        stage.inject("PutItem", "", lost, FaultKind::ReplyLost);
         stage.world.advance(1_000);
         stage.get(&format!("/ping/{uuid}/fail")).await;
         let shown = stage.get(&format!("/v1/monitors/{uuid}")).await;
@@ -246,37 +245,38 @@ async fn a_failure_whose_reply_is_lost_counts_once() {
 }
 
 #[tokio::test]
-async fn a_settled_delivery_whose_reply_is_lost_is_known_again() {
+async fn a_settled_delivery_is_recognized_after_a_lost_reply() {
     let Some(stage) = Handlers::new().await else {
         return;
     };
     let work = stage.failed().await;
-    stage.meet("UpdateItem", "settled_by", 1, What::ReplyLost);
+    stage.inject("UpdateItem", "settled_by", 1, FaultKind::ReplyLost);
     stage.notify.handle(&work).await.unwrap();
-    assert_eq!(stage.spared(), 0, "the reply was lost");
+    assert_eq!(stage.faults_left(), 0, "the reply was lost");
     assert_eq!(stage.received(), 1);
     let alert = stage.alert().await;
-    assert_eq!(
-        alert["state"], "delivered",
-        "it waits for no audit: {alert}"
-    );
+    assert_eq!(alert["state"], "delivered", "no audit is needed: {alert}");
     assert_eq!(alert["deliveries"][0]["state"], "sent", "{alert}");
 }
 
 #[tokio::test]
-async fn a_message_is_not_begun_when_its_claim_is_about_to_end() {
+async fn no_message_is_sent_when_its_claim_is_about_to_expire() {
     let Some(stage) = Handlers::new().await else {
         return;
     };
     let work = stage.failed().await;
-    // Of the claim's half minute too little is left for a receiver that takes its time.
-    stage.meet("UpdateItem", "channel#", 1, What::Takes(10_000));
+    // Too little of the 30 s claim is left for a slow receiver.
+    stage.inject("UpdateItem", "channel#", 1, FaultKind::Delayed(10_000));
     stage.notify.handle(&work).await.unwrap();
-    assert_eq!(stage.spared(), 0, "the limit took long");
+    assert_eq!(
+        stage.faults_left(),
+        0,
+        "the delayed call was the one that checks the limit"
+    );
     assert_eq!(stage.received(), 0);
     let alert = stage.alert().await;
     assert_eq!(alert["deliveries"][0]["state"], "retry", "{alert}");
-    // Whoever comes next has all of the time, and need not pay again.
+    // The next attempt has a full claim, and is not charged again.
     stage.world.advance(1);
     stage.notify.handle(&work).await.unwrap();
     assert_eq!(stage.received(), 1);
@@ -285,19 +285,19 @@ async fn a_message_is_not_begun_when_its_claim_is_about_to_end() {
 }
 
 #[tokio::test]
-async fn a_suppressed_message_says_if_an_earlier_attempt_may_have_come() {
+async fn a_suppressed_delivery_mentions_an_earlier_attempt_that_may_have_arrived() {
     let Some(stage) = Handlers::new().await else {
         return;
     };
     let work = stage.failed().await;
-    // As often as the SDK tries: what was sent can't be noted.
-    stage.meet("UpdateItem", "settled_by", 3, What::Refused);
+    // All the SDK's attempts to record the sent message are refused.
+    stage.inject("UpdateItem", "settled_by", 3, FaultKind::Refused);
     stage.notify.handle(&work).await.unwrap_err();
-    assert_eq!(stage.spared(), 0);
+    assert_eq!(stage.faults_left(), 0);
     assert_eq!(stage.received(), 1);
     stage.world.advance(31_000);
     stage.notify.handle(&work).await.unwrap();
-    // The newest alert says that the limit is reached.
+    // The newest alert is the notice that the limit is reached.
     let alerts = stage.get("/v1/alerts?limit=2").await;
     let alert = &alerts["alerts"][1];
     let delivery = &alert["deliveries"][0];

@@ -1,15 +1,15 @@
-//! The dashboard's doors: who gets in, for how long, and what is behind for whom. What pages look like and do, a browser
-//! tries (`e2e/browser`).
+//! Access to the dashboard: who can sign in, for how long, and what each key can see and do. The
+//! tests in `e2e/browser` cover what the pages look like and do.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use e2e::{API_KEY, READ_KEY, Reply, Stage};
 use serde_json::{Value, json};
 
-/// What a script would have to look like in a page to run.
+/// Text that would run a script if a page did not escape it.
 const SCRIPT: &str = "\"'></textarea></title><script>alert(1)</script><img src=x onerror=alert(1)>";
 
-/// A browser's memory: a cookie, and the token in its pages.
+/// A browser session: its cookie, and the CSRF token of its pages.
 struct Session {
     cookie: String,
     csrf: String,
@@ -75,7 +75,7 @@ async fn post(
         .await
 }
 
-/// Every route of the dashboard as its source lists them, with its methods.
+/// Every route in the dashboard's source, with its methods.
 fn routes() -> Vec<(String, Vec<Method>)> {
     let source = include_str!("../../ingest/src/dashboard.rs");
     let routes = source.split(".route(").skip(1).map(|rest| {
@@ -97,8 +97,8 @@ fn routes() -> Vec<(String, Vec<Method>)> {
     routes
 }
 
-/// A project with one of everything, all of whose texts are hostile.
-struct Furnished {
+/// A project with one object of every kind, all of whose texts are hostile.
+struct Fixture {
     unique_key: String,
     uuid: String,
     channel: String,
@@ -108,13 +108,13 @@ struct Furnished {
     backtest: String,
 }
 
-async fn furnish(stage: &Stage) -> Furnished {
-    let made = |reply: Reply| {
+async fn fixture(stage: &Stage) -> Fixture {
+    let ok = |reply: Reply| {
         assert!(reply.status.is_success(), "{}", reply.text());
         reply.json()
     };
     let monitor = json!({"name": SCRIPT, "slug": "job", "tags": ["<script>alert(1)</script>"], "desc": SCRIPT, "period_s": 60, "grace_s": 60});
-    let monitor = made(stage.call(Method::POST, "/v1/monitors", monitor).await);
+    let monitor = ok(stage.call(Method::POST, "/v1/monitors", monitor).await);
     let uuid = monitor["uuid"].as_str().unwrap().to_owned();
     let channel = stage
         .webhook(
@@ -133,42 +133,36 @@ async fn furnish(stage: &Stage) -> Furnished {
     stage.heartbeat(metrics).await;
     stage.carry().await;
     let alert = stage.alerts().await[0]["id"].as_str().unwrap().to_owned();
-    made(
-        stage
-            .call(
-                Method::POST,
-                "/v1/keys",
-                json!({"scope": "read", "name": SCRIPT}),
-            )
-            .await,
-    );
-    let keys = made(stage.call(Method::GET, "/v1/keys", Value::Null).await);
+    ok(stage
+        .call(
+            Method::POST,
+            "/v1/keys",
+            json!({"scope": "read", "name": SCRIPT}),
+        )
+        .await);
+    let keys = ok(stage.call(Method::GET, "/v1/keys", Value::Null).await);
     let key = keys["keys"][0]["id"].as_str().unwrap().to_owned();
     let page = json!({"name": SCRIPT, "status_page": {"title": SCRIPT, "tag": ""}});
-    made(stage.call(Method::PATCH, "/v1/project", page).await);
+    ok(stage.call(Method::PATCH, "/v1/project", page).await);
     let bars: Vec<Value> = (0..48)
         .map(|hour| json!({"time": format!("2025-11-{:02}T{:02}:00:00Z", 18 + hour / 24, hour % 24), "open": 9, "high": 9, "low": 9, "close": 9}))
         .collect();
     let bars = json!({"timeframe": "1h", "bars": bars});
-    made(stage.call(Method::POST, "/v1/series/walk/bars", bars).await);
+    ok(stage.call(Method::POST, "/v1/series/walk/bars", bars).await);
     let strategy = json!({"description": SCRIPT, "buy": {"any": []}, "sell": {"any": []}});
-    made(
-        stage
-            .call(Method::PUT, "/v1/strategies/mine", strategy)
-            .await,
-    );
+    ok(stage
+        .call(Method::PUT, "/v1/strategies/mine", strategy)
+        .await);
     let watch = json!({"series": "walk", "timeframe": "1h", "strategy": "mine", "name": SCRIPT});
-    let watch = made(stage.call(Method::POST, "/v1/watches", watch).await);
+    let watch = ok(stage.call(Method::POST, "/v1/watches", watch).await);
     let test = json!({"series": "walk", "timeframe": "1h", "strategy": "trend-rsi"});
-    let backtest = made(
-        stage
-            .call(Method::POST, "/v1/backtests", test.clone())
-            .await,
-    );
-    made(stage.call(Method::POST, "/v1/signals", test).await);
+    let backtest = ok(stage
+        .call(Method::POST, "/v1/backtests", test.clone())
+        .await);
+    ok(stage.call(Method::POST, "/v1/signals", test).await);
     stage.carry().await;
     let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
-    Furnished {
+    Fixture {
         unique_key: monitor["unique_key"].as_str().unwrap().to_owned(),
         uuid,
         channel,
@@ -179,8 +173,8 @@ async fn furnish(stage: &Stage) -> Furnished {
     }
 }
 
-impl Furnished {
-    /// A route with what it names, and a form that would be good there.
+impl Fixture {
+    /// A route with its parameters filled in, and a valid form for it.
     fn fill(&self, path: &str) -> (String, &'static str) {
         let id = match path {
             path if path.starts_with("/monitors") => &self.unique_key,
@@ -219,7 +213,7 @@ impl Furnished {
     }
 }
 
-/// All that the API shows of the first project, but what counts its requests.
+/// Everything that the API shows of the first project, except its request counters.
 async fn everything(stage: &Stage) -> Vec<String> {
     let mut shown = Vec::new();
     for path in [
@@ -237,7 +231,7 @@ async fn everything(stage: &Stage) -> Vec<String> {
     shown
 }
 
-/// Whether a page is for everybody.
+/// Whether a page needs no session.
 fn is_public(path: &str) -> bool {
     ["/sign-in", "/status/", "/assets/", "/favicon.ico"]
         .iter()
@@ -245,22 +239,22 @@ fn is_public(path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn no_page_without_its_own_authorisation() {
+async fn every_page_requires_authorization() {
     let stage = Stage::with_admin().await;
-    let furnished = furnish(&stage).await;
-    let made = stage
+    let fixture = fixture(&stage).await;
+    let created = stage
         .admin(
             Method::POST,
             "/v1/projects",
             json!({"name": "thief", "plan": "owner"}),
         )
         .await;
-    let thief = Session::of(&stage, made.json()["api_key"].as_str().unwrap()).await;
+    let thief = Session::of(&stage, created.json()["api_key"].as_str().unwrap()).await;
     let reader = Session::of(&stage, READ_KEY).await;
     let owner = Session::of(&stage, API_KEY).await;
     let before = everything(&stage).await;
     for (route, methods) in routes() {
-        let (path, form) = furnished.fill(&route);
+        let (path, form) = fixture.fill(&route);
         for method in methods {
             let case = format!("{method} {path}");
             let none = Session {
@@ -268,14 +262,14 @@ async fn no_page_without_its_own_authorisation() {
                 csrf: String::new(),
             };
             if method == Method::GET {
-                // Who is not signed in is sent to sign in; an event stream and a page alike.
+                // Without a session, pages and the event stream redirect to the sign-in page.
                 if !is_public(&path) {
                     let reply = none.get(&stage, &path).await;
                     assert_eq!(reply.status, StatusCode::SEE_OTHER, "{case}");
                     let to = reply.headers[header::LOCATION].to_str().unwrap().to_owned();
                     assert!(to.starts_with("/sign-in"), "{case}: {to}");
                 }
-                // The deep check waits for a clock that stands still here.
+                // The deep check waits on the clock, which stands still here.
                 if path == "/system" {
                     continue;
                 }
@@ -296,24 +290,24 @@ async fn no_page_without_its_own_authorisation() {
                     own.text()
                 );
                 assert!(!own.text().contains("<img src=x"), "{case}");
-                // What is another project's is not there.
+                // Objects of another project are not found.
                 let names_something = route.contains("{id}") || route.contains("{series}");
                 let foreign = thief.get(&stage, &path).await;
                 if names_something {
                     assert_eq!(foreign.status, 404, "{case}");
                 }
                 for secret in [
-                    &furnished.uuid,
-                    &furnished.unique_key,
-                    &furnished.channel,
+                    &fixture.uuid,
+                    &fixture.unique_key,
+                    &fixture.channel,
                     "alert(1)",
                 ] {
-                    assert!(!foreign.text().contains(secret), "{case} tells {secret}");
+                    assert!(!foreign.text().contains(secret), "{case} reveals {secret}");
                 }
-                // A reader sees nothing that lets others write.
+                // A read key sees nothing that allows writing.
                 let read = reader.get(&stage, &path).await;
-                for secret in [&*furnished.uuid, "127.0.0.1:9"] {
-                    assert!(!read.text().contains(secret), "{case} tells {secret}");
+                for secret in [&*fixture.uuid, "127.0.0.1:9"] {
+                    assert!(!read.text().contains(secret), "{case} reveals {secret}");
                 }
             } else if route != "/sign-in" && route != "/sign-out" {
                 let reply = none.post(&stage, &path, form).await;
@@ -325,7 +319,8 @@ async fn no_page_without_its_own_authorisation() {
                     "{case}: {}",
                     reply.text()
                 );
-                // Neither without the token of the session, nor with another's, nor from another site.
+                // Refused without the session's token, with another session's, and from another
+                // site.
                 let forged = [
                     (form.to_owned(), None),
                     (format!("csrf={}&{form}", reader.csrf), None),
@@ -359,26 +354,29 @@ async fn no_page_without_its_own_authorisation() {
     assert_eq!(
         everything(&stage).await,
         before,
-        "somebody changed something"
+        "a request changed something"
     );
 }
 
 #[tokio::test]
-async fn a_session_ends_by_time_by_signing_out_and_with_its_key() {
+async fn a_session_ends_on_expiry_sign_out_and_key_revocation() {
     let stage = Stage::new().await;
-    let made = stage
+    let created = stage
         .call(
             Method::POST,
             "/v1/keys",
             json!({"scope": "write", "name": "laptop"}),
         )
         .await;
-    let made = made.json();
-    let (secret, id) = (made["key"].as_str().unwrap(), made["id"].as_str().unwrap());
+    let created = created.json();
+    let (secret, id) = (
+        created["key"].as_str().unwrap(),
+        created["id"].as_str().unwrap(),
+    );
     let session = Session::of(&stage, secret).await;
     assert_eq!(session.get(&stage, "/alerts").await.status, 200);
     assert!(!session.cookie.contains(secret));
-    // Nobody can make or change a cookie.
+    // Cookies can't be forged or altered.
     let (text, signature) = session.cookie.rsplit_once('.').unwrap();
     let parts: Vec<&str> = text.split('.').collect();
     let later = format!("{}.{}.{}.{signature}", parts[0], i64::MAX, parts[2]);
@@ -398,12 +396,12 @@ async fn a_session_ends_by_time_by_signing_out_and_with_its_key() {
         let reply = get(&stage, "/alerts", &forged).await;
         assert_eq!(reply.status, StatusCode::SEE_OTHER, "{forged}");
     }
-    // A form of one session is none of another's, even of the same key.
+    // A form is valid only in its own session, even for the same key.
     let again = Session::of(&stage, secret).await;
     let mixed = format!("csrf={}&for=1h", again.csrf);
     let reply = post(&stage, "/settings/snooze", &session.cookie, &mixed, &[]).await;
     assert_eq!(reply.status, StatusCode::FORBIDDEN);
-    // Signing out takes the cookie away.
+    // Signing out deletes the cookie.
     let reply = session.post(&stage, "/sign-out", "").await;
     assert_eq!(reply.status, StatusCode::SEE_OTHER);
     assert!(
@@ -412,7 +410,7 @@ async fn a_session_ends_by_time_by_signing_out_and_with_its_key() {
             .unwrap()
             .contains("Max-Age=0")
     );
-    // Whose key is revoked is out, and so is who has not signed in for a week.
+    // A session ends when its key is revoked, and a week after signing in.
     let reply = stage
         .call(Method::DELETE, &format!("/v1/keys/{id}"), Value::Null)
         .await;
@@ -433,7 +431,7 @@ async fn a_session_ends_by_time_by_signing_out_and_with_its_key() {
 }
 
 #[tokio::test]
-async fn the_cookie_is_for_this_host_over_https_alone() {
+async fn the_cookie_is_bound_to_its_host_and_to_https() {
     let stage = Stage::new().await;
     let form = Request::post("/sign-in")
         .header("x-forwarded-proto", "https")
@@ -452,7 +450,7 @@ async fn the_cookie_is_for_this_host_over_https_alone() {
     ] {
         assert!(set.contains(flag), "{set}");
     }
-    // Over plain http, on one's own machine, no browser would keep it.
+    // Over plain HTTP, as on localhost, browsers would reject a secure cookie.
     let set = sign_in(&stage, API_KEY).await;
     let set = set.headers[header::SET_COOKIE].to_str().unwrap();
     assert!(
@@ -479,7 +477,7 @@ async fn the_cookie_is_for_this_host_over_https_alone() {
 }
 
 #[tokio::test]
-async fn a_status_page_is_public_while_its_project_wants_it() {
+async fn a_status_page_is_public_while_it_is_enabled() {
     let stage = Stage::new().await;
     for (name, tag) in [("storefront", "public"), ("back-office", "internal")] {
         let monitor =
@@ -491,7 +489,7 @@ async fn a_status_page_is_public_while_its_project_wants_it() {
     let path = project["status_page"]["path"].as_str().unwrap().to_owned();
     let shown = get(&stage, &path, "").await;
     assert_eq!(shown.status, 200, "{}", shown.text());
-    // Who knows a badge's address, which has the same key in it, does not know this one.
+    // The key in a badge's URL is the same, but does not give access to the status page.
     let (unsigned, _) = path.split_once('.').unwrap();
     for guessed in [
         unsigned.to_owned(),
@@ -501,7 +499,7 @@ async fn a_status_page_is_public_while_its_project_wants_it() {
         assert_eq!(get(&stage, &guessed, "").await.status, 404, "{guessed}");
     }
     assert!(shown.text().contains("storefront") && !shown.text().contains("back-office"));
-    // It is made once in ten seconds, but what the project decides holds at once.
+    // The page is cached for ten seconds, but changed settings apply at once.
     stage
         .call(Method::PATCH, "/v1/project", json!({"status_page": null}))
         .await;
@@ -515,7 +513,7 @@ async fn a_status_page_is_public_while_its_project_wants_it() {
     assert_eq!(
         get(&stage, &path, "").await.status,
         404,
-        "it has a new address"
+        "the page has a new URL"
     );
     for wrong in [
         json!({"status_page": {"title": ""}}),
@@ -530,7 +528,7 @@ async fn a_status_page_is_public_while_its_project_wants_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_form_is_refused_and_nothing_happens() {
+async fn invalid_forms_are_rejected_and_change_nothing() {
     let stage = Stage::new().await;
     let session = Session::of(&stage, API_KEY).await;
     let before = everything(&stage).await;
@@ -601,20 +599,20 @@ async fn what_is_no_form_is_refused_and_nothing_happens() {
 }
 
 #[tokio::test]
-async fn pages_are_bounded_in_size_and_in_number() {
+async fn page_size_and_request_rate_are_limited() {
     let stage = Stage::new().await;
     let session = Session::of(&stage, API_KEY).await;
-    let made = stage
+    let created = stage
         .call(
             Method::POST,
             "/v1/monitors",
             json!({"slug": "loud", "period_s": 60}),
         )
         .await;
-    let made = made.json();
+    let created = created.json();
     let (uuid, unique) = (
-        made["uuid"].as_str().unwrap(),
-        made["unique_key"].as_str().unwrap(),
+        created["uuid"].as_str().unwrap(),
+        created["unique_key"].as_str().unwrap(),
     );
     for _ in 0..100 {
         let ping = Request::post(format!("/ping/{uuid}")).body(Body::from("<".repeat(10_000)));
@@ -630,19 +628,19 @@ async fn pages_are_bounded_in_size_and_in_number() {
         .get(&stage, &format!("/monitors/{unique}/pings/101"))
         .await;
     assert_eq!(gone.status, 404);
-    // Looks are free, but not without end; the clock stands still here.
-    let mut looks = 0;
+    // Page views are free, but rate limited; the clock stands still here.
+    let mut views = 0;
     let refused = loop {
         let reply = session.get(&stage, "/usage").await;
         if reply.status != 200 {
             break reply;
         }
-        looks += 1;
-        assert!(looks <= 600);
+        views += 1;
+        assert!(views <= 600);
     };
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(refused.headers.contains_key(header::RETRY_AFTER));
-    assert!(looks > 500, "{looks}");
+    assert!(views > 500, "{views}");
     let usage = stage
         .call(Method::GET, "/v1/usage", Value::Null)
         .await
@@ -653,9 +651,10 @@ async fn pages_are_bounded_in_size_and_in_number() {
     );
 }
 
-/// Where nothing tells of changes, a large project's list may be some seconds old; but not what is shown of it.
+/// Without change notifications, the list of a large project may be some seconds old, but the rows
+/// on the displayed page are not.
 #[tokio::test]
-async fn rows_that_are_shown_are_as_they_are() {
+async fn displayed_rows_are_always_current() {
     let stage = Stage::new().await;
     let session = Session::of(&stage, API_KEY).await;
     for from in (0..300).step_by(100) {
@@ -673,8 +672,5 @@ async fn rows_that_are_shown_are_as_they_are() {
     let after = list("/?sort=name").await;
     assert_eq!(after.matches("state s-down").count(), 1);
     stage.world.advance(10_000);
-    assert!(
-        list("/").await.contains("1 down"),
-        "what is counted follows"
-    );
+    assert!(list("/").await.contains("1 down"), "the counts follow");
 }

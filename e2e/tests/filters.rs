@@ -1,6 +1,7 @@
-//! The filters of the stream's event source on AWS, by a matcher that is not ours, on real records of every kind.
+//! The event source filters of the stream on AWS, evaluated by moto's matcher on real records of
+//! every kind.
 //!
-//! `THRUM_TEST_PYTHON` names a Python with `moto`; without it this test says loudly that it is left out.
+//! `THRUM_TEST_PYTHON` is a Python with `moto`; without it this test reports that it is skipped.
 
 use axum::http::Method;
 use e2e::{PING_KEY, Receiver, Stage, record};
@@ -11,7 +12,7 @@ use std::process::{Command, Stdio};
 use thrum_schema::id::{ChannelId, ProjectId};
 use thrum_schema::{UnixMs, World};
 
-/// Every kind that an item can have.
+/// Every kind of item.
 const KINDS: &[&str] = &[
     "alert",
     "arrived",
@@ -59,8 +60,8 @@ const KINDS: &[&str] = &[
     "watch",
 ];
 
-/// Does everything that writes an item.
-async fn live(stage: &Stage) {
+/// Performs every operation that writes an item.
+async fn write_every_kind(stage: &Stage) {
     let receiver = Receiver::start().await;
     stage
         .webhook(&receiver.url, json!({"group_threshold": 1}))
@@ -87,7 +88,7 @@ async fn live(stage: &Stage) {
     stage.call(Method::POST, "/v1/monitors", long).await;
     stage.ping(&format!("{PING_KEY}/long")).await;
     stage.carry().await;
-    // Steady heartbeats, a failure, a deadline that passes for all, a return, an absence of ours.
+    // Steady pings, a failure, missed deadlines, a recovery, and an outage of Thrum.
     for _ in 0..5 {
         stage.run(20_000, 10_000).await;
         for i in 0..4 {
@@ -104,7 +105,7 @@ async fn live(stage: &Stage) {
     stage
         .call(Method::DELETE, "/v1/monitors/job-3", Value::Null)
         .await;
-    // A state that TTL removes, and comes back beside a new one.
+    // TTL removes a state; a ping then creates a new one before the old one is restored.
     stage.world.advance(3 * 86_400_000);
     stage.expire_all().await;
     stage.ping(&format!("{PING_KEY}/long")).await;
@@ -167,8 +168,8 @@ async fn live(stage: &Stage) {
     stage.carry().await;
 }
 
-/// Whether evaluate is to be called for a record.
-fn is_meant(record: &Value) -> bool {
+/// Whether evaluate handles a record, so that it must pass the filters.
+fn is_handled(record: &Value) -> bool {
     let (new, old) = (
         &record["dynamodb"]["NewImage"],
         &record["dynamodb"]["OldImage"],
@@ -190,20 +191,20 @@ fn kind(record: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn exactly_what_evaluate_is_called_for_passes_the_filters() {
+async fn the_filters_pass_exactly_the_records_that_evaluate_handles() {
     let Some(python) = std::env::var_os("THRUM_TEST_PYTHON") else {
-        eprintln!("LEFT OUT: THRUM_TEST_PYTHON is not set; see CONTRIBUTING.md");
+        eprintln!("SKIPPED: THRUM_TEST_PYTHON is not set; see CONTRIBUTING.md");
         return;
     };
     let stage = Stage::with_admin().await;
-    live(&stage).await;
+    write_every_kind(&stage).await;
     let changes = stage.all_changes().await;
     let records: Vec<Value> = changes.iter().map(record).collect();
     let kinds: BTreeSet<&str> = records.iter().map(kind).collect();
     assert_eq!(
         kinds,
         KINDS.iter().copied().collect(),
-        "every kind is there"
+        "every kind must occur"
     );
 
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -220,22 +221,27 @@ async fn exactly_what_evaluate_is_called_for_passes_the_filters() {
     assert!(output.status.success());
     let passed: Vec<bool> = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(passed.len(), records.len());
-    let mut through: BTreeMap<&str, [u32; 2]> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, [u32; 2]> = BTreeMap::new();
     for ((change, record), passed) in changes.iter().zip(&records).zip(passed) {
-        // The embedded table selects the same; only it can see who removed a state.
-        let by_a_person = kind(record) == "lease" && !change.expired;
-        assert_eq!(change.is_wanted(), passed && !by_a_person, "{record}");
-        through.entry(kind(record)).or_default()[usize::from(passed)] += 1;
-        assert_eq!(passed, is_meant(record), "{record}");
+        // The embedded table selects the same records, and can also see whether TTL removed a
+        // state.
+        let deleted_by_request = kind(record) == "lease" && !change.expired;
+        assert_eq!(
+            change.is_wanted(),
+            passed && !deleted_by_request,
+            "{record}"
+        );
+        counts.entry(kind(record)).or_default()[usize::from(passed)] += 1;
+        assert_eq!(passed, is_handled(record), "{record}");
     }
-    // Of each kind that matters there were some that pass; and heartbeats were there that don't.
+    // Records of each handled kind pass, and those of steady heartbeats don't.
     for kind in [
         "alert", "request", "probe", "watch", "soon", "series", "lease",
     ] {
-        assert!(through[kind][1] > 0, "{kind}: {through:?}");
+        assert!(counts[kind][1] > 0, "{kind}: {counts:?}");
     }
     assert!(
-        through["lease"][0] > 20 && through["series"][0] > 0,
-        "{through:?}"
+        counts["lease"][0] > 20 && counts["series"][0] > 0,
+        "{counts:?}"
     );
 }

@@ -1,4 +1,5 @@
-//! The fuzzers' targets with bytes of a property test: what is in their corpora, changed here and there, and anything at all.
+//! The fuzz targets as a property test: the inputs of their corpora, mutations of these, and random
+//! bytes.
 
 use e2e::fuzz::TARGETS;
 use proptest::collection::vec;
@@ -7,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 use std::fs;
 use std::path::Path;
 
-/// A change of some bytes.
+/// One mutation of an input.
 #[derive(Debug, Clone)]
 enum Edit {
     Set(usize, u8),
@@ -17,7 +18,7 @@ enum Edit {
 }
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
-    // What parsers look for is likelier than the rest.
+    // Bytes that parsers treat specially are more likely.
     let byte = prop_oneof![
         any::<u8>(),
         prop::sample::select(b"0123456789-/:,*~.\"{}[]?&=% \n".to_vec())
@@ -52,7 +53,7 @@ fn edited(mut bytes: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
 }
 
 #[test]
-fn no_bytes_break_what_reads_them() {
+fn no_input_breaks_a_parser() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
     for (name, target) in TARGETS {
         let files = fs::read_dir(corpora.join(name)).expect("a corpus");
@@ -60,7 +61,7 @@ fn no_bytes_break_what_reads_them() {
             .map(|file| fs::read(file.expect("a file").path()).expect("bytes"))
             .collect();
         corpus.sort_unstable();
-        // Each of them as it is: what fuzzers found stays mended.
+        // The unchanged corpus first, so that bugs the fuzzers found stay fixed.
         corpus.iter().for_each(|bytes| target(bytes));
         let inputs = prop_oneof![
             8 => (prop::sample::select(corpus), edits()).prop_map(|(bytes, edits)| edited(bytes, &edits)),

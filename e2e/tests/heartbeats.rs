@@ -1,4 +1,4 @@
-//! Heartbeats through the front door: what they answer, what they write, what they cost, and how they race.
+//! Heartbeats and pings through the HTTP API: their answers, writes, costs and races.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -17,7 +17,7 @@ async fn a_steady_heartbeat_is_one_update_of_one_unit() {
     let path = uuid.as_str().unwrap().to_owned();
     stage.meter.take();
 
-    // With its log: one more write, and one more unit.
+    // With the ping log: one more write, and one more unit.
     stage.world.advance(1_000);
     assert_eq!(stage.ping(&path).await.text(), "OK");
     let used = stage.meter.take();
@@ -28,7 +28,8 @@ async fn a_steady_heartbeat_is_one_update_of_one_unit() {
     assert_eq!(used.calls.len(), 2, "{used:?}");
     assert_eq!((used.write_units, used.read_units), (2.0, 0.0));
 
-    // By /v1 too: key and name are remembered, period and grace are conditions of the same write.
+    // /v1 costs the same: key and name are cached, and the write is conditional on period and
+    // grace.
     stage.world.advance(1_000);
     stage
         .heartbeat(json!({"monitor": "web-01", "period_s": 60, "grace_s": 60}))
@@ -36,7 +37,7 @@ async fn a_steady_heartbeat_is_one_update_of_one_unit() {
     let used = stage.meter.take();
     assert_eq!((used.write_units, used.read_units), (2.0, 0.0), "{used:?}");
 
-    // Without a log: one write of one unit, and nothing else.
+    // Without the ping log: one write of one unit, and nothing else.
     let config = thrum_ingest::Config {
         ping_log: false,
         ..Default::default()
@@ -56,7 +57,7 @@ async fn a_steady_heartbeat_is_one_update_of_one_unit() {
 }
 
 #[tokio::test]
-async fn the_timers_of_a_thousand_monitors_cost_a_tenth_of_a_unit_a_heartbeat() {
+async fn timers_cost_at_most_a_tenth_of_a_unit_per_heartbeat() {
     let config = thrum_ingest::Config {
         ping_log: false,
         ..Default::default()
@@ -75,11 +76,11 @@ async fn the_timers_of_a_thousand_monitors_cost_a_tenth_of_a_unit_a_heartbeat() 
         for result in reply["results"].as_array().unwrap() {
             ids.push(result["uuid"].as_str().unwrap().to_owned());
         }
-        // They are spread over the minute.
+        // Spread the monitors over the minute.
         stage.world.advance(6_000);
     }
     let (mut heartbeats, mut timer_units) = (0.0, 0.0);
-    // The first timer of each monitor has an item of its own; from the second on they share.
+    // The first timer of each monitor has its own item; later timers share items.
     const WARM_UP: usize = 180;
     for second in 0..WARM_UP + 600 {
         stage.world.advance(1_000);
@@ -98,17 +99,17 @@ async fn the_timers_of_a_thousand_monitors_cost_a_tenth_of_a_unit_a_heartbeat() 
         }
     }
     let each = timer_units / heartbeats;
-    println!("{timer_units} units of timers for {heartbeats} heartbeats: {each:.3} each");
+    println!("{timer_units} timer units for {heartbeats} heartbeats: {each:.3} each");
     assert!(heartbeats == 10_000.0 && each <= 0.1, "{each}");
 }
 
 #[tokio::test]
-async fn a_sweep_with_nothing_due_reads_by_shards_and_not_by_monitors() {
+async fn an_idle_sweep_costs_reads_per_shard_not_per_monitor() {
     let shards = 4;
     let stage = Stage::with(shards, Default::default()).await;
     use thrum_schema::id::MonitorId;
     use thrum_schema::timer::{Timer, What};
-    // A hundred thousand monitors that are due in half an hour or later.
+    // A hundred thousand monitors whose deadlines are half an hour away or more.
     let timers: Vec<Timer> = (0..100_000_u32)
         .map(|i| Timer {
             due: stage.world.now() + 1_800_000 + i64::from(i / 100) * 1_000,
@@ -127,7 +128,7 @@ async fn a_sweep_with_nothing_due_reads_by_shards_and_not_by_monitors() {
     }
     let used = stage.meter.take();
     let each = used.read_units / f64::from(shards);
-    assert!(each <= 5.0, "{each} read units a shard");
+    assert!(each <= 5.0, "{each} read units per shard");
     assert_eq!(used.write_units, 0.0);
     assert!(
         used.calls.values().sum::<u64>() <= 5 * u64::from(shards),
@@ -136,7 +137,7 @@ async fn a_sweep_with_nothing_due_reads_by_shards_and_not_by_monitors() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn sixty_four_racing_first_heartbeats_make_one_monitor() {
+async fn sixty_four_racing_first_heartbeats_create_one_monitor() {
     for by_ping in [true, false] {
         let stage = std::sync::Arc::new(Stage::new().await);
         let racers = (0..64).map(|_| {
@@ -160,7 +161,7 @@ async fn sixty_four_racing_first_heartbeats_make_one_monitor() {
             .collect();
         if by_ping {
             let created = replies.iter().filter(|(status, _)| *status == 201).count();
-            assert_eq!(created, 1, "exactly one is created: {replies:?}");
+            assert_eq!(created, 1, "exactly one reply must be 201: {replies:?}");
             assert!(
                 replies
                     .iter()
@@ -175,7 +176,7 @@ async fn sixty_four_racing_first_heartbeats_make_one_monitor() {
             .await
             .json();
         assert_eq!(list["monitors"].as_array().unwrap().len(), 1);
-        assert_eq!(list["monitors"][0]["pings"], 64, "every one counts");
+        assert_eq!(list["monitors"][0]["pings"], 64, "every ping counts");
         assert_eq!(stage.monitor("web-01").await["status"], "up");
     }
 }
@@ -195,15 +196,15 @@ async fn racing_starts_and_failures_all_count() {
     }
     let monitor = stage.monitor("job").await;
     assert_eq!(monitor["pings"], 41);
-    // Each flip has its own number, and one alert at most.
+    // Each flip has at most one alert.
     stage.carry().await;
     let flips = monitor["flips"].as_array().unwrap();
-    let told = flips.iter().filter(|flip| flip["alert"] == true).count();
-    assert_eq!(stage.alerts().await.len(), told);
+    let alerting = flips.iter().filter(|flip| flip["alert"] == true).count();
+    assert_eq!(stage.alerts().await.len(), alerting);
 }
 
 #[tokio::test]
-async fn a_heartbeat_registers_updates_and_answers() {
+async fn a_heartbeat_creates_and_updates_its_monitor() {
     let stage = Stage::new().await;
     let first = stage
         .heartbeat(json!({"monitor": "Web.01_x", "period_s": 300, "grace_s": 60}))
@@ -212,7 +213,7 @@ async fn a_heartbeat_registers_updates_and_answers() {
     assert_eq!(first["pings"], 1);
     assert_eq!(first["deadline"], "2025-11-21T04:46:00.000Z");
     stage.world.advance(1_000);
-    // A changed period updates the monitor; what is not said stays.
+    // A new period updates the monitor; omitted fields stay.
     let changed = stage
         .heartbeat(json!({"monitor": "Web.01_x", "period_s": 10}))
         .await;
@@ -225,7 +226,7 @@ async fn a_heartbeat_registers_updates_and_answers() {
     );
     assert_eq!(monitor["channels"], "all");
 
-    // A failure with its exit status, a message and figures.
+    // A failure with an exit status, a message and metrics.
     let failed = stage
         .heartbeat(
             json!({"monitor": "Web.01_x", "exit_status": 3, "message": "disk full",
@@ -244,7 +245,7 @@ async fn a_heartbeat_registers_updates_and_answers() {
 }
 
 #[tokio::test]
-async fn a_batch_records_each_item_for_itself_and_in_order() {
+async fn a_batch_handles_its_items_independently_and_in_order() {
     let stage = Stage::new().await;
     let body = json!({"heartbeats": [
         {"monitor": "a", "status": "start"},
@@ -285,12 +286,12 @@ async fn a_batch_records_each_item_for_itself_and_in_order() {
     assert_eq!(
         list["monitors"].as_array().unwrap().len(),
         2,
-        "a and d alone"
+        "only a and d are created"
     );
 }
 
 #[tokio::test]
-async fn the_predecessors_clients_keep_working() {
+async fn clients_of_the_predecessor_keep_working() {
     let stage = Stage::new().await;
     for path in ["/v1/hearbeat", "/v1/heartbeat"] {
         let body = json!({"hostId": "web-01", "intervalMs": 600_000, "extra": 1});
@@ -308,7 +309,7 @@ async fn the_predecessors_clients_keep_working() {
 }
 
 #[tokio::test]
-async fn pings_do_as_the_contract_says() {
+async fn pings_match_the_documented_api() {
     let stage = Stage::new().await;
     let created = stage.ping(&format!("{PING_KEY}/job?create=1")).await;
     assert_eq!(
@@ -347,7 +348,7 @@ async fn pings_do_as_the_contract_says() {
         (format!("{PING_KEY}/unknown"), 404, "not found"),
         (format!("{PING_KEY}/unknown?create=2"), 404, "not found"),
         (format!("{nowhere}/job?create=1"), 404, "not found"),
-        // Validated first: nothing is made, and nothing is left behind.
+        // Validated first: an invalid ping creates nothing.
         (
             format!("{PING_KEY}/new/256?create=1"),
             400,
@@ -370,10 +371,10 @@ async fn pings_do_as_the_contract_says() {
     assert_eq!(
         stage.monitor("job").await["pings"],
         2,
-        "nothing of that was counted"
+        "none of these pings count"
     );
 
-    // Every method counts but OPTIONS.
+    // Every method except OPTIONS counts.
     for (method, counted) in [
         ("HEAD", 3),
         ("POST", 4),
@@ -398,7 +399,7 @@ async fn pings_do_as_the_contract_says() {
 }
 
 #[tokio::test]
-async fn no_body_and_no_header_fails_a_ping() {
+async fn no_body_or_header_fails_a_ping() {
     let stage = Stage::new().await;
     stage.ping(&format!("{PING_KEY}/job?create=1")).await;
     let uuid = stage.monitor("job").await["uuid"]
@@ -442,7 +443,7 @@ async fn no_body_and_no_header_fails_a_ping() {
     assert_eq!(
         pings[1]["body"].as_str().unwrap().len(),
         10_000,
-        "the rest is dropped"
+        "the body is truncated"
     );
     assert_eq!(pings[1]["ua"].as_str().unwrap().chars().count(), 200);
     assert_eq!(pings[4]["remote_addr"], "203.0.113.9");
@@ -451,7 +452,7 @@ async fn no_body_and_no_header_fails_a_ping() {
 }
 
 #[tokio::test]
-async fn the_log_is_a_ring() {
+async fn the_ping_log_keeps_the_last_hundred() {
     let stage = Stage::new().await;
     stage.ping(&format!("{PING_KEY}/job?create=1")).await;
     for _ in 0..120 {
@@ -468,7 +469,7 @@ async fn the_log_is_a_ring() {
 }
 
 #[tokio::test]
-async fn another_key_reads_and_an_unknown_one_does_nothing() {
+async fn read_keys_can_only_read_and_unknown_keys_are_refused() {
     let stage = Stage::new().await;
     let send = |method: &str, path: &str, name: &str, value: String| {
         Request::builder()
@@ -525,7 +526,7 @@ async fn another_key_reads_and_an_unknown_one_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_monitors_rules_decide_what_a_ping_means() {
+async fn keywords_and_methods_decide_what_a_ping_means() {
     let stage = Stage::new().await;
     stage.ping(&format!("{PING_KEY}/job?create=1")).await;
     let reconfigure = async |body: Value| {
@@ -550,7 +551,7 @@ async fn a_monitors_rules_decide_what_a_ping_means() {
     let keywords =
         json!({"failure": "ERROR", "success": "done", "start": "begin", "http_body": true});
     reconfigure(json!({ "keywords": keywords })).await;
-    // Keywords beat the URL; bytes that are no text harm nothing.
+    // Keywords override the URL, also in bodies that are not UTF-8.
     assert_eq!(send("POST", "", b"ERROR at 7").await, pair("fail", "down"));
     assert_eq!(
         send("POST", "/fail", b"\xff done \xfe").await,

@@ -1,12 +1,13 @@
-//! Nobody reaches another project's things, and who may read may not write: every route there is, as the API's own
-//! description lists them.
+//! No key reaches another project, and read keys can't write: tested on every route of the OpenAPI
+//! document.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
 use e2e::{READ_KEY, Stage};
 use serde_json::{Value, json};
 
-/// Every method and path of the description, with what stands for each parameter.
+/// Every method and path of the OpenAPI document, with each parameter replaced by its value in
+/// `of`.
 fn routes(of: &[(&str, &str)]) -> Vec<(String, String)> {
     let document = thrum_ingest::document();
     let paths = document["paths"].as_object().unwrap();
@@ -26,7 +27,7 @@ fn routes(of: &[(&str, &str)]) -> Vec<(String, String)> {
     routes
 }
 
-/// All that the table holds of the first project, but what counts its requests.
+/// Everything that the API shows of the first project, except its request counters.
 async fn everything(stage: &Stage) -> Vec<String> {
     let mut shown = Vec::new();
     for path in [
@@ -48,7 +49,7 @@ async fn everything(stage: &Stage) -> Vec<String> {
     shown
 }
 
-/// A body that would be good at most routes, so that not its form is what is refused.
+/// A body that is valid for the route, so that the request is not refused for its body.
 fn body_for(method: &str, path: &str) -> &'static str {
     match (method, path) {
         ("GET" | "DELETE", _) => "",
@@ -81,17 +82,17 @@ fn body_for(method: &str, path: &str) -> &'static str {
 }
 
 #[tokio::test]
-async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
+async fn another_projects_key_sees_nothing_and_a_read_key_changes_nothing() {
     let stage = Stage::with_admin().await;
-    let made = stage
+    let created = stage
         .admin(
             Method::POST,
             "/v1/projects",
             json!({"name": "thief", "plan": "owner"}),
         )
         .await;
-    let thief = made.json()["api_key"].as_str().unwrap().to_owned();
-    let made = stage
+    let thief = created.json()["api_key"].as_str().unwrap().to_owned();
+    let monitor = stage
         .call(
             Method::POST,
             "/v1/monitors",
@@ -99,7 +100,7 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
         )
         .await
         .json();
-    let uuid = made["uuid"].as_str().unwrap();
+    let uuid = monitor["uuid"].as_str().unwrap();
     let channel = stage
         .webhook(
             "http://127.0.0.1:9/secret-hook",
@@ -136,11 +137,11 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
         .await
         .json();
     let watch = watch["id"].as_str().unwrap().to_owned();
-    let asked = stage.call(Method::POST, "/v1/signals", on).await.json();
-    let asked = asked["id"].as_str().unwrap().to_owned();
+    let request = stage.call(Method::POST, "/v1/signals", on).await.json();
+    let request = request["id"].as_str().unwrap().to_owned();
     stage.carry().await;
     let before = everything(&stage).await;
-    let mut walked = 0;
+    let mut requests = 0;
     for (whose, caller) in [
         ("another project's", thief.as_str()),
         ("a reader's", READ_KEY),
@@ -148,12 +149,12 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
         for id in [
             uuid,
             "job",
-            made["unique_key"].as_str().unwrap(),
+            monitor["unique_key"].as_str().unwrap(),
             &channel,
             &alert,
             &key,
             &watch,
-            &asked,
+            &request,
         ] {
             let first = thrum_schema::ProjectId::FIRST.to_string();
             let values = [
@@ -174,7 +175,7 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
             for (method, path) in routes(&values) {
                 let writes_series = method != "GET" && path.starts_with("/v1/series/");
                 let names_nothing = !path.contains(id) && !path.contains(uuid);
-                let makes_own = caller == thief && (names_nothing || writes_series);
+                let allowed = caller == thief && (names_nothing || writes_series);
                 let path = match method.as_str() {
                     "GET" if path.ends_with("/bars") => format!("{path}?timeframe=1h"),
                     "GET" if path.starts_with("/v1/series/") => {
@@ -182,11 +183,11 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
                     }
                     _ => path,
                 };
-                // The deep check waits for a clock that stands still here.
+                // The deep check waits on the clock, which stands still here.
                 if path == "/v1/status"
                     || path.starts_with("/v1/projects/")
                     || path.starts_with("/ping/")
-                    || makes_own
+                    || allowed
                 {
                     continue;
                 }
@@ -198,10 +199,10 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
                     reply.status,
                     reply.text()
                 );
-                walked += 1;
+                requests += 1;
                 let callback = path.ends_with("/status") || path.ends_with("/bounces/");
                 if callback && method == "POST" {
-                    // What vendors call without a key: nothing is behind it.
+                    // Notification services call these without a key; they do nothing.
                     let nothing = reply.text().is_empty() || reply.status == 404;
                     assert!(nothing, "{case}");
                     continue;
@@ -216,7 +217,8 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
                     }
                 } else if method == "GET" {
                     for secret in [uuid, "secret-hook", "secret-body"] {
-                        // The log of `/v1` shows bodies to readers; the contract's does not.
+                        // The ping log of `/v1` shows bodies to read keys; the compatible API's
+                        // does not.
                         let may_see = secret == "secret-body" && path.starts_with("/v1/monitors/");
                         assert!(may_see || !reply.text().contains(secret), "{case}");
                     }
@@ -231,8 +233,8 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
             "{whose} key changed something"
         );
     }
-    assert!(walked > 300, "{walked}");
-    // What lists without naming anything, lists the caller's own.
+    assert!(requests > 300, "{requests}");
+    // Lists show only the caller's own project.
     for path in [
         "/v1/monitors",
         "/v1/channels",
@@ -244,10 +246,10 @@ async fn another_projects_key_reaches_nothing_and_a_reader_changes_nothing() {
         let reply = stage.send_as("GET", path, &thief, "").await;
         assert_eq!(reply.status, 200, "{path}");
         for secret in [uuid, "secret", "job", &key, &alert] {
-            assert!(!reply.text().contains(secret), "{path} tells {secret}");
+            assert!(!reply.text().contains(secret), "{path} reveals {secret}");
         }
     }
-    // Nor does a heartbeat by the same name reach it.
+    // A heartbeat by the same name does not reach it, either.
     let reply = stage
         .send_as("POST", "/v1/heartbeats", &thief, r#"{"monitor": "job"}"#)
         .await;

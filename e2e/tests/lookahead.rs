@@ -1,4 +1,5 @@
-//! The schedule as AWS has it, once a minute: what is due in between comes back by the work queue at its very instant.
+//! The schedule on AWS fires once a minute; timers due in between arrive through the work queue,
+//! exactly on time.
 
 use axum::http::Method;
 use e2e::Stage;
@@ -14,12 +15,12 @@ use thrum_store::key::Key;
 use thrum_store::queue::{Later, LaterError};
 use thrum_store::table::{Value, set, update};
 
-/// A queue whose messages come when their delay is over, by the stage's clock.
+/// A queue that delivers each message when its delay is over, by the stage's clock.
 #[derive(Debug)]
 struct Queue {
     world: Arc<thrum_schema::world::ManualWorld>,
     messages: Mutex<Vec<(UnixMs, Work)>>,
-    /// How many were sent.
+    /// How many messages were sent.
     sent: Mutex<usize>,
     broken: Mutex<bool>,
 }
@@ -38,7 +39,7 @@ impl Later for Queue {
     }
 }
 
-/// A stage whose evaluate is called as on AWS.
+/// A stage that calls evaluate as AWS does.
 struct Aws {
     stage: Stage,
     queue: Arc<Queue>,
@@ -68,7 +69,7 @@ impl Aws {
         }
     }
 
-    /// How many changes evaluate would be called for.
+    /// How many changes the stream would pass to evaluate.
     async fn records(&self) -> usize {
         let changes = self.stage.all_changes().await;
         changes.iter().filter(|change| change.is_wanted()).count()
@@ -78,18 +79,19 @@ impl Aws {
         *self.queue.sent.lock().unwrap()
     }
 
-    /// What the schedule does.
+    /// One invocation by the schedule.
     async fn tick(&self) {
         self.stage.keep_pulse().await;
-        let begun = self.stage.world.now();
+        let started = self.stage.world.now();
         for shard in 0..self.stage.store.shards() {
             self.evaluate.sweep(shard).await.unwrap();
         }
-        let _ = self.evaluate.look_ahead(begun).await;
+        let _ = self.evaluate.look_ahead(started).await;
     }
 
-    /// Brings the records of timers that are due soon, as the stream's filter lets them through; whatever the queue does, none
-    /// is reported: the stream must not wait.
+    /// Delivers the records of timers that are due soon, as the stream's filters pass them. Even if
+    /// the queue fails, evaluate must report none of them, because a failure would block the
+    /// stream.
     async fn stream(&self) {
         let mut changes = self.stage.all_changes().await;
         let soon = Some(&Value::S("soon".to_owned()));
@@ -99,7 +101,8 @@ impl Aws {
         assert!(response.batch_item_failures.is_empty());
     }
 
-    /// Lets `ms` pass, a second at a time: the queue brings what is due, the schedule comes once a minute.
+    /// Lets `ms` pass, second by second: the queue delivers its due messages, and the schedule
+    /// fires once a minute.
     async fn run(&self, ms: i64) {
         let end = self.stage.world.now() + ms;
         while self.stage.world.now() < end {
@@ -124,24 +127,25 @@ impl Aws {
 
     async fn monitor(&self, name: &str, period_s: i64, grace_s: i64) -> String {
         let body = json!({"name": name, "slug": name, "period_s": period_s, "grace_s": grace_s});
-        let made = self.stage.call(Method::POST, "/v1/monitors", body).await;
-        assert_eq!(made.status, 201, "{}", made.text());
-        let id = made.json()["uuid"].as_str().unwrap().to_owned();
+        let created = self.stage.call(Method::POST, "/v1/monitors", body).await;
+        assert_eq!(created.status, 201, "{}", created.text());
+        let id = created.json()["uuid"].as_str().unwrap().to_owned();
         self.stage.ping(&id).await;
         id
     }
 
-    /// Whether it was told that a monitor is down: what the API shows may be reckoned from its deadline.
+    /// Whether the latest alert of a monitor is down. The state in the API would not do: it may be
+    /// computed from the deadline.
     async fn is_down(&self, id: &str) -> bool {
         let alerts = self.stage.alerts().await;
-        let mut of = alerts.iter().filter(|alert| alert["monitor"]["uuid"] == id);
-        of.next()
+        let mut own = alerts.iter().filter(|alert| alert["monitor"]["uuid"] == id);
+        own.next()
             .is_some_and(|alert| alert["type"] == "monitor.down")
     }
 }
 
 #[tokio::test]
-async fn a_monitor_goes_down_in_the_second_of_its_deadline() {
+async fn a_monitor_goes_down_within_a_second_of_its_deadline() {
     let aws = Aws::new().await;
     aws.run(5_000).await;
     for (i, (period_s, grace_s)) in [(60, 60), (100, 33), (61, 1), (300, 60), (17, 0)]
@@ -159,7 +163,7 @@ async fn a_monitor_goes_down_in_the_second_of_its_deadline() {
 }
 
 #[tokio::test]
-async fn periods_under_a_minute_are_noticed_in_their_second_and_cost_little() {
+async fn short_periods_are_detected_on_time_with_few_messages() {
     let aws = Aws::new().await;
     aws.run(5_000).await;
     let id = aws.monitor("quick", 20, 5).await;
@@ -170,7 +174,7 @@ async fn periods_under_a_minute_are_noticed_in_their_second_and_cost_little() {
         aws.stage.ping(&id).await;
     }
     assert!(!aws.is_down(&id).await);
-    // Twenty minutes: each look ahead begins a chain that ends before the next one has grown.
+    // In twenty minutes, each look-ahead starts a chain of messages that ends before the next one.
     let sent = aws.sent() - before;
     assert!(sent <= 20 * 5, "{sent} messages in twenty minutes");
     aws.run(24_000).await;
@@ -180,7 +184,7 @@ async fn periods_under_a_minute_are_noticed_in_their_second_and_cost_little() {
 }
 
 #[tokio::test]
-async fn a_steady_monitor_of_a_minute_sends_nothing_ahead() {
+async fn a_steady_one_minute_monitor_queues_no_messages() {
     let aws = Aws::new().await;
     let id = aws.monitor("steady", 60, 60).await;
     aws.run(60_000).await;
@@ -189,12 +193,16 @@ async fn a_steady_monitor_of_a_minute_sends_nothing_ahead() {
         aws.stage.ping(&id).await;
         aws.run(45_000).await;
     }
-    assert_eq!(aws.sent(), before, "it is never late");
+    assert_eq!(
+        aws.sent(),
+        before,
+        "a monitor that is never late needs no messages"
+    );
     assert!(!aws.is_down(&id).await);
 }
 
 #[tokio::test]
-async fn a_run_that_must_end_within_seconds_is_noticed_though_no_sweep_came() {
+async fn a_run_with_a_short_grace_goes_down_between_sweeps() {
     let aws = Aws::new().await;
     let id = aws.monitor("job", 3_600, 7).await;
     aws.run(61_000).await;
@@ -207,7 +215,7 @@ async fn a_run_that_must_end_within_seconds_is_noticed_though_no_sweep_came() {
 }
 
 #[tokio::test]
-async fn without_the_queue_the_sweep_finds_it_within_a_minute() {
+async fn without_the_queue_a_sweep_finds_a_missed_deadline_within_a_minute() {
     let aws = Aws::new().await;
     let id = aws.monitor("job", 60, 60).await;
     aws.run(5_000).await;
@@ -217,13 +225,13 @@ async fn without_the_queue_the_sweep_finds_it_within_a_minute() {
     aws.run(125_000 + 60_000).await;
     assert!(aws.is_down(&id).await);
     let alerts = aws.stage.alerts().await;
-    assert_eq!(alerts.len(), 1, "once: {alerts:?}");
+    assert_eq!(alerts.len(), 1, "one alert: {alerts:?}");
     let metrics = aws.stage.store.metrics();
-    assert_eq!(metrics.counted(Count::Flips), 2, "up, and down");
+    assert_eq!(metrics.counted(Count::Flips), 2, "one flip up, one down");
 }
 
 #[tokio::test]
-async fn a_period_of_seconds_is_noticed_in_its_second() {
+async fn a_period_of_two_seconds_is_detected_on_time() {
     let aws = Aws::new().await;
     aws.run(5_000).await;
     let id = aws.monitor("host", 2, 1).await;
@@ -238,7 +246,7 @@ async fn a_period_of_seconds_is_noticed_in_its_second() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_read_takes_exactness_from_nobody_else() {
+async fn an_unreadable_monitor_does_not_delay_others() {
     let aws = Aws::new().await;
     aws.run(5_000).await;
     let (broken, id) = (
@@ -257,7 +265,7 @@ async fn what_can_not_be_read_takes_exactness_from_nobody_else() {
 }
 
 #[tokio::test]
-async fn messages_that_come_twice_late_or_for_what_is_gone_change_nothing() {
+async fn duplicate_late_and_orphaned_messages_change_nothing() {
     let aws = Aws::new().await;
     let id = aws.monitor("job", 30, 5).await;
     let gone = aws.monitor("gone", 30, 5).await;
@@ -266,7 +274,11 @@ async fn messages_that_come_twice_late_or_for_what_is_gone_change_nothing() {
         let messages = aws.queue.messages.lock().unwrap();
         messages.iter().map(|(_, work)| work.clone()).collect()
     };
-    assert_eq!(messages.len(), 1, "those of a second go together");
+    assert_eq!(
+        messages.len(),
+        1,
+        "timers of the same second share a message"
+    );
     let reply = aws
         .stage
         .call(
@@ -282,7 +294,7 @@ async fn messages_that_come_twice_late_or_for_what_is_gone_change_nothing() {
         aws.evaluate.work(work).await.unwrap();
     }
     assert_eq!(aws.stage.alerts().await.len(), 1);
-    // And one that comes before its time waits again.
+    // A message that arrives before the deadline waits again.
     aws.stage.ping(&id).await;
     for work in &messages {
         aws.evaluate.work(work).await.unwrap();
@@ -290,9 +302,9 @@ async fn messages_that_come_twice_late_or_for_what_is_gone_change_nothing() {
     assert!(!aws.is_down(&id).await);
 }
 
-/// The figures that docs/cost.md uses: by DynamoDB's formulas, and as AWS calls evaluate.
+/// The costs used in docs/cost.md: by DynamoDB's formulas, with evaluate called as on AWS.
 #[tokio::test]
-async fn a_steady_heartbeat_costs_about_one_unit_and_calls_nobody() {
+async fn a_steady_heartbeat_costs_about_one_unit_and_invokes_no_function() {
     const MONITORS: usize = 600;
     const MINUTES: usize = 12;
     let config = thrum_ingest::Config {
@@ -304,7 +316,7 @@ async fn a_steady_heartbeat_costs_about_one_unit_and_calls_nobody() {
     for i in 0..MONITORS {
         ids.push(aws.monitor(&format!("m{i}"), 60, 60).await);
     }
-    // Spread over the minute, as hosts are.
+    // The monitors are spread over the minute, like real hosts.
     let beats = async |minutes: usize| {
         for _ in 0..minutes * 60 {
             aws.run(1_000).await;
@@ -320,16 +332,20 @@ async fn a_steady_heartbeat_costs_about_one_unit_and_calls_nobody() {
     beats(MINUTES).await;
     let used = aws.stage.meter.take();
     let heartbeats = (MONITORS * MINUTES) as f64;
-    // The pulse, and sweeps that find nothing, cost the same whatever there is.
+    // The pulse and idle sweeps cost the same for any number of monitors.
     let fixed = MINUTES as f64;
     let writes = (used.write_units - fixed) / heartbeats;
     let reads = used.read_units / heartbeats;
     println!(
-        "a heartbeat: {writes:.3} WU, {reads:.3} RU; {:?}",
+        "per heartbeat: {writes:.3} WU, {reads:.3} RU; {:?}",
         used.calls
     );
     assert!(writes <= 1.1, "{writes}");
     assert!(reads <= 1.3, "{reads}");
-    assert_eq!(aws.sent(), sent, "the work queue");
-    assert_eq!(aws.records().await, records, "the stream");
+    assert_eq!(aws.sent(), sent, "no messages in the work queue");
+    assert_eq!(
+        aws.records().await,
+        records,
+        "no records for evaluate in the stream"
+    );
 }

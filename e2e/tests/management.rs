@@ -1,11 +1,12 @@
-//! The management API that existing clients speak: every endpoint, every kind of key, every error, as data.
+//! The healthchecks-compatible management API (docs/compatibility.md): every endpoint, with every
+//! kind of key and every error, as data.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
 use e2e::{API_KEY, READ_KEY, Reply, Stage};
 use serde_json::{Value, json};
 
-/// A project that is not ours.
+/// A second project, which the first one's keys must not reach.
 struct Other {
     api_key: String,
     read_key: String,
@@ -34,16 +35,16 @@ async fn create(stage: &Stage, body: Value) -> Value {
 }
 
 async fn other_project(stage: &Stage) -> Other {
-    let made = stage
+    let created = stage
         .admin(
             Method::POST,
             "/v1/projects",
             json!({"name": "other", "plan": "pro"}),
         )
         .await;
-    assert_eq!(made.status, 201, "{}", made.text());
-    let made = made.json();
-    let key = |name: &str| made[name].as_str().unwrap().to_owned();
+    assert_eq!(created.status, 201, "{}", created.text());
+    let created = created.json();
+    let key = |name: &str| created[name].as_str().unwrap().to_owned();
     let (api_key, read_key) = (key("api_key"), key("read_key"));
     let check = call(
         stage,
@@ -72,9 +73,9 @@ async fn other_project(stage: &Stage) -> Other {
     }
 }
 
-/// The codes and bodies of the contract: endpoint × key × error.
+/// The documented status codes and bodies: endpoint × key × error.
 #[tokio::test]
-async fn every_endpoint_key_and_error() {
+async fn every_endpoint_checks_its_key_and_reports_errors() {
     let stage = Stage::with_admin().await;
     let other = other_project(&stage).await;
     let mine = create(&stage, json!({"name": "mine", "slug": "mine"})).await;
@@ -84,11 +85,11 @@ async fn every_endpoint_key_and_error() {
         .await
         .json();
     let unique = ro["unique_key"].as_str().unwrap();
-    let nobody = "0a1b2c3d-4e5f-4a0b-8c1d-2e3f40516273";
+    let unknown = "0a1b2c3d-4e5f-4a0b-8c1d-2e3f40516273";
     let wrong = "x".repeat(32);
     let missing = r#"{"error":"missing api key"}"#;
     let wrong_key = r#"{"error":"wrong api key"}"#;
-    // (method, path, allowed methods, whether a read-only key will do)
+    // (method, path, allowed methods, whether a read-only key is enough)
     let endpoints = [
         ("GET", "checks/".to_owned(), "GET, POST", true),
         ("POST", "checks/".to_owned(), "GET, POST", false),
@@ -106,7 +107,7 @@ async fn every_endpoint_key_and_error() {
         ("DELETE", format!("checks/{id}"), "GET, POST, DELETE", false),
     ];
     for version in ["v1", "v2", "v3"] {
-        for (method, path, methods, for_readers) in &endpoints {
+        for (method, path, methods, for_read_keys) in &endpoints {
             for path in [
                 path.trim_end_matches('/').to_owned(),
                 format!("{}/", path.trim_end_matches('/')),
@@ -123,7 +124,7 @@ async fn every_endpoint_key_and_error() {
                     assert_eq!(reply.headers["content-type"], "application/json", "{case}");
                 }
                 let reply = call(&stage, method, path, READ_KEY, "").await;
-                if *for_readers {
+                if *for_read_keys {
                     assert_eq!(reply.status, 200, "{case}");
                 } else {
                     assert_eq!(
@@ -156,11 +157,11 @@ async fn every_endpoint_key_and_error() {
                         assert_eq!(reply.headers[name], *value, "{case} {name}");
                     }
                 }
-                // Another project's key: its own lists, 403 for a uuid of ours, 404 for a unique key.
+                // Another project's key: 403 for a uuid, 404 for a unique key.
                 if path.contains(id) {
                     let reply = call(&stage, method, path, &other.api_key, "{}").await;
                     assert_eq!((reply.status.as_u16(), &*reply.text()), (403, ""), "{case}");
-                    let gone = path.replace(id, nobody);
+                    let gone = path.replace(id, unknown);
                     assert_eq!(
                         call(&stage, method, &gone, API_KEY, "{}").await.status,
                         404,
@@ -200,7 +201,8 @@ async fn every_endpoint_key_and_error() {
         call(&stage, "GET", &foreign, READ_KEY, "").await.status,
         403
     );
-    // Bodies: what can't be read comes before the key; what is wrong in it after the check was found.
+    // An unreadable body is reported before the key is checked; invalid fields after the check is
+    // found.
     let unreadable = r#"{"error":"could not parse request body"}"#;
     let no_object = r#"{"error":"json validation error: value is not an object"}"#;
     let too_small = r#"{"error":"json validation error: timeout is too small"}"#;
@@ -230,7 +232,7 @@ async fn every_endpoint_key_and_error() {
         (format!("checks/{id}"), API_KEY, 400, too_small),
         (format!("checks/{id}"), &*other.api_key, 403, ""),
         (
-            format!("checks/{nobody}"),
+            format!("checks/{unknown}"),
             API_KEY,
             404,
             r#"{"error":"not found"}"#,
@@ -243,7 +245,7 @@ async fn every_endpoint_key_and_error() {
             "{path}"
         );
     }
-    // A key in the body will do for POSTs.
+    // POSTs may carry the key in the body.
     let keyed = json!({"api_key": API_KEY, "name": "renamed"}).to_string();
     let path = format!("/api/v3/checks/{id}");
     assert_eq!(
@@ -270,7 +272,7 @@ async fn every_endpoint_key_and_error() {
 }
 
 #[tokio::test]
-async fn endpoints_for_everybody_and_for_the_operator() {
+async fn public_endpoints_need_no_key_and_metrics_have_their_own() {
     let stage = Stage::with_admin().await;
     let status = call(&stage, "GET", "/api/v3/status/", "", "").await;
     assert_eq!((status.status.as_u16(), &*status.text()), (200, "OK"));
@@ -303,7 +305,7 @@ async fn endpoints_for_everybody_and_for_the_operator() {
 }
 
 #[tokio::test]
-async fn a_check_has_the_contracts_members_and_clones_itself() {
+async fn a_check_has_the_documented_fields_and_can_be_cloned() {
     let stage = Stage::new().await;
     let channel = stage
         .webhook("http://127.0.0.1:9/", json!({"name": "ops"}))
@@ -315,9 +317,9 @@ async fn a_check_has_the_contracts_members_and_clones_itself() {
         "filter_body": true, "filter_http_body": true, "filter_default_fail": true, "channels": "ops",
         "whatever": null,
     });
-    let made = create(&stage, given).await;
-    let id = made["uuid"].as_str().unwrap();
-    let badge = made["badge_url"].as_str().unwrap().to_owned();
+    let created = create(&stage, given).await;
+    let id = created["uuid"].as_str().unwrap();
+    let badge = created["badge_url"].as_str().unwrap().to_owned();
     assert!(badge.starts_with("http://thrum.test/b/2/") && badge.ends_with(".svg"));
     let expected = json!({
         "name": "DB Backup", "slug": "db", "tags": "prod db", "desc": "nightly", "grace": 600, "n_pings": 0,
@@ -331,13 +333,13 @@ async fn a_check_has_the_contracts_members_and_clones_itself() {
         "resume_url": format!("http://thrum.test/api/v3/checks/{id}/resume"),
         "channels": channel, "schedule": "0 3 * * *", "tz": "Europe/Kyiv",
     });
-    assert_eq!(made, expected);
-    // What a list answers can be posted back, and makes a clone.
+    assert_eq!(created, expected);
+    // A check from the list can be posted back, which creates a clone.
     let list = call(&stage, "GET", "/api/v3/checks/", API_KEY, "")
         .await
         .json();
     let clone = create(&stage, list["checks"][0].clone()).await;
-    for member in made.as_object().unwrap().keys() {
+    for field in created.as_object().unwrap().keys() {
         let own = [
             "uuid",
             "badge_url",
@@ -346,12 +348,12 @@ async fn a_check_has_the_contracts_members_and_clones_itself() {
             "pause_url",
             "resume_url",
         ];
-        if !own.contains(&member.as_str()) {
-            assert_eq!(clone[member], made[member], "{member}");
+        if !own.contains(&field.as_str()) {
+            assert_eq!(clone[field], created[field], "{field}");
         }
     }
-    assert_ne!(clone["uuid"], made["uuid"]);
-    // A reader sees what it may.
+    assert_ne!(clone["uuid"], created["uuid"]);
+    // A read key sees only the documented fields.
     let path = format!("/api/v3/checks/{id}");
     let read = call(&stage, "GET", &path, READ_KEY, "").await.json();
     for hidden in [
@@ -374,9 +376,9 @@ async fn a_check_has_the_contracts_members_and_clones_itself() {
     )
     .await;
     assert_eq!(by_key.json(), read);
-    // The defaults.
+    // Defaults.
     let blank = create(&stage, json!({})).await;
-    for (member, value) in [
+    for (field, value) in [
         ("name", json!("")),
         ("slug", json!("")),
         ("tags", json!("")),
@@ -386,16 +388,16 @@ async fn a_check_has_the_contracts_members_and_clones_itself() {
         ("methods", json!("")),
         ("manual_resume", json!(false)),
     ] {
-        assert_eq!(blank[member], value, "{member}");
+        assert_eq!(blank[field], value, "{field}");
     }
     assert!(blank.get("schedule").is_none() && blank.get("last_duration").is_none());
 }
 
 #[tokio::test]
-async fn a_check_lives_as_the_contract_says() {
+async fn the_life_of_a_check_matches_the_documented_api() {
     let stage = Stage::new().await;
-    let made = create(&stage, json!({"name": "job", "timeout": 60, "grace": 60})).await;
-    let id = made["uuid"].as_str().unwrap().to_owned();
+    let created = create(&stage, json!({"name": "job", "timeout": 60, "grace": 60})).await;
+    let id = created["uuid"].as_str().unwrap().to_owned();
     let path = &format!("/api/v3/checks/{id}");
     let check = async |version: &str| {
         let path = path.replace("v3", version);
@@ -479,15 +481,18 @@ async fn a_check_lives_as_the_contract_says() {
         all[3],
         json!({"timestamp": "2025-11-21T04:40:00+00:00", "up": 1})
     );
-    let begun = 1_763_700_000;
+    let first_ping_s = 1_763_700_000;
     for (query, n) in [
         ("?seconds=0".to_owned(), 4),
         ("?seconds=10".to_owned(), 3),
-        (format!("?start={begun}"), 4),
-        (format!("?start={}", begun + 1), 3),
-        (format!("?end={}", begun + 1), 1),
-        (format!("?start={}&end={}", begun + 5, begun + 6), 0),
-        (format!("?start=9&end={begun}"), 0),
+        (format!("?start={first_ping_s}"), 4),
+        (format!("?start={}", first_ping_s + 1), 3),
+        (format!("?end={}", first_ping_s + 1), 1),
+        (
+            format!("?start={}&end={}", first_ping_s + 5, first_ping_s + 6),
+            0,
+        ),
+        (format!("?start=9&end={first_ping_s}"), 0),
     ] {
         let (status, found) = flips(&query).await;
         assert_eq!(
@@ -506,7 +511,7 @@ async fn a_check_lives_as_the_contract_says() {
         let reply = call(&stage, "GET", &format!("{path}/flips/{bad}"), READ_KEY, "").await;
         assert_eq!((reply.status.as_u16(), &*reply.text()), (400, ""), "{bad}");
     }
-    // Deleted: answered as it was, without channels; then it is nowhere.
+    // DELETE answers with the check, without its channels; then it is gone.
     let deleted = call(&stage, "DELETE", path, API_KEY, "").await.json();
     assert_eq!(
         (&deleted["name"], &deleted["channels"]),
@@ -521,7 +526,7 @@ async fn a_check_lives_as_the_contract_says() {
 }
 
 #[tokio::test]
-async fn updates_change_what_is_given_and_upserts_know_their_check() {
+async fn updates_change_only_given_fields_and_upserts_find_their_check() {
     let stage = Stage::new().await;
     let ops = stage
         .webhook("http://127.0.0.1:9/", json!({"name": "ops"}))
@@ -535,12 +540,12 @@ async fn updates_change_what_is_given_and_upserts_know_their_check() {
     let post = async |path: &str, body: Value| {
         call(&stage, "POST", path, API_KEY, &body.to_string()).await
     };
-    let made = create(
+    let created = create(
         &stage,
         json!({"name": "a", "slug": "a", "tags": "x y", "timeout": 60}),
     )
     .await;
-    let path = format!("/api/v3/checks/{}", made["uuid"].as_str().unwrap());
+    let path = format!("/api/v3/checks/{}", created["uuid"].as_str().unwrap());
     let changed = post(&path, json!({"grace": 90})).await.json();
     assert_eq!(
         (&changed["grace"], &changed["timeout"], &changed["tags"]),
@@ -608,14 +613,14 @@ async fn updates_change_what_is_given_and_upserts_know_their_check() {
     ] {
         let reply = post("/api/v3/checks/", body.clone()).await;
         assert_eq!(reply.status.as_u16(), status, "{body}");
-        assert_eq!(reply.json()["uuid"] == made["uuid"], is_same, "{body}");
+        assert_eq!(reply.json()["uuid"] == created["uuid"], is_same, "{body}");
     }
-    // Names and slugs lead where they now belong.
+    // The new name and slug find the check; the old ones don't.
     let renamed = post(&path, json!({"name": "new-name", "slug": "new-slug"}))
         .await
         .json();
-    let heard = stage.heartbeat(json!({"monitor": "new-name"})).await;
-    assert_eq!(heard["uuid"], renamed["uuid"]);
+    let pinged = stage.heartbeat(json!({"monitor": "new-name"})).await;
+    assert_eq!(pinged["uuid"], renamed["uuid"]);
     assert_eq!(
         stage
             .ping(&format!("{}/new-slug", e2e::PING_KEY))
@@ -627,7 +632,7 @@ async fn updates_change_what_is_given_and_upserts_know_their_check() {
         stage.ping(&format!("{}/a", e2e::PING_KEY)).await.status,
         404
     );
-    // Lists are filtered by slug and by all of the tags.
+    // Lists can be filtered by slug and by tags, all of which must match.
     for (query, n) in [
         ("?slug=new-slug", 1),
         ("?slug=none", 0),
@@ -650,7 +655,7 @@ async fn updates_change_what_is_given_and_upserts_know_their_check() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn racing_upserts_make_one_check() {
+async fn racing_upserts_create_one_check() {
     let stage = std::sync::Arc::new(Stage::new().await);
     for unique in ["name", "slug"] {
         let racers = (0..24).map(|_| {
@@ -669,17 +674,17 @@ async fn racing_upserts_make_one_check() {
             .into_iter()
             .map(Result::unwrap)
             .collect();
-        let made = replies.iter().filter(|(status, _)| *status == 201).count();
-        assert_eq!(made, 1, "{replies:?}");
+        let created = replies.iter().filter(|(status, _)| *status == 201).count();
+        assert_eq!(created, 1, "{replies:?}");
         assert!(replies.iter().all(|(_, uuid)| *uuid == replies[0].1));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn pings_that_race_a_deletion_bring_nothing_back_and_are_never_an_error() {
+async fn pings_racing_a_deletion_restore_nothing_and_never_fail() {
     let stage = std::sync::Arc::new(Stage::new().await);
-    let made = create(&stage, json!({"name": "job", "slug": "job"})).await;
-    let id = made["uuid"].as_str().unwrap().to_owned();
+    let created = create(&stage, json!({"name": "job", "slug": "job"})).await;
+    let id = created["uuid"].as_str().unwrap().to_owned();
     let pingers = (0..40).map(|i| {
         let (stage, id) = (std::sync::Arc::clone(&stage), id.clone());
         tokio::spawn(async move {
@@ -715,10 +720,10 @@ async fn pings_that_race_a_deletion_bring_nothing_back_and_are_never_an_error() 
 }
 
 #[tokio::test]
-async fn the_log_tells_of_runs_and_keeps_bodies_and_failures() {
+async fn the_ping_log_shows_runs_and_keeps_bodies_and_failures() {
     let stage = Stage::new().await;
-    let made = create(&stage, json!({"name": "job"})).await;
-    let id = made["uuid"].as_str().unwrap().to_owned();
+    let created = create(&stage, json!({"name": "job"})).await;
+    let id = created["uuid"].as_str().unwrap().to_owned();
     let (a, b) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2));
     for (path, after_ms) in [
         (format!("/start?rid={a}"), 0),
@@ -783,7 +788,7 @@ async fn the_log_tells_of_runs_and_keeps_bodies_and_failures() {
             "{n}"
         );
     }
-    // However many successes follow, the last failures stay, with what they said.
+    // However many successes follow, the last failures stay in the log, with their bodies.
     for _ in 0..130 {
         stage.world.advance(1_000);
         stage.ping(&id).await;
@@ -804,12 +809,12 @@ async fn the_log_tells_of_runs_and_keeps_bodies_and_failures() {
 async fn badges_are_signed_and_never_cached() {
     let stage = Stage::new().await;
     for (name, tags) in [("a", "prod db"), ("b", "prod"), ("c", "späte/ecke")] {
-        let made = create(
+        let created = create(
             &stage,
             json!({"name": name, "tags": tags, "timeout": 60, "grace": 60}),
         )
         .await;
-        let id = made["uuid"].as_str().unwrap();
+        let id = created["uuid"].as_str().unwrap();
         stage
             .ping(&format!("{id}/{}", if name == "b" { "fail" } else { "" }))
             .await;
@@ -890,7 +895,7 @@ async fn badges_are_signed_and_never_cached() {
             "{forged}"
         );
     }
-    // A check's own.
+    // The badge of a single check.
     let checks = call(&stage, "GET", "/api/v3/checks/", API_KEY, "")
         .await
         .json();
@@ -928,7 +933,7 @@ async fn badges_are_signed_and_never_cached() {
         .status,
         404
     );
-    // A new badge key makes the URLs of the one before worthless.
+    // A new badge key invalidates the old badge URLs.
     stage
         .call(Method::POST, "/v1/project/badge-key", Value::Null)
         .await;
@@ -939,9 +944,9 @@ async fn badges_are_signed_and_never_cached() {
 async fn prometheus_scrapes_with_the_read_only_key() {
     let stage = Stage::with_admin().await;
     let other = other_project(&stage).await;
-    let made = create(&stage, json!({"name": "a", "tags": "prod"})).await;
+    let created = create(&stage, json!({"name": "a", "tags": "prod"})).await;
     stage
-        .ping(&format!("{}/fail", made["uuid"].as_str().unwrap()))
+        .ping(&format!("{}/fail", created["uuid"].as_str().unwrap()))
         .await;
     let first = thrum_schema::ProjectId::FIRST;
     let path = format!("/projects/{first}/metrics");
@@ -986,22 +991,23 @@ async fn prometheus_scrapes_with_the_read_only_key() {
 }
 
 #[tokio::test]
-async fn names_and_slugs_never_stand_in_each_others_way() {
+async fn names_and_slugs_never_conflict() {
     let stage = Stage::new().await;
     let key = e2e::PING_KEY;
-    // Another check has the slug as its name.
+    // Another check has this slug as its name.
     create(&stage, json!({"name": "backup", "slug": "nightly"})).await;
-    let made = stage.ping(&format!("{key}/backup?create=1")).await;
-    assert_eq!(made.status, 201, "{}", made.text());
+    let created = stage.ping(&format!("{key}/backup?create=1")).await;
+    assert_eq!(created.status, 201, "{}", created.text());
     assert_eq!(stage.ping(&format!("{key}/backup")).await.status, 200);
-    // A slug that could never be one is refused before anything is made of it.
+    // An invalid slug is refused before anything is created.
     let long = format!("{key}/{}?create=1", "x".repeat(101));
     let refused = stage.ping(&long).await;
     assert_eq!(
         (refused.status.as_u16(), &*refused.text()),
         (400, "invalid url format")
     );
-    // A heartbeat's name may be no slug: the monitor is found by its name, and can be written back as it is read.
+    // The name of a heartbeat need not be a valid slug: the monitor is found by its name, and can
+    // be posted back as it was read.
     stage.heartbeat(json!({"monitor": "Web.01"})).await;
     stage.heartbeat(json!({"monitor": "web.01"})).await;
     let list = call(&stage, "GET", "/api/v3/checks/", API_KEY, "")
@@ -1020,7 +1026,7 @@ async fn names_and_slugs_never_stand_in_each_others_way() {
         create(&stage, check.clone()).await;
     }
     assert_eq!(stage.monitor("Web.01").await["name"], "Web.01");
-    // A slug that becomes ambiguous is so at once.
+    // A slug that becomes ambiguous is refused at once.
     let one = create(&stage, json!({"name": "one", "slug": "same"})).await;
     assert_eq!(stage.ping(&format!("{key}/same")).await.status, 200);
     let other = create(&stage, json!({"name": "other"})).await;
@@ -1040,7 +1046,7 @@ async fn names_and_slugs_never_stand_in_each_others_way() {
 }
 
 #[tokio::test]
-async fn a_channel_that_some_alert_alone_is_not_deleted_by_accident() {
+async fn a_channel_in_use_is_not_deleted_by_accident() {
     let stage = Stage::new().await;
     let id = stage
         .webhook("http://127.0.0.1:9/", json!({"name": "ops"}))
@@ -1055,22 +1061,22 @@ async fn a_channel_that_some_alert_alone_is_not_deleted_by_accident() {
         .call(Method::DELETE, &format!("{path}?force=true"), Value::Null)
         .await;
     assert_eq!(forced.status, 204);
-    // Lists are no objects, and keywords mean something without being told where to look.
+    // Keywords must be an object, and by default look at the HTTP body.
     let list = json!({"name": "k", "keywords": ["ERROR"]});
     let refused = stage.call(Method::POST, "/v1/monitors", list).await;
     assert_eq!(refused.status, 400, "{}", refused.text());
     let keywords = json!({"name": "k", "keywords": {"failure": "ERROR"}});
-    let made = stage
+    let created = stage
         .call(Method::POST, "/v1/monitors", keywords)
         .await
         .json();
-    assert_eq!(made["keywords"]["http_body"], true);
+    assert_eq!(created["keywords"]["http_body"], true);
     let nameless = stage.call(Method::POST, "/v1/monitors", json!({})).await;
     assert_eq!(nameless.status, 400);
 }
 
 #[tokio::test]
-async fn a_list_needs_no_query_of_monitors_while_nothing_changes() {
+async fn listing_queries_the_monitors_only_after_a_change() {
     let stage = Stage::new().await;
     for i in 0..150 {
         stage
@@ -1089,10 +1095,15 @@ async fn a_list_needs_no_query_of_monitors_while_nothing_changes() {
     assert_eq!(
         list().await,
         (3, 2),
-        "channels, outages, monitors; states in batches of 100"
+        "queries channels, outages and monitors; gets states in batches of 100"
     );
-    assert_eq!(list().await, (2, 2), "as they were");
-    // What this handler changes itself, it knows; what another changes, the table's count tells.
+    assert_eq!(
+        list().await,
+        (2, 2),
+        "nothing changed: no query of the monitors"
+    );
+    // A handler knows its own changes; it notices another handler's by the change counter in the
+    // table.
     stage
         .call(Method::PATCH, "/v1/monitors/host-7", json!({"desc": "x"}))
         .await;

@@ -1,4 +1,4 @@
-//! Deadlines, alerts and deliveries, step by step under a clock that the test moves.
+//! Deadlines, alerts and deliveries, step by step, under a clock that the test controls.
 
 use axum::http::Method;
 use e2e::{Receiver, Stage};
@@ -13,7 +13,7 @@ use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::{MonitorId, World};
 use thrum_store::Claim;
 
-/// A monitor with a period of 2 s and a grace of 1 s, heard of now.
+/// Sends a heartbeat for a monitor with a period of 2 s and a grace of 1 s.
 async fn beat(stage: &Stage, name: &str) -> Value {
     stage
         .heartbeat(json!({"monitor": name, "period_s": 2, "grace_s": 1}))
@@ -21,7 +21,7 @@ async fn beat(stage: &Stage, name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_missed_deadline_is_told_once_and_so_is_the_return() {
+async fn a_missed_deadline_and_the_recovery_each_notify_once() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -43,7 +43,7 @@ async fn a_missed_deadline_is_told_once_and_so_is_the_return() {
     let expected =
         [("web-01", "down"), ("web-01", "up")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     assert_eq!(changes, expected);
-    // Signed as Standard Webhooks ask, under a key of alert and channel.
+    // Signed as Standard Webhooks specifies, with an id made of alert and channel.
     let down = &received[0];
     let channel = stage
         .store
@@ -52,14 +52,14 @@ async fn a_missed_deadline_is_told_once_and_so_is_the_return() {
         .unwrap()
         .remove(0);
     let thrum_schema::ChannelKind::Webhook { secret, .. } = &channel.via else {
-        panic!("a webhook");
+        panic!("expected a webhook");
     };
     let timestamp = down.timestamp.parse().unwrap();
     let signature = thrum_notify::send::signature(secret, &down.id, timestamp, &down.raw);
     assert_eq!(signature.as_deref(), Some(down.signature.as_str()));
     let alert = down.body["data"]["alert_id"].as_str().unwrap();
     assert_eq!(down.id, format!("{alert}.{}", channel.id));
-    // And nothing waits any more: every timer was dropped, every alert is delivered.
+    // And no alert stays pending.
     stage.run(600_000, 10_000).await;
     let alerts = stage.alerts().await;
     assert!(alerts.iter().all(|alert| alert["state"] != "pending"));
@@ -69,7 +69,8 @@ async fn a_missed_deadline_is_told_once_and_so_is_the_return() {
 async fn a_restart_never_extends_a_deadline() {
     let stage = Stage::new().await;
     beat(&stage, "web-01").await;
-    // Away for 20 s: less than an outage. A new sweeper finds what the old one did not see.
+    // Down for 20 s, which is too short to count as an outage. A new sweeper finds the missed
+    // deadline.
     stage.world.advance(20_000);
     let swept = stage.sweeper("another").sweep(0).await.unwrap();
     assert_eq!(swept.flips, 1);
@@ -79,13 +80,13 @@ async fn a_restart_never_extends_a_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_sweepers_at_once_make_one_flip() {
+async fn two_concurrent_sweepers_produce_one_flip() {
     let stage = Stage::new().await;
     for i in 0..60 {
         beat(&stage, &format!("web-{i:02}")).await;
     }
     stage.world.advance(4_000);
-    // Under one name neither is kept out by the other's claim: both handle the same timers.
+    // With the same name, neither is blocked by the other's claim: both handle the same timers.
     let (a, b) = (stage.sweeper("a"), stage.sweeper("a"));
     let (a, b) = tokio::join!(a.sweep(0), b.sweep(0));
     a.unwrap();
@@ -93,13 +94,13 @@ async fn two_sweepers_at_once_make_one_flip() {
     stage.tick().await;
     stage.carry().await;
     let alerts = stage.alerts().await;
-    assert_eq!(alerts.len(), 60, "one alert a monitor");
-    let told: HashSet<&str> = alerts
+    assert_eq!(alerts.len(), 60, "one alert per monitor");
+    let alerting: HashSet<&str> = alerts
         .iter()
         .map(|alert| alert["monitor"]["uuid"].as_str().unwrap())
         .collect();
-    assert_eq!(told.len(), 60);
-    // A sweeper that meets another's claim leaves the shard alone.
+    assert_eq!(alerting.len(), 60);
+    // A sweeper skips a shard that another one has claimed.
     beat(&stage, "web-00").await;
     stage.world.advance(4_000);
     let now = stage.world.now();
@@ -116,7 +117,7 @@ async fn two_sweepers_at_once_make_one_flip() {
 }
 
 #[tokio::test]
-async fn timers_that_were_missed_for_days_are_found() {
+async fn timers_missed_for_days_are_found() {
     let stage = Stage::new().await;
     beat(&stage, "web-01").await;
     stage.world.advance(3 * 86_400_000);
@@ -130,7 +131,7 @@ async fn timers_that_were_missed_for_days_are_found() {
 }
 
 #[tokio::test]
-async fn a_pipeline_that_was_away_raises_no_false_alarm_and_misses_no_true_one() {
+async fn an_outage_of_thrum_causes_no_false_or_missed_alerts() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -140,20 +141,23 @@ async fn a_pipeline_that_was_away_raises_no_false_alarm_and_misses_no_true_one()
             .await;
     }
     stage.run(20_000, 1_000).await;
-    // Away for ten minutes: nothing ran, nothing could be heard.
+    // Ten minutes of outage: nothing runs, and no ping gets through.
     stage.world.advance(600_000);
     stage.tick().await;
     stage.carry().await;
-    assert!(receiver.received().is_empty(), "no false alarm at once");
+    assert!(
+        receiver.received().is_empty(),
+        "no false alert right after the outage"
+    );
     let monitor = stage.monitor("dead").await;
     assert_eq!(monitor["status"], "grace");
     assert_eq!(monitor["outage"]["start"], "2025-11-21T04:40:16.000Z");
     let deadline = monitor["deadline"].as_str().unwrap().to_owned();
     assert_eq!(
         deadline, "2025-11-21T04:51:50.000Z",
-        "a period and a grace from the outage's end"
+        "a period and a grace after the end of the outage"
     );
-    // One is heard of again, the other is not.
+    // One pings again, the other does not.
     stage.run(60_000, 1_000).await;
     stage
         .heartbeat(json!({"monitor": "alive", "period_s": 60, "grace_s": 30}))
@@ -169,22 +173,22 @@ async fn a_pipeline_that_was_away_raises_no_false_alarm_and_misses_no_true_one()
     assert_eq!(data["flip_at"], deadline);
     assert_eq!(
         data["outage"]["start"], "2025-11-21T04:40:16.000Z",
-        "the alert names it"
+        "the alert shows the outage"
     );
 }
 
-/// A front door that nobody comes through.
+/// A pulse that never gets through.
 #[derive(Debug)]
-struct Shut;
+struct Unreachable;
 
-impl SelfPing for Shut {
+impl SelfPing for Unreachable {
     fn send(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async { Err("it is shut".to_owned()) })
+        Box::pin(async { Err("connection refused".to_owned()) })
     }
 }
 
 #[tokio::test]
-async fn while_our_own_heartbeat_fails_nobody_goes_down() {
+async fn no_monitor_goes_down_while_the_pulse_fails() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -192,7 +196,7 @@ async fn while_our_own_heartbeat_fails_nobody_goes_down() {
         .heartbeat(json!({"monitor": "web-01", "period_s": 60, "grace_s": 30}))
         .await;
     stage.run(10_000, 1_000).await;
-    let pulse = Pulse::new(Arc::new(Shut), 5_000);
+    let pulse = Pulse::new(Arc::new(Unreachable), 5_000);
     for _ in 0..120 {
         stage.world.advance(5_000);
         let sweeper = stage.sweeper("a");
@@ -200,10 +204,10 @@ async fn while_our_own_heartbeat_fails_nobody_goes_down() {
         sweeper.sweep(0).await.unwrap();
         stage.carry().await;
     }
-    assert_eq!(pulse.failure().as_deref(), Some("it is shut"));
+    assert_eq!(pulse.failure().as_deref(), Some("connection refused"));
     assert!(receiver.received().is_empty());
     assert_eq!(stage.monitor("web-01").await["status"], "grace");
-    // Once it opens, whoever is still silent is told of when a period and a grace are over.
+    // Once it succeeds again, a monitor that is still silent alerts after a period and a grace.
     stage.run(80_000, 1_000).await;
     assert!(receiver.received().is_empty());
     stage.run(20_000, 1_000).await;
@@ -211,22 +215,22 @@ async fn while_our_own_heartbeat_fails_nobody_goes_down() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_down_gets_its_alerts_later_and_in_order() {
+async fn a_failing_receiver_gets_its_alerts_later_and_in_order() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     receiver.answer(503);
     stage.webhook(&receiver.url, json!({})).await;
     beat(&stage, "web-01").await;
     stage.run(10_000, 500).await;
-    // Back, while "down" is still on its way: "up" must not overtake it (A8).
+    // It recovers while "down" is still undelivered: "up" must not overtake it (A8).
     stage
         .heartbeat(json!({"monitor": "web-01", "period_s": 3_600}))
         .await;
     stage.run(20_000, 500).await;
-    let tried = receiver.received();
-    assert!(tried.len() >= 3, "it is retried");
-    let ids: HashSet<&str> = tried.iter().map(|r| r.id.as_str()).collect();
-    assert_eq!(ids.len(), 1, "always under the same key");
+    let attempts = receiver.received();
+    assert!(attempts.len() >= 3, "the delivery is retried");
+    let ids: HashSet<&str> = attempts.iter().map(|r| r.id.as_str()).collect();
+    assert_eq!(ids.len(), 1, "every attempt has the same id");
     let waiting = &stage.alerts().await[0]["deliveries"][0];
     assert_eq!(waiting["state"], "waiting");
     let failing = &stage.alerts().await[1]["deliveries"][0];
@@ -253,7 +257,7 @@ async fn a_receiver_that_is_down_gets_its_alerts_later_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_always_fails_is_dead_visible_and_redelivered() {
+async fn a_delivery_that_always_fails_becomes_dead_and_can_be_redelivered() {
     let stage = Stage::new().await;
     let (receiver, other) = (Receiver::start().await, Receiver::start().await);
     receiver.answer(500);
@@ -261,8 +265,8 @@ async fn a_delivery_that_always_fails_is_dead_visible_and_redelivered() {
     stage.webhook(&other.url, json!({})).await;
     beat(&stage, "web-01").await;
     stage.run(10_000, 500).await;
-    assert_eq!(other.taken().len(), 1, "each channel is on its own");
-    // The last attempt is the last that the day has room for; they are up to 37 minutes and a half apart.
+    assert_eq!(other.taken().len(), 1, "channels are independent");
+    // Attempts are up to 37.5 minutes apart; the last one must start within the day.
     stage.run(23 * 3_600_000 + 1_200_000, 60_000).await;
     assert_eq!(stage.alerts().await[0]["state"], "pending");
     stage.run(2 * 3_600_000, 60_000).await;
@@ -274,11 +278,11 @@ async fn a_delivery_that_always_fails_is_dead_visible_and_redelivered() {
     let attempts = delivery["attempts"].as_u64().unwrap();
     assert!(
         (40..80).contains(&attempts),
-        "backed off: {attempts} attempts in a day"
+        "expected backoff, got {attempts} attempts in a day"
     );
-    let tried = receiver.received().len();
+    let before = receiver.received().len();
     stage.run(3_600_000, 60_000).await;
-    assert_eq!(receiver.received().len(), tried, "and then no more");
+    assert_eq!(receiver.received().len(), before, "no attempts after that");
 
     receiver.answer(200);
     let path = format!("/v1/alerts/{}/redeliver", alert["id"].as_str().unwrap());
@@ -289,13 +293,17 @@ async fn a_delivery_that_always_fails_is_dead_visible_and_redelivered() {
     stage.run(1_000, 500).await;
     let taken = receiver.taken();
     assert_eq!(taken.len(), 1);
-    assert_eq!(taken[0].id, receiver.received()[0].id, "under the same key");
+    assert_eq!(taken[0].id, receiver.received()[0].id, "same id as before");
     assert_eq!(stage.alerts().await[0]["state"], "delivered");
-    assert_eq!(other.received().len(), 1, "who had it gets no other");
+    assert_eq!(
+        other.received().len(),
+        1,
+        "a channel that had the alert gets it no second time"
+    );
 }
 
 #[tokio::test]
-async fn forty_hosts_lost_at_once_are_one_message() {
+async fn forty_hosts_down_at_once_are_one_message() {
     let stage = Stage::new().await;
     let (grouped, single) = (Receiver::start().await, Receiver::start().await);
     stage.webhook(&grouped.url, json!({})).await;
@@ -318,7 +326,7 @@ async fn forty_hosts_lost_at_once_are_one_message() {
     assert_eq!(names.len(), 40);
     let alerts = stage.alerts().await;
     assert!(alerts.iter().all(|alert| alert["state"] == "delivered"));
-    // All of them back, one by one: a few singly, the rest together.
+    // They recover one by one: a few single messages, and one for the rest.
     for i in 0..40 {
         beat(&stage, &format!("web-{i:02}")).await;
         stage.carry().await;
@@ -330,7 +338,7 @@ async fn forty_hosts_lost_at_once_are_one_message() {
 }
 
 #[tokio::test]
-async fn more_than_ninety_at_once_are_two_messages() {
+async fn more_than_ninety_alerts_at_once_are_two_messages() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -355,7 +363,7 @@ async fn more_than_ninety_at_once_are_two_messages() {
 }
 
 #[tokio::test]
-async fn a_group_that_fails_is_sent_again_as_it_was() {
+async fn a_failed_group_is_retried_unchanged() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     receiver.answer(500);
@@ -364,7 +372,7 @@ async fn a_group_that_fails_is_sent_again_as_it_was() {
         beat(&stage, &format!("web-{i}")).await;
     }
     stage.run(8_000, 500).await;
-    // More alerts come while it fails; they are no part of it.
+    // Alerts raised while the group fails are not added to it.
     stage
         .heartbeat(json!({"monitor": "db-01", "status": "fail"}))
         .await;
@@ -393,7 +401,7 @@ async fn a_group_that_fails_is_sent_again_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_channels_limit_is_never_exceeded_and_told_once() {
+async fn a_channels_limit_is_never_exceeded_and_is_announced_once() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     let limits = json!({"daily_limit": 3, "group_threshold": 0});
@@ -431,11 +439,11 @@ async fn a_channels_limit_is_never_exceeded_and_told_once() {
         .store
         .taken(ProjectId::FIRST, "deliveries#webhook", stage.world.now())
         .await;
-    assert_eq!(taken.unwrap(), 3, "and metered by kind");
+    assert_eq!(taken.unwrap(), 3, "metered by kind");
 }
 
 #[tokio::test]
-async fn switches_decide_what_a_channel_hears() {
+async fn notify_up_and_notify_down_filter_a_channels_alerts() {
     let stage = Stage::new().await;
     let (downs, ups) = (Receiver::start().await, Receiver::start().await);
     stage.webhook(&downs.url, json!({"notify_up": false})).await;
@@ -449,7 +457,7 @@ async fn switches_decide_what_a_channel_hears() {
     assert_eq!(downs.received().len(), 1);
     assert_eq!(ups.received().len(), 1);
     assert_eq!(ups.received()[0].body["type"], "monitor.up");
-    // A test goes through, whatever the switches say.
+    // A test message is sent whatever the settings.
     let path = format!("/v1/channels/{id}/test");
     assert_eq!(
         stage.call(Method::POST, &path, Value::Null).await.status,
@@ -457,7 +465,7 @@ async fn switches_decide_what_a_channel_hears() {
     );
     stage.carry().await;
     assert_eq!(ups.received()[1].body["type"], "channel.test");
-    // A channel that is deleted gets nothing more, and holds nothing up.
+    // A deleted channel gets no more messages, and delays no other.
     let path = format!("/v1/channels/{id}");
     assert_eq!(
         stage.call(Method::DELETE, &path, Value::Null).await.status,
@@ -471,7 +479,7 @@ async fn switches_decide_what_a_channel_hears() {
 }
 
 #[tokio::test]
-async fn what_a_crash_loses_on_the_bus_is_found_by_the_audit() {
+async fn an_alert_lost_on_the_bus_is_found_by_its_audit() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -485,7 +493,7 @@ async fn what_a_crash_loses_on_the_bus_is_found_by_the_audit() {
 }
 
 #[tokio::test]
-async fn a_claim_whose_taker_died_ends_and_is_taken_over() {
+async fn the_claim_of_a_crashed_worker_expires_and_is_taken_over() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     let channel: ChannelId = stage
@@ -501,7 +509,7 @@ async fn a_claim_whose_taker_died_ends_and_is_taken_over() {
         .unwrap()
         .parse()
         .unwrap();
-    // Somebody plans, claims, and dies.
+    // Another worker plans the alert, claims the delivery, and crashes.
     let project = ProjectId::FIRST;
     stage.store.plan(project, alert, &[channel]).await.unwrap();
     let now = stage.world.now();
@@ -514,12 +522,12 @@ async fn a_claim_whose_taker_died_ends_and_is_taken_over() {
     };
     stage.store.claim(&claim, now).await.unwrap();
     stage.carry().await;
-    assert!(receiver.received().is_empty(), "a live claim is respected");
+    assert!(receiver.received().is_empty(), "a valid claim is respected");
     stage.run(CLAIM_MS + 1_000, 1_000).await;
     assert_eq!(receiver.received().len(), 1);
     let delivery = stage.store.delivery(alert, channel).await.unwrap().unwrap();
     assert_eq!(delivery.attempts, 2);
-    // The old taker comes back to life too late: what it settles is refused.
+    // The old worker comes back too late: its result is refused.
     let settled = thrum_store::Settled::Dead {
         error: "late".into(),
     };
@@ -527,8 +535,8 @@ async fn a_claim_whose_taker_died_ends_and_is_taken_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_same_work_at_the_same_time_is_done_once() {
-    // By itself, and where so much of it looks like a burst, and is gathered.
+async fn concurrent_duplicates_of_work_are_done_once() {
+    // With grouping off, and with so many duplicates that they look like a burst and are grouped.
     for threshold in [0, 5] {
         let stage = Stage::new().await;
         let receiver = Receiver::start().await;
@@ -551,7 +559,7 @@ async fn the_same_work_at_the_same_time_is_done_once() {
 }
 
 #[tokio::test]
-async fn a_state_that_ttl_removed_is_restored_down() {
+async fn a_state_removed_by_ttl_is_restored_as_down() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -563,7 +571,7 @@ async fn a_state_that_ttl_removed_is_restored_down() {
         .unwrap()
         .parse()
         .unwrap();
-    // Nothing swept; the table's own net catches it.
+    // No sweep ran; TTL removes the state, and its stream record triggers the repair.
     assert!(stage.expire_all().await >= 1);
     assert!(
         stage
@@ -593,7 +601,8 @@ async fn a_state_that_ttl_removed_is_restored_down() {
         "2025-11-21T04:40:03.000Z"
     );
 
-    // A ping that comes before the record is handled makes a new state; the counters are added to it.
+    // A ping that arrives before the record is handled creates a new state; the old counters are
+    // added.
     beat(&stage, "db-01").await;
     stage.expire_all().await;
     stage.idle(7_200_000).await;
@@ -606,7 +615,7 @@ async fn a_state_that_ttl_removed_is_restored_down() {
     );
     assert_eq!(monitor["flips"].as_array().unwrap().len(), 2, "{monitor}");
 
-    // After an outage of ours it is not down yet, and its pings count all the same.
+    // After an outage of Thrum the monitor is not down yet, and its pings still count.
     beat(&stage, "api-01").await;
     stage.expire_all().await;
     stage.world.advance(7_200_000);
@@ -621,7 +630,7 @@ async fn a_state_that_ttl_removed_is_restored_down() {
 async fn the_deep_check_follows_a_probe_through_the_pipeline() {
     let stage = Arc::new(Stage::new().await);
     stage.tick().await;
-    let asked = {
+    let deep_check = {
         let stage = Arc::clone(&stage);
         tokio::spawn(async move { stage.call(Method::GET, "/v1/status", Value::Null).await })
     };
@@ -629,17 +638,17 @@ async fn the_deep_check_follows_a_probe_through_the_pipeline() {
         stage.carry().await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let reply = asked.await.unwrap();
+    let reply = deep_check.await.unwrap();
     assert_eq!(reply.status, 200, "{}", reply.text());
-    // Nobody sweeps any more, and nobody relays.
+    // Sweeping and relaying stop.
     stage.world.advance(20 * 60_000);
-    let asked = {
+    let deep_check = {
         let stage = Arc::clone(&stage);
         tokio::spawn(async move { stage.call(Method::GET, "/v1/status", Value::Null).await })
     };
     tokio::time::sleep(Duration::from_millis(300)).await;
     stage.world.advance(6_000);
-    let reply = asked.await.unwrap();
+    let reply = deep_check.await.unwrap();
     assert_eq!(reply.status, 503);
     let reasons = reply.json()["reasons"].to_string();
     assert!(
@@ -648,9 +657,9 @@ async fn the_deep_check_follows_a_probe_through_the_pipeline() {
     );
 }
 
-/// Up, down and up again within a minute: timers of two epochs wait in the same slot, and fire together.
+/// Up, down and up again within a minute: timers of two epochs share a slot and fire together.
 #[tokio::test]
-async fn timers_of_two_epochs_in_one_round_are_one_monitor() {
+async fn timers_of_two_epochs_firing_together_cause_one_flip() {
     let stage = Stage::new().await;
     let times = json!({"monitor": "job", "period_s": 600, "grace_s": 3_600});
     stage.heartbeat(times.clone()).await;
@@ -670,9 +679,10 @@ async fn timers_of_two_epochs_in_one_round_are_one_monitor() {
     );
 }
 
-/// What makes a deadline that is over already goes down at once: its timer is not armed behind the cursor.
+/// A new deadline in the past takes the monitor down at once; arming its timer behind the cursor
+/// would lose it.
 #[tokio::test]
-async fn a_deadline_that_is_over_when_it_is_made_is_noticed() {
+async fn a_deadline_set_in_the_past_is_noticed() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -680,13 +690,14 @@ async fn a_deadline_that_is_over_when_it_is_made_is_noticed() {
         .heartbeat(json!({"monitor": "job", "period_s": 86_400}))
         .await;
     stage.run(2 * 3_600_000, 60_000).await;
-    // A log does not count as heard of, but brings a shorter period.
+    // A log ping does not reset the deadline, but it can set a shorter period.
     let body = json!({"monitor": "job", "status": "log", "period_s": 60, "grace_s": 30});
     stage.heartbeat(body).await;
     stage.run(2_000, 1_000).await;
     assert_eq!(receiver.received().len(), 1);
     assert_eq!(receiver.received()[0].body["data"]["status"], "down");
-    // A run that timed out goes on while another one succeeds: up, and down again for the first.
+    // A success of another run brings the monitor up; the first run, which times out, takes it down
+    // again.
     let uuid = stage.monitor("job").await["uuid"]
         .as_str()
         .unwrap()
@@ -707,7 +718,7 @@ async fn a_deadline_that_is_over_when_it_is_made_is_noticed() {
 }
 
 #[tokio::test]
-async fn an_alert_that_is_not_for_a_channel_does_not_break_its_order() {
+async fn an_alert_that_a_channel_skips_does_not_break_its_order() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     receiver.answer(500);
@@ -741,7 +752,7 @@ async fn an_alert_that_is_not_for_a_channel_does_not_break_its_order() {
 }
 
 #[tokio::test]
-async fn a_group_and_a_redelivery_survive_the_loss_of_the_bus() {
+async fn a_group_and_a_redelivery_survive_lost_bus_events() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     receiver.answer(500);
@@ -752,7 +763,7 @@ async fn a_group_and_a_redelivery_survive_the_loss_of_the_bus() {
         beat(&stage, &format!("web-{i}")).await;
     }
     stage.run(8_000, 500).await;
-    // The group's retry fires, and is lost with everything else on the bus.
+    // The group's retry fires, and is lost on the bus with everything else.
     receiver.answer(200);
     for _ in 0..60 {
         stage.world.advance(1_000);
@@ -793,7 +804,7 @@ async fn a_group_and_a_redelivery_survive_the_loss_of_the_bus() {
 }
 
 #[tokio::test]
-async fn what_a_deleted_channel_still_had_to_tell_is_dead_and_says_why() {
+async fn pending_deliveries_of_a_deleted_channel_become_dead_with_a_reason() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     receiver.answer(500);
@@ -815,7 +826,7 @@ async fn what_a_deleted_channel_still_had_to_tell_is_dead_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_reader_sees_nothing_that_lets_others_write() {
+async fn a_read_key_sees_nothing_that_allows_writing() {
     let stage = Stage::new().await;
     stage.webhook("http://127.0.0.1:9/secret", json!({})).await;
     stage
@@ -845,25 +856,25 @@ async fn a_reader_sees_nothing_that_lets_others_write() {
 }
 
 #[tokio::test]
-async fn an_idle_pipeline_is_healthy_at_every_minute() {
+async fn an_idle_pipeline_stays_healthy() {
     let stage = Arc::new(Stage::new().await);
     for _ in 0..12 {
         stage.run(60_000, 5_000).await;
-        let asked = {
+        let deep_check = {
             let stage = Arc::clone(&stage);
             tokio::spawn(async move { stage.call(Method::GET, "/v1/status", Value::Null).await })
         };
-        while !asked.is_finished() {
+        while !deep_check.is_finished() {
             stage.carry().await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let reply = asked.await.unwrap();
+        let reply = deep_check.await.unwrap();
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
 }
 
 #[tokio::test]
-async fn after_a_long_absence_sweep_by_sweep_gets_on() {
+async fn each_sweep_after_a_long_outage_makes_progress() {
     let stage = Stage::new().await;
     beat(&stage, "web-01").await;
     stage.world.advance(12_000 * 60_000);

@@ -1,4 +1,5 @@
-//! Plans, quotas and rates: never exceeded, true to the second, and charged to nobody who was refused.
+//! Plans, quotas and rate limits: never exceeded, exact to the second, and not charged for refused
+//! requests.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use thrum_schema::Plans;
 
-/// A stage whose plans are changed as `plans` says.
+/// A stage with the built-in plans changed by `plans`, as JSON.
 async fn stage(plans: &str) -> Arc<Stage> {
     let config = thrum_ingest::Config {
         plans: Plans::from_json(plans).unwrap(),
@@ -19,9 +20,9 @@ async fn stage(plans: &str) -> Arc<Stage> {
 
 async fn project(stage: &Stage, plan: &str) -> Value {
     let body = json!({"name": "tenant", "plan": plan});
-    let made = stage.admin(Method::POST, "/v1/projects", body).await;
-    assert_eq!(made.status, 201, "{}", made.text());
-    made.json()
+    let created = stage.admin(Method::POST, "/v1/projects", body).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+    created.json()
 }
 
 fn header(reply: &Reply, name: &str) -> i64 {
@@ -46,7 +47,7 @@ async fn race(stage: &Arc<Stage>, n: usize, key: &str) -> Vec<Reply> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_200_at_once_exactly_the_50_pass_that_are_left() {
+async fn of_200_concurrent_requests_exactly_the_remaining_50_pass() {
     let stage = stage(r#"{"free": {"requests_per_day": 60, "requests_per_minute": null}}"#).await;
     let tenant = project(&stage, "free").await;
     let key = tenant["api_key"].as_str().unwrap();
@@ -63,7 +64,7 @@ async fn of_200_at_once_exactly_the_50_pass_that_are_left() {
         .collect();
     left.sort_unstable();
     assert_eq!(left, (0..50).collect::<Vec<_>>(), "headers count down");
-    // 04:40 UTC: nineteen hours and twenty minutes to go.
+    // It is 04:40 UTC: the quota resets in 19 h 20 min.
     for reply in refused {
         assert_eq!(reply.status, 429);
         assert_eq!(reply.headers["content-type"], "application/problem+json");
@@ -75,12 +76,12 @@ async fn of_200_at_once_exactly_the_50_pass_that_are_left() {
             assert_eq!(header(reply, &format!("{prefix}ratelimit-remaining")), 0);
         }
     }
-    // The counter says 60, and not one more: tomorrow shows it.
+    // The counter stopped at exactly 60, as the next day shows.
     stage.idle(69_599_000).await;
     assert_eq!(
         stage.send_as("GET", "/v1/keys", key, "").await.status,
         429,
-        "true to the second"
+        "exact to the second"
     );
     stage.world.advance(1_000);
     let reply = stage
@@ -92,7 +93,7 @@ async fn of_200_at_once_exactly_the_50_pass_that_are_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_200_at_once_exactly_the_burst_passes() {
+async fn of_200_concurrent_requests_exactly_the_burst_passes() {
     let stage = stage(r#"{"free": {"requests_per_day": null, "requests_per_minute": 50}}"#).await;
     let tenant = project(&stage, "free").await;
     let key = tenant["api_key"].as_str().unwrap();
@@ -112,7 +113,7 @@ async fn of_200_at_once_exactly_the_burst_passes() {
             "1.2 s, rounded up"
         );
     }
-    // A minute is 50 requests: one each 1.2 s, and a whole burst after a minute.
+    // 50 requests a minute: one every 1.2 s, and a full burst after a minute.
     stage.world.advance(1_199);
     assert_eq!(stage.send_as("GET", "/v1/keys", key, "").await.status, 429);
     stage.world.advance(1);
@@ -145,14 +146,14 @@ async fn a_request_costs_one_write() {
     assert_eq!(
         writes(0).await,
         (429, 1),
-        "the rate is used up: nothing more is tried"
+        "the rate is used up: no further write"
     );
     assert_eq!(writes(60_000).await, (200, 1));
-    assert_eq!(writes(60_000).await, (429, 1), "and the quota");
+    assert_eq!(writes(60_000).await, (429, 1), "the quota is used up");
 }
 
 #[tokio::test]
-async fn what_is_refused_or_wrong_is_not_charged_and_heartbeats_never_are() {
+async fn failed_requests_and_heartbeats_are_not_charged() {
     let stage = stage(r#"{"free": {"requests_per_day": 20}}"#).await;
     let tenant = project(&stage, "free").await;
     let key = tenant["api_key"].as_str().unwrap();
@@ -205,7 +206,7 @@ async fn what_is_refused_or_wrong_is_not_charged_and_heartbeats_never_are() {
 }
 
 #[tokio::test]
-async fn plans_bound_monitors_and_provisioning_may_make_twice_as_many() {
+async fn plans_limit_monitors_and_provisioning_may_create_twice_as_many() {
     let stage = stage(r#"{"free": {"monitors": 2, "requests_per_day": null}}"#).await;
     let tenant = project(&stage, "free").await;
     let key = tenant["api_key"].as_str().unwrap();
@@ -233,13 +234,13 @@ async fn plans_bound_monitors_and_provisioning_may_make_twice_as_many() {
     assert_eq!(
         stage.ping(&format!("{ping_key}/c?create=1")).await.status,
         404,
-        "as the contract has it"
+        "404, as in the compatible API"
     );
     let refused = stage
         .send_as("POST", "/v1/heartbeats", key, r#"{"monitor": "c"}"#)
         .await;
     assert_eq!(refused.status, 403, "{}", refused.text());
-    // Deleting one makes room.
+    // Deleting one frees a slot.
     assert_eq!(
         stage
             .send_as("DELETE", "/v1/monitors/a", key, "")
@@ -254,7 +255,7 @@ async fn plans_bound_monitors_and_provisioning_may_make_twice_as_many() {
             .status,
         200
     );
-    // A larger plan does too, within half a minute.
+    // So does a larger plan, within 30 s.
     let path = format!("/v1/projects/{}", tenant["id"].as_str().unwrap());
     let reply = stage
         .admin(Method::PATCH, &path, json!({"plan": "enterprise"}))
@@ -267,7 +268,7 @@ async fn plans_bound_monitors_and_provisioning_may_make_twice_as_many() {
 }
 
 #[tokio::test]
-async fn pings_of_a_monitor_are_bounded_at_no_extra_write() {
+async fn pings_of_a_monitor_are_rate_limited_without_an_extra_write() {
     let config = thrum_ingest::Config {
         pings_per_minute: Some(60),
         ping_log: false,
@@ -289,7 +290,7 @@ async fn pings_of_a_monitor_are_bounded_at_no_extra_write() {
         let used = stage.meter.take();
         assert_eq!(used.calls.values().sum::<u64>(), 1, "a burst: {used:?}");
     }
-    // Whatever it says then, by whatever way.
+    // Then every kind of ping is refused, on every route.
     for path in [
         uuid.to_owned(),
         format!("{uuid}/start"),
@@ -314,7 +315,7 @@ async fn pings_of_a_monitor_are_bounded_at_no_extra_write() {
     assert_eq!(
         stage.monitor("loop").await["pings"],
         61,
-        "what is refused is not counted"
+        "refused pings are not counted"
     );
     stage.world.advance(999);
     assert_eq!(stage.ping(uuid).await.status, 429);
@@ -336,7 +337,7 @@ async fn keys_are_rotated_with_an_overlap_and_revoked() {
     assert!(!list.to_string().contains(&first), "secrets are shown once");
     let path = format!("/v1/keys/{}", id(write));
     let refused = stage.send_as("DELETE", &path, &first, "").await;
-    assert_eq!(refused.status, 409, "the last one that writes");
+    assert_eq!(refused.status, 409, "the last write key can't be deleted");
     let rotated = stage
         .send_as(
             "POST",
@@ -348,13 +349,16 @@ async fn keys_are_rotated_with_an_overlap_and_revoked() {
     assert_eq!(rotated.status, 201, "{}", rotated.text());
     let second = rotated.json()["key"].as_str().unwrap().to_owned();
     assert!(second.len() == 32 && second.starts_with("hcw_"));
-    assert!(works(&first).await && works(&second).await, "both are good");
+    assert!(
+        works(&first).await && works(&second).await,
+        "both keys are valid"
+    );
     stage.world.advance(3_599_999);
     assert!(works(&first).await);
     stage.world.advance(1);
     assert!(
         !works(&first).await && works(&second).await,
-        "to the millisecond"
+        "exact to the millisecond"
     );
     let reply = stage
         .send_as(
@@ -384,7 +388,7 @@ async fn keys_are_rotated_with_an_overlap_and_revoked() {
         stage.send_as("GET", "/v1/monitors", key, "").await.status,
         401
     );
-    // The ping key.
+    // Ping keys.
     let old = tenant["ping_key"].as_str().unwrap();
     assert_eq!(stage.ping(&format!("{old}/a?create=1")).await.status, 201);
     let new = stage
@@ -404,9 +408,9 @@ async fn keys_are_rotated_with_an_overlap_and_revoked() {
     assert_eq!(
         stage.ping(&format!("{new}/a")).await.status,
         404,
-        "it may be unset"
+        "the ping key can be removed"
     );
-    // A key may have less than its plan, by its own project; more, by the admin.
+    // A project may give a key a lower quota than its plan; the admin may give it a higher one.
     let own = r#"{"scope": "read", "requests_per_day": 2}"#;
     let tight = stage.send_as("POST", "/v1/keys", &second, own).await.json();
     let tight = tight["key"].as_str().unwrap();
@@ -427,12 +431,12 @@ async fn keys_are_rotated_with_an_overlap_and_revoked() {
 }
 
 #[tokio::test]
-async fn projects_are_made_and_deleted_with_the_admin_key_alone() {
+async fn only_the_admin_key_creates_and_deletes_projects() {
     let without = Stage::new().await;
     let reply = without
         .admin(Method::GET, "/v1/projects", Value::Null)
         .await;
-    assert_eq!(reply.status, 403, "nobody may where no admin key is set");
+    assert_eq!(reply.status, 403, "refused when no admin key is configured");
     let stage = stage("{}").await;
     let tenant = project(&stage, "free").await;
     let id = tenant["id"].as_str().unwrap();
@@ -478,13 +482,13 @@ async fn projects_are_made_and_deleted_with_the_admin_key_alone() {
             .await
             .status,
         409,
-        "the first one stays"
+        "the first project can't be deleted"
     );
     let path = format!("/v1/projects/{id}");
     assert_eq!(
         stage.admin(Method::DELETE, &path, Value::Null).await.status,
         409,
-        "it has a monitor"
+        "a project with monitors can't be deleted"
     );
     stage.send_as("DELETE", "/v1/monitors/a", key, "").await;
     assert_eq!(
@@ -503,7 +507,7 @@ async fn projects_are_made_and_deleted_with_the_admin_key_alone() {
 }
 
 #[tokio::test]
-async fn a_rotation_renews_no_quota_and_keys_are_bounded() {
+async fn a_rotation_does_not_reset_the_quota_and_keys_are_limited() {
     let stage = stage(r#"{"free": {"requests_per_day": 10, "keys": 4}}"#).await;
     let tenant = project(&stage, "free").await;
     let first = tenant["api_key"].as_str().unwrap().to_owned();
@@ -517,8 +521,12 @@ async fn a_rotation_renews_no_quota_and_keys_are_bounded() {
     let rotated = stage.send_as("POST", &path, &first, "{}").await.json();
     let second = rotated["key"].as_str().unwrap().to_owned();
     let reply = stage.send_as("GET", "/v1/keys", &second, "").await;
-    assert_eq!(header(&reply, "ratelimit-remaining"), 7, "counted on");
-    // Three there are, the one that ends included; the fifth is one too many, and costs nothing.
+    assert_eq!(
+        header(&reply, "ratelimit-remaining"),
+        7,
+        "the count continues"
+    );
+    // There are three keys, including the expiring one; the fifth is refused without charge.
     let create = r#"{"scope": "read"}"#;
     assert_eq!(
         stage
@@ -534,14 +542,14 @@ async fn a_rotation_renews_no_quota_and_keys_are_bounded() {
     }
 }
 
-/// If the table can't tell whether there is anything left, nothing passes.
+/// If the table can't be reached to check the quota, requests are refused.
 #[tokio::test]
-async fn without_the_table_nothing_passes() {
+async fn no_request_passes_without_the_table() {
     let stage = stage("{}").await;
     let tenant = project(&stage, "free").await;
     let key = tenant["api_key"].as_str().unwrap();
     assert_eq!(stage.send_as("GET", "/v1/keys", key, "").await.status, 200);
-    // Key and project are still remembered; what is left is not.
+    // Key and project are still cached; the remaining quota is not.
     stage.switch.off();
     for path in ["/v1/keys", "/v1/monitors", "/api/v3/channels/"] {
         let reply = stage.send_as("GET", path, key, "").await;

@@ -1,5 +1,6 @@
-//! Replay = live = backtest: whatever way bars and sentiment came (late, twice, out of order, corrected), what is stored is
-//! byte for byte what a replay of the stored bars says; and records that come twice change nothing.
+//! Replay = live = backtest: however bars and sentiment arrive (late, twice, out of order,
+//! corrected), the stored signals match a replay of the stored bars byte for byte, and duplicate
+//! records change nothing.
 
 use axum::http::Method;
 use e2e::Stage;
@@ -14,38 +15,38 @@ use thrum_schema::signal::{self, Bar, Score, SeriesName, Timeframe};
 use thrum_schema::{ProjectId, UnixMs, World};
 
 const HOUR: i64 = 3_600_000;
-/// Opens 150 hours before the stage's clock begins.
+/// The first bar opens 150 hours before the stage's clock starts.
 const FIRST: i64 = 1_763_697_600_000 - 150 * HOUR;
 const BARS: i64 = 149;
 const EVER: UnixMs = UnixMs(9_999_999_999_999);
 
-/// What a client does.
+/// A step of a test case.
 #[derive(Debug, Clone)]
-enum Act {
-    /// Sends the next so many bars, in their order.
+enum Step {
+    /// Sends this many next bars, in order.
     Next(u8),
-    /// Sends a bar of the past again, perhaps with other figures.
+    /// Sends a past bar again, perhaps with another close.
     Again(u16, Option<f64>),
-    /// Leaves a bar out, to send it later.
+    /// Skips a bar, to send it later.
     Skip,
-    /// Sends the earliest of those.
+    /// Sends the earliest skipped bar.
     Late,
-    /// Sends sentiment of so many hours ago.
+    /// Sends sentiment from this many hours ago.
     Score(u8, f64),
-    /// The pipeline does what there is to do.
+    /// Lets the pipeline do its pending work.
     Carry,
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let act = prop_oneof![
-        6 => (1..12_u8).prop_map(Act::Next),
-        2 => (any::<u16>(), prop::option::of(50.0..150.0)).prop_map(|(i, close)| Act::Again(i, close)),
-        1 => Just(Act::Skip),
-        1 => Just(Act::Late),
-        2 => (0..40_u8, 0.0..1.0).prop_map(|(ago, score)| Act::Score(ago, score)),
-        3 => Just(Act::Carry),
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (1..12_u8).prop_map(Step::Next),
+        2 => (any::<u16>(), prop::option::of(50.0..150.0)).prop_map(|(i, close)| Step::Again(i, close)),
+        1 => Just(Step::Skip),
+        1 => Just(Step::Late),
+        2 => (0..40_u8, 0.0..1.0).prop_map(|(ago, score)| Step::Score(ago, score)),
+        3 => Just(Step::Carry),
     ];
-    prop::collection::vec(act, 10..50)
+    prop::collection::vec(step, 10..50)
 }
 
 fn definition(gaps: &str) -> Value {
@@ -99,7 +100,7 @@ async fn stored(stage: &Stage, track: &TrackId) -> BTreeMap<UnixMs, Signal> {
         .collect()
 }
 
-async fn check(acts: &[Act], gaps: &str) {
+async fn check(steps: &[Step], gaps: &str) {
     let stage = Stage::new().await;
     let (series, project) = (SeriesName::parse("s", "x").unwrap(), ProjectId::FIRST);
     let strategy = signal::Strategy::parse(&definition(gaps)).unwrap();
@@ -108,11 +109,11 @@ async fn check(acts: &[Act], gaps: &str) {
         .unwrap();
     let track = TrackId::new(project, &series, "mixed", 1, &compiled);
     let program = Program::new(compiled);
-    let made = stage
+    let created = stage
         .call(Method::PUT, "/v1/strategies/mixed", definition(gaps))
         .await;
-    assert_eq!(made.status, 201, "{}", made.text());
-    // The first bar is there before anybody watches: what is stored begins with it.
+    assert_eq!(created.status, 201, "{}", created.text());
+    // The first bar exists before the watch, so that the stored signals start with it.
     send_bars(&stage, &[(0, close(0))]).await;
     let body = json!({ "series": "x", "timeframe": "1h", "strategy": "mixed" });
     assert_eq!(
@@ -121,31 +122,31 @@ async fn check(acts: &[Act], gaps: &str) {
     );
     let mut next = 1_i64;
     let mut skipped = Vec::new();
-    for act in acts {
+    for step in steps {
         stage.world.advance(1_000);
-        match act {
-            Act::Next(n) => {
+        match step {
+            Step::Next(n) => {
                 let end = (next + i64::from(*n)).min(BARS);
                 let bars: Vec<(i64, f64)> = (next..end).map(|i| (i, close(i))).collect();
                 send_bars(&stage, &bars).await;
                 next = end;
             }
-            Act::Again(i, other) => {
+            Step::Again(i, other) => {
                 let i = i64::from(*i) % next;
                 if !skipped.contains(&i) {
                     send_bars(&stage, &[(i, other.unwrap_or(close(i)))]).await;
                 }
             }
-            Act::Skip if next < BARS => {
+            Step::Skip if next < BARS => {
                 skipped.push(next);
                 next += 1;
             }
-            Act::Late if !skipped.is_empty() => {
+            Step::Late if !skipped.is_empty() => {
                 let i = skipped.remove(0);
                 send_bars(&stage, &[(i, close(i))]).await;
             }
-            Act::Skip | Act::Late => {}
-            Act::Score(ago, score) => {
+            Step::Skip | Step::Late => {}
+            Step::Score(ago, score) => {
                 let time = UnixMs(FIRST + next * HOUR - i64::from(*ago) * HOUR + 7).rfc3339();
                 let body = json!({ "scores": [{ "time": time, "score": score }] });
                 let reply = stage
@@ -153,12 +154,12 @@ async fn check(acts: &[Act], gaps: &str) {
                     .await;
                 assert_eq!(reply.status, 200, "{}", reply.text());
             }
-            Act::Carry => stage.carry().await,
+            Step::Carry => stage.carry().await,
         }
     }
     stage.carry().await;
 
-    // A replay of what is stored.
+    // Replay the stored bars.
     let head = stage
         .store
         .head(project, &series, Timeframe::HOUR)
@@ -203,16 +204,16 @@ async fn check(acts: &[Act], gaps: &str) {
         })
         .collect();
     assert_eq!(live, replay);
-    let told: Vec<_> = replay.iter().map(|(_, verdict, _)| *verdict).collect();
-    assert_eq!(verdicts(&program, &bars, &scores), told);
+    let expected: Vec<_> = replay.iter().map(|(_, verdict, _)| *verdict).collect();
+    assert_eq!(verdicts(&program, &bars, &scores), expected);
     let kept = stage.store.track(&track).await.unwrap().unwrap();
     assert_eq!(
         kept.state,
         state.encode(),
-        "the states are the same, byte for byte"
+        "the states must be equal byte for byte"
     );
 
-    // Every record once more: nothing is added, and nobody is told anything.
+    // Redelivering every record adds no signals and sends no alerts.
     let everything = stage
         .store
         .signals(&track, UnixMs(0), EVER, None, false)
@@ -237,7 +238,7 @@ async fn check(acts: &[Act], gaps: &str) {
 }
 
 #[test]
-fn what_is_stored_is_what_a_replay_says() {
+fn stored_signals_match_a_replay() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config {
         cases: if std::env::var_os("THRUM_LONG_TESTS").is_some() {
@@ -248,10 +249,10 @@ fn what_is_stored_is_what_a_replay_says() {
         failure_persistence: None,
         ..Config::default()
     };
-    let cases = (acts(), prop_oneof![Just("unknown"), Just("count")]);
+    let cases = (steps(), prop_oneof![Just("unknown"), Just("count")]);
     TestRunner::new(config)
-        .run(&cases, |(acts, gaps)| {
-            runtime.block_on(check(&acts, gaps));
+        .run(&cases, |(steps, gaps)| {
+            runtime.block_on(check(&steps, gaps));
             Ok(())
         })
         .unwrap();

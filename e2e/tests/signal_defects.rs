@@ -1,5 +1,5 @@
-//! The predecessor's defects, each with the test that it does not come back (those of the engine's own are in
-//! `evaluate/tests/engine.rs`), and bad input: a precise error, and no trace of it.
+//! Regression tests for the predecessor's defects (`evaluate/tests/engine.rs` has those of the
+//! engine), and for precise errors on bad input.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -9,7 +9,7 @@ use thrum_schema::UnixMs;
 use thrum_store::table::put;
 
 const HOUR: i64 = 3_600_000;
-/// Opens 20 hours before the stage's clock begins.
+/// The first bar opens 20 hours before the stage's clock starts.
 const FIRST: i64 = 1_763_697_600_000 - 20 * HOUR;
 
 fn bar(i: i64, close: f64) -> Value {
@@ -19,7 +19,8 @@ fn bar(i: i64, close: f64) -> Value {
     })
 }
 
-async fn fed() -> Stage {
+/// A stage with ten bars of BTC.
+async fn stage_with_bars() -> Stage {
     let stage = Stage::with_admin().await;
     let bars: Vec<Value> = (0..10).map(|i| bar(i, 100.0 + i as f64)).collect();
     let reply = post(
@@ -52,8 +53,8 @@ async fn charged(stage: &Stage) -> i64 {
 }
 
 #[tokio::test]
-async fn defect_1_a_crafted_host_opens_nothing() {
-    let stage = fed().await;
+async fn defect_1_a_crafted_host_header_grants_no_access() {
+    let stage = stage_with_bars().await;
     for host in [
         "x/health?",
         "localhost/health#",
@@ -74,8 +75,8 @@ async fn defect_1_a_crafted_host_opens_nothing() {
 }
 
 #[tokio::test]
-async fn defect_2_without_the_table_nothing_is_answered_and_an_unknown_key_is_nobody() {
-    let stage = fed().await;
+async fn defect_2_requests_fail_without_the_table_and_unknown_keys_are_refused() {
+    let stage = stage_with_bars().await;
     let unknown = "hcw_zzzzzzzzzzzzzzzzzzzzzzzzzzzz";
     assert_eq!(
         stage.send_as("GET", "/v1/series", unknown, "").await.status,
@@ -88,13 +89,13 @@ async fn defect_2_without_the_table_nothing_is_answered_and_an_unknown_key_is_no
         (reply.status.as_u16(), &reply.headers["retry-after"]),
         (503, &"1".parse().unwrap())
     );
-    let asked = json!({ "series": "BTC", "timeframe": "1h", "strategy": "sma-cross" });
-    assert_eq!(post(&stage, "/v1/signals", asked).await.status, 503);
+    let request = json!({ "series": "BTC", "timeframe": "1h", "strategy": "sma-cross" });
+    assert_eq!(post(&stage, "/v1/signals", request).await.status, 503);
 }
 
 #[tokio::test]
-async fn defect_3_no_header_that_a_client_writes_makes_it_somebody() {
-    let stage = fed().await;
+async fn defect_3_no_forwarding_header_authenticates_a_client() {
+    let stage = stage_with_bars().await;
     for name in [
         "x-forwarded-for",
         "x-real-ip",
@@ -110,8 +111,8 @@ async fn defect_3_no_header_that_a_client_writes_makes_it_somebody() {
 }
 
 #[tokio::test]
-async fn defect_4_no_reply_has_a_key_or_its_hash() {
-    let stage = fed().await;
+async fn defect_4_no_reply_contains_a_key_or_its_hash() {
+    let stage = stage_with_bars().await;
     let hash = thrum_schema::key::hash(API_KEY);
     for path in [
         "/v1/series",
@@ -130,8 +131,8 @@ async fn defect_4_no_reply_has_a_key_or_its_hash() {
 }
 
 #[tokio::test]
-async fn defect_5_only_what_was_accepted_is_charged() {
-    let stage = fed().await;
+async fn defect_5_only_accepted_requests_are_charged() {
+    let stage = stage_with_bars().await;
     let before = charged(&stage).await;
     let wrong = [
         (
@@ -160,12 +161,12 @@ async fn defect_5_only_what_was_accepted_is_charged() {
         assert_eq!(post(&stage, path, body).await.status, status, "{path}");
     }
     assert_eq!(get(&stage, "/v1/signals/nope").await.status, 404);
-    // The look itself, and nothing else.
+    // Only the successful usage request is charged.
     assert_eq!(charged(&stage).await, before + 1);
 }
 
 #[tokio::test]
-async fn defect_6_every_metered_reply_tells_what_is_left_and_until_when() {
+async fn defect_6_every_metered_reply_shows_the_remaining_quota_and_its_reset() {
     let config = thrum_ingest::Config {
         admin_key: thrum_ingest::AdminKey::Key(e2e::ADMIN_KEY.into()),
         plans: thrum_schema::Plans::from_json(r#"{"daily": {"requests_per_day": 10}}"#).unwrap(),
@@ -173,18 +174,18 @@ async fn defect_6_every_metered_reply_tells_what_is_left_and_until_when() {
     };
     let stage = Stage::with(1, config).await;
     let body = json!({ "name": "small", "plan": "daily" });
-    let made = stage.admin(Method::POST, "/v1/projects", body).await.json();
-    let key = made["api_key"].as_str().unwrap();
+    let created = stage.admin(Method::POST, "/v1/projects", body).await.json();
+    let key = created["api_key"].as_str().unwrap();
     let bars = json!({ "timeframe": "1h", "bars": [bar(0, 1.0)] }).to_string();
-    let asked = json!({ "series": "x", "timeframe": "1h", "strategy": "macd" }).to_string();
+    let request = json!({ "series": "x", "timeframe": "1h", "strategy": "macd" }).to_string();
     let replies = [
         stage.send_as("POST", "/v1/series/x/bars", key, &bars).await,
-        stage.send_as("POST", "/v1/signals", key, &asked).await,
+        stage.send_as("POST", "/v1/signals", key, &request).await,
         stage.send_as("GET", "/v1/series", key, "").await,
     ];
     for (used, reply) in (1..).zip(replies) {
         assert!(reply.status.is_success(), "{}", reply.text());
-        let figure = |name: &str| {
+        let number = |name: &str| {
             reply.headers[name]
                 .to_str()
                 .unwrap()
@@ -192,20 +193,20 @@ async fn defect_6_every_metered_reply_tells_what_is_left_and_until_when() {
                 .unwrap()
         };
         for prefix in ["ratelimit", "x-ratelimit"] {
-            assert_eq!(figure(&format!("{prefix}-limit")), 10);
-            assert_eq!(figure(&format!("{prefix}-remaining")), 10 - used);
-            // The stage's day ends at midnight, 19 h 20 min on.
-            assert_eq!(figure(&format!("{prefix}-reset")), 69_600);
+            assert_eq!(number(&format!("{prefix}-limit")), 10);
+            assert_eq!(number(&format!("{prefix}-remaining")), 10 - used);
+            // The quota resets at midnight UTC, in 19 h 20 min.
+            assert_eq!(number(&format!("{prefix}-reset")), 69_600);
         }
     }
 }
 
 #[tokio::test]
-async fn defect_7_names_are_exact() {
-    let stage = fed().await;
+async fn defect_7_series_names_match_exactly() {
+    let stage = stage_with_bars().await;
     for name in ["T", "BT", "btc", "BTC1", "BTC-USD"] {
-        let asked = json!({ "series": name, "timeframe": "1h", "strategy": "sma-cross" });
-        let reply = post(&stage, "/v1/signals", asked).await;
+        let request = json!({ "series": name, "timeframe": "1h", "strategy": "sma-cross" });
+        let reply = post(&stage, "/v1/signals", request).await;
         assert_eq!(reply.status, 404, "{name}");
         assert!(
             reply
@@ -217,7 +218,7 @@ async fn defect_7_names_are_exact() {
         let reply = get(&stage, &format!("/v1/series/{name}/bars?timeframe=1h")).await;
         assert_eq!(reply.status, 404, "{name}");
     }
-    // Another timeframe is another series.
+    // Series are separate for each timeframe.
     assert_eq!(
         get(&stage, "/v1/series/BTC/bars?timeframe=4h").await.status,
         404
@@ -225,8 +226,8 @@ async fn defect_7_names_are_exact() {
 }
 
 #[tokio::test]
-async fn defect_11_naive_times_and_forming_bars_are_refused_and_ages_are_shown() {
-    let stage = fed().await;
+async fn defect_11_naive_times_and_forming_bars_are_rejected_and_ages_are_shown() {
+    let stage = stage_with_bars().await;
     let with_time = |time: &str| {
         let mut bar = bar(0, 1.0);
         bar["time"] = time.into();
@@ -236,20 +237,20 @@ async fn defect_11_naive_times_and_forming_bars_are_refused_and_ages_are_shown()
         with_time("2025-11-20T08:00:00"),
         with_time("2025-11-20 08:00"),
         with_time("2025-11-20T08:30:00Z"),
-        // 04:00 to 05:00, at 04:40.
+        // This bar is still forming: it is 04:40.
         with_time("2025-11-21T04:00:00Z"),
         with_time("2025-11-20T10:00:00+02:00"),
         with_time("2025-11-20T08:00:00.000Z"),
     ]);
-    let taken = post(
+    let reply = post(
         &stage,
         "/v1/series/x/bars",
         json!({ "timeframe": "1h", "bars": bars }),
     )
     .await
     .json();
-    assert_eq!(taken["accepted"], 1, "{taken}");
-    let errors: Vec<&str> = taken["rejected"]
+    assert_eq!(reply["accepted"], 1, "{reply}");
+    let errors: Vec<&str> = reply["rejected"]
         .as_array()
         .unwrap()
         .iter()
@@ -263,19 +264,19 @@ async fn defect_11_naive_times_and_forming_bars_are_refused_and_ages_are_shown()
         errors[2].contains("is inside a bar") && errors[3].contains("must be that of a closed bar"),
         "{errors:?}"
     );
-    // The same instant twice: the last is taken.
+    // Of two bars with the same time, the last is accepted.
     assert!(
         errors[4].contains("another of the same time follows"),
         "{errors:?}"
     );
-    let asked = json!({ "series": "BTC", "timeframe": "1h", "strategy": "threshold" });
-    let href = post(&stage, "/v1/signals", asked).await.json()["href"]
+    let request = json!({ "series": "BTC", "timeframe": "1h", "strategy": "threshold" });
+    let href = post(&stage, "/v1/signals", request).await.json()["href"]
         .as_str()
         .unwrap()
         .to_owned();
     stage.carry().await;
     let found = get(&stage, &href).await.json();
-    // The last bar closed at 18:00 of the day before.
+    // The last bar closed at 18:00 the day before.
     assert_eq!(
         (&found["age_s"], &found["explanation"]["age_s"]),
         (&json!(38_400), &json!(38_400))
@@ -283,19 +284,19 @@ async fn defect_11_naive_times_and_forming_bars_are_refused_and_ages_are_shown()
 }
 
 #[tokio::test]
-async fn defect_12_few_bars_are_an_answer_and_a_missing_volume_is_none_less() {
-    let stage = fed().await;
+async fn defect_12_too_few_bars_get_an_answer_and_volume_is_optional() {
+    let stage = stage_with_bars().await;
     let mut one = bar(10, 1.0);
     one.as_object_mut().unwrap().remove("volume");
-    let taken = post(
+    let reply = post(
         &stage,
         "/v1/series/BTC/bars",
         json!({ "timeframe": "1h", "bars": [one] }),
     )
     .await;
-    assert_eq!(taken.json()["accepted"], 1, "{}", taken.text());
-    let asked = json!({ "series": "BTC", "timeframe": "1h", "strategy": "trend-rsi", "at": UnixMs(FIRST + 11 * HOUR).rfc3339() });
-    let href = post(&stage, "/v1/signals", asked).await.json()["href"]
+    assert_eq!(reply.json()["accepted"], 1, "{}", reply.text());
+    let request = json!({ "series": "BTC", "timeframe": "1h", "strategy": "trend-rsi", "at": UnixMs(FIRST + 11 * HOUR).rfc3339() });
+    let href = post(&stage, "/v1/signals", request).await.json()["href"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -314,15 +315,15 @@ async fn defect_12_few_bars_are_an_answer_and_a_missing_volume_is_none_less() {
     );
 }
 
-/// What a request costs the table does not grow with what clients invent: nothing is counted by their names.
+/// The cost of a request does not grow with the names that clients invent.
 #[tokio::test]
-async fn defect_14_nothing_is_counted_by_names_that_clients_invent() {
-    let stage = fed().await;
+async fn defect_14_names_invented_by_clients_write_nothing() {
+    let stage = stage_with_bars().await;
     stage.meter.take();
     let mut calls = Vec::new();
     for name in ["a", "b", "c"] {
-        let asked = json!({ "series": name, "timeframe": "1h", "strategy": "sma-cross" });
-        post(&stage, "/v1/signals", asked).await;
+        let request = json!({ "series": name, "timeframe": "1h", "strategy": "sma-cross" });
+        post(&stage, "/v1/signals", request).await;
         let consumed = stage.meter.take();
         assert_eq!(consumed.write_units, 0.0, "{consumed:?}");
         calls.push(consumed.calls);
@@ -331,8 +332,8 @@ async fn defect_14_nothing_is_counted_by_names_that_clients_invent() {
 }
 
 #[tokio::test]
-async fn defect_15_assumptions_of_a_backtest_are_bounded_at_the_door() {
-    let stage = fed().await;
+async fn defect_15_the_assumptions_of_a_backtest_are_validated() {
+    let stage = stage_with_bars().await;
     for (more, field) in [
         (json!({ "fee_bps": 5e133 }), "fee_bps"),
         (json!({ "fee_bps": -1 }), "fee_bps"),
@@ -369,8 +370,8 @@ async fn defect_15_assumptions_of_a_backtest_are_bounded_at_the_door() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_precisely() {
-    let stage = fed().await;
+async fn errors_are_precise() {
+    let stage = stage_with_bars().await;
     let signal = |more: Value| {
         let mut body = json!({ "series": "BTC", "timeframe": "1h", "strategy": "sma-cross" });
         body.as_object_mut()
@@ -381,178 +382,178 @@ async fn what_is_wrong_is_said_precisely() {
     let watch = |more: Value| signal(more);
     let many: Vec<Value> = (0..501).map(|i| bar(i, 1.0)).collect();
     let inline: Vec<Value> = (0..1_001).map(|i| bar(i, 1.0)).collect();
-    let (post_, put, patch) = (Method::POST, Method::PUT, Method::PATCH);
+    let (post_method, put, patch) = (Method::POST, Method::PUT, Method::PATCH);
     let cases = [
         (
-            &post_,
+            &post_method,
             "/v1/series/a%20b/bars",
             json!({ "timeframe": "1h", "bars": [bar(0, 1.0)] }),
             400,
             "series must be 1 to 64 letters",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/series/x/bars",
             json!({ "timeframe": "7m", "bars": [bar(0, 1.0)] }),
             400,
             "timeframe must be a timeframe such as",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/series/x/bars",
             json!({ "timeframe": "1h", "bars": many }),
             400,
             "bars must be 1 to 500 at a time",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/series/x/bars",
             json!({ "bars": [] }),
             400,
             "missing field `timeframe`",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/series/x/sentiment",
             json!({}),
             400,
             "must have either scores or texts",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/series/x/values",
             json!({ "values": [], "x": 1 }),
             400,
             "unknown field `x`",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/signals",
             signal(json!({ "timeframe": null })),
             400,
             "timeframe is required",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/signals",
             signal(json!({ "mode": "x" })),
             400,
             "mode must be one of default",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/signals",
             signal(json!({ "params": { "fest": 1 } })),
             400,
             "params.fest is not a parameter of this strategy; its parameters are fast, slow",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/signals",
             signal(json!({ "params": { "fast": 1.5 } })),
             400,
             "sma.n must be a whole number between 1 and 1000 (got 1.5)",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/signals",
             signal(json!({ "at": "yesterday" })),
             400,
             "at must be a timestamp with its offset",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/signals",
             signal(json!({ "at": "2099-01-01T00:00:00Z" })),
             400,
             "at must not be in the future",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/signals",
             signal(json!({ "bars": [] })),
             400,
             "bars must not come with a series",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/signals",
             json!({ "timeframe": "1h", "strategy": "macd" }),
             400,
             "series is required, or bars",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/signals",
             json!({ "timeframe": "1h", "strategy": "macd", "bars": inline }),
             400,
             "bars must be 1 to 1000",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/signals",
             json!({ "timeframe": "1h", "strategy": "macd", "bars": [bar(0, 1.0), 7] }),
             400,
             "bars[1] must be an object",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/watches",
             watch(json!({ "on": { "every_s": 1 } })),
             400,
             "on.every_s must be 10 to",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/watches",
             watch(json!({ "on": { "cron": "x" } })),
             400,
             "on.cron",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/watches",
             watch(json!({ "on": { "cron": "0 0 30 2 *" } })),
             400,
             "on.cron",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/watches",
             watch(json!({ "on": 5 })),
             400,
             "on must be \"bar\"",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/watches",
             watch(json!({ "channels": ["nobody"] })),
             400,
             "channels[0] is wrong",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/watches",
             watch(json!({ "cooldown_s": 99_999_999 })),
             400,
             "cooldown_s must be at most",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/watches",
             watch(json!({ "confirm_bars": 0 })),
             400,
             "confirm_bars must be 1 to 100",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/watches",
             watch(json!({ "expires_at": "2020-01-01T00:00:00Z" })),
             400,
             "expires_at must be in the future",
         ),
         (
-            &post_,
+            &post_method,
             "/v1/watches",
             watch(json!({ "series": "monitor:x:y", "timeframe": "1h" })),
             400,
@@ -627,11 +628,11 @@ async fn what_is_wrong_is_said_precisely() {
             .status,
         404
     );
-    // Who reads asks for nothing.
-    let asked = signal(json!({})).to_string();
+    // Read keys can't request signals.
+    let request = signal(json!({})).to_string();
     assert_eq!(
         stage
-            .send_as("POST", "/v1/signals", READ_KEY, &asked)
+            .send_as("POST", "/v1/signals", READ_KEY, &request)
             .await
             .status,
         403
@@ -642,10 +643,10 @@ async fn what_is_wrong_is_said_precisely() {
     );
 }
 
-/// A figure that no bar can have is said of that bar alone, and the others are taken.
+/// A bar with invalid values is rejected with its own error, and the others are accepted.
 #[tokio::test]
-async fn a_bar_that_is_wrong_is_refused_alone() {
-    let stage = fed().await;
+async fn only_the_invalid_bars_are_rejected() {
+    let stage = stage_with_bars().await;
     let with = |i: i64, name: &str, value: Value| {
         let mut bar = bar(i, 100.0);
         bar[name] = value;
@@ -662,15 +663,15 @@ async fn a_bar_that_is_wrong_is_refused_alone() {
         7,
         bar(8, 100.0),
     ]);
-    let taken = post(
+    let reply = post(
         &stage,
         "/v1/series/x/bars",
         json!({ "timeframe": "1h", "bars": bars }),
     )
     .await
     .json();
-    assert_eq!(taken["accepted"], 2);
-    let rejected = taken["rejected"].as_array().unwrap();
+    assert_eq!(reply["accepted"], 2);
+    let rejected = reply["rejected"].as_array().unwrap();
     let found: Vec<(i64, String)> = rejected
         .iter()
         .map(|r| {
@@ -696,7 +697,7 @@ async fn a_bar_that_is_wrong_is_refused_alone() {
         }
     }
     assert_eq!(found.len(), 7);
-    // What every number may be comes back as it was sent.
+    // Valid numbers come back bit for bit.
     let odd: [f64; 5] = [
         1e-99,
         9.876_543_210_123_456e99,
@@ -707,13 +708,13 @@ async fn a_bar_that_is_wrong_is_refused_alone() {
     let bars: Vec<Value> = (10..).zip(odd).map(|(i, x)| {
         json!({ "time": UnixMs(FIRST + i * HOUR).rfc3339(), "open": x, "high": x, "low": x, "close": x, "volume": x })
     }).collect();
-    let taken = post(
+    let reply = post(
         &stage,
         "/v1/series/x/bars",
         json!({ "timeframe": "1h", "bars": bars }),
     )
     .await;
-    assert_eq!(taken.json()["accepted"], 5, "{}", taken.text());
+    assert_eq!(reply.json()["accepted"], 5, "{}", reply.text());
     let shown = get(&stage, "/v1/series/x/bars?timeframe=1h&limit=5")
         .await
         .json();
@@ -723,24 +724,25 @@ async fn a_bar_that_is_wrong_is_refused_alone() {
     }
 }
 
-/// One request that can't be worked out, among others: it fails alone, and what follows in the stream is done.
+/// One request among others can't be processed: only that one fails, and later records of the
+/// stream are handled.
 #[tokio::test]
-async fn a_poisonous_request_fails_alone() {
-    let stage = fed().await;
-    let asked = json!({ "timeframe": "1h", "strategy": "threshold", "bars": [bar(0, 1.0)] });
-    let first = post(&stage, "/v1/signals", asked.clone()).await.json()["href"]
+async fn a_poisoned_request_fails_alone() {
+    let stage = stage_with_bars().await;
+    let request = json!({ "timeframe": "1h", "strategy": "threshold", "bars": [bar(0, 1.0)] });
+    let first = post(&stage, "/v1/signals", request.clone()).await.json()["href"]
         .as_str()
         .unwrap()
         .to_owned();
-    let poison = post(&stage, "/v1/signals", asked.clone()).await.json()["id"]
+    let poison = post(&stage, "/v1/signals", request.clone()).await.json()["id"]
         .as_str()
         .unwrap()
         .to_owned();
-    let last = post(&stage, "/v1/signals", asked).await.json()["href"]
+    let last = post(&stage, "/v1/signals", request).await.json()["href"]
         .as_str()
         .unwrap()
         .to_owned();
-    // Its bars are none any more.
+    // Corrupt its stored bars.
     let item = json!({
         "pk": {"S": format!("R#{poison}")}, "sk": {"S": "BARS"}, "text": {"S": "{not json"},
     });
@@ -755,7 +757,7 @@ async fn a_poisonous_request_fails_alone() {
         (&failed["status"], &failed["error"]),
         (&json!("failed"), &json!("an internal error; it is logged"))
     );
-    // A watch whose items are broken does not hold up the others, either.
+    // A watch with corrupt items does not block the others, either.
     let watch = json!({ "series": "BTC", "timeframe": "1h", "strategy": "threshold" });
     let broken = post(&stage, "/v1/watches", watch.clone()).await.json()["id"]
         .as_str()
@@ -784,11 +786,11 @@ async fn a_poisonous_request_fails_alone() {
 }
 
 #[tokio::test]
-async fn quotas_are_the_plans() {
-    let stage = fed().await;
+async fn quotas_come_from_the_plan() {
+    let stage = stage_with_bars().await;
     let body = json!({ "name": "small", "plan": "free" });
-    let made = stage.admin(Method::POST, "/v1/projects", body).await.json();
-    let key = made["api_key"].as_str().unwrap();
+    let created = stage.admin(Method::POST, "/v1/projects", body).await.json();
+    let key = created["api_key"].as_str().unwrap();
     let bars = json!({ "timeframe": "1h", "bars": [bar(0, 1.0)] }).to_string();
     let mut statuses = Vec::new();
     for _ in 0..110 {
@@ -800,7 +802,7 @@ async fn quotas_are_the_plans() {
                 .as_u16(),
         );
     }
-    // 100 a minute, and as many at once.
+    // 100 a minute, with bursts of up to 100.
     assert_eq!(
         statuses.iter().filter(|status| **status == 200).count(),
         100

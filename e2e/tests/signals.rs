@@ -1,4 +1,4 @@
-//! Signals through the whole pipeline: bars in, signals, corrections, watches and what people are told.
+//! Signals through the whole pipeline: bars, signals, corrections, watches and notifications.
 
 use axum::body::Body;
 use axum::http::{Method, Request};
@@ -10,7 +10,7 @@ use thrum_schema::signal::{Bar, SeriesName, Timeframe};
 use thrum_schema::{ProjectId, UnixMs, World};
 
 const HOUR: i64 = 3_600_000;
-/// The first bar: 200 hours before the stage's clock begins, at a full hour.
+/// The first bar opens on the hour, 200 hours before the stage's clock starts.
 const FIRST: i64 = 1_763_697_600_000 - 200 * HOUR;
 
 /// A bar whose close is `close`, `i` hours after the first.
@@ -21,7 +21,7 @@ fn bar(i: i64, close: f64) -> Value {
     })
 }
 
-/// Bars from `from` on, with these closes.
+/// Consecutive bars with these closes, starting at hour `from`.
 fn bars(from: i64, closes: &[f64]) -> Vec<Value> {
     (from..)
         .zip(closes)
@@ -38,7 +38,7 @@ async fn post_bars(stage: &Stage, series: &str, bars: Vec<Value>) -> Value {
     reply.json()
 }
 
-/// A strategy that buys above 100 and sells below.
+/// Stores a strategy that buys above 100 and sells below.
 async fn simple(stage: &Stage) {
     let body = json!({
         "buy": { "left": "close", "op": ">", "right": 100 },
@@ -59,15 +59,15 @@ async fn watch(stage: &Stage, more: Value) -> Value {
     reply.json()
 }
 
-/// Asks for a signal, and gives its result.
+/// Requests a signal and returns its result.
 async fn signal(stage: &Stage, body: Value) -> Value {
     let reply = stage.call(Method::POST, "/v1/signals", body).await;
     assert_eq!(reply.status, 202, "{}", reply.text());
-    let asked = reply.json();
-    assert_eq!(reply.headers["location"], asked["href"].as_str().unwrap());
+    let request = reply.json();
+    assert_eq!(reply.headers["location"], request["href"].as_str().unwrap());
     stage.carry().await;
     let reply = stage
-        .call(Method::GET, asked["href"].as_str().unwrap(), Value::Null)
+        .call(Method::GET, request["href"].as_str().unwrap(), Value::Null)
         .await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     reply.json()
@@ -80,7 +80,8 @@ async fn history(stage: &Stage, query: &str) -> Vec<Value> {
     reply.json()["signals"].as_array().unwrap().clone()
 }
 
-fn said(signals: &[Value]) -> String {
+/// The signals' initials, such as "SSB".
+fn initials(signals: &[Value]) -> String {
     signals
         .iter()
         .map(|signal| signal["signal"].as_str().unwrap()[..1].to_owned())
@@ -88,7 +89,7 @@ fn said(signals: &[Value]) -> String {
 }
 
 #[tokio::test]
-async fn bars_become_a_signal_with_its_explanation() {
+async fn bars_produce_a_signal_with_an_explanation() {
     let stage = Stage::new().await;
     simple(&stage).await;
     let taken = post_bars(&stage, "x", bars(190, &[90.0, 95.0, 105.0])).await;
@@ -107,8 +108,8 @@ async fn bars_become_a_signal_with_its_explanation() {
     );
     assert_eq!(found["last_known"], "BUY");
     let at = UnixMs(FIRST + 193 * HOUR).rfc3339();
-    let asked = json!({ "series": "x", "timeframe": "1h", "strategy": "simple", "at": at });
-    let found = signal(&stage, asked).await;
+    let request = json!({ "series": "x", "timeframe": "1h", "strategy": "simple", "at": at });
+    let found = signal(&stage, request).await;
     assert_eq!(
         (&found["signal"], &found["age_s"]),
         (&json!("BUY"), &json!(0)),
@@ -130,7 +131,7 @@ async fn bars_become_a_signal_with_its_explanation() {
         explanation["summary"],
         "BUY at 105: close 105 is above 100, by 5."
     );
-    assert_eq!(said(&history(&stage, "").await), "SSB");
+    assert_eq!(initials(&history(&stage, "").await), "SSB");
     let latest = stage
         .call(
             Method::GET,
@@ -140,10 +141,10 @@ async fn bars_become_a_signal_with_its_explanation() {
         .await;
     assert_eq!(latest.json()["last_known"], "BUY");
     assert_eq!(latest.json()["bar"], UnixMs(FIRST + 192 * HOUR).rfc3339());
-    // What comes next is followed without being asked for.
+    // Signals for later bars are computed without another request.
     post_bars(&stage, "x", bars(193, &[80.0])).await;
     stage.carry().await;
-    assert_eq!(said(&history(&stage, "").await), "SSBS");
+    assert_eq!(initials(&history(&stage, "").await), "SSBS");
     let shown = stage
         .call(
             Method::GET,
@@ -157,13 +158,13 @@ async fn bars_become_a_signal_with_its_explanation() {
 }
 
 #[tokio::test]
-async fn one_bar_costs_the_same_whatever_the_history() {
+async fn the_cost_of_a_bar_does_not_depend_on_the_history() {
     let mut costs = Vec::new();
     for n in [100_i64, 100_000] {
         let stage = Stage::new().await;
         let (series, project) = (SeriesName::parse("s", "x").unwrap(), ProjectId::FIRST);
         let timeframe = Timeframe::HOUR;
-        // A past of that many bars, as their POSTs would have left it.
+        // Store that many past bars, as if they had been posted.
         let now = stage.world.now();
         let last = timeframe.open_of(now) - HOUR;
         let past: Vec<Bar> = (0..n)
@@ -183,8 +184,8 @@ async fn one_bar_costs_the_same_whatever_the_history() {
                 .unwrap();
         }
         let body = json!({ "series": "x", "timeframe": "1h", "strategy": "trend-rsi" });
-        let made = stage.call(Method::POST, "/v1/watches", body).await;
-        assert_eq!(made.status, 201, "{}", made.text());
+        let created = stage.call(Method::POST, "/v1/watches", body).await;
+        assert_eq!(created.status, 201, "{}", created.text());
         stage.carry().await;
         let compiled = builtin("trend-rsi")
             .unwrap()
@@ -218,30 +219,31 @@ async fn one_bar_costs_the_same_whatever_the_history() {
         calls <= 18 && short.write_units <= 12.0 && short.read_units <= 12.0,
         "{short:?}"
     );
-    // The head knows the months that have bars: some seven bytes each, and it is written once and checked once.
+    // The head lists the months with bars, about seven bytes each; it is written once and checked
+    // once.
     assert!(long.write_units <= short.write_units + 3.0, "{long:?}");
     assert!(long.read_units <= short.read_units + 1.0, "{long:?}");
 }
 
 #[tokio::test]
-async fn a_watch_tells_once_of_a_change_and_why() {
+async fn a_watch_notifies_once_of_a_change_and_explains_it() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
     simple(&stage).await;
     post_bars(&stage, "x", bars(190, &[90.0, 95.0])).await;
-    let made = watch(&stage, json!({})).await;
+    let created = watch(&stage, json!({})).await;
     assert!(receiver.received().is_empty());
     post_bars(&stage, "x", bars(192, &[96.0, 97.0])).await;
     stage.carry().await;
     assert!(receiver.received().is_empty());
     post_bars(&stage, "x", bars(194, &[105.0])).await;
     stage.carry().await;
-    let [told] = &receiver.received()[..] else {
+    let [message] = &receiver.received()[..] else {
         panic!("{:?}", receiver.received())
     };
-    assert_eq!(told.body["type"], "signal.changed");
-    let data = &told.body["data"];
+    assert_eq!(message.body["type"], "signal.changed");
+    let data = &message.body["data"];
     assert_eq!(
         (&data["from"], &data["to"]),
         (&json!("SELL"), &json!("BUY"))
@@ -258,14 +260,14 @@ async fn a_watch_tells_once_of_a_change_and_why() {
         (&alert["type"], &alert["signal"]["to"]),
         (&json!("signal.changed"), &json!("BUY"))
     );
-    // The same bar again, and others that say the same, tell nothing.
+    // The same bar again, and bars with the same signal, send nothing.
     post_bars(&stage, "x", bars(194, &[105.0, 106.0])).await;
     stage.carry().await;
     assert_eq!(receiver.received().len(), 1);
     let shown = stage
         .call(
             Method::GET,
-            &format!("/v1/watches/{}", made["id"].as_str().unwrap()),
+            &format!("/v1/watches/{}", created["id"].as_str().unwrap()),
             Value::Null,
         )
         .await;
@@ -273,15 +275,15 @@ async fn a_watch_tells_once_of_a_change_and_why() {
         (&shown.json()["signal"], &shown.json()["alerts"]),
         (&json!("BUY"), &json!(1))
     );
-    // And back: the second follows the first.
+    // The change back is sent after the first.
     post_bars(&stage, "x", bars(196, &[90.0])).await;
     stage.carry().await;
     assert_eq!(receiver.received()[1].body["data"]["to"], "SELL");
 }
 
-/// What was posted between the making of a watch and its first look is a change, not what people knew.
+/// A bar posted between the creation of a watch and its first evaluation counts as a change.
 #[tokio::test]
-async fn a_change_just_after_a_watch_was_made_is_told() {
+async fn a_change_right_after_a_watch_is_created_raises_an_alert() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -292,7 +294,7 @@ async fn a_change_just_after_a_watch_was_made_is_told() {
     post_bars(&stage, "x", bars(191, &[110.0])).await;
     stage.carry().await;
     assert_eq!(receiver.received().len(), 1);
-    // And a watch on nothing yet tells of the first decision.
+    // A watch on a series without bars alerts on its first signal.
     let body = json!({ "series": "y", "timeframe": "1h", "strategy": "simple" });
     stage.call(Method::POST, "/v1/watches", body).await;
     post_bars(&stage, "y", bars(191, &[110.0])).await;
@@ -306,7 +308,7 @@ async fn a_change_just_after_a_watch_was_made_is_told() {
 }
 
 #[tokio::test]
-async fn flapping_inside_the_cooldown_tells_nothing_and_what_holds_after_it_is_told() {
+async fn flapping_during_the_cooldown_is_silent_and_the_final_signal_alerts() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -322,7 +324,7 @@ async fn flapping_inside_the_cooldown_tells_nothing_and_what_holds_after_it_is_t
         stage.carry().await;
     }
     assert_eq!(receiver.received().len(), 1);
-    // It says SELL since: after the cooldown that is told, though no bar comes.
+    // The last signal is SELL; it is sent after the cooldown, without another bar.
     stage.run(620_000, 10_000).await;
     let received = receiver.received();
     assert_eq!(received.len(), 2);
@@ -330,14 +332,14 @@ async fn flapping_inside_the_cooldown_tells_nothing_and_what_holds_after_it_is_t
 }
 
 #[tokio::test]
-async fn a_change_is_confirmed_by_as_many_bars_as_are_asked_for() {
+async fn a_change_alerts_once_enough_bars_confirm_it() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
     simple(&stage).await;
     post_bars(&stage, "x", bars(180, &[90.0, 90.0, 90.0])).await;
     watch(&stage, json!({ "confirm_bars": 3 })).await;
-    for (i, (close, told)) in (183..).zip([
+    for (i, (close, messages)) in (183..).zip([
         (110.0, 0),
         (110.0, 0),
         (90.0, 0),
@@ -347,12 +349,12 @@ async fn a_change_is_confirmed_by_as_many_bars_as_are_asked_for() {
     ]) {
         post_bars(&stage, "x", bars(i, &[close])).await;
         stage.carry().await;
-        assert_eq!(receiver.received().len(), told, "{i}");
+        assert_eq!(receiver.received().len(), messages, "{i}");
     }
 }
 
 #[tokio::test]
-async fn a_correction_supersedes_and_says_what_it_undid() {
+async fn a_correction_supersedes_a_signal_and_says_what_it_undid() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -382,14 +384,14 @@ async fn a_correction_supersedes_and_says_what_it_undid() {
             .unwrap()
             .starts_with("A correction of past bars undid")
     );
-    // History knows both, and what was known when.
-    assert_eq!(said(&history(&stage, "").await), "SSS");
+    // The history has both revisions, and what was known at a time.
+    assert_eq!(initials(&history(&stage, "").await), "SSS");
     assert_eq!(
-        said(&history(&stage, &format!("as_known_at={before}")).await),
+        initials(&history(&stage, &format!("as_known_at={before}")).await),
         "SSB"
     );
     let all = history(&stage, "revisions=all").await;
-    assert_eq!(said(&all), "SSBS");
+    assert_eq!(initials(&all), "SSBS");
     assert_eq!(all[3]["revision"], 1);
     let bars = stage
         .call(Method::GET, "/v1/series/x/bars?timeframe=1h", Value::Null)
@@ -399,14 +401,14 @@ async fn a_correction_supersedes_and_says_what_it_undid() {
 }
 
 #[tokio::test]
-async fn a_watch_looks_by_its_schedule_and_ends() {
+async fn a_watch_runs_on_its_schedule_and_expires() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
     simple(&stage).await;
     post_bars(&stage, "x", bars(190, &[90.0])).await;
     let ends = (stage.world.now() + 400_000).rfc3339();
-    let made = watch(
+    let created = watch(
         &stage,
         json!({ "on": { "every_s": 120 }, "expires_at": ends }),
     )
@@ -420,13 +422,13 @@ async fn a_watch_looks_by_its_schedule_and_ends() {
     post_bars(&stage, "x", bars(192, &[90.0])).await;
     stage.run(600_000, 10_000).await;
     assert_eq!(receiver.received().len(), 1);
-    let path = format!("/v1/watches/{}", made["id"].as_str().unwrap());
+    let path = format!("/v1/watches/{}", created["id"].as_str().unwrap());
     let shown = stage.call(Method::GET, &path, Value::Null).await.json();
     assert_eq!(
         (&shown["state"], &shown["next_look_at"]),
         (&json!("expired"), &Value::Null)
     );
-    // By cron, in a zone.
+    // A cron schedule in a time zone.
     let other =
         json!({ "on": { "cron": "*/5 * * * *", "tz": "Europe/Berlin" }, "expires_at": null });
     let reply = stage.call(Method::PATCH, &path, other).await;
@@ -443,7 +445,7 @@ async fn a_watch_looks_by_its_schedule_and_ends() {
 }
 
 #[tokio::test]
-async fn a_feed_that_stops_is_told_like_a_missed_run() {
+async fn a_stale_feed_raises_an_alert() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -456,11 +458,11 @@ async fn a_feed_that_stops_is_told_like_a_missed_run() {
     assert!(receiver.received().is_empty());
     stage.run(180_000, 60_000).await;
     let received = receiver.received();
-    let [told] = &received[..] else {
+    let [message] = &received[..] else {
         panic!("{received:?}")
     };
     assert_eq!(
-        (&told.body["data"]["from"], &told.body["data"]["to"]),
+        (&message.body["data"]["from"], &message.body["data"]["to"]),
         (&json!("BUY"), &json!("STALE"))
     );
     let next = stage.world.now();
@@ -472,7 +474,7 @@ async fn a_feed_that_stops_is_told_like_a_missed_run() {
 
 /// "The backup ran but wrote half the rows."
 #[tokio::test]
-async fn heartbeats_are_series() {
+async fn the_metrics_of_heartbeats_are_series() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -493,7 +495,7 @@ async fn heartbeats_are_series() {
     let reply = stage.call(Method::POST, "/v1/watches", watch).await;
     assert_eq!(reply.status, 201, "{}", reply.text());
     stage.carry().await;
-    // The log of heartbeats is the series' past.
+    // The ping log provides the series' history.
     let shown = stage
         .call(
             Method::GET,
@@ -507,15 +509,15 @@ async fn heartbeats_are_series() {
     assert!(receiver.received().is_empty());
     beat(500.0).await;
     let received = receiver.received();
-    let [told] = &received[..] else {
+    let [message] = &received[..] else {
         panic!("{received:?}")
     };
-    assert_eq!(told.body["data"]["series"], "monitor:backup:rows");
+    assert_eq!(message.body["data"]["series"], "monitor:backup:rows");
     assert_eq!(
-        (&told.body["data"]["from"], &told.body["data"]["to"]),
+        (&message.body["data"]["from"], &message.body["data"]["to"]),
         (&json!("HOLD"), &json!("BUY"))
     );
-    // How long runs take, and how far successes are apart.
+    // The durations of runs, and the intervals between successes.
     for name in ["duration", "interval"] {
         let body = json!({ "series": format!("monitor:backup:{name}"), "strategy": "threshold", "params": { "max": 30 } });
         let found = signal(&stage, body).await;
@@ -538,7 +540,7 @@ async fn heartbeats_are_series() {
         .await
         .json();
     assert_eq!(shown["bars"][0]["close"], 42.0, "{shown}");
-    // It is the heartbeats' own: nobody else feeds it, and there is no such thing of a monitor that is not there.
+    // Values can't be posted to such a series, and its monitor must exist.
     let reply = stage
         .call(
             Method::POST,
@@ -554,9 +556,9 @@ async fn heartbeats_are_series() {
     );
 }
 
-/// A value that stands still is told of: the counter that no longer counts.
+/// A counter that stops counting changes the signal.
 #[tokio::test]
-async fn a_value_that_does_not_change_is_told() {
+async fn a_value_that_stops_changing_raises_an_alert() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -570,16 +572,21 @@ async fn a_value_that_does_not_change_is_told() {
             .await;
         stage.carry().await;
     }
-    let told: Vec<String> = receiver
+    let changes: Vec<String> = receiver
         .received()
         .iter()
-        .map(|told| format!("{} {}", told.body["data"]["from"], told.body["data"]["to"]))
+        .map(|message| {
+            format!(
+                "{} {}",
+                message.body["data"]["from"], message.body["data"]["to"]
+            )
+        })
         .collect();
-    assert_eq!(told, ["\"HOLD\" \"SELL\"", "\"SELL\" \"HOLD\""]);
+    assert_eq!(changes, ["\"HOLD\" \"SELL\"", "\"SELL\" \"HOLD\""]);
 }
 
 #[tokio::test]
-async fn strategies_are_versioned_and_watches_go_by_the_latest() {
+async fn strategies_are_versioned_and_watches_use_the_latest() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -590,7 +597,7 @@ async fn strategies_are_versioned_and_watches_go_by_the_latest() {
         (&shown["version"], &shown["built_in"]),
         (&json!(1), &json!(false))
     );
-    // The same again is no new version; its own definition comes back as it was.
+    // Putting the same definition again creates no new version.
     let reply = stage
         .call(Method::PUT, path, shown["definition"].clone())
         .await;
@@ -609,7 +616,8 @@ async fn strategies_are_versioned_and_watches_go_by_the_latest() {
     post_bars(&stage, "x", bars(191, &[91.0])).await;
     stage.carry().await;
     assert_eq!(receiver.received()[0].body["data"]["to"], "BUY");
-    // It is watched: it stays. Made again after it is gone, its number goes on.
+    // A watched strategy can't be deleted. Recreated after deletion, it continues its version
+    // numbers.
     assert_eq!(
         stage.call(Method::DELETE, path, Value::Null).await.status,
         409
@@ -668,7 +676,7 @@ async fn strategies_are_versioned_and_watches_go_by_the_latest() {
 }
 
 #[tokio::test]
-async fn a_backtest_is_done_by_the_worker_and_survives_the_loss_of_its_queue() {
+async fn a_backtest_runs_in_the_worker_and_survives_the_loss_of_its_queue() {
     let stage = Stage::new().await;
     let closes: Vec<f64> = (0..150).map(|i| 100.0 + f64::from(i % 10)).collect();
     post_bars(&stage, "x", bars(0, &closes)).await;
@@ -676,7 +684,7 @@ async fn a_backtest_is_done_by_the_worker_and_survives_the_loss_of_its_queue() {
     let reply = stage.call(Method::POST, "/v1/backtests", body).await;
     assert_eq!(reply.status, 202, "{}", reply.text());
     let href = reply.json()["href"].as_str().unwrap().to_owned();
-    // A crash: the stream's record is handled, the queue's content is gone.
+    // A crash: the stream record is handled, but the queue's content is lost.
     stage.lose_work().await;
     assert_eq!(
         stage.call(Method::GET, &href, Value::Null).await.json()["status"],
@@ -694,7 +702,7 @@ async fn a_backtest_is_done_by_the_worker_and_survives_the_loss_of_its_queue() {
     assert!(done["total_return"].is_f64() && done["buy_and_hold"]["total_return"].is_f64());
     let points = done["equity"].as_array().unwrap();
     assert!(points.len() > 100 && points.len() <= 500);
-    // What can't be done says why.
+    // A backtest that can't run says why.
     let body = json!({ "series": "x", "timeframe": "1h", "strategy": "sma-cross", "params": { "slow": 500 } });
     let href = stage.call(Method::POST, "/v1/backtests", body).await.json()["href"]
         .as_str()
@@ -713,7 +721,7 @@ async fn a_backtest_is_done_by_the_worker_and_survives_the_loss_of_its_queue() {
 }
 
 #[tokio::test]
-async fn a_client_may_wait_for_its_signal() {
+async fn a_client_can_wait_for_its_signal() {
     let stage = Stage::new().await;
     simple(&stage).await;
     let bars = bars(190, &[90.0, 110.0]);
@@ -738,7 +746,7 @@ async fn a_client_may_wait_for_its_signal() {
     );
 }
 
-/// A step that was reckoned from bars which were read before others came is refused: it would miss a correction.
+/// A step computed from bars that were read before a nudge is refused: it could miss a correction.
 #[tokio::test]
 async fn a_step_that_missed_a_nudge_is_not_written() {
     use thrum_store::Advance;
@@ -786,9 +794,10 @@ async fn a_step_that_missed_a_nudge_is_not_written() {
     }
 }
 
-/// A strategy that no longer fits a watch is said, and the watch goes on when it fits again.
+/// A watch shows an error when its strategy no longer accepts its parameters, and resumes when it
+/// does.
 #[tokio::test]
-async fn a_watch_whose_strategy_was_broken_goes_on_when_it_is_mended() {
+async fn a_watch_resumes_when_its_broken_strategy_is_fixed() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -804,12 +813,12 @@ async fn a_watch_whose_strategy_was_broken_goes_on_when_it_is_mended() {
         .call(Method::PUT, "/v1/strategies/simple", good.clone())
         .await;
     post_bars(&stage, "x", bars(190, &[90.0])).await;
-    let made = watch(
+    let created = watch(
         &stage,
         json!({ "params": { "n": 101 }, "on": { "every_s": 60 } }),
     )
     .await;
-    let path = format!("/v1/watches/{}", made["id"].as_str().unwrap());
+    let path = format!("/v1/watches/{}", created["id"].as_str().unwrap());
     stage
         .call(
             Method::PUT,
@@ -838,9 +847,10 @@ async fn a_watch_whose_strategy_was_broken_goes_on_when_it_is_mended() {
     assert_eq!(receiver.received().len(), 1);
 }
 
-/// What one-off requests leave behind is bounded: the fifty-first strategy along a series takes the place of the oldest.
+/// One-off requests leave a bounded number of tracks: the fifty-first on a series evicts the
+/// oldest.
 #[tokio::test]
-async fn a_series_has_so_many_tracks() {
+async fn a_series_keeps_at_most_fifty_tracks() {
     let stage = Stage::new().await;
     post_bars(&stage, "x", bars(180, &[1.0, 2.0, 3.0])).await;
     for i in 0..53 {
@@ -855,14 +865,15 @@ async fn a_series_has_so_many_tracks() {
         .await
         .unwrap();
     assert_eq!(tracks.len(), 50);
-    // One that was forgotten begins again, over the signals that it left.
+    // An evicted track starts again, over the signals that it left.
     let body = json!({ "series": "x", "timeframe": "1h", "strategy": "threshold", "params": { "max": 0 } });
     assert_eq!(signal(&stage, body).await["status"], "done");
 }
 
-/// Bars of a request that is still being written are not looked at: it is one look, after its last bar.
+/// Bars of a request that is still being written are not evaluated; one evaluation follows its last
+/// bar.
 #[tokio::test]
-async fn half_a_request_is_not_looked_at() {
+async fn a_partly_written_request_is_not_evaluated() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -870,7 +881,7 @@ async fn half_a_request_is_not_looked_at() {
     post_bars(&stage, "x", bars(180, &[90.0])).await;
     watch(&stage, json!({})).await;
     post_bars(&stage, "x", bars(181, &[91.0])).await;
-    // The first bars of a request under way, and the record of another one's nudge.
+    // The first bars of a request in progress, and the nudge of another request.
     let series = SeriesName::parse("s", "x").unwrap();
     let early: Vec<Bar> = (183..186)
         .map(|i| Bar::value(UnixMs(FIRST + i * HOUR), 120.0))
@@ -884,16 +895,16 @@ async fn half_a_request_is_not_looked_at() {
     post_bars(&stage, "x", bars(182, &[92.0])).await;
     stage.carry().await;
     assert!(receiver.received().is_empty());
-    // With its last bar, which says what was said before, it is there in whole.
+    // The last bar completes the request, and the signal is the same as before it.
     post_bars(&stage, "x", bars(186, &[93.0])).await;
     stage.carry().await;
     assert!(receiver.received().is_empty());
-    assert_eq!(said(&history(&stage, "").await), "SSSBBBS");
+    assert_eq!(initials(&history(&stage, "").await), "SSSBBBS");
 }
 
-/// What an earlier version of a strategy said is not lost with it.
+/// The signals of earlier versions of a strategy are kept.
 #[tokio::test]
-async fn history_outlives_a_change_of_the_strategy() {
+async fn history_survives_a_change_of_the_strategy() {
     let stage = Stage::new().await;
     simple(&stage).await;
     post_bars(&stage, "x", bars(180, &[90.0, 110.0])).await;
@@ -909,11 +920,11 @@ async fn history_outlives_a_change_of_the_strategy() {
         .await;
     post_bars(&stage, "x", bars(182, &[0.5])).await;
     stage.carry().await;
-    assert_eq!(said(&history(&stage, "").await), "BBS");
-    // Asked for lately, it is followed on beside the new one.
-    assert_eq!(said(&history(&stage, "version=1").await), "SBS");
+    assert_eq!(initials(&history(&stage, "").await), "BBS");
+    // The old version was used recently, so its signals are still computed.
+    assert_eq!(initials(&history(&stage, "version=1").await), "SBS");
     assert_eq!(
-        said(&history(&stage, &format!("as_known_at={before}")).await),
+        initials(&history(&stage, &format!("as_known_at={before}")).await),
         "SB"
     );
     let old = stage
@@ -921,7 +932,7 @@ async fn history_outlives_a_change_of_the_strategy() {
         .await
         .json();
     assert_eq!(old["definition"]["buy"]["right"], 100);
-    // What stands within a `not` is explained as what has to hold.
+    // A condition inside `not` is explained as the condition that must hold.
     let last = &history(&stage, "").await[2];
     let condition = &last["explanation"]["conditions"][1];
     assert_eq!(

@@ -1,5 +1,7 @@
-//! The simulation, as far as every check goes: three hundred seeds, those that once found a bug, and the bugs that it has to
-//! notice. `cargo run -p e2e --release -- mutants` hunts those from the first seed on. `cargo run -p e2e --release -- simulate --seeds 10000` goes further.
+//! The part of the simulation that every check runs: 300 seeds, the seeds that once found a bug,
+//! and the injected bugs that it must catch. `cargo run -p e2e --release -- mutants` searches all
+//! seeds for one that catches each bug; `cargo run -p e2e --release -- simulate --seeds 10000` runs
+//! more seeds.
 
 use e2e::sim::mutants::hunt;
 use e2e::sim::{Scenario, run};
@@ -10,13 +12,13 @@ use std::thread;
 use thrum_schema::mutant::Mutant;
 
 const SEEDS: u64 = 300;
-/// Seeds that notice a bug, each with the bug; a hyphen where it can't be put in.
+/// Seeds that catch a bug, each with the bug, or a hyphen for a bug that can't be injected.
 const REGRESSIONS: &str = include_str!("../regressions.txt");
-/// The page that tells which seed notices which bug, and by which rule.
+/// The page that lists which seed catches which bug, and by which rule.
 const PAGE: &str = include_str!("../../docs/reliability.md");
 
-/// Does each of `all`, as many at a time as there are processors.
-fn each<T: Copy + Sync>(all: &[T], act: impl Fn(T) + Sync) {
+/// Calls `act` for each of `all`, on as many threads as there are processors.
+fn for_each<T: Copy + Sync>(all: &[T], act: impl Fn(T) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
@@ -29,7 +31,7 @@ fn each<T: Copy + Sync>(all: &[T], act: impl Fn(T) + Sync) {
     });
 }
 
-fn must_hold(seed: u64) {
+fn assert_promises_hold(seed: u64) {
     let run = run(&Scenario::of(seed), false);
     let broken: Vec<String> = run.broken.iter().map(ToString::to_string).collect();
     assert!(
@@ -40,12 +42,12 @@ fn must_hold(seed: u64) {
 }
 
 #[test]
-fn what_was_promised_holds_whatever_goes_wrong() {
+fn the_promises_hold_whatever_fails() {
     let seeds: Vec<u64> = (1..=SEEDS).collect();
-    each(&seeds, must_hold);
+    for_each(&seeds, assert_promises_hold);
 }
 
-/// The lines of the file: a seed, the bug that it notices, if that can be put in, and what was wrong.
+/// The seeds of the file, each with the bug that it catches, if that can be injected.
 fn regressions() -> Vec<(u64, Option<Mutant>)> {
     let lines = REGRESSIONS.lines().filter(|line| !line.starts_with('#'));
     let parsed = lines.map(|line| {
@@ -62,16 +64,16 @@ fn regressions() -> Vec<(u64, Option<Mutant>)> {
 }
 
 #[test]
-fn what_was_mended_stays_mended() {
+fn fixed_bugs_stay_fixed() {
     let mut seeds: Vec<u64> = regressions().into_iter().map(|(seed, _)| seed).collect();
-    // Those before are played anyway.
+    // The seeds up to `SEEDS` run in another test.
     seeds.retain(|seed| *seed > SEEDS);
     seeds.dedup();
-    each(&seeds, must_hold);
+    for_each(&seeds, assert_promises_hold);
 }
 
 #[test]
-fn every_bug_is_noticed_that_is_put_in() {
+fn every_injected_bug_is_caught() {
     let regressions = regressions();
     for mutant in Mutant::ALL {
         assert!(
@@ -79,20 +81,23 @@ fn every_bug_is_noticed_that_is_put_in() {
             "{mutant:?} has no seed"
         );
     }
-    each(&regressions, |(seed, mutant)| {
+    for_each(&regressions, |(seed, mutant)| {
         let Some(mutant) = mutant else {
             return;
         };
         let caught = hunt(mutant, seed..=seed);
-        let caught = caught.unwrap_or_else(|| panic!("seed {seed} does not notice {mutant:?}"));
+        let caught = caught.unwrap_or_else(|| panic!("seed {seed} does not catch {mutant:?}"));
         let row = format!("| {mutant:?} | {seed} | {} |", caught.rule);
-        assert!(PAGE.contains(&row), "docs/reliability.md has not {row}");
+        assert!(
+            PAGE.contains(&row),
+            "docs/reliability.md lacks the row {row}"
+        );
     });
 }
 
 #[test]
-fn a_seed_decides_everything() {
-    // Threads have hash maps of different orders.
+fn a_seed_determines_the_whole_run() {
+    // Each thread iterates hash maps in a different order.
     for seed in 1..=8 {
         let digests = [(); 2].map(|()| {
             thread::spawn(move || run(&Scenario::of(seed), true).digest)
@@ -103,7 +108,7 @@ fn a_seed_decides_everything() {
     }
 }
 
-/// All of the project's Rust.
+/// Appends all Rust sources below `directory` to `all`.
 fn sources(directory: &Path, all: &mut String) {
     for entry in fs::read_dir(directory).expect("a directory").flatten() {
         let path = entry.path();
@@ -117,7 +122,7 @@ fn sources(directory: &Path, all: &mut String) {
 }
 
 #[test]
-fn each_promise_has_the_tests_that_the_page_names() {
+fn every_test_named_on_the_page_exists() {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let mut all = String::new();
     sources(root, &mut all);
@@ -127,8 +132,10 @@ fn each_promise_has_the_tests_that_the_page_names() {
         let is_file = name.starts_with("e2e/") || name.starts_with("schema/");
         assert!(!is_file || root.join(name).exists(), "{name}");
     }
-    let (_, promises) = PAGE.split_once("## The promises").expect("promises");
-    let (promises, _) = promises.split_once("\n## ").expect("their end");
+    let (_, promises) = PAGE.split_once("## The promises").expect("the promises");
+    let (promises, _) = promises
+        .split_once("\n## ")
+        .expect("a section after the promises");
     let rows = promises.lines().filter(|line| line.starts_with("| "));
     let mut rules = 0;
     for proof in rows.filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next()) {

@@ -1,8 +1,9 @@
-//! The table's operations, each with the conditions that it leans on: the same suite on the embedded table, and through
-//! the AWS SDK on two emulators of DynamoDB that others wrote, dynoxide and moto.
+//! The store's operations, each with the conditions that it relies on: the same suite on the
+//! embedded table, and through the AWS SDK on two third-party DynamoDB emulators, dynoxide and
+//! moto.
 //!
-//! `THRUM_TEST_DYNOXIDE` names dynoxide's binary, `THRUM_TEST_PYTHON` a Python with `moto[server]`; what is not there is
-//! left out, loudly.
+//! `THRUM_TEST_DYNOXIDE` is the path of dynoxide's binary, `THRUM_TEST_PYTHON` a Python with
+//! `moto[server]`; tests without their emulator report that they are skipped.
 
 mod support;
 
@@ -37,17 +38,17 @@ use uuid::Uuid;
 const NOW: UnixMs = UnixMs(1_763_700_000_000);
 const PROJECT: ProjectId = ProjectId::FIRST;
 
-/// A table, and whatever keeps it.
+/// A table under test.
 struct Table {
     store: Store,
-    /// Whether it stands races: moto's updates are not atomic, and it undoes what came between when it cancels a
-    /// transaction.
-    races: bool,
+    /// Whether it supports concurrent calls. moto does not: its updates are not atomic, and
+    /// cancelling a transaction also undoes concurrent writes.
+    concurrent: bool,
     world: Arc<ManualWorld>,
 }
 
-async fn made(port: Arc<dyn Port>, name: &str, races: bool) -> Table {
-    // An account knows the tokens of all its tables: no two may have the same.
+async fn prepared(port: Arc<dyn Port>, name: &str, concurrent: bool) -> Table {
+    // An account remembers the tokens of all its tables, so each table needs its own seed.
     let seed = name.bytes().fold(0, |seed: u64, b| {
         seed.wrapping_mul(31).wrapping_add(b.into())
     });
@@ -59,18 +60,18 @@ async fn made(port: Arc<dyn Port>, name: &str, races: bool) -> Table {
     assert!(store.create_project(&project).await.unwrap());
     Table {
         store,
-        races,
+        concurrent,
         world,
     }
 }
 
 async fn embedded() -> Table {
     let table = SqliteTable::temporary(Options::default()).unwrap();
-    made(Arc::new(table), "embedded", true).await
+    prepared(Arc::new(table), "embedded", true).await
 }
 
 async fn on_dynoxide(emulator: &Dynoxide, name: &str) -> Table {
-    made(Arc::new(emulator.table(name).await), name, true).await
+    prepared(Arc::new(emulator.table(name).await), name, true).await
 }
 
 async fn on_moto(moto: &Moto, name: &str) -> Table {
@@ -78,13 +79,13 @@ async fn on_moto(moto: &Moto, name: &str) -> Table {
     let table = DynamoTable::new(aws_sdk_dynamodb::Client::from_conf(config), name);
     table.create().await.unwrap();
     table.create().await.unwrap();
-    made(Arc::new(table), name, false).await
+    prepared(Arc::new(table), name, false).await
 }
 
 impl Table {
-    /// All at a time, if it stands that; else one after the other.
+    /// Runs the racers concurrently if the table supports that, else one after the other.
     async fn race<T>(&self, racers: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
-        if self.races {
+        if self.concurrent {
             return join_all(racers).await;
         }
         let mut done = Vec::new();
@@ -125,23 +126,23 @@ macro_rules! on_each {
 on_each!(
     a_heartbeat_is_one_conditional_write,
     a_commit_is_all_or_nothing,
-    however_many_race_one_monitor_is_made,
-    a_deleted_monitor_is_gone_and_not_brought_back,
-    timers_are_packed_found_in_order_and_armed_once,
-    one_sweeper_has_a_shard_and_cursors_never_go_back,
+    racing_creations_create_one_monitor,
+    a_deleted_monitor_stays_deleted,
+    timers_are_packed_ordered_and_armed_once,
+    one_sweeper_claims_a_shard_and_cursors_never_go_back,
     a_limit_is_never_exceeded,
-    a_quota_and_a_rate_are_kept_together,
-    one_taker_has_a_delivery,
+    a_quota_and_a_rate_are_enforced_together,
+    one_worker_claims_a_delivery,
     a_later_alert_waits_for_an_earlier_one,
-    a_group_is_formed_of_what_was_gathered,
+    a_group_is_formed_from_gathered_deliveries,
     an_alert_is_planned_once_and_closed_by_its_channels,
-    channels_and_their_subscriptions,
-    bars_are_written_once_and_corrected,
-    a_nudge_is_counted_and_heads_know_their_months,
+    channels_keep_their_subscriptions_and_failures,
+    bars_are_written_once_and_can_be_corrected,
+    nudges_are_counted_and_a_series_head_never_goes_back,
     a_request_is_finished_once,
-    a_watch_remembers_guarded_by_its_version,
-    keys_and_projects,
-    outages_probes_and_the_pulse,
+    the_state_of_a_watch_is_guarded_by_its_version,
+    keys_rotate_and_projects_are_replaced_only_if_unchanged,
+    outages_are_extended_and_probes_and_pulses_are_recorded,
 );
 
 fn monitor(n: u128, name: &str) -> Monitor {
@@ -152,7 +153,7 @@ fn monitor(n: u128, name: &str) -> Monitor {
     }
 }
 
-/// As random as those of monitors are.
+/// A UUID that looks as random as a monitor's.
 fn uuid_like(n: u128) -> Uuid {
     uuid::Builder::from_random_bytes(
         n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
@@ -169,7 +170,7 @@ fn success(at: UnixMs) -> Event<'static> {
     }
 }
 
-/// Makes `monitor` by its first heartbeat.
+/// Creates `monitor` by its first heartbeat.
 async fn create(store: &Store, monitor: &Monitor) -> Result<MonitorState, StoreError> {
     let outcome = transition(monitor, &MonitorState::new(monitor), &success(NOW), NOW);
     let commit = Commit {
@@ -218,11 +219,11 @@ async fn a_heartbeat_is_one_conditional_write(table: Table) {
     let state = create(store, &job).await.unwrap();
     assert_eq!((state.status, state.pings), (Status::Up, 1));
     let Fast::Counted(state) = store.heartbeat(job.id, NOW + 5, none, None).await.unwrap() else {
-        panic!("the fast path");
+        panic!("expected the fast path");
     };
     assert_eq!((state.pings, state.seen), (2, Some(NOW + 5)));
     assert_eq!(state.expires_at, Some((NOW + 5).secs() + state.ttl_span));
-    // One that is older than what was seen, and one that wants another schedule, are for the rules.
+    // A heartbeat older than the last one, and one with another schedule, need the rules.
     let late = store.heartbeat(job.id, NOW + 1, none, None).await.unwrap();
     assert!(matches!(late, Fast::NeedsRules));
     let other = Rules {
@@ -231,14 +232,14 @@ async fn a_heartbeat_is_one_conditional_write(table: Table) {
     };
     let other = store.heartbeat(job.id, NOW + 9, other, None).await.unwrap();
     assert!(matches!(other, Fast::NeedsRules));
-    // A rate: the burst passes, and then nothing.
+    // A rate limit: the burst passes, then nothing does.
     let rate = Some(Rate::per_minute(2));
     let mut passed = 0;
     for i in 10..15 {
         match store.heartbeat(job.id, NOW + i, none, rate).await.unwrap() {
             Fast::Counted(_) => passed += 1,
             Fast::TooMany(wait_ms) => assert!((1..=30_000).contains(&wait_ms), "{wait_ms}"),
-            Fast::NeedsRules => panic!("the fast path"),
+            Fast::NeedsRules => panic!("expected the fast path"),
         }
     }
     assert_eq!(passed, 2);
@@ -255,7 +256,7 @@ async fn a_commit_is_all_or_nothing(table: Table) {
         .announce(&job, &mut outcome, None, later)
         .await
         .unwrap()
-        .expect("it is down");
+        .expect("an alert for the flip to down");
     let commit = Commit {
         monitor: &job,
         before: Some(&state),
@@ -263,7 +264,7 @@ async fn a_commit_is_all_or_nothing(table: Table) {
         alert: Some(&alert),
         was: None,
     };
-    // A heartbeat comes between.
+    // A heartbeat arrives in between.
     store
         .heartbeat(job.id, NOW + 1, Rules::default(), None)
         .await
@@ -293,7 +294,7 @@ async fn a_commit_is_all_or_nothing(table: Table) {
     let timers = store
         .timers_between(audit_shard(&alert, store), later, later + 60_000)
         .await;
-    assert_eq!(timers.unwrap().len(), 1, "its audit");
+    assert_eq!(timers.unwrap().len(), 1, "the audit timer of the alert");
 }
 
 fn audit_shard(alert: &Alert, store: &Store) -> u16 {
@@ -304,27 +305,27 @@ fn audit_shard(alert: &Alert, store: &Store) -> u16 {
     Timer { due: NOW, what }.shard(store.shards())
 }
 
-async fn however_many_race_one_monitor_is_made(table: Table) {
+async fn racing_creations_create_one_monitor(table: Table) {
     let store = &table.store;
     let racers: Vec<Monitor> = (1..=8).map(|n| monitor(n, "job")).collect();
-    let made = table
+    let created = table
         .race(racers.iter().map(|racer| create(store, racer)))
         .await;
-    let made: Vec<&MonitorState> = made.iter().flatten().collect();
-    assert_eq!(made.len(), 1);
+    let created: Vec<&MonitorState> = created.iter().flatten().collect();
+    assert_eq!(created.len(), 1);
     let named = store.monitor_named(PROJECT, "job").await.unwrap();
-    assert_eq!(named, Some(made[0].monitor));
+    assert_eq!(named, Some(created[0].monitor));
     let slugged = store.monitors_with_slug(PROJECT, "job").await.unwrap();
-    assert_eq!(slugged, [made[0].monitor]);
+    assert_eq!(slugged, [created[0].monitor]);
     assert_eq!(store.monitor_count(PROJECT).await.unwrap().n, 1);
-    // And no more than the plan allows.
+    // And never more monitors than the plan allows.
     create(store, &monitor(20, "second")).await.unwrap();
     create(store, &monitor(21, "third")).await.unwrap();
     is_conflict(create(store, &monitor(22, "fourth")).await);
     assert_eq!(store.monitors(PROJECT).await.unwrap().len(), 3);
 }
 
-async fn a_deleted_monitor_is_gone_and_not_brought_back(table: Table) {
+async fn a_deleted_monitor_stays_deleted(table: Table) {
     let store = &table.store;
     let job = monitor(1, "job");
     let state = create(store, &job).await.unwrap();
@@ -334,7 +335,7 @@ async fn a_deleted_monitor_is_gone_and_not_brought_back(table: Table) {
     assert!(store.locate(job.id).await.unwrap().is_none());
     let badge = store.monitor_by_badge(job.badge()).await.unwrap();
     assert_eq!(badge, None);
-    // A ping that raced the deletion, as if TTL had removed the state.
+    // A ping that races the deletion sees no state, as if TTL had removed it.
     let outcome = transition(&job, &state, &success(NOW + 9), NOW + 9);
     let commit = Commit {
         monitor: &job,
@@ -348,13 +349,13 @@ async fn a_deleted_monitor_is_gone_and_not_brought_back(table: Table) {
     assert_eq!(store.monitor_count(PROJECT).await.unwrap().n, 0);
 }
 
-async fn timers_are_packed_found_in_order_and_armed_once(table: Table) {
+async fn timers_are_packed_ordered_and_armed_once(table: Table) {
     let store = &table.store;
     let due = UnixMs(NOW.minute() * 60_000 + 10_000);
     let timer = |n: u128, due| Timer {
         due,
         what: What::Deadline {
-            // The same shard for all.
+            // All in the same shard.
             monitor: MonitorId(Uuid::from_u128(n << 16)),
             epoch: 1,
         },
@@ -386,7 +387,7 @@ async fn timers_are_packed_found_in_order_and_armed_once(table: Table) {
         found.extend(items.into_iter().flat_map(|item| item.entries));
         store.delete_timers(&keys).await.unwrap();
     }
-    assert_eq!(found.len(), 110, "each once");
+    assert_eq!(found.len(), 110, "each timer once");
     let ahead = store
         .timers_between(shard, due + 2_000, due + 120_000)
         .await
@@ -396,7 +397,7 @@ async fn timers_are_packed_found_in_order_and_armed_once(table: Table) {
     assert!(before.unwrap().is_empty());
 }
 
-async fn one_sweeper_has_a_shard_and_cursors_never_go_back(table: Table) {
+async fn one_sweeper_claims_a_shard_and_cursors_never_go_back(table: Table) {
     let store = &table.store;
     let minute = NOW.minute();
     assert_eq!(store.cursor(1).await.unwrap().low, Some(minute - 2));
@@ -409,9 +410,15 @@ async fn one_sweeper_has_a_shard_and_cursors_never_go_back(table: Table) {
     let advance = async |by, minute, now| store.advance_cursor(1, by, minute, now).await.unwrap();
     assert!(!advance("b", minute, NOW).await);
     assert!(advance("a", minute, NOW).await);
-    assert!(claim("b", NOW).await, "it was given back");
+    assert!(
+        claim("b", NOW).await,
+        "advancing the cursor releases the claim"
+    );
     assert!(!advance("b", minute - 1, NOW).await, "never back");
-    assert!(advance("c", minute + 1, until).await, "b's claim is over");
+    assert!(
+        advance("c", minute + 1, until).await,
+        "b's claim has expired"
+    );
     assert_eq!(store.cursor(1).await.unwrap().low, Some(minute + 1));
 }
 
@@ -444,7 +451,7 @@ async fn a_limit_is_never_exceeded(table: Table) {
     assert_eq!(usage["deliveries#sms"], 7);
 }
 
-async fn a_quota_and_a_rate_are_kept_together(table: Table) {
+async fn a_quota_and_a_rate_are_enforced_together(table: Table) {
     let store = &table.store;
     let charge = Charge {
         project: PROJECT,
@@ -477,7 +484,7 @@ async fn a_quota_and_a_rate_are_kept_together(table: Table) {
     assert!(matches!(later, Charged::Taken(_)));
 }
 
-async fn one_taker_has_a_delivery(table: Table) {
+async fn one_worker_claims_a_delivery(table: Table) {
     let store = &table.store;
     let id = alert_id(1);
     let until = NOW + 30_000;
@@ -493,7 +500,7 @@ async fn one_taker_has_a_delivery(table: Table) {
     assert_eq!(
         store.claim(&mine, NOW).await.unwrap().attempts,
         2,
-        "one's own token again"
+        "the same token can claim again"
     );
     let sent = Settled::Sent {
         at: NOW,
@@ -510,7 +517,7 @@ async fn one_taker_has_a_delivery(table: Table) {
     is_conflict(store.claim(&claim(id, 9, until), NOW + 4_999).await);
     let again = claim(id, 9, until);
     store.claim(&again, NOW + 5_000).await.unwrap();
-    // A claim that ended is anybody's.
+    // Anyone can take over an expired claim.
     let last = claim(id, 10, until + 30_000);
     store.claim(&last, until).await.unwrap();
     is_conflict(store.settle(&again, &sent).await);
@@ -543,11 +550,11 @@ async fn a_later_alert_waits_for_an_earlier_one(table: Table) {
     assert_eq!(
         settled.next,
         Some(second),
-        "whoever settles it sends the other on"
+        "settling the first alert returns the one that waits for it"
     );
     assert!(
         !store.wait_for(first, second, channel).await.unwrap(),
-        "nothing to wait for"
+        "a settled alert is not waited for"
     );
     store
         .claim(&claim(second, 2, NOW + 30_000), NOW)
@@ -555,7 +562,7 @@ async fn a_later_alert_waits_for_an_earlier_one(table: Table) {
         .unwrap();
 }
 
-async fn a_group_is_formed_of_what_was_gathered(table: Table) {
+async fn a_group_is_formed_from_gathered_deliveries(table: Table) {
     let store = &table.store;
     let channel = ChannelId(Uuid::from_u128(1));
     let mut rates = Vec::new();
@@ -607,7 +614,7 @@ async fn an_alert_is_planned_once_and_closed_by_its_channels(table: Table) {
         .unwrap();
     assert!(planned.planned && planned.open.as_ref().unwrap().len() == 2);
     let again = store.plan(PROJECT, alert.id, &channels[..1]).await.unwrap();
-    assert_eq!(again, Some(planned), "what the first one fixed");
+    assert_eq!(again, Some(planned), "the first plan stays");
     store
         .close(PROJECT, alert.id, channels[0], false)
         .await
@@ -618,7 +625,7 @@ async fn an_alert_is_planned_once_and_closed_by_its_channels(table: Table) {
         .unwrap();
     let closed = store.alert(PROJECT, alert.id).await.unwrap().unwrap();
     assert!(closed.open.is_none() && closed.dead);
-    // One that is gone, and one that is told once a day.
+    // An alert that does not exist, and one that is raised at most once a day.
     store
         .close(PROJECT, alert_id(99), channels[0], false)
         .await
@@ -636,7 +643,7 @@ async fn an_alert_is_planned_once_and_closed_by_its_channels(table: Table) {
     );
 }
 
-async fn channels_and_their_subscriptions(table: Table) {
+async fn channels_keep_their_subscriptions_and_failures(table: Table) {
     let store = &table.store;
     let channel = Channel {
         id: ChannelId(Uuid::from_u128(7)),
@@ -672,7 +679,7 @@ async fn channels_and_their_subscriptions(table: Table) {
         .put_subscription(PROJECT, channel.id, &seen)
         .await
         .unwrap();
-    // A person wants it asked again, while somebody looks.
+    // A person asks for a new confirmation while another process checks the subscription.
     store
         .replace_channel(&channel, Some(NOW + 5))
         .await
@@ -726,7 +733,7 @@ fn bar(i: i64, close: f64) -> Bar {
     }
 }
 
-async fn bars_are_written_once_and_corrected(table: Table) {
+async fn bars_are_written_once_and_can_be_corrected(table: Table) {
     let store = &table.store;
     let (series, hours) = series_x();
     let put = async |bars: &[Bar]| {
@@ -788,7 +795,7 @@ async fn bars_are_written_once_and_corrected(table: Table) {
     assert_eq!(last, Some(scores[1]));
 }
 
-async fn a_nudge_is_counted_and_heads_know_their_months(table: Table) {
+async fn nudges_are_counted_and_a_series_head_never_goes_back(table: Table) {
     let store = &table.store;
     let (series, hours) = series_x();
     let none = BTreeSet::new();
@@ -843,7 +850,7 @@ async fn a_request_is_finished_once(table: Table) {
     assert_eq!(
         store.request_bars(id).await.unwrap(),
         bars,
-        "to the last digit"
+        "bars must be exact to the last digit"
     );
     let long = format!("[{}]", "1234567890,".repeat(70_000));
     store.finish_request(id, Ok(&long), NOW).await.unwrap();
@@ -854,7 +861,7 @@ async fn a_request_is_finished_once(table: Table) {
     assert_eq!(store.request_result(&done).await.unwrap(), Some(long));
 }
 
-async fn a_watch_remembers_guarded_by_its_version(table: Table) {
+async fn the_state_of_a_watch_is_guarded_by_its_version(table: Table) {
     let store = &table.store;
     let (series, timeframe) = series_x();
     let watch = Watch {
@@ -906,7 +913,7 @@ async fn a_watch_remembers_guarded_by_its_version(table: Table) {
     assert_eq!(
         store.alert(PROJECT, other.id).await.unwrap(),
         None,
-        "nothing of it"
+        "a refused write leaves no alert"
     );
     assert!(store.alert(PROJECT, alert.id).await.unwrap().is_some());
     assert_eq!(
@@ -928,7 +935,7 @@ async fn a_watch_remembers_guarded_by_its_version(table: Table) {
     is_conflict(store.replace_watch(&watch, None).await);
 }
 
-async fn keys_and_projects(table: Table) {
+async fn keys_rotate_and_projects_are_replaced_only_if_unchanged(table: Table) {
     let store = &table.store;
     let secrets = ["a", "b"].map(|c| format!("hcw_{}", c.repeat(28)));
     let [first, second] = secrets
@@ -961,7 +968,10 @@ async fn keys_and_projects(table: Table) {
     assert_eq!(hashes, [hash("0123456789abcdefghijkl")]);
     let other = Project::with_badges(ProjectId(Uuid::from_u128(9)), "other", &*table.world);
     assert!(store.create_project(&other).await.unwrap());
-    assert!(!store.create_project(&other).await.unwrap(), "it is there");
+    assert!(
+        !store.create_project(&other).await.unwrap(),
+        "a project can't be created twice"
+    );
     let after = Project {
         name: "renamed".into(),
         ..other.clone()
@@ -974,7 +984,7 @@ async fn keys_and_projects(table: Table) {
     assert_eq!(store.projects().await.unwrap().len(), 1);
 }
 
-async fn outages_probes_and_the_pulse(table: Table) {
+async fn outages_are_extended_and_probes_and_pulses_are_recorded(table: Table) {
     let store = &table.store;
     let outage = |end| Outage { start: NOW, end };
     for end in [NOW + 1_000, NOW + 2_000] {

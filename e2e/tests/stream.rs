@@ -1,4 +1,4 @@
-//! The stream handler as Lambda calls it: partial failures, records that mean nothing, records that come twice.
+//! The stream handler as Lambda calls it: partial failures, irrelevant records and duplicates.
 
 use aws_lambda_events::event::dynamodb::Event;
 use e2e::{Receiver, Stage};
@@ -11,9 +11,9 @@ use thrum_schema::work::Work;
 
 /// A bus that refuses every second event.
 #[derive(Debug, Default)]
-struct Halting(Mutex<Vec<Work>>);
+struct Flaky(Mutex<Vec<Work>>);
 
-impl Bus for Halting {
+impl Bus for Flaky {
     fn publish<'a>(&'a self, works: &'a [Work]) -> BoxFuture<'a, Vec<Result<(), BusError>>> {
         let results = works
             .iter()
@@ -37,7 +37,7 @@ fn record(sequence: &str, name: &str, new: Value) -> Value {
     })
 }
 
-/// The image of a real alert, as the stream has it.
+/// The stream image of a real alert.
 async fn alert_image(stage: &Stage) -> Value {
     stage
         .heartbeat(json!({"monitor": "job", "status": "fail"}))
@@ -52,12 +52,12 @@ async fn alert_image(stage: &Stage) -> Value {
 }
 
 #[tokio::test]
-async fn what_was_not_relayed_is_reported_and_nothing_else() {
+async fn only_records_that_were_not_relayed_are_reported() {
     let stage = Stage::new().await;
     let alert = alert_image(&stage).await;
-    let bus = Arc::new(Halting::default());
+    let bus = Arc::new(Flaky::default());
     let evaluate = Evaluate::new(stage.store.clone(), bus.clone(), "test", 60_000);
-    let foreign = json!({"kind": {"S": "somebody else's"}});
+    let foreign = json!({"kind": {"S": "foreign"}});
     let broken = json!({"kind": {"S": "alert"}, "id": {"N": "7"}});
     let event: Event = serde_json::from_value(json!({"Records": [
         record("1", "INSERT", alert.clone()),
@@ -79,13 +79,13 @@ async fn what_was_not_relayed_is_reported_and_nothing_else() {
     assert_eq!(
         failed,
         [Some("4".to_owned())],
-        "the second of three that were to be relayed"
+        "the second of the three relayed events"
     );
     assert_eq!(bus.0.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]
-async fn records_that_come_twice_change_nothing() {
+async fn duplicate_records_change_nothing() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -109,5 +109,5 @@ async fn records_that_come_twice_change_nothing() {
         meter,
         thrum_schema::World::now(&*stage.world),
     );
-    assert_eq!(taken.await.unwrap(), 1, "charged once");
+    assert_eq!(taken.await.unwrap(), 1, "the delivery is charged once");
 }

@@ -1,8 +1,9 @@
-//! The table port: the same cases and the same random operations on the embedded table, and through the AWS SDK on two
-//! emulators of DynamoDB that others wrote. No answer may differ.
+//! The table port: the same cases and random operations on the embedded table, and through the AWS
+//! SDK on two third-party DynamoDB emulators. All must give the same answers.
 //!
-//! `THRUM_TEST_DYNOXIDE` names dynoxide's binary, `THRUM_TEST_PYTHON` a Python with `moto[server]`; what is not there is
-//! left out, loudly. `THRUM_TEST_OPERATIONS` is how many random operations are compared.
+//! `THRUM_TEST_DYNOXIDE` is the path of dynoxide's binary, `THRUM_TEST_PYTHON` a Python with
+//! `moto[server]`; tests without their emulator report that they are skipped.
+//! `THRUM_TEST_OPERATIONS` is the number of random operations to compare.
 
 mod support;
 
@@ -22,45 +23,45 @@ use thrum_store::table::{
 };
 use uuid::Uuid;
 
-/// How many random operations are compared, unless the environment says otherwise.
+/// The default number of random operations to compare.
 const OPERATIONS: u32 = 3_000;
 
-/// A table to hold to the cases, and what its calls cost.
-struct Held {
+/// A table under test, with a meter of its calls.
+struct Subject {
     table: Arc<dyn Table>,
     meter: Meter,
-    /// Moto says nothing of some things, and other things of them.
+    /// moto deviates from DynamoDB in some cases, which are skipped.
     is_moto: bool,
 }
 
-fn embedded() -> Held {
+fn embedded() -> Subject {
     let meter = Meter::default();
     let options = Options {
         meter: Some(meter.clone()),
         ..Options::default()
     };
-    Held {
+    Subject {
         table: Arc::new(SqliteTable::temporary(options).expect("a table")),
         meter,
         is_moto: false,
     }
 }
 
-async fn on_dynoxide(emulator: &Dynoxide, name: &str) -> Held {
+async fn on_dynoxide(emulator: &Dynoxide, name: &str) -> Subject {
     let meter = Meter::default();
     let table = emulator.table(name).await.metered(meter.clone());
-    Held {
+    Subject {
         table: Arc::new(table),
         meter,
         is_moto: false,
     }
 }
 
-async fn on_moto(moto: &Moto, name: &str) -> Held {
+async fn on_moto(moto: &Moto, name: &str) -> Subject {
     let config = retrying((&moto.config).into()).build();
     let table = DynamoTable::new(aws_sdk_dynamodb::Client::from_conf(config), name);
     table.create().await.expect("a table");
-    Held {
+    Subject {
         table: Arc::new(table),
         meter: Meter::default(),
         is_moto: true,
@@ -94,16 +95,16 @@ macro_rules! on_each {
 }
 
 on_each!(
-    conditions_hold_as_dynamodb_has_it,
-    updates_do_as_dynamodb_has_it,
-    ranges_are_in_the_order_of_bytes_and_come_in_pages,
+    conditions_match_dynamodb,
+    updates_match_dynamodb,
+    ranges_are_in_byte_order_and_paged,
     a_transaction_is_all_or_nothing_and_says_which_write_failed,
-    alternatives_are_tried_in_their_order,
-    batches_and_bounds,
-    calls_cost_what_dynamodb_says,
+    alternatives_are_tried_in_order,
+    batches_work_and_oversized_items_are_refused,
+    calls_cost_what_dynamodb_charges,
 );
 
-/// One for each transaction: an account remembers them.
+/// A new token for each transaction: an account remembers the tokens of all its tables.
 fn token() -> Uuid {
     SystemWorld.uuid_v4()
 }
@@ -119,17 +120,17 @@ fn key(sk: &str) -> Key {
 fn is_condition<T: std::fmt::Debug>(result: Result<T, TableError>) -> Option<Item> {
     match result {
         Err(TableError::Condition { found, .. }) => found.map(|found| *found),
-        other => panic!("a condition was to fail: {other:?}"),
+        other => panic!("expected a failed condition: {other:?}"),
     }
 }
 
-async fn conditions_hold_as_dynamodb_has_it(held: Held) {
-    let table = &held.table;
+async fn conditions_match_dynamodb(subject: Subject) {
+    let table = &subject.table;
     let stored = item(json!({
         "pk": {"S": "p"}, "sk": {"S": "a"}, "n": {"N": "10"}, "s": {"S": "b"}, "yes": {"BOOL": true},
         "set": {"SS": ["x", "y"]}, "bytes": {"B": "AQI="},
     }));
-    table.write(put(stored.clone())).await.expect("it is put");
+    table.write(put(stored.clone())).await.expect("put");
     let holds = [
         exists(),
         attr("n").exists(),
@@ -146,7 +147,7 @@ async fn conditions_hold_as_dynamodb_has_it(held: Held) {
         attr("yes").eq(true),
         attr("set").eq(strings(["y", "x"])),
         attr("bytes").eq(Value::B(vec![1, 2])),
-        // What does not exist, or is of another type, satisfies no comparison.
+        // A missing attribute, or one of another type, satisfies no comparison.
         attr("none").eq(1).negated(),
         attr("none").below(1).negated(),
         attr("n").eq("10").negated(),
@@ -154,8 +155,8 @@ async fn conditions_hold_as_dynamodb_has_it(held: Held) {
         attr("n").eq(1).or(attr("s").eq("b")),
         attr("n").eq(10).and(attr("s").eq("a").negated()),
     ];
-    // Moto has an error of its own for it.
-    let of_another_type = (!held.is_moto).then(|| attr("s").below(1).negated());
+    // moto rejects such a comparison.
+    let of_another_type = (!subject.is_moto).then(|| attr("s").below(1).negated());
     for condition in holds.into_iter().chain(of_another_type) {
         let same = put(stored.clone()).when(condition.clone());
         let written = table.write(same).await;
@@ -163,12 +164,12 @@ async fn conditions_hold_as_dynamodb_has_it(held: Held) {
         let negated = put(stored.clone()).when(condition.clone().negated());
         let found = is_condition(table.write(negated).await);
         assert_eq!(
-            found.map(normal),
-            Some(normal(stored.clone())),
+            found.map(canonical),
+            Some(canonical(stored.clone())),
             "{condition:?}"
         );
     }
-    // Of an item that does not exist.
+    // Conditions on an item that does not exist.
     let nothing = Key::new("p", "nothing");
     for condition in [
         exists(),
@@ -184,17 +185,17 @@ async fn conditions_hold_as_dynamodb_has_it(held: Held) {
     }
 }
 
-async fn updates_do_as_dynamodb_has_it(held: Held) {
-    let table = &held.table;
+async fn updates_match_dynamodb(subject: Subject) {
+    let table = &subject.table;
     let mut expected = json!({"pk": {"S": "p"}, "sk": {"S": "u"}});
     let steps: [(Update, Json); 9] = [
-        // An item comes into being by its update.
+        // An update creates a missing item.
         (add("n", 2), json!({"n": {"N": "2"}})),
         (
             add("n", 3).set("s", "t"),
             json!({"n": {"N": "5"}, "s": {"S": "t"}}),
         ),
-        // Operands are of the item before.
+        // Operands are values from before the update.
         (
             set_sum("m", "n", 1).add("n", 10),
             json!({"m": {"N": "6"}, "n": {"N": "15"}}),
@@ -215,7 +216,7 @@ async fn updates_do_as_dynamodb_has_it(held: Held) {
             take_from("set", strings(["a", "c", "z"])),
             json!({"set": {"SS": ["b"]}}),
         ),
-        // A set without members is none.
+        // An empty set is removed.
         (
             take_from("set", strings(["b"])).remove("s"),
             json!({"set": null, "s": null}),
@@ -227,18 +228,22 @@ async fn updates_do_as_dynamodb_has_it(held: Held) {
     ];
     for (change, differs) in steps {
         let after = table.write(update(key("u"), change.clone())).await;
-        for (name, value) in differs.as_object().expect("members") {
+        for (name, value) in differs.as_object().expect("an object") {
             match value {
-                Json::Null => drop(expected.as_object_mut().expect("members").remove(name)),
+                Json::Null => drop(expected.as_object_mut().expect("an object").remove(name)),
                 value => expected[name] = value.clone(),
             }
         }
-        let after = after.expect("it is updated").expect("an image");
-        assert_eq!(normal(after), normal(item(expected.clone())), "{change:?}");
+        let after = after.expect("updated").expect("an image");
+        assert_eq!(
+            canonical(after),
+            canonical(item(expected.clone())),
+            "{change:?}"
+        );
     }
     let stored = table.get(key("u"), Read::Consistent).await.expect("read");
-    assert_eq!(normal(stored.expect("there")), normal(item(expected)));
-    // A sum of what is not there, or is no number, is refused.
+    assert_eq!(canonical(stored.expect("there")), canonical(item(expected)));
+    // A sum of a missing attribute, or of one that is not a number, is refused.
     for wrong in [set_sum("x", "none", 1), add("new", 1)] {
         let refused = table.write(update(key("u"), wrong)).await;
         assert!(
@@ -250,16 +255,16 @@ async fn updates_do_as_dynamodb_has_it(held: Held) {
     let big = Value::N("12345678901234567890123456789012345678".into());
     let grown = table.write(update(key("big"), set("n", big))).await;
     grown.expect("38 digits fit");
-    if !held.is_moto {
+    if !subject.is_moto {
         let more = table.write(update(key("big"), add("n", 1))).await;
-        let more = more.expect("it is updated").expect("an image");
+        let more = more.expect("updated").expect("an image");
         let digits = Value::N("12345678901234567890123456789012345679".into());
         assert_eq!(more.get("n"), Some(&digits));
     }
 }
 
-async fn ranges_are_in_the_order_of_bytes_and_come_in_pages(held: Held) {
-    let table = &held.table;
+async fn ranges_are_in_byte_order_and_paged(subject: Subject) {
+    let table = &subject.table;
     let sorted = [
         "#", "0", "00", "1", "A", "CH#1", "CH#2", "CH$", "a", "é", "\u{ffff}", "😀",
     ];
@@ -305,10 +310,10 @@ async fn ranges_are_in_the_order_of_bytes_and_come_in_pages(held: Held) {
     assert_eq!(
         keys(all().between("z", "b")).await,
         [""; 0],
-        "a reversed range has nothing"
+        "a reversed range is empty"
     );
     assert_eq!(keys(Query::of("nobody's")).await, [""; 0]);
-    // A page has at most a megabyte.
+    // A page holds at most 1 MB.
     for i in 0..6 {
         let mut large = Key::new("large", i.to_string()).attributes();
         large.insert("text".into(), Value::S("x".repeat(300_000)));
@@ -322,8 +327,8 @@ async fn ranges_are_in_the_order_of_bytes_and_come_in_pages(held: Held) {
     );
 }
 
-async fn a_transaction_is_all_or_nothing_and_says_which_write_failed(held: Held) {
-    let table = &held.table;
+async fn a_transaction_is_all_or_nothing_and_says_which_write_failed(subject: Subject) {
+    let table = &subject.table;
     let named = |sk: &str| key(sk).attributes();
     table.write(put(named("there"))).await.expect("put");
     let four = |last: Write| {
@@ -352,7 +357,7 @@ async fn a_transaction_is_all_or_nothing_and_says_which_write_failed(held: Held)
         counter.expect("there").get("n"),
         Some(&Value::N("1".into()))
     );
-    // No item twice.
+    // A transaction can't write an item twice.
     let twice = vec![put(named("twice")), update(key("twice"), add("n", 1))];
     let refused = table.transact(twice, token()).await;
     assert!(
@@ -360,7 +365,7 @@ async fn a_transaction_is_all_or_nothing_and_says_which_write_failed(held: Held)
         "{refused:?}"
     );
     assert_eq!(table.get(key("twice"), Read::Consistent).await, Ok(None));
-    // A hundred, and no more.
+    // A transaction has at most 100 writes.
     let many = |n: usize| (0..n).map(|i| put(named(&format!("many-{i}")))).collect();
     assert_eq!(table.transact(many(100), token()).await, Ok(()));
     let refused = table.transact(many(101), token()).await;
@@ -370,9 +375,9 @@ async fn a_transaction_is_all_or_nothing_and_says_which_write_failed(held: Held)
     );
 }
 
-async fn alternatives_are_tried_in_their_order(held: Held) {
-    let table = &held.table;
-    // A window of a rate: count within it, or begin another.
+async fn alternatives_are_tried_in_order(subject: Subject) {
+    let table = &subject.table;
+    // A rate window: count in the current one, or start another.
     let counted = |now: i64| {
         let over = attr("since").missing().or(attr("since").at_most(now - 10));
         update(key("window"), add("n", 1))
@@ -394,8 +399,8 @@ async fn alternatives_are_tried_in_their_order(held: Held) {
     assert_eq!(found.get("n"), Some(&Value::N("2".into())));
 }
 
-async fn batches_and_bounds(held: Held) {
-    let table = &held.table;
+async fn batches_work_and_oversized_items_are_refused(subject: Subject) {
+    let table = &subject.table;
     let keys: Vec<Key> = (0..25).map(|i| key(&format!("b{i}"))).collect();
     let writes = keys.iter().map(|key| put(key.attributes())).collect();
     assert_eq!(table.write_many(writes).await, Ok(Vec::new()));
@@ -411,14 +416,14 @@ async fn batches_and_bounds(held: Held) {
         .await
         .expect("a batch");
     assert_eq!(batch.items.len(), 5);
-    // An item has at most 400 kB, its names and its key included.
+    // An item has at most 400 kB, including attribute names and its key.
     let sized = |bytes: usize| {
         let mut item = key("sized").attributes();
         let rest = bytes - "pkpsksizedtext".len();
         item.insert("text".into(), Value::S("x".repeat(rest)));
         item
     };
-    if !held.is_moto {
+    if !subject.is_moto {
         table
             .write(put(sized(MAX_ITEM_BYTES)))
             .await
@@ -436,11 +441,11 @@ async fn batches_and_bounds(held: Held) {
     );
 }
 
-async fn calls_cost_what_dynamodb_says(held: Held) {
-    if held.is_moto {
+async fn calls_cost_what_dynamodb_charges(subject: Subject) {
+    if subject.is_moto {
         return;
     }
-    let (table, meter) = (&held.table, &held.meter);
+    let (table, meter) = (&subject.table, &subject.meter);
     let sized = |sk: &str, bytes: usize| {
         let mut item = key(sk).attributes();
         item.insert("text".into(), Value::S("x".repeat(bytes)));
@@ -532,15 +537,15 @@ async fn calls_cost_what_dynamodb_says(held: Held) {
     assert_eq!(costs, expected);
 }
 
-/// An item whose numbers and sets are written in one way.
-fn normal(item: Item) -> Vec<(String, String)> {
-    let mut members: Vec<(String, String)> = item
+/// An item with its numbers and sets in canonical form.
+fn canonical(item: Item) -> Vec<(String, String)> {
+    let mut attributes: Vec<(String, String)> = item
         .into_inner()
         .into_iter()
         .map(|(name, value)| (name, text(&value)))
         .collect();
-    members.sort();
-    members
+    attributes.sort();
+    attributes
 }
 
 fn text(value: &Value) -> String {
@@ -641,7 +646,7 @@ impl Random {
         let mut update = Update::default();
         let mut names = vec!["n", "m", "s", "t", "set", "yes"];
         for _ in 0..1 + self.below(3) {
-            // An attribute is changed once in an update.
+            // An update may change each attribute only once.
             let name = names.swap_remove(self.below(names.len()));
             update = match self.below(7) {
                 0 | 1 => update.set(name, self.value()),
@@ -697,22 +702,22 @@ impl Random {
     }
 }
 
-/// What an operation answered, written in one way.
+/// The answer to an operation, in canonical form.
 async fn answer(table: &dyn Table, operation: &Operation) -> String {
     let failure = |error: TableError| match error {
         TableError::Condition { at, found } => {
-            format!("condition {at} {:?}", found.map(|found| normal(*found)))
+            format!("condition {at} {:?}", found.map(|found| canonical(*found)))
         }
-        // The words are each table's own.
+        // Each table has its own error messages.
         TableError::Invalid(_) => "invalid".to_owned(),
         other => format!("{other:?}"),
     };
-    let all = |items: Vec<Item>| items.into_iter().map(normal).collect::<Vec<_>>();
+    let all = |items: Vec<Item>| items.into_iter().map(canonical).collect::<Vec<_>>();
     let answered = match operation.clone() {
         Operation::Get(key) => table
             .get(key, Read::Consistent)
             .await
-            .map(|item| format!("{:?}", item.map(normal))),
+            .map(|item| format!("{:?}", item.map(canonical))),
         Operation::Query(query) => table
             .query(query)
             .await
@@ -720,7 +725,7 @@ async fn answer(table: &dyn Table, operation: &Operation) -> String {
         Operation::Write(write) => table
             .write(write)
             .await
-            .map(|item| format!("{:?}", item.map(normal))),
+            .map(|item| format!("{:?}", item.map(canonical))),
         Operation::Transact(writes) => table
             .transact(writes, token())
             .await
@@ -739,14 +744,14 @@ enum Operation {
 
 /// Random operations find no difference between the embedded table and dynoxide.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_operations_are_answered_alike() {
+async fn random_operations_get_identical_answers() {
     let Some(emulator) = Dynoxide::start().await else {
         return;
     };
     let operations = std::env::var("THRUM_TEST_OPERATIONS").ok();
     let operations = operations.map_or(OPERATIONS, |n| n.parse().expect("a number"));
-    let theirs = emulator.table("random").await;
-    let ours = SqliteTable::in_memory(Options::default()).expect("a table");
+    let dynoxide = emulator.table("random").await;
+    let sqlite = SqliteTable::in_memory(Options::default()).expect("a table");
     let random = Random(ManualWorld::new(UnixMs(0), 1));
     let (mut invalid, mut refused) = (0, 0);
     for n in 0..operations {
@@ -759,16 +764,19 @@ async fn random_operations_are_answered_alike() {
                 Operation::Transact((0..writes).map(|_| random.write(true)).collect())
             }
         };
-        let our = answer(&ours, &operation).await;
-        let their = answer(&theirs, &operation).await;
-        assert_eq!(our, their, "operation {n}: {operation:?}");
-        invalid += u32::from(our == "invalid");
-        refused += u32::from(our.starts_with("condition"));
+        let actual = answer(&sqlite, &operation).await;
+        let expected = answer(&dynoxide, &operation).await;
+        assert_eq!(actual, expected, "operation {n}: {operation:?}");
+        invalid += u32::from(actual == "invalid");
+        refused += u32::from(actual.starts_with("condition"));
     }
     println!("{operations} operations, of which {invalid} were invalid and {refused} refused");
-    assert!(refused > operations / 10, "conditions fail, too: {refused}");
+    assert!(
+        refused > operations / 10,
+        "too few conditions fail: {refused}"
+    );
     assert!(
         invalid < operations / 4,
-        "most operations are valid: {invalid}"
+        "too many operations are invalid: {invalid}"
     );
 }

@@ -1,5 +1,5 @@
-//! template.yaml against the code: what each function may do is what its bootstrap can do, every alarm has its runbook, and
-//! what the dashboard shows is what the code counts.
+//! template.yaml against the code: each function's permissions match the calls in its bootstrap,
+//! every alarm has a runbook, and the dashboard shows every metric.
 
 use e2e::lambda::bootstrap;
 use serde_yaml_ng::Value;
@@ -16,7 +16,7 @@ fn template() -> Value {
     template
 }
 
-/// A value without CloudFormation's short form around it.
+/// A value without its CloudFormation tag, such as `!Sub`.
 fn plain(value: &Value) -> &Value {
     match value {
         Value::Tagged(tagged) => plain(&tagged.value),
@@ -24,7 +24,7 @@ fn plain(value: &Value) -> &Value {
     }
 }
 
-/// Every map below `value`, that of its short forms too.
+/// Appends every map in `value` to `found`, including those under CloudFormation tags.
 fn maps<'a>(value: &'a Value, found: &mut Vec<&'a serde_yaml_ng::Mapping>) {
     match plain(value) {
         Value::Mapping(map) => {
@@ -44,7 +44,7 @@ fn strings(value: &Value) -> Vec<String> {
     }
 }
 
-/// What the template lets a function do.
+/// The actions that the template allows a role.
 fn allowed(template: &Value, role: &str) -> BTreeSet<String> {
     let mut found = Vec::new();
     maps(
@@ -60,13 +60,13 @@ fn allowed(template: &Value, role: &str) -> BTreeSet<String> {
     actions
 }
 
-/// What a bootstrap can do: the operations of the SDK that are linked into it.
+/// The actions that a bootstrap can call: the SDK operations linked into it.
 fn linked(function: &str) -> BTreeSet<String> {
     let output = Command::new("nm")
         .args(["-C", "--defined-only"])
         .arg(bootstrap(function))
         .output()
-        .expect("nm, of binutils");
+        .expect("nm from binutils");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut actions = BTreeSet::new();
     let pascal = |snake: &str| -> String {
@@ -94,7 +94,7 @@ fn linked(function: &str) -> BTreeSet<String> {
             };
             actions.insert(format!("{prefix}:{}", pascal(&word(operation))));
         }
-        // A transaction needs what it is made of.
+        // A transaction needs the permissions of its writes.
         for (kind, action) in [
             ("_put::Put", "PutItem"),
             ("_update::Update", "UpdateItem"),
@@ -107,8 +107,8 @@ fn linked(function: &str) -> BTreeSet<String> {
             }
         }
     }
-    // The table's adapter can do everything that its port has. What a function asks of it, the store's operations that
-    // are linked tell: these are the ones that write batches, and that require something of an item without writing it.
+    // The table adapter links every operation of its port. Which ones a function uses shows in the
+    // store operations linked: these write batches, or check an item without writing it.
     let checking = [
         "commit",
         "create_monitor",
@@ -119,20 +119,21 @@ fn linked(function: &str) -> BTreeSet<String> {
         ("dynamodb:BatchWriteItem", &["write_many"][..]),
         ("dynamodb:ConditionCheckItem", &checking[..]),
     ] {
-        let asks = |operation: &&str| text.contains(&format!("thrum_store::Store>::{operation}"));
-        if !operations.iter().any(asks) {
+        let is_linked =
+            |operation: &&str| text.contains(&format!("thrum_store::Store>::{operation}"));
+        if !operations.iter().any(is_linked) {
             actions.remove(action);
         }
     }
     assert!(
         actions.remove("dynamodb:TransactWriteItems"),
-        "it is no permission of its own"
+        "transactions have no permission of their own"
     );
     actions
 }
 
 #[test]
-fn each_function_may_do_what_it_can_do_and_nothing_else() {
+fn each_function_has_exactly_the_permissions_it_uses() {
     let template = template();
     let platform = [
         "logs:CreateLogStream",
@@ -171,7 +172,7 @@ fn each_function_may_do_what_it_can_do_and_nothing_else() {
     }
 }
 
-/// The anchor that GitHub gives a heading.
+/// The anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let plain = text
@@ -181,7 +182,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn every_alarm_has_a_runbook_and_says_where_it_goes() {
+fn every_alarm_links_a_runbook_and_notifies_the_alarm_topic() {
     let template = template();
     let runbooks = std::fs::read_to_string(format!("{ROOT}/docs/operating.md")).unwrap();
     let anchors: BTreeSet<String> = runbooks
@@ -199,11 +200,13 @@ fn every_alarm_has_a_runbook_and_says_where_it_goes() {
         {
             continue;
         }
-        let said = resource["Properties"]["AlarmDescription"].as_str().unwrap();
-        let (_, runbook) = said.split_once("docs/operating.md#").expect("a runbook");
+        let description = resource["Properties"]["AlarmDescription"].as_str().unwrap();
+        let (_, runbook) = description
+            .split_once("docs/operating.md#")
+            .expect("a link to a runbook");
         assert!(
             anchors.contains(runbook),
-            "{name:?}: {runbook} is no section of docs/operating.md"
+            "{name:?}: docs/operating.md has no section {runbook}"
         );
         named.insert(runbook.to_owned());
         let actions = &resource["Properties"]["AlarmActions"];
@@ -217,7 +220,7 @@ fn every_alarm_has_a_runbook_and_says_where_it_goes() {
 }
 
 #[test]
-fn the_dashboard_shows_what_is_counted() {
+fn the_dashboard_shows_every_metric() {
     let template = template();
     let body = &template["Resources"]["Dashboard"]["Properties"]["DashboardBody"];
     let body: serde_json::Value = serde_json::from_str(plain(body).as_str().unwrap()).unwrap();
@@ -244,7 +247,7 @@ fn the_dashboard_shows_what_is_counted() {
 }
 
 #[test]
-fn the_pulse_goes_to_the_monitor_that_is_reserved_for_it() {
+fn the_pulse_pings_its_reserved_monitor() {
     let text = std::fs::read_to_string(format!("{ROOT}/template.yaml")).unwrap();
     let pulse = format!("ping/{}", thrum_schema::MonitorId::PULSE);
     assert_eq!(text.matches(&pulse).count(), 3);

@@ -1,47 +1,47 @@
-//! A table that is throttled in part: what meets it is tried again, and holds up nobody else.
+//! A partly throttled table: affected calls are retried and delay no other monitor.
 
 use e2e::{PING_KEY, Receiver, Stage};
 use serde_json::json;
 use std::collections::BTreeSet;
 
 async fn monitor(stage: &Stage, name: &str) -> String {
-    let made = stage
+    let created = stage
         .heartbeat(json!({"monitor": name, "period_s": 10, "grace_s": 0}))
         .await;
-    made["uuid"].as_str().unwrap().to_owned()
+    created["uuid"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
-async fn a_cancelled_transaction_is_tried_again() {
+async fn a_cancelled_transaction_is_retried() {
     let stage = Stage::new().await;
     let id = monitor(&stage, "job").await;
-    // A start, a failure and a recovery are transactions each.
+    // A start, a failure and a recovery are one transaction each.
     for path in ["start", "fail", ""] {
         stage.switch.throttle(format!("M#{id}"), 3);
         let reply = stage.ping(&format!("{id}/{path}")).await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
         assert_eq!(stage.switch.still_throttled(), 0);
     }
-    let made = stage.ping(&format!("{PING_KEY}/new?create=1")).await;
-    assert_eq!(made.status, 201);
+    let created = stage.ping(&format!("{PING_KEY}/new?create=1")).await;
+    assert_eq!(created.status, 201);
     let monitor = stage.monitor("job").await;
     assert_eq!(monitor["pings"], 4);
 }
 
 #[tokio::test]
-async fn what_is_throttled_for_good_is_a_503_after_two_seconds() {
+async fn permanent_throttling_becomes_a_503_after_two_seconds() {
     let stage = Stage::new().await;
     let id = monitor(&stage, "job").await;
     stage.switch.throttle(format!("M#{id}"), u32::MAX);
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let reply = stage.ping(&format!("{id}/fail")).await;
     assert_eq!(reply.status, 503);
-    let took = begun.elapsed().as_secs_f64();
+    let took = started.elapsed().as_secs_f64();
     assert!((1.0..10.0).contains(&took), "{took} s");
 }
 
 #[tokio::test]
-async fn one_throttled_monitor_holds_up_no_other() {
+async fn one_throttled_monitor_delays_no_other() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage
@@ -53,15 +53,15 @@ async fn one_throttled_monitor_holds_up_no_other() {
     }
     stage.switch.throttle(format!("M#{}", ids[2]), u32::MAX);
     stage.run(11_000, 11_000).await;
-    let told: BTreeSet<String> = receiver
+    let notified: BTreeSet<String> = receiver
         .received()
         .iter()
         .flat_map(|received| received.changes())
         .map(|(name, _)| name)
         .collect();
     let others = ["job-0", "job-1", "job-3", "job-4"].map(str::to_owned);
-    assert_eq!(told, others.into());
-    // Its own timer fires again.
+    assert_eq!(notified, others.into());
+    // The throttled monitor's timer fires again.
     stage.switch.throttle("", 0);
     stage.run(3_000, 1_000).await;
     assert_eq!(receiver.received().len(), 5);

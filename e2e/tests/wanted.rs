@@ -1,4 +1,5 @@
-//! What goes beyond the contract, each for who asks for it: from the API through the pipeline to the webhook.
+//! Features beyond the healthchecks-compatible API, from the API through the pipeline to the
+//! webhook.
 
 use axum::http::Method;
 use e2e::{Receiver, Stage};
@@ -6,15 +7,16 @@ use serde_json::{Value, json};
 use thrum_schema::World;
 use thrum_schema::timer::{Timer, What};
 
-/// A monitor with a period of 60 s and a grace of 30 s, and with `more`; heard of now. Returns its ping path.
+/// Creates a monitor with a period of 60 s, a grace of 30 s and the fields in `more`, and pings it.
+/// Returns its UUID.
 async fn monitor(stage: &Stage, name: &str, more: Value) -> String {
     let mut body = json!({"name": name, "slug": name, "period_s": 60, "grace_s": 30});
     if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
         body.extend(more);
     }
-    let made = stage.call(Method::POST, "/v1/monitors", body).await;
-    assert_eq!(made.status, 201, "{}", made.text());
-    let uuid = made.json()["uuid"].as_str().unwrap().to_owned();
+    let created = stage.call(Method::POST, "/v1/monitors", body).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+    let uuid = created.json()["uuid"].as_str().unwrap().to_owned();
     stage.ping(&uuid).await;
     uuid
 }
@@ -25,8 +27,8 @@ async fn patch(stage: &Stage, path: &str, body: Value) -> Value {
     reply.json()
 }
 
-/// What was received since the last time: type and monitor of each.
-fn told(receiver: &Receiver, seen: &mut usize) -> Vec<(String, String)> {
+/// The messages received since the last call, each as its type and its monitor's name.
+fn new_messages(receiver: &Receiver, seen: &mut usize) -> Vec<(String, String)> {
     let received = receiver.received();
     let new = received[*seen..].iter().map(|r| {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -40,7 +42,7 @@ fn told(receiver: &Receiver, seen: &mut usize) -> Vec<(String, String)> {
     new
 }
 
-fn events(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+fn messages(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected
         .iter()
         .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
@@ -48,7 +50,7 @@ fn events(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn reminders_come_while_it_is_down_and_stop_when_it_is_back() {
+async fn reminders_repeat_while_a_monitor_is_down_and_stop_on_recovery() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -58,13 +60,13 @@ async fn reminders_come_while_it_is_down_and_stop_when_it_is_back() {
     stage.ping(&format!("{uuid}/fail")).await;
     stage.ping(&format!("{quiet}/fail")).await;
     stage.run(5_000, 1_000).await;
-    assert_eq!(told(&receiver, &mut seen).len(), 2);
+    assert_eq!(new_messages(&receiver, &mut seen).len(), 2);
     stage.run(590_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen), []);
+    assert_eq!(new_messages(&receiver, &mut seen), []);
     stage.run(10_000, 1_000).await;
     assert_eq!(
-        told(&receiver, &mut seen),
-        events(&[("monitor.reminder", "job")])
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.reminder", "job")])
     );
     let reminder = receiver.received().pop().unwrap().body;
     assert_eq!(
@@ -73,11 +75,15 @@ async fn reminders_come_while_it_is_down_and_stop_when_it_is_back() {
     );
     assert_eq!(
         reminder["data"]["flip_at"], "2025-11-21T04:40:00.000Z",
-        "since when"
+        "the time of the flip"
     );
     stage.run(1_800_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen).len(), 3, "one an interval");
-    // A reminder that fires twice, as after a crash, notifies once.
+    assert_eq!(
+        new_messages(&receiver, &mut seen).len(),
+        3,
+        "one per interval"
+    );
+    // A reminder timer that fires twice, as after a crash, notifies once.
     let state = stage
         .store
         .states(&[uuid.parse().unwrap()])
@@ -98,35 +104,43 @@ async fn reminders_come_while_it_is_down_and_stop_when_it_is_back() {
             .unwrap();
     }
     stage.run(2_000, 1_000).await;
-    assert_eq!(told(&receiver, &mut seen), [], "it is not time yet");
-    // A shorter interval holds at once; none at all is none.
+    assert_eq!(
+        new_messages(&receiver, &mut seen),
+        [],
+        "no reminder is due yet"
+    );
+    // A shorter interval applies at once; without an interval there are no reminders.
     patch(&stage, "/v1/monitors/job", json!({"remind_s": 60})).await;
     stage.run(125_000, 1_000).await;
-    assert!((2..=3).contains(&told(&receiver, &mut seen).len()));
+    assert!((2..=3).contains(&new_messages(&receiver, &mut seen).len()));
     patch(&stage, "/v1/monitors/job", json!({"remind_s": null})).await;
     stage.run(600_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen), []);
-    // The project's interval is for those that say nothing; and what is back is left alone.
+    assert_eq!(new_messages(&receiver, &mut seen), []);
+    // The project's interval applies to monitors without their own; after a recovery there are no
+    // more reminders.
     stage.ping(&quiet).await;
     stage.run(2_000, 1_000).await;
-    told(&receiver, &mut seen);
+    new_messages(&receiver, &mut seen);
     patch(&stage, "/v1/project", json!({"remind_s": 60})).await;
     stage.ping(&uuid).await;
     stage.ping(&format!("{uuid}/fail")).await;
     stage.run(65_000, 1_000).await;
-    let kinds: Vec<String> = told(&receiver, &mut seen)
+    let kinds: Vec<String> = new_messages(&receiver, &mut seen)
         .into_iter()
         .map(|(kind, _)| kind)
         .collect();
     assert_eq!(kinds, ["monitor.up", "monitor.down", "monitor.reminder"]);
     stage.ping(&uuid).await;
     stage.run(80_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen), events(&[("monitor.up", "job")]));
+    assert_eq!(
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.up", "job")])
+    );
     assert_eq!(receiver.received().len(), seen);
 }
 
 #[tokio::test]
-async fn a_snooze_silences_and_at_its_end_what_is_still_down_alerts() {
+async fn monitors_still_down_at_the_end_of_a_snooze_alert() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage
@@ -150,9 +164,16 @@ async fn a_snooze_silences_and_at_its_end_what_is_still_down_alerts() {
         stage.ping(&format!("{id}/fail")).await;
     }
     stage.run(1_200_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen), [], "nobody hears of it");
+    assert_eq!(
+        new_messages(&receiver, &mut seen),
+        [],
+        "a snoozed monitor sends nothing"
+    );
     let monitor = stage.monitor("stays").await;
-    assert_eq!(monitor["status"], "down", "but everybody can see it");
+    assert_eq!(
+        monitor["status"], "down",
+        "a snoozed monitor is shown as down"
+    );
     assert_eq!(
         (
             &monitor["flips"][0]["alert"],
@@ -161,58 +182,58 @@ async fn a_snooze_silences_and_at_its_end_what_is_still_down_alerts() {
         (&json!(false), &json!(true))
     );
     stage.ping(&back).await;
-    // A snooze that is ended early notifies at once.
+    // Ending a snooze early notifies at once.
     stage
         .call(Method::DELETE, "/v1/monitors/early/snooze", Value::Null)
         .await;
     stage.run(2_000, 1_000).await;
     assert_eq!(
-        told(&receiver, &mut seen),
-        events(&[("monitor.down", "early")])
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.down", "early")])
     );
     stage.run(2_396_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen), []);
+    assert_eq!(new_messages(&receiver, &mut seen), []);
     stage.run(3_000, 1_000).await;
     assert_eq!(
-        told(&receiver, &mut seen),
-        events(&[("monitor.down", "stays")]),
-        "once, at its end"
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.down", "stays")]),
+        "one alert, at the end of the snooze"
     );
     let down = receiver.received().pop().unwrap().body;
     assert_eq!(
         down["data"]["flip_at"], "2025-11-21T04:40:00.000Z",
-        "dated when it was"
+        "the time of the flip, not of the alert"
     );
-    // Told that it is down, back in silence: that is told at the end too.
+    // A recovery during a snooze, of a monitor that was reported down, is also sent at the end.
     stage
         .call(Method::POST, "/v1/project/snooze", json!({"for_s": 600}))
         .await;
     stage.ping(&stays).await;
     stage.run(50_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen), []);
+    assert_eq!(new_messages(&receiver, &mut seen), []);
     let reply = stage
         .call(Method::DELETE, "/v1/project/snooze", Value::Null)
         .await;
     assert_eq!(reply.json()["snoozed_until"], Value::Null);
     stage.run(2_000, 1_000).await;
     assert_eq!(
-        told(&receiver, &mut seen),
-        events(&[("monitor.up", "stays")])
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.up", "stays")])
     );
     stage.ping(&back).await;
     assert_eq!(
-        told(&receiver, &mut seen),
+        new_messages(&receiver, &mut seen),
         [],
-        "who never heard of a down hears of no up"
+        "no recovery message for a silenced failure"
     );
 }
 
 #[tokio::test]
-async fn in_a_maintenance_window_nothing_alerts_and_nothing_counts_as_downtime() {
+async fn a_maintenance_window_suppresses_alerts_and_downtime() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
-    // It is 04:40 UTC; the window is 05:00 to 06:00, as Berlin has it.
+    // It is 04:40 UTC; the window is 06:00 to 07:00 in Berlin, which is 05:00 to 06:00 UTC.
     let window = json!([{"cron": "0 6 * * *", "duration_s": 3_600, "tz": "Europe/Berlin"}]);
     let a = monitor(&stage, "a", json!({"windows": window})).await;
     monitor(&stage, "b", json!({})).await;
@@ -226,58 +247,64 @@ async fn in_a_maintenance_window_nothing_alerts_and_nothing_counts_as_downtime()
     };
     let five = 1_763_701_200;
     advance(five + 60).await;
-    assert_eq!(told(&receiver, &mut seen), []);
-    // Both fall silent: the one in maintenance is down, and nobody is told of that one.
+    assert_eq!(new_messages(&receiver, &mut seen), []);
+    // Both stop pinging: both go down, but the one in maintenance sends no alert.
     stage.run(600_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen), events(&[("monitor.down", "b")]));
+    assert_eq!(
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.down", "b")])
+    );
     let shown = stage.monitor("a").await;
     assert_eq!(
         (&shown["status"], &shown["silenced_until"]),
         (&json!("down"), &json!("2025-11-21T06:00:00.000Z"))
     );
-    // Back within the window: no word, no downtime.
+    // A recovery within the window: no message, no downtime.
     stage.ping(&a).await;
     stage.ping(&format!("{a}/start")).await;
     let uptime = async |name: &str| {
         let path = format!("/v1/monitors/{name}/uptime?days=1");
         stage.call(Method::GET, &path, Value::Null).await.json()
     };
-    let judged = uptime("a").await;
+    let report = uptime("a").await;
     assert_eq!(
-        (&judged["down_s"], &judged["downs"], &judged["uptime"]),
+        (&report["down_s"], &report["downs"], &report["uptime"]),
         (&json!(0), &json!(0), &json!(1.0))
     );
-    let judged = uptime("b").await;
+    let report = uptime("b").await;
     assert!(
-        judged["down_s"].as_i64().unwrap() > 500 && judged["downs"] == 1,
-        "{judged}"
+        report["down_s"].as_i64().unwrap() > 500 && report["downs"] == 1,
+        "{report}"
     );
-    // Down again, and still so when the window closes: that is told then.
+    // Still down when the window closes: the alert is sent then.
     let six = five + 3_600;
     while stage.world.now().secs() < six - 10 {
         stage.run(10_000, 10_000).await;
     }
-    assert_eq!(told(&receiver, &mut seen), []);
+    assert_eq!(new_messages(&receiver, &mut seen), []);
     stage.run(12_000, 1_000).await;
-    assert_eq!(told(&receiver, &mut seen), events(&[("monitor.down", "a")]));
-    // A window of the project is everybody's.
+    assert_eq!(
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.down", "a")])
+    );
+    // A project's window applies to all its monitors.
     let window = json!([{"cron": "* * * * *", "duration_s": 3_600}]);
     patch(&stage, "/v1/project", json!({ "windows": window })).await;
     stage.ping(&a).await;
     stage.ping(&format!("{a}/fail")).await;
     stage.run(60_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen), []);
+    assert_eq!(new_messages(&receiver, &mut seen), []);
     patch(&stage, "/v1/project", json!({"windows": []})).await;
     stage.run(5_000, 1_000).await;
     assert_eq!(
-        told(&receiver, &mut seen),
+        new_messages(&receiver, &mut seen),
         [],
-        "down, up in silence, down: they know"
+        "a silenced recovery between two failures needs no second alert"
     );
 }
 
 #[tokio::test]
-async fn a_wake_that_fires_twice_tells_once() {
+async fn a_wake_that_fires_twice_notifies_once() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -313,7 +340,7 @@ async fn a_wake_that_fires_twice_tells_once() {
 }
 
 #[tokio::test]
-async fn failures_are_let_pass_and_a_run_has_its_own_grace() {
+async fn failures_are_tolerated_and_a_run_has_its_own_grace() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -326,25 +353,25 @@ async fn failures_are_let_pass_and_a_run_has_its_own_grace() {
         stage.run(50_000, 10_000).await;
     }
     assert_eq!(stage.monitor("flaky").await["failures_in_a_row"], 2);
-    assert_eq!(told(&receiver, &mut seen), []);
+    assert_eq!(new_messages(&receiver, &mut seen), []);
     stage.ping(&format!("{flaky}/fail")).await;
     stage.run(2_000, 1_000).await;
     assert_eq!(
-        told(&receiver, &mut seen),
-        events(&[("monitor.down", "flaky")])
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.down", "flaky")])
     );
-    // The run that takes two hours is not late; then it is.
+    // The run has two hours of grace; after that, it is late.
     stage.run(7_090_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen), []);
+    assert_eq!(new_messages(&receiver, &mut seen), []);
     stage.run(30_000, 1_000).await;
     assert_eq!(
-        told(&receiver, &mut seen),
-        events(&[("monitor.down", "long")])
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.down", "long")])
     );
 }
 
 #[tokio::test]
-async fn every_run_is_watched_and_early_and_overlapping_ones_are_marked() {
+async fn every_run_is_tracked_and_early_and_overlapping_runs_are_marked() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -365,25 +392,30 @@ async fn every_run_is_watched_and_early_and_overlapping_ones_are_marked() {
         (&last[1]["overlap"], &last[1]["early"]),
         (&json!(false), &json!(true))
     );
-    // The later one ends in time; the earlier one, which by default nobody would watch any more, does not.
+    // The later run ends in time. The earlier one, which by default would no longer be tracked,
+    // does not.
     stage.run(10_000, 10_000).await;
     stage.ping(&format!("{job}?rid={b}")).await;
     stage.run(25_000, 1_000).await;
     let mut seen = 0;
     assert_eq!(
-        told(&receiver, &mut seen),
-        events(&[("monitor.down", "job")])
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.down", "job")])
     );
 }
 
 #[tokio::test]
-async fn missed_runs_are_counted_and_told() {
+async fn missed_runs_are_counted_and_reported() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
     let job = monitor(&stage, "job", json!({})).await;
     stage.run(600_000, 10_000).await;
-    assert_eq!(stage.monitor("job").await["missed"], 9, "and counting");
+    assert_eq!(
+        stage.monitor("job").await["missed"],
+        9,
+        "missed runs are counted while the monitor is down"
+    );
     stage.ping(&job).await;
     stage.run(2_000, 1_000).await;
     let up = receiver.received().pop().unwrap().body;
@@ -399,7 +431,7 @@ async fn missed_runs_are_counted_and_told() {
 }
 
 #[tokio::test]
-async fn a_channels_failures_are_seen_until_it_works() {
+async fn a_channels_failures_are_shown_until_it_works() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     let good = Receiver::start().await;
@@ -443,16 +475,16 @@ async fn a_channels_failures_are_seen_until_it_works() {
 }
 
 #[tokio::test]
-async fn a_plan_bounds_text_messages() {
+async fn a_plan_limits_text_messages() {
     let config = thrum_ingest::Config::default();
     let stage = Stage::with(1, config).await;
     let channel = json!({"kind": "sms", "to": "+491701234567"});
-    let made = stage
+    let created = stage
         .call(Method::POST, "/v1/channels", channel)
         .await
         .json();
-    let id = made["id"].as_str().unwrap();
-    // 1 000 a day are the owner's; as good as used.
+    let id = created["id"].as_str().unwrap();
+    // Use up the owner plan's 1000 text messages a day.
     for _ in 0..1_000 {
         let now = stage.world.now();
         let project = thrum_schema::ProjectId::FIRST;
@@ -482,12 +514,12 @@ async fn a_plan_bounds_text_messages() {
         alerts
             .iter()
             .any(|alert| alert["type"] == "channel.limited"),
-        "told once"
+        "the limit is announced"
     );
 }
 
 #[tokio::test]
-async fn what_is_down_already_is_reminded_of_by_the_project_and_after_a_silent_return() {
+async fn reminders_reach_monitors_already_down_and_survive_a_silenced_recovery() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -496,31 +528,31 @@ async fn what_is_down_already_is_reminded_of_by_the_project_and_after_a_silent_r
     stage.ping(&format!("{job}/fail")).await;
     stage.run(10_000, 1_000).await;
     assert_eq!(
-        told(&receiver, &mut seen),
-        events(&[("monitor.down", "job")])
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.down", "job")])
     );
     patch(&stage, "/v1/project", json!({"remind_s": 60})).await;
     stage.run(52_000, 1_000).await;
     assert_eq!(
-        told(&receiver, &mut seen),
-        events(&[("monitor.reminder", "job")])
+        new_messages(&receiver, &mut seen),
+        messages(&[("monitor.reminder", "job")])
     );
-    // A reminder that a snooze put off comes soon after the snooze is ended early.
+    // Reminders delayed by a snooze resume soon after it is ended early.
     let snooze = "/v1/monitors/job/snooze";
     stage
         .call(Method::POST, snooze, json!({"for_s": 86_400}))
         .await;
     stage.run(300_000, 10_000).await;
-    assert_eq!(told(&receiver, &mut seen), []);
+    assert_eq!(new_messages(&receiver, &mut seen), []);
     stage.call(Method::DELETE, snooze, Value::Null).await;
     stage.run(600_000, 10_000).await;
-    assert!(!told(&receiver, &mut seen).is_empty());
-    // Back in silence, and down again: they believe it still, and are reminded still.
+    assert!(!new_messages(&receiver, &mut seen).is_empty());
+    // After a silenced recovery and another failure, reminders continue.
     stage.call(Method::POST, snooze, json!({"for_s": 30})).await;
     stage.ping(&job).await;
     stage.ping(&format!("{job}/fail")).await;
     stage.run(200_000, 10_000).await;
-    let kinds = told(&receiver, &mut seen);
+    let kinds = new_messages(&receiver, &mut seen);
     assert!(
         kinds.len() >= 2 && kinds.iter().all(|(kind, _)| kind == "monitor.reminder"),
         "{kinds:?}"
@@ -528,7 +560,7 @@ async fn what_is_down_already_is_reminded_of_by_the_project_and_after_a_silent_r
 }
 
 #[tokio::test]
-async fn a_silence_may_be_longer_than_the_history_is_kept() {
+async fn a_snooze_may_outlast_the_history() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
@@ -538,7 +570,7 @@ async fn a_silence_may_be_longer_than_the_history_is_kept() {
         .call(Method::POST, "/v1/monitors/job/snooze", snooze)
         .await;
     stage.ping(&format!("{job}/fail")).await;
-    // Long after the history is over.
+    // Long after the history has expired.
     stage.expire_all().await;
     let id = job.parse().unwrap();
     assert!(stage.store.flips(id, 9).await.unwrap().is_empty());
@@ -546,7 +578,7 @@ async fn a_silence_may_be_longer_than_the_history_is_kept() {
         .call(Method::DELETE, "/v1/monitors/job/snooze", Value::Null)
         .await;
     stage.run(2_000, 1_000).await;
-    let down = receiver.received().pop().expect("it is told").body;
+    let down = receiver.received().pop().expect("a message").body;
     assert_eq!(down["type"], "monitor.down");
     assert_eq!(down["data"]["reason"], "fail");
     assert_eq!(down["data"]["flip_at"], "2025-11-21T04:40:00.000Z");

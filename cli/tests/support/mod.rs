@@ -286,7 +286,7 @@ pub fn skip_without_python() -> Option<PathBuf> {
     let python = std::env::var_os("THRUM_TEST_PYTHON").map(PathBuf::from);
     if python.is_none() {
         eprintln!(
-            "LEFT OUT: THRUM_TEST_PYTHON is not set; see CONTRIBUTING.md for the packages it needs"
+            "SKIPPED: THRUM_TEST_PYTHON is not set; see CONTRIBUTING.md for the packages it needs"
         );
     }
     python

@@ -1,4 +1,4 @@
-//! An AWS that is not ours: moto, from PyPI.
+//! moto, the AWS emulator from PyPI.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -7,18 +7,19 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A moto server; killed when it is dropped.
+/// A moto server, killed on drop.
 pub struct Moto {
-    /// How to reach it.
+    /// The client configuration that reaches it.
     pub config: SdkConfig,
     child: Child,
 }
 
 impl Moto {
-    /// Starts it; without `THRUM_TEST_PYTHON` it says loudly that it does not.
+    /// Starts the server. Without `THRUM_TEST_PYTHON` it reports the skipped test and returns
+    /// `None`.
     pub fn start() -> Option<Self> {
         let Some(python) = std::env::var_os("THRUM_TEST_PYTHON") else {
-            eprintln!("LEFT OUT: THRUM_TEST_PYTHON is not set; see CONTRIBUTING.md");
+            eprintln!("SKIPPED: THRUM_TEST_PYTHON is not set; see CONTRIBUTING.md");
             return None;
         };
         let port = TcpListener::bind("127.0.0.1:0")
@@ -39,11 +40,11 @@ impl Moto {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let begun = std::time::Instant::now();
+        let started = std::time::Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(
-                begun.elapsed() < Duration::from_secs(60),
-                "moto does not start"
+                started.elapsed() < Duration::from_secs(60),
+                "moto did not start within 60 s"
             );
             std::thread::sleep(Duration::from_millis(50));
         }
