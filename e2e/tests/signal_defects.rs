@@ -684,7 +684,7 @@ async fn only_the_invalid_bars_are_rejected() {
     let expected = [
         (1, "high must be the highest"),
         (2, "high must be the highest"),
-        (3, "close must be 0, or betw"),
+        (3, "close must be 0, or have"),
         (4, "volume must not be negat"),
         (5, "close is wrong: invalid "),
         (6, "colour is wrong: unknown"),

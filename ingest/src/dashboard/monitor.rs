@@ -27,12 +27,15 @@ use axum::extract::State;
 use axum::response::Response;
 use log::{Entry, Stroke};
 use snippets::Snippet;
-use thrum_schema::flip::Reason;
-use thrum_schema::{PingKind, Status, UnixMs, silence};
+use thrum_schema::flip::{Flip, Reason};
+use thrum_schema::uptime::Uptime;
+use thrum_schema::{Ping, PingKind, Status, UnixMs, silence};
 use thrum_store::Snapshot;
 
 /// Changes of status that are shown.
 const FLIPS: usize = 20;
+/// The spans whose uptime is shown, in days.
+const WIDE: [i64; 3] = [7, 30, DAYS];
 
 /// A change of status.
 struct FlipRow {
@@ -136,82 +139,33 @@ async fn show(
     )?;
     let now = app.store.world().now();
     let mut spans = last_days(now);
-    let wide = [7, 30, DAYS];
-    spans.extend(wide.map(|days| (now - days * DAY_MS, now)));
-    let history = app
-        .monitors
-        .history(project, (monitor, state.status), &spans)
-        .await?;
-    let (by_day, judged) = history.uptimes.split_at(spans.len() - wide.len());
-    let days = Days::of(&spans, by_day);
-    let spans = wide.iter().zip(judged).map(|(days, judged)| Span {
-        days: *days,
-        uptime: judged.part().map(percent),
-        down: took(judged.down_ms),
-        watched: took(judged.watched_ms),
-        downs: judged.downs,
-    });
+    spans.extend(WIDE.map(|days| (now - days * DAY_MS, now)));
+    let with_status = (monitor, state.status);
+    let history = app.monitors.history(project, with_status, &spans).await?;
+    let (by_day, wide) = history.uptimes.split_at(spans.len() - WIDE.len());
     let silent = silence::until(project.snoozed_until, &project.windows, now);
-    let row = Row::of(monitor, state, silent, &outages, now);
-    let last_down = history
-        .flips
-        .iter()
-        .rev()
-        .find(|flip| flip.to == Status::Down);
-    let down_since = last_down
-        .filter(|_| state.status == Status::Down)
-        .map(|flip| (At(flip.at), reason(flip.reason)));
-    let run = state.runs().map(|run| run.at).min();
+    let last_down = last_down(&history.flips).filter(|_| state.status == Status::Down);
     let outage = state
         .deadline_after(&outages)
         .and_then(|(_, outage)| outage);
-    let shown_flips = history.flips.iter().enumerate().rev().take(FLIPS);
-    let flips = shown_flips.map(|(i, flip)| {
-        let next = history.flips.get(i + 1).map_or(now, |flip| flip.at);
-        FlipRow {
-            at: At(flip.at),
-            from: flip.from.as_str(),
-            to: flip.to.as_str(),
-            reason: match flip.from {
-                Status::New if flip.reason == Reason::Success => {
-                    "it was heard of for the first time"
-                }
-                _ => reason(flip.reason),
-            },
-            lasted: if i + 1 == history.flips.len() {
-                format!("{} so far", took(next - flip.at))
-            } else {
-                took(next - flip.at)
-            },
-            told: match (flip.silenced, flip.alert) {
-                (true, _) => "silenced",
-                (_, true) => "told",
-                _ => "",
-            },
-        }
-    });
-    let names: Vec<&str> = targets
-        .iter()
-        .map(|channel| channel.name.as_str())
-        .collect();
+    let run = state.runs().map(|run| run.at).min();
+    let names: Vec<&str> = targets.iter().map(|target| &*target.name).collect();
     let body = MonitorPage {
         viewer,
         found: &found,
+        row: Row::of(monitor, state, silent, &outages, now),
         path: path_of(monitor),
-        failure: last_down
-            .filter(|flip| flip.reason == Reason::Fail && state.status == Status::Down)
-            .and_then(|_| pings.iter().find(|ping| ping.kind == PingKind::Fail))
-            .and_then(|ping| log::failure(ping, viewer)),
-        down_since,
+        failure: last_down.and_then(|flip| failure(flip, &pings, viewer)),
+        down_since: last_down.map(|flip| (At(flip.at), reason(flip.reason))),
         run_since: run.map(|at| Relative { at, now }),
         extended: outage.map(|outage| (At(outage.start), At(outage.end))),
         missed: state.missed_so_far(monitor, now),
-        spans: spans.collect(),
-        days,
+        spans: WIDE.iter().zip(wide).map(Span::of).collect(),
+        days: Days::of(&spans, by_day),
         strokes: log::strokes(&pings),
         durations: log::durations(&pings),
         metrics: log::metrics(&pings),
-        flips: flips.collect(),
+        flips: flip_rows(&history.flips, now),
         log: pings.iter().map(|ping| Entry::of(ping, viewer)).collect(),
         snippets: if viewer.writes() {
             snippets::of(monitor, &site)
@@ -221,7 +175,6 @@ async fn show(
         badge: format!("{}/b/3/{}.svg", site.root, monitor.badge()),
         channels: names.join(", "),
         now,
-        row,
     };
     let page = Page {
         section: "/",
@@ -232,6 +185,59 @@ async fn show(
         ..Page::default()
     };
     Ok(page.show(&body))
+}
+
+impl Span {
+    fn of((days, uptime): (&i64, &Uptime)) -> Self {
+        Self {
+            days: *days,
+            uptime: uptime.part().map(percent),
+            down: took(uptime.down_ms),
+            watched: took(uptime.watched_ms),
+            downs: uptime.downs,
+        }
+    }
+}
+
+fn last_down(flips: &[Flip]) -> Option<&Flip> {
+    flips.iter().rev().find(|flip| flip.to == Status::Down)
+}
+
+/// What the last failure said, if it was a failure that took the monitor down.
+fn failure(flip: &Flip, pings: &[Ping], viewer: &Viewer) -> Option<String> {
+    let mut failures = pings.iter().filter(|ping| ping.kind == PingKind::Fail);
+    let last = failures.next().filter(|_| flip.reason == Reason::Fail)?;
+    log::failure(last, viewer)
+}
+
+/// The last flips, newest first.
+fn flip_rows(flips: &[Flip], now: UnixMs) -> Vec<FlipRow> {
+    let shown = flips.iter().enumerate().rev().take(FLIPS);
+    let rows = shown.map(|(i, flip)| {
+        let next = flips.get(i + 1);
+        let lasted = took(next.map_or(now, |next| next.at) - flip.at);
+        FlipRow {
+            at: At(flip.at),
+            from: flip.from.as_str(),
+            to: flip.to.as_str(),
+            reason: match flip.from {
+                Status::New if flip.reason == Reason::Success => {
+                    "it was heard of for the first time"
+                }
+                _ => reason(flip.reason),
+            },
+            lasted: match next {
+                Some(_) => lasted,
+                None => format!("{lasted} so far"),
+            },
+            told: match (flip.silenced, flip.alert) {
+                (true, _) => "silenced",
+                (_, true) => "told",
+                _ => "",
+            },
+        }
+    });
+    rows.collect()
 }
 
 /// `POST /monitors/{id}/{action}`

@@ -1,10 +1,14 @@
 //! What is down, late, running and silenced, and what is due next.
 
+mod row;
+
+pub use row::{Row, path_of, word};
+
 use super::fields::Fields;
 use super::live::Live;
 use super::page::{Page, failed};
 use super::session::Viewer;
-use super::words::{Relative, span};
+use super::words::Relative;
 use crate::app::App;
 use crate::http::Problem;
 use crate::http::site::Site;
@@ -12,9 +16,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use std::collections::BTreeMap;
-use thrum_schema::silence;
-use thrum_schema::state::Shown;
-use thrum_schema::{Monitor, MonitorState, Outage, Schedule, UnixMs};
+use thrum_schema::{Monitor, UnixMs, silence};
 
 /// Monitors on a page.
 const PER_PAGE: usize = 100;
@@ -45,126 +47,6 @@ const SORTS: [(&str, &str); 4] = [
     ("seen", "last heard"),
     ("deadline", "next deadline"),
 ];
-
-/// A monitor in the list.
-#[derive(Debug)]
-pub struct Row<'a> {
-    pub monitor: &'a Monitor,
-    pub shown: Shown,
-    pub running: bool,
-    pub silenced: Option<UnixMs>,
-    pub seen: Option<UnixMs>,
-    pub expected: Option<UnixMs>,
-    pub deadline: Option<UnixMs>,
-    /// When its status last changed.
-    pub changed: Option<UnixMs>,
-    now: UnixMs,
-}
-
-impl<'a> Row<'a> {
-    pub fn of(
-        monitor: &'a Monitor,
-        state: &MonitorState,
-        project_silent: Option<UnixMs>,
-        outages: &[Outage],
-        now: UnixMs,
-    ) -> Self {
-        let options = &monitor.options;
-        let own = silence::until(options.snoozed_until, &options.windows, now);
-        Self {
-            monitor,
-            shown: state.shown(now, outages),
-            running: state.runs().next().is_some(),
-            silenced: own.max(project_silent),
-            seen: state.seen,
-            expected: state.expected(),
-            deadline: state.deadline_after(outages).map(|(at, _)| at),
-            changed: state.flip_at,
-            now,
-        }
-    }
-
-    /// Its status, as a word and a class.
-    pub fn state(&self) -> &'static str {
-        word(self.shown)
-    }
-
-    /// What people call it.
-    pub fn name(&self) -> &'a str {
-        self.monitor.label()
-    }
-
-    /// Its page.
-    pub fn path(&self) -> String {
-        path_of(self.monitor)
-    }
-
-    /// How often it is expected.
-    pub fn schedule(&self) -> String {
-        schedule(&self.monitor.schedule)
-    }
-
-    /// When it was last heard of.
-    pub fn heard(&self) -> Option<Relative> {
-        self.seen.map(|at| Relative { at, now: self.now })
-    }
-
-    /// What comes next for it, and when; or when it went down.
-    pub fn next(&self) -> Option<(&'static str, Relative)> {
-        let relative = |at| Relative { at, now: self.now };
-        match (self.shown, self.expected, self.deadline) {
-            (Shown::Up, Some(at), _) if !self.running => Some(("due", relative(at))),
-            (Shown::Down, ..) => self.changed.map(|at| ("went down", relative(at))),
-            (Shown::Up | Shown::Grace | Shown::New | Shown::Paused, _, Some(at)) => {
-                Some(("alerts", relative(at)))
-            }
-            _ => None,
-        }
-    }
-
-    fn is(&self, filter: &str) -> bool {
-        match filter {
-            "running" => self.running,
-            "silenced" => self.silenced.is_some(),
-            filter => self.state() == filter,
-        }
-    }
-
-    fn urgency(&self) -> i64 {
-        match self.shown {
-            Shown::Down if self.silenced.is_none() => 0,
-            Shown::Down => 1,
-            Shown::Grace => 2,
-            Shown::New => 3,
-            Shown::Up => 4,
-            Shown::Paused => 5,
-        }
-    }
-}
-
-/// A status, as a word and a class.
-pub const fn word(shown: Shown) -> &'static str {
-    match shown {
-        Shown::New => "new",
-        Shown::Up => "up",
-        Shown::Grace => "late",
-        Shown::Down => "down",
-        Shown::Paused => "paused",
-    }
-}
-
-/// A monitor's page. Its address holds no secret.
-pub fn path_of(monitor: &Monitor) -> String {
-    format!("/monitors/{}", monitor.unique_key())
-}
-
-/// How often a monitor is expected.
-pub fn schedule(schedule: &Schedule) -> String {
-    match schedule {
-        Schedule::Simple { period_s } => format!("every {}", span(i64::from(*period_s))),
-        Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz } => format!("{expr} ({tz})"),
-    }
-}
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -230,78 +112,18 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
         .map(|(monitor, state)| Row::of(monitor, state, silent, &outages, now))
         .collect();
     let total = rows.len();
-    let count = |filter: &str| rows.iter().filter(|row| row.is(filter)).count();
-    let filters = FILTERS.map(|(filter, name)| match filter {
-        "" => (filter, name, total),
-        filter => (filter, name, count(filter)),
-    });
+    let filters = counted(&rows);
     let (down, late) = (filters[1].2, filters[2].2);
-    let mut tags: BTreeMap<&str, usize> = BTreeMap::new();
-    for monitor in monitors.iter() {
-        for tag in &monitor.tags {
-            *tags.entry(tag).or_default() += 1;
-        }
-    }
-    let mut upcoming: Vec<&Row<'_>> = rows
-        .iter()
-        .filter(|row| row.deadline.is_some_and(|at| at > now))
-        .collect();
-    let soonest = NEXT.min(upcoming.len());
-    if soonest > 0 {
-        upcoming.select_nth_unstable_by_key(soonest - 1, |row| row.deadline);
-        upcoming.truncate(soonest);
-        upcoming.sort_by_key(|row| row.deadline);
-    }
-    let next = upcoming
-        .iter()
-        .filter_map(|row| {
-            Some((
-                row.name(),
-                row.path(),
-                Relative {
-                    at: row.deadline?,
-                    now,
-                },
-            ))
-        })
-        .collect();
-
-    let words: Vec<String> = query
-        .text("q")
-        .split_whitespace()
-        .take(MAX_WORDS)
-        .map(str::to_lowercase)
-        .collect();
-    let (tag, status) = (query.text("tag"), query.text("status"));
-    rows.retain(|row| {
-        let monitor = row.monitor;
-        let text = || {
-            let (name, slug, desc) = (&monitor.name, &monitor.slug, &monitor.desc);
-            format!("{name}\n{slug}\n{}\n{desc}", monitor.tags.join("\n")).to_lowercase()
-        };
-        (status.is_empty() || row.is(status))
-            && (tag.is_empty() || monitor.tags.iter().any(|t| t == tag))
-            && (words.is_empty() || {
-                let text = text();
-                words.iter().all(|word| text.contains(word))
-            })
-    });
-    let sort = query.text("sort");
-    rows.sort_by_cached_key(|row| {
-        let first = match sort {
-            "name" => 0,
-            "seen" => row.seen.map_or(i64::MAX, |at| -at.0),
-            "deadline" => row.deadline.map_or(i64::MAX, |at| at.0),
-            _ => row.urgency(),
-        };
-        (first, row.name().to_lowercase(), row.monitor.id)
-    });
+    let tags = tags(&rows);
+    let next = upcoming(&rows, now);
+    narrow(&mut rows, query);
+    sort(&mut rows, query.text("sort"));
     let found = rows.len();
     let pages = found.div_ceil(PER_PAGE).max(1);
     let number = query.text("page").parse().unwrap_or(1).clamp(1, pages);
     let first = (number - 1) * PER_PAGE;
     let shown = &mut rows[first..found.min(first + PER_PAGE)];
-    // What is counted may be some seconds old where nothing tells of changes; what is shown is not.
+    // The counts may be some seconds old where no feed announces changes; the rows shown are not.
     if app.monitors.knows_late(total) {
         let monitors: Vec<&Monitor> = shown.iter().map(|row| row.monitor).collect();
         for (row, state) in shown.iter_mut().zip(app.monitors.states(&monitors).await?) {
@@ -317,7 +139,7 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
         late,
         filters: filters.into(),
         sorts: &SORTS,
-        tags: tags.into_iter().take(MAX_TAGS).collect(),
+        tags,
         next,
         rows: shown,
         found,
@@ -325,18 +147,90 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
         pages,
         silenced_until: silent.map(|at| Relative { at, now }),
     };
-    let title = match (down, late) {
-        (0, 0) => "All is well".to_owned(),
-        (0, late) => format!("{late} late"),
-        (down, _) => format!("{down} down"),
-    };
     let page = Page {
         section: "/",
-        title: &title,
+        title: &title(down, late),
         viewer: Some(viewer),
         said: query.text("done"),
         wrong: None,
         live: Live::of(app),
     };
     Ok(page.show(&body))
+}
+
+/// What the tab says.
+fn title(down: usize, late: usize) -> String {
+    match (down, late) {
+        (0, 0) => "All is well".to_owned(),
+        (0, late) => format!("{late} late"),
+        (down, _) => format!("{down} down"),
+    }
+}
+
+/// The filters, and how many monitors each lets pass.
+fn counted(rows: &[Row<'_>]) -> [(&'static str, &'static str, usize); 8] {
+    let count = |filter: &str| rows.iter().filter(|row| row.is(filter)).count();
+    FILTERS.map(|(filter, name)| match filter {
+        "" => (filter, name, rows.len()),
+        filter => (filter, name, count(filter)),
+    })
+}
+
+/// The tags, and how many monitors have each.
+fn tags<'a>(rows: &[Row<'a>]) -> Vec<(&'a str, usize)> {
+    let mut tags: BTreeMap<&str, usize> = BTreeMap::new();
+    for tag in rows.iter().flat_map(|row| &row.monitor.tags) {
+        *tags.entry(tag).or_default() += 1;
+    }
+    tags.into_iter().take(MAX_TAGS).collect()
+}
+
+/// The next deadlines: names, pages and times.
+fn upcoming<'a>(rows: &[Row<'a>], now: UnixMs) -> Vec<(&'a str, String, Relative)> {
+    let mut upcoming: Vec<&Row<'a>> = rows
+        .iter()
+        .filter(|row| row.deadline.is_some_and(|at| at > now))
+        .collect();
+    let soonest = NEXT.min(upcoming.len());
+    if soonest > 0 {
+        upcoming.select_nth_unstable_by_key(soonest - 1, |row| row.deadline);
+        upcoming.truncate(soonest);
+        upcoming.sort_by_key(|row| row.deadline);
+    }
+    let shown = upcoming.into_iter().filter_map(|row| {
+        let at = row.deadline?;
+        Some((row.name(), row.path(), Relative { at, now }))
+    });
+    shown.collect()
+}
+
+/// Keeps the rows that the query asks for: by status, by tag, and with all of the words searched for.
+fn narrow(rows: &mut Vec<Row<'_>>, query: &Fields) {
+    let words = query.text("q").split_whitespace().take(MAX_WORDS);
+    let words: Vec<String> = words.map(str::to_lowercase).collect();
+    let (tag, status) = (query.text("tag"), query.text("status"));
+    rows.retain(|row| {
+        let monitor = row.monitor;
+        let has_words = || {
+            let (name, slug, desc) = (&monitor.name, &monitor.slug, &monitor.desc);
+            let tags = monitor.tags.join("\n");
+            let text = format!("{name}\n{slug}\n{tags}\n{desc}").to_lowercase();
+            words.iter().all(|word| text.contains(word))
+        };
+        (status.is_empty() || row.is(status))
+            && (tag.is_empty() || monitor.tags.iter().any(|t| t == tag))
+            && (words.is_empty() || has_words())
+    });
+}
+
+fn sort(rows: &mut [Row<'_>], by: &str) {
+    rows.sort_by_cached_key(|row| {
+        let first = match by {
+            "name" => 0,
+            "seen" => row.seen.map_or(i64::MAX, |at| -at.0),
+            "deadline" => row.deadline.map_or(i64::MAX, |at| at.0),
+            _ => row.urgency(),
+        };
+        (first, row.name().to_lowercase(), row.monitor.id)
+    });
 }

@@ -192,40 +192,24 @@ pub async fn result(State(app): State<App>, viewer: Viewer, id: PathId) -> Respo
     page.show(&body)
 }
 
+/// A fraction as a percentage, or a dash.
+fn part(x: &Value) -> String {
+    x.as_f64().map_or_else(|| "–".to_owned(), percent)
+}
+
+/// A number, or a dash.
+fn plain(x: &Value) -> String {
+    x.as_f64().map_or_else(|| "–".to_owned(), number)
+}
+
 fn body(report: &Value) -> Outcome {
-    let part = |x: &Value| x.as_f64().map_or_else(|| "–".to_owned(), percent);
-    let plain = |x: &Value| x.as_f64().map_or_else(|| "–".to_owned(), number);
-    let held = &report["buy_and_hold"];
-    let figure = |name, member: &str, shown: &dyn Fn(&Value) -> String| Figure {
+    let figure = |name, field: &str, shown: fn(&Value) -> String| Figure {
         name,
-        value: shown(&report[member]),
-        held: shown(&held[member]),
+        value: shown(&report[field]),
+        held: shown(&report["buy_and_hold"][field]),
     };
     let trades = report["trades"].as_array().map_or(&[][..], Vec::as_slice);
-    let points = report["equity"].as_array().map_or(&[][..], Vec::as_slice);
-    let line = |member: &str, color| Line {
-        color,
-        points: points
-            .iter()
-            .filter_map(|point| Some((when(point, "time")?.0, Some(point[member].as_f64()?))))
-            .collect(),
-    };
-    let equity = Chart {
-        height: 300,
-        lines: vec![line("buy_and_hold", GREY), line("equity", BLUE)],
-        ..Chart::default()
-    };
-    let shown = trades.iter().rev().take(TRADES).filter_map(|trade| {
-        Some(Trade {
-            side: text(trade, "side").to_owned(),
-            entered: when(trade, "entered_at")?,
-            entry: plain(&trade["entry_price"]),
-            exited: when(trade, "exited_at")?,
-            exit: plain(&trade["exit_price"]),
-            bars: plain(&trade["bars"]),
-            net: part(&trade["net_return"]),
-        })
-    });
+    let shown = trades.iter().rev().take(TRADES).filter_map(trade);
     Outcome {
         title: format!(
             "{} along {} ({})",
@@ -244,12 +228,12 @@ fn body(report: &Value) -> Outcome {
             text(report, "fill").replace('_', " ")
         ),
         figures: vec![
-            figure("Total return", "total_return", &part),
-            figure("A year (CAGR)", "cagr", &part),
-            figure("Volatility a year", "volatility", &part),
-            figure("Sharpe ratio", "sharpe", &plain),
-            figure("Sortino ratio", "sortino", &plain),
-            figure("Deepest drawdown", "max_drawdown", &part),
+            figure("Total return", "total_return", part),
+            figure("A year (CAGR)", "cagr", part),
+            figure("Volatility a year", "volatility", part),
+            figure("Sharpe ratio", "sharpe", plain),
+            figure("Sortino ratio", "sortino", plain),
+            figure("Deepest drawdown", "max_drawdown", part),
         ],
         more: vec![
             ("round trips", plain(&report["round_trips"])),
@@ -265,8 +249,38 @@ fn body(report: &Value) -> Outcome {
             }
             None => "",
         },
-        equity: equity.draw(),
+        equity: equity(report),
         trades: shown.collect(),
         total: trades.len(),
     }
+}
+
+fn trade(trade: &Value) -> Option<Trade> {
+    Some(Trade {
+        side: text(trade, "side").to_owned(),
+        entered: when(trade, "entered_at")?,
+        entry: plain(&trade["entry_price"]),
+        exited: when(trade, "exited_at")?,
+        exit: plain(&trade["exit_price"]),
+        bars: plain(&trade["bars"]),
+        net: part(&trade["net_return"]),
+    })
+}
+
+/// The equity beside that of buying and holding.
+fn equity(report: &Value) -> Option<Svg> {
+    let points = report["equity"].as_array().map_or(&[][..], Vec::as_slice);
+    let line = |field: &str, color| Line {
+        color,
+        points: points
+            .iter()
+            .filter_map(|point| Some((when(point, "time")?.0, Some(point[field].as_f64()?))))
+            .collect(),
+    };
+    let chart = Chart {
+        height: 300,
+        lines: vec![line("buy_and_hold", GREY), line("equity", BLUE)],
+        ..Chart::default()
+    };
+    chart.draw()
 }

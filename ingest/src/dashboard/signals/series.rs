@@ -1,6 +1,9 @@
 //! A series: its price, what a strategy says of it and why, and what would flip that.
 
-use super::super::chart::{BLUE, Chart, GREY, INK, Line, Mark, ORANGE, Svg};
+mod charts;
+mod explanation;
+
+use super::super::chart::Svg;
 use super::super::fields::{Fields, RequestFields};
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer};
@@ -17,22 +20,17 @@ use crate::http::{Json, Params, PathId};
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
+use charts::Pane;
+use explanation::{Missing, Outcome, optional};
 use serde_json::json;
-use std::collections::HashMap;
-use thrum_schema::UnixMs;
-use thrum_schema::signal::explanation::{Condition, Side};
 use thrum_schema::signal::track::TrackState;
 use thrum_schema::signal::view::SignalView;
-use thrum_schema::signal::{SeriesName, Timeframe, Verdict};
+use thrum_schema::signal::{SeriesName, Timeframe};
 
 /// Bars on a chart.
 const BARS: usize = 300;
 /// Signals in the table.
 const LISTED: usize = 50;
-/// Operands with a pane each, below the price.
-const MAX_PANES: usize = 3;
-/// Lines along the price.
-const MAX_OVERLAYS: usize = 2;
 /// A strategy that is followed along the series.
 struct Track {
     name: String,
@@ -49,22 +47,6 @@ struct Row {
     changed: String,
     path: String,
     chosen: bool,
-}
-
-/// What a condition still lacks.
-struct Missing {
-    label: String,
-    text: String,
-}
-
-/// A condition, as a line of the explanation.
-struct Outcome {
-    side: &'static str,
-    label: String,
-    value: String,
-    threshold: String,
-    margin: String,
-    met: &'static str,
 }
 
 #[derive(Template)]
@@ -208,37 +190,18 @@ async fn followed(
 async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<Response, Problem> {
     let state = || State(app.clone());
     let all = series::list(state(), viewer.reader()).await?.0.series;
-    let timeframes: Vec<String> = all
-        .into_iter()
-        .filter(|view| view.series == name)
-        .map(|view| view.timeframe)
-        .collect();
-    let asked = query
-        .given("timeframe")
-        .or(timeframes.first().map(String::as_str));
-    let timeframe = asked
-        .ok_or_else(|| Problem::not_found("series"))?
-        .to_owned();
-    let params = BarsParams {
-        timeframe: Some(timeframe.clone()),
-        from: None,
-        to: None,
-        limit: Some(BARS),
-    };
-    let id = PathId(name.to_owned());
-    let bars = series::get_bars(state(), viewer.reader(), id, Params(params))
-        .await?
-        .0
-        .bars;
-    let strategies = strategies::list(state(), viewer.reader())
-        .await?
-        .0
-        .strategies;
-    let tracks = followed(app, viewer, name, &timeframe).await?;
+    let own = all.into_iter().filter(|view| view.series == name);
+    let timeframes: Vec<String> = own.map(|view| view.timeframe).collect();
+    let asked = query.given("timeframe");
+    let timeframe = asked.or(timeframes.first().map(String::as_str));
+    let timeframe = timeframe.ok_or_else(|| Problem::not_found("series"))?;
+    let bars = bars(app, viewer, name, timeframe).await?;
+    let strategies = strategies::list(state(), viewer.reader()).await?;
+    let strategies = strategies.0.strategies;
+    let tracks = followed(app, viewer, name, timeframe).await?;
     let of = Chosen::new(query, &tracks, &strategies);
     let modes = strategies.iter().find(|view| view.name == of.strategy);
-    let modes: &[String] = modes.map_or(&[], |view| &view.modes);
-    let found = signals(app, viewer, name, &timeframe, &of).await?;
+    let found = signals(app, viewer, name, timeframe, &of).await?;
     let chosen = match query.given("bar") {
         Some(bar) => found
             .iter()
@@ -246,37 +209,24 @@ async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<
         None => found.last(),
     };
     let now = app.store.world().now();
-    let here = of.path(name, &timeframe);
-    let tracks = tracks.iter().map(|track| {
-        let of = Chosen::of(track);
-        let path = of.path(name, &timeframe);
-        let numbers = track
-            .of
-            .params
-            .iter()
-            .map(|(name, x)| format!("{name} {}", number(*x)));
-        let numbers = numbers.collect::<Vec<_>>().join(", ");
-        Track {
-            name: format!("{} {}", of.strategy, track.of.mode),
-            numbers,
-            chosen: path == here,
-            path,
-        }
-    });
-    let (overlays, panes) = operands(&found);
+    let here = of.path(name, timeframe);
+    let (overlays, panes) = charts::operands(&found);
     let conditions = chosen.map_or(&[][..], |signal| &signal.explanation.conditions);
     let body = SeriesPage {
         viewer,
         series: name,
-        timeframe: &timeframe,
-        timeframes,
+        timeframe,
+        timeframes: timeframes.clone(),
         strategies: &strategies,
         strategy: &of.strategy,
-        modes,
+        modes: modes.map_or(&[], |view| &view.modes),
         mode: of.mode.as_deref().unwrap_or_default(),
         params: of.params.as_deref().unwrap_or_default(),
-        tracks: tracks.collect(),
-        price: price(&bars, &found, &overlays),
+        tracks: tracks
+            .iter()
+            .map(|track| Track::of(track, name, timeframe, &here))
+            .collect(),
+        price: charts::price(&bars, &found, &overlays),
         overlays: overlays.into_iter().map(|(name, _)| name).collect(),
         panes,
         signal: chosen,
@@ -286,8 +236,8 @@ async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<
             at: at(&signal.computed_at).0,
             now,
         }),
-        outcomes: conditions.iter().map(outcome).collect(),
-        flips: chosen.map(flips).unwrap_or_default(),
+        outcomes: conditions.iter().map(explanation::outcome).collect(),
+        flips: chosen.map(explanation::flips).unwrap_or_default(),
         rows: rows(&found, chosen, &here),
         last: bars.last().map(|bar| (number(bar.close), at(&bar.time))),
     };
@@ -301,65 +251,38 @@ async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<
     Ok(page.show(&body))
 }
 
-fn optional(x: Option<f64>) -> String {
-    x.map_or_else(|| "–".to_owned(), number)
+/// The last bars of a series.
+async fn bars(
+    app: &App,
+    viewer: &Viewer,
+    series: &str,
+    timeframe: &str,
+) -> Result<Vec<BarView>, Problem> {
+    let params = BarsParams {
+        timeframe: Some(timeframe.to_owned()),
+        from: None,
+        to: None,
+        limit: Some(BARS),
+    };
+    let id = PathId(series.to_owned());
+    let bars = series::get_bars(State(app.clone()), viewer.reader(), id, Params(params)).await?;
+    Ok(bars.0.bars)
 }
 
-fn outcome(condition: &Condition) -> Outcome {
-    Outcome {
-        side: match condition.side {
-            Side::Buy => "BUY",
-            Side::Sell => "SELL",
-        },
-        label: condition.label().replace('_', " "),
-        value: optional(condition.value),
-        threshold: optional(condition.threshold),
-        margin: optional(condition.margin),
-        met: match condition.met {
-            Some(true) => "holds",
-            Some(false) => "does not hold",
-            None => "not known",
-        },
+impl Track {
+    /// A track of a series; `here` is the page that is shown.
+    fn of(track: &TrackState, series: &str, timeframe: &str, here: &str) -> Self {
+        let of = Chosen::of(track);
+        let path = of.path(series, timeframe);
+        let numbers = track.of.params.iter();
+        let numbers = numbers.map(|(name, x)| format!("{name} {}", number(*x)));
+        Self {
+            name: format!("{} {}", of.strategy, track.of.mode),
+            numbers: numbers.collect::<Vec<_>>().join(", "),
+            chosen: path == here,
+            path,
+        }
     }
-}
-
-/// What would have to be otherwise for the signal to be another: of each side that it does not take, the conditions that
-/// do not hold.
-fn flips(signal: &SignalView) -> Vec<(&'static str, Vec<Missing>)> {
-    let sides = [
-        (Side::Buy, Verdict::Buy, "BUY"),
-        (Side::Sell, Verdict::Sell, "SELL"),
-    ];
-    let others = sides
-        .into_iter()
-        .filter(|(_, verdict, _)| signal.signal != *verdict);
-    others
-        .map(|(side, _, name)| {
-            let conditions = signal.explanation.conditions.iter();
-            let missing = conditions
-                .filter(|condition| condition.side == side && condition.met != Some(true))
-                .map(|condition| Missing {
-                    label: condition.label().replace('_', " "),
-                    text: match (condition.value, condition.threshold, condition.margin) {
-                        (Some(value), Some(threshold), Some(margin)) => {
-                            let (left, right) = (&condition.left, &condition.right);
-                            let (value, away) = (number(value), number(margin.abs()));
-                            // A number says itself what it is.
-                            match right.parse::<f64>() {
-                                Ok(_) => format!("{left} is {value}, {away} away from {right}"),
-                                Err(_) => format!(
-                                    "{left} is {value}, {away} away from {right}, which is {}",
-                                    number(threshold)
-                                ),
-                            }
-                        }
-                        _ => "not known at this bar".to_owned(),
-                    },
-                });
-            (name, missing.collect())
-        })
-        .filter(|(_, missing): &(_, Vec<Missing>)| !missing.is_empty())
-        .collect()
 }
 
 fn rows(found: &[SignalView], chosen: Option<&SignalView>, here: &str) -> Vec<Row> {
@@ -377,134 +300,6 @@ fn rows(found: &[SignalView], chosen: Option<&SignalView>, here: &str) -> Vec<Ro
             }
         })
         .collect()
-}
-
-type Points = Vec<(UnixMs, Option<f64>)>;
-/// An operand, and its chart.
-type Pane = (String, Option<Svg>);
-
-/// The operands of the conditions in the course of time: those that the close is compared with, and a pane for each of
-/// the others.
-fn operands(found: &[SignalView]) -> (Vec<(String, Points)>, Vec<Pane>) {
-    let mut along: Vec<(String, Points)> = Vec::new();
-    let mut panes: Vec<(String, Points, HashMap<String, Points>)> = Vec::new();
-    for signal in found {
-        let Some(bar) = signal.bar.as_deref().map(|bar| at(bar).0) else {
-            continue;
-        };
-        for condition in &signal.explanation.conditions {
-            let (left, right) = (&condition.left, &condition.right);
-            if left == "close" || right == "close" {
-                let (name, value) = if left == "close" {
-                    (right, condition.threshold)
-                } else {
-                    (left, condition.value)
-                };
-                push(&mut along, name, bar, value);
-            } else {
-                let place = panes.iter().position(|(name, ..)| name == left);
-                let place = place.unwrap_or_else(|| {
-                    panes.push((left.clone(), Vec::new(), HashMap::new()));
-                    panes.len() - 1
-                });
-                let (_, values, thresholds) = &mut panes[place];
-                add(values, bar, condition.value);
-                add(
-                    thresholds.entry(right.clone()).or_default(),
-                    bar,
-                    condition.threshold,
-                );
-            }
-        }
-    }
-    along.truncate(MAX_OVERLAYS);
-    let panes = panes
-        .into_iter()
-        .take(MAX_PANES)
-        .map(|(name, values, thresholds)| {
-            let mut lines: Vec<Line> = thresholds
-                .into_values()
-                .map(|points| Line {
-                    color: GREY,
-                    points,
-                })
-                .collect();
-            lines.push(Line {
-                color: BLUE,
-                points: values,
-            });
-            let chart = Chart {
-                height: 150,
-                lines,
-                ..Chart::default()
-            };
-            (name, chart.draw())
-        });
-    (along, panes.collect())
-}
-
-fn push(lines: &mut Vec<(String, Points)>, name: &str, bar: UnixMs, value: Option<f64>) {
-    let place = lines.iter().position(|(found, _)| found == name);
-    let place = place.unwrap_or_else(|| {
-        lines.push((name.to_owned(), Vec::new()));
-        lines.len() - 1
-    });
-    add(&mut lines[place].1, bar, value);
-}
-
-/// Adds a point, unless another condition has added it.
-fn add(points: &mut Points, bar: UnixMs, value: Option<f64>) {
-    if points.last().is_none_or(|(last, _)| *last != bar) {
-        points.push((bar, value));
-    }
-}
-
-/// The price, with marks where the signal became BUY or SELL.
-fn price(bars: &[BarView], found: &[SignalView], overlays: &[(String, Points)]) -> Option<Svg> {
-    if bars.len() < 2 {
-        return None;
-    }
-    let first = at(&bars[0].time).0;
-    let mut lines = vec![Line {
-        color: INK,
-        points: bars
-            .iter()
-            .map(|bar| (at(&bar.time).0, Some(bar.close)))
-            .collect(),
-    }];
-    for ((_, points), color) in overlays.iter().zip([GREY, BLUE]) {
-        let points = points
-            .iter()
-            .filter(|(at, _)| *at >= first)
-            .copied()
-            .collect();
-        lines.push(Line { color, points });
-    }
-    let turns = found
-        .windows(2)
-        .filter(|pair| pair[0].signal != pair[1].signal);
-    let marks = turns.filter_map(|pair| {
-        let signal = &pair[1];
-        let bar = at(signal.bar.as_deref()?).0;
-        let (triangle, color) = match signal.signal {
-            Verdict::Buy => (true, BLUE),
-            Verdict::Sell => (false, ORANGE),
-            _ => return None,
-        };
-        (bar >= first).then_some(Mark {
-            at: bar,
-            y: signal.close?,
-            triangle,
-            color,
-        })
-    });
-    let chart = Chart {
-        height: 340,
-        marks: marks.collect(),
-        lines,
-        from_zero: false,
-    };
-    chart.draw()
 }
 
 /// `POST /signals/{series}`: asks for a signal, and by that for the strategy to be followed.
