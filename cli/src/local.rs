@@ -59,17 +59,16 @@ impl LocalQueue {
             let room = Arc::clone(&self.room);
             tokio::spawn(async move {
                 for attempt in 1..=MAX_TRIES {
-                    let done = if work.is_for_evaluate() {
-                        let _room = room.acquire().await;
-                        evaluate
-                            .work(&work)
-                            .await
-                            .map_err(|error| error.to_string())
-                    } else {
-                        notify
-                            .handle(&work)
-                            .await
-                            .map_err(|error| error.to_string())
+                    let done = match &work {
+                        Work::Evaluate(work) => {
+                            let _room = room.acquire().await;
+                            let done = evaluate.work(work).await;
+                            done.map_err(|error| error.to_string())
+                        }
+                        Work::Notify(work) => {
+                            let done = notify.handle(work).await;
+                            done.map_err(|error| error.to_string())
+                        }
                     };
                     match done {
                         Ok(()) => break,

@@ -348,12 +348,14 @@ impl Stage {
             if works.is_empty() && count == 0 {
                 return;
             }
-            let (own, others): (Vec<_>, Vec<_>) =
-                works.iter().partition(|work| work.is_for_evaluate());
-            for work in own {
-                evaluate.work(work).await.expect("evaluate");
+            let mut deliveries = Vec::new();
+            for work in &works {
+                match work {
+                    Work::Evaluate(work) => evaluate.work(work).await.expect("evaluate"),
+                    Work::Notify(work) => deliveries.push(work),
+                }
             }
-            let handled = others.iter().map(|work| self.notify.handle(work));
+            let handled = deliveries.iter().map(|work| self.notify.handle(work));
             for result in futures::future::join_all(handled).await {
                 result.expect("notify");
             }

@@ -15,7 +15,7 @@ use thrum_evaluate::{Bus, EventBridge};
 use thrum_notify::send::Sns;
 use thrum_schema::UnixMs;
 use thrum_schema::id::{AlertId, ProjectId};
-use thrum_schema::work::{Envelope, Work};
+use thrum_schema::work::{Envelope, NotifyWork, Work};
 use thrum_store::lambda::Sqs;
 use thrum_store::queue::Later;
 
@@ -81,7 +81,9 @@ async fn work_reaches_notify_through_the_bus_rule_and_queue() {
     let stage = Stage::new().await;
     let bus = EventBridge::new(bridge, "thrum");
     // More than fit into one `PutEvents` call.
-    let works: Vec<Work> = (1..=23).map(|at| Work::Probe { at: UnixMs(at) }).collect();
+    let works: Vec<Work> = (1..=23)
+        .map(|at| NotifyWork::Probe { at: UnixMs(at) }.into())
+        .collect();
     let results = bus.publish(&works).await;
     assert_eq!(results.len(), 23);
     assert!(results.iter().all(Result::is_ok), "{results:?}");
@@ -92,7 +94,8 @@ async fn work_reaches_notify_through_the_bus_rule_and_queue() {
             break;
         }
         for record in &event.records {
-            let envelope: Envelope = serde_json::from_str(record.body.as_deref().unwrap()).unwrap();
+            let envelope: Envelope<Work> =
+                serde_json::from_str(record.body.as_deref().unwrap()).unwrap();
             seen.push(envelope.detail);
         }
         let response = stage.notify.on_queue(&event).await;
@@ -111,7 +114,10 @@ async fn an_unreachable_bus_fails_every_event() {
     let bridge = aws_sdk_eventbridge::Client::new(&moto.config);
     drop(moto);
     let bus = EventBridge::new(bridge, "thrum");
-    let works = [Work::Probe { at: UnixMs(1) }, Work::Probe { at: UnixMs(2) }];
+    let works = [
+        NotifyWork::Probe { at: UnixMs(1) }.into(),
+        NotifyWork::Probe { at: UnixMs(2) }.into(),
+    ];
     let results = bus.publish(&works).await;
     assert_eq!(results.len(), 2);
     assert!(results.iter().all(Result::is_err));
@@ -122,13 +128,13 @@ async fn delayed_work_arrives_after_its_delay() {
     let Some(moto) = Moto::start() else { return };
     let (url, _) = queue(&moto, "later").await;
     let later = Sqs::new(aws_sdk_sqs::Client::new(&moto.config), &url);
-    let work = Work::Deliver {
+    let work = NotifyWork::Deliver {
         project: ProjectId::FIRST,
         alert: AlertId(uuid::Uuid::from_u128(7)),
         channel: thrum_schema::ChannelId(uuid::Uuid::from_u128(8)),
     };
     later
-        .send(work.clone(), Duration::from_millis(1_500))
+        .send(work.clone().into(), Duration::from_millis(1_500))
         .await
         .unwrap();
     assert!(receive(&moto, &url).await.records.is_empty(), "not yet");
@@ -140,13 +146,14 @@ async fn delayed_work_arrives_after_its_delay() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let envelope: Envelope = serde_json::from_str(records[0].body.as_deref().unwrap()).unwrap();
-    assert_eq!(envelope.detail, work);
+    let envelope: Envelope<Work> =
+        serde_json::from_str(records[0].body.as_deref().unwrap()).unwrap();
+    assert_eq!(envelope.detail, work.clone().into());
     let nowhere = Sqs::new(
         aws_sdk_sqs::Client::new(&moto.config),
         &format!("{url}-not"),
     );
-    assert!(nowhere.send(work, Duration::ZERO).await.is_err());
+    assert!(nowhere.send(work.into(), Duration::ZERO).await.is_err());
 }
 
 #[tokio::test]
@@ -183,7 +190,7 @@ async fn alerts_are_sent_to_topics_and_phones() {
         .parse()
         .unwrap();
     let notify = stage.notify_by(Sns::new(sns));
-    let work = Work::Alert {
+    let work = NotifyWork::Alert {
         project: ProjectId::FIRST,
         alert,
     };
@@ -316,7 +323,7 @@ async fn an_email_address_must_confirm_and_can_be_asked_again() {
         shown["subscription"]["state"].as_str().unwrap().to_owned()
     };
     assert_eq!(state().await, "asking");
-    let check = Work::Subscribe {
+    let check = NotifyWork::Subscribe {
         project: ProjectId::FIRST,
         channel: id,
     };
@@ -330,7 +337,7 @@ async fn an_email_address_must_confirm_and_can_be_asked_again() {
         .heartbeat(json!({"monitor": "job", "status": "fail"}))
         .await;
     let alert = stage.alerts().await[0]["id"].as_str().unwrap().parse();
-    let work = Work::Alert {
+    let work = NotifyWork::Alert {
         project: ProjectId::FIRST,
         alert: alert.unwrap(),
     };

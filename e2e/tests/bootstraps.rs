@@ -265,11 +265,16 @@ async fn evaluate_reports_only_the_failed_records_of_a_batch() {
         .await
         .unwrap();
     assert!(failures(&outcome).is_empty());
-    // The work queue: only messages that can't be parsed are reported as failed.
+    // The work queue: messages that can't be parsed, or are for notify, are reported as failed.
     let outcome = function.invoke(messages().to_string()).await.unwrap();
     assert_eq!(
         failures(&outcome),
-        BTreeSet::from(["garbage".into(), "foreign".into(), "empty".into()])
+        BTreeSet::from([
+            "garbage".into(),
+            "foreign".into(),
+            "empty".into(),
+            "good".into()
+        ])
     );
     let now = SystemWorld.now();
     let minute = now.minute() - 2;

@@ -20,7 +20,7 @@ use thrum_ingest::App;
 use thrum_notify::send::{Email, Mail, Post, Posted, SendError, Sns, Webhook};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::id::ProjectId;
-use thrum_schema::work::Work;
+use thrum_schema::work::{NotifyWork, Work};
 use thrum_schema::world::ManualWorld;
 use thrum_schema::{Plans, World};
 use thrum_store::Store;
@@ -200,7 +200,7 @@ impl Handlers {
 
     /// Creates a channel limited to one message a day and a monitor that has just failed. Returns
     /// the work that delivers its alert.
-    async fn failed(&self) -> Work {
+    async fn failed(&self) -> NotifyWork {
         let hook = json!({"kind": "webhook", "url": "http://hook.example.org/", "daily_limit": 1});
         self.send("POST", "/v1/channels", hook).await;
         let monitor = json!({"name": "job", "period_s": 60, "grace_s": 60, "channels": "all"});
@@ -208,7 +208,7 @@ impl Handlers {
         let uuid = created["uuid"].as_str().unwrap();
         self.get(&format!("/ping/{uuid}/fail")).await;
         let alert = self.alert().await;
-        Work::Alert {
+        NotifyWork::Alert {
             project: ProjectId::FIRST,
             alert: alert["id"].as_str().unwrap().parse().unwrap(),
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thrum_evaluate::{Evaluate, event_of};
 use thrum_schema::metrics::Count;
-use thrum_schema::work::Work;
+use thrum_schema::work::{EvaluateWork, Work};
 use thrum_schema::{UnixMs, World};
 use thrum_store::key::Key;
 use thrum_store::queue::{Later, LaterError};
@@ -19,7 +19,7 @@ use thrum_store::table::{Value, set, update};
 #[derive(Debug)]
 struct Queue {
     world: Arc<thrum_schema::world::ManualWorld>,
-    messages: Mutex<Vec<(UnixMs, Work)>>,
+    messages: Mutex<Vec<(UnixMs, EvaluateWork)>>,
     /// How many messages were sent.
     sent: Mutex<usize>,
     broken: Mutex<bool>,
@@ -31,6 +31,9 @@ impl Later for Queue {
             if *self.broken.lock().unwrap() {
                 return Err(LaterError("broken".into()));
             }
+            let Work::Evaluate(work) = work else {
+                panic!("evaluate queues its own work only: {work:?}");
+            };
             *self.sent.lock().unwrap() += 1;
             let at = self.world.now() + i64::try_from(delay.as_millis()).unwrap();
             self.messages.lock().unwrap().push((at, work));
@@ -107,11 +110,11 @@ impl Aws {
         let end = self.stage.world.now() + ms;
         while self.stage.world.now() < end {
             let now = self.stage.world.advance(1_000);
-            let due: Vec<Work> = {
+            let due: Vec<EvaluateWork> = {
                 let mut messages = self.queue.messages.lock().unwrap();
                 let (due, left) = messages.drain(..).partition(|(at, _)| *at <= now);
                 *messages = left;
-                let due: Vec<(UnixMs, Work)> = due;
+                let due: Vec<(UnixMs, EvaluateWork)> = due;
                 due.into_iter().map(|(_, work)| work).collect()
             };
             for work in due {
@@ -270,7 +273,7 @@ async fn duplicate_late_and_orphaned_messages_change_nothing() {
     let id = aws.monitor("job", 30, 5).await;
     let gone = aws.monitor("gone", 30, 5).await;
     aws.stream().await;
-    let messages: Vec<Work> = {
+    let messages: Vec<EvaluateWork> = {
         let messages = aws.queue.messages.lock().unwrap();
         messages.iter().map(|(_, work)| work.clone()).collect()
     };

@@ -546,7 +546,7 @@ async fn concurrent_duplicates_of_work_are_done_once() {
         let failure = json!({"monitor": "job", "status": "fail"});
         stage.heartbeat(failure).await;
         let alert = stage.alerts().await[0]["id"].as_str().unwrap().parse();
-        let work = thrum_schema::work::Work::Alert {
+        let work = thrum_schema::work::NotifyWork::Alert {
             project: ProjectId::FIRST,
             alert: alert.unwrap(),
         };

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use thrum_evaluate::engine::backtest::verdicts;
+use thrum_evaluate::engine::periods::verdicts;
 use thrum_evaluate::engine::{Program, run};
 use thrum_schema::signal::track::{Signal, TrackId};
 use thrum_schema::signal::{self, Bar, Score, SeriesName, Timeframe};

@@ -4,15 +4,17 @@
 //! everything that past bars contribute to future signals: the same state and the same bars give
 //! the same signals, byte for byte.
 
+mod backtest;
+mod explain;
+mod indicator;
+mod performance;
+pub mod periods;
+mod program;
 #[expect(
     missing_docs,
     reason = "most fields are standard statistics under their usual names"
 )]
-pub mod backtest;
-mod explain;
-mod indicator;
-mod performance;
-mod program;
+pub mod report;
 mod rolling;
 mod walk;
 

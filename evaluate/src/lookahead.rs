@@ -10,7 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 use thrum_schema::id::MonitorId;
 use thrum_schema::timer::{AHEAD_MS, Timer, What};
-use thrum_schema::work::Work;
+use thrum_schema::work::EvaluateWork;
 use thrum_schema::{MonitorState, Outage, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::queue::{Later, LaterError};
@@ -156,7 +156,8 @@ impl Evaluate {
         });
         stream::iter(messages)
             .map(|(second, timers)| {
-                later.send(Work::Fire { timers, until }, Duration::from_secs(second))
+                let fire = EvaluateWork::Fire { timers, until };
+                later.send(fire.into(), Duration::from_secs(second))
             })
             .buffer_unordered(CONCURRENCY)
             .try_collect::<()>()

@@ -4,7 +4,7 @@ use crate::Evaluate;
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
 use futures::future::join_all;
 use thrum_schema::metrics::Count;
-use thrum_schema::work::{Envelope, Work};
+use thrum_schema::work::{Envelope, EvaluateWork};
 
 impl Evaluate {
     /// Handles a batch of messages. Failed ones are reported, and delivered again. Timers go first,
@@ -24,9 +24,9 @@ impl Evaluate {
         let mut long = Vec::new();
         for message in &event.records {
             let body = message.body.as_deref().unwrap_or_default();
-            match serde_json::from_str::<Envelope>(body) {
+            match serde_json::from_str::<Envelope<EvaluateWork>>(body) {
                 Ok(Envelope {
-                    detail: work @ Work::Fire { .. },
+                    detail: work @ EvaluateWork::Fire { .. },
                 }) => timers.push(work),
                 Ok(envelope) => long.push((&message.message_id, envelope.detail)),
                 Err(error) => failed(&message.message_id, error.to_string()),

@@ -18,7 +18,7 @@ use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 use thrum_schema::id::{ProjectId, RequestId, WatchId};
 use thrum_schema::signal::track::{FOLLOW_MS, Head, MAX_FOLLOWED, TrackId, TrackState};
-use thrum_schema::work::Work;
+use thrum_schema::work::EvaluateWork;
 use thrum_store::StoreError;
 
 /// Most bars that are stepped while the stream waits. Longer work goes through the work queue.
@@ -45,7 +45,7 @@ impl Evaluate {
     ///
     /// # Errors
     /// The table, the queue or the bus failed; the work must be delivered again.
-    pub async fn work(&self, work: &Work) -> Result<(), WorkError> {
+    pub async fn work(&self, work: &EvaluateWork) -> Result<(), WorkError> {
         match AssertUnwindSafe(self.do_work(work)).catch_unwind().await {
             Ok(Err(WorkError::Store(StoreError::Corrupt(error)))) => {
                 tracing::error!(%error, ?work, "dropped work that needs an item that can't be read");
@@ -59,12 +59,12 @@ impl Evaluate {
         }
     }
 
-    async fn do_work(&self, work: &Work) -> Result<(), WorkError> {
+    async fn do_work(&self, work: &EvaluateWork) -> Result<(), WorkError> {
         match work {
-            Work::Request { request } => {
+            EvaluateWork::Request { request } => {
                 while self.answer_guarded(*request, usize::MAX).await? == Progress::More {}
             }
-            Work::Watch {
+            EvaluateWork::Watch {
                 project,
                 watch,
                 asked,
@@ -75,7 +75,7 @@ impl Evaluate {
                     break;
                 }
             },
-            Work::Track {
+            EvaluateWork::Track {
                 project,
                 series,
                 timeframe,
@@ -89,13 +89,7 @@ impl Evaluate {
                 };
                 self.work_on_track(&track).await?;
             }
-            Work::Fire { timers, until } => self.fire(timers, *until).await?,
-            // Work for notify.
-            Work::Alert { .. }
-            | Work::Deliver { .. }
-            | Work::Flush { .. }
-            | Work::Subscribe { .. }
-            | Work::Probe { .. } => {}
+            EvaluateWork::Fire { timers, until } => self.fire(timers, *until).await?,
         }
         Ok(())
     }
@@ -107,7 +101,7 @@ impl Evaluate {
         &self,
         project: ProjectId,
         head: &Head,
-    ) -> Result<Vec<Work>, StoreError> {
+    ) -> Result<Vec<EvaluateWork>, StoreError> {
         let mut tracks = self.correct(project, head).await?;
         let now = self.store.world().now();
         tracks.retain(|(_, stored)| now - stored.asked < FOLLOW_MS);
@@ -123,7 +117,7 @@ impl Evaluate {
             };
             // A watch that keeps conflicting must not hold up the others: it goes to the queue.
             if matches!(looked, Ok(Progress::More) | Err(StoreError::Conflict)) {
-                works.push(Work::Watch {
+                works.push(EvaluateWork::Watch {
                     project,
                     watch,
                     asked: false,
@@ -136,7 +130,7 @@ impl Evaluate {
         // recently.
         for (track, stored) in tracks.iter().take(MAX_FOLLOWED) {
             match self.follow_stored(track, stored, head, &mut budget).await {
-                Ok(Progress::More) | Err(StoreError::Conflict) => works.push(Work::Track {
+                Ok(Progress::More) | Err(StoreError::Conflict) => works.push(EvaluateWork::Track {
                     project,
                     series: track.series.clone(),
                     timeframe: track.timeframe,
@@ -204,7 +198,7 @@ impl Evaluate {
         &self,
         project: ProjectId,
         watch: WatchId,
-    ) -> Result<Vec<Work>, StoreError> {
+    ) -> Result<Vec<EvaluateWork>, StoreError> {
         let mut budget = INLINE_BARS;
         Ok(
             match self
@@ -212,7 +206,7 @@ impl Evaluate {
                 .await?
             {
                 Progress::Done(()) => Vec::new(),
-                Progress::More => vec![Work::Watch {
+                Progress::More => vec![EvaluateWork::Watch {
                     project,
                     watch,
                     asked: true,
@@ -223,10 +217,13 @@ impl Evaluate {
 
     /// Handles a new request for a signal or a backtest. Returns the work, if it takes too long for
     /// the stream.
-    pub(crate) async fn on_request(&self, request: RequestId) -> Result<Vec<Work>, StoreError> {
+    pub(crate) async fn on_request(
+        &self,
+        request: RequestId,
+    ) -> Result<Vec<EvaluateWork>, StoreError> {
         Ok(match self.answer_guarded(request, INLINE_BARS).await? {
             Progress::Done(()) => Vec::new(),
-            Progress::More => vec![Work::Request { request }],
+            Progress::More => vec![EvaluateWork::Request { request }],
         })
     }
 

@@ -10,7 +10,7 @@ use thrum_schema::id::{ProjectId, RequestId, WatchId};
 use thrum_schema::metrics::Count;
 use thrum_schema::signal::track::Head;
 use thrum_schema::timer::{self, Timer};
-use thrum_schema::work::Work;
+use thrum_schema::work::{NotifyWork, Work};
 use thrum_schema::{Alert, MonitorState, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::stream::Change;
@@ -22,7 +22,7 @@ const TTL_PRINCIPAL: &str = "dynamodb.amazonaws.com";
 #[derive(Debug)]
 enum Meaning {
     /// Work for notify.
-    Relay(Work),
+    Relay(NotifyWork),
     /// Restore a state that TTL removed.
     Removed(Box<MonitorState>),
     /// Queue timers that may be due before the next sweep.
@@ -43,6 +43,9 @@ enum SignalTask {
     /// A signal or a backtest was requested.
     Request(RequestId),
 }
+
+/// The sequence number of a stream record.
+type Sequence = Option<String>;
 
 impl Evaluate {
     /// Handles a batch of stream records (A2): relays alerts first, then restores removed states,
@@ -68,15 +71,42 @@ impl Evaluate {
                 }
             }
         }
-        let mut failed = Vec::new();
-        let works: Vec<Work> = relays.iter().map(|(_, work)| work.clone()).collect();
-        let results = self.publish(&works).await;
-        for ((sequence, _), result) in relays.into_iter().zip(results) {
-            if let Err(error) = result {
-                tracing::error!(%error, "could not relay an alert; the stream will deliver it again");
-                failed.push(sequence);
-            }
+        let mut failed = self.relay(relays).await;
+        failed.extend(self.restore(removals).await);
+        if !soon.is_empty() {
+            self.on_soon(&soon).await;
         }
+        failed.extend(self.on_signal_tasks(tasks).await);
+        let metrics = self.store.metrics();
+        metrics.count(Count::Failures, failed.len() as u64);
+        let mut response = DynamoDbEventResponse::default();
+        response.batch_item_failures = failed
+            .into_iter()
+            .map(|item_identifier| {
+                let mut failure = DynamoDbBatchItemFailure::default();
+                failure.item_identifier = item_identifier;
+                failure
+            })
+            .collect();
+        response
+    }
+
+    /// Relays alerts to the bus. Returns the records that failed.
+    async fn relay(&self, relays: Vec<(Sequence, NotifyWork)>) -> Vec<Sequence> {
+        let works = relays.iter().map(|(_, work)| work.clone().into());
+        let results = self.publish(&works.collect::<Vec<_>>()).await;
+        let relays = relays.into_iter().zip(results);
+        let failed = relays.filter_map(|((sequence, _), result)| {
+            let error = result.err()?;
+            tracing::error!(%error, "could not relay an alert; the stream will deliver it again");
+            Some(sequence)
+        });
+        failed.collect()
+    }
+
+    /// Restores states that TTL removed. Returns the records that failed.
+    async fn restore(&self, removals: Vec<(Sequence, Box<MonitorState>)>) -> Vec<Sequence> {
+        let mut failed = Vec::new();
         for (sequence, state) in removals {
             match self.on_removed(&state).await {
                 Ok(()) => {}
@@ -89,14 +119,15 @@ impl Evaluate {
                 }
             }
         }
-        if !soon.is_empty() {
-            self.on_soon(&soon).await;
-        }
+        failed
+    }
+
+    /// Works on signals. Returns the records that failed.
+    async fn on_signal_tasks(&self, tasks: Vec<(Sequence, SignalTask)>) -> Vec<Sequence> {
+        let mut failed = Vec::new();
         for (sequence, task) in tasks {
-            match AssertUnwindSafe(self.on_signal_task(&task))
-                .catch_unwind()
-                .await
-            {
+            let done = AssertUnwindSafe(self.on_signal_task(&task)).catch_unwind();
+            match done.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::error!(%error, "could not compute a signal; it will be retried");
@@ -108,19 +139,7 @@ impl Evaluate {
                 }
             }
         }
-        self.store
-            .metrics()
-            .count(Count::Failures, failed.len() as u64);
-        let mut response = DynamoDbEventResponse::default();
-        response.batch_item_failures = failed
-            .into_iter()
-            .map(|item_identifier| {
-                let mut failure = DynamoDbBatchItemFailure::default();
-                failure.item_identifier = item_identifier;
-                failure
-            })
-            .collect();
-        response
+        failed
     }
 }
 
@@ -141,6 +160,7 @@ impl Evaluate {
             }
             Err(error) => return Err(error.to_string()),
         };
+        let works: Vec<Work> = works.into_iter().map(Into::into).collect();
         let results = self.publish(&works).await;
         results
             .into_iter()
@@ -179,7 +199,7 @@ fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
     match record.event_name.as_str() {
         "INSERT" if kind(new) == Some("alert") => {
             let alert: Alert = serde_dynamo::from_item(new.clone())?;
-            Ok(Meaning::Relay(Work::Alert {
+            Ok(Meaning::Relay(NotifyWork::Alert {
                 project: alert.project,
                 alert: alert.id,
             }))
@@ -190,7 +210,7 @@ fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
                 at: UnixMs,
             }
             let probe: Probe = serde_dynamo::from_item(new.clone())?;
-            Ok(Meaning::Relay(Work::Probe { at: probe.at }))
+            Ok(Meaning::Relay(NotifyWork::Probe { at: probe.at }))
         }
         "INSERT" if kind(new) == Some("request") => {
             #[derive(serde::Deserialize)]

@@ -6,9 +6,10 @@ use futures::{StreamExt, stream};
 use std::collections::BTreeSet;
 use thiserror::Error;
 use thrum_schema::alert::ALERT_TTL_S;
+use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::timer::{Timer, What};
-use thrum_schema::work::Work;
+use thrum_schema::work::{EvaluateWork, NotifyWork, Work};
 use thrum_schema::{DeliveryState, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::TimerItem;
@@ -207,85 +208,119 @@ pub(crate) struct Look {
     pub again: Option<UnixMs>,
 }
 
+impl Look {
+    /// There is nothing left to do.
+    const VOID: Self = Self {
+        work: None,
+        again: None,
+    };
+
+    /// Do this now, and look again then: it may be lost on its way.
+    fn do_now(work: impl Into<Work>, again: UnixMs) -> Self {
+        Self {
+            work: Some(work.into()),
+            again: Some(again),
+        }
+    }
+}
+
 impl Evaluate {
-    /// Checks whether the work that a timer was armed for is still to be done. Reminders and the
-    /// ends of silences are done here. 1 RU, plus the cost of raising an alert.
+    /// Decides what a fired timer asks for, if that is still to be done. 1 RU, plus the cost of a
+    /// reminder.
     pub(crate) async fn look(&self, timer: Timer, now: UnixMs) -> Result<Look, StoreError> {
-        let mut look = Look::default();
-        match timer.what {
-            What::Deadline { .. } => {}
+        Ok(match timer.what {
+            What::Deadline { .. } => Look::VOID,
             What::Deliver {
                 project,
                 alert,
                 channel,
-            } => {
-                let delivery = self.store.delivery(alert, channel).await?;
-                let waits = delivery.is_none_or(|delivery| {
-                    // A delivery that was claimed or retried since has its own timer.
-                    let superseded = delivery.until.is_some_and(|until| until > now);
-                    !superseded
-                        && !delivery.is_over()
-                        && delivery.state != Some(DeliveryState::Gathering)
-                });
-                // TTL has removed this alert, or soon will.
-                let gone = now - UnixMs(alert.created_ms()) > ALERT_TTL_S * 1000;
-                if waits && !gone {
-                    look.work = Some(Work::Deliver {
-                        project,
-                        alert,
-                        channel,
-                    });
-                    // In case that work is lost: no audit covers groups and redeliveries.
-                    look.again = Some(now + DELIVER_AGAIN_MS);
-                }
-            }
-            What::Audit { project, alert } => {
-                let found = self.store.alert(project, alert).await?;
-                let open = found.is_some_and(|alert| alert.is_open());
-                if open && !mutant::is(Mutant::NoAudit) {
-                    look.work = Some(Work::Alert { project, alert });
-                    let age_ms = now - UnixMs(alert.created_ms());
-                    look.again = Some(now + age_ms.clamp(*AUDIT_MS.start(), *AUDIT_MS.end()));
-                }
-            }
-            What::Flush { project, channel } => look.work = Some(Work::Flush { project, channel }),
-            What::Remind { monitor, flip, n } => {
-                look.again = self.remind(monitor, flip, n).await?;
-            }
-            What::Wake { monitor, flip } => look.again = self.wake(monitor, flip).await?,
+            } => self.look_at_delivery(project, alert, channel, now).await?,
+            What::Audit { project, alert } => self.audit(project, alert, now).await?,
+            What::Flush { project, channel } => Look {
+                work: Some(NotifyWork::Flush { project, channel }.into()),
+                again: None,
+            },
+            What::Remind { monitor, flip, n } => Look {
+                work: None,
+                again: self.remind(monitor, flip, n).await?,
+            },
+            What::Wake { monitor, flip } => Look {
+                work: None,
+                again: self.wake(monitor, flip).await?,
+            },
             What::Watch {
                 project,
                 watch,
                 epoch,
-            } => {
-                if self.watch_waits(watch, epoch).await? {
-                    look.work = Some(Work::Watch {
-                        project,
-                        watch,
-                        asked: true,
-                    });
-                    // In case that work is lost. When the watch looks, its epoch changes, which
-                    // voids this timer.
-                    look.again = Some(now + WORK_AGAIN_MS);
-                }
+            } if self.watch_waits(watch, epoch).await? => {
+                let work = EvaluateWork::Watch {
+                    project,
+                    watch,
+                    asked: true,
+                };
+                Look::do_now(work, now + WORK_AGAIN_MS)
             }
             What::Subscription { project, channel } => {
                 let next = self.store.subscription(project, channel).await?;
                 let next = next.map(|subscription| subscription.next);
                 // A subscription that was checked since has its own timer.
                 if next.is_some_and(|next| next <= Some(timer.due)) {
-                    look.work = Some(Work::Subscribe { project, channel });
-                    look.again = Some(now + WORK_AGAIN_MS);
+                    let work = NotifyWork::Subscribe { project, channel };
+                    Look::do_now(work, now + WORK_AGAIN_MS)
+                } else {
+                    Look::VOID
                 }
             }
-            What::Request { request } => {
-                if self.request_waits(request).await? {
-                    look.work = Some(Work::Request { request });
-                    look.again = Some(now + WORK_AGAIN_MS);
-                }
+            What::Request { request } if self.request_waits(request).await? => {
+                Look::do_now(EvaluateWork::Request { request }, now + WORK_AGAIN_MS)
             }
+            What::Watch { .. } | What::Request { .. } => Look::VOID,
+        })
+    }
+
+    async fn look_at_delivery(
+        &self,
+        project: ProjectId,
+        alert: AlertId,
+        channel: ChannelId,
+        now: UnixMs,
+    ) -> Result<Look, StoreError> {
+        let delivery = self.store.delivery(alert, channel).await?;
+        let waits = delivery.is_none_or(|delivery| {
+            // A delivery that was claimed or retried since has its own timer.
+            let superseded = delivery.until.is_some_and(|until| until > now);
+            let gathering = delivery.state == Some(DeliveryState::Gathering);
+            !superseded && !delivery.is_over() && !gathering
+        });
+        // There is nothing to wait for if TTL has removed the alert, or soon will.
+        let gone = now - UnixMs(alert.created_ms()) > ALERT_TTL_S * 1000;
+        if !waits || gone {
+            return Ok(Look::VOID);
         }
-        Ok(look)
+        let work = NotifyWork::Deliver {
+            project,
+            alert,
+            channel,
+        };
+        // Groups and redeliveries have no audit to catch a lost message.
+        Ok(Look::do_now(work, now + DELIVER_AGAIN_MS))
+    }
+
+    /// Relays an alert again that some channel does not have yet (A5).
+    async fn audit(
+        &self,
+        project: ProjectId,
+        alert: AlertId,
+        now: UnixMs,
+    ) -> Result<Look, StoreError> {
+        let found = self.store.alert(project, alert).await?;
+        let open = found.is_some_and(|alert| alert.is_open());
+        if !open || mutant::is(Mutant::NoAudit) {
+            return Ok(Look::VOID);
+        }
+        let age_ms = now - UnixMs(alert.created_ms());
+        let again = now + age_ms.clamp(*AUDIT_MS.start(), *AUDIT_MS.end());
+        Ok(Look::do_now(NotifyWork::Alert { project, alert }, again))
     }
 }
 

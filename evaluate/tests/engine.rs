@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
 use support::{custom, letters, program, walk};
-use thrum_evaluate::engine::backtest::verdicts;
+use thrum_evaluate::engine::periods::verdicts;
 use thrum_evaluate::engine::{Program, backtest, run};
 use thrum_schema::UnixMs;
 use thrum_schema::signal::request::{Backtest, Fill, WalkForward, check_backtest};

@@ -13,7 +13,7 @@ use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::metrics::{Count, Span};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::timer::AHEAD_MS;
-use thrum_schema::work::Work;
+use thrum_schema::work::NotifyWork;
 use thrum_store::StoreError;
 use thrum_store::{Claim, Settled};
 
@@ -34,25 +34,21 @@ impl Notify {
     ///
     /// # Errors
     /// The table or the queue failed; the work must be delivered again.
-    pub async fn handle(&self, work: &Work) -> Result<(), NotifyError> {
+    pub async fn handle(&self, work: &NotifyWork) -> Result<(), NotifyError> {
         match *work {
-            Work::Alert { project, alert } => self.deliver_to_all(project, alert).await,
-            Work::Deliver {
+            NotifyWork::Alert { project, alert } => self.deliver_to_all(project, alert).await,
+            NotifyWork::Deliver {
                 project,
                 alert,
                 channel,
             } => self.deliver(project, alert, channel).await,
-            Work::Flush { project, channel } => self.flush(project, channel).await,
+            NotifyWork::Flush { project, channel } => self.flush(project, channel).await,
             #[cfg(feature = "aws")]
-            Work::Subscribe { project, channel } => self.subscribe(project, channel).await,
+            NotifyWork::Subscribe { project, channel } => self.subscribe(project, channel).await,
             // Without SNS, e-mail channels have no topics.
             #[cfg(not(feature = "aws"))]
-            Work::Subscribe { .. } => Ok(()),
-            Work::Probe { at } => Ok(self.store.probe_arrived(at).await?),
-            // Work for evaluate.
-            Work::Request { .. } | Work::Watch { .. } | Work::Track { .. } | Work::Fire { .. } => {
-                Ok(())
-            }
+            NotifyWork::Subscribe { .. } => Ok(()),
+            NotifyWork::Probe { at } => Ok(self.store.probe_arrived(at).await?),
         }
     }
 
@@ -106,57 +102,55 @@ impl Notify {
             // Another handler is sending it, or its retry is not due: a timer fires at `until`.
             return Ok(());
         }
+        let is_final = state.is_some_and(DeliveryState::is_final);
         let channel = self.store.channel(project, channel_id).await?;
         if !delivery.members.is_empty() {
-            return match state {
-                Some(state) if state.is_final() => {
-                    self.conclude_group(project, id, channel_id, &delivery)
-                        .await
-                }
-                _ => {
-                    self.retry_group(project, id, channel_id, channel, delivery)
-                        .await
-                }
+            return if is_final {
+                let group = self.conclude_group(project, id, channel_id, &delivery);
+                group.await
+            } else {
+                let group = self.retry_group(project, id, channel_id, channel, delivery);
+                group.await
             };
         }
         let Some(alert) = self.store.alert(project, id).await? else {
             return Ok(());
         };
-        match state {
-            Some(state) if state.is_final() => {
-                // It was settled, but a crash may have come before it was concluded.
-                let dead = state == DeliveryState::Dead;
-                return self.conclude(&alert, channel_id, &delivery, dead).await;
-            }
-            Some(DeliveryState::Gathering) => {
-                return if now - UnixMs(id.created_ms()) > GATHERED_MS {
-                    self.flush(project, channel_id).await
-                } else {
-                    Ok(())
-                };
-            }
-            _ => {}
+        if is_final {
+            // It was settled, but a crash may have come before it was concluded.
+            let dead = state == Some(DeliveryState::Dead);
+            return self.conclude(&alert, channel_id, &delivery, dead).await;
+        }
+        if state == Some(DeliveryState::Gathering) {
+            let late = now - UnixMs(id.created_ms()) > GATHERED_MS;
+            return if late {
+                self.flush(project, channel_id).await
+            } else {
+                Ok(())
+            };
         }
         let Some(channel) = channel else {
             return self.give_up(&alert, channel_id, now).await;
         };
         let begun = state.is_some_and(|state| state != DeliveryState::Waiting);
-        if !begun {
-            if self
+        let waits = !begun
+            && (self
                 .waits_for_earlier(&alert, &channel, &delivery, now)
                 .await?
-            {
-                return Ok(());
-            }
-            if self.gathers(&alert, &channel, now).await? {
-                return Ok(());
-            }
+                || self.gathers(&alert, &channel, now).await?);
+        if waits {
+            return Ok(());
         }
-        // The reads above may have taken seconds: the claim starts now.
+        self.claim_and_send(&alert, &channel).await
+    }
+
+    /// Claims a delivery and sends it.
+    async fn claim_and_send(&self, alert: &Alert, channel: &Channel) -> Result<(), NotifyError> {
+        // The reads before may have taken seconds: the claim starts now.
         let now = self.store.world().now();
-        let claim = self.new_claim(project, id, channel_id, now, CLAIM_MS);
+        let claim = self.new_claim(alert.project, alert.id, channel.id, now, CLAIM_MS);
         match self.store.claim(&claim, now).await {
-            Ok(delivery) => self.send_claimed(&alert, &channel, &claim, delivery).await,
+            Ok(delivery) => self.send_claimed(alert, channel, &claim, delivery).await,
             // Another handler has claimed it: a timer checks again when that claim ends.
             Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error.into()),
@@ -260,12 +254,12 @@ impl Notify {
         let claim = self.new_claim(alert.project, alert.id, channel.id, now, GATHER_MS);
         match self.store.gather(&claim).await {
             Ok(()) => {
-                let flush = Work::Flush {
+                let flush = NotifyWork::Flush {
                     project: alert.project,
                     channel: channel.id,
                 };
                 let delay = Duration::from_millis(GATHER_MS.unsigned_abs());
-                self.later.send(flush, delay).await?;
+                self.later.send(flush.into(), delay).await?;
                 Ok(true)
             }
             // Another handler has begun it; if none has, the work must be delivered again.
@@ -481,13 +475,13 @@ impl Notify {
         if wait_ms > AHEAD_MS {
             return;
         }
-        let work = Work::Deliver {
+        let work = NotifyWork::Deliver {
             project: claim.project,
             alert: claim.alert,
             channel: claim.channel,
         };
         let delay = Duration::from_millis(wait_ms.max(1).unsigned_abs());
-        if let Err(error) = self.later.send(work, delay).await {
+        if let Err(error) = self.later.send(work.into(), delay).await {
             tracing::warn!(%error, "could not queue a retry; its timer will start it, up to a minute late");
         }
     }
@@ -503,12 +497,12 @@ impl Notify {
         let project = alert.project;
         self.store.close(project, alert.id, channel, dead).await?;
         if let Some(next) = delivery.next {
-            let next = Work::Deliver {
+            let next = NotifyWork::Deliver {
                 project,
                 alert: next,
                 channel,
             };
-            self.later.send(next, Duration::ZERO).await?;
+            self.later.send(next.into(), Duration::ZERO).await?;
         }
         Ok(())
     }

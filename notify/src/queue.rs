@@ -4,7 +4,7 @@ use crate::Notify;
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::join_all;
 use thrum_schema::metrics::Count;
-use thrum_schema::work::Envelope;
+use thrum_schema::work::{Envelope, NotifyWork};
 
 impl Notify {
     /// Handles a batch of messages concurrently. A message that can't be parsed is reported as
@@ -30,7 +30,8 @@ impl Notify {
 
     async fn on_message(&self, message: &SqsMessage) -> Result<(), String> {
         let body = message.body.as_deref().unwrap_or_default();
-        let envelope: Envelope = serde_json::from_str(body).map_err(|error| error.to_string())?;
+        let envelope: Envelope<NotifyWork> =
+            serde_json::from_str(body).map_err(|error| error.to_string())?;
         self.handle(&envelope.detail)
             .await
             .map_err(|error| error.to_string())

@@ -9,11 +9,10 @@ use serde::{Deserialize, Serialize};
 /// The `source` of Thrum's events on the bus.
 pub const SOURCE: &str = "thrum";
 
-/// Work for notify or for evaluate's worker. Idempotent: repeating it, or doing what is already
-/// done, changes nothing.
+/// Work for notify. Idempotent: repeating it, or doing what is already done, changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "do")]
-pub enum Work {
+pub enum NotifyWork {
     /// Decide an alert's channels, and deliver it to each.
     Alert {
         /// The project.
@@ -37,6 +36,24 @@ pub enum Work {
         /// The channel.
         channel: ChannelId,
     },
+    /// Maintain the topic and the subscription of an e-mail channel.
+    Subscribe {
+        /// The project.
+        project: ProjectId,
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// Confirm that this message arrived, for the deep health check.
+    Probe {
+        /// When the check started.
+        at: UnixMs,
+    },
+}
+
+/// Work for evaluate's worker. Idempotent, too.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "do")]
+pub enum EvaluateWork {
     /// Process a request (evaluate).
     Request {
         /// The request.
@@ -70,41 +87,43 @@ pub enum Work {
         /// Timers rescheduled past this timestamp are left to the sweep.
         until: UnixMs,
     },
-    /// Maintain the topic and the subscription of an e-mail channel.
-    Subscribe {
-        /// The project.
-        project: ProjectId,
-        /// The channel.
-        channel: ChannelId,
-    },
-    /// Confirm that this message arrived, for the deep health check.
-    Probe {
-        /// When the check started.
-        at: UnixMs,
-    },
+}
+
+/// Work for either, as the bus and the queues carry it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Work {
+    /// For notify.
+    Notify(NotifyWork),
+    /// For evaluate's worker.
+    Evaluate(EvaluateWork),
+}
+
+impl From<NotifyWork> for Work {
+    fn from(work: NotifyWork) -> Self {
+        Self::Notify(work)
+    }
+}
+
+impl From<EvaluateWork> for Work {
+    fn from(work: EvaluateWork) -> Self {
+        Self::Evaluate(work)
+    }
 }
 
 impl Work {
-    /// Whether it is for evaluate's worker, and not for notify.
-    pub const fn is_for_evaluate(&self) -> bool {
-        matches!(
-            self,
-            Self::Request { .. } | Self::Watch { .. } | Self::Track { .. } | Self::Fire { .. }
-        )
-    }
-
     /// The `detail-type` on the bus.
     pub const fn detail_type(&self) -> &'static str {
         match self {
-            Self::Alert { .. } => "alert",
-            Self::Deliver { .. } => "deliver",
-            Self::Flush { .. } => "flush",
-            Self::Request { .. } => "request",
-            Self::Watch { .. } => "watch",
-            Self::Track { .. } => "track",
-            Self::Fire { .. } => "fire",
-            Self::Subscribe { .. } => "subscribe",
-            Self::Probe { .. } => "probe",
+            Self::Notify(NotifyWork::Alert { .. }) => "alert",
+            Self::Notify(NotifyWork::Deliver { .. }) => "deliver",
+            Self::Notify(NotifyWork::Flush { .. }) => "flush",
+            Self::Notify(NotifyWork::Subscribe { .. }) => "subscribe",
+            Self::Notify(NotifyWork::Probe { .. }) => "probe",
+            Self::Evaluate(EvaluateWork::Request { .. }) => "request",
+            Self::Evaluate(EvaluateWork::Watch { .. }) => "watch",
+            Self::Evaluate(EvaluateWork::Track { .. }) => "track",
+            Self::Evaluate(EvaluateWork::Fire { .. }) => "fire",
         }
     }
 }
@@ -112,7 +131,7 @@ impl Work {
 /// The envelope that EventBridge puts around an event. Messages sent directly to the queue use it
 /// too.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Envelope {
+pub struct Envelope<W> {
     /// The event.
-    pub detail: Work,
+    pub detail: W,
 }

@@ -238,6 +238,23 @@ async fn documents(remote: &Remote) -> anyhow::Result<Vec<Value>> {
     Ok(documents.collect())
 }
 
+/// The field and the value that identify each monitor.
+fn identities(monitors: &[Value]) -> anyhow::Result<Vec<(&str, String)>> {
+    let mut keys = Vec::with_capacity(monitors.len());
+    for (i, document) in monitors.iter().enumerate() {
+        let key = identity(document).with_context(|| format!("monitors[{i}]"))?;
+        if let Some(first) = keys.iter().position(|other| *other == key) {
+            bail!(
+                "monitors[{first}] and monitors[{i}] have the same {} {}",
+                key.0,
+                key.1
+            );
+        }
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
 async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Result<()> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
@@ -254,20 +271,7 @@ async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Result<(
             file.display()
         )
     })?;
-    let keys: Vec<(&str, String)> = wanted
-        .iter()
-        .enumerate()
-        .map(|(i, document)| identity(document).with_context(|| format!("monitors[{i}]")))
-        .collect::<anyhow::Result<_>>()?;
-    for (i, key) in keys.iter().enumerate() {
-        if let Some(first) = keys[..i].iter().position(|other| other == key) {
-            bail!(
-                "monitors[{first}] and monitors[{i}] have the same {} {}",
-                key.0,
-                key.1
-            );
-        }
-    }
+    let keys = identities(wanted)?;
     let before = documents(remote).await?;
     let (mut created, mut updated, mut same) = (0, 0, 0);
     for (i, (document, (field, value))) in wanted.iter().zip(&keys).enumerate() {

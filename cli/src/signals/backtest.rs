@@ -261,15 +261,33 @@ async fn remote(args: &Backtest, series: &str) -> anyhow::Result<(Value, Vec<Bar
     Ok((report, bars))
 }
 
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}
+
+fn percent(value: &Value) -> String {
+    value
+        .as_f64()
+        .map_or_else(|| "-".to_owned(), |x| format!("{:.2} %", x * 100.0))
+}
+
+fn number(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), show)
+}
+
 fn print(report: &Value, trades: bool) -> anyhow::Result<()> {
     let mut lines = String::new();
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let percent = |value: &Value| {
-        value
-            .as_f64()
-            .map_or_else(|| "-".to_owned(), |x| format!("{:.2} %", x * 100.0))
-    };
-    let number = |value: &Value| value.as_f64().map_or_else(|| "-".to_owned(), show);
+    print_inputs(&mut lines, report);
+    lines.push('\n');
+    print_results(&mut lines, report);
+    if trades {
+        lines.push('\n');
+        print_trades(&mut lines, report);
+    }
+    out(lines.trim_end())
+}
+
+fn print_inputs(lines: &mut String, report: &Value) {
     let _ = writeln!(
         lines,
         "{} ({}) on {} bars of {}, {} to {}",
@@ -292,7 +310,9 @@ fn print(report: &Value, trades: bool) -> anyhow::Result<()> {
             _ => String::new(),
         }
     );
-    lines.push('\n');
+}
+
+fn print_results(lines: &mut String, report: &Value) {
     let _ = writeln!(lines, "{:<16}{:>14}{:>16}", "", "strategy", "buy and hold");
     let held = &report["buy_and_hold"];
     for (label, name, is_percent) in [
@@ -332,10 +352,9 @@ fn print(report: &Value, trades: bool) -> anyhow::Result<()> {
             "FOUND (signals changed when later bars were removed)"
         }
     );
-    if !trades {
-        return out(lines.trim_end());
-    }
-    lines.push('\n');
+}
+
+fn print_trades(lines: &mut String, report: &Value) {
     for trade in report["trades"].as_array().into_iter().flatten() {
         let _ = writeln!(
             lines,
@@ -349,5 +368,4 @@ fn print(report: &Value, trades: bool) -> anyhow::Result<()> {
             if trade["open"] == true { "  open" } else { "" }
         );
     }
-    out(lines.trim_end())
 }

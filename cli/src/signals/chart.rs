@@ -2,8 +2,11 @@
 
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, Utc};
+use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use serde_json::Value;
+use std::ops::Range;
 use thrum_schema::signal::Bar;
 
 const SIZE: (u32, u32) = (1_100, 640);
@@ -14,6 +17,14 @@ const PRICE: RGBColor = RGBColor(0x33, 0x33, 0x33);
 const HELD: RGBColor = RGBColor(0x88, 0x88, 0x88);
 
 type At = DateTime<Utc>;
+
+/// Where a chart is drawn.
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// A chart of numbers over time.
+type Chart<'a, 'b> =
+    ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedDateTime<At>, RangedCoordf64>>;
+/// An error of the drawing library.
+type Failed = DrawingAreaErrorKind<std::io::Error>;
 
 /// Draws a report as SVG.
 ///
@@ -34,89 +45,101 @@ pub fn draw(title: &str, bars: &[Bar], report: &Value) -> anyhow::Result<String>
         let point = |point: &Value| Some((time(&point["time"])?, point[name].as_f64()?));
         points.iter().filter_map(point).collect()
     };
-    let (equity, held) = (line("equity"), line("buy_and_hold"));
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let wrong = |error: &dyn std::fmt::Display| anyhow!("can't draw the chart: {error}");
-        root.fill(&WHITE).map_err(|error| wrong(&error))?;
-        let (above, below) = root.split_vertically(SIZE.1 * 3 / 5);
-        let (low, high) = range(price.iter().map(|(_, y)| *y));
-        let mut chart = ChartBuilder::on(&above)
-            .caption(title, ("sans-serif", 20))
-            .margin(10)
-            .x_label_area_size(28)
-            .y_label_area_size(70)
-            .build_cartesian_2d(from..to, low..high)
-            .map_err(|error| wrong(&error))?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .x_label_formatter(&|at: &At| at.format("%Y-%m-%d").to_string())
-            .y_desc("price")
-            .draw()
-            .map_err(|error| wrong(&error))?;
-        chart
-            .draw_series(LineSeries::new(price, PRICE))
-            .map_err(|error| wrong(&error))?;
-        for (side, color) in [("long", LONG), ("short", SHORT)] {
-            let entries = report["trades"].as_array().into_iter().flatten();
-            let entries = entries.filter(|trade| trade["side"] == side);
-            let entries = entries.filter_map(|trade| {
-                Some((time(&trade["entered_at"])?, trade["entry_price"].as_f64()?))
-            });
-            // BUY is a triangle and SELL a circle, so that the shape shows the side without color.
-            let marks = entries.map(|at| match side {
-                "long" => TriangleMarker::new(at, 6, color.filled()).into_dyn(),
-                _ => Circle::new(at, 4, color.filled()).into_dyn(),
-            });
-            chart
-                .draw_series(marks)
-                .map_err(|error| wrong(&error))?
-                .label(if side == "long" { "BUY" } else { "SELL" })
-                .legend(move |(x, y)| match side {
-                    "long" => TriangleMarker::new((x + 8, y), 6, color.filled()).into_dyn(),
-                    _ => Circle::new((x + 8, y), 4, color.filled()).into_dyn(),
-                });
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .draw()
-            .map_err(|error| wrong(&error))?;
-        let (low, high) = range(equity.iter().chain(&held).map(|(_, y)| *y));
-        let mut chart = ChartBuilder::on(&below)
-            .margin(10)
-            .x_label_area_size(28)
-            .y_label_area_size(70)
-            .build_cartesian_2d(from..to, low..high)
-            .map_err(|error| wrong(&error))?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .x_label_formatter(&|at: &At| at.format("%Y-%m-%d").to_string())
-            .y_desc("equity")
-            .draw()
-            .map_err(|error| wrong(&error))?;
-        for (points, color, label) in [(held, HELD, "buy and hold"), (equity, LONG, "strategy")] {
-            chart
-                .draw_series(LineSeries::new(points, color.stroke_width(2)))
-                .map_err(|error| wrong(&error))?
-                .label(label)
-                .legend(move |(x, y)| {
-                    PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(2))
-                });
-        }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .draw()
-            .map_err(|error| wrong(&error))?;
-        root.present().map_err(|error| wrong(&error))?;
+        let draw = || -> Result<(), Failed> {
+            root.fill(&WHITE)?;
+            let (above, below) = root.split_vertically(SIZE.1 * 3 / 5);
+            draw_price(&above, title, from..to, price, &report["trades"])?;
+            draw_equity(&below, from..to, line("equity"), line("buy_and_hold"))?;
+            root.present()
+        };
+        draw().map_err(|error| anyhow!("can't draw the chart: {error}"))?;
     }
     Ok(svg)
+}
+
+fn draw_price(
+    area: &Area<'_>,
+    title: &str,
+    period: Range<At>,
+    price: Vec<(At, f64)>,
+    trades: &Value,
+) -> Result<(), Failed> {
+    let mut chart = ChartBuilder::on(area);
+    chart.caption(title, ("sans-serif", 20));
+    let mut chart = axes(&mut chart, period, price.iter(), "price")?;
+    chart.draw_series(LineSeries::new(price, PRICE))?;
+    for (side, color) in [("long", LONG), ("short", SHORT)] {
+        let entries = trades.as_array().into_iter().flatten();
+        let entries = entries.filter(|trade| trade["side"] == side);
+        let entries = entries.filter_map(|trade| {
+            Some((time(&trade["entered_at"])?, trade["entry_price"].as_f64()?))
+        });
+        // BUY is a triangle and SELL a circle, so that the shape shows the side without color.
+        let marks = entries.map(|at| match side {
+            "long" => TriangleMarker::new(at, 6, color.filled()).into_dyn(),
+            _ => Circle::new(at, 4, color.filled()).into_dyn(),
+        });
+        chart
+            .draw_series(marks)?
+            .label(if side == "long" { "BUY" } else { "SELL" })
+            .legend(move |(x, y)| match side {
+                "long" => TriangleMarker::new((x + 8, y), 6, color.filled()).into_dyn(),
+                _ => Circle::new((x + 8, y), 4, color.filled()).into_dyn(),
+            });
+    }
+    legend(&mut chart)
+}
+
+fn draw_equity(
+    area: &Area<'_>,
+    period: Range<At>,
+    equity: Vec<(At, f64)>,
+    held: Vec<(At, f64)>,
+) -> Result<(), Failed> {
+    let both = equity.iter().chain(&held);
+    let mut chart = axes(&mut ChartBuilder::on(area), period, both, "equity")?;
+    for (points, color, label) in [(held, HELD, "buy and hold"), (equity, LONG, "strategy")] {
+        chart
+            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
+            .label(label)
+            .legend(move |(x, y)| {
+                PathElement::new(vec![(x, y), (x + 16, y)], color.stroke_width(2))
+            });
+    }
+    legend(&mut chart)
+}
+
+/// A chart over a period, with axes that fit its points.
+fn axes<'a, 'b, 'p>(
+    builder: &mut ChartBuilder<'_, 'a, SVGBackend<'b>>,
+    period: Range<At>,
+    points: impl Iterator<Item = &'p (At, f64)>,
+    label: &str,
+) -> Result<Chart<'a, 'b>, Failed> {
+    let (low, high) = range(points.map(|(_, y)| *y));
+    let mut chart = builder
+        .margin(10)
+        .x_label_area_size(28)
+        .y_label_area_size(70)
+        .build_cartesian_2d(period, low..high)?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_label_formatter(&|at: &At| at.format("%Y-%m-%d").to_string())
+        .y_desc(label)
+        .draw()?;
+    Ok(chart)
+}
+
+fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<(), Failed> {
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.8))
+        .draw()
 }
 
 fn time(value: &Value) -> Option<At> {

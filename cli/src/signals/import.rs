@@ -2,7 +2,7 @@
 
 use super::csv::{self, Row};
 use crate::remote::{Remote, segment};
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
@@ -107,11 +107,10 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
     bar.set_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} bars, {per_sec}, {eta} left",
     )?);
-    let mut counts = [0_u64; 3];
-    let mut wrong: Vec<String> = Vec::new();
+    let mut tally = Tally::default();
     let begin = progress.rows.min(rows.len());
     for batch in rows[begin..].chunks(BATCH) {
-        let (lines, bars) = sendable(batch, &mut wrong);
+        let (lines, bars) = sendable(batch, &mut tally.rejected);
         if !bars.is_empty() {
             let body = json!({ "timeframe": timeframe, "bars": bars });
             let reply = args.remote.call(Method::POST, &path, Some(body)).await;
@@ -121,20 +120,7 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
                     progress.rows
                 )
             })?;
-            for (count, name) in counts.iter_mut().zip(["accepted", "unchanged", "revised"]) {
-                *count += reply[name].as_u64().unwrap_or(0);
-            }
-            for rejected in reply["rejected"].as_array().into_iter().flatten() {
-                let index = rejected["index"]
-                    .as_u64()
-                    .and_then(|i| usize::try_from(i).ok())
-                    .unwrap_or(0);
-                let line = lines.get(index).copied().unwrap_or(0);
-                wrong.push(format!(
-                    "line {line}: {}",
-                    rejected["error"].as_str().unwrap_or_default()
-                ));
-            }
+            tally.add(&reply, &lines);
         }
         progress.rows += batch.len();
         std::fs::write(&progress_file, serde_json::to_vec(&progress)?).ok();
@@ -142,21 +128,54 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     std::fs::remove_file(&progress_file).ok();
-    let [accepted, unchanged, revised] = counts;
-    println!(
-        "{accepted} accepted, {unchanged} unchanged, {revised} revised, {} rejected",
-        wrong.len()
-    );
-    for line in wrong.iter().take(MAX_SHOWN) {
-        eprintln!("{line}");
+    tally.print()
+}
+
+/// What became of the rows.
+#[derive(Default)]
+struct Tally {
+    accepted: u64,
+    unchanged: u64,
+    revised: u64,
+    /// The errors, with their lines.
+    rejected: Vec<String>,
+}
+
+impl Tally {
+    /// Counts a batch; `lines` are the lines of its rows.
+    fn add(&mut self, reply: &Value, lines: &[u64]) {
+        let count = |name: &str| reply[name].as_u64().unwrap_or(0);
+        self.accepted += count("accepted");
+        self.unchanged += count("unchanged");
+        self.revised += count("revised");
+        for rejected in reply["rejected"].as_array().into_iter().flatten() {
+            let index = rejected["index"]
+                .as_u64()
+                .and_then(|i| usize::try_from(i).ok())
+                .unwrap_or(0);
+            let line = lines.get(index).copied().unwrap_or(0);
+            let error = rejected["error"].as_str().unwrap_or_default();
+            self.rejected.push(format!("line {line}: {error}"));
+        }
     }
-    if wrong.len() > MAX_SHOWN {
-        eprintln!("… and {} more", wrong.len() - MAX_SHOWN);
-    }
-    if wrong.is_empty() {
+
+    fn print(&self) -> anyhow::Result<()> {
+        let rejected = self.rejected.len();
+        println!(
+            "{} accepted, {} unchanged, {} revised, {rejected} rejected",
+            self.accepted, self.unchanged, self.revised
+        );
+        for line in self.rejected.iter().take(MAX_SHOWN) {
+            eprintln!("{line}");
+        }
+        if rejected > MAX_SHOWN {
+            eprintln!("… and {} more", rejected - MAX_SHOWN);
+        }
+        ensure!(
+            rejected == 0,
+            "{rejected} rows were rejected and not imported"
+        );
         Ok(())
-    } else {
-        bail!("{} rows were rejected and not imported", wrong.len())
     }
 }
 

@@ -160,48 +160,9 @@ impl Stepper {
                 weighted,
                 n,
                 ring,
-            } => {
-                let sum = mean.sum();
-                let old = ring.push(x);
-                mean.push(x);
-                let n = f64::from(*n);
-                if let Some(old) = old {
-                    *weighted += n * x - sum;
-                    // Recompute once per window, and after a leaving value that dwarfs the rest, so
-                    // that rounding errors do not accumulate.
-                    if ring.is_round() || (n * old).abs() > MAX_DWARFED * weighted.abs() {
-                        *weighted = ring.weighted();
-                    }
-                } else if ring.is_full() {
-                    *weighted = ring.weighted();
-                } else {
-                    return NONE;
-                }
-                one(*weighted / (n * (n + 1.0) / 2.0))
-            }
-            Self::Rsi { last, gain, loss } => {
-                let change = x - std::mem::replace(last, x);
-                if change.is_nan() {
-                    return NONE;
-                }
-                let gain = gain.push(change.max(0.0));
-                let loss = loss.push((-change).max(0.0));
-                let both = gain + loss;
-                one(if both == 0.0 {
-                    50.0
-                } else {
-                    100.0 * (gain / both)
-                })
-            }
-            Self::Cutler { last, gain, loss } => {
-                let change = x - std::mem::replace(last, x);
-                // The first change is undefined, and counts as 0.
-                let change = if change.is_nan() { 0.0 } else { change };
-                gain.push(change.max(0.0));
-                loss.push((-change).max(0.0));
-                let ratio = gain.get() / (loss.get() + CUTLER_EPSILON);
-                one(100.0 - 100.0 / (1.0 + ratio))
-            }
+            } => one(wma(mean, weighted, *n, ring, x)),
+            Self::Rsi { last, gain, loss } => one(rsi(last, gain, loss, x)),
+            Self::Cutler { last, gain, loss } => one(cutler(last, gain, loss, x)),
             Self::Macd(macd) => macd.push(x),
             Self::Bollinger { moments, k } => {
                 moments.push(x);
@@ -217,16 +178,7 @@ impl Stepper {
             }
             Self::Adx(adx) => one(adx.push(bar)),
             Self::Stochastic(stochastic) => stochastic.push(bar),
-            Self::Obv { last, sum } => {
-                let before = std::mem::replace(last, x);
-                let volume = bar.volume.unwrap_or(0.0);
-                if before.is_nan() || x > before {
-                    *sum += volume;
-                } else if x < before {
-                    *sum -= volume;
-                }
-                one(*sum)
-            }
+            Self::Obv { last, sum } => one(obv(last, sum, bar, x)),
             Self::Donchian { high, low } => {
                 let (high, low) = (high.push(bar.high), -low.push(-bar.low));
                 [high, f64::midpoint(high, low), low]
@@ -255,23 +207,86 @@ impl Stepper {
                 count,
                 mean,
                 variance,
-            } => {
-                if *count == 0 {
-                    *mean = x;
-                }
-                let d = x - *mean;
-                let z = if count >= n {
-                    score(d, variance.sqrt())
-                } else {
-                    f64::NAN
-                };
-                *count = count.saturating_add(1);
-                *mean += *alpha * d;
-                *variance = (1.0 - *alpha) * (*variance + *alpha * d * d);
-                one(z)
-            }
+            } => one(ewma_z(*alpha, *n, (count, mean, variance), x)),
         }
     }
+}
+
+fn wma(mean: &mut Mean, weighted: &mut f64, n: u32, ring: &mut Ring, x: f64) -> f64 {
+    let sum = mean.sum();
+    let old = ring.push(x);
+    mean.push(x);
+    let n = f64::from(n);
+    if let Some(old) = old {
+        *weighted += n * x - sum;
+        // Recompute once per window, and after a leaving value that dwarfs the rest, so that rounding
+        // errors do not accumulate.
+        if ring.is_round() || (n * old).abs() > MAX_DWARFED * weighted.abs() {
+            *weighted = ring.weighted();
+        }
+    } else if ring.is_full() {
+        *weighted = ring.weighted();
+    } else {
+        return f64::NAN;
+    }
+    *weighted / (n * (n + 1.0) / 2.0)
+}
+
+fn rsi(last: &mut f64, gain: &mut Wilder, loss: &mut Wilder, x: f64) -> f64 {
+    let change = x - std::mem::replace(last, x);
+    if change.is_nan() {
+        return f64::NAN;
+    }
+    let gain = gain.push(change.max(0.0));
+    let loss = loss.push((-change).max(0.0));
+    let both = gain + loss;
+    if both == 0.0 {
+        50.0
+    } else {
+        100.0 * (gain / both)
+    }
+}
+
+fn cutler(last: &mut f64, gain: &mut Mean, loss: &mut Mean, x: f64) -> f64 {
+    let change = x - std::mem::replace(last, x);
+    // The first change is undefined, and counts as 0.
+    let change = if change.is_nan() { 0.0 } else { change };
+    gain.push(change.max(0.0));
+    loss.push((-change).max(0.0));
+    let ratio = gain.get() / (loss.get() + CUTLER_EPSILON);
+    100.0 - 100.0 / (1.0 + ratio)
+}
+
+fn obv(last: &mut f64, sum: &mut f64, bar: &Bar, x: f64) -> f64 {
+    let before = std::mem::replace(last, x);
+    let volume = bar.volume.unwrap_or(0.0);
+    if before.is_nan() || x > before {
+        *sum += volume;
+    } else if x < before {
+        *sum -= volume;
+    }
+    *sum
+}
+
+fn ewma_z(
+    alpha: f64,
+    n: u32,
+    (count, mean, variance): (&mut u32, &mut f64, &mut f64),
+    x: f64,
+) -> f64 {
+    if *count == 0 {
+        *mean = x;
+    }
+    let d = x - *mean;
+    let z = if *count >= n {
+        score(d, variance.sqrt())
+    } else {
+        f64::NAN
+    };
+    *count = count.saturating_add(1);
+    *mean += alpha * d;
+    *variance = (1.0 - alpha) * (*variance + alpha * d * d);
+    z
 }
 
 /// The z-score of the distance `d` from the mean. If the deviation is 0, any distance gives

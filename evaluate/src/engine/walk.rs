@@ -1,8 +1,8 @@
 //! Walk-forward: for each stretch of bars, parameters are chosen on the bars before it and tested
 //! on the stretch.
 
-use super::backtest::{Judged, Periods, Refusal, first_row, periods, verdicts};
 use super::performance::{Performance, finite};
+use super::periods::{Judged, Periods, periods, verdicts};
 use super::program::Program;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -39,20 +39,56 @@ pub struct Stretch {
     pub test_return: f64,
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "it continues a backtest, with all its inputs"
-)]
-pub fn walk(
-    strategy: &Strategy,
-    compiled: &CompiledStrategy,
-    bars: &[Bar],
-    scores: &[Score],
-    rows: Range<usize>,
-    spec: &Backtest,
-    forward: &WalkForward,
-    annualization: f64,
-) -> Result<Walked, Refusal> {
+/// The backtest that a walk-forward continues.
+pub struct Tested<'a> {
+    pub strategy: &'a Strategy,
+    pub compiled: &'a CompiledStrategy,
+    pub bars: &'a [Bar],
+    pub scores: &'a [Score],
+    /// The bars that are tested, as indices into `bars`.
+    pub rows: Range<usize>,
+    pub spec: &'a Backtest,
+    /// Bars per year.
+    pub annualization: f64,
+}
+
+impl Tested<'_> {
+    /// The periods of each combination.
+    fn try_all(&self, combinations: &[BTreeMap<String, f64>]) -> Result<Vec<Periods>, Invalid> {
+        let mut tried = Vec::with_capacity(combinations.len());
+        for given in combinations {
+            let mut params = self.compiled.params.clone();
+            params.extend(given.clone());
+            let (mode, timeframe) = (&self.compiled.mode, self.compiled.timeframe);
+            let compiled = self.strategy.compile(Some(mode), &params, timeframe)?;
+            let mut periods = self.periods(compiled);
+            if !tried.is_empty() {
+                // These are the same for all combinations: keep them once.
+                periods.begins = Vec::new();
+                periods.ends = Vec::new();
+                periods.returns = Vec::new();
+            }
+            tried.push(periods);
+        }
+        Ok(tried)
+    }
+
+    /// The periods of one combination. All combinations are tested on the same rows; one without
+    /// a signal yet holds no position.
+    fn periods(&self, compiled: CompiledStrategy) -> Periods {
+        let program = Program::new(compiled);
+        let all = verdicts(&program, self.bars, self.scores);
+        let judged = Judged {
+            bars: &self.bars[self.rows.clone()],
+            verdicts: all[self.rows.clone()].to_vec(),
+        };
+        periods(&judged, program.compiled(), self.spec)
+    }
+}
+
+/// Tests the strategy on each stretch, with the parameters that did best before it.
+pub fn walk(of: &Tested<'_>, forward: &WalkForward) -> Result<Walked, Invalid> {
+    let (bars, spec) = (of.bars, of.spec);
     let combinations = combinations(&forward.grid);
     if combinations.len() * bars.len() > MAX_STEPS {
         return Err(Invalid::new(
@@ -65,35 +101,48 @@ pub fn walk(
             ),
         ));
     }
-    let mut tried = Vec::with_capacity(combinations.len());
-    for given in &combinations {
-        let mut params = compiled.params.clone();
-        params.extend(given.clone());
-        let compiled = strategy.compile(Some(&compiled.mode), &params, compiled.timeframe)?;
-        let program = Program::new(compiled);
-        let all = verdicts(&program, bars, scores);
-        // All combinations are tested on the same rows; one without a signal yet holds no position.
-        debug_assert!(first_row(&all, bars, spec) <= bars.len());
-        let judged = Judged {
-            bars: &bars[rows.clone()],
-            verdicts: all[rows.clone()].to_vec(),
-        };
-        let mut periods = periods(&judged, program.compiled(), spec);
-        if !tried.is_empty() {
-            // These are the same for all combinations: keep them once.
-            periods.begins = Vec::new();
-            periods.ends = Vec::new();
-            periods.returns = Vec::new();
-        }
-        tried.push(periods);
-    }
-    let (train, test) = (forward.train_bars as usize, forward.test_bars as usize);
+    let mut tried = of.try_all(&combinations)?;
     let cost = (spec.fee_bps + spec.slippage_bps) / 10_000.0;
     let net: Vec<Vec<f64>> = tried
         .iter()
         .map(|periods| tried[0].net_of(&periods.positions, cost))
         .collect();
-    let n = net.first().map_or(0, Vec::len);
+    let (train, n) = (forward.train_bars as usize, net.first().map_or(0, Vec::len));
+    check_stretches(forward, n)?;
+    let times = tried[0].times();
+    let mut stitched: Vec<i8> = Vec::with_capacity(n - train);
+    let mut stretches = Vec::new();
+    let mut begin = train;
+    while begin < n {
+        let end = (begin + forward.test_bars as usize).min(n);
+        let (best, train_sharpe) = best(&net, begin - train..begin, of.annualization);
+        stitched.extend(&tried[best].positions[begin..end]);
+        let tested = net[best][begin..end].iter();
+        stretches.push(Stretch {
+            from: times[begin - 1].rfc3339(),
+            to: times[end - 1].rfc3339(),
+            params: combinations[best].clone(),
+            train_sharpe,
+            test_return: tested.fold(1.0, |worth, r| worth * (1.0 + r).max(0.0)) - 1.0,
+        });
+        begin = end;
+    }
+    let whole = Periods {
+        positions: stitched,
+        returns: tried[0].returns[train..].to_vec(),
+        ..tried.swap_remove(0)
+    };
+    let (returns, after, began) = (whole.net(cost), &times[train..], times[train - 1]);
+    Ok(Walked {
+        combinations: combinations.len(),
+        stretches,
+        performance: Performance::new(&returns, after, began, of.annualization, 0.0),
+    })
+}
+
+/// Checks that the stretches fit `n` periods.
+fn check_stretches(forward: &WalkForward, n: usize) -> Result<(), Invalid> {
+    let (train, test) = (forward.train_bars as usize, forward.test_bars as usize);
     if n < train + 2 {
         return Err(Invalid::new(
             "walk_forward.train_bars",
@@ -106,55 +155,24 @@ pub fn walk(
             format!("must be larger: {test} gives more than {MAX_STRETCHES} stretches"),
         ));
     }
-    let times = tried[0].times();
-    let mut stitched: Vec<i8> = Vec::with_capacity(n - train);
-    let mut stretches = Vec::new();
-    let mut begin = train;
-    while begin < n {
-        let end = (begin + test).min(n);
-        let scored = net
-            .iter()
-            .map(|net| sharpe(&net[begin - train..begin], annualization));
-        let scored: Vec<Option<f64>> = scored.collect();
-        // The best Sharpe ratio wins, or the first of equals. Returns that do not vary count as 0.
-        let rank = |sharpe: Option<f64>| sharpe.unwrap_or(0.0);
-        let mut best = 0;
-        for (i, sharpe) in scored.iter().enumerate() {
-            if rank(*sharpe) > rank(scored[best]) {
-                best = i;
-            }
+    Ok(())
+}
+
+/// The combination with the best Sharpe ratio in the periods `train`, or the first of equals. Returns
+/// that do not vary count as 0.
+fn best(net: &[Vec<f64>], train: Range<usize>, annualization: f64) -> (usize, Option<f64>) {
+    let scored = net
+        .iter()
+        .map(|net| sharpe(&net[train.clone()], annualization));
+    let scored: Vec<Option<f64>> = scored.collect();
+    let rank = |sharpe: Option<f64>| sharpe.unwrap_or(0.0);
+    let mut best = 0;
+    for (i, sharpe) in scored.iter().enumerate() {
+        if rank(*sharpe) > rank(scored[best]) {
+            best = i;
         }
-        stitched.extend(&tried[best].positions[begin..end]);
-        let test_return = net[best][begin..end]
-            .iter()
-            .fold(1.0, |worth, r| worth * (1.0 + r).max(0.0))
-            - 1.0;
-        stretches.push(Stretch {
-            from: times[begin - 1].rfc3339(),
-            to: times[end - 1].rfc3339(),
-            params: combinations[best].clone(),
-            train_sharpe: scored[best],
-            test_return,
-        });
-        begin = end;
     }
-    let whole = Periods {
-        positions: stitched,
-        returns: tried[0].returns[train..].to_vec(),
-        ..tried.swap_remove(0)
-    };
-    let returns = whole.net(cost);
-    Ok(Walked {
-        combinations: combinations.len(),
-        stretches,
-        performance: Performance::new(
-            &returns,
-            &times[train..],
-            times[train - 1],
-            annualization,
-            0.0,
-        ),
-    })
+    (best, scored[best])
 }
 
 /// All combinations of the values, in grid order.

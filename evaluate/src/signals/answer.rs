@@ -1,9 +1,8 @@
 //! Answers requests for a signal or a backtest.
 
 use super::Progress;
-use super::follow::EVER;
 use crate::Evaluate;
-use crate::engine::backtest::Report;
+use crate::engine::report::Report;
 use crate::engine::{Program, backtest, run};
 use serde::Serialize;
 use serde_json::Value;
@@ -258,7 +257,7 @@ impl Evaluate {
         let Some(head) = head else {
             return Ok(Ok((Vec::new(), Vec::new())));
         };
-        let to = spec.to.map_or(EVER, |to| to - 1);
+        let to = spec.to.map_or(UnixMs::LATEST, |to| to - 1);
         let mut bars = self
             .store
             .last_bars(request.project, &head, to, MAX_BACKTEST_BARS + 1)

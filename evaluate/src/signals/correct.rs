@@ -1,7 +1,6 @@
 //! Corrections: bars or scores that change the past of tracks.
 
 use super::MAX_ATTEMPTS;
-use super::follow::EVER;
 use crate::Evaluate;
 use std::collections::{BTreeMap, HashMap};
 use thrum_schema::UnixMs;
@@ -133,7 +132,7 @@ impl Evaluate {
         let close = |bar| head.timeframe.close_of(bar);
         let found = self
             .store
-            .signals(track, from, EVER, Some(MAX_COMPARED), false)
+            .signals(track, from, UnixMs::LATEST, Some(MAX_COMPARED), false)
             .await?;
         if found.len() == MAX_COMPARED {
             return Ok(Some(from));

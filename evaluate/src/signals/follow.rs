@@ -5,11 +5,11 @@ use crate::Evaluate;
 use crate::engine::{Program, State};
 use std::collections::HashMap;
 use thrum_schema::UnixMs;
-use thrum_schema::signal::Score;
 use thrum_schema::signal::track::{
     BACKFILL_BARS, CHECKPOINT_BARS, Checkpoint, Followed, Head, MAX_TRACKS, Signal, StoredBar,
     TrackId, TrackState,
 };
+use thrum_schema::signal::{Score, Verdict};
 use thrum_store::StoreError;
 use thrum_store::{Advance, Result};
 
@@ -19,17 +19,65 @@ const PAGE: usize = 2_000;
 const MAX_SIGNALS: usize = 80;
 /// Most checkpoints in a transaction.
 const MAX_CHECKPOINTS: usize = 15;
-/// Later than any bar.
-pub const EVER: UnixMs = UnixMs(9_999_999_999_999);
 
 /// Bars to step, with the sentiment scores of their time.
-struct Page<'a> {
-    bars: &'a [StoredBar],
-    scores: &'a [Score],
+struct Page {
+    bars: Vec<StoredBar>,
+    scores: Vec<Score>,
     /// How often the series had been nudged before the bars were read.
     nudge: u64,
     /// Whether there are no bars after these.
     is_last: bool,
+}
+
+impl Page {
+    /// The last score that was known at `close`.
+    fn score_at(&self, close: UnixMs) -> Option<Score> {
+        let known = self.scores.partition_point(|score| score.time <= close);
+        known.checked_sub(1).map(|last| self.scores[last])
+    }
+}
+
+/// Where a track is.
+struct Position {
+    /// The version that is stored; `None` if the track is new.
+    before: Option<u64>,
+    stored: TrackState,
+    state: State,
+}
+
+impl Position {
+    /// Notes in the track how far its state is. `at_end`: there are no more bars.
+    fn reach(&mut self, at_end: bool) {
+        let stored = &mut self.stored;
+        stored.state = self.state.encode();
+        stored.version += 1;
+        stored.high = match stored.high {
+            Some(UnixMs::LATEST) if at_end => stored.last,
+            high => high.max(stored.last),
+        };
+    }
+}
+
+/// The signal of a bar, which supersedes `old`.
+fn signal_of(
+    program: &Program,
+    state: &State,
+    bar: &StoredBar,
+    verdict: Verdict,
+    old: Option<&Signal>,
+    now: UnixMs,
+) -> Signal {
+    Signal {
+        bar: bar.t,
+        revision: old.map_or(0, |old| old.revision + 1),
+        verdict,
+        close: bar.c,
+        explanation: program.explain(state, &bar.bar()),
+        bar_rev: bar.rev,
+        score: state.score.filter(|_| program.compiled().uses_sentiment()),
+        computed: now,
+    }
 }
 
 impl Evaluate {
@@ -84,56 +132,21 @@ impl Evaluate {
     ) -> Result<Progress<Option<Signal>>> {
         let now = self.store.world().now();
         // Later bars may be part of a request that is still being written.
-        let through = head.through.unwrap_or(EVER);
-        let mut before = None;
-        let mut stored = match self.store.track(track).await? {
-            Some(stored) => {
-                before = Some(stored.version);
-                stored
-            }
-            None => {
-                self.make_room(track).await?;
-                let last = self
-                    .store
-                    .last_bars(track.project, head, through, BACKFILL_BARS)
-                    .await?;
-                let Some(first) = last.last() else {
-                    return Ok(Progress::Done(None));
-                };
-                TrackState {
-                    of: of.clone(),
-                    asked: now,
-                    version: 0,
-                    last: None,
-                    // Signals of an evicted track may still exist.
-                    high: Some(EVER),
-                    since: first.t,
-                    begun: now,
-                    sentiment: program.compiled().uses_sentiment(),
-                    state: Vec::new(),
-                }
-            }
+        let through = head.through.unwrap_or(UnixMs::LATEST);
+        let Some(mut position) = self.position(track, program, of, head, through).await? else {
+            return Ok(Progress::Done(None));
         };
         // Precise to a day, to save writes.
-        let note = asked && now - stored.asked > 86_400_000;
+        let note = asked && now - position.stored.asked > 86_400_000;
         if asked {
-            stored.asked = now;
+            position.stored.asked = now;
         }
-        let mut state = match stored.last {
-            None => program.begin(),
-            Some(_) => program.decode(&stored.state).unwrap_or_else(|| {
-                // It has another format: start over.
-                stored.last = None;
-                stored.begun = now;
-                program.begin()
-            }),
-        };
         let mut newest = None;
         loop {
             if *left == 0 {
                 return Ok(Progress::More);
             }
-            let from = stored.last.map_or(UnixMs(0), |last| last + 1);
+            let from = position.stored.last.map_or(UnixMs(0), |last| last + 1);
             let wanted = PAGE.min(*left);
             let bars = self
                 .store
@@ -143,35 +156,24 @@ impl Evaluate {
                 break;
             };
             *left -= bars.len();
-            let scores = if program.compiled().uses_sentiment() {
-                let after = state.score.map(|score| score.time);
-                let close = track.timeframe.close_of(end.t);
-                self.store
-                    .scores(track.project, &track.series, after, close)
-                    .await?
-            } else {
-                Vec::new()
-            };
-            let full = bars.len() == wanted;
             let page = Page {
-                bars: &bars,
-                scores: &scores,
+                scores: self.scores_until(track, program, &position, end).await?,
                 nudge: head.nudge,
-                is_last: !full,
+                is_last: bars.len() < wanted,
+                bars,
             };
-            newest = self
-                .step_page(track, program, &mut state, &mut stored, &mut before, &page)
-                .await?
-                .or(newest);
-            if !full {
+            let stepped = self.step_page(track, program, &mut position, &page).await?;
+            newest = stepped.or(newest);
+            if page.is_last {
                 break;
             }
         }
         if newest.is_none() && note {
-            stored.version += 1;
+            position.stored.version += 1;
+            let (before, state) = (position.before, &position.stored);
             let advance = Advance {
                 before,
-                state: &stored,
+                state,
                 signals: &[],
                 checkpoints: &[],
                 nudge: None,
@@ -179,9 +181,80 @@ impl Evaluate {
             self.store.advance_track(track, &advance, now).await?;
         }
         if newest.is_none() {
-            newest = self.store.signal_at(track, EVER).await?;
+            newest = self.store.signal_at(track, UnixMs::LATEST).await?;
         }
         Ok(Progress::Done(newest))
+    }
+
+    /// Where a track is; where it begins, if it is new. `None` if there are no bars.
+    async fn position(
+        &self,
+        track: &TrackId,
+        program: &Program,
+        of: &Followed,
+        head: &Head,
+        through: UnixMs,
+    ) -> Result<Option<Position>> {
+        let now = self.store.world().now();
+        let found = self.store.track(track).await?;
+        let before = found.as_ref().map(|stored| stored.version);
+        let mut stored = match found {
+            Some(stored) => stored,
+            None => {
+                self.make_room(track).await?;
+                let last = self
+                    .store
+                    .last_bars(track.project, head, through, BACKFILL_BARS)
+                    .await?;
+                let Some(first) = last.last() else {
+                    return Ok(None);
+                };
+                TrackState {
+                    of: of.clone(),
+                    asked: now,
+                    version: 0,
+                    last: None,
+                    // Signals of an evicted track may still exist.
+                    high: Some(UnixMs::LATEST),
+                    since: first.t,
+                    begun: now,
+                    sentiment: program.compiled().uses_sentiment(),
+                    state: Vec::new(),
+                }
+            }
+        };
+        let state = match stored.last {
+            None => program.begin(),
+            Some(_) => program.decode(&stored.state).unwrap_or_else(|| {
+                // It has another format: start over.
+                stored.last = None;
+                stored.begun = now;
+                program.begin()
+            }),
+        };
+        Ok(Some(Position {
+            before,
+            stored,
+            state,
+        }))
+    }
+
+    /// The scores up to the close of the bar `end`, if the strategy uses any.
+    async fn scores_until(
+        &self,
+        track: &TrackId,
+        program: &Program,
+        position: &Position,
+        end: &StoredBar,
+    ) -> Result<Vec<Score>> {
+        if !program.compiled().uses_sentiment() {
+            return Ok(Vec::new());
+        }
+        let after = position.state.score.map(|score| score.time);
+        let close = track.timeframe.close_of(end.t);
+        self.store
+            .scores(track.project, &track.series, after, close)
+            .await
     }
 
     /// Steps the bars of a page, and writes the results. Returns the signal of the last bar, if it
@@ -190,47 +263,27 @@ impl Evaluate {
         &self,
         track: &TrackId,
         program: &Program,
-        state: &mut State,
-        stored: &mut TrackState,
-        before: &mut Option<u64>,
-        page: &Page<'_>,
+        position: &mut Position,
+        page: &Page,
     ) -> Result<Option<Signal>> {
-        let Page {
-            bars,
-            scores,
-            nudge,
-            is_last,
-        } = *page;
         let now = self.store.world().now();
-        let known = self.known_signals(track, stored, bars).await?;
+        let known = self.known_signals(track, &position.stored, &page.bars);
+        let known = known.await?;
         let mut newest = None;
-        let mut rest = bars.iter().peekable();
+        let mut rest = page.bars.iter().peekable();
         while rest.peek().is_some() {
             let (mut signals, mut checkpoints) = (Vec::new(), Vec::new());
             while signals.len() < MAX_SIGNALS && checkpoints.len() < MAX_CHECKPOINTS {
                 let Some(bar) = rest.next() else { break };
-                let close = track.timeframe.close_of(bar.t);
-                let score = scores
-                    .partition_point(|score| score.time <= close)
-                    .checked_sub(1);
-                let verdict = program.step(state, &bar.bar(), score.map(|i| scores[i]));
-                stored.last = Some(bar.t);
-                if bar.t >= stored.since {
+                let verdict = program.step(
+                    &mut position.state,
+                    &bar.bar(),
+                    page.score_at(track.timeframe.close_of(bar.t)),
+                );
+                position.stored.last = Some(bar.t);
+                if bar.t >= position.stored.since {
                     let old = known.get(&bar.t);
-                    let signal = Signal {
-                        bar: bar.t,
-                        revision: old.map_or(0, |old| old.revision + 1),
-                        verdict,
-                        close: bar.c,
-                        explanation: program.explain(state, &bar.bar()),
-                        bar_rev: bar.rev,
-                        score: if program.compiled().uses_sentiment() {
-                            state.score
-                        } else {
-                            None
-                        },
-                        computed: now,
-                    };
+                    let signal = signal_of(program, &position.state, bar, verdict, old, now);
                     match old {
                         Some(old) if is_same(old, &signal) => newest = Some(old.clone()),
                         _ => {
@@ -239,29 +292,23 @@ impl Evaluate {
                         }
                     }
                 }
-                if state.bars.is_multiple_of(CHECKPOINT_BARS) {
+                if position.state.bars.is_multiple_of(CHECKPOINT_BARS) {
                     checkpoints.push(Checkpoint {
                         last: bar.t,
-                        state: state.encode(),
+                        state: position.state.encode(),
                     });
                 }
             }
-            stored.state = state.encode();
-            stored.version += 1;
-            let reached = stored.last;
-            stored.high = match stored.high {
-                Some(EVER) if rest.peek().is_none() && is_last => reached,
-                high => high.max(reached),
-            };
+            position.reach(rest.peek().is_none() && page.is_last);
             let advance = Advance {
-                before: *before,
-                state: stored,
+                before: position.before,
+                state: &position.stored,
                 signals: &signals,
                 checkpoints: &checkpoints,
-                nudge: Some(nudge),
+                nudge: Some(page.nudge),
             };
             self.store.advance_track(track, &advance, now).await?;
-            *before = Some(stored.version);
+            position.before = Some(position.stored.version);
         }
         Ok(newest)
     }

@@ -1,6 +1,5 @@
 //! Watches: evaluates a signal, and notifies people when it changes.
 
-use super::follow::EVER;
 use super::{MAX_ATTEMPTS, Progress};
 use crate::Evaluate;
 use crate::engine::Program;
@@ -71,15 +70,7 @@ impl Evaluate {
         let (program, version) = match self.program_of(&watch).await? {
             Ok(found) => found,
             Err(error) => {
-                let next = match &watch.on {
-                    On::Bar => None,
-                    On::Schedule(schedule) => schedule.next_after(now),
-                };
-                let waits =
-                    state.due.is_some_and(|due| due > now) || (state.due, next) == (None, None);
-                if state.error.as_ref() != Some(&error) || !waits {
-                    self.rest(&watch, state, Some(error), next, now).await?;
-                }
+                self.note_error(&watch, state, error, now).await?;
                 return Ok(Progress::Done(()));
             }
         };
@@ -102,24 +93,16 @@ impl Evaluate {
             Progress::More => return Ok(Progress::More),
         };
         let recent = self.recent(&track, &watch, newest).await?;
-        let at_change = match state.change {
-            Some(ref change) => self
-                .signal_of(&track, change.bar)
-                .await?
-                .map(|signal| signal.verdict),
-            None => None,
-        };
         let now = self.store.world().now();
+        let baseline = match (state.signal, watch.from) {
+            (None, Some(bar)) => self.verdict_at(&track, Some(bar)).await?,
+            _ => None,
+        };
+        let changed_at = state.change.map(|change| change.bar);
         let view = View {
             recent: &recent,
-            baseline: match (state.signal, watch.from) {
-                (None, Some(bar)) => {
-                    let signal = self.signal_of(&track, bar).await?;
-                    signal.map_or(Verdict::Warming, |signal| signal.verdict)
-                }
-                _ => Verdict::Warming,
-            },
-            at_change,
+            baseline: baseline.unwrap_or(Verdict::Warming),
+            at_change: self.verdict_at(&track, changed_at).await?,
             version,
             heard: head.heard,
             now,
@@ -128,6 +111,34 @@ impl Evaluate {
         self.conclude_look(&watch, state, judgement, recent.first(), &program, now)
             .await?;
         Ok(Progress::Done(()))
+    }
+
+    /// What the signal of a bar says.
+    async fn verdict_at(&self, track: &TrackId, bar: Option<UnixMs>) -> Result<Option<Verdict>> {
+        let Some(bar) = bar else {
+            return Ok(None);
+        };
+        let signal = self.signal_of(track, bar).await?;
+        Ok(signal.map(|signal| signal.verdict))
+    }
+
+    /// Records why a watch can't be evaluated, unless that is known and its timer waits.
+    async fn note_error(
+        &self,
+        watch: &Watch,
+        state: WatchState,
+        error: String,
+        now: UnixMs,
+    ) -> Result<()> {
+        let next = match &watch.on {
+            On::Bar => None,
+            On::Schedule(schedule) => schedule.next_after(now),
+        };
+        let waits = state.due.is_some_and(|due| due > now) || (state.due, next) == (None, None);
+        if state.error.as_ref() == Some(&error) && waits {
+            return Ok(());
+        }
+        self.rest(watch, state, Some(error), next, now).await
     }
 
     /// Records that a watch failed or expired, and when it is evaluated next, if at all.
@@ -208,7 +219,7 @@ impl Evaluate {
             return Ok(newest.into_iter().collect());
         }
         let mut recent: Vec<Signal> = Vec::new();
-        let mut to = EVER;
+        let mut to = UnixMs::LATEST;
         while recent.len() < wanted {
             // They include superseded revisions, each after the latest of its bar.
             let found = self

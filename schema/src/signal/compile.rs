@@ -292,16 +292,7 @@ impl Planner {
             label = format!("{label} {ago} {bars} ago");
         }
         let source = Source { what, ago };
-        let known = self
-            .compiled
-            .sources
-            .iter()
-            .position(|known| *known == source);
-        let index = known.unwrap_or_else(|| {
-            self.compiled.sources.push(source);
-            self.compiled.sources.len() - 1
-        });
-        Ok((index, label))
+        Ok((index_of(&mut self.compiled.sources, source), label))
     }
 
     fn indicator(
@@ -311,6 +302,36 @@ impl Planner {
         of: Option<Field>,
         timeframe: Option<Timeframe>,
     ) -> Result<(usize, String), Invalid> {
+        let (args, mut shown) = self.args(kind, given)?;
+        let of = of.unwrap_or(Field::Close);
+        if of != Field::Close {
+            shown.insert(0, of.as_str().to_owned());
+        }
+        let mut label = if shown.is_empty() {
+            kind.as_str().to_owned()
+        } else {
+            format!("{}({})", kind.as_str(), shown.join(", "))
+        };
+        let frame = timeframe.map(|frame| self.frame(frame)).transpose()?;
+        let frame = frame.flatten();
+        if let Some(frame) = frame {
+            label = format!("{label} of {}", self.compiled.frames[frame]);
+        }
+        let indicator = Indicator {
+            kind,
+            args,
+            of,
+            frame,
+        };
+        Ok((index_of(&mut self.compiled.indicators, indicator), label))
+    }
+
+    /// The indicator's parameters: as numbers, and as shown to users.
+    fn args(
+        &self,
+        kind: Kind,
+        given: &BTreeMap<String, Number>,
+    ) -> Result<([f64; 3], Vec<String>), Invalid> {
         let mut args = [0.0; 3];
         let mut shown = Vec::new();
         for (slot, arg) in args.iter_mut().zip(kind.args()) {
@@ -339,53 +360,24 @@ impl Planner {
         if kind == Kind::Macd && args[0] >= args[1] {
             return Err(Invalid::new("macd.fast", "must be less than slow"));
         }
-        let of = of.unwrap_or(Field::Close);
-        if of != Field::Close {
-            shown.insert(0, of.as_str().to_owned());
-        }
-        let mut label = if shown.is_empty() {
-            kind.as_str().to_owned()
-        } else {
-            format!("{}({})", kind.as_str(), shown.join(", "))
-        };
+        Ok((args, shown))
+    }
+
+    /// The index of a longer timeframe; None if it is the series' own.
+    fn frame(&mut self, timeframe: Timeframe) -> Result<Option<usize>, Invalid> {
         let base = self.compiled.timeframe;
-        let frame = match timeframe {
-            None => None,
-            Some(longer) if longer == base => None,
-            Some(longer) if longer.is_made_of(base) => {
-                label = format!("{label} of {longer}");
-                let frames = &mut self.compiled.frames;
-                let known = frames.iter().position(|known| *known == longer);
-                Some(known.unwrap_or_else(|| {
-                    frames.push(longer);
-                    frames.len() - 1
-                }))
-            }
-            Some(other) => {
-                return Err(Invalid::new(
-                    "timeframe",
-                    format!(
-                        "of a condition must be a multiple of the series' timeframe {base} (got {other})"
-                    ),
-                ));
-            }
-        };
-        let indicator = Indicator {
-            kind,
-            args,
-            of,
-            frame,
-        };
-        let known = self
-            .compiled
-            .indicators
-            .iter()
-            .position(|known| *known == indicator);
-        let index = known.unwrap_or_else(|| {
-            self.compiled.indicators.push(indicator);
-            self.compiled.indicators.len() - 1
-        });
-        Ok((index, label))
+        if timeframe == base {
+            return Ok(None);
+        }
+        if !timeframe.is_made_of(base) {
+            return Err(Invalid::new(
+                "timeframe",
+                format!(
+                    "of a condition must be a multiple of the series' timeframe {base} (got {timeframe})"
+                ),
+            ));
+        }
+        Ok(Some(index_of(&mut self.compiled.frames, timeframe)))
     }
 
     fn number(&self, number: &Number) -> Result<f64, Invalid> {
@@ -428,6 +420,15 @@ impl Planner {
         }
         Ok(())
     }
+}
+
+/// The index of an item in a list without duplicates; it is added if it is new.
+fn index_of<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
+    let known = list.iter().position(|known| *known == item);
+    known.unwrap_or_else(|| {
+        list.push(item);
+        list.len() - 1
+    })
 }
 
 /// A number as shown to users.

@@ -179,6 +179,25 @@ pub struct Judgement {
     pub over: bool,
 }
 
+impl WatchState {
+    /// Remembers a notification, and returns whether it undoes the last one: whether the bar of
+    /// that one has another signal now.
+    fn notify(&mut self, current: Verdict, view: &View<'_>) -> bool {
+        let undone = self.change.is_some_and(|notified| {
+            notified.version == view.version && view.at_change.is_some_and(|now| now != notified.to)
+        });
+        self.notified_at = Some(view.now);
+        self.alerts += 1;
+        let newest = view.recent.first().filter(|_| current != Verdict::Stale);
+        self.change = newest.map(|signal| Notified {
+            bar: signal.bar,
+            to: current,
+            version: view.version,
+        });
+        undone
+    }
+}
+
 impl Watch {
     /// Checks the signal. Pure, and the only place that decides when to notify.
     ///
@@ -213,44 +232,16 @@ impl Watch {
             match cooling {
                 Some(end) if worth => later = Some(end),
                 _ => {
-                    let bar = view.recent.first().map(|signal| signal.bar);
                     if worth {
-                        // The bar of the last notified change has another signal now.
-                        let undone = state.change.is_some_and(|notified| {
-                            notified.version == view.version
-                                && view.at_change.is_some_and(|now| now != notified.to)
-                        });
+                        let undone = state.notify(current, view);
                         notifies = Some((before, current, undone));
-                        state.notified_at = Some(now);
-                        state.alerts += 1;
-                        let notified = |bar| Notified {
-                            bar,
-                            to: current,
-                            version: view.version,
-                        };
-                        state.change = bar
-                            .map(notified)
-                            .filter(|notified| notified.to != Verdict::Stale);
                     }
                     state.signal = Some(current);
-                    state.signal_bar = bar;
+                    state.signal_bar = view.recent.first().map(|signal| signal.bar);
                 }
             }
         }
-        let scheduled = match &self.on {
-            On::Bar => None,
-            On::Schedule(schedule) => {
-                let last = state.looked.unwrap_or(self.created);
-                let next = schedule.next_after(last.max(self.created));
-                match next {
-                    Some(next) if next <= now => {
-                        state.looked = Some(now);
-                        schedule.next_after(now)
-                    }
-                    next => next,
-                }
-            }
-        };
+        let scheduled = self.next_scheduled(&mut state, now);
         let goes_stale = stale_at.filter(|at| *at > now && self.on == On::Bar);
         let due = [goes_stale, later, scheduled, self.expires];
         Judgement {
@@ -259,6 +250,20 @@ impl Watch {
             due: due.into_iter().flatten().min(),
             over: false,
         }
+    }
+
+    /// The next time of its schedule, if it has one. A time that has come counts as checked now.
+    fn next_scheduled(&self, state: &mut WatchState, now: UnixMs) -> Option<UnixMs> {
+        let On::Schedule(schedule) = &self.on else {
+            return None;
+        };
+        let last = state.looked.unwrap_or(self.created);
+        let next = schedule.next_after(last.max(self.created))?;
+        if next > now {
+            return Some(next);
+        }
+        state.looked = Some(now);
+        schedule.next_after(now)
     }
 
     /// The current signal, if enough bars have it.

@@ -92,11 +92,17 @@ async fn queue(client: &Client, url: &str) -> anyhow::Result<()> {
         .send()
         .await
         .map_err(|error| sqs_error(url, &error))?;
+    watch_move(client, url, &arn, waiting).await
+}
+
+/// Shows the progress of a move until it ends.
+async fn watch_move(client: &Client, url: &str, arn: &str, waiting: u64) -> anyhow::Result<()> {
+    let name = arn.rsplit(':').next().unwrap_or_default();
     let progress = ProgressBar::new(waiting);
     loop {
         let tasks = client
             .list_message_move_tasks()
-            .source_arn(&arn)
+            .source_arn(arn)
             .max_results(1)
             .send()
             .await

@@ -55,18 +55,15 @@ impl Cast {
             let (node, own) = (self.node(), work.clone());
             let handled = self
                 .invoke(node, |handlers| async move {
-                    if own.is_for_evaluate() {
-                        handlers
-                            .evaluate
-                            .work(&own)
-                            .await
-                            .map_err(|error| error.to_string())
-                    } else {
-                        handlers
-                            .notify
-                            .handle(&own)
-                            .await
-                            .map_err(|error| error.to_string())
+                    match &own {
+                        Work::Evaluate(work) => {
+                            let done = handlers.evaluate.work(work).await;
+                            done.map_err(|error| error.to_string())
+                        }
+                        Work::Notify(work) => {
+                            let done = handlers.notify.handle(work).await;
+                            done.map_err(|error| error.to_string())
+                        }
                     }
                 })
                 .await;

@@ -40,33 +40,7 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
             format!("must be at most {MAX_DESCRIPTION} characters"),
         ));
     }
-    let mut modes = BTreeMap::new();
-    match members.get("modes") {
-        None => {
-            modes.insert(DEFAULT_MODE.to_owned(), rules(members, "")?);
-        }
-        Some(_) if members.contains_key("buy") || members.contains_key("sell") => {
-            return Err(Invalid::new(
-                "modes",
-                "must not be combined with buy and sell",
-            ));
-        }
-        Some(value) => {
-            for (name, value) in object(value, "modes")? {
-                let place = format!("modes.{name}");
-                check_name(&place, name)?;
-                let members = object(value, &place)?;
-                only(members, &place, &["buy", "sell"])?;
-                modes.insert(name.clone(), rules(members, &place)?);
-            }
-        }
-    }
-    if modes.is_empty() || modes.len() > MAX_PARAMS {
-        return Err(Invalid::new(
-            "modes",
-            format!("must have 1 to {MAX_PARAMS} entries"),
-        ));
-    }
+    let modes = modes(members)?;
     let default_mode = match text(members, "", "default_mode")? {
         Some(mode) => mode,
         None => modes.keys().next().cloned().unwrap_or_default(),
@@ -97,6 +71,35 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
         warmup,
         gaps,
     })
+}
+
+/// The modes of a strategy. A strategy without modes has its rules at the top.
+fn modes(members: &Members) -> Result<BTreeMap<String, Rules>, Invalid> {
+    let Some(value) = members.get("modes") else {
+        let rules = rules(members, "")?;
+        return Ok(BTreeMap::from([(DEFAULT_MODE.to_owned(), rules)]));
+    };
+    if members.contains_key("buy") || members.contains_key("sell") {
+        return Err(Invalid::new(
+            "modes",
+            "must not be combined with buy and sell",
+        ));
+    }
+    let mut modes = BTreeMap::new();
+    for (name, value) in object(value, "modes")? {
+        let place = format!("modes.{name}");
+        check_name(&place, name)?;
+        let members = object(value, &place)?;
+        only(members, &place, &["buy", "sell"])?;
+        modes.insert(name.clone(), rules(members, &place)?);
+    }
+    if modes.is_empty() || modes.len() > MAX_PARAMS {
+        return Err(Invalid::new(
+            "modes",
+            format!("must have 1 to {MAX_PARAMS} entries"),
+        ));
+    }
+    Ok(modes)
 }
 
 fn params(value: Option<&Value>) -> Result<BTreeMap<String, f64>, Invalid> {
@@ -190,35 +193,40 @@ fn rule(value: &Value, place: &str, depth: usize, left: &mut Left) -> Result<Rul
             Ok(Rule::Not(Box::new(inner)))
         }
         _ => {
-            let fits = ["left", "op", "right"]
-                .iter()
-                .all(|name| members.contains_key(*name));
-            if !fits || members.len() != 3 {
-                return Err(Invalid::new(
-                    place,
-                    "must be {\"all\": […]}, {\"any\": […]}, {\"not\": …}, or a comparison {\"left\", \"op\", \"right\"}",
-                ));
-            }
-            left.comparisons = left.comparisons.checked_sub(1).ok_or_else(|| {
-                Invalid::new(
-                    place,
-                    format!("exceeds the limit of {MAX_LEAVES} comparisons"),
-                )
-            })?;
-            let op = members["op"].as_str().unwrap_or_default();
-            let op = Op::ALL.into_iter().find(|known| known.as_str() == op);
-            Ok(Rule::Compare(Box::new(Comparison {
-                left: operand(&members["left"], &join(place, "left"))?,
-                op: op.ok_or_else(|| {
-                    Invalid::new(
-                        join(place, "op"),
-                        "must be >, >=, <, <=, crosses_above or crosses_below",
-                    )
-                })?,
-                right: operand(&members["right"], &join(place, "right"))?,
-            })))
+            let comparison = comparison(members, place, left)?;
+            Ok(Rule::Compare(Box::new(comparison)))
         }
     }
+}
+
+fn comparison(members: &Members, place: &str, left: &mut Left) -> Result<Comparison, Invalid> {
+    let fits = ["left", "op", "right"]
+        .iter()
+        .all(|name| members.contains_key(*name));
+    if !fits || members.len() != 3 {
+        return Err(Invalid::new(
+            place,
+            "must be {\"all\": […]}, {\"any\": […]}, {\"not\": …}, or a comparison {\"left\", \"op\", \"right\"}",
+        ));
+    }
+    left.comparisons = left.comparisons.checked_sub(1).ok_or_else(|| {
+        Invalid::new(
+            place,
+            format!("exceeds the limit of {MAX_LEAVES} comparisons"),
+        )
+    })?;
+    let op = members["op"].as_str().unwrap_or_default();
+    let op = Op::ALL.into_iter().find(|known| known.as_str() == op);
+    Ok(Comparison {
+        left: operand(&members["left"], &join(place, "left"))?,
+        op: op.ok_or_else(|| {
+            Invalid::new(
+                join(place, "op"),
+                "must be >, >=, <, <=, crosses_above or crosses_below",
+            )
+        })?,
+        right: operand(&members["right"], &join(place, "right"))?,
+    })
 }
 
 fn operand(value: &Value, place: &str) -> Result<Operand, Invalid> {

@@ -1,0 +1,115 @@
+//! The report of a backtest.
+
+use super::performance::Performance;
+use super::walk::Walked;
+use serde::Serialize;
+use thrum_schema::signal::request::Fill;
+
+/// The result of a backtest.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// When orders are filled.
+    pub fill: Fill,
+    pub fee_bps: f64,
+    pub slippage_bps: f64,
+    /// Bars per year, by which performance is annualized.
+    pub annualization: f64,
+    /// How many bars were tested: from the first one with a signal.
+    pub rows: usize,
+    pub from: String,
+    pub to: String,
+    /// How many of them had no signal.
+    pub unknown_bars: usize,
+    /// How many bars are missing between the first and the last.
+    pub missing_bars: i64,
+    /// The performance of the strategy.
+    #[serde(flatten)]
+    pub performance: Performance,
+    /// The fraction of periods with a position.
+    pub exposure: f64,
+    /// The sum of all `|Δposition|`, in units of the capital.
+    pub turnover: f64,
+    /// How often the position changed.
+    pub position_changes: usize,
+    /// How often the position changed from long to short, or from short to long.
+    pub direct_flips: usize,
+    /// Positions from entry to exit, or to the last bar.
+    pub round_trips: usize,
+    /// The fraction of round trips that gained, net of costs.
+    pub win_rate: Option<f64>,
+    /// The gains of the winners divided by the losses of the others; absent if nothing was lost.
+    pub profit_factor: Option<f64>,
+    /// Holding from the first bar to the last, without costs.
+    pub buy_and_hold: Performance,
+    /// The performance with costs on turnover. Present if `performance` uses the costs of the
+    /// predecessor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_turnover: Option<Performance>,
+    /// The report of the predecessor, if fills are close to close.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<Predecessor>,
+    /// Whether any signal depends on the future.
+    pub look_ahead: LookAhead,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walk_forward: Option<Walked>,
+    /// The last 5 000 trades.
+    pub trades: Vec<Trade>,
+    /// The equity curve, at no more than 500 times.
+    pub equity: Vec<Point>,
+}
+
+/// The performance as the predecessor computes and names it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Predecessor {
+    pub rows: usize,
+    pub total_return: f64,
+    pub volatility: Option<f64>,
+    pub sharpe: Option<f64>,
+    pub max_drawdown: f64,
+    /// How often the position changed.
+    pub trades: usize,
+    pub bars_in_position: usize,
+    pub bars_won: usize,
+    /// The fraction of bars in a position that gained. It is not a win rate of trades.
+    pub win_rate: Option<f64>,
+    pub equity_end: f64,
+    pub buy_hold_total_return: f64,
+    pub buy_hold_max_drawdown: f64,
+    pub buy_hold_equity_end: f64,
+}
+
+/// The check that no signal depends on the future: when later bars are cut off, no earlier signal
+/// may change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LookAhead {
+    pub clean: bool,
+    /// The numbers of bars that were kept.
+    pub cuts: Vec<usize>,
+    /// The first bar whose signal changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_changed: Option<String>,
+}
+
+/// A position from entry to exit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trade {
+    /// `long` or `short`.
+    pub side: &'static str,
+    pub entered_at: String,
+    pub entry_price: f64,
+    /// When it ended; if it is still open, the end of the last period.
+    pub exited_at: String,
+    pub exit_price: f64,
+    pub open: bool,
+    pub bars: usize,
+    /// Net of costs.
+    pub net_return: f64,
+}
+
+/// The equity at a time, for the strategy and for buy and hold.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Point {
+    pub time: String,
+    pub equity: f64,
+    pub buy_and_hold: f64,
+}
