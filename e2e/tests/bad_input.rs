@@ -112,7 +112,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             heartbeats,
             text(json!({"monitor": "new", "period_s": 0})),
             400,
-            "period_s must be 1 to 31536000 seconds",
+            "period_s must be between 1 and 31536000 seconds (got 0)",
         ),
         (
             &post,
@@ -175,7 +175,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             heartbeats,
             text(json!({"monitor": "new", "metrics": metrics})),
             400,
-            "at most 20 figures",
+            "metrics must have at most 20 entries",
         ),
         (
             &post,
@@ -245,7 +245,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             "/v1/hearbeat",
             text(json!({"hostId": "new", "intervalMs": 0})),
             400,
-            "intervalMs must be 1 to",
+            "intervalMs must be between 1 and",
         ),
         (&post, channels, "{}".into(), 400, "kind is required"),
         (
@@ -380,7 +380,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             "/v1/alerts?limit=0",
             String::new(),
             400,
-            "limit must be 1 to 200",
+            "limit must be between 1 and 200 (got 0)",
         ),
         (
             &Method::GET,

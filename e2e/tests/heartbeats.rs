@@ -271,7 +271,7 @@ async fn a_batch_handles_its_items_independently_and_in_order() {
     assert_eq!(results[5]["status"], "up");
     for (i, expected) in [
         (1, "heartbeats[1].monitor must be 1 to 100 letters"),
-        (2, "heartbeats[2].period_s must be 1 to 31536000"),
+        (2, "heartbeats[2].period_s must be between 1 and 31536000"),
         (4, "colour"),
         (6, "heartbeats[6]"),
     ] {

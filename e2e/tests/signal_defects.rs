@@ -403,7 +403,7 @@ async fn errors_are_precise() {
             "/v1/series/x/bars",
             json!({ "timeframe": "1h", "bars": many }),
             400,
-            "bars must be 1 to 500 at a time",
+            "bars must have 1 to 500 items (got ",
         ),
         (
             &post_method,
@@ -473,21 +473,21 @@ async fn errors_are_precise() {
             "/v1/signals",
             signal(json!({ "bars": [] })),
             400,
-            "bars must not come with a series",
+            "bars must not be combined with series",
         ),
         (
             &post_method,
             "/v1/signals",
             json!({ "timeframe": "1h", "strategy": "macd" }),
             400,
-            "series is required, or bars",
+            "series or bars is required",
         ),
         (
             &post_method,
             "/v1/signals",
             json!({ "timeframe": "1h", "strategy": "macd", "bars": inline }),
             400,
-            "bars must be 1 to 1000",
+            "bars must have 1 to 1000 items (got ",
         ),
         (
             &post_method,
@@ -501,7 +501,7 @@ async fn errors_are_precise() {
             "/v1/watches",
             watch(json!({ "on": { "every_s": 1 } })),
             400,
-            "on.every_s must be 10 to",
+            "on.every_s must be between 10 and",
         ),
         (
             &post_method,
@@ -543,7 +543,7 @@ async fn errors_are_precise() {
             "/v1/watches",
             watch(json!({ "confirm_bars": 0 })),
             400,
-            "confirm_bars must be 1 to 100",
+            "confirm_bars must be between 1 and 100",
         ),
         (
             &post_method,
@@ -601,7 +601,7 @@ async fn errors_are_precise() {
         ("/v1/series/BTC/bars", "timeframe is required"),
         (
             "/v1/series/BTC/bars?timeframe=1h&limit=0",
-            "limit must be 1 to 1000",
+            "limit must be between 1 and 1000",
         ),
         (
             "/v1/series/BTC/bars?timeframe=1h&from=2025",

@@ -1,4 +1,4 @@
-//! The APIs: Thrum's own, and those that existing clients use.
+//! The APIs: Thrum's own, and those of existing clients.
 
 pub mod compat;
 pub mod v1;

@@ -10,7 +10,7 @@ use thrum_store::Store;
 #[derive(Debug, Clone)]
 pub struct App(Arc<Parts>);
 
-/// What the service consists of.
+/// The parts of the service.
 #[derive(Debug)]
 pub struct Parts {
     pub(crate) config: Arc<Config>,
@@ -45,10 +45,10 @@ impl App {
         }))
     }
 
-    /// Reads the monitors of every project and their states, so that the first list need not.
+    /// Loads the monitors of every project and their states, so that the first list is fast.
     ///
     /// # Errors
-    /// The table failed; the first list will read them then.
+    /// The table failed. The first list then loads them.
     pub async fn warm(&self) -> thrum_store::Result<()> {
         self.monitors.warm().await
     }

@@ -1,4 +1,4 @@
-//! What an operator configures.
+//! The operator's configuration.
 
 #[cfg(feature = "lambda")]
 mod secrets_manager;
@@ -12,52 +12,55 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use thrum_schema::Plans;
 
-/// What an operator decides.
+/// The configuration of an installation.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Whether pings are logged: one more write for each.
+    /// Whether to log pings. Costs one more write for each ping.
     pub ping_log: bool,
-    /// How many bytes of a ping's body are kept.
+    /// How many bytes of a ping's body to store.
     pub body_limit: usize,
-    /// Whether webhooks may go to private addresses.
+    /// Whether webhooks may be sent to private addresses.
     pub allow_private_webhooks: bool,
-    /// How many pings a minute a monitor may send in the long run, and at once; no bound without it.
+    /// How many pings per minute a monitor may send in the long run, and how many at once; `None`
+    /// is unlimited.
     pub pings_per_minute: Option<u32>,
-    /// Where people reach it, `https://thrum.example.org`; as each request says, without it.
+    /// The public URL, such as `https://thrum.example.org`; `None` uses the host of each request.
     pub site_url: Option<String>,
-    /// What the projects' plans allow.
+    /// The limits of each plan.
     pub plans: Plans,
-    /// Who may make projects: the key itself, or where it is kept.
+    /// The admin key, which is required to create projects.
     pub admin_key: AdminKey,
-    /// The key of the operator's metrics.
+    /// The key for the operator's metrics.
     pub metrics_key: Option<SecretString>,
-    /// The SNS topics that channels may name; any, without a list.
+    /// The SNS topics that channels may use; `None` allows any topic.
     pub topics: Option<Vec<String>>,
-    /// What signs the cookies and forms of the dashboard. Without it, that is made of the admin key, or else for this process
-    /// alone: everybody signs in again after a restart.
+    /// The secret that signs the dashboard's cookies and forms. `None` derives it from the admin
+    /// key, or else generates one per process, and a restart signs everyone out.
     pub session_secret: Option<SecretString>,
-    /// Whether e-mail goes by SNS: each address has a subscription then, which it must confirm.
+    /// Whether e-mail is sent through SNS. Each address then has a subscription that it must
+    /// confirm.
     pub mail_by_topics: bool,
 }
 
-/// Most pings a monitor may send a minute, unless it is said otherwise: what runs wild is stopped, nobody else.
+/// The default rate limit of a monitor, in pings per minute. It stops a runaway client and affects
+/// no other monitor.
 pub const PINGS_PER_MINUTE: u32 = 600;
 
-/// Keeps a secret somewhere else.
+/// A secret that is stored elsewhere.
 pub trait SecretSource: Send + Sync + Debug {
-    /// Fetches it; an error says why it could not be.
+    /// Fetches the secret. The error says why that failed.
     fn fetch(&self) -> BoxFuture<'_, Result<SecretString, String>>;
 }
 
-/// Who may make projects.
+/// The admin key, which is required to create projects.
 #[derive(Debug, Clone, Default)]
 pub enum AdminKey {
-    /// Nobody.
+    /// There is none, so nobody can create projects.
     #[default]
     None,
-    /// Who has this key.
+    /// The key itself.
     Key(SecretString),
-    /// Who has the key that is kept there.
+    /// The key is stored elsewhere.
     Kept(Arc<dyn SecretSource>),
 }
 
@@ -83,7 +86,7 @@ impl Config {
     /// Reads the configuration of the Lambda function from its environment, through `lookup`.
     ///
     /// # Errors
-    /// The variable that has a value it can't have.
+    /// A variable has an invalid value; the error names it.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let flag = |name: &str, default: bool| match lookup(name).as_deref() {
             None | Some("") => Ok(default),
@@ -111,7 +114,10 @@ impl Config {
                     Ok(0) => None,
                     Ok(n) => Some(n),
                     Err(_) => {
-                        return Err("THRUM_PINGS_PER_MINUTE must be a number; 0 is no bound".into());
+                        return Err(
+                            "THRUM_PINGS_PER_MINUTE must be a whole number; 0 means unlimited"
+                                .into(),
+                        );
                     }
                 },
             },
@@ -129,7 +135,8 @@ impl Config {
                 Some(key) => AdminKey::Key(check_admin_key(&key)?),
             },
             metrics_key: text("THRUM_METRICS_KEY").map(SecretString::from),
-            // A function has a role of its own: without a list, nobody may use it to reach topics.
+            // Channels publish with the function's own role, so without a list they may use no
+            // topic.
             topics: Some(
                 text("THRUM_TOPICS")
                     .unwrap_or_default()
@@ -145,10 +152,10 @@ impl Config {
     }
 }
 
-/// Checks the URL of the site, and takes its last slash off.
+/// Checks the URL of the site, and removes trailing slashes.
 ///
 /// # Errors
-/// It is no http or https URL.
+/// It is not an http or https URL.
 pub fn check_site_url(url: &str) -> Result<String, String> {
     let plain = url.trim_end_matches('/');
     let host = plain
@@ -158,11 +165,14 @@ pub fn check_site_url(url: &str) -> Result<String, String> {
         Some(host) if !host.is_empty() && !host.contains(['?', '#', '@', ' ']) => {
             Ok(plain.to_owned())
         }
-        _ => Err("the site's URL must be like https://thrum.example.org".to_owned()),
+        _ => Err(
+            "the site's URL must be an http or https URL, such as https://thrum.example.org"
+                .to_owned(),
+        ),
     }
 }
 
-/// Checks that an admin key is long enough not to be guessed.
+/// Checks that an admin key is too long to guess.
 ///
 /// # Errors
 /// It is shorter than 24 characters.
@@ -179,14 +189,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn configuration_is_checked() {
+    fn variables_are_checked_and_invalid_ones_named() {
         let none = Config::from_lookup(|_| None).unwrap();
         assert!(none.ping_log && !none.allow_private_webhooks && none.body_limit == 10_000);
         let off = Config::from_lookup(|name| (name == "THRUM_PING_LOG").then(|| "off".into()));
         assert!(!off.unwrap().ping_log);
         for name in ["THRUM_PING_LOG", "THRUM_BODY_LIMIT"] {
-            let wrong = Config::from_lookup(|asked| (asked == name).then(|| "maybe".into()));
-            assert!(wrong.unwrap_err().contains(name));
+            let invalid = Config::from_lookup(|other| (other == name).then(|| "maybe".into()));
+            assert!(invalid.unwrap_err().contains(name));
         }
     }
 }

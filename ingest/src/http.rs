@@ -1,5 +1,4 @@
-//! HTTP without features: who calls and what that costs, bodies, problems, and the addresses of this
-//! site.
+//! HTTP for all features: authentication, quotas, bodies, problems, and the URLs of this site.
 
 pub mod auth;
 pub mod body;

@@ -8,7 +8,7 @@ use thrum_ingest::function_url::answer;
 use thrum_ingest::{AdminKey, App, Config, SecretsManager, router};
 use thrum_store::lambda::{connect, start_log, write_metrics};
 
-/// How often figures are written at most: pings come without a line of their own.
+/// Writes metrics at most this often, because pings are not logged one by one.
 const METRICS_EVERY_MS: i64 = 60_000;
 
 #[tokio::main(flavor = "current_thread")]
@@ -17,7 +17,7 @@ async fn main() -> anyhow::Result<()> {
     start_log(lookup);
     let mut config = Config::from_lookup(lookup).map_err(|error| anyhow!(error))?;
     let (aws, store) = connect(lookup).map_err(|error| anyhow!(error))?;
-    // Fetched when it is first asked for, and not on the way of a heartbeat.
+    // Fetched on first use, so that no heartbeat waits for it.
     if let Some(arn) = lookup("THRUM_ADMIN_KEY_ARN") {
         let client = aws_sdk_secretsmanager::Client::new(&aws);
         config.admin_key = AdminKey::Kept(Arc::new(SecretsManager::new(client, &arn)));

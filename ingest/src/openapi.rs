@@ -1,4 +1,4 @@
-//! The operations of the API, each once: the routes, and `/openapi.json`, which describes them.
+//! The operations of the API, listed once for both the routes and `/openapi.json`.
 
 use crate::api::{compat, v1};
 use crate::app::App;
@@ -10,8 +10,8 @@ use utoipa::openapi::HttpMethod;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, Path};
 
-/// Takes the handlers of the operations, by module, and those that only describe what a handler of
-/// several paths answers. Makes the routes of the former, and the description of all.
+/// Takes handlers by module, and functions that only describe an operation, where one handler
+/// serves several paths. Generates the routes of the former, and the OpenAPI document of both.
 macro_rules! operations {
     (
         routes { $($api:ident::$module:ident: $($handler:ident),+;)+ }
@@ -108,15 +108,16 @@ impl Modify for Finish {
     }
 }
 
-/// The description, stored: the code that makes it would be a tenth of the Lambda function.
+/// The OpenAPI document, stored as a file: the code that generates it would make up a tenth of the
+/// Lambda function.
 const DOCUMENT: &str = include_str!("../openapi.json");
 
-/// The description of the API, OpenAPI 3.1, made from the handlers. A test compares `openapi.json` with it.
+/// The OpenAPI 3.1 document, generated from the handlers. A test compares `openapi.json` with it.
 pub fn document() -> serde_json::Value {
-    serde_json::to_value(Api::openapi()).expect("the document maps to JSON")
+    serde_json::to_value(Api::openapi()).expect("the document serializes to JSON")
 }
 
-/// The description of the API.
+/// Returns the OpenAPI document.
 pub async fn get() -> Response {
     let headers = [("content-type", "application/json")];
     (headers, DOCUMENT).into_response()

@@ -1,5 +1,6 @@
-//! Every route. Those of the API come from [`openapi::operations`](crate::openapi::operations): path and
-//! method stand at each handler, where its description is made of them.
+//! Every route. The routes of the API come from
+//! [`openapi::operations`](crate::openapi::operations): each handler's `#[utoipa::path]` states its
+//! path and method.
 
 use crate::api::compat::{badges, management, ping, prometheus};
 use crate::api::v1::heartbeats;
@@ -22,13 +23,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The HTTP service. Lambda and `thrum serve` serve it; tests call it without a socket.
 pub fn router(app: App) -> Router {
     Router::new()
-        // What existing clients use. These parse their paths themselves, as the original does.
+        // The compatible APIs. Their handlers parse the paths themselves, as the original does.
         .route("/ping/{*rest}", any(ping::ping))
         .route("/api/{*rest}", any(management::api))
         .route("/badge/{*path}", any(badges::of_tag))
         .route("/b/{states}/{badge}", any(badges::of_monitor))
         .route("/projects/{project}/metrics", get(prometheus::by_header))
-        // The predecessor's clients misspell their path.
+        // The predecessor's clients misspell this path.
         .route("/v1/hearbeat", post(heartbeats::legacy))
         // Thrum's own API.
         .merge(openapi::operations())
@@ -47,7 +48,7 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// A page for browsers, a problem for everyone else.
+/// A page for browsers, problem details for all other clients.
 async fn not_found(headers: HeaderMap) -> Response {
     let problem = Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path");
     let accepts = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
@@ -61,11 +62,11 @@ async fn not_found(headers: HeaderMap) -> Response {
 async fn method_not_allowed() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "this path does not take this method; the Allow header lists those that it takes",
+        "this path does not support this method; the Allow header lists the methods that it supports",
     )
 }
 
-/// Nothing should panic. If something does, the request fails alone, and its reply reveals nothing.
+/// Handlers should not panic. If one does, only its request fails, and the reply reveals nothing.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     tracing::error!("a handler panicked");
     Problem::new(

@@ -1,9 +1,9 @@
-//! The bootstrap as a process; what it does with events is in `e2e/tests/bootstraps.rs`.
+//! Runs the bootstrap as a process. `e2e/tests/bootstraps.rs` tests how it handles events.
 
 use std::process::Command;
 
 #[test]
-fn an_environment_that_lacks_something_says_what() {
+fn an_invalid_environment_variable_is_named() {
     let output = Command::new(env!("CARGO_BIN_EXE_bootstrap-ingest"))
         .env_clear()
         .env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
@@ -13,9 +13,9 @@ fn an_environment_that_lacks_something_says_what() {
         .output()
         .unwrap();
     assert!(!output.status.success());
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("THRUM_TIMER_SHARDS must be 1 to 999"),
-        "{said}"
+        stderr.contains("THRUM_TIMER_SHARDS must be 1 to 999"),
+        "{stderr}"
     );
 }

@@ -1,29 +1,29 @@
-//! The API's description is a contract of ours: it changes only on purpose.
+//! The OpenAPI document is public: it changes only on purpose.
 
 use serde_json::Value;
 
-/// `UPDATE_OPENAPI=1 cargo test --workspace --test openapi` makes the file anew.
+/// `UPDATE_OPENAPI=1 cargo test --workspace --test openapi` regenerates the file.
 #[test]
-fn the_description_is_what_it_was() {
+fn openapi_json_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
-    let made = serde_json::to_string_pretty(&thrum_ingest::document()).unwrap() + "\n";
+    let generated = serde_json::to_string_pretty(&thrum_ingest::document()).unwrap() + "\n";
     if std::env::var_os("UPDATE_OPENAPI").is_some() {
-        std::fs::write(path, &made).unwrap();
+        std::fs::write(path, &generated).unwrap();
     }
-    let kept = std::fs::read_to_string(path).unwrap();
-    let differs = made
+    let stored = std::fs::read_to_string(path).unwrap();
+    let difference = generated
         .lines()
-        .zip(kept.lines())
-        .find(|(made, kept)| made != kept);
+        .zip(stored.lines())
+        .find(|(generated, stored)| generated != stored);
     assert_eq!(
-        differs, None,
-        "made and kept; UPDATE_OPENAPI=1 makes it anew"
+        difference, None,
+        "openapi.json is out of date (generated and stored line); UPDATE_OPENAPI=1 regenerates it"
     );
-    assert_eq!(made.len(), kept.len());
+    assert_eq!(generated.len(), stored.len());
 }
 
 #[test]
-fn every_reference_leads_somewhere_and_every_call_has_a_name_of_its_own() {
+fn references_resolve_and_operation_ids_are_unique() {
     let document = thrum_ingest::document();
     assert_eq!(document["openapi"], "3.1.0");
     let mut references = Vec::new();
@@ -44,8 +44,8 @@ fn every_reference_leads_somewhere_and_every_call_has_a_name_of_its_own() {
 
 fn collect(value: &Value, references: &mut Vec<String>) {
     match value {
-        Value::Object(members) => {
-            for (name, value) in members {
+        Value::Object(fields) => {
+            for (name, value) in fields {
                 if let (true, Some(reference)) = (name == "$ref", value.as_str()) {
                     references.push(reference.to_owned());
                 }

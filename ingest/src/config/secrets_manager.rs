@@ -1,4 +1,4 @@
-//! Secrets that are kept elsewhere.
+//! Secrets in AWS Secrets Manager.
 
 use super::SecretSource;
 use aws_sdk_secretsmanager::Client;
@@ -14,7 +14,7 @@ pub struct SecretsManager {
 }
 
 impl SecretsManager {
-    /// The secret `arn`, a string.
+    /// The secret with this ARN, which must be a string.
     pub fn new(client: Client, arn: &str) -> Self {
         Self {
             client,
@@ -30,7 +30,7 @@ impl SecretSource for SecretsManager {
             let found = found
                 .await
                 .map_err(|error| DisplayErrorContext(&error).to_string())?;
-            let secret = found.secret_string.ok_or("the secret is no string")?;
+            let secret = found.secret_string.ok_or("the secret is not a string")?;
             Ok(secret.into())
         })
     }

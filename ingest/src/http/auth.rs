@@ -1,4 +1,4 @@
-//! Who may do what: API keys and the admin key, from a header, checked against their hashes.
+//! Authentication: API keys and the admin key, read from a header and checked against their hashes.
 
 use super::metering::Tab;
 use super::problem::Problem;
@@ -15,14 +15,14 @@ use thrum_store::Charged;
 pub struct Caller {
     /// The key.
     pub key: ApiKey,
-    /// Where the balance goes.
+    /// Takes the key's balance, for the response headers.
     pub tab: Tab,
-    /// Whether it costs nothing: a person looks at a page.
+    /// Whether its requests are free, because a person is using the dashboard.
     pub free: bool,
 }
 
 impl Caller {
-    /// A client that sends a request with `key`.
+    /// The client that sent the request `parts` with `key`.
     pub fn new(key: ApiKey, parts: &Parts) -> Self {
         Self {
             key,
@@ -34,7 +34,8 @@ impl Caller {
     /// Charges the request to the key.
     ///
     /// # Errors
-    /// 429 if the quota or the rate is used up, and nothing is charged; 503 if the table can't tell.
+    /// 429 if the quota or the rate limit is used up, and then nothing is charged; 503 if the table
+    /// failed.
     pub async fn charge(&self, app: &App) -> Result<(), Problem> {
         if self.free {
             return Ok(());
@@ -51,9 +52,9 @@ impl Caller {
             } => {
                 self.tab.note(Some(balance));
                 let what = if quota {
-                    "this key's requests of the day are used up"
+                    "this key has used up its requests for the day"
                 } else {
-                    "this key's requests come too fast"
+                    "this key sends requests too fast"
                 };
                 Err(Problem::too_many(what, wait_ms))
             }
@@ -66,9 +67,9 @@ impl Caller {
 pub struct Reader {
     /// The project.
     pub project: ProjectId,
-    /// Whether the caller may also see what lets others write: ping URLs, and the URLs of webhooks.
+    /// Whether the caller may also see secrets: ping URLs and webhook URLs.
     pub sees_secrets: bool,
-    /// Whom to charge.
+    /// The caller to charge.
     pub caller: Caller,
 }
 
@@ -77,11 +78,11 @@ pub struct Reader {
 pub struct Writer {
     /// The project.
     pub project: ProjectId,
-    /// Whom to charge.
+    /// The caller to charge.
     pub caller: Caller,
 }
 
-/// The caller runs this installation.
+/// The caller has the admin key.
 #[derive(Debug, Clone, Copy)]
 pub struct Admin;
 
@@ -118,7 +119,7 @@ impl FromRequestParts<App> for Writer {
 }
 
 impl Writer {
-    /// The same caller, as one who reads.
+    /// The same caller, as a reader.
     pub fn reader(&self) -> Reader {
         Reader {
             project: self.project,
@@ -146,11 +147,11 @@ impl FromRequestParts<App> for Admin {
             Some(true) => Ok(Self),
             Some(false) => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
-                "this is not the admin key",
+                "the admin key is wrong",
             )),
             None => Err(Problem::new(
                 StatusCode::FORBIDDEN,
-                "there is no admin key; set THRUM_ADMIN_KEY",
+                "this installation has no admin key; set THRUM_ADMIN_KEY",
             )),
         }
     }
@@ -169,10 +170,10 @@ async fn authenticate(headers: &HeaderMap, app: &App) -> Result<ApiKey, Problem>
         .unwrap_or_default();
     let secret = text.strip_prefix("Bearer ").unwrap_or(text).trim();
     if secret.len() != API_KEY_LEN {
-        return Err(unauthorized("an API key has exactly 32 characters"));
+        return Err(unauthorized("an API key must have exactly 32 characters"));
     }
     app.accounts
         .api_key(secret)
         .await?
-        .ok_or_else(|| unauthorized("this API key is not known"))
+        .ok_or_else(|| unauthorized("this API key is unknown"))
 }

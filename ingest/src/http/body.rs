@@ -1,4 +1,4 @@
-//! Request bodies: JSON with errors that name the place, and raw bytes up to a limit.
+//! Request bodies: JSON, with errors that name the field, and raw bytes up to a limit.
 
 use super::problem::Problem;
 use axum::body::Body;
@@ -11,12 +11,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thrum_schema::error::Invalid;
 
-/// Longest JSON body, in bytes: a batch of 100 heartbeats with their messages fits.
+/// The longest JSON body, in bytes. A batch of 100 heartbeats with messages fits.
 pub const MAX_JSON: usize = 2 * 1024 * 1024;
-/// How much of a body beyond its kept part is read and dropped before the connection is given up.
+/// How many bytes beyond the stored part of a body to read and drop before giving up on the rest.
 const MAX_DRAINED: usize = 1024 * 1024;
 
-/// A JSON body as `T`, parsed whatever its content type; an error names the field.
+/// A JSON body as `T`, whatever its content type. Errors name the field.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
@@ -34,7 +34,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                         format!("the body must be at most {MAX_JSON} bytes"),
                     )
                 } else {
-                    Problem::bad_request("the body broke off")
+                    Problem::bad_request("the request ended before its body was complete")
                 }
             })?
             .to_bytes();
@@ -44,7 +44,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// The parameters of a query; an error says which one is wrong.
+/// Query parameters as `T`. Errors name the parameter.
 #[derive(Debug)]
 pub struct Params<T>(pub T);
 
@@ -59,7 +59,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// The id in a path. One that is no text names nothing.
+/// The ID in a path. An ID that is not UTF-8 gets a 404.
 #[derive(Debug)]
 pub struct PathId(pub String);
 
@@ -74,9 +74,9 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
-/// Reads `value`, which must be an object, as `T`; an error names the field, below `place`.
+/// Reads `value`, which must be an object, as `T`. Errors name the field, with `place` as a prefix.
 pub fn from_value<T: DeserializeOwned>(value: Value, place: &str) -> Result<T, Invalid> {
-    // A list would do for serde: its items, one by one, as members.
+    // serde would also accept a list, and take its items as the fields in order.
     if !value.is_object() {
         let field = if place.is_empty() { "the body" } else { place };
         return Err(Invalid::new(field, "must be an object"));
@@ -93,10 +93,10 @@ pub fn from_value<T: DeserializeOwned>(value: Value, place: &str) -> Result<T, I
     })
 }
 
-/// The first `limit` bytes of a body; the rest is read and dropped, up to a bound.
+/// The first `limit` bytes of a body. The rest is read and dropped, up to a limit.
 ///
 /// # Errors
-/// The body broke off.
+/// The request ended before its body was complete.
 pub async fn first_bytes(mut body: Body, limit: usize) -> Result<Bytes, axum::Error> {
     let mut kept = BytesMut::new();
     let mut dropped = 0;

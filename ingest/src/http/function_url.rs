@@ -1,4 +1,4 @@
-//! What Lambda's function URLs send and expect, as HTTP requests and responses.
+//! Converts between the events of Lambda function URLs and HTTP requests and responses.
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads>
 
@@ -15,14 +15,14 @@ use base64::prelude::BASE64_STANDARD;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
-/// Answers an event by `router`. What is no HTTP request gets 400.
+/// Answers an event with `router`. An event that is not a valid HTTP request gets a 400.
 pub async fn answer(router: Router, event: LambdaFunctionUrlRequest) -> LambdaFunctionUrlResponse {
     let response = match request(event) {
         Some(request) => match router.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         },
-        None => (StatusCode::BAD_REQUEST, "this is no HTTP request\n").into_response(),
+        None => (StatusCode::BAD_REQUEST, "this is not an HTTP request\n").into_response(),
     };
     reply(response).await
 }
@@ -47,7 +47,7 @@ fn request(event: LambdaFunctionUrlRequest) -> Option<Request<Body>> {
         .ok()?;
     let headers = request.headers_mut();
     *headers = event.headers;
-    // Lambda takes the cookies out of the headers.
+    // Lambda moves the cookies out of the headers.
     if let Some(cookies) = event.cookies {
         headers.insert(
             header::COOKIE,
@@ -72,7 +72,7 @@ async fn reply(response: Response) -> LambdaFunctionUrlResponse {
     let bytes = match body.collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => {
-            tracing::error!(%error, "a reply broke off");
+            tracing::error!(%error, "the body of a reply could not be read");
             reply.status_code = 500;
             return reply;
         }
@@ -103,7 +103,7 @@ mod tests {
     use bytes::Bytes;
     use serde_json::{Value, json};
 
-    async fn told(event: Value) -> LambdaFunctionUrlResponse {
+    async fn respond(event: Value) -> LambdaFunctionUrlResponse {
         let router = Router::new()
             .route("/echo", post(|body: Bytes| async move { body }))
             .route(
@@ -131,11 +131,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cookies_go_their_own_way_both_times() {
-        let mut asked = event("GET", "/x");
-        asked["cookies"] = json!(["one=1", "two=2"]);
-        asked["rawQueryString"] = "a=b%20c".into();
-        let reply = told(asked).await;
+    async fn cookies_are_separate_from_headers_in_both_directions() {
+        let mut sent = event("GET", "/x");
+        sent["cookies"] = json!(["one=1", "two=2"]);
+        sent["rawQueryString"] = "a=b%20c".into();
+        let reply = respond(sent).await;
         assert_eq!(reply.status_code, 200);
         assert_eq!(
             reply.body.as_deref(),
@@ -146,19 +146,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_are_bytes() {
-        let mut asked = event("POST", "/echo");
-        asked["isBase64Encoded"] = true.into();
-        asked["body"] = BASE64_STANDARD.encode([0xff, 0x00, 0xfe]).into();
-        let reply = told(asked.clone()).await;
+    async fn binary_bodies_are_base64() {
+        let mut sent = event("POST", "/echo");
+        sent["isBase64Encoded"] = true.into();
+        sent["body"] = BASE64_STANDARD.encode([0xff, 0x00, 0xfe]).into();
+        let reply = respond(sent.clone()).await;
         assert!(reply.is_base64_encoded);
         assert_eq!(reply.body, Some(BASE64_STANDARD.encode([0xff, 0x00, 0xfe])));
-        asked["body"] = "%%%".into();
-        assert_eq!(told(asked).await.status_code, 400);
+        sent["body"] = "%%%".into();
+        assert_eq!(respond(sent).await.status_code, 400);
     }
 
     #[tokio::test]
-    async fn what_is_no_request_is_refused() {
+    async fn an_invalid_request_gets_a_400() {
         for (method, path) in [
             ("GET", "no path"),
             ("G ET", "/x"),
@@ -166,7 +166,7 @@ mod tests {
             ("GET", "http://"),
         ] {
             assert_eq!(
-                told(event(method, path)).await.status_code,
+                respond(event(method, path)).await.status_code,
                 400,
                 "{method} {path}"
             );

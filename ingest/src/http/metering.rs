@@ -1,4 +1,4 @@
-//! What is left of a key's quota, in the headers of each reply.
+//! The rate limit headers: what is left of a key's quota.
 
 use axum::extract::Request;
 use axum::http::request::Parts;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thrum_schema::time::secs_to_wait;
 use thrum_store::Balance;
 
-/// Where a request's balance is written down, for its reply.
+/// Carries the balance of a request's key to its response.
 #[derive(Debug, Clone, Default)]
 pub struct Tab(Arc<Mutex<Option<Balance>>>);
 
@@ -19,7 +19,7 @@ impl Tab {
         parts.extensions.get().cloned().unwrap_or_default()
     }
 
-    /// Writes the balance down.
+    /// Notes the balance.
     pub fn note(&self, balance: Option<Balance>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = balance;
     }
@@ -29,7 +29,8 @@ impl Tab {
     }
 }
 
-/// Adds what is left to every metered reply: as the IETF's drafts name it, and as many clients still read it.
+/// Adds the rate limit headers to every metered response: with the names of the IETF draft, and
+/// with the `X-` names that many clients still read.
 pub async fn headers(mut request: Request, next: Next) -> Response {
     let tab = Tab::default();
     request.extensions_mut().insert(tab.clone());

@@ -1,5 +1,5 @@
-//! Things that a path names: found, authorised and, for what needs no more checks, charged before a
-//! handler sees them.
+//! Resources named by a path: found and authorized before the handler runs, and charged if the
+//! handler needs no further checks.
 
 use super::auth::{Reader, Writer};
 use super::body::PathId;
@@ -9,12 +9,12 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use thrum_schema::ProjectId;
 
-/// Something of a project that has an ID.
+/// A resource of a project that has an ID.
 pub trait Named: Sized + Send {
     /// Finds what `id` names in `project`.
     ///
     /// # Errors
-    /// 404 if there is no such thing.
+    /// 404 if there is no such resource.
     fn find(
         app: &App,
         project: ProjectId,
@@ -22,30 +22,30 @@ pub trait Named: Sized + Send {
     ) -> impl Future<Output = Result<Self, Problem>> + Send;
 }
 
-/// A thing to read. The request is charged.
+/// A resource to read. The request is charged.
 #[derive(Debug)]
 pub struct Read<T> {
     /// Who reads it.
     pub reader: Reader,
-    /// The thing.
+    /// The resource.
     pub it: T,
 }
 
-/// A thing to do something to that needs no further checks. The request is charged.
+/// A resource to act on without further checks. The request is charged.
 #[derive(Debug)]
 pub struct Write<T> {
-    /// Who does it.
+    /// Who acts on it.
     pub writer: Writer,
-    /// The thing.
+    /// The resource.
     pub it: T,
 }
 
-/// A thing to change. The handler charges the request once it has found the change valid.
+/// A resource to change. The handler charges the request once it has validated the change.
 #[derive(Debug)]
 pub struct Edit<T> {
     /// Who changes it.
     pub writer: Writer,
-    /// The thing.
+    /// The resource.
     pub it: T,
 }
 

@@ -5,7 +5,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, header};
 use std::net::{IpAddr, SocketAddr};
 use thrum_schema::ping::MAX_USER_AGENT;
 
-/// Where a request came from, as Lambda says.
+/// The client's address, as reported by Lambda.
 #[derive(Debug, Clone, Copy)]
 pub struct SourceIp(pub IpAddr);
 
@@ -17,7 +17,7 @@ pub fn scheme(headers: &HeaderMap) -> &'static str {
     }
 }
 
-/// The user agent, cut to the length that is kept.
+/// The user agent, truncated to the stored length.
 pub fn user_agent(headers: &HeaderMap) -> String {
     let ua = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
     String::from_utf8_lossy(ua.unwrap_or_default())
@@ -26,7 +26,8 @@ pub fn user_agent(headers: &HeaderMap) -> String {
         .collect()
 }
 
-/// Where a ping came from, for its log alone: what a proxy says, or the peer. Anything that is no address is none.
+/// The address that a ping came from, used only in its log: the first one in `X-Forwarded-For`, or
+/// else the peer's. A value that is not an address is ignored.
 pub fn remote_addr(headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
     let forwarded = headers
         .get("x-forwarded-for")

@@ -1,7 +1,7 @@
 //! The errors of `/v1`, as problem details (RFC 9457).
 //!
-//! The policy: a 4xx says what was wrong, where, and what to do instead; a 5xx reveals nothing of the inside, and
-//! is logged once, here.
+//! The policy: a 4xx says what is wrong, where, and what to do. A 5xx reveals no internals and is
+//! logged once, here.
 
 use crate::services::monitors::{ChangeError, FindError};
 use crate::services::{AdminKeyUnavailable, ServiceError};
@@ -13,7 +13,7 @@ use thrum_schema::time::secs_to_wait;
 use thrum_store::StoreError;
 use utoipa::ToSchema;
 
-/// An error reply.
+/// An error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
     #[serde(rename = "type")]
@@ -24,7 +24,7 @@ pub struct Problem {
     /// The field that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// Seconds after which it may be tried again.
+    /// Seconds until a retry may succeed.
     #[serde(skip)]
     retry_after_s: Option<i64>,
 }
@@ -42,22 +42,22 @@ impl Problem {
         }
     }
 
-    /// Its status.
+    /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// What its status is called.
+    /// The reason phrase of the status.
     pub const fn title(&self) -> &'static str {
         self.title
     }
 
-    /// What is wrong, for people.
+    /// What is wrong, and what to do.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// When it may be tried again, as the header says it.
+    /// The value of `Retry-After`, if a retry may succeed.
     pub fn retry_after(&self) -> Option<HeaderValue> {
         match self.status() {
             StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("1")),
@@ -65,7 +65,7 @@ impl Problem {
         }
     }
 
-    /// 429, with the milliseconds until it may be tried again.
+    /// 429, with the milliseconds until a retry may succeed.
     pub fn too_many(what: &str, wait_ms: i64) -> Self {
         let wait_s = secs_to_wait(wait_ms);
         Self {
@@ -77,12 +77,12 @@ impl Problem {
         }
     }
 
-    /// 400, for a body or a parameter that is not what it should be.
+    /// 400, for an invalid body or parameter.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
-    /// 409, for a request that contradicts what is stored.
+    /// 409, for a request that conflicts with what is stored.
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, detail)
     }
@@ -95,7 +95,7 @@ impl Problem {
         )
     }
 
-    /// 404, for something that is not there.
+    /// 404, for something that does not exist.
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
     }
@@ -144,7 +144,7 @@ impl From<FindError> for Problem {
     fn from(error: FindError) -> Self {
         match error {
             FindError::NotFound => Self::not_found("monitor"),
-            FindError::Ambiguous => Self::conflict("several monitors have this slug; use a uuid"),
+            FindError::Ambiguous => Self::conflict("several monitors have this slug; use the uuid"),
             FindError::Store(error) => error.into(),
         }
     }

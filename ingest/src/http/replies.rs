@@ -1,49 +1,49 @@
-//! Error replies that many operations have in common, for the API's description.
+//! The error responses that many operations share, for the OpenAPI document.
 
 use super::problem::Problem;
 use utoipa::IntoResponses;
 
-/// What any call may answer when there is too much of something.
+/// The responses of any operation under overload.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "they stand for replies")]
+#[expect(dead_code, reason = "the variants only describe responses")]
 pub enum Overload {
-    /// The request did not come in time.
+    /// The request took too long.
     #[response(status = 408)]
     Timeout,
-    /// The key's requests are used up, or come too fast; `Retry-After` says when to try again.
+    /// The key is over its quota or rate limit. `Retry-After` says how many seconds to wait.
     #[response(status = 429, content_type = "application/problem+json")]
     TooMany(Problem),
-    /// The table does not answer.
+    /// The database is not available. Try again after `Retry-After` seconds.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),
 }
 
-/// What any call may answer that takes a key.
+/// The error responses of any operation that needs a key.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "they stand for replies")]
+#[expect(dead_code, reason = "the variants only describe responses")]
 pub enum Problems {
-    /// The request is wrong: the problem says what, where, and what instead.
+    /// The request is invalid. The problem says what is wrong, where, and what to do.
     #[response(status = 400, content_type = "application/problem+json")]
     BadRequest(Problem),
-    /// There is no key, or it is not known.
+    /// The key is missing or unknown.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(Problem),
-    /// The key does not allow it, or the plan.
+    /// The key or the plan does not allow it.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(Problem),
-    /// It is at odds with what is there.
+    /// It conflicts with what is stored.
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(Problem),
-    /// The body is too long.
+    /// The body is too large.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(Problem),
 }
 
-/// What a call answers besides that names a thing.
+/// The further response of an operation whose path names a resource.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "it stands for a reply")]
+#[expect(dead_code, reason = "the variant only describes a response")]
 pub enum Missing {
-    /// There is no such thing in the project.
+    /// There is no such resource in the project.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(Problem),
 }

@@ -1,4 +1,4 @@
-//! The addresses of this site: its root, badges, the status page, ping URLs.
+//! The URLs of this site: the root, badges, the status page, ping URLs.
 
 use crate::app::App;
 use axum::extract::{FromRef, FromRequestParts};
@@ -17,12 +17,12 @@ use utoipa::ToSchema;
 /// The URLs of this site.
 #[derive(Debug, Clone)]
 pub struct Site {
-    /// Its root, without a slash at its end.
+    /// The root, without a trailing slash.
     pub root: String,
 }
 
 impl Site {
-    /// The site as configured, or as the request has reached it.
+    /// The configured site, or else the host that the request was sent to.
     pub fn of(app: &App, headers: &HeaderMap, uri: &Uri) -> Self {
         if let Some(root) = &app.config.site_url {
             return Self { root: root.clone() };
@@ -38,7 +38,7 @@ impl Site {
         }
     }
 
-    /// Where a monitor's pings go.
+    /// The ping URL of a monitor.
     pub fn ping_url(&self, id: MonitorId) -> String {
         format!("{}/ping/{id}", self.root)
     }
@@ -55,7 +55,7 @@ where
     }
 }
 
-/// The URLs of a badge: with two states (late is up) and with three.
+/// The URLs of a badge: with two states (late counts as up) and with three.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BadgeUrls {
     svg: String,
@@ -67,7 +67,7 @@ pub struct BadgeUrls {
 }
 
 impl BadgeUrls {
-    /// The URLs of the badge of a tag; of all monitors for `*`.
+    /// The URLs of the badge of a tag, or of all monitors for `*`.
     pub fn of(project: &Project, tag: &str, site: &Site) -> Self {
         let signature = signature(project, tag);
         let root = format!("{}/badge/{}", site.root, project.badge_key);
@@ -86,13 +86,13 @@ impl BadgeUrls {
     }
 }
 
-/// Letters of a badge's signature.
+/// The length of a badge's signature.
 pub const SIGNATURE_LEN: usize = 8;
 
-/// What signs the URL of a badge. Contract §4.
+/// The signature in a badge's URL. docs/compatibility.md §4.
 pub fn signature(project: &Project, tag: &str) -> String {
     let mut mac = Hmac::<Sha1>::new_from_slice(project.badge_secret.as_bytes())
-        .expect("a key of any length will do");
+        .expect("HMAC accepts keys of any length");
     mac.update(project.badge_key.as_bytes());
     mac.update(tag.as_bytes());
     let mut text = BASE64_URL_SAFE.encode(mac.finalize().into_bytes());
@@ -100,16 +100,17 @@ pub fn signature(project: &Project, tag: &str) -> String {
     text
 }
 
-/// The path of a project's status page. Who knows a badge's URL does not know this, but it changes with them.
+/// The path of a project's status page. It can't be derived from a badge's URL, and changes when
+/// the badge key is rotated.
 pub fn status_path(project: &Project) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(project.badge_secret.as_bytes())
-        .expect("a key of any length will do");
+        .expect("HMAC accepts keys of any length");
     mac.update(b"status page");
     let signed = BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
     format!("/status/{}.{signed}", project.badge_key)
 }
 
-/// A text as a part of a path.
+/// Percent-encodes a text for use in a path.
 pub fn quote(tag: &str) -> String {
     tag.bytes().fold(String::new(), |mut path, b| {
         if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {

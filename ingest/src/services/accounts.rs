@@ -1,4 +1,5 @@
-//! Accounts: API keys and ping keys, the admin key, projects with their plans, and what requests cost.
+//! Accounts: API keys and ping keys, the admin key, projects with their plans, and what requests
+//! cost.
 
 use super::cache::Cache;
 use crate::config::{AdminKey, Config};
@@ -13,8 +14,8 @@ use tokio::sync::Mutex;
 
 /// How long to trust an admin key that is stored elsewhere, in milliseconds.
 const ADMIN_KEY_MS: i64 = 300_000;
-/// How long not to fetch it again when a caller gives another one, in milliseconds: the key may have
-/// been rotated.
+/// How long not to fetch it again when a caller gives another one, in milliseconds: the key may
+/// have been rotated.
 const WRONG_ADMIN_KEY_MS: i64 = 10_000;
 /// The most API keys a project may have, whatever its plan.
 const MAX_KEYS: u32 = 100;
@@ -49,7 +50,7 @@ impl Accounts {
         }
     }
 
-    /// The API key that `secret` is.
+    /// The API key with this secret.
     pub async fn api_key(&self, secret: &str) -> Result<Option<ApiKey>> {
         let found = self.key_of_hash(&hash(secret)).await?;
         Ok(found.filter(|key| key.is(secret)))
@@ -67,12 +68,12 @@ impl Accounts {
         let Some(key) = key.filter(|key| key.holds(now)) else {
             return Ok(None);
         };
-        // The key of a deleted project opens nothing, even if it is still stored.
+        // A key of a deleted project is invalid, even if it is still stored.
         let project = self.find_project(key.project).await?;
         Ok(project.map(|_| key))
     }
 
-    /// The project whose ping key `secret` is.
+    /// The project with this ping key.
     pub async fn project_of_ping_key(&self, secret: &str) -> Result<Option<ProjectId>> {
         let now = self.store.world().now();
         let hash = hash(secret);
@@ -109,20 +110,20 @@ impl Accounts {
         Ok(keys)
     }
 
-    /// How many API keys a project may have, and how many it may create a day.
+    /// How many API keys a project may have, and how many it may create per day.
     pub async fn most_keys(&self, project: ProjectId) -> Result<u32> {
         Ok(self.limits(project).await?.keys.unwrap_or(MAX_KEYS))
     }
 
-    /// Takes one of the keys that a project may create a day; false if none is left. Each key has a
-    /// quota of its own, so their number is one, too.
+    /// Takes one of the keys that a project may create per day; false if none is left. Each key has
+    /// its own quota, so the number of keys must be limited, too.
     pub async fn take_key(&self, project: ProjectId) -> Result<bool> {
         let most = self.most_keys(project).await?;
         let now = self.store.world().now();
         self.store.take(project, "keys", now, Some(most)).await
     }
 
-    /// A project as it was within the last half minute, if there is one.
+    /// A project, at most half a minute out of date, if it exists.
     pub async fn find_project(&self, id: ProjectId) -> Result<Option<Arc<Project>>> {
         let now = self.store.world().now();
         if let Some(project) = self.projects.get(&id, now) {
@@ -135,7 +136,7 @@ impl Accounts {
         Ok(found)
     }
 
-    /// The project of a key. One that is being deleted has the smallest plan.
+    /// The project of a key. If it is being deleted, a project with the smallest plan stands in.
     pub async fn project(&self, id: ProjectId) -> Result<Arc<Project>> {
         let found = self.find_project(id).await?;
         Ok(found.unwrap_or_else(|| {
@@ -146,7 +147,7 @@ impl Accounts {
         }))
     }
 
-    /// Forgets a project that changed here.
+    /// Forgets a project that changed here. Other handlers forget it within half a minute.
     pub fn forget_project(&self, id: ProjectId) {
         self.projects.forget(&id);
     }

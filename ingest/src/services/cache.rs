@@ -1,14 +1,14 @@
-//! What a handler keeps in memory: a small cache, bounded and never older than half a minute; and what is made for a project
-//! now and then.
+//! Caches in memory: a bounded one whose entries are valid for half a minute, and one with a slot
+//! per project.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use thrum_schema::{ProjectId, UnixMs};
 
-/// How long an entry is believed, in milliseconds.
+/// How long an entry is valid, in milliseconds.
 const FRESH_MS: i64 = 30_000;
-/// How many entries are kept.
+/// The most entries to keep.
 const MAX_ENTRIES: usize = 20_000;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         (now < *until).then(|| value.clone())
     }
 
-    /// Keeps `value` for `key`. A full cache forgets what is stale, or else everything.
+    /// Stores `value` for `key`. A full cache drops its stale entries, or else all of them.
     pub fn put(&self, key: K, value: V, now: UnixMs) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MAX_ENTRIES && !entries.contains_key(&key) {
@@ -49,10 +49,10 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     }
 }
 
-/// Something that is made for a project; whoever asks while it is made waits for it.
+/// A value computed for a project. Its lock makes concurrent requests wait for one computation.
 pub type Slot<T> = Arc<tokio::sync::Mutex<Option<T>>>;
 
-/// What is kept of each project.
+/// A slot for each project.
 #[derive(Debug)]
 pub struct ByProject<T>(Mutex<HashMap<ProjectId, Slot<T>>>);
 
@@ -63,13 +63,13 @@ impl<T> Default for ByProject<T> {
 }
 
 impl<T> ByProject<T> {
-    /// The slot of `project`. Beyond `most` of them, those that nobody uses now are forgotten.
+    /// The slot of `project`. With more than `most` slots, those not in use are dropped.
     pub fn of(&self, project: ProjectId, most: usize) -> Slot<T> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() > most {
-            kept.retain(|_, slot| Arc::strong_count(slot) > 1);
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() > most {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
-        Arc::clone(kept.entry(project).or_default())
+        Arc::clone(slots.entry(project).or_default())
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_age_and_are_bounded() {
+    fn entries_expire_and_their_number_is_bounded() {
         let cache = Cache::default();
         cache.put(1, "one", UnixMs(0));
         assert_eq!(cache.get(&1, UnixMs(FRESH_MS - 1)), Some("one"));

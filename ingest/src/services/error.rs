@@ -1,19 +1,19 @@
-//! Why a service does not do what it is asked to.
+//! The error of a service.
 
 use thiserror::Error;
 use thrum_schema::error::Invalid;
 use thrum_store::StoreError;
 
-/// Why a service does not do what it is asked to. The text is for the client.
+/// Why a service refuses a request. The text is for the client.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// Something is missing.
+    /// Something does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// The request contradicts what is stored.
+    /// The request conflicts with what is stored.
     #[error("{0}")]
     Conflict(String),
-    /// A field is wrong.
+    /// A field is invalid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The table failed.

@@ -5,13 +5,16 @@ use thrum_schema::UnixMs;
 use thrum_store::{Result, Store};
 use tokio::sync::Mutex;
 
-/// How long a deep check's outcome is given again, in milliseconds: many may ask, one is made.
+/// How long to reuse the result of a deep check, in milliseconds, so that many clients cause only
+/// one.
 const FRESH_MS: i64 = 10_000;
-/// How long a probe may take from the table through bus and queue to notify, in milliseconds.
+/// How long a probe may take from the table through the bus and the queue to notify, in
+/// milliseconds.
 const RELAY_MS: i64 = 5_000;
-/// How far the sweep's cursor may be behind, in minutes: idle, it lags up to seven by design.
+/// How far the sweep's cursor may be behind, in minutes. When idle, it lags up to seven by design.
 const MAX_SWEEP_LAG_MIN: i64 = 10;
-/// How old the pipeline's own heartbeat may be, in milliseconds. While it is older, nothing goes down (T3).
+/// How old the pipeline's own heartbeat may be, in milliseconds. While it is older, no monitor goes
+/// down (T3).
 const MAX_PULSE_AGE_MS: i64 = 150_000;
 
 /// The deep check, and its last result.
@@ -21,14 +24,15 @@ pub struct Health {
     last: Mutex<Option<Checked>>,
 }
 
-/// What a deep check found.
+/// The result of a deep check.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// When.
+    /// When it ran.
     pub at: UnixMs,
     /// What fails.
     pub reasons: Vec<String>,
-    /// How long a probe took from the table through bus and queue to notify, in milliseconds, if it arrived.
+    /// How long a probe took from the table through the bus and the queue to notify, in
+    /// milliseconds; `None` if it did not arrive.
     pub relay_ms: Option<i64>,
 }
 
@@ -41,7 +45,7 @@ impl Health {
         }
     }
 
-    /// The last deep check, or a new one if that is some seconds old.
+    /// The last deep check, or a new one if the last is more than ten seconds old.
     pub async fn checked(&self) -> Checked {
         let mut last = self.last.lock().await;
         let now = self.store.world().now();
@@ -110,7 +114,7 @@ impl Health {
             .await?
             .map_or(i64::MAX, |seen| now - seen);
         Ok((age_ms > MAX_PULSE_AGE_MS).then(|| {
-            "the pipeline's own heartbeat does not come through: nothing goes down meanwhile"
+            "the pipeline's own heartbeat does not arrive: until it does, no monitor goes down"
                 .to_owned()
         }))
     }
@@ -134,10 +138,10 @@ impl Health {
     }
 }
 
-/// What became of a probe.
+/// Whether a probe arrived.
 enum Relayed {
-    /// It arrived, after so many milliseconds.
+    /// After this many milliseconds.
     After(i64),
-    /// It did not, in time.
+    /// Not in time.
     Not,
 }

@@ -75,10 +75,11 @@ impl Monitors {
         }
     }
 
-    /// The monitors of a project, oldest first. 1 RU, and a query if another handler has changed any
-    /// of them since the last time.
+    /// The monitors of a project, oldest first. 1 RU, and a query if another handler has changed
+    /// any of them since the last time.
     pub async fn list(&self, project: ProjectId) -> Result<ProjectMonitors> {
-        // Counted before they are read: what changes in between is counted again, and read the next time.
+        // Read the count first: a change in between raises it, so the next list reads the monitors
+        // again.
         let changes = self.store.monitor_count(project).await?.changes;
         if let Some(monitors) = self.cache.get(project, changes) {
             return Ok(monitors);
@@ -87,7 +88,8 @@ impl Monitors {
         Ok(self.cache.put(project, changes, monitors))
     }
 
-    /// The states of some monitors, in their order; where TTL removed one, the one that stands in for it.
+    /// The states of some monitors, in the same order. If TTL removed a state,
+    /// [`MonitorState::lost`] stands in for it.
     pub async fn states(&self, monitors: &[&Monitor]) -> Result<Vec<MonitorState>> {
         let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
         let states = self.store.states(&ids).await?;
@@ -102,7 +104,7 @@ impl Monitors {
         Ok(monitors.iter().map(of).collect())
     }
 
-    /// The states of all monitors of a project, in their order, as they are known here.
+    /// The states of all monitors of a project, in the same order, from memory where possible.
     pub async fn known_states(
         &self,
         project: ProjectId,
@@ -111,12 +113,12 @@ impl Monitors {
         self.known_states.of(self, project, monitors).await
     }
 
-    /// Whether [`Self::known_states`] of so many monitors may be some seconds old.
+    /// Whether [`Self::known_states`] of this many monitors may be some seconds old.
     pub fn knows_late(&self, monitors: usize) -> bool {
         !self.store.has_change_feed() && monitors > known_states::SMALL
     }
 
-    /// Reads the monitors of every project and their states.
+    /// Loads the monitors of every project and their states.
     pub async fn warm(&self) -> Result<()> {
         for project in self.store.projects().await? {
             let monitors = self.list(project.id).await?;
@@ -125,8 +127,8 @@ impl Monitors {
         Ok(())
     }
 
-    /// The monitor of `project` that `text` means: its uuid, its unique key, a slug that no other
-    /// monitor has, or the name it heartbeats by. 2 to 4 RU.
+    /// The monitor of `project` with the uuid, unique key, slug or heartbeat name `text`. A slug
+    /// must be unambiguous. 2 to 4 RU.
     pub async fn find(
         &self,
         project: ProjectId,
@@ -153,8 +155,8 @@ impl Monitors {
             .ok_or(FindError::NotFound)
     }
 
-    /// Arms the timers that an edit of a project asks for: what it no longer silences is announced,
-    /// and what is down gets reminders at the new interval.
+    /// Arms the timers that a change to a project requires: monitors that it no longer silences are
+    /// announced, and monitors that are down get reminders at the new interval.
     pub async fn after_project_edit(&self, before: &Project, after: &Project) -> Result<()> {
         if !asks_for_looks(before, after) {
             return Ok(());
@@ -169,13 +171,14 @@ impl Monitors {
         self.store.arm(&timers.collect::<Vec<_>>()).await
     }
 
-    /// Notes a change that was made here, so that lists need not be read again.
+    /// Notes a change by this process, so that it need not read the list again.
     fn note(&self, monitor: &Monitor, version: u64) {
         let (project, id) = (monitor.project, monitor.id);
         self.cache.note(project, id, version, Some(monitor));
     }
 
-    /// Forgets who has a monitor's name and slug. Other handlers forget it within half a minute.
+    /// Forgets which monitor has this monitor's name and slug. Other handlers forget it within half
+    /// a minute.
     fn forget(&self, monitor: &Monitor) {
         let project = monitor.project;
         self.names.forget(&(project, monitor.name.clone()));

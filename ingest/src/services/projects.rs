@@ -1,4 +1,4 @@
-//! Projects: changed, with what that means for their monitors.
+//! Changes to projects, and what they mean for the monitors.
 
 use super::accounts::Accounts;
 use super::monitors::Monitors;
@@ -27,7 +27,7 @@ impl Projects {
         }
     }
 
-    /// Changes a project as `edit` says, which may be called more than once. `None` if there is no
+    /// Changes a project with `edit`, which may be called more than once. `None` if there is no
     /// such project.
     pub async fn change(
         &self,

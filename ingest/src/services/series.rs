@@ -1,4 +1,4 @@
-//! Series: bars as they come in, from clients and from heartbeats, and the strategies that read them.
+//! Series: bars from clients and from heartbeats, and the strategies that read them.
 
 mod feed;
 
@@ -18,12 +18,12 @@ pub struct Series {
     store: Store,
 }
 
-/// A strategy in the version that is meant, and its compiled.
+/// A version of a strategy, compiled.
 #[derive(Debug)]
 pub struct StrategyVersion {
-    /// Its version.
+    /// The version.
     pub version: u32,
-    /// Its compiled.
+    /// The compiled strategy.
     pub compiled: CompiledStrategy,
 }
 
@@ -33,7 +33,8 @@ impl Series {
         Self { store }
     }
 
-    /// The strategy `name`, as it now is; `None` if there is none. 1 RU, if it is not built in.
+    /// The latest version of the strategy `name`; `None` if there is none. 1 RU, unless it is built
+    /// in.
     pub async fn strategy(
         &self,
         project: ProjectId,
@@ -50,8 +51,8 @@ impl Series {
         Ok(found.map(|stored| (Cow::Owned(stored.strategy), stored.version)))
     }
 
-    /// The compiled of the strategy `name` in a version, or in the one that was the latest at `known_at`; `None` if there was
-    /// none.
+    /// Compiles the strategy `name` in `version`, or else in the version that was the latest at
+    /// `known_at`, or else in the latest.
     pub async fn compile_as_of(
         &self,
         project: ProjectId,
@@ -68,12 +69,13 @@ impl Series {
             return self.compile(project, name, mode, params, timeframe).await;
         };
         let found = self.store.strategy_version(project, name, version).await?;
-        let stored = found.ok_or_else(|| Invalid::new("version", "is none of this strategy's"))?;
+        let stored =
+            found.ok_or_else(|| Invalid::new("version", "is not a version of this strategy"))?;
         let compiled = stored.strategy.compile(mode, params, timeframe)?;
         Ok(StrategyVersion { version, compiled })
     }
 
-    /// The compiled of the strategy `name` for bars of `timeframe`.
+    /// Compiles the latest version of the strategy `name` for bars of `timeframe`.
     pub async fn compile(
         &self,
         project: ProjectId,
@@ -86,14 +88,14 @@ impl Series {
         let (strategy, version) = found.ok_or_else(|| {
             Invalid::new(
                 "strategy",
-                "is not known; GET /v1/strategies lists those that are, PUT /v1/strategies/{name} makes one",
+                "is unknown; GET /v1/strategies lists the strategies, PUT /v1/strategies/{name} creates one",
             )
         })?;
         let compiled = strategy.compile(mode, params, timeframe)?;
         Ok(StrategyVersion { version, compiled })
     }
 
-    /// Checks that a series is there, and lets heartbeats feed it if it is one of theirs.
+    /// Checks that a series exists. If it is a series of heartbeats, they feed it from now on.
     pub async fn ensure(
         &self,
         project: ProjectId,
@@ -106,13 +108,13 @@ impl Series {
         match self.store.head(project, series, timeframe).await? {
             Some(_) => Ok(()),
             None => Err(ServiceError::NotFound(format!(
-                "there are no bars of {series} in {timeframe}; POST /v1/series/{series}/bars sends some"
+                "there are no bars of {series} in {timeframe}; send some with POST /v1/series/{series}/bars"
             ))),
         }
     }
 
-    /// Writes bars, and tells evaluate if the series is followed: once, after all of them. A
-    /// crash before that leaves the request unanswered, and whoever sends it again tells.
+    /// Writes bars, and then nudges evaluate once if the series is followed. If Thrum crashes in
+    /// between, the client gets no answer, and its retry nudges.
     pub async fn put_bars(
         &self,
         project: ProjectId,
@@ -140,7 +142,8 @@ impl Series {
             .await?;
         let mut head = head.filter(|head| head.followed);
         if head.is_none() {
-            // Somebody may have begun to, and have read before these were written.
+            // Another process may have started to follow it, and read it before these bars were
+            // written.
             head = self.store.head(project, series, timeframe).await?;
         }
         if let Some(head) = head.filter(|head| head.followed) {
@@ -162,11 +165,11 @@ impl Series {
                 from: first.time,
                 to: last.time,
             };
-            // A feed that sends its last bar again and again brings nothing new.
+            // A feed that keeps resending its last bar brings nothing new.
             let new = put.contains(&PutBar::Accepted);
-            let heard = new.then(|| self.store.world().now());
+            let received_at = new.then(|| self.store.world().now());
             self.store
-                .nudge(project, series, timeframe, nudge, heard)
+                .nudge(project, series, timeframe, nudge, received_at)
                 .await?;
         }
         Ok(put)

@@ -1,4 +1,5 @@
-//! Public badges: of a project's monitors with a tag, of all of them, and of one. Signed, and never cached.
+//! Public badges: of a tag, of all monitors of a project, and of one monitor. They are signed and
+//! never cached. docs/compatibility.md §4.
 
 use crate::app::App;
 use crate::http::Problem;
@@ -13,13 +14,13 @@ use thrum_schema::id::BadgeId;
 use thrum_schema::key::same;
 use thrum_store::StoreError;
 
-/// Width of a letter of the badge's font, in tenths of a pixel; narrow and wide ones even out.
+/// The average width of a letter in the badge's font, in tenths of a pixel.
 const LETTER_W: usize = 68;
 
-/// How many states a badge tells apart.
+/// How many states a badge distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum States {
-    /// Late is up.
+    /// Late counts as up.
     Two,
     Three,
 }
@@ -32,19 +33,21 @@ enum Format {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mood {
+enum BadgeStatus {
     Up,
     Late,
     Down,
 }
 
-/// `/badge/<badge key>/<signature>[-2][/<tag>].<format>`
+/// Returns the badge of a tag, or of all monitors of a project.
+///
+/// The path is `/badge/<badge key>/<signature>[-2][/<tag>].<format>`.
 #[utoipa::path(
     get, path = "/badge/{path}", operation_id = "get_tag_badge", tag = "badges",
-    params(("path" = String, Path, description = "As `GET /api/v3/badges/` tells: badge key, signature, tag, format")),
+    params(("path" = String, Path, description = "Badge key, signature, tag and format, as in the URLs from `GET /api/v3/badges/`")),
     responses(
-        (status = 200, description = "The badge: SVG, or JSON", content((String = "image/svg+xml"), (serde_json::Value = "application/json"))),
-        (status = 404, description = "No such badge, or a wrong signature", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The badge, as SVG or JSON", content((String = "image/svg+xml"), (serde_json::Value = "application/json"))),
+        (status = 404, description = "No such badge, or an invalid signature", body = Problem, content_type = "application/problem+json"),
         crate::http::Overload,
     ),
 )]
@@ -63,7 +66,7 @@ pub async fn of_tag(State(app): State<App>, method: Method, Path(path): Path<Str
             Some(_) => (signed, rest),
             None => (rest, "*"),
         };
-        // A signature of eight letters may itself end like that.
+        // The eight letters of a signature may themselves end in `-2`.
         let (signed, states) = match signed.strip_suffix("-2") {
             Some(signed) if signed.len() == SIGNATURE_LEN => (signed, States::Two),
             _ => (signed, States::Three),
@@ -83,15 +86,17 @@ pub async fn of_tag(State(app): State<App>, method: Method, Path(path): Path<Str
     .await
 }
 
-/// `/b/<2|3>/<badge uuid>.<format>`
+/// Returns the badge of a monitor.
+///
+/// The path is `/b/<2|3>/<badge uuid>.<format>`.
 #[utoipa::path(
     get, path = "/b/{states}/{badge}", operation_id = "get_badge", tag = "badges",
     params(
-        ("states" = String, Path, description = "2, where late is up, or 3"),
-        ("badge" = String, Path, description = "The badge's uuid, and .svg, .json or .shields"),
+        ("states" = String, Path, description = "2 (late counts as up) or 3"),
+        ("badge" = String, Path, description = "The badge's uuid, followed by `.svg`, `.json` or `.shields`"),
     ),
     responses(
-        (status = 200, description = "The badge: SVG, or JSON", content((String = "image/svg+xml"), (serde_json::Value = "application/json"))),
+        (status = 200, description = "The badge, as SVG or JSON", content((String = "image/svg+xml"), (serde_json::Value = "application/json"))),
         (status = 404, description = "No such badge", body = Problem, content_type = "application/problem+json"),
         crate::http::Overload,
     ),
@@ -165,7 +170,7 @@ async fn answer(
     response
 }
 
-/// What keeps a reply out of every cache.
+/// The `Cache-Control` that prevents all caching.
 pub const NEVER_CACHED: &str = "max-age=0, no-cache, no-store, must-revalidate, private";
 
 fn split_format(name: &str) -> Option<(&str, Format)> {
@@ -180,15 +185,15 @@ fn split_format(name: &str) -> Option<(&str, Format)> {
 }
 
 fn draw(label: &str, tally: Tally, states: States, format: Format) -> Response {
-    let mood = match (tally, states) {
-        (Tally { down: 1.., .. }, _) => Mood::Down,
-        (Tally { grace: 1.., .. }, States::Three) => Mood::Late,
-        _ => Mood::Up,
+    let badge_status = match (tally, states) {
+        (Tally { down: 1.., .. }, _) => BadgeStatus::Down,
+        (Tally { grace: 1.., .. }, States::Three) => BadgeStatus::Late,
+        _ => BadgeStatus::Up,
     };
-    let (status, color, fill) = match mood {
-        Mood::Up => ("up", "success", "#4c1"),
-        Mood::Late => ("late", "important", "#fe7d37"),
-        Mood::Down => ("down", "critical", "#e05d44"),
+    let (status, color, fill) = match badge_status {
+        BadgeStatus::Up => ("up", "success", "#4c1"),
+        BadgeStatus::Late => ("late", "important", "#fe7d37"),
+        BadgeStatus::Down => ("down", "critical", "#e05d44"),
     };
     match format {
         Format::Svg => {

@@ -1,4 +1,5 @@
-//! The management API that existing clients speak, in its versions 1, 2 and 3: its words, its codes, its quirks.
+//! The management API of existing clients, versions 1, 2 and 3, with the same texts, status codes
+//! and quirks. docs/compatibility.md §3.
 
 mod check;
 mod endpoints;
@@ -26,16 +27,16 @@ use thrum_schema::ProjectId;
 use thrum_schema::key::{API_KEY_LEN, Scope};
 use thrum_store::StoreError;
 
-/// Why a call is refused, in this API's own form.
+/// An error, in this API's own format.
 #[derive(Debug)]
 pub enum Refusal {
     /// `{"error": …}`.
     Error(StatusCode, String),
-    /// Nothing but the status.
+    /// Only a status.
     Empty(StatusCode),
     /// A line of text.
     Text(StatusCode, &'static str),
-    /// Too many calls, or a table that does not answer.
+    /// Over a quota or rate limit, or the table failed.
     Problem(Box<Problem>),
 }
 
@@ -80,13 +81,13 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// A call by somebody with a key.
+/// An authenticated call.
 struct Call<'a> {
     app: &'a App,
     site: Site,
     version: u8,
     caller: Caller,
-    /// The members of the body; none, if there is no body.
+    /// The fields of the body; empty if there is no body.
     body: Map<String, Value>,
     query: String,
     uri: Uri,
@@ -102,7 +103,7 @@ impl Call<'_> {
     }
 }
 
-/// `/api/…`: routes, authorises, calls, and adds the headers that let browsers call it.
+/// Handles `/api/…`: routes, authenticates and calls, and adds CORS headers.
 pub async fn api(State(app): State<App>, request: Request) -> Response {
     let path = request.uri().path();
     let Some(routed) = route::parse(path.strip_prefix("/api/").unwrap_or_default()) else {
@@ -118,7 +119,7 @@ pub async fn api(State(app): State<App>, request: Request) -> Response {
         called.unwrap_or_else(IntoResponse::into_response)
     };
     let allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
-    let allowed = HeaderValue::try_from(allowed.join(", ")).expect("methods are text");
+    let allowed = HeaderValue::try_from(allowed.join(", ")).expect("methods are ASCII");
     let headers = response.headers_mut();
     headers.insert(header::ALLOW, allowed.clone());
     for (name, value) in [
@@ -151,7 +152,7 @@ async fn call(app: &App, routed: Routed, request: Request) -> Result<Response, R
     }
     let posted = parts.method == Method::POST;
     let body = if posted {
-        members(body).await?
+        fields(body).await?
     } else {
         Map::new()
     };
@@ -194,8 +195,8 @@ async fn call(app: &App, routed: Routed, request: Request) -> Result<Response, R
     }
 }
 
-/// The members of a POST's body. No body at all has none.
-async fn members(body: Body) -> Result<Map<String, Value>, Refusal> {
+/// The fields of a POST's body; none if the body is empty.
+async fn fields(body: Body) -> Result<Map<String, Value>, Refusal> {
     let unreadable = || Refusal::bad("could not parse request body");
     let bytes = Limited::new(body, MAX_JSON)
         .collect()
@@ -206,13 +207,13 @@ async fn members(body: Body) -> Result<Map<String, Value>, Refusal> {
         return Ok(Map::new());
     }
     match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(members)) => Ok(members),
+        Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(Refusal::invalid("value is not an object")),
         Err(_) => Err(unreadable()),
     }
 }
 
-/// The caller, by the header or by the member `api_key` of a POST's body.
+/// The caller, by the header or by the field `api_key` of a POST's body.
 async fn authenticate(
     app: &App,
     parts: &Parts,

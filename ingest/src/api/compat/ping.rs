@@ -1,4 +1,4 @@
-//! The pinging API that existing clients speak: plain text in, plain text out.
+//! The pinging API of existing clients, with plain-text responses. docs/compatibility.md §1.
 
 mod route;
 
@@ -18,7 +18,7 @@ use thrum_store::Rules;
 use thrum_store::StoreError;
 use uuid::Uuid;
 
-/// Any method counts as a ping but OPTIONS, which asks whether a browser may send one.
+/// Handles a ping. Every method counts as a ping except OPTIONS, which is a CORS preflight.
 pub async fn ping(State(app): State<App>, request: Request) -> Response {
     if request.method() == Method::OPTIONS {
         return preflight();
@@ -59,7 +59,7 @@ pub async fn ping(State(app): State<App>, request: Request) -> Response {
 }
 
 async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
-    // It is dated when it arrived, however long its body and its monitor's lookup take.
+    // The time of a ping is its arrival, however long its body and the lookup of its monitor take.
     let at = app.store.world().now();
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
@@ -67,7 +67,7 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
     let target = route::parse(path)?;
     let query = Query::parse(&parts.uri);
     let action = target.action();
-    // What is wrong with the request itself is said only of a monitor that exists; and nothing is made by it.
+    // An invalid exit status or run ID is a 400 only if the monitor exists, and never creates one.
     let checked = action.check().and_then(|action| {
         let rid = query.rid.as_deref().map(parse_rid).transpose()?;
         Ok((action, rid))
@@ -120,7 +120,7 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
     Ok(recorded)
 }
 
-/// Whether a ping would be taken: its monitor is there, or it would be made.
+/// Whether the ping's monitor exists, or would be created.
 async fn exists(app: &App, target: &Target<'_>, create: bool) -> Result<bool, Refused> {
     match *target {
         Target::Monitor { id, .. } => Ok(app.store.locate(id).await?.is_some()),
@@ -137,7 +137,7 @@ impl From<RecordError> for Refused {
         match error {
             RecordError::NotFound => Self::NotFound,
             RecordError::Ambiguous => Self::Ambiguous,
-            // As the contract has it: what may not be made is not there.
+            // docs/compatibility.md §1.5: above the limit, the answer is 404.
             RecordError::Full => Self::NotFound,
             RecordError::TooMany(wait_ms) => Self::TooMany(secs_to_wait(wait_ms)),
             RecordError::Store(error) => error.into(),
@@ -164,7 +164,7 @@ impl Refused {
     }
 }
 
-/// The parameters that a ping may have; others are ignored.
+/// The query parameters of a ping. Others are ignored.
 #[derive(Debug, Default)]
 struct Query {
     rid: Option<String>,
@@ -186,14 +186,14 @@ impl Query {
     }
 }
 
-/// Name and value of each parameter, as they stand: neither of ours needs an escape.
+/// The name and value of each parameter, not decoded, because neither parameter needs escapes.
 fn url_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query
         .split('&')
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// A run id: a hyphenated UUID in any letter case.
+/// Parses a run ID: a hyphenated UUID in any letter case.
 fn parse_rid(text: &str) -> Result<Uuid, Refused> {
     match Uuid::try_parse(text) {
         Ok(rid) if text.len() == 36 => Ok(rid),
@@ -215,7 +215,7 @@ fn preflight() -> Response {
 }
 
 impl route::Action {
-    /// What the action means, and the exit status it reports; or what is wrong with it.
+    /// The kind of ping, and the exit status that it reports.
     fn check(self) -> Result<(PingKind, Option<u8>), Refused> {
         Ok(match self {
             Self::Success => (PingKind::Success, None),
@@ -229,14 +229,14 @@ impl route::Action {
     }
 }
 
-/// A ping by the monitor's uuid. Any method but OPTIONS counts.
+/// Pings a monitor by its uuid. Every method except OPTIONS counts as a ping.
 #[utoipa::path(
     post, path = "/ping/{uuid}", operation_id = "ping_by_uuid", tag = "pings",
     params(
-        ("uuid" = String, Path, description = "The monitor's uuid; then nothing, /start, /fail, /log, or an exit status"),
-        ("rid" = Option<String>, Query, description = "The id of the run, a uuid"),
+        ("uuid" = String, Path, description = "The monitor's uuid, optionally followed by `/start`, `/fail`, `/log` or `/<exit status>`"),
+        ("rid" = Option<String>, Query, description = "The run ID, a uuid"),
     ),
-    request_body(content = String, description = "Kept with the ping, up to a limit", content_type = "text/plain"),
+    request_body(content = String, description = "Stored with the ping, up to a limit", content_type = "text/plain"),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 400, body = String, content_type = "text/plain"),
@@ -245,19 +245,19 @@ impl route::Action {
         (status = 503, body = String, content_type = "text/plain"),
     ),
 )]
-#[expect(dead_code, reason = "`ping` answers; this describes it")]
+#[expect(dead_code, reason = "only describes `ping`")]
 pub fn by_uuid() {}
 
-/// A ping by a ping key and a slug. Any method but OPTIONS counts.
+/// Pings a monitor by a ping key and a slug. Every method except OPTIONS counts as a ping.
 #[utoipa::path(
     post, path = "/ping/{ping_key}/{slug}", operation_id = "ping_by_slug", tag = "pings",
     params(
         ("ping_key" = String, Path, description = "The project's ping key"),
-        ("slug" = String, Path, description = "The monitor's slug; then nothing, /start, /fail, /log, or an exit status"),
-        ("rid" = Option<String>, Query, description = "The id of the run, a uuid"),
-        ("create" = Option<String>, Query, description = "1 makes the monitor if there is none"),
+        ("slug" = String, Path, description = "The monitor's slug, optionally followed by `/start`, `/fail`, `/log` or `/<exit status>`"),
+        ("rid" = Option<String>, Query, description = "The run ID, a uuid"),
+        ("create" = Option<String>, Query, description = "1 creates the monitor if there is none"),
     ),
-    request_body(content = String, description = "Kept with the ping, up to a limit", content_type = "text/plain"),
+    request_body(content = String, description = "Stored with the ping, up to a limit", content_type = "text/plain"),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 201, body = String, content_type = "text/plain"),
@@ -268,5 +268,5 @@ pub fn by_uuid() {}
         (status = 503, body = String, content_type = "text/plain"),
     ),
 )]
-#[expect(dead_code, reason = "`ping` answers; this describes it")]
+#[expect(dead_code, reason = "only describes `ping`")]
 pub fn by_slug() {}

@@ -1,4 +1,4 @@
-//! A project's monitors as Prometheus scrapes them.
+//! A project's monitors as Prometheus metrics. docs/compatibility.md §5.
 
 use crate::api::compat::badges::NEVER_CACHED;
 use crate::app::App;
@@ -12,18 +12,18 @@ use thrum_schema::key::same;
 use thrum_schema::key::{API_KEY_LEN, Scope, hash};
 use thrum_schema::state::Shown;
 
-/// `/projects/<uuid>/metrics/<read-only key>`
+/// Shows a project's monitors as Prometheus metrics, with a read-only key in the URL.
 #[utoipa::path(
     get, path = "/projects/{project}/metrics/{key}", operation_id = "get_prometheus_by_url", tag = "metrics",
     params(
         ("project" = String, Path, description = "The project's id"),
-        ("key" = String, Path, description = "A read-only key of it"),
+        ("key" = String, Path, description = "A read-only key of the project"),
     ),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
-        (status = 400, description = "A key has 32 characters"),
+        (status = 400, description = "The key does not have 32 characters"),
         (status = 403, description = "Not a read-only key of this installation"),
-        (status = 404, description = "The key is another project's", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The key belongs to another project", body = Problem, content_type = "application/problem+json"),
         crate::http::Overload,
     ),
 )]
@@ -34,17 +34,17 @@ pub async fn by_url(
     answer(&app, &project, &key).await
 }
 
-/// `/projects/<uuid>/metrics/`, with the key as a bearer token.
+/// Shows a project's monitors as Prometheus metrics, with a read-only key as a bearer token.
 #[utoipa::path(
     get, path = "/projects/{project}/metrics/", operation_id = "get_prometheus", tag = "metrics",
     security(("bearer" = [])),
     params(("project" = String, Path, description = "The project's id")),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
-        (status = 400, description = "A key has 32 characters"),
+        (status = 400, description = "The key does not have 32 characters"),
         (status = 401, description = "No bearer token"),
         (status = 403, description = "Not a read-only key of this installation"),
-        (status = 404, description = "The key is another project's", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The key belongs to another project", body = Problem, content_type = "application/problem+json"),
         crate::http::Overload,
     ),
 )]

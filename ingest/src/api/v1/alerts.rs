@@ -1,4 +1,4 @@
-//! `/v1/alerts`: what was sent to whom, and what went wrong.
+//! `/v1/alerts`: alerts, and how their deliveries went.
 
 mod view;
 
@@ -21,23 +21,23 @@ use view::view;
 
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 200;
-/// How many alerts' deliveries are read at a time.
+/// For how many alerts to read the deliveries at a time.
 const CONCURRENCY: usize = 16;
 
-/// How many alerts are looked through for those that a filter asks for.
+/// How many alerts to search for those that match a filter.
 const MAX_SEARCHED: usize = 1_000;
 
-/// What a client may ask for.
+/// Which alerts to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AlertParams {
-    /// At most so many, 1 to 200; 50 by default.
+    /// The most alerts to return, 1 to 200; 50 if absent.
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<usize>,
-    /// Only those with a delivery through this channel.
+    /// Only alerts with a delivery through this channel.
     pub channel: Option<String>,
-    /// Only those in this state.
+    /// Only alerts in this state.
     pub state: Option<AlertState>,
 }
 
@@ -47,7 +47,7 @@ pub struct Alerts {
     pub alerts: Vec<AlertView>,
 }
 
-/// Deliveries that are tried again.
+/// The deliveries that are retried.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Redelivered {
     #[schema(value_type = String)]
@@ -70,7 +70,7 @@ pub async fn list(
     let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Problem::bad_request(format!(
-            "limit must be 1 to {MAX_LIMIT}"
+            "limit must be between 1 and {MAX_LIMIT} (got {limit})"
         )));
     }
     let state = params.state;
@@ -112,7 +112,7 @@ impl Named for Alert {
     }
 }
 
-/// Brings an alert's dead deliveries back: each is tried again at once, for as long as the first time.
+/// Retries the dead deliveries of an alert: at once, and then for as long as the first time.
 #[utoipa::path(
     post, path = "/v1/alerts/{id}/redeliver", operation_id = "redeliver_alert", tag = "alerts",
     security(("api_key" = []), ("bearer" = [])),
@@ -126,7 +126,7 @@ pub async fn redeliver(
     let (project, id) = (alert.project, alert.id);
     let none_dead = || {
         Problem::conflict(
-            "no delivery of this alert is dead; those that are under way are retried by themselves",
+            "no delivery of this alert is dead; Thrum retries unfinished deliveries by itself",
         )
     };
     let deliveries = app.store.deliveries(id).await?;
@@ -149,7 +149,7 @@ pub async fn redeliver(
         };
         match app.store.redeliver(&claim, now).await {
             Ok(()) => channels.push(channel),
-            // Another request was quicker.
+            // Write conflict: another request has already retried it.
             Err(StoreError::Conflict) => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,8 +1,8 @@
-//! `/v1/backtests`: what following a strategy would have come to.
+//! `/v1/backtests`: requests for backtests of a strategy.
 
 use super::series::BarRequest;
 use super::signal_params::timestamp;
-use super::signals::{Asked, SignalAnswer, Waiting, answer_of, find};
+use super::signals::{NewRequest, SignalAnswer, Waiting, answer_of, find};
 use crate::app::App;
 use crate::http::{Json, Missing, Named, Overload, Problem, Problems, Read, Writer};
 use axum::extract::State;
@@ -18,59 +18,63 @@ use thrum_schema::signal::request::{
 };
 use utoipa::ToSchema;
 
-/// What is asked for.
+/// A request for a backtest.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BacktestRequest {
-    /// The series; not if bars come with the request.
+    /// The series; absent if `bars` are given.
     series: Option<String>,
+    /// The timeframe of the bars. The default is `tick` for series of heartbeats.
     timeframe: Option<String>,
     #[schema(example = "trend-rsi")]
     strategy: String,
-    /// The strategy's default, if absent.
+    /// A mode of the strategy; its default mode if absent.
     mode: Option<String>,
-    /// Numbers in place of the strategy's own.
+    /// Numbers that replace the strategy's own.
     #[serde(default)]
     params: BTreeMap<String, f64>,
-    /// From this bar on, RFC 3339; from the first with a signal, if absent.
+    /// The time of the first bar, RFC 3339; the first bar with a signal if absent.
     from: Option<String>,
-    /// Before this instant.
+    /// The time before which the last bar opens, RFC 3339.
     to: Option<String>,
-    /// Fee, in hundredths of a per cent of what is traded; 10, if absent.
+    /// Fee in basis points of what is traded; 10 if absent.
     #[schema(minimum = 0, maximum = 1000)]
     fee_bps: Option<f64>,
-    /// Slippage, likewise; 5, if absent.
+    /// Slippage in basis points of what is traded; 5 if absent.
     #[schema(minimum = 0, maximum = 1000)]
     slippage_bps: Option<f64>,
-    /// `next_open`, if absent: at the open of the bar after the signal's. `close_to_close` reckons as the predecessor did.
+    /// `next_open` (the default) fills at the open of the bar after the signal. `close_to_close`
+    /// computes as the predecessor did.
     fill: Option<Fill>,
-    /// Whether SELL is a short position; true, if absent.
+    /// Whether SELL is a short position; true if absent.
     short: Option<bool>,
-    /// Bars in a year; by the timeframe and the bars that are there, if absent.
+    /// Bars per year; if absent, computed from the timeframe and the existing bars.
     #[schema(minimum = 1, maximum = 31_536_000)]
     annualization: Option<f64>,
     walk_forward: Option<WalkForwardRequest>,
-    /// At most 1000, for this once.
+    /// At most 1000 bars to use instead of a series, for this request only.
     #[schema(value_type = Option<Vec<BarRequest>>, max_items = 1000)]
     bars: Option<Vec<Value>>,
 }
 
-/// Parameters chosen by their Sharpe ratio on the bars before each stretch, and judged on the stretch.
+/// A walk-forward test: for each stretch of bars, Thrum chooses the parameters with the best Sharpe
+/// ratio on the bars before it, and tests them on the stretch.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WalkForwardRequest {
+    /// How many bars before each stretch to choose the parameters on.
     #[schema(minimum = 10, maximum = 100_000)]
     #[schema(value_type = i32)]
     train_bars: u32,
+    /// How many bars a stretch has.
     #[schema(minimum = 10, maximum = 100_000)]
     #[schema(value_type = i32)]
     test_bars: u32,
-    /// Values to try, by parameter: at most 100 combinations.
+    /// The values to try, by parameter; at most 100 combinations.
     grid: BTreeMap<String, Vec<f64>>,
 }
 
-/// A backtest that waits, or its result: figures (those without a meaning are null), trades and equity beside buying and
-/// holding.
+/// A request for a backtest and, once it is done, its result. A figure that is not defined is null.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BacktestAnswer {
     #[serde(flatten)]
@@ -94,13 +98,16 @@ pub struct BacktestAnswer {
     equity: Option<Value>,
 }
 
-/// Asks for a backtest: `202` and where it will be, or, with `Prefer: wait=N` (at most 10 s), the result itself.
+/// Requests a backtest.
+///
+/// The response is a 202 with the path of the result, or, with `Prefer: wait=N` (at most 10
+/// seconds), the result itself if it is computed in time.
 #[utoipa::path(
     post, path = "/v1/backtests", operation_id = "request_backtest", tag = "signals",
     security(("api_key" = []), ("bearer" = [])), request_body = BacktestRequest,
     responses(
-        (status = 200, body = BacktestAnswer, description = "The result; with `Prefer: wait=N`"),
-        (status = 202, body = Waiting, description = "It waits"),
+        (status = 200, body = BacktestAnswer, description = "The result, with `Prefer: wait=N`"),
+        (status = 202, body = Waiting, description = "Queued"),
         Problems, Overload, Missing,
     ),
 )]
@@ -139,7 +146,7 @@ pub async fn post(
             }
         }
     }
-    let asked = Asked {
+    let request = NewRequest {
         series: body.series,
         timeframe: body.timeframe,
         strategy: body.strategy,
@@ -148,7 +155,7 @@ pub async fn post(
         bars: body.bars,
         what: RequestKind::Backtest(spec),
     };
-    asked.submit(&app, &writer, &headers).await
+    request.submit(&app, &writer, &headers).await
 }
 
 /// Shows a backtest.

@@ -29,16 +29,16 @@ pub struct Channels {
     pub channels: Vec<ChannelView>,
 }
 
-/// A test message that is on its way.
+/// A test message that is being sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TestSent {
     #[schema(value_type = String)]
     alert_id: AlertId,
-    /// Where to see what became of it.
+    /// The path that shows its delivery.
     see: &'static str,
 }
 
-/// Lists the channels of the project, and which of them fail.
+/// Lists the channels of the project, and shows which of them are failing.
 #[utoipa::path(
     get, path = "/v1/channels", operation_id = "list_channels", tag = "channels",
     security(("api_key" = []), ("bearer" = [])),
@@ -79,7 +79,7 @@ pub async fn get(
     Ok(axum::Json(view))
 }
 
-/// Makes a channel. The secret of a webhook is shown once.
+/// Creates a channel. The secret of a webhook is shown only in this response.
 #[utoipa::path(
     post, path = "/v1/channels", operation_id = "create_channel", tag = "channels",
     security(("api_key" = []), ("bearer" = [])), request_body = ChannelRequest,
@@ -113,14 +113,14 @@ pub async fn create(
     let check = next_check(&app, &channel);
     app.store.create_channel(&channel, check).await?;
     let mut body = view(&channel);
-    // Shown here, and never again.
+    // The secret is shown only here.
     if let ChannelKind::Webhook { secret, .. } = &channel.via {
         body.secret = Some(secret.clone());
     }
     Ok((StatusCode::CREATED, axum::Json(body)))
 }
 
-/// Changes a channel: only what is given.
+/// Changes a channel: only the given fields.
 #[utoipa::path(
     patch, path = "/v1/channels/{id}", operation_id = "update_channel", tag = "channels",
     security(("api_key" = []), ("bearer" = [])), request_body = ChannelRequest,
@@ -147,21 +147,21 @@ pub async fn update(
     }
 }
 
-/// How a channel is to be deleted.
+/// How to delete a channel.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Deletion {
-    /// Even if monitors alert nobody else.
+    /// Delete it even if some monitors alert on no other channel.
     pub force: Option<bool>,
 }
 
-/// Deletes a channel. What was on its way through it is given up.
+/// Deletes a channel. Its unfinished deliveries are given up.
 #[utoipa::path(
     delete, path = "/v1/channels/{id}", operation_id = "delete_channel", tag = "channels",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The channel's id"), Deletion),
-    responses((status = 204, description = "It is gone"), Problems, Overload, Missing),
+    responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
 pub async fn delete(
     State(app): State<App>,
@@ -178,8 +178,8 @@ pub async fn delete(
         let left: Vec<&str> = left.map(|monitor| &*monitor.name).collect();
         if let Some(first) = left.first() {
             return Err(Problem::conflict(format!(
-                "{} of the monitors alert nobody else ({first:?} is one); give them another channel first, or \
-                     delete it with ?force=true",
+                "{} of the monitors alert on no other channel ({first:?} is one); give them another channel \
+                 first, or delete this one with ?force=true",
                 left.len()
             )));
         }
@@ -192,7 +192,7 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Sends a test message, through the same outbox as every alert.
+/// Sends a test message, through the same outbox as an alert.
 #[utoipa::path(
     post, path = "/v1/channels/{id}/test", operation_id = "test_channel", tag = "channels",
     security(("api_key" = []), ("bearer" = [])),
@@ -223,13 +223,13 @@ impl Named for Channel {
     }
 }
 
-/// When to check a channel's subscription, if it has one: now.
+/// The time of the next check of a channel's subscription, if it has one: now.
 fn next_check(app: &App, channel: &Channel) -> Option<UnixMs> {
     let subscribed = app.config.mail_by_topics && matches!(channel.via, ChannelKind::Email { .. });
     subscribed.then(|| app.store.world().now())
 }
 
-/// What is known of a channel's subscription, if it has one.
+/// A channel's subscription, if it has one.
 async fn subscription(app: &App, channel: &Channel) -> Result<Option<Subscription>, StoreError> {
     if next_check(app, channel).is_none() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `POST /v1/heartbeats`: one heartbeat or up to a hundred. The first one of a name creates its monitor.
+//! `POST /v1/heartbeats`: one heartbeat, or up to 100. The first heartbeat of a monitor creates it.
 
 mod legacy;
 mod valid;
@@ -27,18 +27,18 @@ use thrum_store::StoreError;
 use utoipa::ToSchema;
 use valid::{Valid, template, validate};
 
-/// Most heartbeats in a request.
+/// The most heartbeats in a request.
 const MAX_BATCH: usize = 100;
-/// What is said to a monitor that is too fast.
-const TOO_MANY: &str = "this monitor's heartbeats come too fast";
-/// How many monitors of a batch are written at a time.
+/// The error for a monitor over its rate limit.
+const TOO_MANY: &str = "this monitor sends heartbeats too fast";
+/// How many monitors of a batch to write at a time.
 const CONCURRENCY: usize = 16;
 
-/// What became of a heartbeat.
+/// The result of a heartbeat.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Answer {
-    /// It is recorded.
+    /// It was recorded.
     Recorded {
         monitor: String,
         #[schema(value_type = String)]
@@ -48,12 +48,13 @@ pub enum Answer {
         pings: u64,
         deadline: Option<String>,
     },
-    /// It is not, and why.
+    /// It was not recorded.
     Refused {
         #[serde(skip_serializing_if = "Option::is_none")]
         monitor: Option<String>,
+        /// Why it was not recorded.
         error: String,
-        /// The reply's status, and how long to wait, if the heartbeat came alone.
+        /// The status of the response, and the milliseconds to wait, if the request is not a batch.
         #[serde(skip)]
         #[schema(ignore)]
         alone: Option<(StatusCode, i64)>,
@@ -64,28 +65,28 @@ pub enum Answer {
 #[derive(Debug, Serialize, ToSchema)]
 #[expect(
     dead_code,
-    reason = "it stands for what `post` tells apart by hand, for the errors' sake"
+    reason = "describes what `post` parses by hand, for better errors"
 )]
 #[serde(untagged)]
 pub enum Heartbeats {
-    /// One.
+    /// One heartbeat.
     One(Heartbeat),
-    /// Some.
+    /// A batch of heartbeats.
     Many {
-        /// At most 100, each as if it came alone. What is wrong with one is said in its place, and the others are
-        /// recorded.
+        /// At most 100. The result of an invalid one says what is wrong; the others are recorded.
         #[schema(value_type = Vec<Value>)]
         heartbeats: Vec<Heartbeat>,
     },
 }
 
-/// A result for each heartbeat, in their order.
+/// The result of each heartbeat, in the same order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Results {
     results: Vec<Answer>,
 }
 
-/// When a request arrived: a heartbeat is dated by that, however long it takes to look up its key.
+/// When a request arrived. That is the time of a heartbeat, however long the lookup of its key
+/// takes.
 pub struct Arrived(UnixMs);
 
 impl FromRequestParts<App> for Arrived {
@@ -96,6 +97,7 @@ impl FromRequestParts<App> for Arrived {
     }
 }
 
+/// Records one heartbeat, or a batch of up to 100. The first heartbeat of a monitor creates it.
 #[utoipa::path(
     post, path = "/v1/heartbeats", operation_id = "post_heartbeats", tag = "heartbeats",
     security(("api_key" = []), ("bearer" = [])), request_body = Heartbeats,
@@ -107,7 +109,7 @@ pub async fn post(
     Writer { project, .. }: Writer,
     method: Method,
     headers: HeaderMap,
-    Json(members): Json<Map<String, Value>>,
+    Json(fields): Json<Map<String, Value>>,
 ) -> Result<axum::Json<Results>, Problem> {
     let at = if mutant::is(Mutant::StampedLate) {
         app.store.world().now()
@@ -115,8 +117,8 @@ pub async fn post(
         at
     };
     let template = template(at, &method, &headers);
-    let alone = !members.contains_key("heartbeats");
-    let body = Value::Object(members);
+    let alone = !fields.contains_key("heartbeats");
+    let body = Value::Object(fields);
     if alone {
         let valid = validate(&app, &template, body, "")?;
         let results = record_all(&app, project, vec![(0, Ok(valid))]).await?;
@@ -140,7 +142,7 @@ pub async fn post(
     Ok(axum::Json(Results { results }))
 }
 
-/// A heartbeat that came alone and could not be recorded is an error of the request.
+/// Without a batch, a heartbeat that was not recorded is an error of the request.
 fn refuse_alone(results: &[Answer]) -> Result<(), Problem> {
     match results {
         [
@@ -168,17 +170,20 @@ fn batch(body: Value) -> Result<Vec<Value>, Problem> {
     if batch.heartbeats.len() > MAX_BATCH {
         return Err(Invalid::new(
             "heartbeats",
-            format!("must be at most {MAX_BATCH} at a time"),
+            format!(
+                "must have at most {MAX_BATCH} items (got {})",
+                batch.heartbeats.len()
+            ),
         )
         .into());
     }
     Ok(batch.heartbeats)
 }
 
-/// A valid heartbeat; or the name of its monitor, if it has one, and what is wrong.
+/// A valid heartbeat, or the name of its monitor, if it has one, and what is invalid.
 type Checked = Result<Valid, (Option<String>, Invalid)>;
 
-/// Records heartbeats: those of one monitor in their order, those of different monitors at the same time.
+/// Records heartbeats: those of one monitor in order, those of different monitors concurrently.
 async fn record_all(
     app: &App,
     project: ProjectId,

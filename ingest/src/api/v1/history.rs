@@ -1,4 +1,4 @@
-//! `/v1/series/{series}/signal` and `/signals`: what strategies said of a series, and what was known when.
+//! `/v1/series/{series}/signal` and `/signals`: the latest signal and the history of signals.
 
 use super::signal_params::{check_limit, params_of, series_of, timeframe_of, timestamp};
 use crate::app::App;
@@ -15,20 +15,20 @@ use utoipa::ToSchema;
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1_000;
 
-/// Which strategy, along which timeframe.
+/// The strategy and the timeframe.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct LatestParams {
-    /// `tick` by default, for series of heartbeats.
+    /// The default is `tick` for series of heartbeats.
     timeframe: Option<String>,
-    /// The strategy.
+    /// The strategy, which is required.
     strategy: Option<String>,
-    /// Its default mode, if absent.
+    /// A mode of the strategy; its default mode if absent.
     mode: Option<String>,
-    /// Numbers in place of its own, as a JSON object.
+    /// Numbers that replace the strategy's own, as a JSON object.
     params: Option<String>,
-    /// The strategy's version; the latest, if absent.
+    /// The version of the strategy; the latest if absent.
     #[param(value_type = Option<i32>, minimum = 1)]
     version: Option<u32>,
 }
@@ -38,32 +38,32 @@ pub struct LatestParams {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HistoryParams {
-    /// `tick` by default, for series of heartbeats.
+    /// The default is `tick` for series of heartbeats.
     pub timeframe: Option<String>,
-    /// The strategy.
+    /// The strategy, which is required.
     pub strategy: Option<String>,
-    /// Its default mode, if absent.
+    /// A mode of the strategy; its default mode if absent.
     pub mode: Option<String>,
-    /// Numbers in place of its own, as a JSON object.
+    /// Numbers that replace the strategy's own, as a JSON object.
     pub params: Option<String>,
-    /// The strategy's version; the latest, if absent, or the latest at `as_known_at`.
+    /// The version of the strategy; if absent, the latest, or the latest at `as_known_at`.
     #[param(value_type = Option<i32>, minimum = 1)]
     pub version: Option<u32>,
-    /// Of bars from this instant on; without it, the last ones.
+    /// Signals of bars from this time on; if absent, the last ones.
     pub from: Option<String>,
-    /// Of bars before this instant.
+    /// Signals of bars before this time.
     pub to: Option<String>,
-    /// At most so many, 1 to 1000; 100 by default.
+    /// The most signals to return, 1 to 1000; 100 if absent.
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<usize>,
-    /// As it was known at this instant: later corrections are left out.
+    /// What was known at this time, without later corrections.
     pub as_known_at: Option<String>,
-    /// `all` shows what was superseded, too.
+    /// `all` shows superseded signals as well.
     #[param(inline)]
     pub revisions: Option<Revisions>,
 }
 
-/// Which revisions.
+/// Which revisions to show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Revisions {
@@ -72,19 +72,21 @@ pub enum Revisions {
     All,
 }
 
-/// Signals, in the order of their bars.
+/// Signals, oldest bar first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct History {
     pub signals: Vec<SignalView>,
-    /// Where to go on from, if there are more.
+    /// The `from` of the next page, if there are more.
     pub next_from: Option<String>,
 }
 
-/// Shows the latest signal of a strategy along a series, with its explanation and age. One that is too old is STALE.
+/// Shows the latest signal of a strategy on a series, with its explanation and age.
+///
+/// A signal that is too old is STALE.
 #[utoipa::path(
     get, path = "/v1/series/{series}/signal", operation_id = "get_latest_signal", tag = "signals",
     security(("api_key" = []), ("bearer" = [])),
-    params(("series" = String, Path, description = "The series' name"), LatestParams),
+    params(("series" = String, Path, description = "The series"), LatestParams),
     responses((status = 200, body = SignalView), Problems, Overload, Missing),
 )]
 pub async fn latest(
@@ -101,11 +103,14 @@ pub async fn latest(
     Ok(axum::Json(SignalView::new(applied, signal, now, true)))
 }
 
-/// Shows signals of a strategy along a series: each bar's latest, as it was known at an instant, or every revision.
+/// Lists the signals of a strategy on a series.
+///
+/// It shows the latest signal of each bar, the one that was known at `as_known_at`, or every
+/// revision.
 #[utoipa::path(
     get, path = "/v1/series/{series}/signals", operation_id = "get_signal_history", tag = "signals",
     security(("api_key" = []), ("bearer" = [])),
-    params(("series" = String, Path, description = "The series' name"), HistoryParams),
+    params(("series" = String, Path, description = "The series"), HistoryParams),
     responses((status = 200, body = History), Problems, Overload, Missing),
 )]
 pub async fn history(
@@ -130,7 +135,7 @@ pub async fn history(
     reader.caller.charge(&app).await?;
     let mut found: Vec<Signal> = Vec::new();
     let mut more = false;
-    // A bar may have been superseded often: what is wanted is looked for page by page.
+    // The signal of a bar may have many revisions, so read page by page until there are enough.
     let (mut low, mut high) = (from.unwrap_or(UnixMs(0)), to - 1);
     let newest_first = from.is_none();
     while low <= high && !more {
@@ -238,7 +243,7 @@ async fn track(
 fn none_yet() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        "there is no such signal yet: POST /v1/signals asks for one, and a watch asks at every bar; what an earlier version \
-         of the strategy said is shown by ?version=",
+        "there is no such signal yet; request one with POST /v1/signals, or create a watch. Signals of an \
+         earlier version of the strategy need ?version=",
     )
 }

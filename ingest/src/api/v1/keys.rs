@@ -11,15 +11,16 @@ use thrum_schema::{ProjectId, UnixMs};
 use thrum_store::StoreError;
 use utoipa::ToSchema;
 
-/// The greatest limit of a key.
+/// The highest limit of a key.
 const MAX_LIMIT: u32 = 1_000_000_000;
-/// Longest name, in characters.
+/// The longest name, in characters.
 const MAX_NAME: usize = 100;
-/// How long a key and its successor are both good, unless it is said otherwise, in seconds: a day; and at most.
+/// How long a rotated key and its successor are both valid by default, in seconds: a day.
 const OVERLAP_S: u64 = 86_400;
+/// The longest overlap, in seconds: 30 days.
 const MAX_OVERLAP_S: u64 = 30 * 86_400;
 
-/// What a client sends to make a key.
+/// An API key to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRequest {
@@ -28,19 +29,19 @@ pub struct KeyRequest {
     #[serde(default)]
     #[schema(max_length = 100)]
     name: String,
-    /// Requests a day; at most what the plan allows.
+    /// Requests per day, at most the plan's limit.
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     requests_per_day: Option<u32>,
-    /// Requests a minute; at most what the plan allows.
+    /// Requests per minute, at most the plan's limit.
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     requests_per_minute: Option<u32>,
 }
 
-/// How a key is to be rotated.
+/// How to rotate a key.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// For so many seconds both are good; a day by default.
+    /// For how many seconds both keys are valid; a day if absent.
     #[schema(minimum = 0, maximum = 2_592_000)]
     overlap_s: Option<u64>,
 }
@@ -52,17 +53,18 @@ pub struct KeyView {
     pub name: String,
     pub scope: Scope,
     pub created: String,
-    /// When it ends, if it was rotated.
+    /// When it stops working, if it was rotated.
     pub until: Option<String>,
-    /// What it may use, where that is not what the plan says.
+    /// Its own limit of requests per day; null if the plan's applies.
     pub requests_per_day: Option<u32>,
+    /// Its own limit of requests per minute; null if the plan's applies.
     pub requests_per_minute: Option<u32>,
 }
 
-/// An API key with its secret: shown once.
+/// A new API key with its secret.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct NewKey {
-    /// The secret. It is shown here, and never again.
+    /// The secret. It is shown only once.
     pub key: String,
     #[serde(flatten)]
     pub view: KeyView,
@@ -112,7 +114,7 @@ impl KeyRequest {
             let most = most.unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
             if given.is_some_and(|given| !(1..=most).contains(&given)) {
                 return Err(Problem::bad_request(format!(
-                    "{field} must be 1 to {most}, as the plan allows"
+                    "{field} must be between 1 and {most}"
                 )));
             }
         }
@@ -165,14 +167,14 @@ pub async fn create(
     if !app.accounts.take_key(project).await? {
         let most = app.accounts.most_keys(project).await?;
         return Err(Problem::conflict(format!(
-            "a project of this plan creates at most {most} keys a day; rotate one instead"
+            "a project with this plan may create at most {most} keys per day; rotate a key instead"
         )));
     }
     let created = create_with(&app, project, request).await?;
     Ok((StatusCode::CREATED, axum::Json(created)))
 }
 
-/// Creates a key of a project, without further checks.
+/// Creates a key for a project, without further checks.
 pub async fn create_with(
     app: &App,
     project: ProjectId,
@@ -186,12 +188,12 @@ pub async fn create_with(
     })
 }
 
-/// Whether the project may have another key. Keys that are about to end count until they do.
+/// Checks that the project may have another key. A rotated key counts until it stops working.
 async fn check_room(app: &App, project: ProjectId) -> Result<(), Problem> {
     let most = app.accounts.most_keys(project).await?;
     if app.accounts.valid_keys(project).await?.len() >= most as usize {
         return Err(Problem::conflict(format!(
-            "a project of this plan has at most {most} keys; revoke one first"
+            "a project with this plan has at most {most} keys; revoke one first"
         )));
     }
     Ok(())
@@ -206,7 +208,7 @@ impl Named for ApiKey {
     }
 }
 
-/// Rotates an API key: creates its successor, and ends it after an overlap in which both are valid.
+/// Rotates an API key: creates a successor. The old key stops working after an overlap.
 #[utoipa::path(
     post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys",
     security(("api_key" = []), ("bearer" = [])), request_body = Rotation,
@@ -255,7 +257,7 @@ pub async fn rotate(
     delete, path = "/v1/keys/{id}", operation_id = "revoke_key", tag = "keys",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The key's id")),
-    responses((status = 204, description = "Handlers forget it within half a minute"), Problems, Overload, Missing),
+    responses((status = 204, description = "Revoked; it stops working within 30 seconds"), Problems, Overload, Missing),
 )]
 pub async fn revoke(
     State(app): State<App>,
@@ -270,7 +272,7 @@ pub async fn revoke(
     writer.caller.charge(&app).await?;
     match app.store.delete_api_key(&key, Some(survivor)).await {
         Ok(()) => {}
-        // Both were revoked at the same time.
+        // The survivor was revoked at the same time.
         Err(StoreError::Conflict) => return Err(last()),
         Err(error) => return Err(error.into()),
     }

@@ -1,4 +1,4 @@
-//! `/v1/monitors`: monitors, listed, shown and changed.
+//! `/v1/monitors`: monitors, snoozes and uptime.
 
 mod spec;
 mod view;
@@ -38,58 +38,58 @@ pub struct Monitors {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Filter {
-    /// Only those with this tag.
+    /// Only monitors with this tag.
     tag: Option<String>,
-    /// Only those with this status.
+    /// Only monitors with this status.
     status: Option<Shown>,
 }
 
-/// Until when to snooze.
+/// How long to snooze: either `until` or `for_s`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Snooze {
-    /// Until this instant, RFC 3339.
+    /// Until this time, RFC 3339; at most a year from now.
     until: Option<String>,
-    /// For so many seconds.
+    /// For this many seconds.
     #[schema(minimum = 1, maximum = 31_622_400)]
     for_s: Option<u64>,
 }
 
-/// Which span to judge.
+/// The span of an uptime.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Span {
-    /// The last so many days, 1 to 93.
+    /// How many days up to now, 1 to 93; 30 if absent.
     #[param(minimum = 1, maximum = 93)]
     days: Option<i64>,
 }
 
-/// How long a monitor was down. Maintenance is left out of it.
+/// How long a monitor was down. Maintenance does not count.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Uptime {
     from: String,
     to: String,
-    /// Seconds in which it was watched: neither new nor paused, nor in maintenance.
+    /// Seconds during which it was watched: not new, not paused, and not in maintenance.
     watched_s: i64,
-    /// Seconds of these in which it was down.
+    /// Seconds of these during which it was down.
     down_s: i64,
     /// How often it went down.
     downs: u32,
-    /// The part of the time in which it was up, 0 to 1; null if it was not watched.
+    /// The fraction of the watched time that it was up, 0 to 1; null if it was not watched.
     uptime: Option<f64>,
 }
 
 impl Snooze {
-    /// The instant that it means.
+    /// When the snooze ends.
     pub fn until(&self, now: UnixMs) -> Result<UnixMs, Invalid> {
         match (&self.until, self.for_s) {
             (Some(text), None) => check_until("until", text, now),
             (None, Some(s)) => match i64::try_from(s) {
                 Ok(s) if s > 0 && s <= MAX_SNOOZE_MS / 1000 => Ok(now + s * 1000),
-                _ => Err(Invalid::new("for_s", "must be 1 s to a year")),
+                _ => Err(Invalid::new("for_s", "must be between 1 second and a year")),
             },
-            _ => Err(Invalid::new("until", "or for_s is required, and not both")),
+            _ => Err(Invalid::new("until", "or for_s is required, but not both")),
         }
     }
 }
@@ -137,7 +137,7 @@ pub async fn list(
 #[utoipa::path(
     get, path = "/v1/monitors/{id}", operation_id = "get_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
 pub async fn get(
@@ -162,7 +162,7 @@ pub async fn get(
     post, path = "/v1/monitors", operation_id = "create_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])), request_body = MonitorRequest,
     responses(
-        (status = 200, description = "It existed, and is updated", body = MonitorView),
+        (status = 200, description = "Updated", body = MonitorView),
         (status = 201, description = "Created", body = MonitorView),
         Problems, Overload,
     ),
@@ -176,7 +176,7 @@ pub async fn create(
     let channels = app.store.channels(project).await?;
     let now = app.store.world().now();
     let valid = request.check(&channels, now)?;
-    // What would be wrong with a new monitor, and whether there is room for it.
+    // Check whether a new monitor would be valid, and whether the plan has room for it.
     let blank = Monitor::new(MonitorId(app.store.world().uuid_v4()), project, now);
     let new = valid.applied_to(&blank, true)?;
     if new.name.is_empty() && new.slug.is_empty() {
@@ -209,7 +209,7 @@ pub async fn create(
 #[utoipa::path(
     patch, path = "/v1/monitors/{id}", operation_id = "update_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])), request_body = MonitorRequest,
-    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
 pub async fn update(
@@ -219,7 +219,7 @@ pub async fn update(
 ) -> Result<axum::Json<MonitorView>, Problem> {
     let channels = app.store.channels(writer.project).await?;
     let valid = request.check(&channels, app.store.world().now())?;
-    // What is wrong only together with the monitor's other fields.
+    // Check the request together with the monitor's other fields.
     valid.applied_to(&found.monitor, false)?;
     writer.caller.charge(&app).await?;
     let edit = |monitor: &Monitor, _: &MonitorState| {
@@ -233,7 +233,7 @@ pub async fn update(
 #[utoipa::path(
     delete, path = "/v1/monitors/{id}", operation_id = "delete_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
 pub async fn delete(
@@ -249,7 +249,7 @@ pub async fn delete(
 #[utoipa::path(
     post, path = "/v1/monitors/{id}/pause", operation_id = "pause_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
 pub async fn pause(
@@ -264,7 +264,7 @@ pub async fn pause(
 #[utoipa::path(
     post, path = "/v1/monitors/{id}/resume", operation_id = "resume_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
 pub async fn resume(
@@ -280,11 +280,11 @@ pub async fn resume(
     edited(&app, &writer, &found, resume).await
 }
 
-/// Silences a monitor's alerts for a while. If it is still down at the end, it alerts then.
+/// Silences a monitor's alerts for a while. If it is down when the snooze ends, it alerts then.
 #[utoipa::path(
     post, path = "/v1/monitors/{id}/snooze", operation_id = "snooze_monitor", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
-    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
 pub async fn snooze(
@@ -301,7 +301,7 @@ pub async fn snooze(
 #[utoipa::path(
     delete, path = "/v1/monitors/{id}/snooze", operation_id = "end_monitor_snooze", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid, slug or name")),
+    params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
 pub async fn end_snooze(
@@ -319,11 +319,11 @@ fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &MonitorState) -> Result<
     }
 }
 
-/// How long a monitor was down in the last days, without its maintenance.
+/// Shows how long a monitor was down in the last days.
 #[utoipa::path(
     get, path = "/v1/monitors/{id}/uptime", operation_id = "get_uptime", tag = "monitors",
     security(("api_key" = []), ("bearer" = [])),
-    params(("id" = String, Path, description = "Its uuid, slug or name"), Span),
+    params(("id" = String, Path, description = "The monitor's uuid, slug or name"), Span),
     responses((status = 200, body = Uptime), Problems, Overload, Missing),
 )]
 pub async fn get_uptime(
@@ -353,7 +353,7 @@ pub async fn get_uptime(
     }))
 }
 
-/// Changes a monitor, and shows it as it then is.
+/// Changes a monitor, and shows the result.
 async fn edited<E: Into<Problem> + Send>(
     app: &App,
     writer: &Writer,

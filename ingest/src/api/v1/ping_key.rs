@@ -8,14 +8,14 @@ use serde::Serialize;
 use thrum_schema::key;
 use utoipa::ToSchema;
 
-/// A ping key: shown once.
+/// A new ping key.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct NewPingKey {
-    /// The secret. It is shown here, and never again.
+    /// The key. It is shown only once.
     pub ping_key: String,
 }
 
-/// Replaces the project's ping key. URLs with the previous one stop working.
+/// Replaces the project's ping key. URLs with the old key stop working.
 #[utoipa::path(
     post, path = "/v1/ping-key", operation_id = "rotate_ping_key", tag = "keys",
     security(("api_key" = []), ("bearer" = [])),
@@ -37,7 +37,7 @@ pub async fn rotate(
 #[utoipa::path(
     delete, path = "/v1/ping-key", operation_id = "delete_ping_key", tag = "keys",
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 204, description = "Handlers forget it within half a minute"), Problems, Overload),
+    responses((status = 204, description = "Deleted; it stops working within 30 seconds"), Problems, Overload),
 )]
 pub async fn delete(State(app): State<App>, writer: Writer) -> Result<StatusCode, Problem> {
     writer.caller.charge(&app).await?;

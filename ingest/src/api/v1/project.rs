@@ -31,23 +31,23 @@ pub struct ProjectView {
     pub monitors: i64,
     pub snoozed_until: Option<String>,
     pub windows: Vec<WindowSpec>,
-    /// Seconds between two reminders of monitors that say nothing of their own.
+    /// Seconds between two reminders, for monitors that do not set `remind_s` themselves.
     pub remind_s: Option<u32>,
-    /// What everybody may see who has its address.
+    /// The public status page; null for none.
     pub status_page: Option<StatusPageView>,
     pub created: String,
 }
 
-/// What a plan allows; null is no limit.
+/// The limits of a plan; null for no limit.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LimitsView {
-    /// Requests a key may make in a (UTC) day; heartbeats are not among them.
+    /// Requests per key and day (UTC). Heartbeats and pings do not count.
     pub requests_per_day: Option<u32>,
-    /// Requests a key may make a minute in the long run.
+    /// Requests per key and minute, in the long run.
     pub requests_per_minute: Option<u32>,
-    /// Monitors that the API makes; pings and heartbeats may provision twice as many.
+    /// Monitors that the API may create. Pings and heartbeats may create up to twice as many.
     pub monitors: Option<u32>,
-    /// Text messages a (UTC) day.
+    /// Text messages per day (UTC).
     pub sms_per_day: Option<u32>,
     /// API keys.
     pub keys: Option<u32>,
@@ -70,42 +70,43 @@ impl From<Limits> for LimitsView {
 pub struct StatusPageView {
     title: String,
     tag: String,
-    /// Where it is.
+    /// Its path.
     path: String,
 }
 
-/// What is asked of a public status page.
+/// A public status page to publish.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StatusPageRequest {
     /// 1 to 100 characters.
     #[schema(min_length = 1, max_length = 100)]
     title: String,
-    /// It shows the monitors with this tag; all of them without it.
+    /// The page shows the monitors with this tag; if empty, all of them.
     #[serde(default)]
     #[schema(max_length = 100)]
     tag: String,
 }
 
-/// What a project says of itself. Absent members keep their value.
+/// The fields of a project to change. Absent fields keep their value.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProjectRequest {
-    /// At most 100 characters.
+    /// 1 to 100 characters.
     name: Option<String>,
-    /// Recurring maintenance windows of all its monitors.
+    /// Recurring maintenance windows, for all monitors.
     windows: Option<Vec<WindowSpec>>,
-    /// Seconds between two reminders of monitors that say nothing of their own; null for none.
+    /// Seconds between two reminders, for monitors that do not set `remind_s` themselves; null for
+    /// none.
     #[serde(deserialize_with = "some")]
     #[schema(value_type = Option<u64>)]
     remind_s: Option<Option<u64>>,
-    /// What everybody may see who has its address; null for nothing.
+    /// A public status page, for anyone who has its URL; null for none.
     #[serde(deserialize_with = "some_object")]
     #[schema(value_type = Option<StatusPageRequest>)]
     status_page: Option<Option<StatusPageRequest>>,
 }
 
-/// A project, with the number of its monitors.
+/// A project with the number of its monitors.
 pub async fn view(app: &App, project: &Project) -> Result<ProjectView, Problem> {
     let monitor_count = app.store.monitor_count(project.id).await?;
     Ok(ProjectView {
@@ -126,7 +127,7 @@ pub async fn view(app: &App, project: &Project) -> Result<ProjectView, Problem> 
     })
 }
 
-/// Changes a project, and shows it as it then is.
+/// Changes a project, and shows the result.
 pub async fn changed(
     app: &App,
     id: ProjectId,
@@ -186,7 +187,7 @@ pub async fn update_own(
     .await
 }
 
-/// Silences all alerts of the project for some time; at its end, what is still down alerts.
+/// Silences all alerts of the project for a while. A monitor that is down at the end alerts then.
 #[utoipa::path(
     post, path = "/v1/project/snooze", operation_id = "snooze_project", tag = "project",
     security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
@@ -218,7 +219,7 @@ pub async fn end_snooze(
     changed(&app, writer.project, edit).await
 }
 
-/// Makes the keys of the project's public badges anew: the URLs of those before are no longer good.
+/// Replaces the key of the project's public badges and status page. The old URLs stop working.
 #[utoipa::path(
     post, path = "/v1/project/badge-key", operation_id = "rotate_badge_key", tag = "project",
     security(("api_key" = []), ("bearer" = [])),
@@ -246,7 +247,7 @@ pub fn check_name(name: String) -> Result<String, Invalid> {
     } else {
         Err(Invalid::new(
             "name",
-            format!("must be 1 to {MAX_NAME} characters in one line"),
+            format!("must be 1 to {MAX_NAME} characters on one line"),
         ))
     }
 }
@@ -275,9 +276,9 @@ fn check_remind(remind_s: Option<u64>) -> Result<Option<u32>, Invalid> {
     match remind_s {
         None => Ok(None),
         Some(s) if range.contains(&s) => Ok(u32::try_from(s).ok()),
-        Some(_) => Err(Invalid::new(
+        Some(s) => Err(Invalid::new(
             "remind_s",
-            format!("must be {MIN_REMIND_S} to {MAX_PERIOD_S} seconds, or null"),
+            format!("must be between {MIN_REMIND_S} and {MAX_PERIOD_S} seconds, or null (got {s})"),
         )),
     }
 }

@@ -21,7 +21,7 @@ pub struct ProjectList {
     projects: Vec<ProjectView>,
 }
 
-/// A new project with its keys: they are shown once.
+/// A new project with its keys, which are shown only once.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct NewProject {
     #[serde(flatten)]
@@ -34,11 +34,11 @@ pub struct NewProject {
     ping_key: String,
 }
 
-/// What who runs the installation says of a project.
+/// A project to create, or the fields of a project to change.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminProjectRequest {
-    /// At most 100 characters.
+    /// 1 to 100 characters.
     name: Option<String>,
     /// The name of a plan; `free` for a new project.
     plan: Option<String>,
@@ -60,7 +60,7 @@ pub async fn list(State(app): State<App>, _: Admin) -> Result<axum::Json<Project
     Ok(axum::Json(ProjectList { projects }))
 }
 
-/// Makes a project, and its first keys; they are shown once.
+/// Creates a project and its first keys, which are shown only once.
 #[utoipa::path(
     post, path = "/v1/projects", operation_id = "create_project", tag = "admin",
     security(("admin_key" = [])), request_body = AdminProjectRequest,
@@ -92,18 +92,18 @@ pub async fn create(
         app.store.put_api_key(&key).await?;
     }
     app.store.put_ping_key(id, &ping_key).await?;
-    // From now on, what is made here is known without a query.
+    // Fill the cache, so that monitors created here need no query.
     app.monitors.list(id).await?;
-    let made = NewProject {
+    let created = NewProject {
         project: view(&app, &project).await?,
         api_key,
         read_key,
         ping_key,
     };
-    Ok((StatusCode::CREATED, axum::Json(made)))
+    Ok((StatusCode::CREATED, axum::Json(created)))
 }
 
-/// The project in the path, for the operator.
+/// Any project, named by the path, for the operator.
 pub struct Any(Project);
 
 impl FromRequestParts<App> for Any {
@@ -163,12 +163,12 @@ pub async fn update(
 #[utoipa::path(
     delete, path = "/v1/projects/{id}", operation_id = "delete_project", tag = "admin",
     security(("admin_key" = [])), params(("id" = String, Path, description = "The project's id")),
-    responses((status = 204, description = "It is gone"), Problems, Overload, Missing),
+    responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
 pub async fn delete(State(app): State<App>, Any(project): Any) -> Result<StatusCode, Problem> {
     if project.id == ProjectId::FIRST {
         return Err(Problem::conflict(
-            "this is the project that every installation begins with; it stays",
+            "the first project of an installation can't be deleted",
         ));
     }
     let occupied = || Problem::conflict("the project has monitors; delete them first");
@@ -180,19 +180,19 @@ pub async fn delete(State(app): State<App>, Any(project): Any) -> Result<StatusC
             "the project has watches; delete them first",
         ));
     }
-    let see_to = app.config.mail_by_topics.then(|| app.store.world().now());
-    let deleted = app.store.delete_project(&project, see_to).await;
+    let check_at = app.config.mail_by_topics.then(|| app.store.world().now());
+    let deleted = app.store.delete_project(&project, check_at).await;
     app.accounts.forget_project(project.id);
     match deleted {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(StoreError::Conflict) => Err(Problem::conflict(
-            "the project was changed meanwhile, or got a monitor; look again",
+            "the project was changed at the same time, or got a monitor; check it and try again",
         )),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Makes an API key of a project, with limits of its own, above its plan's if need be.
+/// Creates an API key for a project. Its limits may exceed the plan's.
 #[utoipa::path(
     post, path = "/v1/projects/{id}/keys", operation_id = "create_any_key", tag = "admin",
     security(("admin_key" = [])), request_body = KeyRequest,
@@ -205,8 +205,8 @@ pub async fn create_key(
     Json(request): Json<KeyRequest>,
 ) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
     request.check(&Limits::default())?;
-    let made = create_with(&app, project.id, request).await?;
-    Ok((StatusCode::CREATED, axum::Json(made)))
+    let created = create_with(&app, project.id, request).await?;
+    Ok((StatusCode::CREATED, axum::Json(created)))
 }
 
 fn check_plan(app: &App, plan: &str) -> Result<(), Invalid> {

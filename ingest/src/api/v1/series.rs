@@ -1,4 +1,4 @@
-//! `/v1/series`: bars, values and sentiment, as they come in.
+//! `/v1/series`: bars, values and sentiment.
 
 mod items;
 
@@ -20,7 +20,7 @@ use thrum_schema::signal::lexicon::{self, MAX_TEXT};
 use thrum_schema::signal::{Bar, Score, SeriesName, Timeframe};
 use thrum_store::{Fed, Nudge, PutBar};
 
-/// Most series of a project, each timeframe counted.
+/// The most series of a project, counting each timeframe.
 const MAX_SERIES: usize = 1_000;
 const DEFAULT_LIMIT: usize = 500;
 const MAX_LIMIT: usize = 1_000;
@@ -30,13 +30,13 @@ const MAX_LIMIT: usize = 1_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct BarsParams {
-    /// `tick` by default, for series of heartbeats.
+    /// The default is `tick` for series of heartbeats.
     pub timeframe: Option<String>,
-    /// From this instant on; without it, the last ones.
+    /// Bars from this time on; if absent, the last ones.
     pub from: Option<String>,
-    /// Before this instant.
+    /// Bars before this time.
     pub to: Option<String>,
-    /// At most so many, 1 to 1000; 500 by default.
+    /// The most bars to return, 1 to 1000; 500 if absent.
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<usize>,
 }
@@ -67,11 +67,11 @@ pub async fn list(
     Ok(axum::Json(SeriesList { series }))
 }
 
-/// Sends bars. What was there already is unchanged, or corrected; bars that are not closed yet are refused.
+/// Sends closed bars. A bar that is already stored is corrected if its values differ.
 #[utoipa::path(
     post, path = "/v1/series/{series}/bars", operation_id = "post_bars", tag = "series",
     security(("api_key" = []), ("bearer" = [])), request_body = BarsRequest,
-    params(("series" = String, Path, description = "The series' name")),
+    params(("series" = String, Path, description = "The series")),
     responses((status = 200, body = Taken), Problems, Overload, Missing),
 )]
 pub async fn post_bars(
@@ -90,11 +90,11 @@ pub async fn post_bars(
     take(&app, &writer, &series, timeframe, checked.collect()).await
 }
 
-/// Sends plain values: bars whose prices are all the same.
+/// Sends plain values. Each becomes a bar with four equal prices.
 #[utoipa::path(
     post, path = "/v1/series/{series}/values", operation_id = "post_values", tag = "series",
     security(("api_key" = []), ("bearer" = [])), request_body = ValuesRequest,
-    params(("series" = String, Path, description = "The series' name")),
+    params(("series" = String, Path, description = "The series")),
     responses((status = 200, body = Taken), Problems, Overload, Missing),
 )]
 pub async fn post_values(
@@ -118,11 +118,11 @@ pub async fn post_values(
     take(&app, &writer, &series, timeframe, checked.collect()).await
 }
 
-/// Sends sentiment, as scores or as texts that are scored by the words in them.
+/// Sends sentiment, as scores or as texts that Thrum scores by their words.
 #[utoipa::path(
     post, path = "/v1/series/{series}/sentiment", operation_id = "post_sentiment", tag = "series",
     security(("api_key" = []), ("bearer" = [])), request_body = SentimentRequest,
-    params(("series" = String, Path, description = "The series' name")),
+    params(("series" = String, Path, description = "The series")),
     responses((status = 200, body = TakenScores), Problems, Overload, Missing),
 )]
 pub async fn post_sentiment(
@@ -138,11 +138,13 @@ pub async fn post_sentiment(
         score.check(now)?;
         Ok(score)
     });
-    let (good, rejected) = last_of_each(checked.collect(), |score: &Score| score.time);
-    if !good.is_empty() {
+    let (valid, rejected) = last_of_each(checked.collect(), |score: &Score| score.time);
+    if !valid.is_empty() {
         writer.caller.charge(&app).await?;
-        app.store.put_scores(writer.project, &series, &good).await?;
-        let (from, to) = (good[0].time, good[good.len() - 1].time);
+        app.store
+            .put_scores(writer.project, &series, &valid)
+            .await?;
+        let (from, to) = (valid[0].time, valid[valid.len() - 1].time);
         let nudge = Nudge {
             fed: Fed::Sentiment,
             from,
@@ -157,9 +159,9 @@ pub async fn post_sentiment(
         }
     }
     Ok(axum::Json(TakenScores {
-        accepted: good.len(),
+        accepted: valid.len(),
         rejected,
-        scores: good
+        scores: valid
             .iter()
             .map(|score| ScoreRequest {
                 time: score.time.rfc3339(),
@@ -169,7 +171,7 @@ pub async fn post_sentiment(
     }))
 }
 
-/// The scores of a request, each checked by itself: as sent, or of the words in its text.
+/// The scores of a request, as sent or computed from texts, each checked separately.
 fn scores_of(request: SentimentRequest) -> Result<Vec<Result<Score, Invalid>>, Invalid> {
     Ok(match (request.scores, request.texts) {
         (Some(scores), None) => check_batch("scores", scores)?
@@ -202,11 +204,11 @@ fn scores_of(request: SentimentRequest) -> Result<Vec<Result<Score, Invalid>>, I
     })
 }
 
-/// Shows bars: from an instant on, or the last ones.
+/// Lists bars: from a time on, or the last ones.
 #[utoipa::path(
     get, path = "/v1/series/{series}/bars", operation_id = "get_bars", tag = "series",
     security(("api_key" = []), ("bearer" = [])),
-    params(("series" = String, Path, description = "The series' name"), BarsParams),
+    params(("series" = String, Path, description = "The series"), BarsParams),
     responses((status = 200, body = Bars), Problems, Overload, Missing),
 )]
 pub async fn get_bars(

@@ -1,4 +1,4 @@
-//! Parameters that the resources for signals have in common.
+//! Parameters that the resources for signals share.
 
 use crate::http::Problem;
 use serde_json::Value;
@@ -17,7 +17,7 @@ pub fn series_of(text: &str) -> Result<SeriesName, Problem> {
     Ok(SeriesName::parse("series", text)?)
 }
 
-/// The timeframe that is given; ticks, if none is and heartbeats feed the series.
+/// The given timeframe, or `tick` if none is given and the series is one of heartbeats.
 pub fn timeframe_of(
     text: Option<&String>,
     series: Option<&SeriesName>,
@@ -27,12 +27,12 @@ pub fn timeframe_of(
         None if series.is_some_and(|series| series.monitor().is_some()) => Ok(Timeframe::TICK),
         None => Err(Invalid::new(
             "timeframe",
-            "is required, such as 1h; tick for plain values",
+            "is required, such as 1h, or tick for plain values",
         )),
     }
 }
 
-/// Parameters of a strategy that come in a query, as a JSON object.
+/// The parameters of a strategy in a query, a JSON object.
 pub fn params_of(text: Option<&String>) -> Result<BTreeMap<String, f64>, Invalid> {
     let Some(text) = text else {
         return Ok(BTreeMap::new());
@@ -44,19 +44,23 @@ pub fn params_of(text: Option<&String>) -> Result<BTreeMap<String, f64>, Invalid
         )
     };
     let value: Value = serde_json::from_str(text).map_err(|_| wrong())?;
-    let members = value.as_object().ok_or_else(wrong)?;
-    members
+    let fields = value.as_object().ok_or_else(wrong)?;
+    fields
         .iter()
         .map(|(name, value)| Ok((name.clone(), value.as_f64().ok_or_else(wrong)?)))
         .collect()
 }
 
-/// A limit of a list.
+/// Checks the limit of a list.
 pub fn check_limit(given: Option<usize>, default: usize, most: usize) -> Result<usize, Problem> {
     let limit = given.unwrap_or(default);
     if (1..=most).contains(&limit) {
         Ok(limit)
     } else {
-        Err(Invalid::new("limit", format!("must be 1 to {most}")).into())
+        Err(Invalid::new(
+            "limit",
+            format!("must be between 1 and {most} (got {limit})"),
+        )
+        .into())
     }
 }

@@ -1,4 +1,4 @@
-//! `/v1/signals`: somebody asks for a signal. The request is written; evaluate answers it.
+//! `/v1/signals`: requests for signals. Ingest writes the request, and evaluate answers it.
 
 use super::series::BarRequest;
 use super::signal_params::timeframe_of;
@@ -22,39 +22,39 @@ use thrum_store::StoreError;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-/// Longest wait for a result, in seconds.
+/// The longest wait for a result, in seconds.
 const MAX_WAIT_S: u64 = 10;
-/// How long after another a result is looked for, at first and at most.
+/// How long to wait between two polls for a result, at first and at most.
 const POLL: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(200)];
 
-/// What is asked for.
+/// A request for a signal.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignalRequest {
-    /// The series; not if bars come with the request.
+    /// The series; absent if `bars` are given.
     series: Option<String>,
-    /// How long its bars last; `tick` by default, for series of heartbeats.
+    /// The timeframe of the bars. The default is `tick` for series of heartbeats.
     timeframe: Option<String>,
     #[schema(example = "trend-rsi")]
     strategy: String,
-    /// The strategy's default, if absent.
+    /// A mode of the strategy; its default mode if absent.
     mode: Option<String>,
-    /// Numbers in place of the strategy's own.
+    /// Numbers that replace the strategy's own.
     #[serde(default)]
     params: BTreeMap<String, f64>,
-    /// As of this instant, RFC 3339; now, if absent.
+    /// The signal as of this time, RFC 3339; now if absent.
     at: Option<String>,
-    /// At most 1000, for this once.
+    /// At most 1000 bars to use instead of a series, for this request only.
     #[schema(value_type = Option<Vec<BarRequest>>, max_items = 1000)]
     bars: Option<Vec<Value>>,
 }
 
-/// A request that waits, or was given up.
+/// A request: queued, done or failed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Waiting {
     #[schema(value_type = String)]
     id: RequestId,
-    /// Where the result will be.
+    /// The path of the result.
     href: String,
     /// `queued`, `done` or `failed`.
     #[schema(value_type = String)]
@@ -66,7 +66,7 @@ pub struct Waiting {
     error: Option<String>,
 }
 
-/// A requested signal: the request, and once that is done, the signal's fields beside it.
+/// A request for a signal and, once it is done, the fields of the signal.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SignalAnswer {
     #[serde(flatten)]
@@ -76,13 +76,16 @@ pub struct SignalAnswer {
     result: Map<String, Value>,
 }
 
-/// Asks for a signal: `202` and where it will be, or, with `Prefer: wait=N` (at most 10 s), the signal itself.
+/// Requests a signal.
+///
+/// The response is a 202 with the path of the result, or, with `Prefer: wait=N` (at most 10
+/// seconds), the signal itself if it is computed in time.
 #[utoipa::path(
     post, path = "/v1/signals", operation_id = "request_signal", tag = "signals",
     security(("api_key" = []), ("bearer" = [])), request_body = SignalRequest,
     responses(
-        (status = 200, body = SignalAnswer, description = "The signal; with `Prefer: wait=N`"),
-        (status = 202, body = Waiting, description = "It waits"),
+        (status = 200, body = SignalAnswer, description = "The signal, with `Prefer: wait=N`"),
+        (status = 202, body = Waiting, description = "Queued"),
         Problems, Overload, Missing,
     ),
 )]
@@ -101,7 +104,7 @@ pub async fn post(
     if at.is_some_and(|at| at > now) {
         return Err(Invalid::new("at", "must not be in the future").into());
     }
-    let asked = Asked {
+    let request = NewRequest {
         series: body.series,
         timeframe: body.timeframe,
         strategy: body.strategy,
@@ -110,10 +113,10 @@ pub async fn post(
         bars: body.bars,
         what: RequestKind::Signal { at },
     };
-    asked.submit(&app, &writer, &headers).await
+    request.submit(&app, &writer, &headers).await
 }
 
-/// Shows a signal that was asked for.
+/// Shows a requested signal.
 #[utoipa::path(
     get, path = "/v1/signals/{id}", operation_id = "get_requested_signal", tag = "signals",
     security(("api_key" = []), ("bearer" = [])),
@@ -127,8 +130,8 @@ pub async fn get(
     answer_of(&app, it.0).await
 }
 
-/// What somebody asks for: a signal or a backtest.
-pub struct Asked {
+/// A request for a signal or a backtest, not yet checked.
+pub struct NewRequest {
     pub series: Option<String>,
     pub timeframe: Option<String>,
     pub strategy: String,
@@ -138,8 +141,8 @@ pub struct Asked {
     pub what: RequestKind,
 }
 
-impl Asked {
-    /// Checks it, writes it, and waits for its result if the client wants to.
+impl NewRequest {
+    /// Checks and writes the request, and waits for its result if the client asks to.
     pub async fn submit(
         self,
         app: &App,
@@ -200,7 +203,7 @@ impl Asked {
         Ok(response)
     }
 
-    /// What it is about: a stored series, or bars that come with it.
+    /// The input: a stored series, or bars in the request.
     fn input(&self, app: &App) -> Result<Input, Problem> {
         let series = self.series.as_deref();
         let series = series
@@ -214,24 +217,27 @@ impl Asked {
                 Some(check_bars(bars, timeframe, now)?)
             }
             (Some(_), Some(_)) => {
-                let problem = "must not come with a series; leave one of them out";
+                let problem = "must not be combined with series; leave one of them out";
                 return Err(Invalid::new("bars", problem).into());
             }
-            (None, None) => return Err(Invalid::new("series", "is required, or bars").into()),
+            (None, None) => return Err(Invalid::new("series", "or bars is required").into()),
         };
         Ok((series, timeframe, bars))
     }
 }
 
-/// The series, if it is a stored one, the timeframe, and the bars, if they came with the request.
+/// The series, if it is a stored one; the timeframe; and the bars, if they are in the request.
 type Input = (Option<SeriesName>, Timeframe, Option<Vec<Bar>>);
 
-/// The bars that come with a request: in the order of their times, the last of each.
+/// Checks the bars in a request. Returns them by time, the last one for each time.
 fn check_bars(items: &[Value], timeframe: Timeframe, now: UnixMs) -> Result<Vec<Bar>, Problem> {
     if items.is_empty() || items.len() > MAX_INLINE_BARS {
         return Err(Invalid::new(
             "bars",
-            format!("must be 1 to {MAX_INLINE_BARS}; more go to /v1/series/{{series}}/bars"),
+            format!(
+                "must have 1 to {MAX_INLINE_BARS} items (got {}); send more to /v1/series/{{series}}/bars",
+                items.len()
+            ),
         )
         .into());
     }
@@ -246,7 +252,7 @@ fn check_bars(items: &[Value], timeframe: Timeframe, now: UnixMs) -> Result<Vec<
     Ok(bars.into_values().collect())
 }
 
-/// How long a client wants to wait: `Prefer: wait=N` (RFC 7240).
+/// How many seconds the client wants to wait: `Prefer: wait=N` (RFC 7240).
 fn wait_of(headers: &HeaderMap) -> Option<u64> {
     let preferences = headers
         .get_all("prefer")
@@ -259,7 +265,7 @@ fn wait_of(headers: &HeaderMap) -> Option<u64> {
     waits.next().filter(|s| *s > 0).map(|s| s.min(MAX_WAIT_S))
 }
 
-/// Looks for the result until it is there, or the client has waited long enough.
+/// Polls for the result until it is there, or the wait is over.
 async fn wait_for(app: &App, id: RequestId, wait: Duration) -> Result<Option<Request>, Problem> {
     let end = Instant::now() + wait;
     let mut pause = POLL[0];
@@ -311,7 +317,7 @@ impl Named for Requested {
     }
 }
 
-/// A request of a kind, if it is the project's.
+/// A request of this kind, if it belongs to the project.
 pub async fn find(
     app: &App,
     project: ProjectId,

@@ -17,7 +17,7 @@ pub struct DeepStatus {
     checked_at: Option<String>,
 }
 
-/// Whether it is alive: no authorisation, no I/O.
+/// Answers whether Thrum is alive. Needs no key and does no I/O.
 #[utoipa::path(
     get, path = "/health", operation_id = "get_health", tag = "health",
     responses((status = 200, body = String, content_type = "text/plain")),
@@ -26,8 +26,10 @@ pub async fn health() -> &'static str {
     "OK"
 }
 
-/// The deep check: 200, or 503 with reasons. It writes and reads the table, sends a probe the way of an alert,
-/// and looks how far the sweep is.
+/// Checks the whole pipeline: 200 if it works, or 503 with reasons.
+///
+/// Thrum writes and reads the table, sends a probe the way that alerts go, and checks how far
+/// behind the timer sweep is. Results are reused for ten seconds.
 #[utoipa::path(
     get, path = "/v1/status", operation_id = "get_deep_status", tag = "health",
     responses((status = 200, body = DeepStatus), (status = 503, body = DeepStatus)),

@@ -16,7 +16,7 @@ use thrum_schema::{ProjectId, UnixMs};
 use thrum_store::StoreError;
 use utoipa::ToSchema;
 
-/// How often a change is tried against others.
+/// How often to try a change while concurrent changes get in its way.
 const MAX_ATTEMPTS: usize = 10;
 
 /// Strategies.
@@ -25,17 +25,18 @@ pub struct Strategies {
     pub strategies: Vec<StrategyView>,
 }
 
-/// A strategy: its name and version, and what it is made of.
+/// A strategy: its name, version and definition.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StrategyView {
     pub name: String,
-    /// Counts its changes.
+    /// Incremented by each change.
     pub version: u32,
     pub built_in: bool,
     pub updated: Option<String>,
-    /// The names of its modes; the default one is in the definition.
+    /// The names of its modes; the definition names the default one.
     pub modes: Vec<String>,
-    /// As it is PUT: `description`, `params`, `warmup`, `gaps`, and `buy` and `sell`, or `modes`.
+    /// The definition, as in a PUT: `description`, `params`, `warmup`, `gaps`, and `buy` and
+    /// `sell`, or `modes`.
     #[schema(value_type = Object)]
     pub definition: Value,
 }
@@ -62,7 +63,7 @@ impl StrategyView {
     }
 }
 
-/// Lists the strategies: those that are built in, and the project's own.
+/// Lists the built-in strategies and the project's own.
 #[utoipa::path(
     get, path = "/v1/strategies", operation_id = "list_strategies", tag = "strategies",
     security(("api_key" = []), ("bearer" = [])),
@@ -84,21 +85,21 @@ pub async fn list(
     Ok(axum::Json(Strategies { strategies }))
 }
 
-/// Which version.
+/// Which version to show.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct VersionParams {
-    /// The latest, if absent.
+    /// The latest if absent.
     #[param(value_type = Option<i32>, minimum = 1)]
     version: Option<u32>,
 }
 
-/// Shows a strategy, as it is or as it was.
+/// Shows a strategy, in its latest or an earlier version.
 #[utoipa::path(
     get, path = "/v1/strategies/{name}", operation_id = "get_strategy", tag = "strategies",
     security(("api_key" = []), ("bearer" = [])),
-    params(("name" = String, Path, description = "The strategy's name"), VersionParams),
+    params(("name" = String, Path, description = "The name of the strategy"), VersionParams),
     responses((status = 200, body = StrategyView), Problems, Overload, Missing),
 )]
 pub async fn get(
@@ -124,16 +125,18 @@ pub async fn get(
     Ok(axum::Json(view))
 }
 
-/// Makes a strategy, or changes it: a change is a new version, the same again is none. What watches it goes by the new
-/// version from the next bar on.
+/// Creates or changes a strategy.
+///
+/// A change creates a new version; the same definition again does not. Watches use the new version
+/// from the next bar on.
 #[utoipa::path(
     put, path = "/v1/strategies/{name}", operation_id = "put_strategy", tag = "strategies",
     security(("api_key" = []), ("bearer" = [])),
     request_body(content = Object, description = "`description`, `params`, `warmup`, `gaps`, and `buy` and `sell`, or `modes`"),
-    params(("name" = String, Path, description = "The strategy's name")),
+    params(("name" = String, Path, description = "The name of the strategy")),
     responses(
-        (status = 200, body = StrategyView, description = "It is so, or was already"),
-        (status = 201, body = StrategyView, description = "It was made"),
+        (status = 200, body = StrategyView, description = "Changed, or the same as before"),
+        (status = 201, body = StrategyView, description = "Created"),
         Problems, Overload, Missing,
     ),
 )]
@@ -151,9 +154,12 @@ pub async fn put(
     }
     let strategy = Strategy::parse(&Value::Object(definition))?;
     let known = app.store.strategies(writer.project).await?;
-    let there = |stored: &&Stored| !stored.deleted;
-    if !known.iter().filter(there).any(|stored| stored.name == name)
-        && known.iter().filter(there).count() >= MAX_STRATEGIES
+    let exists = |stored: &&Stored| !stored.deleted;
+    if !known
+        .iter()
+        .filter(exists)
+        .any(|stored| stored.name == name)
+        && known.iter().filter(exists).count() >= MAX_STRATEGIES
     {
         return Err(Problem::conflict(format!(
             "a project has at most {MAX_STRATEGIES} strategies; delete one first"
@@ -197,12 +203,12 @@ pub async fn put(
     Err(StoreError::Conflict.into())
 }
 
-/// Deletes a strategy that nothing watches by. Signals that it gave stay.
+/// Deletes a strategy that no watch uses. Its signals remain.
 #[utoipa::path(
     delete, path = "/v1/strategies/{name}", operation_id = "delete_strategy", tag = "strategies",
     security(("api_key" = []), ("bearer" = [])),
-    params(("name" = String, Path, description = "The strategy's name")),
-    responses((status = 204, description = "It is gone"), Problems, Overload, Missing),
+    params(("name" = String, Path, description = "The name of the strategy")),
+    responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
 pub async fn delete(
     State(app): State<App>,
@@ -211,7 +217,7 @@ pub async fn delete(
     let watches = app.store.watches(writer.project).await?;
     if let Some(watch) = watches.iter().find(|watch| watch.strategy == stored.name) {
         return Err(Problem::conflict(format!(
-            "the watch {:?} goes by it; delete that first",
+            "the watch {:?} uses this strategy; delete the watch first",
             watch.name
         )));
     }
@@ -229,7 +235,7 @@ pub async fn delete(
     {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(StoreError::Conflict) => Err(Problem::conflict(
-            "somebody else changed it just now; look again",
+            "the strategy was changed at the same time; check it and try again",
         )),
         Err(error) => Err(error.into()),
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use thrum_store::item::USAGE_TTL_S;
 use utoipa::ToSchema;
 
-/// Usage is kept, and shown, for so many days.
+/// For how many days usage is stored and shown.
 const MAX_DAYS: i64 = USAGE_TTL_S / 86_400;
 
 /// Which days to show.
@@ -17,7 +17,7 @@ const MAX_DAYS: i64 = USAGE_TTL_S / 86_400;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Days {
-    /// The last so many days, 1 to 35.
+    /// How many days, including today, 1 to 35; 7 if absent.
     #[param(minimum = 1, maximum = 35)]
     pub days: Option<i64>,
 }
@@ -28,20 +28,20 @@ pub struct Usage {
     /// The name of its plan.
     pub plan: String,
     pub limits: LimitsView,
-    /// Newest first; today first.
+    /// Newest first, beginning with today.
     pub days: Vec<Day>,
 }
 
-/// What the project used in a (UTC) day.
+/// What the project used on a day (UTC).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Day {
-    /// `2026-11-21`
+    /// The date, such as `2026-11-21`.
     pub day: String,
-    /// Requests, by all keys.
+    /// Requests with all keys.
     pub requests: u64,
     /// Requests, by key id.
     pub requests_by_key: BTreeMap<String, u64>,
-    /// Messages that were sent, by kind of channel.
+    /// Sent messages, by kind of channel.
     pub deliveries: BTreeMap<String, u64>,
 }
 
@@ -59,7 +59,7 @@ pub async fn get(
     let days = days.days.unwrap_or(7);
     if !(1..=MAX_DAYS).contains(&days) {
         return Err(Problem::bad_request(format!(
-            "days must be 1 to {MAX_DAYS}"
+            "days must be between 1 and {MAX_DAYS} (got {days})"
         )));
     }
     reader.caller.charge(&app).await?;

@@ -1,4 +1,4 @@
-//! `/v1/watches`: standing requests, which tell people when a signal changes.
+//! `/v1/watches`: watches, which notify users when a signal changes.
 
 use super::monitors::{check_channels, some};
 use super::signal_params::{series_of, timeframe_of};
@@ -22,45 +22,47 @@ use thrum_schema::{ProjectId, Targets, UnixMs};
 use thrum_store::StoreError;
 use utoipa::ToSchema;
 
-/// Longest name, in characters.
+/// The longest name, in characters.
 const MAX_NAME: usize = 100;
-/// Shortest time between two looks by a schedule, in seconds.
+/// The shortest interval between two checks, in seconds.
 const MIN_EVERY_S: u64 = 10;
-/// Longest cooldown, in seconds: 30 days.
+/// The longest cooldown, in seconds: 30 days.
 const MAX_COOLDOWN_S: u32 = 30 * 86_400;
-/// How often a change is tried against looks that race it.
+/// How often to try a change while concurrent checks get in its way.
 const MAX_ATTEMPTS: usize = 10;
 
-/// What a client sends to make or change a watch. Absent members keep their value, or take their default.
+/// A watch to create, or the fields of a watch to change. Absent fields keep their value, or get
+/// their default.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WatchRequest {
-    /// 1 to 100 characters; series, timeframe and strategy by default.
+    /// 1 to 100 characters. The default is the series, timeframe and strategy.
     #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
-    /// It can't be changed.
+    /// Can't be changed.
     series: Option<String>,
-    /// `tick` by default, for series of heartbeats. It can't be changed.
+    /// The default is `tick` for series of heartbeats. Can't be changed.
     timeframe: Option<String>,
-    /// It can't be changed.
+    /// Can't be changed.
     #[schema(example = "trend-rsi")]
     strategy: Option<String>,
     mode: Option<String>,
-    /// Numbers in place of the strategy's own.
+    /// Numbers that replace the strategy's own.
     params: Option<BTreeMap<String, f64>>,
-    /// `"bar"` (the default): at every closed bar; or `{"every_s": 3600}`, or `{"cron": "0 8 * * *", "tz": "Europe/Berlin"}`.
+    /// When to check: `"bar"` (the default) is at every closed bar; or `{"every_s": 3600}`, or
+    /// `{"cron": "0 8 * * *", "tz": "Europe/Berlin"}`.
     #[schema(value_type = Option<Value>)]
     on: Option<Value>,
     /// `"all"` (the default), or channels by id or by exact, unique name.
     #[schema(value_type = Option<Value>)]
     channels: Option<Value>,
-    /// After it told people, it notifies nothing for so many seconds; 0, if absent.
+    /// After an alert, send none for this many seconds; 0 if absent.
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 2_592_000)]
     cooldown_s: Option<u32>,
-    /// A signal counts once so many bars in a row have it; 1, if absent.
+    /// A signal counts once this many bars in a row have it; 1 if absent.
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 100)]
     confirm_bars: Option<u32>,
-    /// When it ends, RFC 3339; null for never.
+    /// When the watch ends, RFC 3339; null for never.
     #[serde(default, deserialize_with = "some")]
     #[schema(value_type = Option<String>)]
     expires_at: Option<Option<String>>,
@@ -85,14 +87,14 @@ pub struct WatchView {
     pub created: String,
     /// `watching`, `expired`, or `failing`.
     pub state: &'static str,
-    /// Why it can't look.
+    /// Why it can't check.
     pub error: Option<String>,
-    /// What people believe: what they were told last, or what it was when it was made.
+    /// The signal of the last alert, or else the signal when the watch was created.
     pub signal: Option<Verdict>,
-    /// How often they were told.
+    /// How many alerts it sent.
     pub alerts: u64,
     pub last_alert_at: Option<String>,
-    /// When it looks again, if no bar comes before.
+    /// When it checks next, if no bar comes first.
     pub next_look_at: Option<String>,
 }
 
@@ -137,7 +139,7 @@ pub async fn get(
     Ok(axum::Json(view(&watch, &state, app.store.world().now())))
 }
 
-/// Makes a watch. What the signal is now is what people are taken to know: they are told of changes from there.
+/// Creates a watch. It takes the current signal as known, and alerts on changes from there.
 #[utoipa::path(
     post, path = "/v1/watches", operation_id = "create_watch", tag = "watches",
     security(("api_key" = []), ("bearer" = [])), request_body = WatchRequest,
@@ -201,8 +203,10 @@ pub async fn create(
     ))
 }
 
-/// Changes a watch: only what is given. With another mode or other parameters, what the signal is then is what people are
-/// taken to know.
+/// Changes a watch: only the given fields.
+///
+/// After a change of the mode or the parameters, it takes the current signal as known, and alerts
+/// on changes from there.
 #[utoipa::path(
     patch, path = "/v1/watches/{id}", operation_id = "update_watch", tag = "watches",
     security(("api_key" = []), ("bearer" = [])), request_body = WatchRequest,
@@ -217,7 +221,8 @@ pub async fn update(
     let now = app.store.world().now();
     let mut charged = false;
     for _ in 0..MAX_ATTEMPTS {
-        // The state is read first, and guards the watch: of two changes at a time none undoes the other.
+        // Read the state first. Its version guards the watch, so that of two concurrent changes
+        // neither undoes the other.
         let gone = || Problem::not_found("watch");
         let state = app.store.watch_state(found.id).await?;
         let mut state = state.ok_or_else(gone)?;
@@ -237,7 +242,7 @@ pub async fn update(
         if !std::mem::replace(&mut charged, true) {
             writer.caller.charge(&app).await?;
         }
-        // Its schedule may be another one: the look that this change causes arms a new timer.
+        // The schedule may have changed. The check that this change causes arms a new timer.
         state.due = None;
         state.epoch = state.epoch.wrapping_add(1);
         match app.store.replace_watch(&watch, Some(&state)).await {
@@ -262,12 +267,12 @@ async fn last_bar(app: &App, watch: &Watch) -> Result<Option<UnixMs>, StoreError
     Ok(last.first().map(|bar| bar.t))
 }
 
-/// Deletes a watch. Alerts that it raised stay.
+/// Deletes a watch. Its alerts remain.
 #[utoipa::path(
     delete, path = "/v1/watches/{id}", operation_id = "delete_watch", tag = "watches",
     security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The watch's id")),
-    responses((status = 204, description = "It is gone"), Problems, Overload, Missing),
+    responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
 pub async fn delete(
     State(app): State<App>,
@@ -278,7 +283,7 @@ pub async fn delete(
 }
 
 impl WatchRequest {
-    /// The watch with what the request says of it, checked.
+    /// The watch with the request applied, checked.
     async fn applied_to(self, app: &App, mut watch: Watch, now: UnixMs) -> Result<Watch, Problem> {
         let fixed = [
             ("series", &self.series, watch.series.to_string()),
@@ -286,14 +291,14 @@ impl WatchRequest {
             ("strategy", &self.strategy, watch.strategy.clone()),
         ];
         for (name, given, is) in fixed {
-            // A timeframe may be written in several ways; the others only in one.
+            // A timeframe can be written in several ways, the other fields in only one.
             let same = |given: &String| {
                 *given == is
                     || (name == "timeframe"
                         && timeframe_of(Some(given), None) == Ok(watch.timeframe))
             };
             if given.as_ref().is_some_and(|given| !same(given)) {
-                return Err(Invalid::new(name, "can't be changed; make another watch").into());
+                return Err(Invalid::new(name, "can't be changed; create another watch").into());
             }
         }
         if let Some(name) = self.name {
@@ -328,7 +333,7 @@ impl WatchRequest {
             if cooldown_s > MAX_COOLDOWN_S {
                 return Err(Invalid::new(
                     "cooldown_s",
-                    format!("must be at most {MAX_COOLDOWN_S} seconds"),
+                    format!("must be at most {MAX_COOLDOWN_S} seconds (got {cooldown_s})"),
                 )
                 .into());
             }
@@ -338,7 +343,7 @@ impl WatchRequest {
             if !(1..=MAX_CONFIRM_BARS).contains(&confirm_bars) {
                 return Err(Invalid::new(
                     "confirm_bars",
-                    format!("must be 1 to {MAX_CONFIRM_BARS}"),
+                    format!("must be between 1 and {MAX_CONFIRM_BARS} (got {confirm_bars})"),
                 )
                 .into());
             }
@@ -357,7 +362,7 @@ impl WatchRequest {
     }
 }
 
-/// When a watch is to look.
+/// When a watch checks.
 fn check_on(on: &Value, now: UnixMs) -> Result<On, Invalid> {
     let wrong = || {
         Invalid::new(
@@ -368,27 +373,27 @@ fn check_on(on: &Value, now: UnixMs) -> Result<On, Invalid> {
     if on == "bar" {
         return Ok(On::Bar);
     }
-    let members = on.as_object().ok_or_else(wrong)?;
-    let known = |names: &[&str]| members.keys().all(|name| names.contains(&name.as_str()));
-    if let Some(every_s) = members.get("every_s").filter(|_| known(&["every_s"])) {
+    let fields = on.as_object().ok_or_else(wrong)?;
+    let known = |names: &[&str]| fields.keys().all(|name| names.contains(&name.as_str()));
+    if let Some(every_s) = fields.get("every_s").filter(|_| known(&["every_s"])) {
         return match every_s.as_u64() {
             Some(every_s) if every_s >= MIN_EVERY_S => {
                 Ok(On::Schedule(Schedule::simple("on.every_s", every_s)?))
             }
             _ => Err(Invalid::new(
                 "on.every_s",
-                format!("must be {MIN_EVERY_S} to {MAX_PERIOD_S} seconds"),
+                format!("must be between {MIN_EVERY_S} and {MAX_PERIOD_S} seconds (got {every_s})"),
             )),
         };
     }
-    let Some(cron) = members
+    let Some(cron) = fields
         .get("cron")
         .and_then(Value::as_str)
         .filter(|_| known(&["cron", "tz"]))
     else {
         return Err(wrong());
     };
-    let tz = match members.get("tz") {
+    let tz = match fields.get("tz") {
         None => "UTC",
         Some(tz) => tz.as_str().ok_or_else(wrong)?,
     };
@@ -401,7 +406,7 @@ fn check_on(on: &Value, now: UnixMs) -> Result<On, Invalid> {
         Invalid::new(field, error.problem)
     })?;
     if schedule.next_after(now).is_none() {
-        return Err(Invalid::new("on.cron", "never comes"));
+        return Err(Invalid::new("on.cron", "must match a future time"));
     }
     Ok(On::Schedule(schedule))
 }

@@ -1,31 +1,35 @@
-//! A project's monitors, kept in memory: the table counts their changes, and who asks reads that count, consistently,
-//! first. A handler that made all of the changes since it read them needs no query; another's changes make it read them
-//! again. So a list costs one read and its states, and is never stale.
+//! A project's monitors, cached in memory.
+//!
+//! The table counts the changes to a project's monitors, and every list first reads that count,
+//! consistently. If this process made all changes since it last read the monitors, it needs no
+//! query; changes by another process make it read them again. So a list costs one read plus the
+//! states, and is never stale.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use thrum_schema::{Monitor, MonitorId, ProjectId};
 
-/// Most monitors that are kept, of all projects together.
+/// The most monitors to keep, in all projects together.
 const MAX_KEPT: usize = 200_000;
 
 /// The monitors of a project, oldest first.
 pub type ProjectMonitors = Arc<Vec<Arc<Monitor>>>;
 
-/// The monitors that are remembered, by project.
+/// The cached monitors, by project.
 #[derive(Debug, Default)]
 pub struct MonitorCache(Mutex<HashMap<ProjectId, CachedProject>>);
 
-/// What is known of a project's monitors.
+/// The cached monitors of a project.
 #[derive(Debug, Default)]
 struct CachedProject {
-    /// The count of changes before they were read.
+    /// The count of changes just before the monitors were read.
     read_at: u64,
-    /// How many changes were made here since.
+    /// How many changes this process has made since.
     made_here: u64,
-    /// By id; with the version of the state that each was changed with here. `None` if it was deleted.
+    /// By id, with the version of the state at this process's last change; `None` if the monitor
+    /// was deleted.
     entries: HashMap<MonitorId, (u64, Option<Arc<Monitor>>)>,
-    /// In order, unless something changed since.
+    /// In order; `None` if something has changed since.
     sorted: Option<ProjectMonitors>,
 }
 
@@ -33,8 +37,8 @@ impl CachedProject {
     fn sorted(&mut self) -> ProjectMonitors {
         let entries = &self.entries;
         let sorted = self.sorted.get_or_insert_with(|| {
-            let there = entries.values().filter_map(|(_, monitor)| monitor.clone());
-            let mut monitors: Vec<Arc<Monitor>> = there.collect();
+            let existing = entries.values().filter_map(|(_, monitor)| monitor.clone());
+            let mut monitors: Vec<Arc<Monitor>> = existing.collect();
             monitors.sort_by_key(|monitor| (monitor.created, monitor.id));
             Arc::new(monitors)
         });
@@ -43,8 +47,8 @@ impl CachedProject {
 }
 
 impl MonitorCache {
-    /// Notes a change that was made here, with the state's version; no monitor is one that was deleted. A change that
-    /// comes late leaves a later one as it is.
+    /// Notes a change by this process, with the version of the state; `None` is a deletion. A
+    /// change that is noted late does not replace a later one.
     pub fn note(&self, project: ProjectId, id: MonitorId, version: u64, now: Option<&Monitor>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(project) = kept.get_mut(&project) else {
@@ -58,14 +62,14 @@ impl MonitorCache {
         }
     }
 
-    /// The monitors of a project, if they are known as of so many changes.
+    /// The monitors of a project, if the cache is up to date with this count of changes.
     pub fn get(&self, project: ProjectId, changes: u64) -> Option<ProjectMonitors> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let project = kept.get_mut(&project)?;
         (project.read_at + project.made_here == changes).then(|| project.sorted())
     }
 
-    /// Remembers the monitors of a project, read when the table counted so many changes.
+    /// Stores the monitors of a project, read when the table had this count of changes.
     pub fn put(&self, project: ProjectId, changes: u64, monitors: Vec<Monitor>) -> ProjectMonitors {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.remove(&project);
@@ -87,7 +91,7 @@ mod tests {
     use thrum_schema::UnixMs;
 
     #[test]
-    fn changes_made_here_keep_a_roster_good_and_others_do_not() {
+    fn own_changes_keep_the_cache_valid_and_others_invalidate_it() {
         let project = ProjectId::FIRST;
         let monitor = |n: u128, name: &str| Monitor {
             name: name.to_owned(),
@@ -104,7 +108,7 @@ mod tests {
         monitor_cache.note(project, one.id, 1, Some(&one));
         assert!(
             monitor_cache.get(project, 1).is_none(),
-            "nothing was read yet"
+            "nothing has been read yet"
         );
         monitor_cache.put(project, 1, vec![one.clone()]);
         assert_eq!(names(monitor_cache.get(project, 1).unwrap()), ["one"]);

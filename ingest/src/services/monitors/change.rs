@@ -1,4 +1,4 @@
-//! Changing monitors: created, edited, paused, resumed, snoozed, deleted.
+//! Changes to monitors: create, edit, pause, resume, snooze, delete.
 
 use super::Monitors;
 use thiserror::Error;
@@ -8,7 +8,7 @@ use thrum_schema::transition::{Event, Outcome, transitions};
 use thrum_schema::{Monitor, MonitorState, UnixMs};
 use thrum_store::{Change, Claims, Commit, Creation, RETRY_WRITES_MS, Snapshot, StoreError};
 
-/// Why a monitor was not changed; `E` is what its editor has against it.
+/// Why a monitor was not changed; `E` is the error of the function that edits it.
 #[derive(Debug, Error)]
 pub enum ChangeError<E> {
     #[error("there is no such monitor")]
@@ -21,17 +21,17 @@ pub enum ChangeError<E> {
     Store(#[from] StoreError),
 }
 
-/// What becomes of a monitor.
+/// A change to a monitor.
 #[derive(Debug, Default)]
 pub struct Edit {
-    /// Its new configuration, if that changes.
+    /// The new configuration, if it changes.
     pub monitor: Option<Monitor>,
-    /// What happens to it.
+    /// The events to apply.
     pub events: Vec<Event<'static>>,
 }
 
 impl Edit {
-    /// The monitor becomes this.
+    /// Changes the configuration.
     pub fn to(monitor: Monitor) -> Self {
         Self {
             monitor: Some(monitor),
@@ -39,7 +39,7 @@ impl Edit {
         }
     }
 
-    /// This happens to the monitor.
+    /// Applies an event.
     pub fn event(event: Event<'static>) -> Self {
         Self {
             monitor: None,
@@ -48,16 +48,16 @@ impl Edit {
     }
 }
 
-/// What an upsert came to.
+/// The result of an upsert.
 #[derive(Debug)]
 pub struct Upserted {
-    /// The monitor afterwards.
+    /// The monitor after the upsert.
     pub found: Snapshot,
     /// Whether it was created.
     pub created: bool,
 }
 
-/// Whether an upsert means a monitor.
+/// Whether a monitor is the one that an upsert should update.
 pub type Means<'a> = &'a (dyn Fn(&Monitor) -> bool + Sync);
 
 impl Monitors {
@@ -67,7 +67,8 @@ impl Monitors {
         Ok(limit.is_none() || self.store.monitor_count(project).await?.has_room(limit))
     }
 
-    /// Changes a monitor as `edit` says, which may be called more than once. Returns it as it then is.
+    /// Changes a monitor with `edit`, which may be called more than once, and returns the new
+    /// monitor and state.
     pub async fn change<E: Send>(
         &self,
         found: &Snapshot,
@@ -88,8 +89,8 @@ impl Monitors {
         Ok(after)
     }
 
-    /// Creates the monitor that `make` makes of a blank one. If `means` knows a monitor of the project,
-    /// changes that instead. However many requests race, one monitor is created.
+    /// Applies `make` to the oldest monitor of the project that `means` accepts, or else to a blank
+    /// monitor and creates it. However many requests race, they create only one monitor.
     pub async fn upsert<E: Send>(
         &self,
         project: ProjectId,
@@ -111,7 +112,7 @@ impl Monitors {
             {
                 let edit = |monitor: &Monitor, _: &MonitorState| make(monitor).map(Edit::to);
                 match self.change(&found, edit).await {
-                    // Deleted meanwhile: create it after all.
+                    // Deleted in the meantime: create it after all.
                     Err(ChangeError::NotFound) => continue,
                     result => {
                         return Ok(Upserted {
@@ -162,7 +163,8 @@ impl Monitors {
         }
     }
 
-    /// The oldest monitor of the project that `means` knows; among those with `slug`, if that is given.
+    /// The oldest monitor of the project that `means` accepts; if `slug` is given, only among those
+    /// with that slug.
     async fn oldest(
         &self,
         project: ProjectId,
@@ -181,10 +183,10 @@ impl Monitors {
         Ok(oldest.map(|monitor| monitor.id))
     }
 
-    /// Deletes a monitor. Returns it as it was.
+    /// Deletes a monitor, and returns its last configuration and state.
     ///
     /// # Errors
-    /// [`ChangeError::NotFound`] if it is gone already.
+    /// [`ChangeError::NotFound`] if it is already gone.
     pub async fn delete<E>(&self, found: Snapshot) -> Result<Snapshot, ChangeError<E>> {
         let begun = self.store.world().now();
         let mut found = found;
@@ -209,12 +211,12 @@ impl Monitors {
     }
 }
 
-/// What an edit does to a monitor; `None` if nothing.
+/// The change that an edit makes; `None` if it changes nothing.
 fn change_of(current: &Snapshot, edit: Edit, now: UnixMs) -> Option<Change> {
     let old = &current.monitor;
     let monitor = edit.monitor.unwrap_or_else(|| old.clone());
     let mut events = edit.events;
-    if waits_differently(old, &monitor) {
+    if moves_deadlines(old, &monitor) {
         events.insert(0, Event::Reconfigured);
     }
     let mut outcome = transitions(&monitor, &current.state, &events, now);
@@ -232,9 +234,9 @@ fn change_of(current: &Snapshot, edit: Edit, now: UnixMs) -> Option<Change> {
     })
 }
 
-/// Whether an edit moves deadlines. Only then are they computed again, without the extra time that an
-/// outage of Thrum's gave.
-fn waits_differently(old: &Monitor, new: &Monitor) -> bool {
+/// Whether an edit moves deadlines. Only then are they recomputed, without the extra time given for
+/// an outage of Thrum.
+fn moves_deadlines(old: &Monitor, new: &Monitor) -> bool {
     let of = |monitor: &Monitor| {
         let options = &monitor.options;
         (

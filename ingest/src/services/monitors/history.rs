@@ -21,7 +21,8 @@ pub struct History {
 }
 
 impl Monitors {
-    /// The uptime of a monitor, which now has `status`, in some spans, each with its start and end.
+    /// The flips of a monitor that now has `status`, and its uptime in each of `spans` (start,
+    /// end).
     pub async fn history(
         &self,
         project: &Project,
@@ -31,7 +32,7 @@ impl Monitors {
         let starts = spans.iter().map(|(from, _)| *from);
         let first = starts.min().unwrap_or_default();
         let last = spans.iter().map(|(_, to)| *to).max().unwrap_or_default();
-        // All of them: the status at the start of a span is that after the flip before it.
+        // Read all flips, because the flip before a span determines the status at its start.
         let mut flips = self
             .store
             .flips_between(monitor.id, UnixMs(0), last + 1, MAX_FLIPS)
@@ -40,7 +41,8 @@ impl Monitors {
         let before = flips.first().map_or(status, |flip| flip.from);
         let windows = monitor.options.windows.iter().chain(&project.windows);
         let windows: Vec<Window> = windows.cloned().collect();
-        // Many openings take a while to compute: not on the threads that serve requests.
+        // Many openings take a while to compute, which must not block the threads that serve
+        // requests.
         let spans = spans.to_vec();
         let computed = tokio::task::spawn_blocking(move || {
             let windows: Vec<&Window> = windows.iter().collect();
@@ -51,7 +53,7 @@ impl Monitors {
             History { flips, uptimes }
         });
         let failed =
-            |error| StoreError::Unavailable(format!("an uptime was not computed: {error}"));
+            |error| StoreError::Unavailable(format!("the uptime was not computed: {error}"));
         computed.await.map_err(failed)
     }
 }

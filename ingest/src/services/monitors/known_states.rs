@@ -1,5 +1,7 @@
-//! The states of a project's monitors, for lists of all of them. Where the process does all the writing, those that were
-//! written to are read again and no others; elsewhere, those of large projects are believed for some seconds.
+//! The states of all monitors of a project, cached in memory.
+//!
+//! If this process does all the writing, a change feed says which states to read again. Otherwise,
+//! the states of a large project are reused for some seconds.
 
 use super::{Monitors, ProjectMonitors};
 use crate::services::cache::ByProject;
@@ -10,18 +12,19 @@ use thrum_store::{Result, Touched};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 
-/// How long states are believed where nothing tells of changes, in milliseconds: longer the more there are, for each is
-/// a read unit.
+/// How long to reuse states without a change feed, at least and at most, in milliseconds.
 const FRESH_MS: (i64, i64) = (10_000, 60_000);
+/// The same, per state: reading more states costs more read units.
 const FRESH_MS_EACH: i64 = 5;
-/// Projects with at most so many monitors are read anew there.
+/// Without a change feed, the states of up to this many monitors are read every time.
 pub const SMALL: usize = 200;
-/// How long states are believed at most, in milliseconds: a write whose request was given up may go untold.
+/// How long to reuse states with a change feed, in milliseconds: it may miss a write whose request
+/// was cancelled.
 const MAX_AGE_MS: i64 = 60_000;
-/// Projects whose states are kept.
+/// The most projects to keep states of.
 const MAX_KEPT: usize = 100;
 
-/// The states that are known, by project.
+/// The cached states, by project.
 #[derive(Debug, Default)]
 pub struct KnownStates(ByProject<CachedStates>);
 
@@ -33,7 +36,7 @@ struct CachedStates {
 }
 
 impl CachedStates {
-    /// Whose states have to be read again; `None` for all.
+    /// The monitors whose states must be read again; `None` for all.
     fn stale(&mut self, project: ProjectId, now: UnixMs) -> Option<HashSet<MonitorId>> {
         let age_ms = now - self.read;
         let Some(changes) = &mut self.changes else {
@@ -60,7 +63,7 @@ impl CachedStates {
 }
 
 impl KnownStates {
-    /// The states of a project's monitors, in their order.
+    /// The states of a project's monitors, in the same order.
     pub async fn of(
         &self,
         service: &Monitors,
@@ -77,7 +80,7 @@ impl KnownStates {
                 states
             }
             _ => {
-                // Told of before they are read: what is written in between is read again.
+                // Subscribe before reading, so that whatever is written in between is read again.
                 let changes = service.store.touched();
                 *known = None;
                 known.insert(CachedStates {
@@ -115,19 +118,19 @@ mod tests {
         MonitorId(Uuid::from_u128(n))
     }
 
-    fn known(many: u128, told: Option<&Sender<Touched>>) -> CachedStates {
+    fn known(many: u128, feed: Option<&Sender<Touched>>) -> CachedStates {
         let state = |n| MonitorState::lost(&Monitor::new(id(n), PROJECT, UnixMs(0)));
         CachedStates {
             read: UnixMs(0),
             by_id: (0..many).map(|n| (id(n), state(n))).collect(),
-            changes: told.map(Sender::subscribe),
+            changes: feed.map(Sender::subscribe),
         }
     }
 
     #[test]
-    fn what_is_told_is_read_again_and_nothing_else() {
-        let (told, _) = channel(4);
-        let mut states = known(3, Some(&told));
+    fn only_changed_states_are_read_again() {
+        let (feed, _) = channel(4);
+        let mut states = known(3, Some(&feed));
         assert_eq!(states.stale(PROJECT, UnixMs(1)), Some(HashSet::new()));
         let other = ProjectId(Uuid::from_u128(9));
         for touched in [
@@ -135,27 +138,27 @@ mod tests {
             Touched::Changed(PROJECT, id(2)),
             Touched::Changed(other, id(3)),
         ] {
-            told.send(touched).unwrap();
+            feed.send(touched).unwrap();
         }
         let stale = states.stale(PROJECT, UnixMs(1));
         assert_eq!(stale, Some([id(1), id(2)].into()));
         assert_eq!(states.stale(PROJECT, UnixMs(1)), Some(HashSet::new()));
-        // What was missed may be anything; and so may what is old.
+        // After a lag, or when they are old, all states must be read again.
         for _ in 0..5 {
-            told.send(Touched::Seen(other, id(3))).unwrap();
+            feed.send(Touched::Seen(other, id(3))).unwrap();
         }
         assert_eq!(states.stale(PROJECT, UnixMs(1)), None);
-        let mut states = known(3, Some(&told));
+        let mut states = known(3, Some(&feed));
         assert_eq!(states.stale(PROJECT, UnixMs(MAX_AGE_MS)), None);
     }
 
     #[test]
-    fn where_nothing_is_told_the_larger_a_project_the_longer_it_is_believed() {
-        for (many, believed_ms) in [(200, 0), (201, 10_000), (3_000, 15_000), (20_000, 60_000)] {
+    fn without_a_change_feed_states_of_larger_projects_are_reused_longer() {
+        for (many, fresh_ms) in [(200, 0), (201, 10_000), (3_000, 15_000), (20_000, 60_000)] {
             let mut states = known(many, None);
-            let fresh = states.stale(PROJECT, UnixMs(believed_ms - 1)).is_some();
-            assert_eq!(fresh, believed_ms > 0, "{many}");
-            assert_eq!(states.stale(PROJECT, UnixMs(believed_ms)), None, "{many}");
+            let fresh = states.stale(PROJECT, UnixMs(fresh_ms - 1)).is_some();
+            assert_eq!(fresh, fresh_ms > 0, "{many}");
+            assert_eq!(states.stale(PROJECT, UnixMs(fresh_ms)), None, "{many}");
         }
     }
 }

@@ -17,20 +17,20 @@ use thrum_store::{
 /// A ping that was received and validated.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    /// What it asks for; the monitor's rules may see it differently.
+    /// What the request says; the monitor's rules may decide otherwise.
     pub kind: PingKind,
-    /// The ping as it will be logged; its number and meaning are filled in.
+    /// The ping to log. Its number and final kind are filled in later.
     pub ping: Ping,
-    /// What it says of its own schedule.
+    /// The schedule that it brings along.
     pub rules: Rules,
 }
 
 /// A ping that was recorded.
 #[derive(Debug)]
 pub struct Recorded {
-    /// The monitor's state afterwards.
+    /// The monitor's state after the ping.
     pub state: MonitorState,
-    /// Whether the monitor was made by this ping.
+    /// Whether this ping created the monitor.
     pub created: bool,
 }
 
@@ -43,19 +43,19 @@ pub enum RecordError {
     Ambiguous,
     #[error("the project has as many monitors as its plan allows")]
     Full,
-    /// Milliseconds until one is taken.
+    /// Milliseconds until the next ping is accepted.
     #[error("too many pings")]
     TooMany(i64),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Which monitor a ping is for, if not by its id.
+/// How a ping identifies its monitor, if not by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// Its name, or else its slug: heartbeats.
+    /// By name, or else by slug: heartbeats.
     Name,
-    /// Its slug: ping-key URLs.
+    /// By slug: ping URLs with a ping key.
     Slug,
 }
 
@@ -79,7 +79,8 @@ impl Monitors {
         }
     }
 
-    /// Records a ping of the monitor that `project` calls `name`; makes it, once, if `create` says how.
+    /// Records a ping of the monitor `name` of `project`. If there is none and `create` is set,
+    /// creates it, exactly once.
     pub async fn record_named(
         &self,
         project: ProjectId,
@@ -111,7 +112,7 @@ impl Monitors {
                     cache.put(cache_key, recorded.state.monitor, now);
                     return Ok(recorded);
                 }
-                // Deleted since it was looked up, or made by another since it was not found: look again.
+                // Deleted since the lookup, or created by a concurrent request: look again.
                 Err(RecordError::NotFound | RecordError::Store(StoreError::Conflict))
                     if now - begun < RETRY_WRITES_MS =>
                 {
@@ -127,12 +128,12 @@ impl Monitors {
         }
     }
 
-    /// How fast a monitor's pings may come.
+    /// The rate limit of each monitor.
     fn rate(&self) -> Option<Rate> {
         self.config.pings_per_minute.map(Rate::per_minute)
     }
 
-    /// The one monitor that `project` calls `name`.
+    /// The only monitor of `project` with this name or slug.
     pub async fn named(
         &self,
         project: ProjectId,
@@ -188,7 +189,7 @@ impl Monitors {
         })
     }
 
-    /// What a ping does to a monitor: the schedule that it brings first, then the ping itself.
+    /// The change that a ping makes: first to the schedule that it brings, then the ping itself.
     fn change_of(
         &self,
         current: &Snapshot,
@@ -214,8 +215,8 @@ impl Monitors {
         })
     }
 
-    /// Creates a monitor with its first ping. It gets `name` as its name, and as its slug as far as that
-    /// can be one and is free; it alerts all channels of the project.
+    /// Creates a monitor with its first ping. Its slug is derived from `name`, if that slug is
+    /// free. It alerts on all channels of the project.
     async fn create(
         &self,
         project: ProjectId,
@@ -240,7 +241,7 @@ impl Monitors {
             targets: Targets::All,
             ..Monitor::new(MonitorId(self.store.world().uuid_v4()), project, now)
         };
-        // The API creates as many as the plan allows; pings may create twice as many.
+        // Pings may create twice as many monitors as the plan allows to create through the API.
         let limit = self.accounts.limits(project).await?.monitors;
         let limit = limit.map(|limit| limit.saturating_mul(2));
         let before = MonitorState::new(&monitor);
@@ -279,7 +280,7 @@ impl Monitors {
         })
     }
 
-    /// The slug of a monitor that is called `name`; empty if another monitor has that.
+    /// The slug for a monitor called `name`; empty if another monitor has it.
     async fn free_slug(&self, project: ProjectId, name: &str) -> Result<String, StoreError> {
         let slug = slugify(name);
         let differs = slug != name && !slug.is_empty();
@@ -290,7 +291,7 @@ impl Monitors {
         Ok(if taken { String::new() } else { slug })
     }
 
-    /// Logs a ping that was counted, where pings are logged, and feeds the series that its figures are.
+    /// Logs a counted ping, if pings are logged, and feeds the series that take its values.
     async fn log(
         &self,
         id: MonitorId,
@@ -323,7 +324,7 @@ impl Monitors {
     }
 }
 
-/// What a ping meant in the end.
+/// What a ping means by the monitor's rules.
 #[derive(Debug, Clone, Copy)]
 struct Understood {
     kind: PingKind,
@@ -343,7 +344,7 @@ impl Understood {
         }
     }
 
-    /// As the rules had it.
+    /// The outcome of the rules.
     fn of(outcome: &Outcome, asked: PingKind) -> Self {
         Self {
             kind: outcome.kind.unwrap_or(asked),
@@ -354,7 +355,7 @@ impl Understood {
     }
 }
 
-/// What a ping means to `monitor`.
+/// The event that a ping is for `monitor`.
 fn event(monitor: &Monitor, incoming: &Incoming) -> Event<'static> {
     let Ping {
         ref method,

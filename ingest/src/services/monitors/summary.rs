@@ -1,5 +1,6 @@
-//! How a project is, at a glance: what badges and metrics show. Made anew for each request while the project is small,
-//! and kept for some seconds where that costs something; never cached by HTTP.
+//! Summaries of projects, for badges and metrics. The summary of a small project is computed for
+//! each request; that of a large one is reused for some seconds, to save reads. HTTP never caches
+//! either.
 
 use super::Monitors;
 use crate::services::cache::ByProject;
@@ -8,14 +9,14 @@ use thrum_schema::state::Shown;
 use thrum_schema::{Monitor, MonitorState, Outage, ProjectId, UnixMs};
 use thrum_store::Result;
 
-/// How long a summary is given again, in milliseconds.
+/// How long to reuse a summary, in milliseconds.
 const FRESH_MS: i64 = 10_000;
-/// Projects with at most so many monitors are looked at anew each time.
+/// Summaries of up to this many monitors are computed every time.
 const SMALL: usize = 200;
-/// Summaries beyond which those that are stale are forgotten.
+/// With more summaries than this, those not in use are dropped.
 const MAX_KEPT: usize = 1_000;
 
-/// A monitor, at a glance.
+/// The summary of a monitor.
 #[derive(Debug, Clone)]
 pub struct Glance {
     pub name: String,
@@ -25,11 +26,11 @@ pub struct Glance {
     pub started: bool,
 }
 
-/// A project's monitors, at a glance, in the order of their names.
+/// The summaries of a project's monitors, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Summary(pub Vec<Glance>);
 
-/// How many of some monitors are how.
+/// How many monitors are late and down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     pub total: usize,
@@ -37,12 +38,12 @@ pub struct Tally {
     pub down: usize,
 }
 
-/// The summaries that are kept.
+/// The cached summaries.
 #[derive(Debug, Default)]
 pub struct Summaries(ByProject<(UnixMs, Arc<Summary>)>);
 
 impl Glance {
-    /// The monitor as it is at `now`.
+    /// The summary at `now`.
     pub fn of(monitor: &Monitor, state: &MonitorState, outages: &[Outage], now: UnixMs) -> Self {
         Self {
             name: monitor.name.clone(),
@@ -55,7 +56,7 @@ impl Glance {
 }
 
 impl Tally {
-    /// Counts monitors. New and paused ones are as good as up.
+    /// Counts monitors. New and paused ones count as up.
     pub fn of<'a>(glances: impl Iterator<Item = &'a Glance>) -> Self {
         glances.fold(Self::default(), |tally, glance| Self {
             total: tally.total + 1,
@@ -66,7 +67,7 @@ impl Tally {
 }
 
 impl Summary {
-    /// Those that have `tag`; all of them for `*`.
+    /// The monitors with `tag`, or all of them for `*`.
     pub fn tagged<'a>(&'a self, tag: &'a str) -> impl Iterator<Item = &'a Glance> {
         let has = move |glance: &&Glance| tag == "*" || glance.tags.iter().any(|t| t == tag);
         self.0.iter().filter(has)
@@ -74,7 +75,7 @@ impl Summary {
 }
 
 impl Monitors {
-    /// A project, at a glance.
+    /// The summary of a project.
     pub async fn summary(&self, project: ProjectId) -> Result<Arc<Summary>> {
         let kept = self.summaries.0.of(project, MAX_KEPT);
         let mut kept = kept.lock().await;

@@ -1,8 +1,9 @@
-//! Heartbeats as series: a monitor's metrics, the durations of its runs, and the intervals between its
-//! successes.
+//! Heartbeats as series: a monitor's metrics, the durations of its runs, and the intervals between
+//! its successes.
 //!
-//! Nothing is stored for them until the first request or watch for `monitor:<slug>:<name>`. That marks
-//! the monitor's state, which every heartbeat reads anyway, and takes what the log still has.
+//! Nothing is stored for them until the first request or watch for `monitor:<slug>:<name>`. That
+//! marks the monitor's state, which every heartbeat reads anyway, and imports what the log still
+//! has.
 
 use super::Series;
 use crate::services::{ServiceError, ServiceResult};
@@ -13,15 +14,15 @@ use thrum_schema::state::{Feeds, MAX_FEEDS};
 use thrum_schema::{MonitorState, Ping, PingKind, UnixMs};
 use thrum_store::{Result, StoreError};
 
-/// The series of how long runs took, in seconds.
+/// The series of the durations of runs, in seconds.
 const DURATION: &str = "duration";
-/// The series of how long it was from a success to the next, in seconds.
+/// The series of the intervals between successes, in seconds.
 const INTERVAL: &str = "interval";
-/// How often a state is tried to be marked against heartbeats that race it.
+/// How often to try to mark a state while concurrent heartbeats change it.
 const MAX_ATTEMPTS: usize = 50;
 
 impl Series {
-    /// Lets heartbeats feed a series from now on, and takes what their log has.
+    /// Makes heartbeats feed a series from now on, and imports what their log has.
     pub async fn feed(
         &self,
         project: ProjectId,
@@ -33,7 +34,7 @@ impl Series {
         };
         if timeframe != Timeframe::TICK {
             return Err(
-                Invalid::new("timeframe", "must be tick for series that heartbeats feed").into(),
+                Invalid::new("timeframe", "must be tick for a series of heartbeats").into(),
             );
         }
         let monitor = match *self.store.monitors_with_slug(project, slug).await? {
@@ -45,13 +46,14 @@ impl Series {
             }
             _ => {
                 return Err(ServiceError::Conflict(format!(
-                    "several monitors have the slug {slug}; give them different ones"
+                    "several monitors have the slug {slug}; give them different slugs"
                 )));
             }
         };
         let marked = self.mark(monitor, slug, name).await?;
         let head = self.store.head(project, series, timeframe).await?;
-        // Marked before, but perhaps no further.
+        // An earlier attempt may have marked the state and then failed, so look for the series,
+        // too.
         if !marked && head.is_some() {
             return Ok(());
         }
@@ -69,7 +71,8 @@ impl Series {
         Ok(())
     }
 
-    /// Notes in a monitor's state that a figure of it is a series; false if it was noted already.
+    /// Marks in a monitor's state that a value of its heartbeats feeds a series; false if it is
+    /// marked already.
     async fn mark(&self, monitor: MonitorId, slug: &str, name: &str) -> ServiceResult<bool> {
         for attempt in 0..MAX_ATTEMPTS {
             let located = self.store.locate(monitor).await?;
@@ -91,7 +94,7 @@ impl Series {
             }
             if feeds.names.len() >= MAX_FEEDS {
                 return Err(ServiceError::Conflict(format!(
-                    "at most {MAX_FEEDS} figures of a monitor are series: {}",
+                    "a monitor feeds at most {MAX_FEEDS} series; this one already feeds {}",
                     feeds.names.join(", ")
                 )));
             }
@@ -109,8 +112,8 @@ impl Series {
         Err(StoreError::Conflict.into())
     }
 
-    /// Writes the figures of a heartbeat that are series. It is recorded already: what fails here is logged, and the
-    /// heartbeat stands.
+    /// Writes the values of a heartbeat that feed series. The heartbeat is already recorded, so a
+    /// failure is only logged.
     pub async fn feed_ping(&self, state: &MonitorState, ping: &Ping) {
         let Some(feeds) = &state.feeds else {
             return;
@@ -118,7 +121,7 @@ impl Series {
         for name in &feeds.names {
             let series = SeriesName::of_monitor(&feeds.slug, name);
             if let Err(error) = self.feed_one(state, &series, name, ping).await {
-                tracing::error!(%error, monitor = %state.monitor, name, "a heartbeat's figure is missing in its series");
+                tracing::error!(%error, monitor = %state.monitor, name, "a heartbeat's value is missing from its series");
             }
         }
     }
@@ -141,7 +144,7 @@ impl Series {
                     .map(|before| seconds(ping.at - before.at))
             }
             INTERVAL => None,
-            name => figure(ping, name),
+            name => value_of(ping, name),
         };
         let Some(value) = value else {
             return Ok(());
@@ -157,15 +160,15 @@ impl Series {
     }
 }
 
-/// A figure of one ping.
-fn figure(ping: &Ping, name: &str) -> Option<f64> {
+/// The duration of a ping's run, or one of its metrics.
+fn value_of(ping: &Ping, name: &str) -> Option<f64> {
     match name {
         DURATION => ping.duration_ms.map(seconds),
         name => ping.metrics.get(name).copied(),
     }
 }
 
-/// The figures of a log, oldest first.
+/// The bars of a series from a log, oldest first.
 fn bars_of(log: &[Ping], name: &str) -> Vec<Bar> {
     let mut last: Option<UnixMs> = None;
     let mut bars: Vec<Bar> = Vec::new();
@@ -176,7 +179,7 @@ fn bars_of(log: &[Ping], name: &str) -> Vec<Bar> {
             }
             last.replace(ping.at).map(|last| seconds(ping.at - last))
         } else {
-            figure(ping, name)
+            value_of(ping, name)
         };
         if let Some(value) = value.filter(|_| bars.last().is_none_or(|bar| bar.time < ping.at)) {
             bars.push(Bar::value(ping.at, value));
@@ -185,7 +188,10 @@ fn bars_of(log: &[Ping], name: &str) -> Vec<Bar> {
     bars
 }
 
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of some years")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the milliseconds of many years fit"
+)]
 fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
 }

@@ -1,4 +1,4 @@
-//! A check, as the management API shows it.
+//! Checks in responses of the management API.
 
 use crate::http::site::Site;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use thrum_schema::{Monitor, MonitorState, Outage, Schedule, UnixMs};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A check. A read-only key sees `unique_key` in place of the members that let write.
+/// A check. A read-only key sees `unique_key` instead of `uuid`, the URLs and `channels`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Check {
     /// Its name.
@@ -24,9 +24,9 @@ pub struct Check {
     desc: String,
     /// Its grace, in seconds.
     grace: u32,
-    /// How many pings it had.
+    /// How many pings it has received.
     n_pings: u64,
-    /// `new`, `up`, `grace`, `down` or `paused`; version 1 also says `started`.
+    /// `new`, `up`, `grace`, `down` or `paused`; in version 1 also `started`.
     status: &'static str,
     /// Whether a run is in progress.
     started: bool,
@@ -38,9 +38,9 @@ pub struct Check {
     manual_resume: bool,
     /// `POST` if only POSTs count, else empty.
     methods: &'static str,
-    /// The keywords of a success, where subjects of e-mails are looked at.
+    /// The keywords of a success, if `filter_subject` is on.
     subject: String,
-    /// The keywords of a failure, where subjects of e-mails are looked at.
+    /// The keywords of a failure, if `filter_subject` is on.
     subject_fail: String,
     /// The keywords of a start.
     start_kw: String,
@@ -71,21 +71,21 @@ pub struct Check {
     /// The ids of its channels, separated by commas.
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<String>,
-    /// What read-only clients call it.
+    /// Identifies it for read-only keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     unique_key: Option<String>,
-    /// Its period in seconds, if its schedule is simple.
+    /// Its period in seconds, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<u32>,
     /// Its cron or OnCalendar expression, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     schedule: Option<String>,
-    /// The zone of that.
+    /// The time zone of the expression.
     #[serde(skip_serializing_if = "Option::is_none")]
     tz: Option<String>,
 }
 
-/// Who looks, and when.
+/// What is needed to show a check.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// The site's URLs.
@@ -96,9 +96,9 @@ pub struct View<'a> {
     pub writes: bool,
     /// The project's channels.
     pub channels: &'a [Channel],
-    /// Our own outages.
+    /// The outages of Thrum.
     pub outages: &'a [Outage],
-    /// The current instant.
+    /// The current time.
     pub now: UnixMs,
 }
 
@@ -160,7 +160,7 @@ impl View<'_> {
         }
     }
 
-    /// The status; version 1 calls a check started whose run is in progress and in time.
+    /// The status. In version 1, a check with a run that is in progress and in time is `started`.
     fn status(&self, state: &MonitorState) -> &'static str {
         let shown = state.shown(self.now, self.outages);
         match shown {
@@ -193,7 +193,7 @@ impl View<'_> {
 }
 
 impl Check {
-    /// The check that was deleted: its channels are gone with it.
+    /// The check after its deletion, without channels.
     pub fn deleted(self) -> Self {
         Self {
             channels: self.channels.map(|_| String::new()),

@@ -1,4 +1,4 @@
-//! What each call of the management API does.
+//! The endpoints of the management API. docs/compatibility.md §3.
 
 use super::check::{Check, View};
 use super::log::{FlipEntry, PingEntry, entries, span};
@@ -24,10 +24,11 @@ use thrum_store::Snapshot;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Most flips in a reply.
+/// The most flips in a response.
 const MAX_FLIPS: usize = 10_000;
-/// How many days of alerts the operator's metrics look at, and how many alerts a project.
+/// How many days of alerts the operator's metrics cover.
 const METRICS_DAYS: i64 = 2;
+/// How many alerts per project they cover.
 const METRICS_ALERTS: usize = 1_000;
 
 /// Checks.
@@ -48,7 +49,7 @@ pub struct Flips {
     flips: Vec<FlipEntry>,
 }
 
-/// A channel, as far as checks are concerned.
+/// A channel.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChannelEntry {
     #[schema(value_type = String)]
@@ -69,16 +70,16 @@ pub struct Badges {
     badges: BTreeMap<String, BadgeUrls>,
 }
 
-/// The operator's figures.
+/// The operator's metrics.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OperatorMetrics {
-    /// The current instant, in epoch seconds.
+    /// The current time, in epoch seconds.
     ts: i64,
-    /// How many pings of the pipeline's own came through.
+    /// How many of the pipeline's own pings arrived.
     max_ping_id: u64,
-    /// There is no such number here.
+    /// Always 0: Thrum does not number notifications.
     max_notification_id: u64,
-    /// How many alerts are under way.
+    /// How many alerts are still being delivered.
     num_unprocessed_flips: usize,
 }
 
@@ -89,7 +90,7 @@ pub struct ApiError {
     pub error: String,
 }
 
-/// What checks are shown with, besides their own.
+/// What is needed to show checks, besides the checks themselves.
 struct Surroundings {
     channels: Vec<Channel>,
     outages: Vec<Outage>,
@@ -128,7 +129,7 @@ impl Call<'_> {
         }
     }
 
-    /// The id of a check. Another project's unique key is as good as none.
+    /// The ID of a check. The unique key of another project's check gets a 404.
     async fn resolve(&self, check: Ref) -> Result<MonitorId, Refusal> {
         match check {
             Ref::Id(id) => Ok(id),
@@ -140,7 +141,7 @@ impl Call<'_> {
         }
     }
 
-    /// Changes a check, and answers it as it then is.
+    /// Changes a check, and responds with the result.
     async fn change(
         &self,
         found: &Snapshot,
@@ -208,14 +209,14 @@ pub(super) async fn list_checks(call: &Call<'_>) -> Result<Response, Refusal> {
     Ok(axum::Json(Checks { checks }).into_response())
 }
 
-/// Makes a check; or updates the one that `unique` knows it by.
+/// Creates a check, or updates the one that `unique` identifies.
 #[utoipa::path(
     post, path = "/api/v3/checks/", operation_id = "create_check", tag = "management",
     security(("api_key" = [])),
     request_body = Option<super::CheckRequest>,
     responses(
-        (status = 200, description = "There was one, and it is updated", body = Check),
-        (status = 201, description = "It is made", body = Check),
+        (status = 200, description = "Updated", body = Check),
+        (status = 201, description = "Created", body = Check),
         (status = 400, body = ApiError),
         (status = 401, body = ApiError),
         crate::http::Overload,
@@ -254,7 +255,7 @@ pub(super) async fn create_check(call: &Call<'_>) -> Result<Response, Refusal> {
 #[utoipa::path(
     get, path = "/api/v3/checks/{check}", operation_id = "get_check", tag = "management",
     security(("api_key" = [])),
-    params(("check" = String, Path, description = "Its uuid or unique key")),
+    params(("check" = String, Path, description = "The check's uuid or unique key")),
     responses(
         (status = 200, body = Check),
         (status = 401, body = ApiError),
@@ -270,11 +271,11 @@ pub(super) async fn get_check(call: &Call<'_>, check: Ref) -> Result<Response, R
     call.reply(StatusCode::OK, &found).await
 }
 
-/// Updates a check: only what is given changes.
+/// Updates a check: only the given fields.
 #[utoipa::path(
     post, path = "/api/v3/checks/{check}", operation_id = "update_check", tag = "management",
     security(("api_key" = [])),
-    params(("check" = String, Path, description = "Its uuid")),
+    params(("check" = String, Path, description = "The check's uuid")),
     request_body = Option<super::CheckRequest>,
     responses(
         (status = 200, body = Check),
@@ -298,11 +299,11 @@ pub(super) async fn update_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
     .await
 }
 
-/// Deletes a check; answers it as it was.
+/// Deletes a check, and shows it one last time.
 #[utoipa::path(
     delete, path = "/api/v3/checks/{check}", operation_id = "delete_check", tag = "management",
     security(("api_key" = [])),
-    params(("check" = String, Path, description = "Its uuid")),
+    params(("check" = String, Path, description = "The check's uuid")),
     responses(
         (status = 200, body = Check),
         (status = 401, body = ApiError),
@@ -325,7 +326,7 @@ pub(super) async fn delete_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
 #[utoipa::path(
     post, path = "/api/v3/checks/{check}/pause", operation_id = "pause_check", tag = "management",
     security(("api_key" = [])),
-    params(("check" = String, Path, description = "Its uuid")),
+    params(("check" = String, Path, description = "The check's uuid")),
     responses(
         (status = 200, body = Check),
         (status = 400, body = ApiError),
@@ -342,11 +343,11 @@ pub(super) async fn pause_check(call: &Call<'_>, id: MonitorId) -> Result<Respon
         .await
 }
 
-/// Resumes a check that is paused.
+/// Resumes a paused check.
 #[utoipa::path(
     post, path = "/api/v3/checks/{check}/resume", operation_id = "resume_check", tag = "management",
     security(("api_key" = [])),
-    params(("check" = String, Path, description = "Its uuid")),
+    params(("check" = String, Path, description = "The check's uuid")),
     responses(
         (status = 200, body = Check),
         (status = 400, body = ApiError),
@@ -375,7 +376,7 @@ pub(super) async fn resume_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
 #[utoipa::path(
     get, path = "/api/v3/checks/{check}/pings/", operation_id = "list_pings", tag = "management",
     security(("api_key" = [])),
-    params(("check" = String, Path, description = "Its uuid")),
+    params(("check" = String, Path, description = "The check's uuid")),
     responses(
         (status = 200, body = Pings),
         (status = 401, body = ApiError),
@@ -392,12 +393,12 @@ pub(super) async fn list_pings(call: &Call<'_>, id: MonitorId) -> Result<Respons
     Ok(axum::Json(Pings { pings }).into_response())
 }
 
-/// The body of a logged ping, as it was sent.
+/// Returns the body of a logged ping, as it was sent.
 #[utoipa::path(
     get, path = "/api/v3/checks/{check}/pings/{n}/body", operation_id = "get_ping_body", tag = "management",
     security(("api_key" = [])),
     params(
-        ("check" = String, Path, description = "Its uuid"),
+        ("check" = String, Path, description = "The check's uuid"),
         ("n" = u64, Path, description = "The ping's number"),
     ),
     responses(
@@ -405,7 +406,7 @@ pub(super) async fn list_pings(call: &Call<'_>, id: MonitorId) -> Result<Respons
         (status = 401, body = ApiError),
         crate::http::Overload,
         (status = 403, description = "It belongs to another project"),
-        (status = 404, description = "No such ping, no body, or no longer in the log", body = ApiError),
+        (status = 404, description = "No such ping, or it has no body or is no longer in the log", body = ApiError),
     ),
 )]
 pub(super) async fn get_ping_body(
@@ -423,19 +424,19 @@ pub(super) async fn get_ping_body(
     Ok((headers, Body::from(body)).into_response())
 }
 
-/// Lists the changes of a check's status.
+/// Lists the status changes of a check.
 #[utoipa::path(
     get, path = "/api/v3/checks/{check}/flips/", operation_id = "list_flips", tag = "management",
     security(("api_key" = [])),
     params(
-        ("check" = String, Path, description = "Its uuid or unique key"),
-        ("seconds" = Option<i64>, Query, description = "Only those of the last so many seconds"),
-        ("start" = Option<i64>, Query, description = "Only those from this instant on, in epoch seconds"),
-        ("end" = Option<i64>, Query, description = "Only those before this instant, in epoch seconds"),
+        ("check" = String, Path, description = "The check's uuid or unique key"),
+        ("seconds" = Option<i64>, Query, description = "Only flips at most this many seconds old"),
+        ("start" = Option<i64>, Query, description = "Only flips from this time on, in epoch seconds"),
+        ("end" = Option<i64>, Query, description = "Only flips before this time, in epoch seconds"),
     ),
     responses(
         (status = 200, body = Flips),
-        (status = 400, description = "A parameter is no number, or out of its range"),
+        (status = 400, description = "A parameter is not a number, or out of range"),
         (status = 401, body = ApiError),
         crate::http::Overload,
         (status = 403, description = "It belongs to another project"),
@@ -479,7 +480,7 @@ pub(super) async fn list_channels(call: &Call<'_>) -> Result<Response, Refusal> 
     Ok(axum::Json(ChannelEntries { channels }).into_response())
 }
 
-/// Lists the URLs of a project's badges, a set for each tag.
+/// Lists the URLs of a project's badges, by tag.
 #[utoipa::path(
     get, path = "/api/v3/badges/", operation_id = "list_badges", tag = "management",
     security(("api_key" = [])),
@@ -502,7 +503,7 @@ pub(super) async fn list_badges(call: &Call<'_>) -> Result<Response, Refusal> {
     Ok(axum::Json(Badges { badges }).into_response())
 }
 
-/// Whether the table answers.
+/// Checks whether the database answers.
 #[utoipa::path(
     get, path = "/api/v3/status/", operation_id = "get_status", tag = "management",
     responses((status = 200, body = String, content_type = "text/plain"), crate::http::Overload),
@@ -512,7 +513,7 @@ pub(super) async fn status(app: &App) -> Result<Response, Refusal> {
     Ok("OK".into_response())
 }
 
-/// The operator's figures, for who has the metrics key.
+/// Shows the operator's metrics. Requires the metrics key.
 #[utoipa::path(
     get, path = "/api/v3/metrics/", operation_id = "get_metrics", tag = "management",
     params(("X-Metrics-Key" = String, Header, description = "The metrics key")),
@@ -530,42 +531,42 @@ pub(super) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, 
         return Err(Refusal::Empty(StatusCode::FORBIDDEN));
     }
     let now = app.store.world().now();
-    let mut under_way = 0;
+    let mut open_alerts = 0;
     for project in app.store.projects().await? {
         let store = &app.store;
         let alerts = store
             .recent_alerts(project.id, now, METRICS_DAYS, METRICS_ALERTS)
             .await?;
-        under_way += alerts.iter().filter(|alert| alert.is_open()).count();
+        open_alerts += alerts.iter().filter(|alert| alert.is_open()).count();
     }
     let pulse = app.store.states(&[MonitorId::PULSE]).await?;
     let metrics = OperatorMetrics {
         ts: now.secs(),
         max_ping_id: pulse.first().map_or(0, |state| state.pings),
         max_notification_id: 0,
-        num_unprocessed_flips: under_way,
+        num_unprocessed_flips: open_alerts,
     };
     Ok(axum::Json(metrics).into_response())
 }
 
-/// What vendors' callbacks about deliveries get.
+/// Accepts callbacks about deliveries, and ignores them.
 #[utoipa::path(
     post, path = "/api/v3/notifications/{id}/status", operation_id = "post_notification_status", tag = "management",
     params(("id" = String, Path, description = "A uuid")),
     responses((status = 200, description = "Always"), (status = 404, body = ApiError)),
 )]
-#[expect(dead_code, reason = "`callback` answers; this describes it")]
+#[expect(dead_code, reason = "only describes `callback`")]
 pub fn notification_status() {}
 
-/// What mail servers' bounces get.
+/// Accepts bounces, and ignores them.
 #[utoipa::path(
     post, path = "/api/v3/bounces/", operation_id = "post_bounce", tag = "management",
     responses((status = 200, description = "Always")),
 )]
-#[expect(dead_code, reason = "`callback` answers; this describes it")]
+#[expect(dead_code, reason = "only describes `callback`")]
 pub fn bounce() {}
 
-/// What vendors' callbacks get: no channel of ours has one, and they must not be tried again and again.
+/// Answers callbacks. No channel of Thrum has any, but a 200 keeps the sender from retrying.
 pub(super) fn callback() -> Response {
     StatusCode::OK.into_response()
 }

@@ -1,4 +1,4 @@
-//! What happened to a check: its pings and its flips.
+//! The log of a check: its pings and flips.
 
 use super::check::{iso, iso_us};
 use crate::http::site::Site;
@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 /// Runs longer than this have no duration, in milliseconds: 72 hours.
 const MAX_DURATION_MS: i64 = 72 * 3_600_000;
-/// The longest span that a client may ask for, in seconds: a year.
+/// The largest value of `seconds`: a year.
 const MAX_SPAN_S: i64 = 31_536_000;
-/// The latest instant that a client may ask for, in seconds.
-const MAX_INSTANT_S: i64 = 10_000_000_000;
+/// The largest value of `start` and `end`, in epoch seconds.
+const MAX_TIMESTAMP_S: i64 = 10_000_000_000;
 
 /// A logged ping.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -28,27 +28,27 @@ pub struct PingEntry {
     n: u64,
     /// `http` or `https`.
     scheme: String,
-    /// Where it came from.
+    /// The address that it came from.
     remote_addr: Option<String>,
     method: String,
     /// The user agent.
     ua: String,
-    /// The id of the run.
+    /// The run ID.
     #[schema(value_type = Option<String>)]
     rid: Option<Uuid>,
     /// How long the run took, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     duration: Option<f64>,
-    /// Where its body is, if it had one.
+    /// The URL of its body, if it has one.
     body_url: Option<String>,
 }
 
 /// A change of status.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct FlipEntry {
-    /// When.
+    /// When it happened.
     timestamp: String,
-    /// 1 if the check is up since, else 0.
+    /// 1 if the check went up, else 0.
     up: u8,
 }
 
@@ -86,8 +86,8 @@ pub fn entries(id: MonitorId, pings: &[Ping], site: &Site, version: u8) -> Vec<P
         .collect()
 }
 
-/// How long the run took that a ping ended: since the start of the same id before it, without another success or
-/// failure of that id between.
+/// How long the run that a ping ended took: the time since the start with the same run ID, if there
+/// was no other success or failure with that ID in between.
 fn duration_ms(ping: &Ping, earlier: &[Ping]) -> Option<i64> {
     if !matches!(ping.kind, PingKind::Success | PingKind::Fail) {
         return None;
@@ -99,31 +99,31 @@ fn duration_ms(ping: &Ping, earlier: &[Ping]) -> Option<i64> {
     let ms = match before {
         Some(start) if start.kind == PingKind::Start => Some((ping.at - start.at).max(0)),
         Some(_) => None,
-        // The start is no more in the log; the duration was noted when the run ended.
+        // The start is no longer in the log; the duration was recorded when the run ended.
         None => ping.duration_ms,
     };
     ms.filter(|ms| *ms < MAX_DURATION_MS)
 }
 
-/// The span that a client asks for: from, to.
+/// The span in a query: from, to.
 ///
 /// # Errors
-/// A parameter that is no number, or out of its range.
+/// A parameter is not a number, or out of range.
 pub fn span(query: &str, now: UnixMs) -> Result<(UnixMs, UnixMs), ()> {
     let mut from = UnixMs(0);
-    let mut to = UnixMs::from_secs(MAX_INSTANT_S + 1);
+    let mut to = UnixMs::from_secs(MAX_TIMESTAMP_S + 1);
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let most = match name {
             "seconds" => MAX_SPAN_S,
-            "start" | "end" => MAX_INSTANT_S,
+            "start" | "end" => MAX_TIMESTAMP_S,
             _ => continue,
         };
         let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
         let number = value.parse::<i64>().ok();
         let number = number.filter(|n| digits && *n <= most).ok_or(())?;
         match name {
-            // No seconds are no filter.
+            // Zero means no filter.
             "seconds" if number == 0 => {}
             "seconds" => from = from.max(now - number * 1000),
             "start" => from = from.max(UnixMs::from_secs(number)),
@@ -141,7 +141,7 @@ mod tests {
     fn spans_are_checked() {
         let now = UnixMs::from_secs(1_000_000);
         let s = UnixMs::from_secs;
-        let all = (s(0), s(MAX_INSTANT_S + 1));
+        let all = (s(0), s(MAX_TIMESTAMP_S + 1));
         for (query, expected) in [
             ("", Ok(all)),
             ("other=x", Ok(all)),

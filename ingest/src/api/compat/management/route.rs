@@ -1,10 +1,10 @@
-//! The paths of the management API, as one table: what each leads to, and which methods it takes. Clients write them
-//! with and without the slash at their end; both are served as they stand.
+//! The paths of the management API in one table: the endpoint of each, and its methods. Every path
+//! works with and without a trailing slash.
 
 use axum::http::Method;
 use thrum_schema::MonitorId;
 
-/// A check, as paths name it.
+/// How a path identifies a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ref {
     /// By its uuid.
@@ -13,7 +13,7 @@ pub enum Ref {
     UniqueKey(String),
 }
 
-/// What a path leads to.
+/// The endpoint of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     Checks,
@@ -31,16 +31,17 @@ pub enum Endpoint {
     Bounces,
 }
 
-/// The version of the API, and what the rest of the path leads to.
+/// The version of the API and the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routed {
     /// 1, 2 or 3.
     pub version: u8,
-    /// What it leads to.
+    /// The endpoint.
     pub endpoint: Endpoint,
 }
 
-/// Parses what comes after `/api/`, as it stands; `None` if it leads nowhere.
+/// Parses the part of a path after `/api/`, without decoding escapes; `None` if there is no such
+/// endpoint.
 pub fn parse(path: &str) -> Option<Routed> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let mut parts = path.split('/');
@@ -75,7 +76,7 @@ pub fn parse(path: &str) -> Option<Routed> {
 }
 
 impl Endpoint {
-    /// The methods that it takes, besides OPTIONS.
+    /// The supported methods, besides OPTIONS.
     pub const fn methods(&self) -> &'static [Method] {
         match self {
             Self::Checks => &[Method::GET, Method::POST],
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_lead_where_the_contract_says_slashed_or_not() {
+    fn paths_route_as_documented_with_or_without_a_slash() {
         let uuid = "0a1b2c3d-4e5f-4a0b-8c1d-2e3f40516273";
         let id: MonitorId = uuid.parse().unwrap();
         let key = "0123456789abcdef0123456789abcdef01234567";
@@ -155,7 +156,7 @@ mod tests {
                 }
             }
         }
-        for nowhere in [
+        for unknown in [
             "",
             "v3",
             "v4/checks",
@@ -167,7 +168,7 @@ mod tests {
             &format!("v3/checks/{uuid}/pings/99999999999999999999/body"),
             &format!("v3/checks/{key}/pause"),
         ] {
-            assert_eq!(parse(nowhere), None, "{nowhere}");
+            assert_eq!(parse(unknown), None, "{unknown}");
         }
     }
 }

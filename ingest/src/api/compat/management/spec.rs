@@ -1,4 +1,5 @@
-//! What a client says of a check: parsed strictly, and the first problem named in the order of the members' names.
+//! Requests to create or change a check. Parsing is strict, and reports the first problem in the
+//! order of the names of the fields.
 
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -10,10 +11,10 @@ use thrum_schema::monitor::slugify;
 use thrum_schema::monitor::{MAX_DESC, MAX_KEYWORDS, MAX_NAME, MAX_TAGS};
 use thrum_schema::schedule::{MAX_EXPRESSION, MAX_PERIOD_S, Schedule, zone};
 
-/// Shortest period and grace of this API, in seconds.
+/// The shortest period and grace in this API, in seconds.
 const MIN_S: i64 = 60;
 
-/// The members that a request may have. Others are ignored.
+/// The fields of a request. Others are ignored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spec {
     pub channels: Option<String>,
@@ -39,7 +40,7 @@ pub struct Spec {
     pub unique: Vec<Unique>,
 }
 
-/// What a client may say of a check. All members are optional; only what is given changes.
+/// A check to create, or the fields of a check to change. All fields are optional.
 #[derive(Debug, serde::Serialize, utoipa::ToSchema)]
 pub struct CheckRequest {
     /// At most 100 characters.
@@ -49,7 +50,7 @@ pub struct CheckRequest {
     slug: Option<String>,
     /// Separated by spaces; at most 500 characters.
     tags: Option<String>,
-    /// At most 4 000 characters.
+    /// At most 4000 characters.
     desc: Option<String>,
     /// Seconds between two successes.
     #[schema(minimum = 60, maximum = 31_536_000)]
@@ -57,12 +58,13 @@ pub struct CheckRequest {
     /// Seconds of grace.
     #[schema(minimum = 60, maximum = 31_536_000)]
     grace: Option<i64>,
-    /// A cron or OnCalendar expression; wins over `timeout`.
+    /// A cron or OnCalendar expression; takes precedence over `timeout`.
     schedule: Option<String>,
-    /// The zone of the expression, an IANA name.
+    /// The time zone of the expression, an IANA name.
     tz: Option<String>,
+    /// Whether pings leave it paused.
     manual_resume: Option<bool>,
-    /// `POST` if only POSTs are to count, else empty.
+    /// `POST` if only POSTs count, else empty.
     methods: Option<String>,
     start_kw: Option<String>,
     success_kw: Option<String>,
@@ -71,19 +73,19 @@ pub struct CheckRequest {
     filter_body: Option<bool>,
     filter_http_body: Option<bool>,
     filter_default_fail: Option<bool>,
-    /// The older word for `success_kw` with `filter_subject`.
+    /// The older name of `success_kw` with `filter_subject`.
     subject: Option<String>,
-    /// The older word for `failure_kw` with `filter_subject`.
+    /// The older name of `failure_kw` with `filter_subject`.
     subject_fail: Option<String>,
-    /// Channels by id or name, separated by commas; `*` is all of them.
+    /// Channels by id or name, separated by commas; `*` for all of them.
     channels: Option<String>,
-    /// The members by which a check is known that is to be updated instead of being made.
+    /// Update the existing check that has the same value in all of these fields, if there is one.
     unique: Option<Vec<String>>,
-    /// The API key, if no header has it.
+    /// The API key, if it is not in a header.
     api_key: Option<String>,
 }
 
-/// A member by which an upsert knows a check.
+/// A field that identifies the check to update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unique {
     Name,
@@ -94,41 +96,42 @@ pub enum Unique {
 }
 
 impl Spec {
-    /// Parses the members of a request.
+    /// Parses the fields of a request.
     ///
     /// # Errors
     /// The first problem, as `<field> <problem>`.
-    pub fn parse(members: &Map<String, Value>) -> Result<Self, String> {
-        let members = Members(members);
+    pub fn parse(fields: &Map<String, Value>) -> Result<Self, String> {
+        let fields = Fields(fields);
         Ok(Self {
-            channels: members.text("channels", usize::MAX)?,
-            desc: members.text("desc", MAX_DESC)?,
-            failure_kw: members.text("failure_kw", MAX_KEYWORDS)?,
-            filter_body: members.flag("filter_body")?,
-            filter_default_fail: members.flag("filter_default_fail")?,
-            filter_http_body: members.flag("filter_http_body")?,
-            filter_subject: members.flag("filter_subject")?,
-            grace: members.seconds("grace")?,
-            manual_resume: members.flag("manual_resume")?,
-            methods: members.methods()?,
-            name: members.text("name", MAX_NAME)?,
-            schedule: members.schedule()?,
-            slug: members.slug()?,
-            start_kw: members.text("start_kw", MAX_KEYWORDS)?,
-            subject: members.text("subject", MAX_KEYWORDS)?,
-            subject_fail: members.text("subject_fail", MAX_KEYWORDS)?,
-            success_kw: members.text("success_kw", MAX_KEYWORDS)?,
-            tags: members.text("tags", MAX_TAGS)?,
-            timeout: members.seconds("timeout")?,
-            tz: members.tz()?,
-            unique: members.unique()?,
+            channels: fields.text("channels", usize::MAX)?,
+            desc: fields.text("desc", MAX_DESC)?,
+            failure_kw: fields.text("failure_kw", MAX_KEYWORDS)?,
+            filter_body: fields.flag("filter_body")?,
+            filter_default_fail: fields.flag("filter_default_fail")?,
+            filter_http_body: fields.flag("filter_http_body")?,
+            filter_subject: fields.flag("filter_subject")?,
+            grace: fields.seconds("grace")?,
+            manual_resume: fields.flag("manual_resume")?,
+            methods: fields.methods()?,
+            name: fields.text("name", MAX_NAME)?,
+            schedule: fields.schedule()?,
+            slug: fields.slug()?,
+            start_kw: fields.text("start_kw", MAX_KEYWORDS)?,
+            subject: fields.text("subject", MAX_KEYWORDS)?,
+            subject_fail: fields.text("subject_fail", MAX_KEYWORDS)?,
+            success_kw: fields.text("success_kw", MAX_KEYWORDS)?,
+            tags: fields.text("tags", MAX_TAGS)?,
+            timeout: fields.seconds("timeout")?,
+            tz: fields.tz()?,
+            unique: fields.unique()?,
         })
     }
 
-    /// Where the check's alerts are to go, if the request says so: channels by id or by exact, unique name.
+    /// Where the check's alerts go, if the request says so: channels by id or by exact, unique
+    /// name.
     ///
     /// # Errors
-    /// An identifier that is empty, that no channel has, or that several have.
+    /// An identifier is empty, or not that of exactly one channel.
     pub fn targets(&self, channels: &[Channel]) -> Result<Option<Targets>, String> {
         let ids = match self.channels.as_deref() {
             None => return Ok(None),
@@ -142,7 +145,7 @@ impl Spec {
         Ok(Some(Targets::These(ids.into_iter().collect())))
     }
 
-    /// The monitor with what the request says of it. Versions 1 and 2 derive the slug from the name.
+    /// The monitor with the request applied. Versions 1 and 2 derive the slug from the name.
     pub fn applied_to(&self, monitor: &Monitor, targets: Option<&Targets>, version: u8) -> Monitor {
         let mut new = monitor.clone();
         if let Some(name) = &self.name {
@@ -169,7 +172,7 @@ impl Spec {
 
     fn filter(&self, monitor: &mut Monitor) {
         let filter = &mut monitor.filter;
-        // The older clients' words for the keywords of e-mails.
+        // Older clients' names for the keywords of e-mails.
         for (given, keywords) in [
             (&self.subject, &mut filter.success),
             (&self.subject_fail, &mut filter.failure),
@@ -188,7 +191,8 @@ impl Spec {
         set(&mut filter.default_fail, self.filter_default_fail.as_ref());
     }
 
-    /// A schedule wins over a timeout; a zone alone moves the schedule that there is.
+    /// A schedule takes precedence over a timeout. A time zone alone changes only the zone of the
+    /// existing schedule.
     fn reschedule(&self, monitor: &mut Monitor) {
         let (expr, zone_before) = match &monitor.schedule {
             Schedule::Simple { .. } => (None, monitor.zone.clone()),
@@ -218,12 +222,13 @@ impl Spec {
         }
     }
 
-    /// Whether an upsert knows its check by the slug, among others.
+    /// Whether the slug is among the fields that identify the check of an upsert.
     pub fn knows_by_slug(&self) -> bool {
         self.unique.contains(&Unique::Slug)
     }
 
-    /// Whether an upsert of this means `monitor`. A listed member that the request lacks means none.
+    /// Whether `monitor` is the one that an upsert should update. If the request lacks a field that
+    /// `unique` lists, there is none.
     pub fn means(&self, monitor: &Monitor) -> bool {
         self.unique.iter().all(|unique| match unique {
             Unique::Name => self.name.as_ref() == Some(&monitor.name),
@@ -240,16 +245,16 @@ impl Spec {
     }
 }
 
-fn set<T: Clone>(member: &mut T, given: Option<&T>) {
+fn set<T: Clone>(field: &mut T, given: Option<&T>) {
     if let Some(given) = given {
-        member.clone_from(given);
+        field.clone_from(given);
     }
 }
 
-/// The members of a request, each read as what it must be.
-struct Members<'a>(&'a Map<String, Value>);
+/// The fields of a request, with a strict reader for each type.
+struct Fields<'a>(&'a Map<String, Value>);
 
-impl Members<'_> {
+impl Fields<'_> {
     fn text(&self, name: &str, max: usize) -> Result<Option<String>, String> {
         match self.0.get(name) {
             None => Ok(None),
@@ -275,7 +280,7 @@ impl Members<'_> {
     fn seconds(&self, name: &str) -> Result<Option<u32>, String> {
         let number = match self.0.get(name) {
             None => return Ok(None),
-            // The original's language counts truths as numbers.
+            // In the original's language, a boolean is a number.
             Some(Value::Bool(flag)) => i64::from(*flag),
             Some(Value::Number(number)) => match (number.as_i64(), number.as_u64()) {
                 (Some(number), _) => number,
@@ -363,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_problem_is_named_in_the_order_of_the_members() {
+    fn the_first_problem_is_named_in_the_order_of_the_fields() {
         let long = |n: usize| "x".repeat(n);
         for (body, expected) in [
             (json!({"name": null}), "name is not a string"),

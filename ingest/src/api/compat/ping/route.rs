@@ -4,14 +4,14 @@ use thiserror::Error;
 use thrum_schema::MonitorId;
 use thrum_schema::monitor::MAX_NAME;
 
-/// Which monitor a ping is for, and what it says.
+/// The monitor and the action of a ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
     /// By the monitor's id.
     Monitor {
         /// The id.
         id: MonitorId,
-        /// What the path says.
+        /// The action.
         action: Action,
     },
     /// By a ping key and a slug.
@@ -20,12 +20,12 @@ pub enum Target<'a> {
         key: &'a str,
         /// The slug.
         slug: &'a str,
-        /// What the path says.
+        /// The action.
         action: Action,
     },
 }
 
-/// What the last part of the path says.
+/// What the last part of the path means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Nothing: a success.
@@ -36,38 +36,38 @@ pub enum Action {
     Fail,
     /// `/log`
     Log,
-    /// `/<int>`; `None` if it is more than 255.
+    /// `/<exit status>`; `None` if it is above 255.
     ExitStatus(Option<u8>),
 }
 
-/// Why a ping is refused; its text is the reply.
+/// Why a ping is refused. The text is the body of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Refused {
     /// No such path, key, slug or monitor.
     #[error("not found")]
     NotFound,
-    /// A slug with an upper-case letter or too many of them, or an exit status above 255.
+    /// A slug with an upper-case letter or too many characters, or an exit status above 255.
     #[error("invalid url format")]
     Url,
-    /// A run id that is no UUID.
+    /// A run ID that is not a UUID.
     #[error("invalid uuid format")]
     Rid,
-    /// A slug that several monitors have.
+    /// Several monitors have the slug.
     #[error("ambiguous slug")]
     Ambiguous,
-    /// More pings than a monitor may send; seconds until one is taken.
+    /// Over the monitor's rate limit; with the seconds until the next ping is accepted.
     #[error("too many pings; try again in {0} s")]
     TooMany(i64),
-    /// A body that broke off.
+    /// The request ended before its body was complete.
     #[error("the body broke off")]
     BrokenBody,
-    /// The table does not answer.
+    /// The table is unavailable.
     #[error("try again")]
     Unavailable,
 }
 
 impl Target<'_> {
-    /// What the path says.
+    /// The action of the ping.
     pub const fn action(&self) -> Action {
         match *self {
             Self::Monitor { action, .. } | Self::Slug { action, .. } => action,
@@ -75,10 +75,12 @@ impl Target<'_> {
     }
 }
 
-/// Parses what comes after `/ping/`, as it stands: no escape is decoded, for none is needed.
+/// Parses the part of a path after `/ping/`. It does not decode escapes, because no valid path
+/// needs any.
 ///
 /// # Errors
-/// [`Refused::NotFound`] if no route matches, [`Refused::Url`] for a slug with an upper-case letter.
+/// [`Refused::NotFound`] if no route matches, [`Refused::Url`] for a slug with an upper-case letter
+/// or too many characters.
 pub fn parse(path: &str) -> Result<Target<'_>, Refused> {
     let parts: Vec<&str> = path.splitn(4, '/').collect();
     if let Some(id) = MonitorId::parse_canonical(parts[0]) {
@@ -143,7 +145,7 @@ mod tests {
     const UUID: &str = "0a1b2c3d-4e5f-4a0b-8c1d-2e3f40516273";
 
     #[test]
-    fn paths_route_as_the_contract_says() {
+    fn paths_route_as_documented() {
         let id: MonitorId = UUID.parse().unwrap();
         let monitor = |action| Ok(Target::Monitor { id, action });
         let slug = |slug, action| {
@@ -197,7 +199,7 @@ mod tests {
         ] {
             assert_eq!(parse(&path), expected, "{path}");
         }
-        // Not an action, so a slug of the ping key that looks like a uuid.
+        // Not an action, so this is a ping key that looks like a uuid, and a slug.
         for tail in ["foo", "-1"] {
             let path = format!("{UUID}/{tail}");
             assert!(matches!(parse(&path), Ok(Target::Slug { .. })), "{path}");

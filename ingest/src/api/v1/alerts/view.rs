@@ -1,4 +1,4 @@
-//! An alert, as `/v1` shows it.
+//! Alerts in responses of `/v1`.
 
 use super::super::monitors::OutageView;
 use serde::Serialize;
@@ -12,12 +12,13 @@ use thrum_schema::signal::Verdict;
 use thrum_schema::signal::watch::Change;
 use utoipa::ToSchema;
 
-/// What was told, to whom, and what went wrong with it.
+/// An alert with its deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AlertView {
     #[schema(value_type = String)]
     pub id: AlertId,
-    /// `monitor.down`, `monitor.up`, `monitor.reminder`, `signal.changed`, `channel.test` or `channel.limited`.
+    /// `monitor.down`, `monitor.up`, `monitor.reminder`, `signal.changed`, `channel.test` or
+    /// `channel.limited`.
     #[serde(rename = "type")]
     pub what: &'static str,
     pub state: AlertState,
@@ -28,20 +29,20 @@ pub struct AlertView {
     pub deadline: Option<String>,
     pub outage: Option<OutageView>,
     pub monitor: Option<SubjectView>,
-    /// The change of a signal that it tells of.
+    /// The change of a signal that it reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<ChangeView>,
     pub deliveries: Vec<DeliveryView>,
 }
 
-/// The monitor that an alert is about, as it was then.
+/// The monitor that an alert is about, as it was at the time.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SubjectView {
-    /// Not for read-only keys.
+    /// Hidden from read-only keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub uuid: Option<MonitorId>,
-    /// What read-only clients call it.
+    /// Identifies it for read-only keys.
     pub unique_key: String,
     pub name: String,
     pub slug: String,
@@ -57,9 +58,9 @@ pub struct ChangeView {
     pub strategy: String,
     pub from: Verdict,
     pub to: Verdict,
-    /// When the bar opened that it is so at.
+    /// When the bar with the new signal opened.
     pub bar: String,
-    /// A correction of the past undid what people were told of.
+    /// Whether a correction of past bars undid a change that was notified before.
     pub undone: bool,
     pub summary: String,
 }
@@ -80,7 +81,7 @@ impl From<&Change> for ChangeView {
     }
 }
 
-/// An alert on its way through a channel.
+/// The delivery of an alert through a channel.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryView {
     #[schema(value_type = Option<String>)]
@@ -93,7 +94,7 @@ pub struct DeliveryView {
     pub next_attempt_at: Option<String>,
     pub error: Option<String>,
     pub note: Option<String>,
-    /// The group it went out with.
+    /// The alert that it was grouped into.
     #[schema(value_type = Option<String>)]
     pub group: Option<AlertId>,
 }

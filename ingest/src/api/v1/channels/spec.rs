@@ -1,4 +1,4 @@
-//! What a client says about a channel. Absent fields keep their value, or get their default.
+//! Requests to create or change a channel. Absent fields keep their value, or get their default.
 
 use super::super::monitors::some;
 use crate::app::App;
@@ -12,33 +12,38 @@ use thrum_schema::channel::{
 use thrum_schema::error::Invalid;
 use utoipa::ToSchema;
 
-/// Longest name, in characters.
+/// The longest name, in characters.
 const MAX_NAME: usize = 100;
 /// The prefix of Standard Webhooks secrets.
 const SECRET_PREFIX: &str = "whsec_";
 
-/// What a client sends to make or change a channel. Absent members keep their value, or take their default.
+/// A channel to create, or the fields of a channel to change. Absent fields keep their value, or
+/// get their default.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelRequest {
-    /// 1 to 100 characters; the kind by default.
+    /// 1 to 100 characters. The default is the kind.
     #[schema(min_length = 1, max_length = 100)]
     pub(super) name: Option<String>,
-    /// It can't be changed.
+    /// Can't be changed.
     pub(super) kind: Option<KindName>,
     /// Where a webhook posts.
     pub(super) url: Option<String>,
-    /// What signs it, `whsec_` and base64; made if absent.
+    /// The secret that signs webhooks: `whsec_` and the base64 of 24 to 64 bytes. Generated if
+    /// absent.
     pub(super) secret: Option<String>,
     /// An e-mail address, or a phone number in E.164 form.
     pub(super) to: Option<String>,
+    /// The ARN of an SNS topic.
     pub(super) topic_arn: Option<String>,
+    /// Whether to notify when a monitor goes down.
     pub(super) notify_down: Option<bool>,
+    /// Whether to notify when a monitor comes back up.
     pub(super) notify_up: Option<bool>,
-    /// Alerts within two seconds beyond which they are sent as one; 0 never groups.
+    /// More alerts than this within two seconds are sent as one message; 0 never groups.
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
     pub(super) group_threshold: Option<u32>,
-    /// Most messages a (UTC) day; null for no limit.
+    /// The most messages per day (UTC); null for no limit.
     #[serde(default, deserialize_with = "some")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_i64)]
     pub(super) daily_limit: Option<Option<u32>>,
@@ -84,10 +89,10 @@ impl KindName {
 }
 
 impl ChannelRequest {
-    /// How the channel is to deliver. `before` is how it did.
+    /// How the channel delivers after this request; `before` is how it delivered until now.
     ///
     /// # Errors
-    /// A field that is missing, wrong, or not of this kind.
+    /// A field is missing, invalid, or belongs to another kind.
     pub fn via(&self, before: Option<&ChannelKind>, app: &App) -> Result<ChannelKind, Invalid> {
         let kind = self.kind(before)?;
         let required = |name: &str, given: &Option<String>, before: Option<&String>| {
@@ -160,7 +165,7 @@ impl ChannelRequest {
         Ok(kind)
     }
 
-    /// The channel with what the request says of it besides its kind.
+    /// The channel with the request applied, except for its kind and destination.
     pub fn applied_to(self, mut channel: Channel) -> Result<Channel, Invalid> {
         if let Some(name) = self.name {
             if name.is_empty() || name.chars().count() > MAX_NAME {
@@ -187,7 +192,7 @@ impl ChannelRequest {
     }
 }
 
-/// Checks a topic, against those that the operator allows.
+/// Checks a topic against those that the operator allows.
 fn check_topic(topic_arn: &str, allowed: Option<&[String]>) -> Result<(), Invalid> {
     check_topic_arn("topic_arn", topic_arn)?;
     if allowed.is_none_or(|allowed| allowed.iter().any(|topic| topic == topic_arn)) {
@@ -195,12 +200,12 @@ fn check_topic(topic_arn: &str, allowed: Option<&[String]>) -> Result<(), Invali
     }
     Err(Invalid::new(
         "topic_arn",
-        "is not among the topics that this installation may publish to; its operator allows them \
-         by the parameter TopicArns",
+        "is not a topic that this installation may publish to; the operator can add it to the \
+         parameter TopicArns",
     ))
 }
 
-/// A secret as Standard Webhooks have it: `whsec_` and the base64 of 24 to 64 bytes.
+/// Checks a secret in the format of Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes.
 fn check_secret(secret: &str) -> Result<String, Invalid> {
     let bytes = secret
         .strip_prefix(SECRET_PREFIX)
@@ -209,7 +214,7 @@ fn check_secret(secret: &str) -> Result<String, Invalid> {
         Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(secret.to_owned()),
         _ => Err(Invalid::new(
             "secret",
-            "must be whsec_ and the base64 of 24 to 64 bytes; leave it out to have one made",
+            "must be whsec_ and the base64 of 24 to 64 bytes; omit it to generate one",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! A channel, as `/v1` shows it.
+//! Channels in responses of `/v1`.
 
 use crate::http::Reader;
 use serde::Serialize;
@@ -20,19 +20,19 @@ pub struct ChannelView {
     pub group_threshold: u32,
     pub daily_limit: Option<u32>,
     pub created: String,
-    /// Not for read-only keys: it lets others post there.
+    /// Where a webhook posts. Hidden from read-only keys, because anyone who has it can post there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// What signs a webhook: shown when it is made, and never again.
+    /// The secret that signs a webhook. Shown only when the channel is created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic_arn: Option<String>,
-    /// How its deliveries fail, if the last one did.
+    /// How its deliveries fail, if the last one failed.
     pub failing: Option<Failing>,
-    /// How far its subscription is, where e-mail goes by SNS.
+    /// The state of its subscription, if e-mail is sent through SNS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription: Option<SubscriptionView>,
 }
@@ -40,14 +40,14 @@ pub struct ChannelView {
 /// How a channel's deliveries fail.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Failing {
-    /// How many attempts failed since one was sent.
+    /// How many attempts have failed since the last successful one.
     pub attempts: u64,
     pub since: String,
     pub last_at: String,
     pub last_error: String,
 }
 
-/// How far an e-mail channel's subscription is.
+/// The subscription of an e-mail channel.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SubscriptionView {
     /// `asking`, `pending`, `confirmed` or `lost`.
@@ -55,7 +55,7 @@ pub struct SubscriptionView {
     /// What to do, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<&'static str>,
-    /// Why SNS did not do what was asked of it, if it did not.
+    /// Why a request to SNS failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub checked_at: Option<String>,
@@ -66,20 +66,20 @@ impl From<&Subscription> for SubscriptionView {
         let (state, hint) = match subscription.state {
             _ if subscription.asks() => (
                 "asking",
-                Some("within a minute the address gets a mail that asks it to confirm"),
+                Some("within a minute the address gets an e-mail that asks it to confirm"),
             ),
             None => ("asking", None),
             Some(SubscriptionState::Pending) => (
                 "pending",
                 Some(
-                    "the address must follow the link in the mail from AWS Notifications; nothing arrives before",
+                    "someone at the address must follow the link in the e-mail from AWS Notifications; until then nothing is delivered",
                 ),
             ),
             Some(SubscriptionState::Confirmed) => ("confirmed", None),
             Some(SubscriptionState::Lost) => (
                 "lost",
                 Some(
-                    "the address unsubscribed, or never confirmed; change the channel with the same `to` to ask it again",
+                    "the address unsubscribed, or never confirmed; to ask again, update the channel with the same `to`",
                 ),
             ),
         };
@@ -103,7 +103,7 @@ impl From<&ChannelHealth> for Failing {
     }
 }
 
-/// A channel as this caller may see it.
+/// A channel, as this caller may see it.
 pub fn shown(
     reader: &Reader,
     channel: &Channel,
@@ -120,7 +120,7 @@ pub fn shown(
     view
 }
 
-/// A channel by itself.
+/// A channel, without its health and subscription.
 pub fn view(channel: &Channel) -> ChannelView {
     let mut view = ChannelView {
         id: channel.id,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thrum_schema::monitor::check_heartbeat_name;
 use utoipa::ToSchema;
 
-/// What the predecessor's clients send; they may send more.
+/// A heartbeat of the predecessor's clients. Other fields are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Legacy {
@@ -22,13 +22,15 @@ pub struct Legacy {
     interval_ms: Option<u64>,
 }
 
-/// What they expect.
+/// The response that the predecessor's clients expect.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LegacyAnswer {
     message: &'static str,
 }
 
-/// The endpoint of the predecessor's clients, which misspelt it: `{"hostId", "intervalMs"}`.
+/// Records a heartbeat of the predecessor's clients: `{"hostId", "intervalMs"}`.
+///
+/// `/v1/hearbeat`, as they misspell it, works too.
 #[utoipa::path(
     post, path = "/v1/heartbeat", operation_id = "post_legacy_heartbeat", tag = "heartbeats",
     security(("api_key" = []), ("bearer" = [])), request_body = Legacy,
@@ -45,7 +47,7 @@ pub async fn legacy(
     check_heartbeat_name("hostId", &body.host_id)?;
     let period_s = match body.interval_ms {
         None => None,
-        // A period counts whole seconds; a part of one gives the host a little longer.
+        // A period is in whole seconds, so round up.
         Some(ms) => Some(check_period_s("intervalMs", ms.div_ceil(1000))?),
     };
     let mut incoming = template(at, &method, &headers);

@@ -1,4 +1,4 @@
-//! What a heartbeat says, checked.
+//! Validation of heartbeats.
 
 use crate::app::App;
 use crate::http::body::from_value;
@@ -16,30 +16,31 @@ use thrum_schema::{PingKind, UnixMs};
 use thrum_store::Rules;
 use utoipa::ToSchema;
 
-/// Most named figures in a heartbeat.
+/// The most metrics in a heartbeat.
 const MAX_METRICS: usize = 20;
-/// Longest name of a figure.
+/// The longest name of a metric.
 const MAX_METRIC_NAME: usize = 64;
 
-/// What a client sends.
+/// A heartbeat.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// The monitor's name: 1 to 100 letters, digits, `.`, `_`, `-`.
     #[schema(pattern = "^[A-Za-z0-9._-]{1,100}$")]
     monitor: String,
-    /// By the exit status, if absent; else ok.
+    /// If absent, `fail` for an exit status above 0, otherwise `ok`.
     status: Option<HeartbeatStatus>,
-    /// Another heartbeat follows within so many seconds.
+    /// Seconds until the next heartbeat is due.
     #[schema(minimum = 1, maximum = 31_536_000)]
     period_s: Option<u64>,
-    /// And may be so many seconds late.
+    /// How many seconds late the next heartbeat may be.
     #[schema(minimum = 0, maximum = 31_536_000)]
     grace_s: Option<u64>,
-    /// Text to keep with it.
+    /// Text to store with the heartbeat; at most 10,000 bytes by default.
     message: Option<String>,
+    /// The exit status of the job, 0 to 255.
     exit_status: Option<u8>,
-    /// At most 20 named figures.
+    /// At most 20 metrics by name.
     #[serde(default)]
     metrics: BTreeMap<String, f64>,
 }
@@ -53,18 +54,18 @@ pub enum HeartbeatStatus {
     Log,
 }
 
-/// A heartbeat that is fit to be recorded.
+/// A valid heartbeat.
 pub struct Valid {
     /// The monitor's name.
     pub name: String,
-    /// The ping that it is.
+    /// The ping to record.
     pub incoming: Incoming,
 }
 
-/// Checks the heartbeat `item`, whose place in the request is `place`.
+/// Checks the heartbeat `item`, which is at `place` in the request.
 ///
 /// # Errors
-/// The first field that is wrong.
+/// The first invalid field.
 pub fn validate(
     app: &App,
     template: &Incoming,
@@ -90,7 +91,7 @@ pub fn validate(
     if message.len() > limit {
         return Err(Invalid::new(
             field("message"),
-            format!("must be at most {limit} bytes"),
+            format!("must be at most {limit} bytes (got {})", message.len()),
         ));
     }
     check_metrics(&field("metrics"), &heartbeat.metrics)?;
@@ -120,17 +121,21 @@ pub fn check_period_s(field: &str, period_s: u64) -> Result<u32, Invalid> {
         Ok(period_s @ 1..=MAX_PERIOD_S) => Ok(period_s),
         _ => Err(Invalid::new(
             field,
-            format!("must be 1 to {MAX_PERIOD_S} seconds"),
+            format!("must be between 1 and {MAX_PERIOD_S} seconds (got {period_s})"),
         )),
     }
 }
 
-/// Figures have names of 1–64 letters, digits, `.`, `_`, `-`, and values that the table can hold.
+/// Checks metrics: names of 1 to 64 letters, digits, `.`, `_` or `-`, and values that the table can
+/// store.
 fn check_metrics(field: &str, metrics: &BTreeMap<String, f64>) -> Result<(), Invalid> {
     if metrics.len() > MAX_METRICS {
         return Err(Invalid::new(
             field,
-            format!("must be at most {MAX_METRICS} figures"),
+            format!(
+                "must have at most {MAX_METRICS} entries (got {})",
+                metrics.len()
+            ),
         ));
     }
     for (name, value) in metrics {
@@ -147,14 +152,14 @@ fn check_metrics(field: &str, metrics: &BTreeMap<String, f64>) -> Result<(), Inv
         if *value != 0.0 && !(1e-100..1e100).contains(&value.abs()) {
             return Err(Invalid::new(
                 place,
-                "must be 0, or between 1e-100 and 1e100 either way",
+                "must be 0, or have a magnitude between 1e-100 and 1e100",
             ));
         }
     }
     Ok(())
 }
 
-/// A heartbeat as far as the request's headers tell.
+/// A heartbeat with what the request's headers contain.
 pub fn template(at: UnixMs, method: &Method, headers: &HeaderMap) -> Incoming {
     Incoming {
         kind: PingKind::Success,

@@ -1,4 +1,4 @@
-//! What a client says of a monitor by `/v1`. Absent members keep their value, or take their default.
+//! Requests to create or change a monitor. Absent fields keep their value, or get their default.
 
 use super::view::{Keywords, WindowSpec};
 use serde::de::{DeserializeOwned, Error};
@@ -16,7 +16,8 @@ use thrum_schema::silence::{MAX_SNOOZE_MS, MAX_WINDOWS, Window};
 use thrum_schema::{Monitor, UnixMs};
 use utoipa::ToSchema;
 
-/// What a client says of a monitor.
+/// A monitor to create, or the fields of a monitor to change. Absent fields keep their value, or
+/// get their default.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MonitorRequest {
@@ -26,55 +27,59 @@ pub struct MonitorRequest {
     /// At most 100 lower-case letters, digits, `-` and `_`.
     #[schema(pattern = "^[a-z0-9_-]{0,100}$")]
     slug: Option<String>,
-    /// Words without spaces.
+    /// Words without spaces; together at most 500 characters.
     tags: Option<Vec<String>>,
-    /// At most 4 000 characters.
+    /// At most 4000 characters.
     desc: Option<String>,
-    /// Seconds between two heartbeats.
+    /// Seconds between two pings.
     #[schema(minimum = 1, maximum = 31_536_000)]
     period_s: Option<u64>,
-    /// A cron expression of five fields, or systemd calendar events; in place of a period.
+    /// A cron expression with five fields, or systemd calendar events; replaces `period_s`.
     schedule: Option<String>,
-    /// The zone of the expression, an IANA name.
+    /// The time zone of the expression, an IANA name.
     tz: Option<String>,
+    /// How many seconds late a ping may be.
     #[schema(minimum = 0, maximum = 31_536_000)]
     grace_s: Option<u64>,
     /// `"all"`, or channels by id or by exact, unique name.
     #[schema(value_type = Option<Value>)]
     channels: Option<Value>,
+    /// Whether pings leave it paused.
     manual_resume: Option<bool>,
-    /// `POST` if only POSTs are to count, else empty.
+    /// `POST` if only POSTs count, else empty.
     methods: Option<String>,
     #[serde(deserialize_with = "object")]
     keywords: Option<Keywords>,
-    /// How long a run may take, in seconds; null for the grace.
+    /// How many seconds a run may take; null for the grace.
     #[serde(deserialize_with = "some")]
     #[schema(value_type = Option<u64>)]
     start_grace_s: Option<Option<u64>>,
-    /// How many failures in a row make it go down.
+    /// How many failures in a row take it down.
     #[schema(minimum = 1, maximum = 100)]
     failures: Option<u64>,
-    /// Mark a run as early that comes more than so many seconds before it is expected; null for not.
+    /// Mark a run as early if it comes more than this many seconds before it is due; null for
+    /// never.
     #[serde(deserialize_with = "some")]
     #[schema(value_type = Option<u64>)]
     early_s: Option<Option<u64>>,
-    /// Watch every run on its own, by its id.
+    /// Watch every run by its run ID.
     all_runs: Option<bool>,
     /// Seconds between two reminders while it is down; null for none.
     #[serde(deserialize_with = "some")]
     #[schema(value_type = Option<u64>)]
     remind_s: Option<Option<u64>>,
-    /// Nothing alerts before this instant, RFC 3339; null ends a snooze.
+    /// Send no alerts before this time, RFC 3339; null ends a snooze.
     #[serde(deserialize_with = "some")]
     #[schema(value_type = Option<String>)]
     snoozed_until: Option<Option<String>>,
     /// Recurring maintenance windows.
     windows: Option<Vec<WindowSpec>>,
-    /// Where a monitor is made: update the one instead that has the same of these members, `slug` or `name`.
+    /// When creating: update the existing monitor that has the same value in all of these fields,
+    /// if there is one.
     unique: Option<Vec<UniqueMember>>,
 }
 
-/// A member by which an upsert knows a monitor.
+/// A field that identifies the monitor to update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UniqueMember {
@@ -82,30 +87,30 @@ pub enum UniqueMember {
     Slug,
 }
 
-/// Tells an explicit null from a missing member.
+/// Distinguishes an explicit null from a missing field.
 pub fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
-/// Tells an explicit null from a missing member that is an object.
+/// Distinguishes an explicit null from a missing field that is an object.
 pub fn some_object<'de, T: DeserializeOwned, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     object(from).map(Some)
 }
 
-/// Reads an object. A list would do for serde: its items, one by one, as members.
+/// Reads an object. serde would also accept a list, and take its items as the fields in order.
 fn object<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
     let value = Option::<Map<String, Value>>::deserialize(from)?;
-    let read = value.map(|members| serde_json::from_value(Value::Object(members)));
+    let read = value.map(|fields| serde_json::from_value(Value::Object(fields)));
     read.transpose().map_err(D::Error::custom)
 }
 
-/// A request that was found fit.
+/// A valid request.
 #[derive(Debug, Clone)]
-pub struct Fit {
+pub struct ValidRequest {
     request: MonitorRequest,
     targets: Option<Targets>,
     windows: Option<Vec<Window>>,
@@ -113,18 +118,18 @@ pub struct Fit {
 }
 
 impl MonitorRequest {
-    /// Checks the request, as far as that takes no monitor.
+    /// Checks the request, as far as that is possible without the monitor.
     ///
     /// # Errors
-    /// The first member that is wrong.
-    pub fn check(self, channels: &[Channel], now: UnixMs) -> Result<Fit, Invalid> {
+    /// The first invalid field.
+    pub fn check(self, channels: &[Channel], now: UnixMs) -> Result<ValidRequest, Invalid> {
         let length = |field: &str, text: &Option<String>, max: usize| match text {
             Some(text) if text.chars().count() > max => Err(Invalid::new(
                 field,
                 format!("must be at most {max} characters"),
             )),
             Some(text) if text.contains('\0') => {
-                Err(Invalid::new(field, "must not have a NUL character"))
+                Err(Invalid::new(field, "must not contain a NUL character"))
             }
             _ => Ok(()),
         };
@@ -142,7 +147,7 @@ impl MonitorRequest {
             if self.schedule.is_some() {
                 return Err(Invalid::new(
                     "schedule",
-                    "must not come together with period_s",
+                    "must not be combined with period_s",
                 ));
             }
         }
@@ -170,7 +175,9 @@ impl MonitorRequest {
             Some(s) if !(u64::from(least)..=u64::from(MAX_PERIOD_S)).contains(&s) => {
                 Err(Invalid::new(
                     field,
-                    format!("must be {least} to {MAX_PERIOD_S} seconds, or null"),
+                    format!(
+                        "must be between {least} and {MAX_PERIOD_S} seconds, or null (got {s})"
+                    ),
                 ))
             }
             _ => Ok(()),
@@ -183,7 +190,7 @@ impl MonitorRequest {
         {
             return Err(Invalid::new(
                 "failures",
-                format!("must be 1 to {MAX_FAILURES}"),
+                format!("must be between 1 and {MAX_FAILURES} (got {n})"),
             ));
         }
         let snoozed_until = match &self.snoozed_until {
@@ -191,7 +198,7 @@ impl MonitorRequest {
             Some(None) => Some(None),
             Some(Some(text)) => Some(Some(check_until("snoozed_until", text, now)?)),
         };
-        Ok(Fit {
+        Ok(ValidRequest {
             targets: check_channels(self.channels.as_ref(), channels)?,
             windows: self.windows.as_deref().map(check_windows).transpose()?,
             snoozed_until,
@@ -200,8 +207,8 @@ impl MonitorRequest {
     }
 }
 
-impl Fit {
-    /// The members by which an upsert knows its monitor; `None` if it is none.
+impl ValidRequest {
+    /// The fields that identify the monitor of an upsert; `None` if this is not an upsert.
     pub fn unique(&self) -> Option<&[UniqueMember]> {
         self.request
             .unique
@@ -209,35 +216,36 @@ impl Fit {
             .filter(|list| !list.is_empty())
     }
 
-    /// The slug, if an upsert knows its monitor by that.
+    /// The slug, if it identifies the monitor of an upsert.
     pub fn unique_slug(&self) -> Option<&str> {
         self.unique()
             .filter(|list| list.contains(&UniqueMember::Slug))
             .and(self.request.slug.as_deref())
     }
 
-    /// Whether an upsert means `monitor`.
+    /// Whether `monitor` is the one that an upsert should update.
     pub fn means(&self, monitor: &Monitor) -> bool {
         let request = &self.request;
         self.unique()
             .unwrap_or_default()
             .iter()
-            .all(|member| match member {
+            .all(|field| match field {
                 UniqueMember::Name => request.name.as_ref() == Some(&monitor.name),
                 UniqueMember::Slug => request.slug.as_ref() == Some(&monitor.slug),
             })
     }
 
-    /// The monitor with what the request says of it. A new one has the grace that a heartbeat's would have.
+    /// The monitor with the request applied. The default grace of a new one is its period, at most
+    /// one hour.
     pub fn applied_to(&self, before: &Monitor, is_new: bool) -> Result<Monitor, Invalid> {
         let request = &self.request;
         let mut monitor = before.clone();
         if is_new {
             monitor.targets = Targets::All;
         }
-        let put = |member: &mut String, given: &Option<String>| {
+        let put = |field: &mut String, given: &Option<String>| {
             if let Some(text) = given {
-                member.clone_from(text);
+                field.clone_from(text);
             }
         };
         put(&mut monitor.name, &request.name);
@@ -280,11 +288,11 @@ impl Fit {
                 default_fail: keywords.default_fail,
             };
         }
-        self.choose(&mut monitor);
+        self.apply_options(&mut monitor);
         Ok(monitor)
     }
 
-    fn choose(&self, monitor: &mut Monitor) {
+    fn apply_options(&self, monitor: &mut Monitor) {
         let request = &self.request;
         let options = &mut monitor.options;
         let short = |s: Option<u64>| s.and_then(|s| u32::try_from(s).ok());
@@ -309,7 +317,7 @@ impl Fit {
         }
     }
 
-    /// An expression or a zone alone move the schedule that there is.
+    /// An expression or a time zone alone changes only that part of the existing schedule.
     fn reschedule(&self, monitor: &mut Monitor) -> Result<(), Invalid> {
         let request = &self.request;
         let (expr, tz) = match &monitor.schedule {
@@ -329,13 +337,13 @@ impl Fit {
             }
             None => Err(Invalid::new(
                 "tz",
-                "belongs to a schedule, which this has not",
+                "needs a schedule, which this monitor does not have; send schedule, too",
             )),
         }
     }
 }
 
-/// Checks an instant in the future.
+/// Parses the end of a snooze, at most a year from now.
 pub fn check_until(field: &str, text: &str, now: UnixMs) -> Result<UnixMs, Invalid> {
     let at = UnixMs::parse(field, text)?;
     if at - now > MAX_SNOOZE_MS {
@@ -349,7 +357,10 @@ pub fn check_windows(windows: &[WindowSpec]) -> Result<Vec<Window>, Invalid> {
     if windows.len() > MAX_WINDOWS {
         return Err(Invalid::new(
             "windows",
-            format!("must be at most {MAX_WINDOWS}"),
+            format!(
+                "must have at most {MAX_WINDOWS} items (got {})",
+                windows.len()
+            ),
         ));
     }
     windows
@@ -369,7 +380,7 @@ fn check_slug(slug: &str) -> Result<(), Invalid> {
     } else {
         Err(Invalid::new(
             "slug",
-            "must have lower-case letters, digits, '-' and '_' alone",
+            "must contain only lower-case letters, digits, '-' and '_'",
         ))
     }
 }
@@ -387,7 +398,7 @@ fn check_tags(tags: &[String]) -> Result<(), Invalid> {
     if joined > MAX_TAGS + 1 {
         return Err(Invalid::new(
             "tags",
-            format!("must be at most {MAX_TAGS} characters together"),
+            format!("must have at most {MAX_TAGS} characters together"),
         ));
     }
     Ok(())
@@ -397,14 +408,19 @@ pub fn check_channels(
     given: Option<&Value>,
     channels: &[Channel],
 ) -> Result<Option<Targets>, Invalid> {
-    let wrong = || Invalid::new("channels", "must be \"all\", or a list of ids or names");
+    let invalid = || {
+        Invalid::new(
+            "channels",
+            "must be \"all\", or a list of channel ids or names",
+        )
+    };
     match given {
         None => Ok(None),
         Some(Value::String(all)) if all == "all" => Ok(Some(Targets::All)),
         Some(Value::Array(list)) => {
             let mut ids = Vec::new();
             for (i, item) in list.iter().enumerate() {
-                let text = item.as_str().ok_or_else(wrong)?;
+                let text = item.as_str().ok_or_else(invalid)?;
                 let id = identify(text, channels).map_err(|problem| {
                     Invalid::new(format!("channels[{i}]"), format!("is wrong: {problem}"))
                 })?;
@@ -414,6 +430,6 @@ pub fn check_channels(
             }
             Ok(Some(Targets::These(ids)))
         }
-        Some(_) => Err(wrong()),
+        Some(_) => Err(invalid()),
     }
 }

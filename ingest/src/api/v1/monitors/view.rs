@@ -1,4 +1,4 @@
-//! A monitor, as `/v1` shows it.
+//! Monitors in responses of `/v1`.
 
 use crate::http::Reader;
 use base64::Engine;
@@ -14,19 +14,19 @@ use thrum_schema::{Monitor, MonitorState, Outage, Ping, PingKind, Project, Sched
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A monitor: what is watched, by which rules, and how it is.
+/// A monitor: its configuration and its state.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MonitorView {
-    /// Its id, and the secret of its ping URL; not for read-only keys.
+    /// Its id, which is also the secret in its ping URL. Hidden from read-only keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub uuid: Option<Uuid>,
-    /// Where its pings go; not for read-only keys.
+    /// The path of its ping URL. Hidden from read-only keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ping_path: Option<String>,
-    /// What read-only clients call it.
+    /// Identifies it for read-only keys.
     pub unique_key: String,
-    /// Its public badge.
+    /// The path of its public badge.
     pub badge_path: String,
     pub name: String,
     pub slug: String,
@@ -35,30 +35,31 @@ pub struct MonitorView {
     pub status: Shown,
     /// Whether a run is in progress.
     pub started: bool,
-    /// The runs in progress, where every run is watched; else the latest.
+    /// The runs in progress: all of them with `all_runs`, otherwise only the latest.
     pub runs: Vec<RunView>,
-    /// How many pings it had.
+    /// How many pings it has received.
     pub pings: u64,
     /// The last success or failure.
     pub last_ping: Option<String>,
-    /// When it goes down unless it is heard of.
+    /// When it goes down unless it pings.
     pub deadline: Option<String>,
-    /// The outage of ours that moved the deadline.
+    /// The outage of Thrum that extended the deadline.
     pub outage: Option<OutageView>,
     pub last_duration_ms: Option<i64>,
-    /// How many failures there were in a row.
+    /// How many failures in a row it has had.
     pub failures_in_a_row: u32,
-    /// How many runs were missed so far; in lists, without those since it was last heard of.
+    /// How many runs it has missed so far; in lists, without those since its last ping.
     pub missed: u64,
-    /// Until when its alerts are silenced, by a snooze or a maintenance window, its own or its project's.
+    /// Until when its alerts are silenced by a snooze or a maintenance window, of its own or of the
+    /// project.
     pub silenced_until: Option<String>,
-    /// Seconds between two heartbeats, if its schedule is simple.
+    /// Seconds between two pings, if it has a period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub period_s: Option<u32>,
     /// Its cron or OnCalendar expression, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
-    /// The zone of that.
+    /// The time zone of the expression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tz: Option<String>,
     pub grace_s: u32,
@@ -70,27 +71,27 @@ pub struct MonitorView {
     pub methods: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keywords: Option<Keywords>,
-    /// How long a run may take, if that is not the grace.
+    /// How many seconds a run may take, if that is not the grace.
     pub start_grace_s: Option<u32>,
-    /// How many failures in a row make it go down.
+    /// How many failures in a row take it down.
     pub failures: u32,
-    /// A run that comes more than so many seconds before it is expected is marked as early.
+    /// A run that comes more than this many seconds before it is due is marked as early.
     pub early_s: Option<u32>,
-    /// Whether every run is watched on its own.
+    /// Whether every run is watched by its run ID.
     pub all_runs: bool,
     /// Seconds between two reminders while it is down.
     pub remind_s: Option<u32>,
     pub snoozed_until: Option<String>,
     pub windows: Vec<WindowSpec>,
-    /// When it was made.
+    /// When it was created.
     pub created: String,
-    /// Its last changes of status, newest first; only where one monitor is asked for.
+    /// Its last changes of status, newest first; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flips: Option<Vec<FlipView>>,
-    /// Its last pings, newest first; only where one monitor is asked for.
+    /// Its last pings, newest first; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_pings: Option<Vec<PingView>>,
-    /// Its last failures, newest first, however many pings followed; only where one monitor is asked for.
+    /// Its last failures, newest first, even if many other pings followed; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failures: Option<Vec<PingView>>,
 }
@@ -106,14 +107,14 @@ pub enum ChannelsView {
 /// A run in progress.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RunView {
-    /// The run's id.
+    /// The run ID.
     #[schema(value_type = Option<String>)]
     pub rid: Option<Uuid>,
-    /// When it began.
+    /// When it started.
     pub started_at: String,
 }
 
-/// An outage of ours.
+/// An outage of Thrum.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OutageView {
     pub start: String,
@@ -131,16 +132,17 @@ pub struct FlipView {
     pub to: thrum_schema::Status,
     #[schema(value_type = String)]
     pub reason: thrum_schema::Reason,
-    /// Whether people were told.
+    /// Whether it sent an alert.
     pub alert: bool,
-    /// Whether it was silenced; what still holds when the silence ends is told then.
+    /// Whether it was silenced. If the status is still the same when the silence ends, an alert is
+    /// sent then.
     pub silenced: bool,
     /// How many runs were missed before it.
     pub missed: u32,
     pub outage: Option<OutageView>,
 }
 
-/// A logged ping. A body that is text is shown as such, any other as base64.
+/// A logged ping. `body` has a body that is valid UTF-8, `body_base64` any other.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PingView {
     pub n: u64,
@@ -157,9 +159,9 @@ pub struct PingView {
     pub rid: Option<Uuid>,
     pub exit_status: Option<u8>,
     pub duration_ms: Option<i64>,
-    /// Whether the run came too early for the schedule.
+    /// Whether the run came too early.
     pub early: bool,
-    /// Whether the run began while another was in progress.
+    /// Whether the run started while another one was in progress.
     pub overlap: bool,
     pub metrics: BTreeMap<String, f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,20 +170,20 @@ pub struct PingView {
     pub body_base64: Option<String>,
 }
 
-/// Keywords that decide what a ping's body means; lists are separated by commas.
+/// Keywords that decide what a ping means, as lists separated by commas.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Keywords {
     pub failure: String,
     pub success: String,
     pub start: String,
-    /// Look at the bodies of HTTP requests; if absent, do so if there is any keyword.
+    /// Look for keywords in the bodies of HTTP requests; if absent, true if there is any keyword.
     pub http_body: Option<bool>,
-    /// Look at the subjects of e-mails.
+    /// Look for keywords in the subjects of e-mails. No effect: Thrum receives no e-mails.
     pub subject: bool,
-    /// Look at the bodies of e-mails.
+    /// Look for keywords in the bodies of e-mails. No effect: Thrum receives no e-mails.
     pub body: bool,
-    /// A body that has none of them reports a failure, rather than being ignored.
+    /// A ping without any keyword is a failure, instead of being ignored.
     pub default_fail: bool,
 }
 
@@ -189,11 +191,11 @@ pub struct Keywords {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WindowSpec {
-    /// When it opens: a cron expression of five fields.
+    /// When it opens: a cron expression with five fields.
     pub cron: String,
     /// How long it lasts, in seconds: a minute to a week.
     pub duration_s: u64,
-    /// The zone of the expression.
+    /// The time zone of the expression.
     #[serde(default = "utc")]
     pub tz: String,
 }
@@ -261,7 +263,7 @@ impl From<&Flip> for FlipView {
 }
 
 impl PingView {
-    /// A logged ping. What was sent, and from where, is not for read-only keys.
+    /// A logged ping. Its body and address are hidden from read-only keys.
     pub fn of(ping: &Ping, sees_secrets: bool) -> Self {
         let mut view = Self::whole(ping);
         if !sees_secrets {
@@ -292,13 +294,13 @@ impl PingView {
     }
 }
 
-/// What monitors are shown with, besides their own.
+/// What is needed to show monitors, besides the monitors themselves.
 #[derive(Debug)]
 pub struct Around<'a> {
     pub reader: &'a Reader,
     pub outages: &'a [Outage],
     pub now: UnixMs,
-    /// Until when the project silences all of them.
+    /// Until when the project silences all monitors.
     silenced_until: Option<UnixMs>,
 }
 
@@ -319,7 +321,7 @@ impl<'a> Around<'a> {
 }
 
 impl Around<'_> {
-    /// The monitor, as this caller may see it. Its uuid is the secret of its ping URL, and not for readers.
+    /// The monitor, as this caller may see it.
     pub fn view(&self, monitor: &Monitor, state: &MonitorState) -> MonitorView {
         let held = state.deadline_after(self.outages);
         let (period_s, schedule, tz) = match &monitor.schedule {

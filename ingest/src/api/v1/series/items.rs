@@ -1,4 +1,4 @@
-//! Bars, values and sentiment as they are sent, and as they are shown.
+//! Bars, values and sentiment: the types of requests and responses.
 
 use super::super::signal_params::series_of;
 use crate::http::Problem;
@@ -11,17 +11,18 @@ use thrum_schema::signal::track::StoredBar;
 use thrum_schema::signal::{Bar, SeriesName, Timeframe};
 use utoipa::ToSchema;
 
-/// Most bars, values or scores in a request.
+/// The most bars, values, scores or texts in a request.
 const MAX_BATCH: usize = 500;
 
 /// Bars of a series.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BarsRequest {
-    /// How long a bar lasts: `1m`, `15m`, `1h`, `4h`, `1d`, `1w` …
+    /// The length of a bar: `1m`, `15m`, `1h`, `4h`, `1d`, `1w` …
     #[schema(example = "1h")]
     pub timeframe: String,
-    /// At most 500 `BarRequest`. What is wrong with one is said in its place, and the others are taken.
+    /// At most 500, each a `BarRequest`. The response lists invalid ones by index; the others are
+    /// accepted.
     #[schema(value_type = Vec<Value>, min_items = 1, max_items = 500)]
     pub bars: Vec<Value>,
 }
@@ -36,7 +37,7 @@ pub struct BarRequest {
     pub high: f64,
     pub low: f64,
     pub close: f64,
-    /// Null if it is not known.
+    /// Null if unknown.
     pub volume: Option<f64>,
 }
 
@@ -60,9 +61,10 @@ impl BarRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ValuesRequest {
-    /// `tick` by default: at any time.
+    /// The default is `tick`: values may have any time.
     pub timeframe: Option<String>,
-    /// At most 500, each `{"time", "value"}`. What is wrong with one is said in its place, and the others are taken.
+    /// At most 500, each `{"time", "value"}`. The response lists invalid ones by index; the others
+    /// are accepted.
     #[schema(value_type = Vec<Value>, min_items = 1, max_items = 500)]
     pub values: Vec<Value>,
 }
@@ -71,7 +73,7 @@ pub struct ValuesRequest {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValueRequest {
-    /// When it was so, RFC 3339 with an offset.
+    /// The time of the value, RFC 3339 with an offset.
     pub time: String,
     pub value: f64,
 }
@@ -84,7 +86,7 @@ pub struct SentimentRequest {
     #[serde(default)]
     #[schema(value_type = Option<Vec<Value>>, min_items = 1, max_items = 500)]
     pub scores: Option<Vec<Value>>,
-    /// At most 500, each `{"time", "text"}`, scored by the words in them.
+    /// At most 500, each `{"time", "text"}`. Thrum scores each by its words.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Value>>, min_items = 1, max_items = 500)]
     pub texts: Option<Vec<Value>>,
@@ -94,59 +96,60 @@ pub struct SentimentRequest {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreRequest {
-    /// When it was known, RFC 3339 with an offset.
+    /// When it became known, RFC 3339 with an offset.
     pub time: String,
     /// 0 is the worst, 1 the best.
     #[schema(minimum = 0, maximum = 1)]
     pub score: f64,
 }
 
-/// A text that tells of sentiment.
+/// A text to score.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextRequest {
-    /// When it was known, RFC 3339 with an offset.
+    /// When it became known, RFC 3339 with an offset.
     pub time: String,
     /// At most 10 000 characters.
     pub text: String,
 }
 
-/// What became of bars or values.
+/// How many bars or values were accepted, and which were rejected.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct Taken {
-    /// New ones.
+    /// How many were new.
     pub accepted: usize,
-    /// Those that were there already.
+    /// How many were already there.
     pub unchanged: usize,
-    /// Those that took the place of others of the same time.
+    /// How many replaced one with the same time and other values.
     pub revised: usize,
     pub rejected: Vec<Rejected>,
 }
 
-/// What was wrong with an item.
+/// A rejected item.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rejected {
-    /// Its place in the request.
+    /// Its index in the request, from 0.
     pub index: usize,
+    /// What is wrong with it.
     pub error: String,
 }
 
-/// What became of scores or texts.
+/// How many scores or texts were accepted, and which were rejected.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TakenScores {
     pub accepted: usize,
     pub rejected: Vec<Rejected>,
-    /// The scores that were taken.
+    /// The accepted scores, by time.
     pub scores: Vec<ScoreRequest>,
 }
 
-/// Bars, in the order of their times.
+/// Bars, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Bars {
     pub series: String,
     pub timeframe: String,
     pub bars: Vec<BarView>,
-    /// Where to go on from, if there are more.
+    /// The `from` of the next page, if there are more.
     pub next_from: Option<String>,
 }
 
@@ -159,7 +162,7 @@ pub struct BarView {
     pub low: f64,
     pub close: f64,
     pub volume: Option<f64>,
-    /// How often it was corrected.
+    /// How many times it was corrected.
     pub revision: u32,
     pub received_at: String,
 }
@@ -175,9 +178,11 @@ pub struct SeriesList {
 pub struct SeriesView {
     pub series: String,
     pub timeframe: String,
-    /// The first and the last month that have bars, `2026-11`.
+    /// The first month with bars, such as `2026-11`.
     pub first_month: Option<String>,
+    /// The last month with bars.
     pub last_month: Option<String>,
+    /// How many watches it has.
     pub watches: usize,
 }
 
@@ -196,11 +201,11 @@ impl From<StoredBar> for BarView {
     }
 }
 
-/// A series that clients feed themselves.
+/// Parses the name of a series that clients may send to.
 pub fn own_series(text: &str) -> Result<SeriesName, Problem> {
     let series = series_of(text)?;
     if series.monitor().is_some() {
-        return Err(Invalid::new("series", "is fed by the monitor's heartbeats alone").into());
+        return Err(Invalid::new("series", "is fed only by the monitor's heartbeats").into());
     }
     Ok(series)
 }
@@ -210,24 +215,24 @@ pub fn check_batch(field: &str, items: Vec<Value>) -> Result<Vec<Value>, Invalid
     if items.is_empty() || items.len() > MAX_BATCH {
         return Err(Invalid::new(
             field,
-            format!("must be 1 to {MAX_BATCH} at a time"),
+            format!("must have 1 to {MAX_BATCH} items (got {})", items.len()),
         ));
     }
     Ok(items)
 }
 
-/// Those that are fit, in the order of their times and the last of each time, and what was wrong with the others.
+/// The valid items by time, the last one for each time, and the rejected items.
 pub fn last_of_each<T>(
     checked: Vec<Result<T, Invalid>>,
     time: impl Fn(&T) -> UnixMs,
 ) -> (Vec<T>, Vec<Rejected>) {
-    let mut good: BTreeMap<UnixMs, (usize, T)> = BTreeMap::new();
+    let mut valid: BTreeMap<UnixMs, (usize, T)> = BTreeMap::new();
     let mut rejected = Vec::new();
     for (index, checked) in checked.into_iter().enumerate() {
         match checked {
             Ok(item) => {
-                if let Some((index, _)) = good.insert(time(&item), (index, item)) {
-                    let error = "another of the same time follows it, and is taken".to_owned();
+                if let Some((index, _)) = valid.insert(time(&item), (index, item)) {
+                    let error = "another of the same time follows, and replaces it".to_owned();
                     rejected.push(Rejected { index, error });
                 }
             }
@@ -238,5 +243,8 @@ pub fn last_of_each<T>(
         }
     }
     rejected.sort_by_key(|rejected| rejected.index);
-    (good.into_values().map(|(_, item)| item).collect(), rejected)
+    (
+        valid.into_values().map(|(_, item)| item).collect(),
+        rejected,
+    )
 }
