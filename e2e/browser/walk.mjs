@@ -28,7 +28,7 @@ const steps = {
     await faults.check(page, "sign-in");
     await page.fill("input[name=key]", "hcw_wrongwrongwrongwrongwrongwro");
     await page.click("button.primary");
-    assert.match(await text(page, "[role=alert]"), /not known/);
+    assert.match(await text(page, "[role=alert]"), /unknown API key/);
     await page.fill("input[name=key]", WRITE_KEY);
     await page.click("button.primary");
     await page.waitForURL(/\/alerts\?state=dead/);
@@ -44,15 +44,15 @@ const steps = {
 
   async "a monitor is created and pinged, and goes down and up live"({ page, thrum, hook }) {
     await page.goto(`${thrum.root}/`);
-    assert.equal(await text(page, "h1"), "Nothing is watched yet");
+    assert.equal(await text(page, "h1"), "No monitors yet");
     await faults.check(page, "empty overview");
     // Its alerts need a channel first.
     await page.click("nav >> text=Channels");
     await faults.check(page, "no channels");
     await page.fill("input[name=url]", hook.url);
     await page.fill("input[name=name]", "on call");
-    await page.click("text=Add >> nth=-1");
-    await page.waitForSelector("text=It is shown this once");
+    await page.click("button:text('Add channel')");
+    await page.waitForSelector("text=Thrum shows it only once");
     assert.match(await text(page, "#s-secret"), /^whsec_/);
     await faults.check(page, "channel created");
     await page.click("button:text('Test')");
@@ -60,21 +60,21 @@ const steps = {
     await until("test alert", () => hook.got.some((alert) => JSON.stringify(alert).includes("channel.test")));
 
     await page.click("nav >> text=Monitors");
-    await page.click("text=New monitor");
+    await page.click("text=Create monitor");
     await faults.check(page, "new monitor");
     await page.fill("input[name=name]", "web 01");
     await page.fill("input[name=slug]", "web-01");
     await page.fill("input[name=period]", "2 parsecs");
-    await page.waitForSelector("#preview >> text=must be like");
+    await page.waitForSelector("#preview >> text=must be a duration like");
     await page.click("button.primary");
-    assert.match(await text(page, "[role=alert]"), /period must be like/);
+    assert.match(await text(page, "[role=alert]"), /period must be a duration like/);
     assert.equal(await page.inputValue("input[name=name]"), "web 01", "the form keeps its values");
     await page.fill("input[name=period]", "2 s");
     await page.fill("input[name=grace]", "1 s");
     await page.waitForSelector("#preview td");
     await page.click("button.primary");
-    await page.waitForSelector("text=It is made.");
-    assert.match(await text(page, "#sentence"), /waits for its first heartbeat/);
+    await page.waitForSelector("text=Created.");
+    assert.match(await text(page, "#sentence"), /Waiting for a ping/);
     const url = (await text(page, "#s-curl")).match(/http\S+$/)[0];
     await faults.check(page, "new monitor's page");
     await fetch(url, { method: "POST", body: "hello" });
@@ -98,16 +98,16 @@ const steps = {
     await page.click("nav >> text=Monitors");
     await page.click("text=web 01");
     await page.click("button:text('Snooze')");
-    await page.waitForSelector("#sentence >> text=Its alerts are silent");
-    await page.click("text=End the snooze");
-    await page.waitForSelector("text=The snooze is over");
-    await page.click("text=Send a test alert");
+    await page.waitForSelector("#sentence >> text=Its alerts are silenced");
+    await page.click("text=End snooze");
+    await page.waitForSelector("text=The snooze ended");
+    await page.click("text=Send test alert");
     await page.waitForSelector("text=A test alert is on its way");
     await page.click("button:text('Pause')");
     await page.waitForSelector("#sentence >> text=It is paused");
     await page.click("button:text('Resume')");
     await page.waitForSelector("text=Resumed:");
-    await page.click("text=Change");
+    await page.click("a:text-is('Edit')");
     await page.check("input[value=schedule]");
     await page.fill("[name=schedule]", "*/5 * * * *");
     await page.waitForSelector("#preview td");
@@ -119,10 +119,10 @@ const steps = {
     await faults.check(page, "monitor");
     await page.click("text=Delete …");
     await faults.check(page, "delete");
-    await page.click("text=Keep it");
+    await page.click("text=Cancel");
     await page.click("text=Delete …");
-    await page.click("button:text('Delete it')");
-    await page.waitForSelector("text=It is deleted.");
+    await page.click("button:text('Delete monitor')");
+    await page.waitForSelector("text=Deleted.");
   },
 
   async "bars lead to a signal, an explanation and a backtest"({ page, thrum }) {
@@ -150,15 +150,15 @@ const steps = {
     await faults.check(page, "backtest");
     await page.goto(`${thrum.root}/signals`);
     await page.fill("input[name=name]", "walk turns");
-    await page.click("button:text('Watch')");
-    await page.waitForSelector("text=It is watched");
+    await page.click("button:text('Create watch')");
+    await page.waitForSelector("text=Watch created");
     await faults.check(page, "watches");
   },
 
   async "a key is created, rotated and revoked"({ page, thrum }) {
     await page.click("nav >> text=Keys");
     await page.fill("input[name=name]", "laptop");
-    await page.click("button:text('Make it')");
+    await page.click("button:text('Create key')");
     const secret = await text(page, "#s-secret");
     assert.equal(secret.length, 32);
     await faults.check(page, "key created");
@@ -166,7 +166,7 @@ const steps = {
     const row = page.locator("tr", { hasText: "laptop" });
     await row.locator("select").selectOption("0");
     await row.locator("text=Rotate").click();
-    await page.waitForSelector("text=The key's successor");
+    await page.waitForSelector("text=Key rotated");
     const successor = await text(page, "#s-secret");
     assert.notEqual(successor, secret);
     await thrum.call("GET", "/v1/monitors", undefined, successor);
@@ -175,7 +175,7 @@ const steps = {
     await page.goto(`${thrum.root}/keys`);
     assert.ok(!(await page.content()).includes(successor), "shown once");
     await page.locator("tr", { hasText: "laptop" }).last().locator("summary", { hasText: "Revoke" }).click();
-    await page.click("text=Revoke it >> visible=true");
+    await page.click("button:text('Revoke') >> visible=true");
     await page.waitForSelector("text=The key is revoked");
     await assert.rejects(thrum.call("GET", "/v1/monitors", undefined, successor), /401/);
   },
@@ -249,23 +249,23 @@ const steps = {
     await page.click("button:text('Show')");
     assert.equal(await page.locator("#rows tr").count(), 1);
     await page.click("#rows a");
-    assert.match(await text(page, "#sentence"), /Last heard/);
+    assert.match(await text(page, "#sentence"), /Last ping/);
     assert.match(await page.locator("#log time").first().innerText(), /UTC/);
     assert.ok(await page.locator(".chart svg").count() >= 1);
-    await page.click("text=Change");
+    await page.click("a:text-is('Edit')");
     await page.fill("[name=schedule]", "30 4 * * *");
     await page.click("button:text('Preview')");
     assert.match(await text(page, "#preview"), /02:30:00 UTC|03:30:00 UTC/);
     await page.click("button.primary");
     assert.match(await page.innerText("main"), /30 4 \* \* \*/);
-    for (const [button, said] of [["Snooze", "Snoozed"], ["End the snooze", "The snooze is over"], ["Pause", "Paused"], ["Resume", "Resumed"], ["Send a test alert", "A test alert"]]) {
+    for (const [button, said] of [["Snooze", "Snoozed"], ["End snooze", "The snooze ended"], ["Pause", "Paused"], ["Resume", "Resumed"], ["Send test alert", "A test alert"]]) {
       await page.click(`button:text('${button}')`);
       assert.match(await text(page, ".notice[role=status]"), new RegExp(said), button);
     }
     await page.click("nav >> text=Signals");
     await page.click("td >> text=demo >> nth=0");
     assert.match(await page.innerText("main"), /What would flip it/);
-    await page.click("text=Ask again");
+    await page.click("text=Request again");
     await page.click("text=Backtest >> nth=-1");
     await page.click("button.primary");
     await page.waitForURL(/\/backtests\/.+/);
@@ -275,14 +275,14 @@ const steps = {
     await page.selectOption("select[name=kind]", "email");
     await page.fill("input[name=to]", "ops@example.org");
     await page.fill("input[name=name]", "mail");
-    await page.click("button:text('Add')");
+    await page.click("button:text('Add channel')");
     assert.match(await page.innerText("main"), /ops@example\.org/);
-    await page.locator("tr", { hasText: "ops@example.org" }).locator("text=Change").click();
+    await page.locator("tr", { hasText: "ops@example.org" }).locator("a:text-is('Edit')").click();
     await page.fill("input[name=name]", "mail of ops");
     await page.click("button:text('Save')");
     assert.match(await page.innerText("main"), /mail of ops/);
     await page.locator("tr", { hasText: "mail of ops" }).locator("summary").click();
-    await page.locator("tr", { hasText: "mail of ops" }).locator("button:text('Delete it')").click();
+    await page.locator("tr", { hasText: "mail of ops" }).locator("button:text('Delete')").click();
     assert.doesNotMatch(await page.innerText("main"), /mail of ops/);
     await page.goto(`${thrum.root}/settings`);
     await page.fill("input[name=name]", "Quiet & calm");
@@ -293,15 +293,15 @@ const steps = {
     assert.match(await text(page, ".notice[role=status]"), /no longer public/);
     await page.click("button:text('Snooze')");
     await page.goto(`${thrum.root}/`);
-    assert.match(await page.innerText("main"), /All alerts of this project are silent/);
+    assert.match(await page.innerText("main"), /All alerts of this project are silenced/);
     await page.goto(`${thrum.root}/settings`);
-    await page.click("text=End the snooze");
+    await page.click("text=End snooze");
     await page.goto(`${thrum.root}/alerts`);
     assert.match(await page.innerText("main"), /edge-7 is down/);
     await page.goto(`${thrum.root}/usage`);
     assert.ok(await page.locator("tbody tr").count() >= 30);
     await page.goto(`${thrum.root}/system`);
-    assert.match(await text(page, "h1"), /works/);
+    assert.match(await text(page, "h1"), /healthy/);
     await context.close();
   },
 };

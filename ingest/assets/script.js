@@ -1,10 +1,10 @@
-// Keeps pages up to date and shows times in the viewer's zone. The pages work without it.
+// Keeps pages up to date, and shows times in the viewer's time zone. The pages work without it.
 "use strict";
 (() => {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
   const format = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" });
 
-  // Says the same as the server does.
+  // Must return the same text as `relative` in words.rs.
   const relative = (ms) => {
     const s = Math.floor(Math.abs(ms) / 1000);
     const [n, unit] = s < 100 ? [s, "s"] : s < 6000 ? [Math.floor(s / 60), "min"]
@@ -24,7 +24,7 @@
       }
     }
   };
-  // On a phone, where a table's head is out of sight, each cell says what it is.
+  // On a phone, where table headers are hidden, each cell shows its column's name.
   const label = (root) => {
     for (const table of root.querySelectorAll("table:not(.rows)")) {
       const names = [...table.querySelectorAll("thead th")].map((th) => th.textContent);
@@ -35,8 +35,8 @@
     for (const time of document.querySelectorAll("time.ago")) set(time, relative(new Date(time.dateTime) - Date.now()));
   };
 
-  // Makes `to` like `from`, in place: what is focused, typed or open stays so. Children that have ids are known by them;
-  // others by their places, so that rows of a list change where they stand, and nothing moves.
+  // Updates `to` in place to match `from`, so that focus, typed text and open details are kept.
+  // Children are matched by ID, or else by position, so that rows change without moving.
   const become = (to, from) => {
     if (to.id === "rows" && isBusy(to)) { keepPlaces(to, from); return; }
     for (const { name, value } of [...from.attributes]) if (to.getAttribute(name) !== value) to.setAttribute(name, value);
@@ -57,7 +57,8 @@
     while (to.childNodes.length > now.length) to.lastChild.remove();
   };
 
-  // While somebody is about to follow a link in the list, its rows keep their places: only those that are still there change.
+  // While the user is about to click a link in the list, its rows keep their positions: only the
+  // rows that remain are updated.
   let moved = 0;
   for (const name of ["pointermove", "pointerdown", "keydown", "scroll"]) addEventListener(name, () => { moved = Date.now(); }, { passive: true });
   const isBusy = (list) => Date.now() - moved < 10000 && (list.matches(":hover") || list.contains(document.activeElement));
@@ -75,7 +76,7 @@
   };
   const say = (text) => { const live = document.getElementById("live"); if (live) set(live, text); };
 
-  // Looks again: at most every two seconds, and more seldom where the server takes long.
+  // Reloads the page's data at most every two seconds, and less often if the server is slow.
   let looking = false, again = false, rest = 0;
   const look = async () => {
     if (document.hidden || !document.body.dataset.live) return;
@@ -89,7 +90,7 @@
       update(new DOMParser().parseFromString(await reply.text(), "text/html"));
       say("Live");
     } catch {
-      say("Not up to date: the server does not answer. Trying again …");
+      say("Not up to date: the server does not respond. Retrying …");
     }
     rest = Math.max(2000, 5 * (Date.now() - begun));
     setTimeout(() => { looking = false; if (again) { again = false; look(); } }, rest);
@@ -98,7 +99,7 @@
     const how = document.body.dataset.live;
     if (!how) return;
     say("Live");
-    // Lateness comes by the clock, and steady heartbeats without an event.
+    // Poll even with events: time makes monitors late, and regular heartbeats send no events.
     setInterval(look, how === "events" ? 5000 : how === "soon" ? 2000 : 15000);
     let events;
     const listen = () => {
@@ -106,10 +107,10 @@
       events?.close();
       events = new EventSource("/events");
       events.onmessage = look;
-      events.onerror = () => say("Not up to date: the connection is lost. Trying again …");
+      events.onerror = () => say("Not up to date: connection lost. Retrying …");
       events.onopen = look;
     };
-    // Browsers have few connections to a host: a page that nobody sees holds none.
+    // Browsers limit the connections per host, so hidden pages hold none.
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) events?.close(); else { listen(); look(); }
     });
@@ -126,7 +127,7 @@
     set(target, "Copied");
     setTimeout(() => set(target, "Copy"), 2000);
   });
-  // The next deadlines, while a schedule is typed.
+  // Previews the next deadlines while the user types a schedule.
   const preview = () => {
     const form = document.querySelector("form[data-preview]");
     if (!form) return;
@@ -147,7 +148,7 @@
       form.elements[name].addEventListener("input", () => { form.elements.kind.value = name; });
     }
   };
-  // Only the fields of the kind of channel that is chosen.
+  // Shows only the fields of the selected kind of channel.
   const kinds = () => {
     const kind = document.querySelector("select[data-shows]");
     if (!kind) return;

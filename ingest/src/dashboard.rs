@@ -1,6 +1,6 @@
-//! The dashboard: pages for people, on what the API does. They are rendered here and work without script; a little script
-//! of our own keeps them up to date. What a page shows and does, it does through the handlers of `/v1`, as the key that
-//! its viewer signed in with.
+//! The dashboard: HTML pages on top of the API. They are rendered on the server and work without
+//! JavaScript; one small script keeps them up to date. Pages read and write through the handlers of
+//! `/v1`, with the API key that the viewer signed in with.
 
 mod alerts;
 mod assets;
@@ -37,7 +37,7 @@ use session::{PageRateLimiter, Signer, Viewer, form, is_same_origin, local_path}
 use std::sync::Arc;
 use thrum_schema::key::API_KEY_LEN;
 
-/// What the pages have of their own, on top of the service.
+/// The state of the dashboard, on top of the app's.
 #[derive(Debug, Clone)]
 struct Dashboard {
     app: App,
@@ -52,7 +52,7 @@ impl FromRef<Dashboard> for App {
     }
 }
 
-/// The pages, their forms, and what they load.
+/// The routes of the pages, their forms and their assets.
 pub fn routes(app: App) -> Router<App> {
     let dashboard = Dashboard {
         app,
@@ -105,7 +105,7 @@ pub fn routes(app: App) -> Router<App> {
         .with_state(dashboard)
 }
 
-/// The page that says that there is none, for a path that nothing is at.
+/// The page for an unknown path.
 pub fn not_found(problem: &Problem) -> Response {
     page::guarded(failed(None, problem))
 }
@@ -147,12 +147,12 @@ async fn sign_in(
         show_sign_in(next, "", Some(&problem))
     };
     if !is_same_origin(&headers) {
-        return refused("the form comes from another site");
+        return refused("this form was sent from another site; sign in on this page");
     }
     let secret = fields.text("key");
     if secret.len() != API_KEY_LEN {
         return refused(
-            "an API key has exactly 32 characters; `thrum serve` shows it when it first starts",
+            "an API key has exactly 32 characters; `thrum serve` prints one when it first starts",
         );
     }
     let signed = async {
@@ -167,12 +167,12 @@ async fn sign_in(
             response.headers_mut().insert(header::SET_COOKIE, cookie);
             response
         }
-        Ok(None) => refused("this API key is not known; perhaps it was revoked"),
+        Ok(None) => refused("unknown API key; it may have been revoked"),
         Err(problem) => failed(None, &problem),
     }
 }
 
-/// `POST /sign-out`: also for who may only read.
+/// `POST /sign-out`, which read-only viewers may use too.
 async fn sign_out(
     State(dashboard): State<Dashboard>,
     headers: HeaderMap,

@@ -1,4 +1,4 @@
-//! What was told, to whom, and what became of it.
+//! Alerts and their deliveries.
 
 use super::fields::Fields;
 use super::live::Live;
@@ -19,14 +19,15 @@ use thrum_schema::delivery::DeliveryState;
 use thrum_schema::flip::Reason;
 use thrum_schema::id::ChannelId;
 
-/// Alerts on a page.
+/// Number of alerts shown.
 const SHOWN: usize = 100;
 
+/// The filters of the list: query value, name and state.
 const STATES: [(&str, &str, Option<AlertState>); 4] = [
     ("", "all", None),
     ("pending", "pending", Some(AlertState::Pending)),
     ("delivered", "delivered", Some(AlertState::Delivered)),
-    ("dead", "given up", Some(AlertState::Dead)),
+    ("dead", "dead", Some(AlertState::Dead)),
 ];
 
 #[derive(Template)]
@@ -44,7 +45,7 @@ struct Alerts<'a> {
 impl Alerts<'_> {
     fn channel_name(&self, delivery: &DeliveryView) -> &str {
         let name = delivery.channel.and_then(|id| self.channels.get(&id));
-        name.map_or("a channel that is gone", String::as_str)
+        name.map_or("a deleted channel", String::as_str)
     }
 
     fn headline(&self, alert: &AlertView) -> String {
@@ -63,15 +64,15 @@ impl Alerts<'_> {
                 change.to.as_str()
             ),
             ("monitor.down", _) => format!("{name} is down"),
-            ("monitor.up", _) => format!("{name} is back"),
+            ("monitor.up", _) => format!("{name} is up"),
             ("monitor.reminder", _) => format!("{name} is still down"),
-            ("channel.test", _) => "A test".to_owned(),
-            ("channel.limited", _) => "A channel's daily limit is reached".to_owned(),
+            ("channel.test", _) => "Test alert".to_owned(),
+            ("channel.limited", _) => "A channel reached its daily limit".to_owned(),
             (what, _) => what.to_owned(),
         }
     }
 
-    /// The page of what an alert is about.
+    /// The path of the page of the alert's monitor or signal.
     fn about(&self, alert: &AlertView) -> Option<String> {
         if let Some(change) = &alert.signal {
             return Some(super::signals::path_of(&change.series, &change.timeframe));
@@ -84,25 +85,20 @@ impl Alerts<'_> {
         match alert.state {
             AlertState::Pending => "pending",
             AlertState::Delivered => "delivered",
-            AlertState::Dead => "given up",
+            AlertState::Dead => "dead",
         }
     }
 
     fn delivery_state(&self, delivery: &DeliveryView) -> &'static str {
         match delivery.state {
             Some(DeliveryState::Sent) => "sent",
-            Some(DeliveryState::Dead) => "given up",
+            Some(DeliveryState::Dead) => "dead",
             Some(DeliveryState::Suppressed) => "suppressed",
             Some(DeliveryState::Retry) => "retrying",
-            Some(DeliveryState::Claimed) => "being sent",
+            Some(DeliveryState::Claimed) => "sending",
             Some(_) => "waiting",
             None => "planned",
         }
-    }
-
-    /// A state, as the style sheet knows it.
-    fn class(&self, state: &str) -> String {
-        state.replace(' ', "-")
     }
 
     fn is_dead(&self, alert: &AlertView) -> bool {

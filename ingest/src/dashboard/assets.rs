@@ -1,4 +1,5 @@
-//! Style, script and icon: a part of the binary, kept by browsers until the next version.
+//! Style sheet, script and icon. They are part of the binary, and browsers cache them until the
+//! next version.
 
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -6,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use std::sync::LazyLock;
 
-/// What the addresses of assets end with: what changed is fetched anew.
+/// The query in the URLs of assets: a hash of all assets, so that browsers fetch them again after a
+/// change.
 pub static VERSION: LazyLock<String> = LazyLock::new(|| {
     let all = FILES
         .iter()
@@ -32,7 +34,7 @@ const FILES: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// `/favicon.ico`, which browsers look for where no page names another.
+/// `/favicon.ico`, which browsers request if no page names an icon.
 pub async fn icon() -> Response {
     let mut response = get(Path("icon.svg".to_owned())).await;
     let cache = HeaderValue::from_static("public, max-age=86400");

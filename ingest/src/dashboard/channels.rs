@@ -1,4 +1,4 @@
-//! Where alerts go: made, changed, tested, and how they fail.
+//! Channels: create, edit, test and delete them, and see which are failing.
 
 use super::fields::{Fields, RequestFields};
 use super::page::{Page, failed, see_other};
@@ -18,11 +18,12 @@ use axum::response::Response;
 struct Channels<'a> {
     viewer: &'a Viewer,
     channels: Vec<ChannelView>,
-    /// What was typed of a new one.
+    /// The values in the form for a new channel.
     fields: &'a Fields,
-    /// The secret of the one that was just made.
+    /// The signing secret of the channel that was just created.
     secret: Option<String>,
-    /// The one that is to be deleted though monitors alert nobody else.
+    /// ID of the channel whose deletion needs confirmation, because it is some monitor's only
+    /// channel.
     forcible: Option<&'a str>,
 }
 
@@ -53,16 +54,16 @@ struct EditPage<'a> {
     fields: &'a Fields,
 }
 
-/// What a page of channels says besides the channels.
+/// The messages on the page of channels.
 #[derive(Default)]
-struct Around<'a> {
+struct Notices<'a> {
     said: &'a str,
     wrong: Option<&'a Problem>,
     secret: Option<String>,
     forcible: Option<&'a str>,
 }
 
-async fn show(app: &App, viewer: &Viewer, fields: &Fields, around: Around<'_>) -> Response {
+async fn show(app: &App, viewer: &Viewer, fields: &Fields, notices: Notices<'_>) -> Response {
     let listed = match channels::list(State(app.clone()), viewer.reader()).await {
         Ok(listed) => listed.0.channels,
         Err(problem) => return failed(Some(viewer), &problem),
@@ -71,40 +72,41 @@ async fn show(app: &App, viewer: &Viewer, fields: &Fields, around: Around<'_>) -
         viewer,
         channels: listed,
         fields,
-        secret: around.secret,
-        forcible: around.forcible,
+        secret: notices.secret,
+        forcible: notices.forcible,
     };
     let page = Page {
         section: "/channels",
         title: "Channels",
         viewer: Some(viewer),
-        said: around.said,
-        wrong: around.wrong,
+        said: notices.said,
+        wrong: notices.wrong,
         ..Page::default()
     };
     page.show(&body)
 }
 
-/// The members of a channel that a form says.
-fn members(fields: &Fields, kind: &str) -> Result<RequestFields, Problem> {
-    let mut members = RequestFields::default();
-    members.text(fields, "name");
+/// The API request of a form.
+fn request(fields: &Fields, kind: &str) -> Result<RequestFields, Problem> {
+    let mut body = RequestFields::default();
+    body.text(fields, "name");
     match kind {
         "webhook" => {
-            members.text(fields, "url");
-            members.text(fields, "secret");
+            body.text(fields, "url");
+            body.text(fields, "secret");
         }
-        "sns" => members.text(fields, "topic_arn"),
-        _ => members.text(fields, "to"),
+        "sns" => body.text(fields, "topic_arn"),
+        _ => body.text(fields, "to"),
     }
-    members.set("notify_down", fields.is_on("notify_down"));
-    members.set("notify_up", fields.is_on("notify_up"));
-    members.number(fields, "group_threshold")?;
-    members.set("daily_limit", serde_json::Value::Null);
-    members.number(fields, "daily_limit")?;
-    Ok(members)
+    body.set("notify_down", fields.is_on("notify_down"));
+    body.set("notify_up", fields.is_on("notify_up"));
+    body.number(fields, "group_threshold")?;
+    body.set("daily_limit", serde_json::Value::Null);
+    body.number(fields, "daily_limit")?;
+    Ok(body)
 }
 
+/// The form for a new channel.
 fn blank() -> Fields {
     Fields::default()
         .with("kind", "webhook")
@@ -115,38 +117,38 @@ fn blank() -> Fields {
 
 /// `GET /channels`
 pub async fn get(State(app): State<App>, viewer: Viewer, query: Fields) -> Response {
-    let around = Around {
+    let notices = Notices {
         said: query.text("done"),
-        ..Around::default()
+        ..Notices::default()
     };
-    show(&app, &viewer, &blank(), around).await
+    show(&app, &viewer, &blank(), notices).await
 }
 
 /// `POST /channels`
 pub async fn create(State(app): State<App>, post: Post) -> Response {
     let (viewer, fields) = (&post.viewer, &post.fields);
-    let made = async {
+    let created = async {
         let kind = fields.text("kind");
-        let mut members = members(fields, kind)?;
-        members.set("kind", kind);
-        let request = Json(members.read()?);
+        let mut body = request(fields, kind)?;
+        body.set("kind", kind);
+        let request = Json(body.read()?);
         channels::create(State(app.clone()), post.writer(), request).await
     };
-    match made.await {
-        Ok((_, made)) => {
-            let around = Around {
+    match created.await {
+        Ok((_, created)) => {
+            let notices = Notices {
                 said: "created",
-                secret: made.0.secret,
-                ..Around::default()
+                secret: created.0.secret,
+                ..Notices::default()
             };
-            show(&app, viewer, &blank(), around).await
+            show(&app, viewer, &blank(), notices).await
         }
         Err(problem) => {
-            let around = Around {
+            let notices = Notices {
                 wrong: Some(&problem),
-                ..Around::default()
+                ..Notices::default()
             };
-            show(&app, viewer, fields, around).await
+            show(&app, viewer, fields, notices).await
         }
     }
 }
@@ -163,6 +165,7 @@ pub async fn edit(State(app): State<App>, viewer: Viewer, PathId(id): PathId) ->
     }
 }
 
+/// The form for an existing channel.
 fn fields_of(channel: &ChannelView) -> Fields {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let mut fields = Fields::default()
@@ -217,12 +220,12 @@ pub async fn act(
         "test" => test(&app, &post, &id).await.map(|()| "/alerts?done=tested"),
         "delete" => match delete(&app, &post, &id).await {
             Err(problem) if problem.status() == StatusCode::CONFLICT => {
-                let around = Around {
+                let notices = Notices {
                     wrong: Some(&problem),
                     forcible: Some(&id),
-                    ..Around::default()
+                    ..Notices::default()
                 };
-                return show(&app, viewer, &blank(), around).await;
+                return show(&app, viewer, &blank(), notices).await;
             }
             deleted => deleted.map(|()| "/channels?done=deleted"),
         },
@@ -263,7 +266,7 @@ async fn delete(app: &App, post: &Post, id: &str) -> Result<(), Problem> {
 }
 
 async fn save(app: &App, post: &Post, id: &str, kind: &str) -> Result<(), Problem> {
-    let request = Json(members(&post.fields, kind)?.read()?);
+    let request = Json(request(&post.fields, kind)?.read()?);
     let channel = Edit::of(app, post.writer(), id).await?;
     let saved = channels::update(State(app.clone()), channel, request);
     saved.await.map(drop)

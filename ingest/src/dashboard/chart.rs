@@ -1,5 +1,5 @@
-//! Charts, as SVG in the page. Colours are names for the style sheet, which has others for the dark; forms tell what
-//! colours tell, too.
+//! Charts as inline SVG. The style sheet selects elements by colour and replaces the colours in
+//! dark mode. Nothing depends on colour alone: shapes differ as well.
 
 use askama::filters::HtmlSafe;
 use chrono::{DateTime, Utc};
@@ -7,24 +7,25 @@ use plotters::prelude::*;
 use std::fmt;
 use thrum_schema::UnixMs;
 
-/// Points of a line beyond which it is thinned out: more than there are pixels.
+/// Longer lines are thinned out: a chart has fewer pixels than this.
 const MAX_POINTS: usize = 1_200;
 
-/// What the style sheet knows a line or a mark by: told apart by everybody, also without colours by their order.
+/// The colours of lines and marks, as the style sheet refers to them. They can be told apart by
+/// people with colour blindness.
 pub const BLUE: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 pub const ORANGE: RGBColor = RGBColor(0xc7, 0x5b, 0x12);
 pub const INK: RGBColor = RGBColor(0x33, 0x33, 0x33);
 pub const GREY: RGBColor = RGBColor(0x88, 0x88, 0x88);
 const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
 
-/// A line: a value in the course of time. Where there is none, it is broken.
+/// A line: a value over time, interrupted where there is none.
 #[derive(Debug)]
 pub struct Line {
     pub color: RGBColor,
     pub points: Vec<(UnixMs, Option<f64>)>,
 }
 
-/// A mark at an instant: a triangle, or a circle.
+/// A mark at a point: a triangle, or a circle.
 #[derive(Debug)]
 pub struct Mark {
     pub at: UnixMs,
@@ -39,11 +40,11 @@ pub struct Chart {
     pub height: u32,
     pub lines: Vec<Line>,
     pub marks: Vec<Mark>,
-    /// Whether the axis of values begins at zero.
+    /// Whether the y-axis begins at zero.
     pub from_zero: bool,
 }
 
-/// An SVG image that was drawn here.
+/// A rendered SVG image. It is inserted into pages without escaping.
 #[derive(Debug)]
 pub struct Svg(String);
 
@@ -55,7 +56,7 @@ impl fmt::Display for Svg {
 
 impl HtmlSafe for Svg {}
 
-/// The chart of one line; `None` if it has fewer than two points.
+/// A chart of one line; `None` if it has fewer than two points.
 pub fn line(points: Vec<(UnixMs, Option<f64>)>, from_zero: bool) -> Option<Svg> {
     if points.len() < 2 {
         return None;
@@ -73,11 +74,11 @@ pub fn line(points: Vec<(UnixMs, Option<f64>)>, from_zero: bool) -> Option<Svg> 
 }
 
 impl Chart {
-    /// Draws it; `None` if there is nothing to draw.
+    /// Renders the chart; `None` if there is nothing to draw.
     pub fn draw(self) -> Option<Svg> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
-        let instants = points().map(|(at, _)| *at);
-        let (first, last) = (instants.clone().min()?, instants.max()?);
+        let times = points().map(|(at, _)| *at);
+        let (first, last) = (times.clone().min()?, times.max()?);
         let values = points().filter_map(|(_, y)| *y);
         let values = values.chain(self.marks.iter().map(|mark| mark.y));
         let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), y| {
@@ -93,7 +94,7 @@ impl Chart {
         match self.plot(&mut svg, (first, last), (low, high + room)) {
             Ok(()) => Some(Svg(svg.replacen("<svg ", "<svg aria-hidden=\"true\" ", 1))),
             Err(error) => {
-                tracing::error!(%error, "a chart was not drawn");
+                tracing::error!(%error, "failed to draw a chart");
                 None
             }
         }

@@ -1,25 +1,26 @@
-//! Downtime by day, as a strip of bars.
+//! Downtime by day, as a bar chart.
 
 use super::words::took;
 use thrum_schema::UnixMs;
 use thrum_schema::uptime::Uptime;
 
 pub const DAY_MS: i64 = 86_400_000;
-/// Days with a bar each.
+/// Number of days shown, with one bar each.
 pub const DAYS: i64 = 90;
 
-/// Downtime by day: taller the longer the monitor was down. Days in which it was not have a mark of one shape for all.
+/// Downtime by day: the longer the downtime, the taller the bar. Days without downtime have a mark
+/// of fixed size.
 #[derive(Debug, Default)]
 pub struct Days {
-    /// Days in which it was up, as the path of an SVG.
+    /// Days without downtime, as an SVG path.
     pub up: String,
-    /// Days in which it was not watched, likewise.
+    /// Days in which the monitor was not watched, as an SVG path.
     pub unwatched: String,
-    /// Days in which it was down.
+    /// Days with downtime.
     pub down: Vec<DownDay>,
 }
 
-/// A day in which a monitor was down, as a bar.
+/// The bar of a day with downtime.
 #[derive(Debug)]
 pub struct DownDay {
     pub x: i64,
@@ -28,12 +29,12 @@ pub struct DownDay {
 }
 
 impl Days {
-    /// The days, oldest first: their spans, and how they were.
-    pub fn of(spans: &[(UnixMs, UnixMs)], judged: &[Uptime]) -> Self {
+    /// Draws the days, oldest first, from their start and end times and their uptimes.
+    pub fn of(spans: &[(UnixMs, UnixMs)], uptimes: &[Uptime]) -> Self {
         let mut drawn = Self::default();
-        for (((from, _), judged), i) in spans.iter().zip(judged).zip(0..) {
+        for (((from, _), uptime), i) in spans.iter().zip(uptimes).zip(0..) {
             let x = i * 8;
-            match (judged.watched_ms, judged.down_ms) {
+            match (uptime.watched_ms, uptime.down_ms) {
                 (0, _) => drawn.unwatched.push_str(&format!("M{x} 31h6v3h-6z")),
                 (_, 0) => drawn.up.push_str(&format!("M{x} 26h6v8h-6z")),
                 (watched, down) => drawn.down.push(DownDay {
@@ -47,7 +48,7 @@ impl Days {
     }
 }
 
-/// The spans of the last days, each by itself, oldest first; the last one is today so far.
+/// Start and end of each of the last [`DAYS`] UTC days, oldest first. Today ends now.
 pub fn last_days(now: UnixMs) -> Vec<(UnixMs, UnixMs)> {
     let today = UnixMs(now.0 - now.0.rem_euclid(DAY_MS));
     let from = |back: i64| today - back * DAY_MS;
@@ -71,14 +72,14 @@ mod tests {
     }
 
     #[test]
-    fn days_differ_in_form_too() {
+    fn each_kind_of_day_has_its_own_shape() {
         let day = |watched_ms, down_ms| Uptime {
             watched_ms,
             down_ms,
             downs: 0,
         };
-        let judged = [day(0, 0), day(DAY_MS, 0), day(DAY_MS, DAY_MS)];
-        let days = Days::of(&[(UnixMs(0), UnixMs(DAY_MS)); 3], &judged);
+        let uptimes = [day(0, 0), day(DAY_MS, 0), day(DAY_MS, DAY_MS)];
+        let days = Days::of(&[(UnixMs(0), UnixMs(DAY_MS)); 3], &uptimes);
         assert_eq!(
             (&*days.unwatched, &*days.up),
             ("M0 31h6v3h-6z", "M8 26h6v8h-6z")

@@ -1,4 +1,4 @@
-//! What a form says: its fields as text, and as the members of an API request.
+//! The fields of a form, as text and as the JSON fields of an API request.
 
 use crate::http::body::from_value;
 use axum::extract::FromRequestParts;
@@ -9,33 +9,33 @@ use std::convert::Infallible;
 use thrum_schema::error::Invalid;
 use thrum_schema::time::parse_span;
 
-/// Most fields of a form that are looked at.
+/// Maximum number of fields read from a form; the rest are ignored.
 const MAX_FIELDS: usize = 2_000;
 
-/// The fields of a form, in their order.
+/// The fields of a form or query, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// Parses a form's body, or a query.
+    /// Parses the body of a form, or a query.
     pub fn parse(bytes: &[u8]) -> Self {
         let pairs = url::form_urlencoded::parse(bytes).take(MAX_FIELDS);
         Self(
             pairs
-                // Browsers end lines as networks do.
+                // Browsers submit line breaks as CRLF.
                 .map(|(k, v)| (k.into_owned(), v.replace("\r\n", "\n")))
                 .collect(),
         )
     }
 
-    /// Sets a field, where a form shows what is.
+    /// Adds a field, to prefill a form.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.0.push((name.to_owned(), value.into()));
         self
     }
 
-    /// These fields, and others where these say nothing.
+    /// Adds those of `others` whose names are missing here.
     #[must_use]
     pub fn or(mut self, others: Self) -> Self {
         for (name, value) in others.0 {
@@ -46,35 +46,35 @@ impl Fields {
         self
     }
 
-    /// A field's text, trimmed; empty if it is not there.
+    /// The text of a field, trimmed; empty if the field is missing.
     pub fn text(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(found, _)| found == name);
         found.map_or("", |(_, value)| value.trim())
     }
 
-    /// A field's text, if there is any.
+    /// The text of a field, unless it is missing or blank.
     pub fn given(&self, name: &str) -> Option<&str> {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
-    /// Whether a box is checked.
+    /// Whether a checkbox is checked, or another field is present.
     pub fn is_on(&self, name: &str) -> bool {
         self.0.iter().any(|(found, _)| found == name)
     }
 
-    /// Whether one of several boxes of a name is checked.
+    /// Whether the checkbox with this value is checked, of several with the same name.
     pub fn has(&self, name: &str, value: &str) -> bool {
         self.all(name).any(|found| found == value)
     }
 
-    /// The values of all fields of a name.
+    /// The values of all fields with a name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let found = self.0.iter().filter(move |(found, _)| found == name);
         found.map(|(_, value)| value.as_str())
     }
 }
 
-/// What the address of a page asks for.
+/// Extracts the query of the URL. Never fails.
 impl<S: Send + Sync> FromRequestParts<S> for Fields {
     type Rejection = Infallible;
 
@@ -85,7 +85,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Fields {
     }
 }
 
-/// The JSON fields of an API request that a form makes.
+/// The JSON fields of an API request, collected from a form.
 #[derive(Debug, Default)]
 pub struct RequestFields(Map<String, Value>);
 
@@ -95,23 +95,26 @@ impl RequestFields {
         self.0.insert(name.to_owned(), value.into());
     }
 
-    /// Sets a field to a field's text, if there is any.
+    /// Copies the text of the form's field `name`, unless it is blank.
     pub fn text(&mut self, fields: &Fields, name: &str) {
         if let Some(text) = fields.given(name) {
             self.set(name, text);
         }
     }
 
-    /// Sets a field to a field's number, if there is one.
+    /// Copies the form's field `name` as a number, unless it is blank.
     pub fn number(&mut self, fields: &Fields, name: &str) -> Result<(), Invalid> {
         if let Some(text) = fields.given(name) {
             let number: f64 = text
                 .parse()
                 .ok()
                 .filter(|x: &f64| x.is_finite())
-                .ok_or_else(|| Invalid::new(name, "must be a number"))?;
-            // Whole numbers stay whole: most members take no others.
-            #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
+                .ok_or_else(|| Invalid::new(name, format!("must be a number (got {text:?})")))?;
+            // Most fields of the API accept only integers.
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the number is an integer below 1e15"
+            )]
             if number.fract() == 0.0 && number.abs() < 1e15 {
                 self.set(name, number as i64);
             } else {
@@ -121,7 +124,7 @@ impl RequestFields {
         Ok(())
     }
 
-    /// Sets the field `name`, in seconds, to the span that the field `field` has, if there is any.
+    /// Sets `name` to the duration in the form's field `field`, in seconds, unless it is blank.
     pub fn span(&mut self, fields: &Fields, field: &str, name: &str) -> Result<(), Invalid> {
         if let Some(text) = fields.given(field) {
             self.set(name, span_of(field, text)?);
@@ -129,14 +132,16 @@ impl RequestFields {
         Ok(())
     }
 
-    /// The request, as the API would read it.
+    /// Deserializes the request as the API does.
     pub fn read<T: DeserializeOwned>(self) -> Result<T, Invalid> {
         from_value(Value::Object(self.0), "")
     }
 }
 
-/// The seconds of a span that somebody typed.
+/// The seconds of a duration in a form.
 pub fn span_of(field: &str, text: &str) -> Result<u64, Invalid> {
-    parse_span(text)
-        .ok_or_else(|| Invalid::new(field, "must be like 90 s, 5 min, 1 h 30 min or 2 d"))
+    parse_span(text).ok_or_else(|| {
+        let problem = "must be a duration like 90 s, 5 min, 1 h 30 min or 2 d";
+        Invalid::new(field, format!("{problem} (got {text:?})"))
+    })
 }

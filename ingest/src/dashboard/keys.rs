@@ -1,4 +1,4 @@
-//! API keys and the ping key: made, rotated, revoked, and shown once.
+//! API keys and the ping key: create, rotate and revoke them. Secrets are shown once.
 
 use super::fields::{Fields, RequestFields};
 use super::page::{Page, failed, see_other};
@@ -20,7 +20,7 @@ use thrum_schema::key::Scope;
 struct Keys<'a> {
     viewer: &'a Viewer,
     keys: Vec<KeyView>,
-    /// A secret that was just made.
+    /// The secret that was just created.
     secret: Option<Secret>,
     fields: &'a Fields,
 }
@@ -35,22 +35,22 @@ impl Keys<'_> {
     }
 }
 
-/// What a page of keys says besides the keys.
+/// The messages on the page of keys.
 #[derive(Default)]
-struct Around<'a> {
-    /// What was typed of a new one.
+struct Notices<'a> {
+    /// The values in the form for a new key.
     fields: Fields,
     said: &'a str,
     secret: Option<Secret>,
     wrong: Option<&'a Problem>,
 }
 
-async fn show(app: &App, viewer: &Viewer, around: Around<'_>) -> Response {
-    // Which keys there are is for those alone who may make some.
+async fn show(app: &App, viewer: &Viewer, notices: Notices<'_>) -> Response {
+    // Only read-write keys may list keys.
     if !viewer.writes() {
         let problem = Problem::new(
             StatusCode::FORBIDDEN,
-            "keys are shown to who signs in with a read-write key",
+            "to see the keys, sign in with a read-write key",
         );
         return failed(Some(viewer), &problem);
     }
@@ -61,15 +61,15 @@ async fn show(app: &App, viewer: &Viewer, around: Around<'_>) -> Response {
     let body = Keys {
         viewer,
         keys: keys.iter().map(Into::into).collect(),
-        secret: around.secret,
-        fields: &around.fields,
+        secret: notices.secret,
+        fields: &notices.fields,
     };
     let page = Page {
         section: "/keys",
         title: "Keys",
         viewer: Some(viewer),
-        said: around.said,
-        wrong: around.wrong,
+        said: notices.said,
+        wrong: notices.wrong,
         ..Page::default()
     };
     page.show(&body)
@@ -77,17 +77,18 @@ async fn show(app: &App, viewer: &Viewer, around: Around<'_>) -> Response {
 
 /// `GET /keys`
 pub async fn get(State(app): State<App>, viewer: Viewer, query: Fields) -> Response {
-    let around = Around {
+    let notices = Notices {
         said: query.text("done"),
-        ..Around::default()
+        ..Notices::default()
     };
-    show(&app, &viewer, around).await
+    show(&app, &viewer, notices).await
 }
 
-/// A secret that was made, and what it is.
+/// A new secret, with the confirmation to show above it.
 type Secret = (&'static str, String);
 
-/// The page after a form: with the secret that it made; at the address that says what else it did; or with what was wrong.
+/// The response to a form: the page with the new secret or the error, or else a redirect to the
+/// page with the confirmation `said`.
 async fn after(
     app: &App,
     post: &Post,
@@ -97,19 +98,19 @@ async fn after(
     match done {
         Ok(None) => see_other(&format!("/keys?done={said}")),
         Ok(secret) => {
-            let around = Around {
+            let notices = Notices {
                 secret,
-                ..Around::default()
+                ..Notices::default()
             };
-            show(app, &post.viewer, around).await
+            show(app, &post.viewer, notices).await
         }
         Err(problem) => {
-            let around = Around {
+            let notices = Notices {
                 fields: post.fields.clone(),
                 wrong: Some(&problem),
-                ..Around::default()
+                ..Notices::default()
             };
-            show(app, &post.viewer, around).await
+            show(app, &post.viewer, notices).await
         }
     }
 }
@@ -117,18 +118,18 @@ async fn after(
 /// `POST /keys`
 pub async fn create(State(app): State<App>, post: Post) -> Response {
     let fields = &post.fields;
-    let made = async {
-        let mut members = RequestFields::default();
-        members.text(fields, "name");
-        members.set("scope", fields.text("scope"));
-        members.number(fields, "requests_per_day")?;
-        members.number(fields, "requests_per_minute")?;
-        let request = Json(members.read()?);
+    let created = async {
+        let mut body = RequestFields::default();
+        body.text(fields, "name");
+        body.set("scope", fields.text("scope"));
+        body.number(fields, "requests_per_day")?;
+        body.number(fields, "requests_per_minute")?;
+        let request = Json(body.read()?);
         keys::create(State(app.clone()), post.writer(), request).await
     };
-    let done = made
+    let done = created
         .await
-        .map(|(_, made)| Some(("The new key", made.0.key)));
+        .map(|(_, created)| Some(("Key created.", created.0.key)));
     after(&app, &post, done, "").await
 }
 
@@ -143,10 +144,10 @@ pub async fn act(
         let state = State(app.clone());
         match action.as_str() {
             "rotate" => {
-                let mut members = RequestFields::default();
-                members.span(&post.fields, "overlap", "overlap_s")?;
-                let (_, made) = keys::rotate(state, key, Json(members.read()?)).await?;
-                Ok(Some(("The key's successor", made.0.key)))
+                let mut body = RequestFields::default();
+                body.span(&post.fields, "overlap", "overlap_s")?;
+                let (_, created) = keys::rotate(state, key, Json(body.read()?)).await?;
+                Ok(Some(("Key rotated. This is the new key.", created.0.key)))
             }
             "revoke" => keys::revoke(state, key).await.map(|_| None),
             _ => Err(Problem::not_found("action")),
@@ -161,10 +162,10 @@ pub async fn ping_key(State(app): State<App>, Path(action): Path<String>, post: 
     let done = async {
         match action.as_str() {
             "rotate" => {
-                let (_, made) = ping_keys::rotate(state, writer).await?;
+                let (_, created) = ping_keys::rotate(state, writer).await?;
                 Ok(Some((
-                    "The new ping key; the one before is no longer good",
-                    made.0.ping_key,
+                    "Ping key created. The previous ping key no longer works.",
+                    created.0.ping_key,
                 )))
             }
             "revoke" => ping_keys::delete(state, writer).await.map(|_| None),

@@ -1,5 +1,5 @@
-//! Pages that stay up to date: a stream of events that says when to look again, where the process lives on; elsewhere,
-//! pages look by themselves every some seconds.
+//! How pages stay up to date. A long-running process pushes an event when a page must reload its
+//! data; on Lambda, pages poll.
 
 use super::session::Viewer;
 use crate::app::App;
@@ -12,27 +12,27 @@ use std::time::Duration;
 use thrum_store::Touched;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-/// After so long a stream ends; the browser comes again, and is looked at anew.
+/// Lifetime of a stream. The browser then reconnects, and its session is checked again.
 const LASTS: Duration = Duration::from_secs(600);
-/// Changes within this time are one event.
+/// Changes within this time are combined into one event.
 const GATHER: Duration = Duration::from_millis(250);
 
-/// How a page stays up to date, as its script knows it.
+/// How a page stays up to date.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Live {
-    /// Not at all.
+    /// It does not.
     #[default]
     Not,
-    /// By events.
+    /// By server-sent events.
     Events,
-    /// By a look every 15 s.
+    /// By polling every 15 s.
     Poll,
-    /// By a look every 2 s.
+    /// By polling every 2 s.
     Soon,
 }
 
 impl Live {
-    /// How pages of this process stay up to date.
+    /// How the pages of this process stay up to date.
     pub fn of(app: &App) -> Self {
         if app.store.has_change_feed() {
             Self::Events
@@ -41,7 +41,7 @@ impl Live {
         }
     }
 
-    /// As the page says it.
+    /// The value of the page's `data-live` attribute.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Not => "",
@@ -52,8 +52,9 @@ impl Live {
     }
 }
 
-/// `GET /events`: an event whenever a monitor of the project changed; pages look for steady heartbeats by themselves.
-/// Where there is no such stream, browsers are told not to come again.
+/// `GET /events`: an event whenever a monitor of the project changes. Heartbeats that change
+/// nothing send no event; pages poll for them. Without a change feed, the answer is 204, which
+/// stops browsers from reconnecting.
 pub async fn events(State(app): State<App>, viewer: Viewer) -> Response {
     let Some(changes) = app.store.touched() else {
         return StatusCode::NO_CONTENT.into_response();

@@ -1,4 +1,4 @@
-//! A monitor: how it is, what came, how to reach it; and what can be done with it.
+//! A monitor's page: its state, history, pings and ping snippets, and the actions on it.
 
 mod edit;
 mod log;
@@ -32,22 +32,22 @@ use thrum_schema::uptime::Uptime;
 use thrum_schema::{Ping, PingKind, Status, UnixMs, silence};
 use thrum_store::Snapshot;
 
-/// Changes of status that are shown.
+/// Number of status changes shown.
 const FLIPS: usize = 20;
-/// The spans whose uptime is shown, in days.
+/// The periods whose uptime is shown as a number, in days.
 const WIDE: [i64; 3] = [7, 30, DAYS];
 
-/// A change of status.
+/// A row in the table of status changes.
 struct FlipRow {
     at: At,
     from: &'static str,
     to: &'static str,
     reason: &'static str,
     lasted: String,
-    told: &'static str,
+    notified: &'static str,
 }
 
-/// How long it was up in some days.
+/// The uptime over a number of days.
 struct Span {
     days: i64,
     uptime: Option<String>,
@@ -64,7 +64,7 @@ struct MonitorPage<'a> {
     row: Row<'a>,
     path: String,
     down_since: Option<(At, &'static str)>,
-    /// What the last failure said, where a failure made it go down.
+    /// A summary of the last failure, if a failure took it down.
     failure: Option<String>,
     run_since: Option<Relative>,
     extended: Option<(At, At)>,
@@ -97,14 +97,14 @@ impl MonitorPage<'_> {
     }
 }
 
-/// A reason, in words.
+/// The reason for a status change, as a sentence.
 const fn reason(reason: Reason) -> &'static str {
     match reason {
-        Reason::Timeout => "nothing was heard in time",
-        Reason::Fail => "a failure was reported",
-        Reason::Success => "it was heard of again",
-        Reason::Paused => "somebody paused it",
-        Reason::Resumed => "somebody resumed it",
+        Reason::Timeout => "it missed its deadline",
+        Reason::Fail => "it reported a failure",
+        Reason::Success => "it pinged again",
+        Reason::Paused => "it was paused",
+        Reason::Resumed => "it was resumed",
     }
 }
 
@@ -203,14 +203,14 @@ fn last_down(flips: &[Flip]) -> Option<&Flip> {
     flips.iter().rev().find(|flip| flip.to == Status::Down)
 }
 
-/// What the last failure said, if it was a failure that took the monitor down.
+/// A summary of the last failure, if `flip` was caused by one.
 fn failure(flip: &Flip, pings: &[Ping], viewer: &Viewer) -> Option<String> {
     let mut failures = pings.iter().filter(|ping| ping.kind == PingKind::Fail);
     let last = failures.next().filter(|_| flip.reason == Reason::Fail)?;
     log::failure(last, viewer)
 }
 
-/// The last flips, newest first.
+/// The last status changes, newest first.
 fn flip_rows(flips: &[Flip], now: UnixMs) -> Vec<FlipRow> {
     let shown = flips.iter().enumerate().rev().take(FLIPS);
     let rows = shown.map(|(i, flip)| {
@@ -221,18 +221,16 @@ fn flip_rows(flips: &[Flip], now: UnixMs) -> Vec<FlipRow> {
             from: flip.from.as_str(),
             to: flip.to.as_str(),
             reason: match flip.from {
-                Status::New if flip.reason == Reason::Success => {
-                    "it was heard of for the first time"
-                }
+                Status::New if flip.reason == Reason::Success => "it pinged for the first time",
                 _ => reason(flip.reason),
             },
             lasted: match next {
                 Some(_) => lasted,
                 None => format!("{lasted} so far"),
             },
-            told: match (flip.silenced, flip.alert) {
+            notified: match (flip.silenced, flip.alert) {
                 (true, _) => "silenced",
-                (_, true) => "told",
+                (_, true) => "notified",
                 _ => "",
             },
         }
@@ -294,14 +292,14 @@ pub async fn delete(State(app): State<App>, id: PathId, post: Post) -> Response 
     }
 }
 
-/// The snooze that a form asks for.
+/// Reads the snooze request of a form.
 pub fn snooze_of(fields: &Fields) -> Result<Snooze, Problem> {
-    let mut members = super::fields::RequestFields::default();
-    members.span(fields, "for", "for_s")?;
-    Ok(members.read()?)
+    let mut body = super::fields::RequestFields::default();
+    body.span(fields, "for", "for_s")?;
+    Ok(body.read()?)
 }
 
-/// A test alert to every channel that the monitor alerts.
+/// Sends a test alert through each of the monitor's channels.
 async fn test(app: &App, writer: Writer, found: &Snapshot) -> Result<&'static str, Problem> {
     let monitor = &found.monitor;
     let targets = app.store.resolve(monitor.project, &monitor.targets).await?;
@@ -325,7 +323,7 @@ struct Deletion<'a> {
     pings: u64,
 }
 
-/// `GET /monitors/{id}/delete`: asks once more.
+/// `GET /monitors/{id}/delete`: asks for confirmation.
 pub async fn confirm_delete(
     State(app): State<App>,
     viewer: Viewer,
@@ -343,7 +341,7 @@ pub async fn confirm_delete(
     };
     let page = Page {
         section: "/",
-        title: "Delete a monitor",
+        title: "Delete monitor",
         viewer: Some(&viewer),
         ..Page::default()
     };

@@ -1,4 +1,4 @@
-//! What is down, late, running and silenced, and what is due next.
+//! The overview: all monitors with their states, and the next deadlines.
 
 mod row;
 
@@ -18,17 +18,16 @@ use axum::response::Response;
 use std::collections::BTreeMap;
 use thrum_schema::{Monitor, UnixMs, silence};
 
-/// Monitors on a page.
+/// Monitors per page.
 const PER_PAGE: usize = 100;
-/// How many of the next deadlines are shown.
+/// Number of upcoming deadlines shown.
 const NEXT: usize = 5;
-/// Most tags that can be chosen from a list; any can be searched for.
+/// Maximum number of tags in the drop-down list; the search finds every tag.
 const MAX_TAGS: usize = 200;
-
-/// Words that are searched for; more are left out.
+/// Maximum number of words in a search; the rest are ignored.
 const MAX_WORDS: usize = 10;
 
-/// What the list can be narrowed to.
+/// The filters of the list: query value and name.
 const FILTERS: [(&str, &str); 8] = [
     ("", "all"),
     ("down", "down"),
@@ -40,11 +39,11 @@ const FILTERS: [(&str, &str); 8] = [
     ("silenced", "silenced"),
 ];
 
-/// How the list can be sorted.
+/// The sort orders of the list: query value and name.
 const SORTS: [(&str, &str); 4] = [
     ("", "urgency"),
     ("name", "name"),
-    ("seen", "last heard"),
+    ("seen", "last ping"),
     ("deadline", "next deadline"),
 ];
 
@@ -69,7 +68,7 @@ struct Overview<'a> {
 }
 
 impl Overview<'_> {
-    /// The address of this list with one thing changed; from the first page on.
+    /// The URL of this list with one query field changed, starting at the first page again.
     fn link(&self, name: &str, value: &str) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for field in ["q", "tag", "status", "sort", "page"] {
@@ -123,7 +122,7 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
     let number = query.text("page").parse().unwrap_or(1).clamp(1, pages);
     let first = (number - 1) * PER_PAGE;
     let shown = &mut rows[first..found.min(first + PER_PAGE)];
-    // The counts may be some seconds old where no feed announces changes; the rows shown are not.
+    // Without a change feed, the counts may be some seconds old. Read the displayed rows afresh.
     if app.monitors.knows_late(total) {
         let monitors: Vec<&Monitor> = shown.iter().map(|row| row.monitor).collect();
         for (row, state) in shown.iter_mut().zip(app.monitors.states(&monitors).await?) {
@@ -158,7 +157,7 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
     Ok(page.show(&body))
 }
 
-/// What the tab says.
+/// Title of the browser tab.
 fn title(down: usize, late: usize) -> String {
     match (down, late) {
         (0, 0) => "All is well".to_owned(),
@@ -167,7 +166,7 @@ fn title(down: usize, late: usize) -> String {
     }
 }
 
-/// The filters, and how many monitors each lets pass.
+/// The filters, with the number of monitors that match each.
 fn counted(rows: &[Row<'_>]) -> [(&'static str, &'static str, usize); 8] {
     let count = |filter: &str| rows.iter().filter(|row| row.is(filter)).count();
     FILTERS.map(|(filter, name)| match filter {
@@ -176,7 +175,7 @@ fn counted(rows: &[Row<'_>]) -> [(&'static str, &'static str, usize); 8] {
     })
 }
 
-/// The tags, and how many monitors have each.
+/// The tags, with the number of monitors that have each.
 fn tags<'a>(rows: &[Row<'a>]) -> Vec<(&'a str, usize)> {
     let mut tags: BTreeMap<&str, usize> = BTreeMap::new();
     for tag in rows.iter().flat_map(|row| &row.monitor.tags) {
@@ -185,7 +184,7 @@ fn tags<'a>(rows: &[Row<'a>]) -> Vec<(&'a str, usize)> {
     tags.into_iter().take(MAX_TAGS).collect()
 }
 
-/// The next deadlines: names, pages and times.
+/// The next deadlines: name, path and time.
 fn upcoming<'a>(rows: &[Row<'a>], now: UnixMs) -> Vec<(&'a str, String, Relative)> {
     let mut upcoming: Vec<&Row<'a>> = rows
         .iter()
@@ -204,7 +203,7 @@ fn upcoming<'a>(rows: &[Row<'a>], now: UnixMs) -> Vec<(&'a str, String, Relative
     shown.collect()
 }
 
-/// Keeps the rows that the query asks for: by status, by tag, and with all of the words searched for.
+/// Keeps the rows that match the query's status, tag and all search words.
 fn narrow(rows: &mut Vec<Row<'_>>, query: &Fields) {
     let words = query.text("q").split_whitespace().take(MAX_WORDS);
     let words: Vec<String> = words.map(str::to_lowercase).collect();

@@ -1,4 +1,4 @@
-//! The frame that every page stands in, and the headers that it goes out with.
+//! The frame around every page, and the security headers of every response.
 
 use super::live::Live;
 use super::session::Viewer;
@@ -9,12 +9,12 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 
-/// What a page may load, and where its forms may go: nothing but what this host serves, and no script or style in the
-/// page itself.
+/// The content security policy: pages load only what this host serves, submit forms only to it, and
+/// have no inline scripts or styles.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The sections of the dashboard, as its navigation lists them.
+/// The sections in the navigation: path and name.
 const SECTIONS: [(&str, &str); 8] = [
     ("/", "Monitors"),
     ("/signals", "Signals"),
@@ -26,63 +26,63 @@ const SECTIONS: [(&str, &str); 8] = [
     ("/system", "System"),
 ];
 
-/// What a page says to who comes back from a form, by the word in its address.
+/// The confirmation that a page shows after a form, by the word after `done=` in its URL.
 const SAID: [(&str, &str); 18] = [
-    ("created", "It is made."),
+    ("created", "Created."),
     ("saved", "Saved."),
-    ("deleted", "It is deleted."),
+    ("deleted", "Deleted."),
     (
         "paused",
-        "Paused: it is not watched until it is resumed, or heard of.",
+        "Paused: no alerts until it is resumed, by you or by a ping.",
     ),
-    ("resumed", "Resumed: it is watched again."),
+    ("resumed", "Resumed: Thrum alerts again."),
     (
         "snoozed",
-        "Snoozed: alerts are silent until then; what is down at the end alerts then.",
+        "Snoozed: no alerts until the snooze ends. Anything still down then alerts.",
     ),
-    ("unsnoozed", "The snooze is over."),
+    ("unsnoozed", "The snooze ended."),
     (
         "tested",
-        "A test alert is on its way; it shows among the alerts.",
+        "A test alert is on its way. Its deliveries appear under Alerts.",
     ),
-    (
-        "redelivered",
-        "The deliveries that had been given up are tried again.",
-    ),
+    ("redelivered", "Retrying the dead deliveries."),
     (
         "revoked",
-        "The key is revoked; everybody forgets it within half a minute.",
+        "The key is revoked. It stops working everywhere within 30 seconds.",
     ),
     ("status-on", "The status page is public."),
     ("status-off", "The status page is no longer public."),
     (
         "badges",
-        "The badges and the status page have new addresses; those before are no longer good.",
+        "The badges and the status page have new URLs. The old URLs no longer work.",
     ),
     (
         "ping-key-off",
-        "The ping key is gone: URLs with slugs are no longer good.",
+        "The ping key is deleted. Ping URLs with a slug no longer work.",
     ),
-    ("no-channels", "There is no channel to test; add one first."),
-    ("asked", "The signal is being reckoned."),
-    ("watched", "It is watched: people are told of changes."),
+    ("no-channels", "There is no channel to test. Add one first."),
+    ("asked", "Signal requested."),
+    (
+        "watched",
+        "Watch created: Thrum sends an alert when the signal changes.",
+    ),
     ("signed-out", "You are signed out."),
 ];
 
-/// A page.
+/// A page: its title, messages and navigation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Page<'a> {
-    /// The section that it belongs to, by its path.
+    /// Path of the section that the page belongs to.
     pub section: &'a str,
-    /// What the tab says.
+    /// Title of the browser tab.
     pub title: &'a str,
-    /// Who looks at it.
+    /// The signed-in user, if any.
     pub viewer: Option<&'a Viewer>,
-    /// What went well, or what the person comes back from.
+    /// The key of the confirmation to show, from `done=` in the URL.
     pub said: &'a str,
-    /// What went wrong.
+    /// The error to show.
     pub wrong: Option<&'a Problem>,
-    /// How it stays up to date.
+    /// How the page stays up to date.
     pub live: Live,
 }
 
@@ -98,7 +98,7 @@ struct Frame<'a> {
 }
 
 impl Page<'_> {
-    /// The page with `body` in it, as a reply.
+    /// Renders the page around `body`, with the status of the error if there is one.
     pub fn show(self, body: &dyn DynTemplate) -> Response {
         let status = self.wrong.map_or(StatusCode::OK, Problem::status);
         let rendered = body.dyn_render().and_then(|body| {
@@ -116,7 +116,7 @@ impl Page<'_> {
         match rendered {
             Ok(html) => (status, Html(html)).into_response(),
             Err(error) => {
-                tracing::error!(%error, "a page was not rendered");
+                tracing::error!(%error, "failed to render a page");
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
             }
         }
@@ -130,7 +130,7 @@ struct Failed<'a> {
     detail: &'a str,
 }
 
-/// The page that says why there is none.
+/// The error page.
 pub fn failed(viewer: Option<&Viewer>, problem: &Problem) -> Response {
     let body = Failed {
         title: problem.title(),
@@ -149,7 +149,7 @@ pub fn failed(viewer: Option<&Viewer>, problem: &Problem) -> Response {
     response
 }
 
-/// To another page, by GET.
+/// Redirects to another page, with GET.
 pub fn see_other(path: &str) -> Response {
     match HeaderValue::from_str(path) {
         Ok(path) => (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response(),
@@ -157,12 +157,12 @@ pub fn see_other(path: &str) -> Response {
     }
 }
 
-/// Adds what browsers need to keep pages to themselves.
+/// Middleware that adds the security headers.
 pub async fn headers(request: Request, next: Next) -> Response {
     guarded(next.run(request).await)
 }
 
-/// A reply with what browsers need to keep it to itself.
+/// Adds the security headers to a response. Without a cache header, it is not cached.
 pub fn guarded(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [

@@ -1,4 +1,4 @@
-//! The public status page of a project: opt-in, and at an address that nobody guesses.
+//! A project's public status page. It is opt-in, and its URL can't be guessed.
 
 use super::days::{DAY_MS, DAYS, Days, last_days};
 use super::live::Live;
@@ -23,13 +23,13 @@ use thrum_schema::project::{self, Project};
 use thrum_schema::{Monitor, MonitorState, UnixMs};
 use thrum_store::StoreError;
 
-/// How long a page is shown again, in milliseconds: many may look, it is made once.
+/// How long a page's content is cached, in milliseconds, however many people view it.
 const FRESH_MS: i64 = 10_000;
-/// Most monitors on a page.
+/// Maximum number of monitors on a page.
 const MAX_MONITORS: usize = 100;
-/// How many histories are read at a time.
+/// Number of histories read concurrently.
 const CONCURRENCY: usize = 8;
-/// Most pages that are kept.
+/// Maximum number of cached pages.
 const MAX_KEPT: usize = 1_000;
 
 /// A monitor on the page.
@@ -42,16 +42,16 @@ struct Line {
     days: Days,
 }
 
-/// A page's content.
+/// The content of a page.
 #[derive(Debug)]
 struct Content {
-    made: UnixMs,
-    /// The project then: another edit makes another page.
+    created: UnixMs,
+    /// The project at that time: after an edit, the cached content is stale.
     project: Project,
     lines: Vec<Line>,
 }
 
-/// The pages that are kept.
+/// Cached pages, by project.
 #[derive(Debug, Default)]
 pub struct StatusPages(ByProject<Arc<Content>>);
 
@@ -68,8 +68,8 @@ impl StatusPage<'_> {
         lines.filter(|line| line.state == "down").count()
     }
 
-    fn made(&self) -> At {
-        At(self.content.made)
+    fn created(&self) -> At {
+        At(self.content.created)
     }
 }
 
@@ -112,7 +112,7 @@ async fn show(dashboard: &Dashboard, key: &str) -> Result<Response, Problem> {
 }
 
 impl StatusPages {
-    /// What the page of a project shows: as it was a few seconds ago, or new.
+    /// The content of a project's page, from the cache if it is fresh.
     async fn content(
         &self,
         app: &App,
@@ -122,13 +122,14 @@ impl StatusPages {
         let kept = self.0.of(project.id, MAX_KEPT);
         let mut kept = kept.lock().await;
         let now = app.store.world().now();
-        let is_fresh =
-            |content: &&Arc<Content>| now - content.made < FRESH_MS && content.project == *project;
+        let is_fresh = |content: &&Arc<Content>| {
+            now - content.created < FRESH_MS && content.project == *project
+        };
         if let Some(content) = kept.as_ref().filter(is_fresh) {
             return Ok(Arc::clone(content));
         }
         let content = Arc::new(Content {
-            made: now,
+            created: now,
             project: project.clone(),
             lines: lines(app, project, &public.tag, now).await?,
         });
@@ -137,7 +138,7 @@ impl StatusPages {
     }
 }
 
-/// The lines of the monitors with a tag, or of all if it is empty.
+/// The lines of the monitors with a tag, or of all if the tag is empty.
 async fn lines(app: &App, project: &Project, tag: &str, now: UnixMs) -> Result<Vec<Line>, Problem> {
     let monitors = app.monitors.list(project.id).await?;
     let tag = tag.to_owned();

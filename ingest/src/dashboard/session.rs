@@ -1,7 +1,7 @@
-//! Who looks at a page: a signed cookie that names an API key and ends, and what may come with a form.
+//! Sessions of the dashboard: a signed cookie with an expiry, and a CSRF token for forms.
 //!
-//! The cookie holds the key's hash, never the key. Each request looks the key up, so a key that is revoked opens nothing
-//! any more, and a read-only key makes a read-only dashboard.
+//! The cookie contains the hash of the API key, never the key. Each request looks up the key, so
+//! revoking it ends the session, and a read-only key gives a read-only dashboard.
 
 use super::fields::Fields;
 use super::{Dashboard, page};
@@ -29,55 +29,56 @@ use thrum_schema::key::{ApiKey, Scope};
 use thrum_schema::plan::Rate;
 use thrum_schema::{Project, UnixMs};
 
-/// How long somebody stays signed in, in seconds.
+/// How long a session lasts, in seconds.
 const SESSION_S: i64 = 7 * 86_400;
-/// How long a secret that is kept elsewhere is believed, in milliseconds.
+/// How long a secret derived from an externally stored admin key is cached, in milliseconds.
 const SECRET_MS: i64 = 300_000;
-/// Pages that a key may look at a minute, at most: a dashboard on the wall takes thirty.
-const LOOKS_PER_MINUTE: u32 = 600;
-/// Keys whose looks are counted.
+/// Maximum number of page views per key and minute. A page that polls every 2 s needs 30.
+const VIEWS_PER_MINUTE: u32 = 600;
+/// Above this number of keys, those without recent views are evicted.
 const MAX_KEYS: usize = 10_000;
-/// Longest form, in bytes.
+/// Maximum size of a form, in bytes.
 const MAX_FORM: usize = 64 * 1024;
 
-/// What signs cookies and forms: the secret that is configured; or one made of the admin key, which every instance of a
-/// function knows; or else one of this process.
+/// The secret that signs cookies and forms: the configured one; or one derived from the admin key,
+/// which every instance of a function has; or else a random one for this process.
 #[derive(Debug, Default)]
 pub struct Signer(tokio::sync::Mutex<Option<(UnixMs, SecretString)>>);
 
-/// Somebody who is signed in.
+/// A signed-in user.
 #[derive(Debug, Clone)]
 pub struct Viewer {
-    /// The key they signed in with.
+    /// The API key of the session.
     pub key: ApiKey,
-    /// Its project.
+    /// The key's project.
     pub project: Arc<Project>,
-    /// What their forms must bring.
+    /// The CSRF token that the session's forms must contain.
     pub csrf: String,
     tab: Tab,
 }
 
-/// A form of somebody who may change things. There is no other way to a handler that does.
+/// A form submitted with write access. Every handler that changes the project
+/// takes one.
 #[derive(Debug)]
 pub struct Post {
-    /// Who sent it.
+    /// The user who submitted it.
     pub viewer: Viewer,
-    /// What it says.
+    /// Its fields.
     pub fields: Fields,
 }
 
 impl Viewer {
-    /// Whether they may change things.
+    /// Whether the key has write access.
     pub fn writes(&self) -> bool {
         self.key.scope == Scope::Write
     }
 
-    /// Whether a form is from a page of theirs.
+    /// Whether a form was submitted from a page of this session.
     pub fn sent(&self, headers: &HeaderMap, fields: &Fields) -> bool {
         is_same_origin(headers) && same(fields.text("csrf"), &self.csrf)
     }
 
-    /// As one who asks the API. What a page reads is not charged: it is one look of one person.
+    /// The caller for reading through the API. What a page reads does not count against the quota.
     pub fn reader(&self) -> Reader {
         Reader {
             project: self.key.project,
@@ -92,7 +93,7 @@ impl Viewer {
 }
 
 impl Post {
-    /// As one who changes things by the API, and is charged for it.
+    /// The caller for writing through the API. Writes count against the quota.
     pub fn writer(&self) -> Writer {
         Writer {
             project: self.viewer.key.project,
@@ -105,23 +106,23 @@ impl Post {
     }
 }
 
-/// How often pages were looked at, by key: what pages read is not charged, and yet is not free of bounds.
+/// Limits the rate of page views per key, since they don't count against the quota.
 #[derive(Debug, Default)]
 pub struct PageRateLimiter(Mutex<HashMap<String, i64>>);
 
 impl PageRateLimiter {
     fn take(&self, key: &ApiKey, now: UnixMs) -> Result<(), Problem> {
-        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if looks.len() > MAX_KEYS {
-            looks.retain(|_, tat| *tat > now.0);
+        let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if views.len() > MAX_KEYS {
+            views.retain(|_, tat| *tat > now.0);
         }
-        let tat = looks.get(&key.hash).copied();
-        match Rate::per_minute(LOOKS_PER_MINUTE).take(tat, now.0) {
+        let tat = views.get(&key.hash).copied();
+        match Rate::per_minute(VIEWS_PER_MINUTE).take(tat, now.0) {
             Ok(tat) => {
-                looks.insert(key.hash.clone(), tat);
+                views.insert(key.hash.clone(), tat);
                 Ok(())
             }
-            Err(wait_ms) => Err(Problem::too_many("you look at pages too fast", wait_ms)),
+            Err(wait_ms) => Err(Problem::too_many("too many page views", wait_ms)),
         }
     }
 }
@@ -145,7 +146,7 @@ impl Signer {
                 let world = app.store.world();
                 SecretString::from(format!("{}{}", world.uuid_v4(), world.uuid_v4()))
             }
-            // What was believed until now is good enough while it can't be had anew.
+            // Keep using the cached secret while the admin key can't be fetched.
             Err(error) => match &*kept {
                 Some((_, secret)) => secret.clone(),
                 None => return Err(error.into()),
@@ -156,10 +157,10 @@ impl Signer {
     }
 }
 
-/// An HMAC of some texts, each told apart from the next.
+/// An HMAC of several texts. Each is terminated, so that `ab, c` and `a, bc` differ.
 fn mac(secret: &SecretString, texts: &[&str]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes())
-        .expect("a key of any length will do");
+        .expect("HMAC accepts keys of any length");
     for text in texts {
         mac.update(text.as_bytes());
         mac.update(b"\0");
@@ -167,7 +168,8 @@ fn mac(secret: &SecretString, texts: &[&str]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
 }
 
-/// Whether the browser came by https: what `Secure` asks for, and what plain http on one's own machine can't give.
+/// Whether the browser uses https. If it uses plain http, as on localhost, it rejects `Secure`
+/// cookies.
 fn is_secure(app: &App, headers: &HeaderMap) -> bool {
     let forwarded = headers
         .get("x-forwarded-proto")
@@ -177,7 +179,7 @@ fn is_secure(app: &App, headers: &HeaderMap) -> bool {
         || site.is_some_and(|url| url.starts_with("https://"))
 }
 
-/// The cookie's name: a `__Host-` cookie can be set by nobody but this host, over https.
+/// The name of the cookie. Browsers accept a `__Host-` cookie only from this host, over https.
 const fn cookie_name(secure: bool) -> &'static str {
     if secure { "__Host-thrum" } else { "thrum" }
 }
@@ -186,10 +188,11 @@ fn cookie(secure: bool, value: &str, max_age_s: i64) -> HeaderValue {
     let name = cookie_name(secure);
     let flag = if secure { "; Secure" } else { "" };
     let text = format!("{name}={value}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Lax{flag}");
-    HeaderValue::try_from(text).expect("letters")
+    HeaderValue::try_from(text).expect("the value is ASCII without control characters")
 }
 
-/// Whether a form comes from a page of ours, as far as the browser says: there is no cookie to go by before a sign-in.
+/// Whether a form comes from this site, according to the browser's headers. This also protects the
+/// sign-in form, which has no CSRF token.
 pub fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     match text("sec-fetch-site") {
@@ -203,7 +206,8 @@ pub fn is_same_origin(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Where to go after signing in: a path of ours, and nothing that a browser takes for another host.
+/// The page to open after signing in: a path on this host, and nothing that browsers take for
+/// another host.
 pub fn local_path(next: &str) -> &str {
     let fits = next.starts_with('/')
         && !next.starts_with("//")
@@ -213,7 +217,7 @@ pub fn local_path(next: &str) -> &str {
 }
 
 impl Dashboard {
-    /// The cookie of somebody who has just signed in with `key`.
+    /// The cookie of a new session with `key`.
     pub(super) async fn sign_in(
         &self,
         headers: &HeaderMap,
@@ -228,12 +232,12 @@ impl Dashboard {
         Ok(cookie(is_secure(&self.app, headers), &signed, SESSION_S))
     }
 
-    /// The cookie that takes a session away.
+    /// The cookie that deletes a session.
     pub(super) fn sign_out(&self, headers: &HeaderMap) -> HeaderValue {
         cookie(is_secure(&self.app, headers), "", 0)
     }
 
-    /// Who sent a request, if they are signed in.
+    /// The signed-in user who sent a request, if there is one.
     pub(super) async fn viewer(&self, parts: &Parts) -> Result<Option<Viewer>, Problem> {
         let name = cookie_name(is_secure(&self.app, &parts.headers));
         let cookies = parts.headers.get_all(header::COOKIE).iter();
@@ -288,7 +292,7 @@ impl FromRequestParts<Dashboard> for Viewer {
     }
 }
 
-/// To the sign-in, and back from there.
+/// Redirects to the sign-in page, which then redirects back.
 fn sign_in_first(parts: &Parts) -> Response {
     let here = match parts.method {
         Method::GET => parts.uri.path_and_query().map_or("/", |path| path.as_str()),
@@ -322,27 +326,27 @@ impl FromRequest<Dashboard> for Post {
     }
 }
 
-/// What is said to who may not change anything.
+/// 403, for a read-only key.
 pub fn read_only() -> Problem {
     Problem::new(
         StatusCode::FORBIDDEN,
-        "you are signed in with a read-only key, which changes nothing; sign in with a read-write key",
+        "you are signed in with a read-only key; to change anything, sign in with a read-write key",
     )
 }
 
-/// What is said of a form that is from elsewhere.
+/// 403, for a form without the session's CSRF token, or from another site.
 pub fn foreign_form() -> Problem {
     Problem::new(
         StatusCode::FORBIDDEN,
-        "the form is not from your session's pages; go back, load the page again, and send it once more",
+        "this form does not belong to your session; go back, reload the page, and submit it again",
     )
 }
 
-/// Reads a form.
+/// Reads the body of a form, of at most `MAX_FORM` bytes.
 pub async fn form(body: Body) -> Result<Fields, Problem> {
     let bytes = Limited::new(body, MAX_FORM).collect().await;
     let bytes = bytes.map_err(|_| {
-        let detail = format!("the form broke off, or has more than {MAX_FORM} bytes");
+        let detail = format!("the form is incomplete, or longer than {MAX_FORM} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     })?;
     Ok(Fields::parse(&bytes.to_bytes()))
@@ -353,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_led_elsewhere() {
+    fn signing_in_never_redirects_to_another_host() {
         for (next, goes) in [
             ("/monitors/1?a=b", "/monitors/1?a=b"),
             ("", "/"),
@@ -367,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_signed_are_told_apart() {
+    fn signatures_depend_on_how_the_text_is_split() {
         let secret = SecretString::from("secret");
         assert_ne!(mac(&secret, &["a", "bc"]), mac(&secret, &["ab", "c"]));
         assert_ne!(
@@ -377,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_of_other_origins_are_known_by_what_the_browser_says() {
+    fn forms_from_other_origins_are_detected_by_their_headers() {
         let headers = |pairs: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in pairs {

@@ -1,4 +1,5 @@
-//! The project: its name, its silences, its badges, and its public status page.
+//! The project's settings: its name, snooze and maintenance windows, badges, and public status
+//! page.
 
 use super::fields::{Fields, RequestFields};
 use super::monitor::{snooze_of, windows};
@@ -18,14 +19,15 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use thrum_schema::{Project, silence};
 
-/// Tags whose badges are listed.
+/// Maximum number of badges listed.
 const MAX_TAGS: usize = 50;
 
 struct Badge {
     id: usize,
     tag: String,
     svg: String,
-    /// As this host serves it, whatever the site is called: the page may load nothing from elsewhere.
+    /// The path on this host: the page may load nothing from other hosts, such as the site's public
+    /// name.
     path: String,
 }
 
@@ -72,7 +74,7 @@ async fn show(
     said: &str,
     wrong: Option<&Problem>,
 ) -> Response {
-    // As it is, not as it was within the last half minute.
+    // Read from the table: the cached project may be up to 30 s old.
     let project = match app.store.project(viewer.key.project).await {
         Ok(Some(project)) => project,
         Ok(None) => return failed(Some(viewer), &Problem::not_found("project")),
@@ -150,21 +152,21 @@ pub async fn act(
 
 async fn acted(app: &App, post: &Post, action: &str) -> Result<&'static str, Problem> {
     let (state, writer, fields) = (State(app.clone()), post.writer(), &post.fields);
-    let mut members = RequestFields::default();
+    let mut body = RequestFields::default();
     match action {
         "save" => {
-            members.text(fields, "name");
-            members.set("remind_s", Value::Null);
-            members.span(fields, "remind", "remind_s")?;
-            members.set("windows", windows(fields.text("windows"))?);
-            let _ = own::update_own(state, writer, Json(members.read()?)).await?;
+            body.text(fields, "name");
+            body.set("remind_s", Value::Null);
+            body.span(fields, "remind", "remind_s")?;
+            body.set("windows", windows(fields.text("windows"))?);
+            let _ = own::update_own(state, writer, Json(body.read()?)).await?;
             Ok("saved")
         }
         "status" => {
             let public = fields.is_on("public");
             let page = json!({ "title": fields.text("title"), "tag": fields.text("tag") });
-            members.set("status_page", if public { page } else { Value::Null });
-            let _ = own::update_own(state, writer, Json(members.read()?)).await?;
+            body.set("status_page", if public { page } else { Value::Null });
+            let _ = own::update_own(state, writer, Json(body.read()?)).await?;
             Ok(if public { "status-on" } else { "status-off" })
         }
         "snooze" => {

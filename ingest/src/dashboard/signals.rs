@@ -1,4 +1,5 @@
-//! Series, watches and strategies, in a list; below, a series with its signals, and backtests.
+//! The list of series, watches and strategies. The submodules show a series and its signals, and
+//! backtests.
 
 mod backtest;
 mod series;
@@ -22,8 +23,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 
-/// The strategy that is offered first.
-const USUAL: &str = "trend-rsi";
+/// The strategy that is preselected.
+const DEFAULT_STRATEGY: &str = "trend-rsi";
 
 #[derive(Template)]
 #[template(path = "signals.html")]
@@ -58,7 +59,7 @@ fn quoted(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// The page of a series.
+/// The path of a series' page.
 pub fn path_of(series: &str, timeframe: &str) -> String {
     format!("/signals/{}?timeframe={}", quote(series), quoted(timeframe))
 }
@@ -102,8 +103,8 @@ async fn show_list(
     page.show(&body)
 }
 
-/// What asks the API to wait for a result, so that the next page shows it.
-fn patiently() -> HeaderMap {
+/// Headers that make the API wait up to 8 s for the result, so that the next page can show it.
+fn wait_for_result() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("prefer", HeaderValue::from_static("wait=8"));
     headers
@@ -112,20 +113,20 @@ fn patiently() -> HeaderMap {
 /// `POST /watches`
 pub async fn watch(State(app): State<App>, post: Post) -> Response {
     let fields = &post.fields;
-    let made = async {
-        let mut members = RequestFields::default();
+    let created = async {
+        let mut body = RequestFields::default();
         for field in ["name", "mode", "strategy"] {
-            members.text(fields, field);
+            body.text(fields, field);
         }
-        // A series and its timeframe are chosen together.
+        // One field selects both the series and its timeframe.
         let (series, timeframe) = fields.text("of").rsplit_once(' ').unwrap_or_default();
-        members.set("series", series);
-        members.set("timeframe", timeframe);
-        members.span(fields, "cooldown", "cooldown_s")?;
-        members.number(fields, "confirm_bars")?;
-        watches::create(State(app.clone()), post.writer(), Json(members.read()?)).await
+        body.set("series", series);
+        body.set("timeframe", timeframe);
+        body.span(fields, "cooldown", "cooldown_s")?;
+        body.number(fields, "confirm_bars")?;
+        watches::create(State(app.clone()), post.writer(), Json(body.read()?)).await
     };
-    match made.await {
+    match created.await {
         Ok(_) => see_other("/signals?done=watched"),
         Err(problem) => show_list(&app, &post.viewer, fields, "", Some(&problem)).await,
     }

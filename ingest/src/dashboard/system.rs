@@ -1,4 +1,4 @@
-//! How the pipeline itself is.
+//! The health of the pipeline.
 
 use super::live::Live;
 use super::page::{Page, failed};
@@ -13,24 +13,24 @@ use axum::response::Response;
 use thrum_schema::alert::AlertState;
 use thrum_schema::{Outage, UnixMs};
 
-/// Alerts that are looked at.
+/// Maximum number of alerts read to count late and dead ones.
 const MAX_ALERTS: usize = 1_000;
-/// An alert that is on its way for longer than this, in milliseconds, is late.
+/// An alert that has been pending for longer than this, in milliseconds, is late.
 const LATE_MS: i64 = 300_000;
-/// Outages that are shown.
+/// Number of outages shown.
 const OUTAGES: usize = 20;
 
 #[derive(Template)]
 #[template(path = "system.html")]
 struct System {
     checked: Checked,
-    /// How far each shard's sweep is behind; by design up to some minutes, while nothing is due.
+    /// The lag of each shard's sweep, in minutes; up to seven while nothing is due.
     lags: Vec<(u16, Option<i64>)>,
     pulse: Option<Relative>,
     dead: usize,
     late: usize,
     outages: Vec<(At, At, String)>,
-    /// Not for who may only read.
+    /// `None` for read-only viewers.
     table: Option<String>,
     version: &'static str,
     live: Live,

@@ -1,4 +1,4 @@
-//! What the project used, by day, and what its plan allows.
+//! The project's usage by day, and the limits of its plan.
 
 use super::chart::{self, Svg};
 use super::page::{Page, failed};
@@ -30,11 +30,11 @@ pub async fn get(State(app): State<App>, viewer: Viewer) -> Response {
     };
     let limits = &usage.limits;
     let limits = [
-        ("requests of a key a day", limits.requests_per_day),
-        ("requests of a key a minute", limits.requests_per_minute),
-        ("monitors", limits.monitors),
-        ("text messages a day", limits.sms_per_day),
-        ("keys", limits.keys),
+        ("Requests per key per day", limits.requests_per_day),
+        ("Requests per key per minute", limits.requests_per_minute),
+        ("Monitors", limits.monitors),
+        ("Text messages per day", limits.sms_per_day),
+        ("Keys", limits.keys),
     ];
     let kinds = usage
         .days
@@ -60,7 +60,10 @@ pub async fn get(State(app): State<App>, viewer: Viewer) -> Response {
 
 fn chart(usage: &usage::Usage) -> Option<Svg> {
     let days = usage.days.iter().rev();
-    #[expect(clippy::cast_precision_loss, reason = "counts of a day are small")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "daily counts are far below 2^52"
+    )]
     let points = days.map(|day| {
         let at = super::words::at(&format!("{}T00:00:00Z", day.day)).0;
         (at, Some(day.requests as f64))

@@ -1,4 +1,4 @@
-//! Times, spans and numbers, as people read them; and spans as people type them.
+//! Times, durations and numbers in human-readable form.
 
 use askama::filters::HtmlSafe;
 use std::fmt;
@@ -6,21 +6,21 @@ use thrum_schema::UnixMs;
 
 const UNITS: [(&str, i64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
 
-/// An instant: in UTC, until the page's script shows it in the viewer's zone.
+/// A timestamp, shown in UTC until the page's script converts it to the viewer's time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct At(pub UnixMs);
 
-/// An instant as the time that has passed since, or is left until then.
+/// A timestamp, shown as the time since then or until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Relative {
-    /// The instant.
+    /// The timestamp.
     pub at: UnixMs,
-    /// The present.
+    /// The current time.
     pub now: UnixMs,
 }
 
 impl At {
-    /// As text, in UTC.
+    /// Plain text in UTC, without markup.
     pub fn plain(self) -> String {
         self.0.utc().format("%Y-%m-%d %H:%M:%S UTC").to_string()
     }
@@ -55,13 +55,14 @@ impl fmt::Display for Relative {
 
 impl HtmlSafe for Relative {}
 
-/// The instant of a text that the API made.
+/// Parses a timestamp in an API response.
 pub fn at(text: &str) -> At {
-    let instant = chrono::DateTime::parse_from_rfc3339(text).unwrap_or_default();
-    At(instant.to_utc().into())
+    let time = chrono::DateTime::parse_from_rfc3339(text).unwrap_or_default();
+    At(time.to_utc().into())
 }
 
-/// What lies `ms` ahead, or behind if that is negative: `in 56 s`, `4 min ago`. The page's script says the same.
+/// A time `ms` in the future, or in the past if negative: `in 56 s`, `4 min ago`. `relative` in
+/// `script.js` must return the same text.
 pub fn relative(ms: i64) -> String {
     let s = ms.abs() / 1000;
     let (n, unit) = match s {
@@ -77,7 +78,7 @@ pub fn relative(ms: i64) -> String {
     }
 }
 
-/// A span of seconds: `1 h 30 min`.
+/// A duration in seconds: `1 h 30 min`.
 pub fn span(mut s: i64) -> String {
     if s == 0 {
         return "0 s".to_owned();
@@ -93,7 +94,7 @@ pub fn span(mut s: i64) -> String {
     parts.join(" ")
 }
 
-/// Milliseconds that something took: `1.25 s`, `3 min 5 s`.
+/// A duration in milliseconds: `1.25 s`, `3 min 5 s`.
 pub fn took(ms: i64) -> String {
     match ms {
         ..1_000 => format!("{ms} ms"),
@@ -105,7 +106,8 @@ pub fn took(ms: i64) -> String {
     }
 }
 
-/// A number with as many digits as help: `101.23`, `0.004512`.
+/// A number with two to six decimals, depending on its size, and no trailing zeros: `101.23`,
+/// `0.004512`.
 pub fn number(x: f64) -> String {
     let digits = match x.abs() {
         1000.0.. => 2,
@@ -117,7 +119,7 @@ pub fn number(x: f64) -> String {
     if text == "-0" { "0" } else { text }.to_owned()
 }
 
-/// A part of one, in hundredths: `99.98 %`; never rounded up to all.
+/// A fraction as a percentage, rounded down so that only 1 is `100 %`: `99.98 %`.
 pub fn percent(part: f64) -> String {
     let hundredths = (part * 10_000.0).floor() / 100.0;
     format!("{} %", number(hundredths))
@@ -129,7 +131,7 @@ mod tests {
     use thrum_schema::time::parse_span;
 
     #[test]
-    fn spans_are_read_as_they_are_written() {
+    fn displayed_durations_parse_back() {
         for (text, s) in [
             ("90", 90),
             ("90 s", 90),
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_words() {
+    fn times_and_numbers_are_formatted_for_people() {
         assert_eq!(relative(56_000), "in 56 s");
         assert_eq!(relative(-240_000), "4 min ago");
         assert_eq!(relative(-7_200_000), "2 h ago");

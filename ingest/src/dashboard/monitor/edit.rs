@@ -1,4 +1,4 @@
-//! The form that makes a monitor, and changes it: with a preview of what its schedule means.
+//! The form that creates or edits a monitor, with a preview of its next deadlines.
 
 use super::super::fields::{Fields, RequestFields, span_of};
 use super::super::overview::path_of;
@@ -20,10 +20,10 @@ use thrum_schema::monitor::check_grace_s;
 use thrum_schema::{Monitor, Schedule, UnixMs};
 use thrum_store::Snapshot;
 
-/// How many of the next deadlines the preview shows.
+/// Number of deadlines in the preview.
 const PREVIEW: usize = 5;
 
-/// An instant that is expected, and when people are told if nothing comes.
+/// A row of the preview: when a ping is due, and when Thrum alerts if none arrives.
 struct Deadline {
     expected: At,
     alerts: At,
@@ -35,14 +35,14 @@ struct Deadline {
 struct Form<'a> {
     viewer: &'a Viewer,
     title: &'a str,
-    /// Where it goes.
+    /// The path that the form is submitted to.
     action: &'a str,
     back: &'a str,
     fields: &'a Fields,
     channels: &'a [Channel],
     preview: Vec<Deadline>,
-    /// Why there is no preview.
-    unfit: Option<String>,
+    /// Why the schedule is invalid, if there is no preview.
+    invalid: Option<String>,
 }
 
 impl Form<'_> {
@@ -51,7 +51,7 @@ impl Form<'_> {
     }
 }
 
-/// The schedule that a form says, and its grace.
+/// Reads the schedule and the grace of a form.
 fn schedule_of(fields: &Fields) -> Result<(Schedule, u32), Invalid> {
     let grace_s = check_grace_s("grace", span_of("grace", fields.text("grace"))?)?;
     let schedule = if fields.text("kind") == "schedule" {
@@ -62,7 +62,7 @@ fn schedule_of(fields: &Fields) -> Result<(Schedule, u32), Invalid> {
     Ok((schedule, grace_s))
 }
 
-/// The next deadlines, if it is heard of in time each time.
+/// The next deadlines, if every ping arrives on time.
 fn preview(fields: &Fields, now: UnixMs) -> Result<Vec<Deadline>, Invalid> {
     let (schedule, grace_s) = schedule_of(fields)?;
     let deadlines = schedule.instants(now).take(PREVIEW).map(|expected| {
@@ -76,7 +76,7 @@ fn preview(fields: &Fields, now: UnixMs) -> Result<Vec<Deadline>, Invalid> {
     Ok(deadlines.collect())
 }
 
-/// What the form shows of a new monitor.
+/// The form for a new monitor.
 fn blank() -> Fields {
     Fields::default()
         .with("kind", "period")
@@ -87,7 +87,7 @@ fn blank() -> Fields {
         .with("failures", "1")
 }
 
-/// What the form shows of a monitor.
+/// The form for an existing monitor.
 fn fields_of(monitor: &Monitor) -> Fields {
     let options = &monitor.options;
     let spanned = |s: Option<u32>| s.map(|s| span(s.into())).unwrap_or_default();
@@ -134,35 +134,35 @@ fn fields_of(monitor: &Monitor) -> Fields {
     fields
 }
 
-/// The API's request that the form means: everything that it shows.
+/// Converts the form to an API request that sets everything the form shows.
 fn request(fields: &Fields) -> Result<MonitorRequest, Invalid> {
-    // What is left blank would stay as it was; the form shows all of it.
+    // Report blank required fields here: the API would leave them unchanged instead.
     schedule_of(fields)?;
-    let mut members = RequestFields::default();
+    let mut body = RequestFields::default();
     for name in ["name", "slug", "desc"] {
-        members.set(name, fields.text(name));
+        body.set(name, fields.text(name));
     }
     let tags: Vec<&str> = fields.text("tags").split_whitespace().collect();
-    members.set("tags", json!(tags));
-    members.span(fields, "grace", "grace_s")?;
+    body.set("tags", json!(tags));
+    body.span(fields, "grace", "grace_s")?;
     if fields.text("kind") == "schedule" {
-        members.text(fields, "schedule");
-        members.text(fields, "tz");
+        body.text(fields, "schedule");
+        body.text(fields, "tz");
     } else {
-        members.span(fields, "period", "period_s")?;
+        body.span(fields, "period", "period_s")?;
     }
     for (field, name) in [
         ("start_grace", "start_grace_s"),
         ("remind", "remind_s"),
         ("early", "early_s"),
     ] {
-        members.set(name, Value::Null);
-        members.span(fields, field, name)?;
+        body.set(name, Value::Null);
+        body.span(fields, field, name)?;
     }
-    members.number(fields, "failures")?;
-    members.set("manual_resume", fields.is_on("manual_resume"));
-    members.set("all_runs", fields.is_on("all_runs"));
-    members.set(
+    body.number(fields, "failures")?;
+    body.set("manual_resume", fields.is_on("manual_resume"));
+    body.set("all_runs", fields.is_on("all_runs"));
+    body.set(
         "methods",
         if fields.is_on("post_only") {
             "POST"
@@ -171,16 +171,16 @@ fn request(fields: &Fields) -> Result<MonitorRequest, Invalid> {
         },
     );
     if fields.is_on("all") {
-        members.set("channels", "all");
+        body.set("channels", "all");
     } else {
         let chosen: Vec<&str> = fields.all("channel").collect();
-        members.set("channels", json!(chosen));
+        body.set("channels", json!(chosen));
     }
-    members.set("windows", windows(fields.text("windows"))?);
-    members.read()
+    body.set("windows", windows(fields.text("windows"))?);
+    body.read()
 }
 
-/// Maintenance windows, one a line: `0 2 * * 0 | 2 h | Europe/Berlin`.
+/// Parses maintenance windows, one per line: `0 2 * * 0 | 2 h | Europe/Berlin`.
 pub fn windows(text: &str) -> Result<Value, Invalid> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let windows = lines.map(|line| {
@@ -188,7 +188,7 @@ pub fn windows(text: &str) -> Result<Value, Invalid> {
         let (Some(cron), Some(length)) = (parts.next(), parts.next()) else {
             return Err(Invalid::new(
                 "windows",
-                "must be one a line, like 0 2 * * 0 | 2 h | Europe/Berlin",
+                "must have one window per line, like 0 2 * * 0 | 2 h | Europe/Berlin",
             ));
         };
         let tz = parts.next().unwrap_or("UTC");
@@ -197,7 +197,7 @@ pub fn windows(text: &str) -> Result<Value, Invalid> {
     windows.collect::<Result<Vec<_>, _>>().map(Value::from)
 }
 
-/// Shows the form with what was typed.
+/// Shows the form with the given values.
 async fn show(
     app: &App,
     viewer: &Viewer,
@@ -218,9 +218,9 @@ async fn show(
         .map_or_else(|| "/monitors/new".to_owned(), |path| format!("{path}/edit"));
     let title = monitor.map_or_else(
         || "New monitor".to_owned(),
-        |m| format!("Change {}", m.label()),
+        |m| format!("Edit {}", m.label()),
     );
-    let (preview, unfit) = match preview(fields, app.store.world().now()) {
+    let (preview, invalid) = match preview(fields, app.store.world().now()) {
         Ok(deadlines) => (deadlines, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
@@ -232,7 +232,7 @@ async fn show(
         fields,
         channels: &channels,
         preview,
-        unfit,
+        invalid,
     };
     let page = Page {
         section: "/",
@@ -255,11 +255,11 @@ pub async fn create(State(app): State<App>, post: Post) -> Response {
     if fields.is_on("preview") {
         return show(&app, viewer, None, fields, None).await;
     }
-    let made = async {
+    let created = async {
         let request = Json(request(fields)?);
         monitors::create(State(app.clone()), post.writer(), request).await
     };
-    match made.await {
+    match created.await {
         Ok((_, view)) => see_other(&format!("/monitors/{}?done=created", view.0.unique_key)),
         Err(problem) => show(&app, viewer, None, fields, Some(&problem)).await,
     }
@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_are_read_line_by_line() {
+    fn windows_are_parsed_line_by_line() {
         let read = windows(" 0 2 * * 0 | 2 h | Europe/Berlin\n\n30 4 * * * | 90").unwrap();
         assert_eq!(
             read,
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_preview_tells_what_is_expected_and_when_it_alerts() {
+    fn the_preview_shows_when_pings_are_due_and_when_it_alerts() {
         let fields = blank();
         let deadlines = preview(&fields, UnixMs(0)).unwrap();
         assert_eq!(deadlines.len(), PREVIEW);

@@ -1,4 +1,5 @@
-//! The log of a monitor's pings: as a list, on a timeline, as charts of durations and figures; and a ping with all of its body.
+//! The log of a monitor's pings: a list, a timeline, charts of durations and metrics, and a page
+//! for each ping with its full body.
 
 use super::super::chart::{self, Svg};
 use super::super::overview::path_of;
@@ -14,14 +15,14 @@ use axum::response::Response;
 use std::collections::BTreeMap;
 use thrum_schema::{Ping, UnixMs};
 
-/// Characters of a body that the log shows; its own page has all of it.
+/// Number of characters of a body in the log. The ping's own page has the full body.
 const SHOWN_OF_BODY: usize = 500;
-/// Characters of a failure that the state's sentence has.
+/// Number of characters of a failure's body in the sentence that describes the state.
 const FAILURE_CHARS: usize = 120;
-/// Figures with a chart each.
+/// Maximum number of metrics with a chart.
 const MAX_METRICS: usize = 6;
 
-/// A ping, as a stroke on the timeline: taller the longer it took.
+/// A ping on the timeline, as a bar: the longer the run took, the taller.
 #[derive(Debug)]
 pub struct Stroke {
     pub x: i64,
@@ -37,7 +38,7 @@ pub struct Entry {
     pub kind: &'static str,
     pub view: PingView,
     pub took: Option<String>,
-    /// How its body begins, if there is more of it than the log shows.
+    /// The beginning of the body, if it is too long for the log.
     pub begins: Option<String>,
 }
 
@@ -67,7 +68,7 @@ struct PingPage<'a> {
     entry: Entry,
 }
 
-/// `GET /monitors/{id}/pings/{n}`: a ping with all of its body.
+/// `GET /monitors/{id}/pings/{n}`: a ping with its full body.
 pub async fn ping(
     State(app): State<App>,
     viewer: Viewer,
@@ -98,7 +99,7 @@ pub async fn ping(
     page.show(&body)
 }
 
-/// The pings on their timeline.
+/// The timeline of the pings.
 pub fn strokes(pings: &[Ping]) -> Vec<Stroke> {
     let Some((first, last)) = pings.last().zip(pings.first()) else {
         return Vec::new();
@@ -127,7 +128,8 @@ pub fn strokes(pings: &[Ping]) -> Vec<Stroke> {
     strokes.collect()
 }
 
-/// What a failure said: its exit status, and how its body begins, for who may see it.
+/// A summary of a failure: its exit status and, unless the viewer is read-only, the first line of
+/// its body.
 pub fn failure(ping: &Ping, viewer: &Viewer) -> Option<String> {
     let exit = ping.exit_status.map(|code| format!("exit {code}"));
     let said = std::str::from_utf8(&ping.body)
@@ -139,7 +141,7 @@ pub fn failure(ping: &Ping, viewer: &Viewer) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(": "))
 }
 
-/// How long runs took.
+/// A chart of the durations of runs.
 pub fn durations(pings: &[Ping]) -> Option<Svg> {
     #[expect(
         clippy::cast_precision_loss,
@@ -152,19 +154,19 @@ pub fn durations(pings: &[Ping]) -> Option<Svg> {
     chart::line(points.collect(), true)
 }
 
-/// A chart of each figure, with its name and its last value.
+/// A chart of each metric, with its name and its last value.
 pub fn metrics(pings: &[Ping]) -> Vec<(String, Option<Svg>)> {
-    let mut figures: BTreeMap<&str, Vec<(UnixMs, Option<f64>)>> = BTreeMap::new();
+    let mut metrics: BTreeMap<&str, Vec<(UnixMs, Option<f64>)>> = BTreeMap::new();
     for ping in pings.iter().rev() {
         for (name, value) in &ping.metrics {
-            figures
+            metrics
                 .entry(name)
                 .or_default()
                 .push((ping.at, Some(*value)));
         }
     }
-    let figures = figures.into_iter().take(MAX_METRICS);
-    let drawn = figures.map(|(name, points)| {
+    let metrics = metrics.into_iter().take(MAX_METRICS);
+    let drawn = metrics.map(|(name, points)| {
         let last = points.last().and_then(|(_, y)| *y).unwrap_or_default();
         (
             format!("{name}, last {}", number(last)),

@@ -1,16 +1,16 @@
-//! Lines to paste that send pings to a monitor, by its own schedule as far as each can say it.
+//! Snippets that ping a monitor, with its own schedule where the tool can express it.
 
 use crate::http::site::Site;
 use thrum_schema::{Monitor, Schedule};
 
-/// How to send pings.
+/// A snippet to copy.
 pub struct Snippet {
     pub name: &'static str,
     pub id: &'static str,
     pub text: String,
 }
 
-/// A cron expression that comes about as often as a monitor is expected, and its zone.
+/// A cron expression that matches a schedule as closely as possible, and its time zone unless UTC.
 fn cron_of(schedule: &Schedule) -> (String, Option<&str>) {
     match schedule {
         Schedule::Cron { expr, tz } => (expr.clone(), Some(tz.as_str()).filter(|tz| *tz != "UTC")),
@@ -30,7 +30,7 @@ fn cron_of(schedule: &Schedule) -> (String, Option<&str>) {
     }
 }
 
-/// A systemd timer's `OnCalendar` lines, or how long it waits between two runs.
+/// The schedule lines of a systemd timer.
 fn timer_of(schedule: &Schedule) -> String {
     match schedule {
         Schedule::OnCalendar { expr, tz } => {
@@ -42,7 +42,7 @@ fn timer_of(schedule: &Schedule) -> String {
     }
 }
 
-/// How to ping a monitor: from a shell, around a job, by cron, systemd and Kubernetes.
+/// The snippets for a monitor: curl, `thrum exec`, cron, systemd and Kubernetes.
 pub fn of(monitor: &Monitor, site: &Site) -> Vec<Snippet> {
     let url = format!("{}/ping/{}", site.root, monitor.id);
     let curl = "curl -fsS -m 10 --retry 5 -o /dev/null";
@@ -61,7 +61,7 @@ pub fn of(monitor: &Monitor, site: &Site) -> Vec<Snippet> {
     let mut snippets = vec![
         snippet("curl", "curl", format!("{curl} {url}")),
         snippet(
-            "A job: start, success or failure, and how long it took",
+            "Job with start, result and duration",
             "exec",
             format!("thrum exec {url} -- ./job.sh"),
         ),
@@ -71,7 +71,7 @@ pub fn of(monitor: &Monitor, site: &Site) -> Vec<Snippet> {
             format!("{cron_zone}{cron} {curl} {url}/start; ./job.sh; {curl} {url}/$?"),
         ),
         snippet(
-            "systemd: what to add to the service, and its timer",
+            "systemd: lines for the service and its timer",
             "systemd",
             format!(
                 "[Service]\nExecStartPre=-{curl} {url}/start\nExecStopPost=-/bin/sh -c 'if [ \"$$SERVICE_RESULT\" = success ]; \
@@ -90,7 +90,7 @@ pub fn of(monitor: &Monitor, site: &Site) -> Vec<Snippet> {
             ),
         ),
     ];
-    // Neither cron nor Kubernetes starts anything more often than every minute.
+    // cron and Kubernetes start jobs at most once per minute.
     if matches!(monitor.schedule, Schedule::Simple { period_s: ..60 }) {
         snippets.retain(|snippet| !["cron", "kubernetes"].contains(&snippet.id));
     }

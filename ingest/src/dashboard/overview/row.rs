@@ -1,11 +1,11 @@
-//! A monitor in a list of monitors.
+//! A row in the list of monitors.
 
 use super::super::words::{Relative, span};
 use thrum_schema::silence;
 use thrum_schema::state::Shown;
 use thrum_schema::{Monitor, MonitorState, Outage, Schedule, UnixMs};
 
-/// A monitor in the list.
+/// A monitor and its current state.
 #[derive(Debug)]
 pub struct Row<'a> {
     pub monitor: &'a Monitor,
@@ -15,7 +15,7 @@ pub struct Row<'a> {
     pub seen: Option<UnixMs>,
     pub expected: Option<UnixMs>,
     pub deadline: Option<UnixMs>,
-    /// When its status last changed.
+    /// When the status last changed.
     pub changed: Option<UnixMs>,
     now: UnixMs,
 }
@@ -43,32 +43,32 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Its status, as a word and a class.
+    /// The state, as a word and CSS class.
     pub fn state(&self) -> &'static str {
         word(self.shown)
     }
 
-    /// What people call it.
+    /// The display name.
     pub fn name(&self) -> &'a str {
         self.monitor.label()
     }
 
-    /// Its page.
+    /// The path of the monitor's page.
     pub fn path(&self) -> String {
         path_of(self.monitor)
     }
 
-    /// How often it is expected.
+    /// The schedule, for people.
     pub fn schedule(&self) -> String {
         schedule(&self.monitor.schedule)
     }
 
-    /// When it was last heard of.
-    pub fn heard(&self) -> Option<Relative> {
+    /// When it last pinged.
+    pub fn last_ping(&self) -> Option<Relative> {
         self.seen.map(|at| Relative { at, now: self.now })
     }
 
-    /// What comes next for it, and when; or when it went down.
+    /// What happens next and when, or when it went down.
     pub fn next(&self) -> Option<(&'static str, Relative)> {
         let relative = |at| Relative { at, now: self.now };
         match (self.shown, self.expected, self.deadline) {
@@ -81,7 +81,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Whether a filter lets it pass.
+    /// Whether it matches a filter.
     pub fn is(&self, filter: &str) -> bool {
         match filter {
             "running" => self.running,
@@ -90,7 +90,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Its place in the list: what needs attention first.
+    /// The sort key that puts the monitors that need attention first.
     pub fn urgency(&self) -> i64 {
         match self.shown {
             Shown::Down if self.silenced.is_none() => 0,
@@ -103,7 +103,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A status, as a word and a class.
+/// A state, as a word and CSS class.
 pub const fn word(shown: Shown) -> &'static str {
     match shown {
         Shown::New => "new",
@@ -114,12 +114,12 @@ pub const fn word(shown: Shown) -> &'static str {
     }
 }
 
-/// A monitor's page. Its address holds no secret.
+/// The path of a monitor's page, which contains no secret.
 pub fn path_of(monitor: &Monitor) -> String {
     format!("/monitors/{}", monitor.unique_key())
 }
 
-/// How often a monitor is expected.
+/// A schedule, for people.
 pub fn schedule(schedule: &Schedule) -> String {
     match schedule {
         Schedule::Simple { period_s } => format!("every {}", span(i64::from(*period_s))),

@@ -1,4 +1,4 @@
-//! Backtests: asked for by a form, and shown with their equity beside buying and holding.
+//! Backtests: the form that starts one, and the result, compared with buy and hold.
 
 use super::super::chart::{BLUE, Chart, GREY, Line, Svg};
 use super::super::fields::{Fields, RequestFields};
@@ -6,7 +6,7 @@ use super::super::live::Live;
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer};
 use super::super::words::{At, at, number, percent};
-use super::{USUAL, patiently};
+use super::{DEFAULT_STRATEGY, wait_for_result};
 use crate::api::v1::backtests;
 use crate::api::v1::series::{self, SeriesView};
 use crate::api::v1::strategies::{self, StrategyView};
@@ -21,7 +21,7 @@ use serde_json::Value;
 use thrum_schema::error::Invalid;
 use thrum_store::StoreError;
 
-/// Trades that are listed.
+/// Maximum number of trades listed.
 const TRADES: usize = 200;
 
 #[derive(Template)]
@@ -33,7 +33,7 @@ struct Form<'a> {
     fields: &'a Fields,
 }
 
-/// A figure of the strategy, beside that of buying and holding.
+/// A figure of the strategy, and of buy and hold.
 struct Figure {
     name: &'static str,
     value: String,
@@ -90,7 +90,7 @@ async fn show_form(
     };
     let page = Page {
         section: "/signals",
-        title: "Backtest",
+        title: "New backtest",
         viewer: Some(viewer),
         wrong,
         ..Page::default()
@@ -101,7 +101,7 @@ async fn show_form(
 /// `GET /backtests`
 pub async fn form(State(app): State<App>, viewer: Viewer, query: Fields) -> Response {
     let fields = query.or(Fields::default()
-        .with("strategy", USUAL)
+        .with("strategy", DEFAULT_STRATEGY)
         .with("fee_bps", "10")
         .with("slippage_bps", "5")
         .with("short", "on"));
@@ -112,29 +112,34 @@ pub async fn form(State(app): State<App>, viewer: Viewer, query: Fields) -> Resp
 pub async fn ask(State(app): State<App>, post: Post) -> Response {
     let fields = &post.fields;
     let asked = async {
-        let mut members = RequestFields::default();
+        let mut body = RequestFields::default();
         let (series, timeframe) = fields.text("of").rsplit_once(' ').unwrap_or_default();
-        members.set("series", series);
-        members.set("timeframe", timeframe);
+        body.set("series", series);
+        body.set("timeframe", timeframe);
         for field in ["strategy", "mode"] {
-            members.text(fields, field);
+            body.text(fields, field);
         }
-        // Days of the form's calendar are UTC, and the last one counts in whole.
+        // The dates are in UTC, and the period includes the whole of the last day.
         for (field, more) in [("from", 0), ("to", 1)] {
             if let Some(day) = fields.given(field) {
-                members.set(field, begin_of_day(field, day, more)?);
+                body.set(field, begin_of_day(field, day, more)?);
             }
         }
         for field in ["fee_bps", "slippage_bps"] {
-            members.number(fields, field)?;
+            body.number(fields, field)?;
         }
-        members.set("short", fields.is_on("short"));
+        body.set("short", fields.is_on("short"));
         if fields.is_on("close_to_close") {
-            members.set("fill", "close_to_close");
+            body.set("fill", "close_to_close");
         }
-        let request = Json(members.read()?);
-        let reply =
-            backtests::post(State(app.clone()), post.writer(), patiently(), request).await?;
+        let request = Json(body.read()?);
+        let reply = backtests::post(
+            State(app.clone()),
+            post.writer(),
+            wait_for_result(),
+            request,
+        )
+        .await?;
         read(reply).await
     };
     match asked.await {
@@ -143,17 +148,21 @@ pub async fn ask(State(app): State<App>, post: Post) -> Response {
     }
 }
 
-/// When a day begins, or one some days later.
+/// The start of a day in UTC, or of the day `later` days after it.
 fn begin_of_day(field: &str, day: &str, later: u64) -> Result<String, Invalid> {
     let day = chrono::NaiveDate::parse_from_str(day, "%Y-%m-%d").ok();
     let day = day.and_then(|day| day.checked_add_days(chrono::Days::new(later)));
-    let day = day.ok_or_else(|| Invalid::new(field, "must be a day, like 2026-11-21"))?;
+    let day = day.ok_or_else(|| Invalid::new(field, "must be a date like 2026-11-21"))?;
     Ok(format!("{day}T00:00:00Z"))
 }
 
-/// The JSON of a reply of the API.
+/// Reads the JSON of an API response.
 async fn read(reply: Response) -> Result<Value, Problem> {
-    let broken = || Problem::from(StoreError::Corrupt("a reply of our own".to_owned()));
+    let broken = || {
+        Problem::from(StoreError::Corrupt(
+            "a response of Thrum's own API".to_owned(),
+        ))
+    };
     let bytes = reply.into_body().collect().await.map_err(|_| broken())?;
     serde_json::from_slice(&bytes.to_bytes()).map_err(|_| broken())
 }
@@ -212,7 +221,7 @@ fn body(report: &Value) -> Outcome {
     let shown = trades.iter().rev().take(TRADES).filter_map(trade);
     Outcome {
         title: format!(
-            "{} along {} ({})",
+            "{} on {} ({})",
             text(report, "strategy"),
             text(report, "series"),
             text(report, "timeframe")
@@ -222,30 +231,31 @@ fn body(report: &Value) -> Outcome {
         from: when(report, "from"),
         to: when(report, "to"),
         costs: format!(
-            "fee {} and slippage {} hundredths of a per cent, filled at the {}",
+            "Fee {} and slippage {} basis points, fill: {}",
             plain(&report["fee_bps"]),
             plain(&report["slippage_bps"]),
             text(report, "fill").replace('_', " ")
         ),
         figures: vec![
             figure("Total return", "total_return", part),
-            figure("A year (CAGR)", "cagr", part),
-            figure("Volatility a year", "volatility", part),
+            figure("Annual return (CAGR)", "cagr", part),
+            figure("Annual volatility", "volatility", part),
             figure("Sharpe ratio", "sharpe", plain),
             figure("Sortino ratio", "sortino", plain),
-            figure("Deepest drawdown", "max_drawdown", part),
+            figure("Maximum drawdown", "max_drawdown", part),
         ],
         more: vec![
-            ("round trips", plain(&report["round_trips"])),
-            ("win rate", part(&report["win_rate"])),
-            ("profit factor", plain(&report["profit_factor"])),
-            ("exposure", part(&report["exposure"])),
-            ("bars", plain(&report["rows"])),
+            ("Round trips", plain(&report["round_trips"])),
+            ("Win rate", part(&report["win_rate"])),
+            ("Profit factor", plain(&report["profit_factor"])),
+            ("Exposure", part(&report["exposure"])),
+            ("Bars", plain(&report["rows"])),
         ],
         look_ahead: match report["look_ahead"]["clean"].as_bool() {
-            Some(true) => "No signal looks into the future: cut off, the past says the same.",
+            Some(true) => "No look-ahead: removing later bars changes no earlier signal.",
             Some(false) => {
-                "Signals changed when the future was cut off: do not trust these figures."
+                "Look-ahead detected: removing later bars changed earlier signals. Do not trust \
+                 these figures."
             }
             None => "",
         },
@@ -267,7 +277,7 @@ fn trade(trade: &Value) -> Option<Trade> {
     })
 }
 
-/// The equity beside that of buying and holding.
+/// A chart of the equity of the strategy, and of buy and hold.
 fn equity(report: &Value) -> Option<Svg> {
     let points = report["equity"].as_array().map_or(&[][..], Vec::as_slice);
     let line = |field: &str, color| Line {

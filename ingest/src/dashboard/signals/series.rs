@@ -1,4 +1,4 @@
-//! A series: its price, what a strategy says of it and why, and what would flip that.
+//! A series' page: its price, the signal of a strategy, the reasons for it, and what would flip it.
 
 mod charts;
 mod explanation;
@@ -8,7 +8,7 @@ use super::super::fields::{Fields, RequestFields};
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer};
 use super::super::words::{At, Relative, at, number};
-use super::{USUAL, path_of, patiently, quoted};
+use super::{DEFAULT_STRATEGY, path_of, quoted, wait_for_result};
 use crate::api::v1::history::{self, HistoryParams};
 use crate::api::v1::series::{self, BarView, BarsParams};
 use crate::api::v1::signal_params::params_of;
@@ -27,11 +27,12 @@ use thrum_schema::signal::track::TrackState;
 use thrum_schema::signal::view::SignalView;
 use thrum_schema::signal::{SeriesName, Timeframe};
 
-/// Bars on a chart.
+/// Number of bars on a chart.
 const BARS: usize = 300;
-/// Signals in the table.
+/// Number of signals in the table.
 const LISTED: usize = 50;
-/// A strategy that is followed along the series.
+
+/// A strategy that is evaluated on the series.
 struct Track {
     name: String,
     numbers: String,
@@ -88,11 +89,11 @@ pub async fn get(
     }
 }
 
-/// Which strategy is looked at: by whom it is followed already, if none is said.
+/// The selected strategy. By default, the track that was requested last.
 struct Chosen {
     strategy: String,
     mode: Option<String>,
-    /// Numbers in place of its own, as JSON.
+    /// Overridden parameters, as JSON.
     params: Option<String>,
 }
 
@@ -110,15 +111,18 @@ impl Chosen {
             return Self::of(track);
         }
         let mut names = strategies.iter().map(|strategy| &strategy.name);
-        let usual = names.clone().find(|name| *name == USUAL).or(names.next());
+        let default = names
+            .clone()
+            .find(|name| *name == DEFAULT_STRATEGY)
+            .or(names.next());
         Self {
-            strategy: usual.cloned().unwrap_or_default(),
+            strategy: default.cloned().unwrap_or_default(),
             mode: None,
             params: None,
         }
     }
 
-    /// As a track has it.
+    /// The strategy of a track.
     fn of(track: &TrackState) -> Self {
         let params = &track.of.params;
         let given = !params.is_empty();
@@ -129,7 +133,7 @@ impl Chosen {
         }
     }
 
-    /// The page of the series that shows it.
+    /// The path of the series' page with this strategy.
     fn path(&self, series: &str, timeframe: &str) -> String {
         let mut path = path_of(series, timeframe);
         let pairs = [
@@ -146,7 +150,7 @@ impl Chosen {
     }
 }
 
-/// Signals of a track, oldest first; none, if nobody asked for any yet.
+/// The signals of a track, oldest first; empty if none was requested yet.
 async fn signals(
     app: &App,
     viewer: &Viewer,
@@ -171,8 +175,8 @@ async fn signals(
     Ok(found.0.signals)
 }
 
-/// The strategies that are followed along a series.
-async fn followed(
+/// The tracks of a series.
+async fn tracks(
     app: &App,
     viewer: &Viewer,
     series: &str,
@@ -198,7 +202,7 @@ async fn show(app: &App, viewer: &Viewer, name: &str, query: &Fields) -> Result<
     let bars = bars(app, viewer, name, timeframe).await?;
     let strategies = strategies::list(state(), viewer.reader()).await?;
     let strategies = strategies.0.strategies;
-    let tracks = followed(app, viewer, name, timeframe).await?;
+    let tracks = tracks(app, viewer, name, timeframe).await?;
     let of = Chosen::new(query, &tracks, &strategies);
     let modes = strategies.iter().find(|view| view.name == of.strategy);
     let found = signals(app, viewer, name, timeframe, &of).await?;
@@ -270,7 +274,7 @@ async fn bars(
 }
 
 impl Track {
-    /// A track of a series; `here` is the page that is shown.
+    /// A track of a series; `here` is the path of the current page.
     fn of(track: &TrackState, series: &str, timeframe: &str, here: &str) -> Self {
         let of = Chosen::of(track);
         let path = of.path(series, timeframe);
@@ -302,19 +306,26 @@ fn rows(found: &[SignalView], chosen: Option<&SignalView>, here: &str) -> Vec<Ro
         .collect()
 }
 
-/// `POST /signals/{series}`: asks for a signal, and by that for the strategy to be followed.
+/// `POST /signals/{series}`: requests a signal. From then on, the strategy is evaluated at each bar
+/// of the series.
 pub async fn ask(State(app): State<App>, PathId(name): PathId, post: Post) -> Response {
     let fields = &post.fields;
     let asked = async {
-        let mut members = RequestFields::default();
-        members.set("series", name.as_str());
+        let mut body = RequestFields::default();
+        body.set("series", name.as_str());
         for field in ["timeframe", "strategy", "mode"] {
-            members.text(fields, field);
+            body.text(fields, field);
         }
         let params = fields.given("params").map(str::to_owned);
-        members.set("params", json!(params_of(params.as_ref())?));
-        let request = Json(members.read()?);
-        requests::post(State(app.clone()), post.writer(), patiently(), request).await
+        body.set("params", json!(params_of(params.as_ref())?));
+        let request = Json(body.read()?);
+        requests::post(
+            State(app.clone()),
+            post.writer(),
+            wait_for_result(),
+            request,
+        )
+        .await
     };
     match asked.await {
         Ok(_) => {

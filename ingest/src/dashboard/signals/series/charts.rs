@@ -1,4 +1,4 @@
-//! The charts of a series: its price, and the operands of the strategy.
+//! The charts of a series: its price, and the operands of the strategy's conditions.
 
 use super::super::super::chart::{BLUE, Chart, GREY, INK, Line, Mark, ORANGE, Svg};
 use super::super::super::words::at;
@@ -8,18 +8,18 @@ use thrum_schema::UnixMs;
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::view::SignalView;
 
-/// Operands with a pane each, below the price.
+/// Maximum number of operands with a pane of their own, below the price.
 const MAX_PANES: usize = 3;
-/// Lines along the price.
+/// Maximum number of operands drawn over the price.
 const MAX_OVERLAYS: usize = 2;
 
 /// A value over time.
 pub type Points = Vec<(UnixMs, Option<f64>)>;
-/// An operand, and its chart.
+/// An operand and its chart.
 pub type Pane = (String, Option<Svg>);
 
-/// The operands of the conditions in the course of time: those that the close is compared with, and a pane for each of
-/// the others.
+/// The operands of the conditions over time: first those that are compared with the close, to draw
+/// over the price, and then a pane for each of the others.
 pub fn operands(found: &[SignalView]) -> (Vec<(String, Points)>, Vec<Pane>) {
     let mut along: Vec<(String, Points)> = Vec::new();
     let mut panes: Vec<(String, Points, HashMap<String, Points>)> = Vec::new();
@@ -87,14 +87,14 @@ fn push(lines: &mut Vec<(String, Points)>, name: &str, bar: UnixMs, value: Optio
     add(&mut lines[place].1, bar, value);
 }
 
-/// Adds a point, unless another condition has added it.
+/// Adds a point, unless another condition has already added it.
 fn add(points: &mut Points, bar: UnixMs, value: Option<f64>) {
     if points.last().is_none_or(|(last, _)| *last != bar) {
         points.push((bar, value));
     }
 }
 
-/// The price, with marks where the signal became BUY or SELL.
+/// A chart of the price, with marks where the signal became BUY or SELL.
 pub fn price(bars: &[BarView], found: &[SignalView], overlays: &[(String, Points)]) -> Option<Svg> {
     if bars.len() < 2 {
         return None;

@@ -1,17 +1,17 @@
-//! Why a signal is what it is, and what would change it.
+//! The reasons for a signal, and what would change it.
 
 use super::super::super::words::number;
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::explanation::{Condition, Side};
 use thrum_schema::signal::view::SignalView;
 
-/// What a condition still lacks.
+/// A condition that is not met, and by how much.
 pub struct Missing {
     pub label: String,
     pub text: String,
 }
 
-/// A condition, as a line of the explanation.
+/// A row of the explanation: a condition and its values.
 pub struct Outcome {
     pub side: &'static str,
     pub label: String,
@@ -21,12 +21,12 @@ pub struct Outcome {
     pub met: &'static str,
 }
 
-/// A number, or a dash.
+/// A number, or a dash if there is none.
 pub fn optional(x: Option<f64>) -> String {
     x.map_or_else(|| "–".to_owned(), number)
 }
 
-/// A condition with its outcome.
+/// The row of a condition.
 pub fn outcome(condition: &Condition) -> Outcome {
     Outcome {
         side: match condition.side {
@@ -38,15 +38,15 @@ pub fn outcome(condition: &Condition) -> Outcome {
         threshold: optional(condition.threshold),
         margin: optional(condition.margin),
         met: match condition.met {
-            Some(true) => "holds",
-            Some(false) => "does not hold",
-            None => "not known",
+            Some(true) => "met",
+            Some(false) => "not met",
+            None => "unknown",
         },
     }
 }
 
-/// What would have to be otherwise for the signal to be another: of each side that it does not take, the conditions that
-/// do not hold.
+/// What would have to change to flip the signal: for each of the other sides, the conditions that
+/// are not met.
 pub fn flips(signal: &SignalView) -> Vec<(&'static str, Vec<Missing>)> {
     let sides = [
         (Side::Buy, Verdict::Buy, "BUY"),
@@ -66,7 +66,7 @@ pub fn flips(signal: &SignalView) -> Vec<(&'static str, Vec<Missing>)> {
                         (Some(value), Some(threshold), Some(margin)) => {
                             let (left, right) = (&condition.left, &condition.right);
                             let (value, away) = (number(value), number(margin.abs()));
-                            // A number says itself what it is.
+                            // Don't repeat the value of a constant.
                             match right.parse::<f64>() {
                                 Ok(_) => format!("{left} is {value}, {away} away from {right}"),
                                 Err(_) => format!(
@@ -75,7 +75,7 @@ pub fn flips(signal: &SignalView) -> Vec<(&'static str, Vec<Missing>)> {
                                 ),
                             }
                         }
-                        _ => "not known at this bar".to_owned(),
+                        _ => "unknown at this bar".to_owned(),
                     },
                 });
             (name, missing.collect())
