@@ -42,8 +42,7 @@ pub fn backtest(
         verdicts: all[rows.clone()].to_vec(),
     };
     let cost = (spec.fee_bps + spec.slippage_bps) / 10_000.0;
-    let by_bars = || annualization(compiled, &judged, spec.fill);
-    let annualization = spec.annualization.unwrap_or_else(by_bars);
+    let annualization = annualization(compiled, &judged, spec);
     let periods = periods(&judged, compiled, spec);
     let (times, began) = (periods.times(), periods.began());
     let performance_of =
@@ -51,8 +50,8 @@ pub fn backtest(
     let by_turnover = performance_of(&periods.net(cost), 0.0);
     let held = performance_of(&periods.returns, 0.0);
     let trades = trades(&periods, cost);
-    let (mut net, mut performance) = (periods.net(cost), by_turnover.clone());
-    let mut predecessor = None;
+    let (mut net, mut performance, mut predecessor) =
+        (periods.net(cost), by_turnover.clone(), None);
     if spec.fill == Fill::CloseToClose {
         // The predecessor charges one cost per change of position, so a flip from long to short
         // pays only half.
@@ -71,8 +70,6 @@ pub fn backtest(
     };
     let walk_forward = spec.walk_forward.as_ref();
     let walk_forward = walk_forward.map(|forward| walk(&of, forward)).transpose()?;
-    let in_position = count(periods.in_position());
-    let moves = || periods.moves();
     Ok(Report {
         fill: spec.fill,
         fee_bps: spec.fee_bps,
@@ -83,12 +80,10 @@ pub fn backtest(
         to: judged.bars[judged.bars.len() - 1].time.rfc3339(),
         unknown_bars: judged.verdicts.iter().filter(|v| !v.is_known()).count(),
         missing_bars: missing_bars(compiled, judged.bars),
-        exposure: in_position / count(periods.positions.len()).max(1.0),
-        turnover: moves()
-            .map(|(before, now)| f64::from((now - before).abs()))
-            .sum(),
+        exposure: periods.exposure(),
+        turnover: periods.turnover(),
         position_changes: periods.changes(),
-        direct_flips: moves().filter(|(before, now)| before * now < 0).count(),
+        direct_flips: periods.direct_flips(),
         round_trips: trades.len(),
         win_rate: win_rate(&trades),
         profit_factor: profit_factor(&trades),
@@ -210,9 +205,12 @@ fn look_ahead(program: &Program, bars: &[Bar], scores: &[Score], all: &[Verdict]
     check
 }
 
-/// Bars per year: by the timeframe, or, if bars are missing (nights, weekends, gaps), by the bars
+/// Bars per year, if not given: by the timeframe, or, if bars are missing (nights, weekends, gaps), by the bars
 /// that exist.
-fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, fill: Fill) -> f64 {
+fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, spec: &Backtest) -> f64 {
+    if let Some(given) = spec.annualization {
+        return given;
+    }
     let bars = judged.bars;
     let span = bars[bars.len() - 1].time - bars[0].time;
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of some years")]
@@ -224,7 +222,7 @@ fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, fill: Fill) -
     };
     match compiled.timeframe.bars_a_year() {
         // The predecessor ignores gaps.
-        Some(full) if fill == Fill::CloseToClose => full,
+        Some(full) if spec.fill == Fill::CloseToClose => full,
         Some(full) => real.min(full),
         None => real,
     }

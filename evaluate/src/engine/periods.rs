@@ -1,6 +1,6 @@
 //! The periods of a backtest, and the trades in them.
 
-use super::performance::ratio;
+use super::performance::{count, ratio};
 use super::program::{Program, run};
 use super::report::Trade;
 use thrum_schema::UnixMs;
@@ -66,6 +66,25 @@ impl Periods {
     pub fn in_position(&self) -> usize {
         let held = self.positions.iter().filter(|position| **position != 0);
         held.count()
+    }
+
+    /// The share of the periods with a position.
+    pub fn exposure(&self) -> f64 {
+        count(self.in_position()) / count(self.positions.len()).max(1.0)
+    }
+
+    /// The sum of all changes of the position.
+    pub fn turnover(&self) -> f64 {
+        let moves = self.moves();
+        moves
+            .map(|(before, now)| f64::from((now - before).abs()))
+            .sum()
+    }
+
+    /// How often the position changes directly between long and short.
+    pub fn direct_flips(&self) -> usize {
+        let flips = self.moves().filter(|(before, now)| before * now < 0);
+        flips.count()
     }
 
     /// When each period ends.

@@ -122,3 +122,37 @@ pub struct Explanation {
     /// A summary for users.
     pub summary: String,
 }
+
+impl Explanation {
+    /// Whether it says the same as `other`. Only the numbers in the summary are compared: another
+    /// version of Thrum may word it differently.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let numbers = |text: &str| -> Vec<String> {
+            let numbers = text.split(|c: char| !c.is_ascii_digit());
+            numbers
+                .filter(|n| !n.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        self.conditions == other.conditions
+            && self.changed == other.changed
+            && numbers(&self.summary) == numbers(&other.summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reworded_summary_says_the_same_but_other_numbers_do_not() {
+        let explanation = |summary: &str| Explanation {
+            conditions: Vec::new(),
+            changed: Vec::new(),
+            summary: summary.to_owned(),
+        };
+        let before = explanation("Unknown, for 2 bars are missing.");
+        assert!(before.says_the_same_as(&explanation("Unknown: a gap of 2 bars.")));
+        assert!(!before.says_the_same_as(&explanation("Unknown, for 3 bars are missing.")));
+    }
+}

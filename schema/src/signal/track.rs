@@ -141,7 +141,7 @@ impl Signal {
         self.bar == other.bar
             && self.verdict == other.verdict
             && self.close.to_bits() == other.close.to_bits()
-            && self.explanation == other.explanation
+            && self.explanation.says_the_same_as(&other.explanation)
     }
 }
 

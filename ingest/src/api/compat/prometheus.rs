@@ -3,7 +3,7 @@
 use crate::api::compat::badges::NEVER_CACHED;
 use crate::app::App;
 use crate::http::Problem;
-use crate::services::monitors::{Summary, Tally};
+use crate::services::monitors::{Glance, Summary, Tally};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -136,6 +136,12 @@ fn exposition(summary: &Summary) -> String {
         "Whether the check is currently paused",
         &|i| shown(i) == Shown::Paused,
     );
+    expose_tags(&mut text, monitors);
+    expose_totals(&mut text, monitors);
+    text
+}
+
+fn expose_tags(text: &mut String, monitors: &[Glance]) {
     let _ = writeln!(
         text,
         "# HELP hc_tag_up Whether all checks with this tag are up (1 for yes, 0 for no).\n\
@@ -155,6 +161,9 @@ fn exposition(summary: &Summary) -> String {
             u8::from(!down)
         );
     }
+}
+
+fn expose_totals(text: &mut String, monitors: &[Glance]) {
     let tally = Tally::of(monitors.iter());
     for (name, help, value) in [
         (
@@ -173,7 +182,6 @@ fn exposition(summary: &Summary) -> String {
             "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}"
         );
     }
-    text
 }
 
 fn escape(label: &str) -> String {
@@ -186,7 +194,6 @@ fn escape(label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::monitors::Glance;
 
     #[test]
     fn labels_are_escaped_and_only_down_is_not_up() {

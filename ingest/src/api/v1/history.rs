@@ -10,6 +10,7 @@ use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::track::{Signal, TrackId};
 use thrum_schema::signal::view::{Applied, SignalView};
+use thrum_store::{Store, StoreError};
 use utoipa::ToSchema;
 
 const DEFAULT_LIMIT: usize = 100;
@@ -122,8 +123,6 @@ pub async fn history(
     let from = timestamp("from", params.from.as_ref())?;
     let to = timestamp("to", params.to.as_ref())?.unwrap_or(UnixMs::LATEST);
     let known_at = timestamp("as_known_at", params.as_known_at.as_ref())?;
-    let limit = check_limit(params.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
-    let all = params.revisions.unwrap_or_default() == Revisions::All;
     let which = LatestParams {
         timeframe: params.timeframe,
         strategy: params.strategy,
@@ -133,59 +132,14 @@ pub async fn history(
     };
     let (track, applied) = track(&app, &reader, &series, &which, known_at).await?;
     reader.caller.charge(&app).await?;
-    let mut found: Vec<Signal> = Vec::new();
-    let mut more = false;
-    // The signal of a bar may have many revisions, so read page by page until there are enough.
-    let (mut low, mut high) = (from.unwrap_or(UnixMs(0)), to - 1);
-    let newest_first = from.is_none();
-    while low <= high && !more {
-        let mut page = app
-            .store
-            .signals(&track, low, high, Some(MAX_LIMIT), newest_first)
-            .await?;
-        let full = page.len() == MAX_LIMIT;
-        let Some(edge) = page.last().map(|signal| signal.bar) else {
-            break;
-        };
-        if full && page.first().map(|signal| signal.bar) != Some(edge) {
-            // The last bar's revisions may be cut off; they come with the next page.
-            page.retain(|signal| signal.bar != edge);
-            if newest_first {
-                high = edge;
-            } else {
-                low = edge;
-            }
-        } else {
-            if newest_first {
-                high = edge - 1;
-            } else {
-                low = edge + 1;
-            }
-        }
-        page.retain(|signal| known_at.is_none_or(|at| signal.computed <= at));
-        if !newest_first {
-            page.reverse();
-        }
-        if !all {
-            // Newest first, the latest revision of a bar comes first.
-            page.dedup_by_key(|signal| signal.bar);
-        }
-        if newest_first {
-            found.extend(page);
-        } else {
-            page.reverse();
-            found.extend(page);
-        }
-        more = found.len() > limit;
-        if !full {
-            break;
-        }
-    }
-    found.truncate(limit);
-    if newest_first {
-        found.reverse();
-        more = false;
-    }
+    let wanted = Wanted {
+        from,
+        to,
+        known_at,
+        all: params.revisions.unwrap_or_default() == Revisions::All,
+        limit: check_limit(params.limit, DEFAULT_LIMIT, MAX_LIMIT)?,
+    };
+    let (found, more) = wanted.read(&app.store, &track).await?;
     let next_from = found
         .last()
         .filter(|_| more)
@@ -196,6 +150,84 @@ pub async fn history(
         .map(|signal| SignalView::new(applied.clone(), signal, now, false))
         .collect();
     Ok(axum::Json(History { signals, next_from }))
+}
+
+/// Which signals of a track to list.
+struct Wanted {
+    /// The first bar; without it, the list ends with the newest one.
+    from: Option<UnixMs>,
+    /// The bar after the last one.
+    to: UnixMs,
+    /// Only signals that were known at this time.
+    known_at: Option<UnixMs>,
+    /// Every revision, not only the latest of each bar.
+    all: bool,
+    limit: usize,
+}
+
+impl Wanted {
+    /// The signals in time order, and whether later ones follow.
+    ///
+    /// The signal of a bar may have many revisions, so it reads page by page until there are enough.
+    async fn read(
+        &self,
+        store: &Store,
+        track: &TrackId,
+    ) -> Result<(Vec<Signal>, bool), StoreError> {
+        let mut found: Vec<Signal> = Vec::new();
+        let mut more = false;
+        let (mut low, mut high) = (self.from.unwrap_or(UnixMs(0)), self.to - 1);
+        let newest_first = self.from.is_none();
+        while low <= high && !more {
+            let mut page = store
+                .signals(track, low, high, Some(MAX_LIMIT), newest_first)
+                .await?;
+            let full = page.len() == MAX_LIMIT;
+            let (Some(first), Some(last)) = (page.first(), page.last()) else {
+                break;
+            };
+            let (first, edge) = (first.bar, last.bar);
+            // The last bar's revisions may be cut off; they come with the next page.
+            let cut = full && first != edge;
+            if cut {
+                page.retain(|signal| signal.bar != edge);
+            }
+            match (newest_first, cut) {
+                (true, true) => high = edge,
+                (true, false) => high = edge - 1,
+                (false, true) => low = edge,
+                (false, false) => low = edge + 1,
+            }
+            found.extend(self.select(page, newest_first));
+            more = found.len() > self.limit;
+            if !full {
+                break;
+            }
+        }
+        found.truncate(self.limit);
+        if newest_first {
+            found.reverse();
+            more = false;
+        }
+        Ok((found, more))
+    }
+
+    /// The signals of a page to list, in the page's order.
+    fn select(&self, mut page: Vec<Signal>, newest_first: bool) -> Vec<Signal> {
+        page.retain(|signal| self.known_at.is_none_or(|at| signal.computed <= at));
+        if self.all {
+            return page;
+        }
+        // Newest first, the latest revision of a bar comes first.
+        if !newest_first {
+            page.reverse();
+        }
+        page.dedup_by_key(|signal| signal.bar);
+        if !newest_first {
+            page.reverse();
+        }
+        page
+    }
 }
 
 async fn track(

@@ -285,30 +285,11 @@ pub async fn delete(
 impl WatchRequest {
     /// The watch with the request applied, checked.
     async fn applied_to(self, app: &App, mut watch: Watch, now: UnixMs) -> Result<Watch, Problem> {
-        let fixed = [
-            ("series", &self.series, watch.series.to_string()),
-            ("timeframe", &self.timeframe, watch.timeframe.to_string()),
-            ("strategy", &self.strategy, watch.strategy.clone()),
-        ];
-        for (name, given, is) in fixed {
-            // A timeframe can be written in several ways, the other fields in only one.
-            let same = |given: &String| {
-                *given == is
-                    || (name == "timeframe"
-                        && timeframe_of(Some(given), None) == Ok(watch.timeframe))
-            };
-            if given.as_ref().is_some_and(|given| !same(given)) {
-                return Err(Invalid::new(name, "can't be changed; create another watch").into());
-            }
-        }
-        if let Some(name) = self.name {
-            if name.is_empty() || name.chars().count() > MAX_NAME {
-                return Err(
-                    Invalid::new("name", format!("must be 1 to {MAX_NAME} characters")).into(),
-                );
-            }
-            watch.name = name;
-        }
+        self.check_unchanged(&watch)?;
+        self.check_bounds()?;
+        watch.name = self.name.unwrap_or(watch.name);
+        watch.cooldown_s = self.cooldown_s.unwrap_or(watch.cooldown_s);
+        watch.confirm_bars = self.confirm_bars.unwrap_or(watch.confirm_bars);
         watch.mode = self.mode.or(watch.mode);
         watch.params = self.params.unwrap_or(watch.params);
         app.series
@@ -329,26 +310,6 @@ impl WatchRequest {
                 watch.targets = targets;
             }
         }
-        if let Some(cooldown_s) = self.cooldown_s {
-            if cooldown_s > MAX_COOLDOWN_S {
-                return Err(Invalid::new(
-                    "cooldown_s",
-                    format!("must be at most {MAX_COOLDOWN_S} seconds (got {cooldown_s})"),
-                )
-                .into());
-            }
-            watch.cooldown_s = cooldown_s;
-        }
-        if let Some(confirm_bars) = self.confirm_bars {
-            if !(1..=MAX_CONFIRM_BARS).contains(&confirm_bars) {
-                return Err(Invalid::new(
-                    "confirm_bars",
-                    format!("must be between 1 and {MAX_CONFIRM_BARS} (got {confirm_bars})"),
-                )
-                .into());
-            }
-            watch.confirm_bars = confirm_bars;
-        }
         if let Some(expires_at) = self.expires_at {
             let expires = expires_at
                 .map(|text| UnixMs::parse("expires_at", &text))
@@ -359,6 +320,55 @@ impl WatchRequest {
             watch.expires = expires;
         }
         Ok(watch)
+    }
+
+    /// Checks that the request leaves what can't be changed.
+    fn check_unchanged(&self, watch: &Watch) -> Result<(), Invalid> {
+        let fixed = [
+            ("series", &self.series, watch.series.to_string()),
+            ("timeframe", &self.timeframe, watch.timeframe.to_string()),
+            ("strategy", &self.strategy, watch.strategy.clone()),
+        ];
+        for (name, given, is) in fixed {
+            // A timeframe can be written in several ways, the other fields in only one.
+            let same = |given: &String| {
+                *given == is
+                    || (name == "timeframe"
+                        && timeframe_of(Some(given), None) == Ok(watch.timeframe))
+            };
+            if given.as_ref().is_some_and(|given| !same(given)) {
+                return Err(Invalid::new(name, "can't be changed; create another watch"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_bounds(&self) -> Result<(), Invalid> {
+        if let Some(name) = &self.name
+            && !(1..=MAX_NAME).contains(&name.chars().count())
+        {
+            return Err(Invalid::new(
+                "name",
+                format!("must be 1 to {MAX_NAME} characters"),
+            ));
+        }
+        if let Some(cooldown_s) = self.cooldown_s
+            && cooldown_s > MAX_COOLDOWN_S
+        {
+            return Err(Invalid::new(
+                "cooldown_s",
+                format!("must be at most {MAX_COOLDOWN_S} seconds (got {cooldown_s})"),
+            ));
+        }
+        if let Some(confirm_bars) = self.confirm_bars
+            && !(1..=MAX_CONFIRM_BARS).contains(&confirm_bars)
+        {
+            return Err(Invalid::new(
+                "confirm_bars",
+                format!("must be between 1 and {MAX_CONFIRM_BARS} (got {confirm_bars})"),
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -123,68 +123,11 @@ impl MonitorRequest {
     /// # Errors
     /// The first invalid field.
     pub fn check(self, channels: &[Channel], now: UnixMs) -> Result<ValidRequest, Invalid> {
-        let length = |field: &str, text: &Option<String>, max: usize| match text {
-            Some(text) if text.chars().count() > max => Err(Invalid::new(
-                field,
-                format!("must be at most {max} characters"),
-            )),
-            Some(text) if text.contains('\0') => {
-                Err(Invalid::new(field, "must not contain a NUL character"))
-            }
-            _ => Ok(()),
-        };
-        length("name", &self.name, MAX_NAME)?;
-        length("slug", &self.slug, MAX_NAME)?;
-        length("desc", &self.desc, MAX_DESC)?;
-        if let Some(slug) = &self.slug {
-            check_slug(slug)?;
-        }
-        if let Some(tags) = &self.tags {
-            check_tags(tags)?;
-        }
-        if let Some(period_s) = self.period_s {
-            Schedule::simple("period_s", period_s)?;
-            if self.schedule.is_some() {
-                return Err(Invalid::new(
-                    "schedule",
-                    "must not be combined with period_s",
-                ));
-            }
-        }
-        if self.schedule.is_some() || self.tz.is_some() {
-            let expr = self.schedule.as_deref().unwrap_or("* * * * *");
-            Schedule::parse(expr, self.tz.as_deref().unwrap_or("UTC"))?;
-        }
-        if let Some(grace_s) = self.grace_s {
-            check_grace_s("grace_s", grace_s)?;
-        }
+        self.check_texts()?;
+        self.check_times()?;
         if !matches!(self.methods.as_deref(), None | Some("" | "POST")) {
             return Err(Invalid::new("methods", "must be POST or empty"));
         }
-        if let Some(keywords) = &self.keywords {
-            for (name, list) in [
-                ("failure", &keywords.failure),
-                ("success", &keywords.success),
-                ("start", &keywords.start),
-            ] {
-                let list = Some(list.clone());
-                length(&format!("keywords.{name}"), &list, MAX_KEYWORDS)?;
-            }
-        }
-        let seconds = |field: &str, given: Option<Option<u64>>, least: u32| match given.flatten() {
-            Some(s) if !(u64::from(least)..=u64::from(MAX_PERIOD_S)).contains(&s) => {
-                Err(Invalid::new(
-                    field,
-                    format!(
-                        "must be between {least} and {MAX_PERIOD_S} seconds, or null (got {s})"
-                    ),
-                ))
-            }
-            _ => Ok(()),
-        };
-        seconds("start_grace_s", self.start_grace_s, 1)?;
-        seconds("early_s", self.early_s, 0)?;
-        seconds("remind_s", self.remind_s, MIN_REMIND_S)?;
         if let Some(n) = self.failures
             && !(1..=u64::from(MAX_FAILURES)).contains(&n)
         {
@@ -204,6 +147,67 @@ impl MonitorRequest {
             snoozed_until,
             request: self,
         })
+    }
+
+    fn check_texts(&self) -> Result<(), Invalid> {
+        let length = |field: &str, text: Option<&String>, max: usize| match text {
+            Some(text) if text.chars().count() > max => Err(Invalid::new(
+                field,
+                format!("must be at most {max} characters"),
+            )),
+            Some(text) if text.contains('\0') => {
+                Err(Invalid::new(field, "must not contain a NUL character"))
+            }
+            _ => Ok(()),
+        };
+        length("name", self.name.as_ref(), MAX_NAME)?;
+        length("slug", self.slug.as_ref(), MAX_NAME)?;
+        length("desc", self.desc.as_ref(), MAX_DESC)?;
+        if let Some(keywords) = &self.keywords {
+            length("keywords.failure", Some(&keywords.failure), MAX_KEYWORDS)?;
+            length("keywords.success", Some(&keywords.success), MAX_KEYWORDS)?;
+            length("keywords.start", Some(&keywords.start), MAX_KEYWORDS)?;
+        }
+        if let Some(slug) = &self.slug {
+            check_slug(slug)?;
+        }
+        if let Some(tags) = &self.tags {
+            check_tags(tags)?;
+        }
+        Ok(())
+    }
+
+    fn check_times(&self) -> Result<(), Invalid> {
+        if let Some(period_s) = self.period_s {
+            Schedule::simple("period_s", period_s)?;
+            if self.schedule.is_some() {
+                return Err(Invalid::new(
+                    "schedule",
+                    "must not be combined with period_s",
+                ));
+            }
+        }
+        if self.schedule.is_some() || self.tz.is_some() {
+            let expr = self.schedule.as_deref().unwrap_or("* * * * *");
+            Schedule::parse(expr, self.tz.as_deref().unwrap_or("UTC"))?;
+        }
+        if let Some(grace_s) = self.grace_s {
+            check_grace_s("grace_s", grace_s)?;
+        }
+        let seconds = |field: &str, given: Option<Option<u64>>, least: u32| match given.flatten() {
+            Some(s) if !(u64::from(least)..=u64::from(MAX_PERIOD_S)).contains(&s) => {
+                Err(Invalid::new(
+                    field,
+                    format!(
+                        "must be between {least} and {MAX_PERIOD_S} seconds, or null (got {s})"
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        };
+        seconds("start_grace_s", self.start_grace_s, 1)?;
+        seconds("early_s", self.early_s, 0)?;
+        seconds("remind_s", self.remind_s, MIN_REMIND_S)
     }
 }
 
