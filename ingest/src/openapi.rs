@@ -6,8 +6,10 @@ use crate::http::Problem;
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
-use utoipa::openapi::HttpMethod;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{HttpMethod, PathItem};
 use utoipa::{Modify, OpenApi, Path};
 
 /// Takes handlers by module, and functions that only describe an operation, where one handler
@@ -105,6 +107,29 @@ impl Modify for Finish {
         components.add_security_scheme("admin_key", header("X-Admin-Key"));
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        for (path, item) in &mut openapi.paths.paths {
+            let schemes: &[&str] = match path.as_str() {
+                "/v1/status" => continue,
+                path if path.starts_with("/v1/projects") => &["admin_key"],
+                path if path.starts_with("/v1/") => &["api_key", "bearer"],
+                _ => continue,
+            };
+            let required = schemes
+                .iter()
+                .map(|name| SecurityRequirement::new(*name, [""; 0]));
+            let required: Vec<_> = required.collect();
+            let PathItem {
+                get,
+                put,
+                post,
+                patch,
+                delete,
+                ..
+            } = item;
+            for operation in [get, put, post, patch, delete].into_iter().flatten() {
+                operation.security = Some(required.clone());
+            }
+        }
     }
 }
 

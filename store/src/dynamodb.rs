@@ -42,6 +42,43 @@ pub struct DynamoTable {
     meter: Option<Meter>,
 }
 
+/// Adds to a write what every write has: its table, and its condition.
+macro_rules! conditional {
+    ($table:ident, $write:ident, $expression:expr, $condition:expr) => {{
+        let mut expression = $expression;
+        let condition = expression.condition($condition);
+        $write
+            .table_name(&*$table.name)
+            .set_condition_expression(condition)
+            .set_expression_attribute_names(expression.names())
+            .set_expression_attribute_values(expression.values())
+    }};
+}
+
+/// Sends a single write, counts its cost, and maps its errors.
+macro_rules! send_write {
+    ($table:ident, $request:ident, $operation:ident, $error:ident) => {{
+        let sent = $request
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .set_return_consumed_capacity($table.capacity())
+            .send()
+            .await;
+        match sent {
+            Ok(done) => {
+                $table.count(Operation::$operation, done.consumed_capacity());
+                Ok(done)
+            }
+            Err(error) => Err(match error.as_service_error() {
+                Some($error::ConditionalCheckFailedException(failed)) => {
+                    $table.count(Operation::$operation, None);
+                    refused(failed.item.clone())
+                }
+                _ => failure(&error),
+            }),
+        }
+    }};
+}
+
 impl DynamoTable {
     /// The table `name`.
     pub fn new(client: Client, name: &str) -> Self {
@@ -216,57 +253,15 @@ impl DynamoTable {
     async fn write_one(&self, write: Write) -> Result<Option<Item>> {
         match write {
             Write::Put { item, condition } => {
-                let mut expression = Expression::default();
-                let condition = expression.condition(&condition);
-                let sent = self
-                    .client
-                    .put_item()
-                    .table_name(&*self.name)
-                    .set_item(Some(item.into()))
-                    .set_condition_expression(condition)
-                    .set_expression_attribute_names(expression.names())
-                    .set_expression_attribute_values(expression.values())
-                    .return_values_on_condition_check_failure(
-                        ReturnValuesOnConditionCheckFailure::AllOld,
-                    )
-                    .set_return_consumed_capacity(self.capacity())
-                    .send()
-                    .await;
-                let done = sent.map_err(|error| match error.as_service_error() {
-                    Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                        self.count(Operation::PutItem, None);
-                        refused(failed.item.clone())
-                    }
-                    _ => failure(&error),
-                })?;
-                self.count(Operation::PutItem, done.consumed_capacity());
+                let put = self.client.put_item().set_item(Some(item.into()));
+                let put = conditional!(self, put, Expression::default(), &condition);
+                send_write!(self, put, PutItem, PutItemError)?;
                 Ok(None)
             }
             Write::Delete { key, condition } => {
-                let mut expression = Expression::default();
-                let condition = expression.condition(&condition);
-                let sent = self
-                    .client
-                    .delete_item()
-                    .table_name(&*self.name)
-                    .set_key(Some(sdk_key(key)))
-                    .set_condition_expression(condition)
-                    .set_expression_attribute_names(expression.names())
-                    .set_expression_attribute_values(expression.values())
-                    .return_values_on_condition_check_failure(
-                        ReturnValuesOnConditionCheckFailure::AllOld,
-                    )
-                    .set_return_consumed_capacity(self.capacity())
-                    .send()
-                    .await;
-                let done = sent.map_err(|error| match error.as_service_error() {
-                    Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
-                        self.count(Operation::DeleteItem, None);
-                        refused(failed.item.clone())
-                    }
-                    _ => failure(&error),
-                })?;
-                self.count(Operation::DeleteItem, done.consumed_capacity());
+                let delete = self.client.delete_item().set_key(Some(sdk_key(key)));
+                let delete = conditional!(self, delete, Expression::default(), &condition);
+                send_write!(self, delete, DeleteItem, DeleteItemError)?;
                 Ok(None)
             }
             Write::Update { key, attempts } => self.update(&key, &attempts).await.map(Some),
@@ -302,29 +297,12 @@ impl DynamoTable {
     async fn attempt(&self, key: Key, attempt: &Attempt) -> Result<Item> {
         let mut expression = Expression::default();
         let update = expression.update(&attempt.update);
-        let condition = expression.condition(&attempt.condition);
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&*self.name)
-            .set_key(Some(sdk_key(key)))
+        let request = self.client.update_item().set_key(Some(sdk_key(key)));
+        let request = request
             .set_update_expression(update)
-            .set_condition_expression(condition)
-            .set_expression_attribute_names(expression.names())
-            .set_expression_attribute_values(expression.values())
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .set_return_consumed_capacity(self.capacity())
-            .send()
-            .await;
-        let done = sent.map_err(|error| match error.as_service_error() {
-            Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                self.count(Operation::UpdateItem, None);
-                refused(failed.item.clone())
-            }
-            _ => failure(&error),
-        })?;
-        self.count(Operation::UpdateItem, done.consumed_capacity());
+            .return_values(ReturnValue::AllNew);
+        let request = conditional!(self, request, expression, &attempt.condition);
+        let done = send_write!(self, request, UpdateItem, UpdateItemError)?;
         Ok(done.attributes.map(Item::from).unwrap_or_default())
     }
 
@@ -379,13 +357,8 @@ impl DynamoTable {
                 item: image,
                 condition,
             } => {
-                let condition = expression.condition(&condition);
-                let put = Put::builder()
-                    .table_name(&*self.name)
-                    .set_item(Some(image.into()))
-                    .set_condition_expression(condition)
-                    .set_expression_attribute_names(expression.names())
-                    .set_expression_attribute_values(expression.values());
+                let put = Put::builder().set_item(Some(image.into()));
+                let put = conditional!(self, put, expression, &condition);
                 item.put(put.build().map_err(incomplete)?)
             }
             Write::Update { key, attempts } => {
@@ -395,34 +368,20 @@ impl DynamoTable {
                     ));
                 };
                 let update = expression.update(&attempt.update);
-                let condition = expression.condition(&attempt.condition);
                 let update = SdkUpdate::builder()
-                    .table_name(&*self.name)
                     .set_key(Some(sdk_key(key)))
-                    .set_update_expression(update)
-                    .set_condition_expression(condition)
-                    .set_expression_attribute_names(expression.names())
-                    .set_expression_attribute_values(expression.values());
+                    .set_update_expression(update);
+                let update = conditional!(self, update, expression, &attempt.condition);
                 item.update(update.build().map_err(incomplete)?)
             }
             Write::Delete { key, condition } => {
-                let condition = expression.condition(&condition);
-                let delete = Delete::builder()
-                    .table_name(&*self.name)
-                    .set_key(Some(sdk_key(key)))
-                    .set_condition_expression(condition)
-                    .set_expression_attribute_names(expression.names())
-                    .set_expression_attribute_values(expression.values());
+                let delete = Delete::builder().set_key(Some(sdk_key(key)));
+                let delete = conditional!(self, delete, expression, &condition);
                 item.delete(delete.build().map_err(incomplete)?)
             }
             Write::Check { key, condition } => {
-                let condition = expression.condition(&condition);
-                let check = ConditionCheck::builder()
-                    .table_name(&*self.name)
-                    .set_key(Some(sdk_key(key)))
-                    .set_condition_expression(condition)
-                    .set_expression_attribute_names(expression.names())
-                    .set_expression_attribute_values(expression.values());
+                let check = ConditionCheck::builder().set_key(Some(sdk_key(key)));
+                let check = conditional!(self, check, expression, &condition);
                 item.condition_check(check.build().map_err(incomplete)?)
             }
         }

@@ -59,7 +59,7 @@ pub struct Redelivered {
 /// Lists the newest alerts with their deliveries.
 #[utoipa::path(
     get, path = "/v1/alerts", operation_id = "list_alerts", tag = "alerts",
-    security(("api_key" = []), ("bearer" = [])), params(AlertParams),
+    params(AlertParams),
     responses((status = 200, body = Alerts), Problems, Overload),
 )]
 pub async fn list(
@@ -115,7 +115,6 @@ impl Named for Alert {
 /// Retries the dead deliveries of an alert: at once, and then for as long as the first time.
 #[utoipa::path(
     post, path = "/v1/alerts/{id}/redeliver", operation_id = "redeliver_alert", tag = "alerts",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The alert's id")),
     responses((status = 202, body = Redelivered), Problems, Overload, Missing),
 )]

@@ -104,7 +104,7 @@ pub struct BacktestAnswer {
 /// seconds), the result itself if it is computed in time.
 #[utoipa::path(
     post, path = "/v1/backtests", operation_id = "request_backtest", tag = "signals",
-    security(("api_key" = []), ("bearer" = [])), request_body = BacktestRequest,
+    request_body = BacktestRequest,
     responses(
         (status = 200, body = BacktestAnswer, description = "The result, with `Prefer: wait=N`"),
         (status = 202, body = Waiting, description = "Queued"),
@@ -161,7 +161,6 @@ pub async fn post(
 /// Shows a backtest.
 #[utoipa::path(
     get, path = "/v1/backtests/{id}", operation_id = "get_backtest", tag = "signals",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The request's id")),
     responses((status = 200, body = BacktestAnswer), Problems, Overload, Missing),
 )]

@@ -100,7 +100,7 @@ impl FromRequestParts<App> for Arrived {
 /// Records one heartbeat, or a batch of up to 100. The first heartbeat of a monitor creates it.
 #[utoipa::path(
     post, path = "/v1/heartbeats", operation_id = "post_heartbeats", tag = "heartbeats",
-    security(("api_key" = []), ("bearer" = [])), request_body = Heartbeats,
+    request_body = Heartbeats,
     responses((status = 200, body = Results), Problems, Overload),
 )]
 pub async fn post(

@@ -86,7 +86,6 @@ pub struct History {
 /// A signal that is too old is STALE.
 #[utoipa::path(
     get, path = "/v1/series/{series}/signal", operation_id = "get_latest_signal", tag = "signals",
-    security(("api_key" = []), ("bearer" = [])),
     params(("series" = String, Path, description = "The series"), LatestParams),
     responses((status = 200, body = SignalView), Problems, Overload, Missing),
 )]
@@ -110,7 +109,6 @@ pub async fn latest(
 /// revision.
 #[utoipa::path(
     get, path = "/v1/series/{series}/signals", operation_id = "get_signal_history", tag = "signals",
-    security(("api_key" = []), ("bearer" = [])),
     params(("series" = String, Path, description = "The series"), HistoryParams),
     responses((status = 200, body = History), Problems, Overload, Missing),
 )]

@@ -139,7 +139,6 @@ impl KeyRequest {
 /// Lists the API keys of the project, without their secrets.
 #[utoipa::path(
     get, path = "/v1/keys", operation_id = "list_keys", tag = "keys",
-    security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = KeyList), Problems, Overload),
 )]
 pub async fn list(State(app): State<App>, writer: Writer) -> Result<axum::Json<KeyList>, Problem> {
@@ -152,7 +151,7 @@ pub async fn list(State(app): State<App>, writer: Writer) -> Result<axum::Json<K
 /// Creates an API key. Its secret is shown once.
 #[utoipa::path(
     post, path = "/v1/keys", operation_id = "create_key", tag = "keys",
-    security(("api_key" = []), ("bearer" = [])), request_body = KeyRequest,
+    request_body = KeyRequest,
     responses((status = 201, body = NewKey), Problems, Overload),
 )]
 pub async fn create(
@@ -211,7 +210,7 @@ impl Named for ApiKey {
 /// Rotates an API key: creates a successor. The old key stops working after an overlap.
 #[utoipa::path(
     post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys",
-    security(("api_key" = []), ("bearer" = [])), request_body = Rotation,
+    request_body = Rotation,
     params(("id" = String, Path, description = "The key's id")),
     responses((status = 201, body = NewKey), Problems, Overload, Missing),
 )]
@@ -255,7 +254,6 @@ pub async fn rotate(
 /// Revokes an API key.
 #[utoipa::path(
     delete, path = "/v1/keys/{id}", operation_id = "revoke_key", tag = "keys",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The key's id")),
     responses((status = 204, description = "Revoked; it stops working within 30 seconds"), Problems, Overload, Missing),
 )]

@@ -103,7 +103,7 @@ impl Named for Snapshot {
 /// Lists the monitors of the project.
 #[utoipa::path(
     get, path = "/v1/monitors", operation_id = "list_monitors", tag = "monitors",
-    security(("api_key" = []), ("bearer" = [])), params(Filter),
+    params(Filter),
     responses((status = 200, body = Monitors), Problems, Overload),
 )]
 pub async fn list(
@@ -136,7 +136,6 @@ pub async fn list(
 /// Shows a monitor with its last flips, pings and failures.
 #[utoipa::path(
     get, path = "/v1/monitors/{id}", operation_id = "get_monitor", tag = "monitors",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
@@ -160,7 +159,7 @@ pub async fn get(
 /// Creates a monitor, or updates the one that `unique` identifies.
 #[utoipa::path(
     post, path = "/v1/monitors", operation_id = "create_monitor", tag = "monitors",
-    security(("api_key" = []), ("bearer" = [])), request_body = MonitorRequest,
+    request_body = MonitorRequest,
     responses(
         (status = 200, description = "Updated", body = MonitorView),
         (status = 201, description = "Created", body = MonitorView),
@@ -208,7 +207,7 @@ pub async fn create(
 /// Changes a monitor: only the given fields.
 #[utoipa::path(
     patch, path = "/v1/monitors/{id}", operation_id = "update_monitor", tag = "monitors",
-    security(("api_key" = []), ("bearer" = [])), request_body = MonitorRequest,
+    request_body = MonitorRequest,
     params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
@@ -232,7 +231,6 @@ pub async fn update(
 /// Deletes a monitor.
 #[utoipa::path(
     delete, path = "/v1/monitors/{id}", operation_id = "delete_monitor", tag = "monitors",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
@@ -248,7 +246,6 @@ pub async fn delete(
 /// Pauses a monitor until its next success, or until it is resumed.
 #[utoipa::path(
     post, path = "/v1/monitors/{id}/pause", operation_id = "pause_monitor", tag = "monitors",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
@@ -263,7 +260,6 @@ pub async fn pause(
 /// Resumes a paused monitor.
 #[utoipa::path(
     post, path = "/v1/monitors/{id}/resume", operation_id = "resume_monitor", tag = "monitors",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
@@ -283,7 +279,7 @@ pub async fn resume(
 /// Silences a monitor's alerts for a while. If it is down when the snooze ends, it alerts then.
 #[utoipa::path(
     post, path = "/v1/monitors/{id}/snooze", operation_id = "snooze_monitor", tag = "monitors",
-    security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
+    request_body = Snooze,
     params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
@@ -300,7 +296,6 @@ pub async fn snooze(
 /// Ends a snooze.
 #[utoipa::path(
     delete, path = "/v1/monitors/{id}/snooze", operation_id = "end_monitor_snooze", tag = "monitors",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
@@ -322,7 +317,6 @@ fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &MonitorState) -> Result<
 /// Shows how long a monitor was down in the last days.
 #[utoipa::path(
     get, path = "/v1/monitors/{id}/uptime", operation_id = "get_uptime", tag = "monitors",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The monitor's uuid, slug or name"), Span),
     responses((status = 200, body = Uptime), Problems, Overload, Missing),
 )]

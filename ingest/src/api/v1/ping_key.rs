@@ -18,7 +18,6 @@ pub struct NewPingKey {
 /// Replaces the project's ping key. URLs with the old key stop working.
 #[utoipa::path(
     post, path = "/v1/ping-key", operation_id = "rotate_ping_key", tag = "keys",
-    security(("api_key" = []), ("bearer" = [])),
     responses((status = 201, body = NewPingKey), Problems, Overload),
 )]
 pub async fn rotate(
@@ -36,7 +35,6 @@ pub async fn rotate(
 /// Deletes the project's ping key. URLs with a slug stop working.
 #[utoipa::path(
     delete, path = "/v1/ping-key", operation_id = "delete_ping_key", tag = "keys",
-    security(("api_key" = []), ("bearer" = [])),
     responses((status = 204, description = "Deleted; it stops working within 30 seconds"), Problems, Overload),
 )]
 pub async fn delete(State(app): State<App>, writer: Writer) -> Result<StatusCode, Problem> {

@@ -141,7 +141,6 @@ pub async fn changed(
 /// Shows the project that the key belongs to.
 #[utoipa::path(
     get, path = "/v1/project", operation_id = "get_project", tag = "project",
-    security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = ProjectView), Problems, Overload, Missing),
 )]
 pub async fn get_own(
@@ -157,7 +156,7 @@ pub async fn get_own(
 /// Changes the project that the key belongs to.
 #[utoipa::path(
     patch, path = "/v1/project", operation_id = "update_project", tag = "project",
-    security(("api_key" = []), ("bearer" = [])), request_body = ProjectRequest,
+    request_body = ProjectRequest,
     responses((status = 200, body = ProjectView), Problems, Overload, Missing),
 )]
 pub async fn update_own(
@@ -190,7 +189,7 @@ pub async fn update_own(
 /// Silences all alerts of the project for a while. A monitor that is down at the end alerts then.
 #[utoipa::path(
     post, path = "/v1/project/snooze", operation_id = "snooze_project", tag = "project",
-    security(("api_key" = []), ("bearer" = [])), request_body = Snooze,
+    request_body = Snooze,
     responses((status = 200, body = ProjectView), Problems, Overload, Missing),
 )]
 pub async fn snooze(
@@ -207,7 +206,6 @@ pub async fn snooze(
 /// Ends a snooze of the project.
 #[utoipa::path(
     delete, path = "/v1/project/snooze", operation_id = "end_project_snooze", tag = "project",
-    security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = ProjectView), Problems, Overload, Missing),
 )]
 pub async fn end_snooze(
@@ -222,7 +220,6 @@ pub async fn end_snooze(
 /// Replaces the key of the project's public badges and status page. The old URLs stop working.
 #[utoipa::path(
     post, path = "/v1/project/badge-key", operation_id = "rotate_badge_key", tag = "project",
-    security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = ProjectView), Problems, Overload, Missing),
 )]
 pub async fn rotate_badge_key(

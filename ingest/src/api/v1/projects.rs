@@ -47,7 +47,6 @@ pub struct AdminProjectRequest {
 /// Lists all projects.
 #[utoipa::path(
     get, path = "/v1/projects", operation_id = "list_projects", tag = "admin",
-    security(("admin_key" = [])),
     responses((status = 200, body = ProjectList), Problems, Overload),
 )]
 pub async fn list(State(app): State<App>, _: Admin) -> Result<axum::Json<ProjectList>, Problem> {
@@ -63,7 +62,7 @@ pub async fn list(State(app): State<App>, _: Admin) -> Result<axum::Json<Project
 /// Creates a project and its first keys, which are shown only once.
 #[utoipa::path(
     post, path = "/v1/projects", operation_id = "create_project", tag = "admin",
-    security(("admin_key" = [])), request_body = AdminProjectRequest,
+    request_body = AdminProjectRequest,
     responses((status = 201, body = NewProject), Problems, Overload),
 )]
 pub async fn create(
@@ -122,7 +121,7 @@ impl FromRequestParts<App> for Any {
 /// Shows a project.
 #[utoipa::path(
     get, path = "/v1/projects/{id}", operation_id = "get_any_project", tag = "admin",
-    security(("admin_key" = [])), params(("id" = String, Path, description = "The project's id")),
+    params(("id" = String, Path, description = "The project's id")),
     responses((status = 200, body = ProjectView), Problems, Overload, Missing),
 )]
 pub async fn get(
@@ -135,7 +134,7 @@ pub async fn get(
 /// Changes a project's name or plan.
 #[utoipa::path(
     patch, path = "/v1/projects/{id}", operation_id = "update_any_project", tag = "admin",
-    security(("admin_key" = [])), request_body = AdminProjectRequest,
+    request_body = AdminProjectRequest,
     params(("id" = String, Path, description = "The project's id")),
     responses((status = 200, body = ProjectView), Problems, Overload, Missing),
 )]
@@ -162,7 +161,7 @@ pub async fn update(
 /// Deletes a project that has no monitors, with its keys and channels.
 #[utoipa::path(
     delete, path = "/v1/projects/{id}", operation_id = "delete_project", tag = "admin",
-    security(("admin_key" = [])), params(("id" = String, Path, description = "The project's id")),
+    params(("id" = String, Path, description = "The project's id")),
     responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
 pub async fn delete(State(app): State<App>, Any(project): Any) -> Result<StatusCode, Problem> {
@@ -195,7 +194,7 @@ pub async fn delete(State(app): State<App>, Any(project): Any) -> Result<StatusC
 /// Creates an API key for a project. Its limits may exceed the plan's.
 #[utoipa::path(
     post, path = "/v1/projects/{id}/keys", operation_id = "create_any_key", tag = "admin",
-    security(("admin_key" = [])), request_body = KeyRequest,
+    request_body = KeyRequest,
     params(("id" = String, Path, description = "The project's id")),
     responses((status = 201, body = NewKey), Problems, Overload, Missing),
 )]

@@ -44,7 +44,6 @@ pub struct BarsParams {
 /// Lists the series of the project.
 #[utoipa::path(
     get, path = "/v1/series", operation_id = "list_series", tag = "series",
-    security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = SeriesList), Problems, Overload),
 )]
 pub async fn list(
@@ -70,7 +69,7 @@ pub async fn list(
 /// Sends closed bars. A bar that is already stored is corrected if its values differ.
 #[utoipa::path(
     post, path = "/v1/series/{series}/bars", operation_id = "post_bars", tag = "series",
-    security(("api_key" = []), ("bearer" = [])), request_body = BarsRequest,
+    request_body = BarsRequest,
     params(("series" = String, Path, description = "The series")),
     responses((status = 200, body = Taken), Problems, Overload, Missing),
 )]
@@ -93,7 +92,7 @@ pub async fn post_bars(
 /// Sends plain values. Each becomes a bar with four equal prices.
 #[utoipa::path(
     post, path = "/v1/series/{series}/values", operation_id = "post_values", tag = "series",
-    security(("api_key" = []), ("bearer" = [])), request_body = ValuesRequest,
+    request_body = ValuesRequest,
     params(("series" = String, Path, description = "The series")),
     responses((status = 200, body = Taken), Problems, Overload, Missing),
 )]
@@ -121,7 +120,7 @@ pub async fn post_values(
 /// Sends sentiment, as scores or as texts that Thrum scores by their words.
 #[utoipa::path(
     post, path = "/v1/series/{series}/sentiment", operation_id = "post_sentiment", tag = "series",
-    security(("api_key" = []), ("bearer" = [])), request_body = SentimentRequest,
+    request_body = SentimentRequest,
     params(("series" = String, Path, description = "The series")),
     responses((status = 200, body = TakenScores), Problems, Overload, Missing),
 )]
@@ -207,7 +206,6 @@ fn scores_of(request: SentimentRequest) -> Result<Vec<Result<Score, Invalid>>, I
 /// Lists bars: from a time on, or the last ones.
 #[utoipa::path(
     get, path = "/v1/series/{series}/bars", operation_id = "get_bars", tag = "series",
-    security(("api_key" = []), ("bearer" = [])),
     params(("series" = String, Path, description = "The series"), BarsParams),
     responses((status = 200, body = Bars), Problems, Overload, Missing),
 )]

@@ -82,7 +82,7 @@ pub struct SignalAnswer {
 /// seconds), the signal itself if it is computed in time.
 #[utoipa::path(
     post, path = "/v1/signals", operation_id = "request_signal", tag = "signals",
-    security(("api_key" = []), ("bearer" = [])), request_body = SignalRequest,
+    request_body = SignalRequest,
     responses(
         (status = 200, body = SignalAnswer, description = "The signal, with `Prefer: wait=N`"),
         (status = 202, body = Waiting, description = "Queued"),
@@ -119,7 +119,6 @@ pub async fn post(
 /// Shows a requested signal.
 #[utoipa::path(
     get, path = "/v1/signals/{id}", operation_id = "get_requested_signal", tag = "signals",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The request's id")),
     responses((status = 200, body = SignalAnswer), Problems, Overload, Missing),
 )]

@@ -66,7 +66,6 @@ impl StrategyView {
 /// Lists the built-in strategies and the project's own.
 #[utoipa::path(
     get, path = "/v1/strategies", operation_id = "list_strategies", tag = "strategies",
-    security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = Strategies), Problems, Overload),
 )]
 pub async fn list(
@@ -98,7 +97,6 @@ pub struct VersionParams {
 /// Shows a strategy, in its latest or an earlier version.
 #[utoipa::path(
     get, path = "/v1/strategies/{name}", operation_id = "get_strategy", tag = "strategies",
-    security(("api_key" = []), ("bearer" = [])),
     params(("name" = String, Path, description = "The name of the strategy"), VersionParams),
     responses((status = 200, body = StrategyView), Problems, Overload, Missing),
 )]
@@ -131,7 +129,6 @@ pub async fn get(
 /// from the next bar on.
 #[utoipa::path(
     put, path = "/v1/strategies/{name}", operation_id = "put_strategy", tag = "strategies",
-    security(("api_key" = []), ("bearer" = [])),
     request_body(content = Object, description = "`description`, `params`, `warmup`, `gaps`, and `buy` and `sell`, or `modes`"),
     params(("name" = String, Path, description = "The name of the strategy")),
     responses(
@@ -206,7 +203,6 @@ pub async fn put(
 /// Deletes a strategy that no watch uses. Its signals remain.
 #[utoipa::path(
     delete, path = "/v1/strategies/{name}", operation_id = "delete_strategy", tag = "strategies",
-    security(("api_key" = []), ("bearer" = [])),
     params(("name" = String, Path, description = "The name of the strategy")),
     responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]

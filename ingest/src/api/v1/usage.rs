@@ -48,7 +48,7 @@ pub struct Day {
 /// Shows what the project used.
 #[utoipa::path(
     get, path = "/v1/usage", operation_id = "get_usage", tag = "project",
-    security(("api_key" = []), ("bearer" = [])), params(Days),
+    params(Days),
     responses((status = 200, body = Usage), Problems, Overload),
 )]
 pub async fn get(

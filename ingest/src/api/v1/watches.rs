@@ -107,7 +107,6 @@ pub struct Watches {
 /// Lists the watches of the project.
 #[utoipa::path(
     get, path = "/v1/watches", operation_id = "list_watches", tag = "watches",
-    security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = Watches), Problems, Overload),
 )]
 pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Watches>, Problem> {
@@ -127,7 +126,6 @@ pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<W
 /// Shows a watch.
 #[utoipa::path(
     get, path = "/v1/watches/{id}", operation_id = "get_watch", tag = "watches",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The watch's id")),
     responses((status = 200, body = WatchView), Problems, Overload, Missing),
 )]
@@ -142,7 +140,7 @@ pub async fn get(
 /// Creates a watch. It takes the current signal as known, and alerts on changes from there.
 #[utoipa::path(
     post, path = "/v1/watches", operation_id = "create_watch", tag = "watches",
-    security(("api_key" = []), ("bearer" = [])), request_body = WatchRequest,
+    request_body = WatchRequest,
     responses((status = 201, body = WatchView), Problems, Overload, Missing),
 )]
 pub async fn create(
@@ -209,7 +207,7 @@ pub async fn create(
 /// on changes from there.
 #[utoipa::path(
     patch, path = "/v1/watches/{id}", operation_id = "update_watch", tag = "watches",
-    security(("api_key" = []), ("bearer" = [])), request_body = WatchRequest,
+    request_body = WatchRequest,
     params(("id" = String, Path, description = "The watch's id")),
     responses((status = 200, body = WatchView), Problems, Overload, Missing),
 )]
@@ -270,7 +268,6 @@ async fn last_bar(app: &App, watch: &Watch) -> Result<Option<UnixMs>, StoreError
 /// Deletes a watch. Its alerts remain.
 #[utoipa::path(
     delete, path = "/v1/watches/{id}", operation_id = "delete_watch", tag = "watches",
-    security(("api_key" = []), ("bearer" = [])),
     params(("id" = String, Path, description = "The watch's id")),
     responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]

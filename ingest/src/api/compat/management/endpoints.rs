@@ -6,6 +6,7 @@ use super::route::Ref;
 use super::spec::Spec;
 use super::{Call, Refusal};
 use crate::app::App;
+use crate::http::Overload;
 use crate::http::site::BadgeUrls;
 use crate::services::monitors::{ChangeError, Edit};
 use axum::body::Body;
@@ -21,7 +22,7 @@ use thrum_schema::key::hash;
 use thrum_schema::key::same;
 use thrum_schema::{Event, Monitor, MonitorId, MonitorState, Outage, Status};
 use thrum_store::Snapshot;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 use uuid::Uuid;
 
 /// The most flips in a response.
@@ -88,6 +89,27 @@ pub struct OperatorMetrics {
 pub struct ApiError {
     /// What is wrong.
     pub error: String,
+}
+
+/// The further response of any endpoint that needs a key.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "the variant only describes a response")]
+enum Unauthorized {
+    /// The key is missing or unknown.
+    #[response(status = 401)]
+    Error(ApiError),
+}
+
+/// The further responses of an endpoint whose path names a check.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "the variants only describe responses")]
+enum ForeignOrMissing {
+    /// It belongs to another project.
+    #[response(status = 403)]
+    Foreign,
+    /// There is no such check.
+    #[response(status = 404)]
+    Missing(ApiError),
 }
 
 /// What is needed to show checks, besides the checks themselves.
@@ -176,11 +198,7 @@ fn refusal<E>(error: ChangeError<E>, refused: impl Fn(E) -> Refusal) -> Refusal 
         ("slug" = Option<String>, Query, description = "Only checks with this slug"),
         ("tag" = Option<Vec<String>>, Query, description = "Only checks with all of these tags"),
     ),
-    responses(
-        (status = 200, body = Checks),
-        (status = 401, body = ApiError),
-        crate::http::Overload,
-    ),
+    responses((status = 200, body = Checks), Unauthorized, Overload),
 )]
 pub(super) async fn list_checks(call: &Call<'_>) -> Result<Response, Refusal> {
     call.charge().await?;
@@ -218,9 +236,8 @@ pub(super) async fn list_checks(call: &Call<'_>) -> Result<Response, Refusal> {
         (status = 200, description = "Updated", body = Check),
         (status = 201, description = "Created", body = Check),
         (status = 400, body = ApiError),
-        (status = 401, body = ApiError),
-        crate::http::Overload,
         (status = 403, description = "The project has as many checks as its plan allows"),
+        Unauthorized, Overload,
     ),
 )]
 pub(super) async fn create_check(call: &Call<'_>) -> Result<Response, Refusal> {
@@ -256,13 +273,7 @@ pub(super) async fn create_check(call: &Call<'_>) -> Result<Response, Refusal> {
     get, path = "/api/v3/checks/{check}", operation_id = "get_check", tag = "management",
     security(("api_key" = [])),
     params(("check" = String, Path, description = "The check's uuid or unique key")),
-    responses(
-        (status = 200, body = Check),
-        (status = 401, body = ApiError),
-        crate::http::Overload,
-        (status = 403, description = "It belongs to another project"),
-        (status = 404, body = ApiError),
-    ),
+    responses((status = 200, body = Check), Unauthorized, Overload, ForeignOrMissing),
 )]
 pub(super) async fn get_check(call: &Call<'_>, check: Ref) -> Result<Response, Refusal> {
     let id = call.resolve(check).await?;
@@ -280,10 +291,7 @@ pub(super) async fn get_check(call: &Call<'_>, check: Ref) -> Result<Response, R
     responses(
         (status = 200, body = Check),
         (status = 400, body = ApiError),
-        (status = 401, body = ApiError),
-        crate::http::Overload,
-        (status = 403, description = "It belongs to another project"),
-        (status = 404, body = ApiError),
+        Unauthorized, Overload, ForeignOrMissing,
     ),
 )]
 pub(super) async fn update_check(call: &Call<'_>, id: MonitorId) -> Result<Response, Refusal> {
@@ -304,13 +312,7 @@ pub(super) async fn update_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
     delete, path = "/api/v3/checks/{check}", operation_id = "delete_check", tag = "management",
     security(("api_key" = [])),
     params(("check" = String, Path, description = "The check's uuid")),
-    responses(
-        (status = 200, body = Check),
-        (status = 401, body = ApiError),
-        crate::http::Overload,
-        (status = 403, description = "It belongs to another project"),
-        (status = 404, body = ApiError),
-    ),
+    responses((status = 200, body = Check), Unauthorized, Overload, ForeignOrMissing),
 )]
 pub(super) async fn delete_check(call: &Call<'_>, id: MonitorId) -> Result<Response, Refusal> {
     let found = call.found(id).await?;
@@ -330,10 +332,7 @@ pub(super) async fn delete_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
     responses(
         (status = 200, body = Check),
         (status = 400, body = ApiError),
-        (status = 401, body = ApiError),
-        crate::http::Overload,
-        (status = 403, description = "It belongs to another project"),
-        (status = 404, body = ApiError),
+        Unauthorized, Overload, ForeignOrMissing,
     ),
 )]
 pub(super) async fn pause_check(call: &Call<'_>, id: MonitorId) -> Result<Response, Refusal> {
@@ -351,11 +350,8 @@ pub(super) async fn pause_check(call: &Call<'_>, id: MonitorId) -> Result<Respon
     responses(
         (status = 200, body = Check),
         (status = 400, body = ApiError),
-        (status = 401, body = ApiError),
-        crate::http::Overload,
-        (status = 403, description = "It belongs to another project"),
-        (status = 404, body = ApiError),
         (status = 409, description = "It is not paused", body = String, content_type = "text/plain"),
+        Unauthorized, Overload, ForeignOrMissing,
     ),
 )]
 pub(super) async fn resume_check(call: &Call<'_>, id: MonitorId) -> Result<Response, Refusal> {
@@ -377,13 +373,7 @@ pub(super) async fn resume_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
     get, path = "/api/v3/checks/{check}/pings/", operation_id = "list_pings", tag = "management",
     security(("api_key" = [])),
     params(("check" = String, Path, description = "The check's uuid")),
-    responses(
-        (status = 200, body = Pings),
-        (status = 401, body = ApiError),
-        crate::http::Overload,
-        (status = 403, description = "It belongs to another project"),
-        (status = 404, body = ApiError),
-    ),
+    responses((status = 200, body = Pings), Unauthorized, Overload, ForeignOrMissing),
 )]
 pub(super) async fn list_pings(call: &Call<'_>, id: MonitorId) -> Result<Response, Refusal> {
     call.found(id).await?;
@@ -403,10 +393,9 @@ pub(super) async fn list_pings(call: &Call<'_>, id: MonitorId) -> Result<Respons
     ),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
-        (status = 401, body = ApiError),
-        crate::http::Overload,
         (status = 403, description = "It belongs to another project"),
         (status = 404, description = "No such ping, or it has no body or is no longer in the log", body = ApiError),
+        Unauthorized, Overload,
     ),
 )]
 pub(super) async fn get_ping_body(
@@ -437,10 +426,7 @@ pub(super) async fn get_ping_body(
     responses(
         (status = 200, body = Flips),
         (status = 400, description = "A parameter is not a number, or out of range"),
-        (status = 401, body = ApiError),
-        crate::http::Overload,
-        (status = 403, description = "It belongs to another project"),
-        (status = 404, body = ApiError),
+        Unauthorized, Overload, ForeignOrMissing,
     ),
 )]
 pub(super) async fn list_flips(call: &Call<'_>, check: Ref) -> Result<Response, Refusal> {
@@ -463,7 +449,7 @@ pub(super) async fn list_flips(call: &Call<'_>, check: Ref) -> Result<Response, 
 #[utoipa::path(
     get, path = "/api/v3/channels/", operation_id = "list_channel_entries", tag = "management",
     security(("api_key" = [])),
-    responses((status = 200, body = ChannelEntries), (status = 401, body = ApiError), crate::http::Overload),
+    responses((status = 200, body = ChannelEntries), Unauthorized, Overload),
 )]
 pub(super) async fn list_channels(call: &Call<'_>) -> Result<Response, Refusal> {
     call.charge().await?;
@@ -484,7 +470,7 @@ pub(super) async fn list_channels(call: &Call<'_>) -> Result<Response, Refusal> 
 #[utoipa::path(
     get, path = "/api/v3/badges/", operation_id = "list_badges", tag = "management",
     security(("api_key" = [])),
-    responses((status = 200, body = Badges), (status = 401, body = ApiError), crate::http::Overload),
+    responses((status = 200, body = Badges), Unauthorized, Overload),
 )]
 pub(super) async fn list_badges(call: &Call<'_>) -> Result<Response, Refusal> {
     call.charge().await?;
@@ -506,7 +492,7 @@ pub(super) async fn list_badges(call: &Call<'_>) -> Result<Response, Refusal> {
 /// Checks whether the database answers.
 #[utoipa::path(
     get, path = "/api/v3/status/", operation_id = "get_status", tag = "management",
-    responses((status = 200, body = String, content_type = "text/plain"), crate::http::Overload),
+    responses((status = 200, body = String, content_type = "text/plain"), Overload),
 )]
 pub(super) async fn status(app: &App) -> Result<Response, Refusal> {
     app.store.pulse().await?;
@@ -517,7 +503,7 @@ pub(super) async fn status(app: &App) -> Result<Response, Refusal> {
 #[utoipa::path(
     get, path = "/api/v3/metrics/", operation_id = "get_metrics", tag = "management",
     params(("X-Metrics-Key" = String, Header, description = "The metrics key")),
-    responses((status = 200, body = OperatorMetrics), (status = 403, description = "Not the metrics key"), crate::http::Overload),
+    responses((status = 200, body = OperatorMetrics), (status = 403, description = "Not the metrics key"), Overload),
 )]
 pub(super) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, Refusal> {
     let given = headers

@@ -33,7 +33,7 @@ pub struct LegacyAnswer {
 /// `/v1/hearbeat`, as they misspell it, works too.
 #[utoipa::path(
     post, path = "/v1/heartbeat", operation_id = "post_legacy_heartbeat", tag = "heartbeats",
-    security(("api_key" = []), ("bearer" = [])), request_body = Legacy,
+    request_body = Legacy,
     responses((status = 200, body = LegacyAnswer), Problems, Overload),
 )]
 pub async fn legacy(
