@@ -40,7 +40,7 @@ const MOST_BY_URL: usize = 5_000;
 /// How often memory, database size and latencies are sampled.
 const SAMPLE: Duration = Duration::from_secs(5);
 /// How long to wait for alerts after the last ping. Shorter than period and grace, so that no other
-/// monitor goes down meanwhile.
+/// monitor goes down in that time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Options of an endurance run.
@@ -221,9 +221,9 @@ pub async fn run(options: Endure) -> anyhow::Result<()> {
     let target = Arc::new(Target::start(&options).await?);
     let alerts = Alerts::start(&target).await?;
     let fleet = Arc::new(provision(&target, options.monitors).await?);
-    let begun = Instant::now();
-    let end = begun + Duration::from_secs(options.minutes * 60);
-    fleet.plan_silences(begun, end);
+    let started = Instant::now();
+    let end = started + Duration::from_secs(options.minutes * 60);
+    fleet.plan_silences(started, end);
     println!(
         "{} monitors, one ping a minute each, for {} min; {} of them fall silent for {} s",
         options.monitors,
@@ -231,7 +231,7 @@ pub async fn run(options: Endure) -> anyhow::Result<()> {
         fleet.silent(),
         SILENCE.as_secs()
     );
-    let report = Arc::new(Report::new(&options, begun));
+    let report = Arc::new(Report::new(&options, started));
     let kills = tokio::spawn(kill_repeatedly(
         Arc::clone(&target),
         Arc::clone(&report),
@@ -240,7 +240,7 @@ pub async fn run(options: Endure) -> anyhow::Result<()> {
     ));
     let samples = tokio::spawn(sample(Arc::clone(&target), Arc::clone(&report), end));
     let cpu = target.cpu_s().await;
-    load(&target, &fleet, &report, begun, end).await?;
+    load(&target, &fleet, &report, started, end).await?;
     kills.await??;
     samples.await?;
     if options.kill_every == 0 {
@@ -298,17 +298,17 @@ async fn load(
     target: &Arc<Target>,
     fleet: &Arc<Fleet>,
     report: &Arc<Report>,
-    begun: Instant,
+    started: Instant,
     end: Instant,
 ) -> anyhow::Result<()> {
-    let bar = indicatif::ProgressBar::new((end - begun).as_secs()).with_style(
+    let bar = indicatif::ProgressBar::new((end - started).as_secs()).with_style(
         indicatif::ProgressStyle::with_template("{wide_bar} {pos}/{len} s  {msg}")?,
     );
     let room = Arc::new(Semaphore::new(AT_A_TIME));
     let mut due: BinaryHeap<Reverse<(Instant, usize)>> = (0..fleet.len())
         .map(|i| {
             let phase = PERIOD.mul_f64(i as f64 / fleet.len() as f64);
-            Reverse((begun + phase, i))
+            Reverse((started + phase, i))
         })
         .collect();
     while let Some(Reverse((at, i))) = due.pop() {
@@ -327,7 +327,7 @@ async fn load(
             Arc::clone(&room),
         );
         if i % 100 == 0 {
-            bar.set_position(begun.elapsed().as_secs());
+            bar.set_position(started.elapsed().as_secs());
             bar.set_message(report.line());
         }
         tokio::spawn(async move {

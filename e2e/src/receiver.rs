@@ -101,8 +101,8 @@ impl Receiver {
     /// Waits until `count` webhooks were answered with success, for at most `patience`; returns
     /// them.
     pub async fn wait_for(&self, count: usize, patience: Duration) -> Vec<Received> {
-        let begun = Instant::now();
-        while self.taken().len() < count && begun.elapsed() < patience {
+        let started = Instant::now();
+        while self.taken().len() < count && started.elapsed() < patience {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.taken()

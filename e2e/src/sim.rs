@@ -99,7 +99,7 @@ async fn act(scenario: Arc<Scenario>, shown: bool) -> Played {
     cast.start();
     clients::start(&cast, &setup);
     clock.until(scenario.end_ms).await;
-    let seen = seen::look(&cast, &setup).await;
+    let seen = seen::read_all(&cast, &setup).await;
     let case = Case {
         scenario: Scenario::clone(&scenario),
         history: mem::take(&mut *cast.history()),

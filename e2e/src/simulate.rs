@@ -89,7 +89,7 @@ fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
     let jobs = options
         .jobs
         .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     // A panic is caught and reported with its seed.
     thread::scope(|scope| {
         for _ in 0..jobs {
@@ -128,7 +128,7 @@ fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
     println!(
         "{} seeds in {:.0} s: {} table calls, {} messages, {} seeds failed",
         bar.position(),
-        begun.elapsed().as_secs_f64(),
+        started.elapsed().as_secs_f64(),
         calls.into_inner(),
         messages.into_inner(),
         failed.len()

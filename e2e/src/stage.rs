@@ -170,7 +170,7 @@ pub async fn prepare(store: &Store) {
         .expect("a ping key");
 }
 
-/// The pipeline without its schedule: nothing happens until a test asks for it.
+/// The pipeline without its schedule: nothing happens until a test triggers it.
 #[derive(Debug)]
 pub struct Stage {
     /// The clock.
@@ -317,8 +317,8 @@ impl Stage {
         }
     }
 
-    /// The unhandled changes that evaluate wants, and the sequence number of the last unhandled
-    /// change.
+    /// The unhandled changes that the stream forwards to evaluate, and the sequence number of the
+    /// last unhandled change.
     async fn changes(&self) -> (Vec<Change>, i64) {
         let feed = self.feed.lock().expect("not poisoned").clone();
         let mut changes = feed.next(usize::MAX).await.expect("changes");

@@ -755,7 +755,10 @@ async fn a_poisoned_request_fails_alone() {
     let failed = get(&stage, &format!("/v1/signals/{poison}")).await.json();
     assert_eq!(
         (&failed["status"], &failed["error"]),
-        (&json!("failed"), &json!("an internal error; it is logged"))
+        (
+            &json!("failed"),
+            &json!("internal error; the details are in Thrum's log")
+        )
     );
     // A watch with corrupt items does not block the others, either.
     let watch = json!({ "series": "BTC", "timeframe": "1h", "strategy": "threshold" });

@@ -1,4 +1,4 @@
-//! Deadlines: a timer fired; is the monitor late?
+//! Judges deadlines: whether a monitor whose timer fired is late.
 
 use crate::Evaluate;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -14,13 +14,13 @@ use thrum_store::{Change, Raise, Result, Snapshot, Updated};
 /// How many monitors are flipped at a time.
 const CONCURRENCY: usize = 16;
 
-/// What judging did.
+/// The result of judging deadlines.
 #[derive(Debug, Default)]
 pub struct Judged {
-    /// Monitors that are not late: each wants a timer at or before its deadline (T1).
+    /// Monitors that are not late: each needs a timer at or before its deadline (T1).
     pub waiting: Vec<Waiting>,
-    /// Timers of monitors that can't be read, some time later.
-    pub troubled: Vec<Timer>,
+    /// Timers of monitors that can't be read or written now, postponed.
+    pub postponed: Vec<Timer>,
     /// How many monitors went down.
     pub flips: usize,
 }
@@ -44,7 +44,7 @@ impl Waiting {
         }
     }
 
-    /// Its timer where others of about its deadline share an item.
+    /// Its timer, rounded so that monitors with similar deadlines share an item.
     pub fn on_grid(&self, now: UnixMs) -> Timer {
         Timer {
             due: look_at(self.deadline, self.grace_s, now),
@@ -52,7 +52,7 @@ impl Waiting {
         }
     }
 
-    /// Its timer at its very deadline.
+    /// Its timer, exactly at its deadline.
     pub const fn exact(&self) -> Timer {
         Timer {
             due: self.deadline,
@@ -64,21 +64,22 @@ impl Waiting {
     }
 }
 
-/// What became of a monitor that seemed late.
+/// The outcome for a monitor that seemed late.
 enum Settled {
-    /// It is not: a heartbeat came, or an outage moved its deadline.
+    /// It is not late: a ping arrived, or an outage moved its deadline.
     Waiting(Waiting),
-    /// It can't be read now.
-    Troubled(Timer),
+    /// It can't be read or written now; its timer fires again later.
+    Postponed(Timer),
     /// It went down.
     Down,
-    /// There is nothing to wait for: it is gone, or another epoch has a timer of its own.
-    Void,
+    /// The timer is obsolete: the monitor is gone, or a newer epoch has its own timer.
+    Obsolete,
 }
 
 impl Evaluate {
-    /// Judges the monitors whose timers fired: reads their states in batches, drops timers of other epochs, arms
-    /// those that are not late anew, and flips the rest. 1 RU a monitor; about 10 WU a flip.
+    /// Judges the monitors whose timers fired: reads their states in batches, drops timers of other
+    /// epochs, returns the monitors that are not late, and takes the rest down. 1 RU per monitor;
+    /// about 10 WU per flip.
     pub(crate) async fn judge(
         &self,
         fired: BTreeSet<(MonitorId, u32)>,
@@ -123,16 +124,16 @@ impl Evaluate {
         for settled in results {
             match settled {
                 Settled::Waiting(waiting) => judged.waiting.push(waiting),
-                Settled::Troubled(timer) => judged.troubled.push(timer),
+                Settled::Postponed(timer) => judged.postponed.push(timer),
                 Settled::Down => judged.flips += 1,
-                Settled::Void => {}
+                Settled::Obsolete => {}
             }
         }
         Ok(judged)
     }
 
-    /// The states of the monitors whose timers fired. One that can't be read must not hold up the others: its
-    /// timer is armed again.
+    /// The states of the monitors whose timers fired. If one can't be read, its timer is postponed,
+    /// so that it does not hold up the others.
     async fn states_of(
         &self,
         fired: &BTreeSet<(MonitorId, u32)>,
@@ -164,7 +165,7 @@ impl Evaluate {
                                 epoch: *epoch,
                             },
                         };
-                        judged.troubled.push(postponed(timer, error.clone(), now)?);
+                        judged.postponed.push(postponed(timer, error.clone(), now)?);
                     }
                 }
             }
@@ -185,14 +186,14 @@ impl Evaluate {
         match self.settle(state, outages, burst).await {
             Err(error) => {
                 let due = self.store.world().now();
-                postponed(Timer { due, what }, error, due).map(Settled::Troubled)
+                postponed(Timer { due, what }, error, due).map(Settled::Postponed)
             }
             settled => settled,
         }
     }
 
-    /// Takes a late monitor down, or records a deadline that an outage moved. A heartbeat that comes
-    /// between heals it silently.
+    /// Takes a late monitor down, or records a deadline that an outage moved. If a ping arrives in
+    /// the meantime, nothing happens.
     async fn settle(
         &self,
         state: MonitorState,
@@ -201,35 +202,35 @@ impl Evaluate {
     ) -> Result<Settled> {
         let epoch = state.epoch;
         let Some(monitor) = self.store.monitor(state.project, state.monitor).await? else {
-            return Ok(Settled::Void);
+            return Ok(Settled::Obsolete);
         };
         let first = Snapshot {
             monitor,
             state,
             stored: true,
         };
-        // Another epoch has a timer of its own; a state that TTL removed is its record's to handle.
-        let is_ours = |current: &Snapshot| current.stored && current.state.epoch == epoch;
+        // A newer epoch has its own timer. A state that TTL removed is restored from the stream.
+        let is_current = |current: &Snapshot| current.stored && current.state.epoch == epoch;
         let mut at = self.store.world().now();
         let updated = self.store.update_monitor(first, |current, now| {
             at = now;
             let (monitor, state) = (&current.monitor, &current.state);
             let outcome = transition(monitor, state, &Event::Timer { outages }, now);
-            let late = is_ours(current) && outcome.changed(state);
+            let late = is_current(current) && outcome.changed(state);
             Ok::<_, StoreError>(late.then_some(Change {
                 raise: Raise::Flip { burst },
                 ..Change::of(outcome)
             }))
         });
         let Some(Updated { now, outcome }) = updated.await? else {
-            return Ok(Settled::Void);
+            return Ok(Settled::Obsolete);
         };
         if let Some(flip) = outcome.as_ref().and_then(|outcome| outcome.flip.as_ref()) {
             let metrics = self.store.metrics();
             metrics.observe(Span::DetectionLag, at - flip.at);
         }
-        if outcome.is_none() && !is_ours(&now) {
-            return Ok(Settled::Void);
+        if outcome.is_none() && !is_current(&now) {
+            return Ok(Settled::Obsolete);
         }
         Ok(match now.state.deadline() {
             Some(deadline) => Settled::Waiting(Waiting::of(&now.state, deadline)),
@@ -238,14 +239,14 @@ impl Evaluate {
     }
 }
 
-/// The timer again later, if the error concerns its own item alone: it must not hold up the others.
+/// The timer, postponed, if the error concerns only its own item: it must not hold up the others.
 ///
 /// # Errors
-/// The error, if the table as a whole may be in trouble.
+/// The error itself, if the whole table may be unavailable.
 pub(crate) fn postponed(timer: Timer, error: StoreError, now: UnixMs) -> Result<Timer> {
     match error {
         StoreError::Corrupt(error) => {
-            tracing::error!(%error, "can't read an item; its timer will fire again later");
+            tracing::error!(%error, "can't read an item; its timer fires again later");
             Ok(timer.after_trouble(now))
         }
         StoreError::Throttled(_) | StoreError::Conflict => {

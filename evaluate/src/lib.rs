@@ -36,7 +36,7 @@ pub struct Evaluate {
     bus: Arc<dyn Bus>,
     /// The queue that delivers work at an exact time, if the schedule runs only once a minute.
     later: Option<Arc<dyn Later>>,
-    /// The owner of claims on shards, unique to each sweeper.
+    /// The name under which this sweeper claims shards; unique to each sweeper.
     name: Arc<str>,
     /// A longer gap between pulses, in milliseconds, is an outage (T3).
     gap_ms: i64,
@@ -71,7 +71,7 @@ impl Evaluate {
         self.bus.publish(works).await
     }
 
-    /// The store that it works on.
+    /// The store that the handler works on.
     pub const fn store(&self) -> &Store {
         &self.store
     }

@@ -38,7 +38,7 @@ pub enum WorkError {
 
 impl Evaluate {
     /// Queues the deadlines and deliveries that are due between `from`, the start of the last
-    /// sweep, and the next sweep. 1 RU a shard and minute, and 0.5 RU a timer.
+    /// sweep, and the next sweep. 1 RU per shard and minute, and 0.5 RU per timer.
     ///
     /// # Errors
     /// The table or the queue failed. The next sweep finds what was not queued, up to a minute
@@ -55,7 +55,7 @@ impl Evaluate {
                 let timers = self.store.timers_between(shard, from, until).await?;
                 // In chunks, because there may be very many.
                 for timers in timers.chunks(AT_A_TIME) {
-                    let states = self.states_lately(&monitors_of(timers)).await?;
+                    let states = self.readable_states(&monitors_of(timers)).await?;
                     let exact = exact(timers, states, outages, until);
                     self.send_ahead(later.as_ref(), exact, until).await?;
                 }
@@ -68,7 +68,10 @@ impl Evaluate {
 
     /// The states of monitors, perhaps slightly stale. Those that can't be read are left to the
     /// sweep.
-    async fn states_lately(&self, monitors: &[MonitorId]) -> Result<Vec<MonitorState>, StoreError> {
+    async fn readable_states(
+        &self,
+        monitors: &[MonitorId],
+    ) -> Result<Vec<MonitorState>, StoreError> {
         match self.store.states_lately(monitors).await {
             Err(StoreError::Corrupt(_)) => {}
             result => return result,
@@ -85,7 +88,7 @@ impl Evaluate {
 
     /// Queues timers that a transition armed for before the next sweep. 1 RU for each deadline. A
     /// failure is only logged: the sweep finds the timers too, and the stream must not wait.
-    pub(crate) async fn on_soon(&self, timers: &[Timer]) {
+    pub(crate) async fn queue_soon(&self, timers: &[Timer]) {
         let Some(later) = &self.later else {
             return;
         };
@@ -110,19 +113,19 @@ impl Evaluate {
             _ => None,
         });
         let judged = self.judge(deadlines.collect(), now).await?;
-        // The sweep handles all other timers, because they may have to be armed again.
+        // Leave all other timers to the sweep, because they may have to be armed again.
         let mut others = timers.to_vec();
         others.retain(|timer| matches!(timer.what, What::Deliver { .. } | What::Flush { .. }));
-        let looks: Vec<_> = stream::iter(others)
-            .map(|timer| self.look(timer, now))
+        let actions: Vec<_> = stream::iter(others)
+            .map(|timer| self.check_timer(timer, now))
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
         let mut works = Vec::new();
-        for look in looks {
-            match look {
+        for action in actions {
+            match action {
                 Err(StoreError::Corrupt(_)) => {}
-                look => works.extend(look?.work),
+                action => works.extend(action?.work),
             }
         }
         for result in self.publish(&works).await {

@@ -85,14 +85,14 @@ impl Schedule {
     /// before the next tick. The outage comes first, because deadlines are judged by it (T3).
     async fn tick(&self, evaluate: &Evaluate) -> Result<(), Error> {
         let store = evaluate.store();
-        let begun = store.world().now();
+        let started = store.world().now();
         self.ready
-            .get_or_try_init(|| store.ensure_pipeline(begun))
+            .get_or_try_init(|| store.ensure_pipeline(started))
             .await?;
         evaluate.keep_pulse(&self.pulse).await?;
         // Sweep every shard even if another fails; the error still triggers the alarm.
         let swept = join_all((0..store.shards()).map(|shard| evaluate.sweep(shard))).await;
-        let ahead = evaluate.look_ahead(begun).await;
+        let ahead = evaluate.look_ahead(started).await;
         let lag_ms = swept.iter().flatten().map(|swept| swept.lag_ms).max();
         let swept: Result<Vec<_>, _> = swept.into_iter().collect();
         swept?;

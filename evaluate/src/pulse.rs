@@ -117,7 +117,7 @@ impl Evaluate {
         }
         let failure = pulse.self_ping.send().await.err();
         if let Some(error) = &failure {
-            tracing::error!(%error, "the pipeline's own heartbeat did not get through; no monitor goes down meanwhile");
+            tracing::error!(%error, "the pipeline's own heartbeat did not get through; no monitor goes down until it does");
         }
         *pulse.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         *due = Some(now + pulse.every_ms);

@@ -1,4 +1,4 @@
-//! Later announcements: reminders that a monitor is still down, and flips that a silence hid.
+//! Delayed alerts: reminders that a monitor is still down, and flips that a silence held back.
 
 use crate::Evaluate;
 use thrum_schema::announce::{self, Look, flip_of_state};
@@ -9,36 +9,36 @@ use thrum_store::StoreError;
 use thrum_store::{Change, Raise, Result, Snapshot};
 
 impl Evaluate {
-    /// The `n`-th reminder of a monitor's flip is due: raises it together with the timer of the next
-    /// one. Returns when to look again, if it is too early.
+    /// Sends the `n`-th reminder of a monitor's flip, and arms the timer of the next one in the
+    /// same write. Returns when to check again, if it is too early.
     pub(crate) async fn remind(
         &self,
         monitor: MonitorId,
         flip: u64,
         n: u32,
     ) -> Result<Option<UnixMs>> {
-        self.announce_later(monitor, flip, |current, project, last, id, now| {
+        self.announce_unless_flipped(monitor, flip, |current, project, last, id, now| {
             let (monitor, state) = (&current.monitor, &current.state);
             announce::remind(monitor, project, state, (last, n), id, now)
         })
         .await
     }
 
-    /// A silence may be over: raises the alert that it hid, if that still holds. Returns when to look
-    /// again, if the silence goes on.
+    /// After a silence, sends the alert that it held back, if the monitor is still in that state.
+    /// Returns when to check again, if the silence continues.
     pub(crate) async fn wake(&self, monitor: MonitorId, flip: u64) -> Result<Option<UnixMs>> {
-        self.announce_later(monitor, flip, |current, project, last, id, now| {
+        self.announce_unless_flipped(monitor, flip, |current, project, last, id, now| {
             announce::end_silence(&current.monitor, project, &current.state, last, id, now)
         })
         .await
     }
 
-    /// Looks at a monitor again, unless it has flipped since, and commits what `look` decides. 3 RU.
-    async fn announce_later(
+    /// Checks a monitor again, unless it has flipped since, and commits what `check` decides. 3 RU.
+    async fn announce_unless_flipped(
         &self,
         monitor: MonitorId,
         flip: u64,
-        look: impl Fn(&Snapshot, &Project, &Flip, AlertId, UnixMs) -> Look,
+        check: impl Fn(&Snapshot, &Project, &Flip, AlertId, UnixMs) -> Look,
     ) -> Result<Option<UnixMs>> {
         let first = self.store.snapshot(monitor).await?;
         let Some(first) = first.filter(|first| first.stored && first.state.flips == flip) else {
@@ -59,7 +59,7 @@ impl Evaluate {
                 .clone()
                 .unwrap_or_else(|| flip_of_state(&first.state, now));
             let id = self.store.new_alert_id(now);
-            match look(current, &project, &last, id, now) {
+            match check(current, &project, &last, id, now) {
                 Look::Void => Ok::<_, StoreError>(None),
                 Look::Again(at) => {
                     again = Some(at);

@@ -70,8 +70,8 @@ impl Evaluate {
                 asked,
             } => loop {
                 let mut budget = WORK_BARS;
-                let looked = self.look_at_watch(*project, *watch, &mut budget, *asked);
-                if looked.await? != Progress::More {
+                let progress = self.evaluate_watch(*project, *watch, &mut budget, *asked);
+                if progress.await? != Progress::More {
                     break;
                 }
             },
@@ -110,24 +110,24 @@ impl Evaluate {
         let mut budget = INLINE_BARS;
         let watches = head.watches.iter().filter_map(|watch| watch.parse().ok());
         for (i, watch) in watches.enumerate() {
-            let looked = if i < INLINE_WATCHES {
-                self.look_at_watch(project, watch, &mut budget, false).await
+            let progress = if i < INLINE_WATCHES {
+                self.evaluate_watch(project, watch, &mut budget, false)
+                    .await
             } else {
                 Ok(Progress::More)
             };
             // A watch that keeps conflicting must not hold up the others: it goes to the queue.
-            if matches!(looked, Ok(Progress::More) | Err(StoreError::Conflict)) {
+            if matches!(progress, Ok(Progress::More) | Err(StoreError::Conflict)) {
                 works.push(EvaluateWork::Watch {
                     project,
                     watch,
                     asked: false,
                 });
             } else {
-                looked?;
+                progress?;
             }
         }
-        // Watches come first, because people wait for them; then the tracks that were requested
-        // recently.
+        // Watches come first, because they alert users; then the recently requested tracks.
         for (track, stored) in tracks.iter().take(MAX_FOLLOWED) {
             match self.follow_stored(track, stored, head, &mut budget).await {
                 Ok(Progress::More) | Err(StoreError::Conflict) => works.push(EvaluateWork::Track {
@@ -202,7 +202,7 @@ impl Evaluate {
         let mut budget = INLINE_BARS;
         Ok(
             match self
-                .look_at_watch(project, watch, &mut budget, true)
+                .evaluate_watch(project, watch, &mut budget, true)
                 .await?
             {
                 Progress::Done(()) => Vec::new(),
@@ -252,7 +252,7 @@ impl Evaluate {
 
     async fn give_up(&self, request: RequestId) -> Result<Progress<()>, StoreError> {
         let now = self.store.world().now();
-        let error = "an internal error; it is logged";
+        let error = "internal error; the details are in Thrum's log";
         self.store.finish_request(request, Err(error), now).await?;
         Ok(Progress::Done(()))
     }

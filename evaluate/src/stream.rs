@@ -33,7 +33,7 @@ enum Meaning {
     Nothing,
 }
 
-/// Work on signals that a record asks for.
+/// Work on signals that a record requires.
 #[derive(Debug, Clone, PartialEq)]
 enum SignalTask {
     /// Bars or scores arrived for a followed series.
@@ -74,7 +74,7 @@ impl Evaluate {
         let mut failed = self.relay(relays).await;
         failed.extend(self.restore(removals).await);
         if !soon.is_empty() {
-            self.on_soon(&soon).await;
+            self.queue_soon(&soon).await;
         }
         failed.extend(self.on_signal_tasks(tasks).await);
         let metrics = self.store.metrics();
@@ -193,7 +193,7 @@ fn record_of(change: Change) -> EventRecord {
     record
 }
 
-/// What to do for a record, by the item's kind, the operation, and who did it.
+/// What to do for a record, by the item's kind, the operation, and its principal.
 fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
     let (new, old) = (&record.change.new_image, &record.change.old_image);
     match record.event_name.as_str() {

@@ -25,14 +25,14 @@ const IDLE_LAG_MIN: i64 = 5;
 const MAX_MINUTES: i64 = 5_000;
 /// Longest time that one sweep takes before it leaves the rest to the next, in milliseconds.
 const MAX_MS: i64 = 40_000;
-/// How long a sweeper's claim on a shard holds, in milliseconds.
+/// How long a sweeper's claim on a shard lasts, in milliseconds.
 const CLAIM_MS: i64 = 55_000;
 /// Where the sweep of a shard without a cursor starts, in minutes before now. This should not
 /// happen: every installation creates its cursors first.
 const NO_CURSOR_MIN: i64 = 24 * 60;
 /// How many timer items are handled per round, before the clock is read again.
 const ROUND: usize = 40;
-/// How long a round may take before its results are too old to arm timers by, in milliseconds (T2).
+/// How long a round may take before its `now` is too old to arm timers with, in milliseconds (T2).
 const ROUND_MS: i64 = 30_000;
 /// How many timers are checked concurrently.
 const CONCURRENCY: usize = 16;
@@ -55,8 +55,8 @@ pub struct Swept {
     pub flips: usize,
     /// When the next known timer is due.
     pub next_due: Option<UnixMs>,
-    /// How far the shard was behind at the start, in milliseconds, not counting the lag of its
-    /// cursor by design.
+    /// How far behind the shard was at the start, in milliseconds, not counting the intended lag of
+    /// its cursor.
     pub lag_ms: i64,
     /// Whether another sweeper has claimed the shard; then nothing was done.
     pub busy: bool,
@@ -71,8 +71,8 @@ pub enum SweepError {
     /// The bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// A round took so long that its time is too old to arm timers by (T2).
-    #[error("a round of timers took more than {} s", ROUND_MS / 1000)]
+    /// A round took so long that its `now` is too old to arm timers with (T2).
+    #[error("a round of timers took more than {} s; the next sweep handles the rest", ROUND_MS / 1000)]
     TooSlow,
 }
 
@@ -84,10 +84,10 @@ impl Evaluate {
     /// The table or the bus failed, or a round was too slow. Nothing is lost: the next sweep finds
     /// unfinished timers again.
     pub async fn sweep(&self, shard: u16) -> Result<Swept, SweepError> {
-        let begun = self.store.world().now();
+        let started = self.store.world().now();
         let low = self.store.cursor(shard).await?.low;
-        let low = low.unwrap_or(begun.minute() - NO_CURSOR_MIN);
-        let behind_min = begun.minute() - low - OVERLAP_MIN - IDLE_LAG_MIN;
+        let low = low.unwrap_or(started.minute() - NO_CURSOR_MIN);
+        let behind_min = started.minute() - low - OVERLAP_MIN - IDLE_LAG_MIN;
         let mut swept = Swept {
             lag_ms: behind_min.max(0) * 60_000,
             ..Swept::default()
@@ -96,7 +96,7 @@ impl Evaluate {
         let mut minute = low;
         let may_continue = |minute: i64| {
             let now = self.store.world().now();
-            minute <= now.minute() && minute - low < MAX_MINUTES && now - begun < MAX_MS
+            minute <= now.minute() && minute - low < MAX_MINUTES && now - started < MAX_MS
         };
         while may_continue(minute) {
             let now = self.store.world().now();
@@ -124,12 +124,12 @@ impl Evaluate {
         let target = if mutant::is(Mutant::CursorTooFar) {
             minute
         } else {
-            minute.min(begun.minute() - OVERLAP_MIN)
+            minute.min(started.minute() - OVERLAP_MIN)
         };
         if claimed || low + IDLE_LAG_MIN <= target {
             let target = target.max(low);
             self.store
-                .advance_cursor(shard, &self.name, target, begun)
+                .advance_cursor(shard, &self.name, target, started)
                 .await?;
         }
         Ok(swept)
@@ -169,17 +169,17 @@ impl Evaluate {
         let judged = self.judge(deadlines, now).await?;
         swept.flips += judged.flips;
         rearm.extend(judged.waiting.iter().map(|waiting| waiting.on_grid(now)));
-        rearm.extend(judged.troubled);
-        let looks: Vec<_> = stream::iter(others)
-            .map(|timer| async move { (timer, self.look(timer, now).await) })
+        rearm.extend(judged.postponed);
+        let actions: Vec<_> = stream::iter(others)
+            .map(|timer| async move { (timer, self.check_timer(timer, now).await) })
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await;
-        for (timer, look) in looks {
-            match look {
-                Ok(look) => {
-                    works.extend(look.work);
-                    rearm.extend(look.again.map(|due| Timer { due, ..timer }));
+        for (timer, action) in actions {
+            match action {
+                Ok(action) => {
+                    works.extend(action.work);
+                    rearm.extend(action.again.map(|due| Timer { due, ..timer }));
                 }
                 Err(error) => rearm.push(postponed(timer, error, now)?),
             }
@@ -201,21 +201,21 @@ impl Evaluate {
 
 /// What to do about a timer that fired.
 #[derive(Debug, Default)]
-pub(crate) struct Look {
+pub(crate) struct Action {
     /// Work to publish.
     pub work: Option<Work>,
     /// When to check again.
     pub again: Option<UnixMs>,
 }
 
-impl Look {
+impl Action {
     /// There is nothing left to do.
-    const VOID: Self = Self {
+    const NOTHING: Self = Self {
         work: None,
         again: None,
     };
 
-    /// Do this now, and look again then: it may be lost on its way.
+    /// Do this now, and check again at `again`, because the message may be lost.
     fn do_now(work: impl Into<Work>, again: UnixMs) -> Self {
         Self {
             work: Some(work.into()),
@@ -225,26 +225,30 @@ impl Look {
 }
 
 impl Evaluate {
-    /// Decides what a fired timer asks for, if that is still to be done. 1 RU, plus the cost of a
-    /// reminder.
-    pub(crate) async fn look(&self, timer: Timer, now: UnixMs) -> Result<Look, StoreError> {
+    /// Decides what to do about a timer that fired; nothing, if it is obsolete. 1 RU, plus the cost
+    /// of a reminder.
+    pub(crate) async fn check_timer(
+        &self,
+        timer: Timer,
+        now: UnixMs,
+    ) -> Result<Action, StoreError> {
         Ok(match timer.what {
-            What::Deadline { .. } => Look::VOID,
+            What::Deadline { .. } => Action::NOTHING,
             What::Deliver {
                 project,
                 alert,
                 channel,
-            } => self.look_at_delivery(project, alert, channel, now).await?,
+            } => self.check_delivery(project, alert, channel, now).await?,
             What::Audit { project, alert } => self.audit(project, alert, now).await?,
-            What::Flush { project, channel } => Look {
+            What::Flush { project, channel } => Action {
                 work: Some(NotifyWork::Flush { project, channel }.into()),
                 again: None,
             },
-            What::Remind { monitor, flip, n } => Look {
+            What::Remind { monitor, flip, n } => Action {
                 work: None,
                 again: self.remind(monitor, flip, n).await?,
             },
-            What::Wake { monitor, flip } => Look {
+            What::Wake { monitor, flip } => Action {
                 work: None,
                 again: self.wake(monitor, flip).await?,
             },
@@ -252,13 +256,13 @@ impl Evaluate {
                 project,
                 watch,
                 epoch,
-            } if self.watch_waits(watch, epoch).await? => {
+            } if self.is_watch_timer_valid(watch, epoch).await? => {
                 let work = EvaluateWork::Watch {
                     project,
                     watch,
                     asked: true,
                 };
-                Look::do_now(work, now + WORK_AGAIN_MS)
+                Action::do_now(work, now + WORK_AGAIN_MS)
             }
             What::Subscription { project, channel } => {
                 let next = self.store.subscription(project, channel).await?;
@@ -266,61 +270,62 @@ impl Evaluate {
                 // A subscription that was checked since has its own timer.
                 if next.is_some_and(|next| next <= Some(timer.due)) {
                     let work = NotifyWork::Subscribe { project, channel };
-                    Look::do_now(work, now + WORK_AGAIN_MS)
+                    Action::do_now(work, now + WORK_AGAIN_MS)
                 } else {
-                    Look::VOID
+                    Action::NOTHING
                 }
             }
-            What::Request { request } if self.request_waits(request).await? => {
-                Look::do_now(EvaluateWork::Request { request }, now + WORK_AGAIN_MS)
+            What::Request { request } if self.is_request_queued(request).await? => {
+                Action::do_now(EvaluateWork::Request { request }, now + WORK_AGAIN_MS)
             }
-            What::Watch { .. } | What::Request { .. } => Look::VOID,
+            What::Watch { .. } | What::Request { .. } => Action::NOTHING,
         })
     }
 
-    async fn look_at_delivery(
+    async fn check_delivery(
         &self,
         project: ProjectId,
         alert: AlertId,
         channel: ChannelId,
         now: UnixMs,
-    ) -> Result<Look, StoreError> {
+    ) -> Result<Action, StoreError> {
         let delivery = self.store.delivery(alert, channel).await?;
-        let waits = delivery.is_none_or(|delivery| {
+        let pending = delivery.is_none_or(|delivery| {
             // A delivery that was claimed or retried since has its own timer.
             let superseded = delivery.until.is_some_and(|until| until > now);
             let gathering = delivery.state == Some(DeliveryState::Gathering);
             !superseded && !delivery.is_over() && !gathering
         });
-        // There is nothing to wait for if TTL has removed the alert, or soon will.
+        // Do nothing if TTL has removed the alert, or soon will.
         let gone = now - UnixMs(alert.created_ms()) > ALERT_TTL_S * 1000;
-        if !waits || gone {
-            return Ok(Look::VOID);
+        if !pending || gone {
+            return Ok(Action::NOTHING);
         }
         let work = NotifyWork::Deliver {
             project,
             alert,
             channel,
         };
-        // Groups and redeliveries have no audit to catch a lost message.
-        Ok(Look::do_now(work, now + DELIVER_AGAIN_MS))
+        // Check again, because groups and redeliveries have no audit that would catch a lost
+        // message.
+        Ok(Action::do_now(work, now + DELIVER_AGAIN_MS))
     }
 
-    /// Relays an alert again that some channel does not have yet (A5).
+    /// Relays an alert again if some channel has not received it yet (A5).
     async fn audit(
         &self,
         project: ProjectId,
         alert: AlertId,
         now: UnixMs,
-    ) -> Result<Look, StoreError> {
+    ) -> Result<Action, StoreError> {
         let found = self.store.alert(project, alert).await?;
         let open = found.is_some_and(|alert| alert.is_open());
         if !open || mutant::is(Mutant::NoAudit) {
-            return Ok(Look::VOID);
+            return Ok(Action::NOTHING);
         }
         let age_ms = now - UnixMs(alert.created_ms());
         let again = now + age_ms.clamp(*AUDIT_MS.start(), *AUDIT_MS.end());
-        Ok(Look::do_now(NotifyWork::Alert { project, alert }, again))
+        Ok(Action::do_now(NotifyWork::Alert { project, alert }, again))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Monitor states that TTL removed: the safety net below the sweep.
+//! Restores monitor states that TTL removed: the safety net behind the sweep.
 
 use crate::Evaluate;
 use thrum_schema::MonitorState;
@@ -7,9 +7,9 @@ use thrum_store::StoreError;
 use thrum_store::{Change, Result};
 
 impl Evaluate {
-    /// Restores a state that TTL removed, with its counters, and records the way down that the sweep
-    /// missed, subject to T3. If a ping has created a new state since, adds the counters and the missed
-    /// flip to that: an alert about the way down would follow its own recovery.
+    /// Restores a state that TTL removed, with its counters, and records the down flip that the
+    /// sweep missed, subject to T3. If a ping has created a new state since, only adds the counters
+    /// and the missed flip to it: an alert now would arrive after the recovery.
     pub(crate) async fn on_removed(&self, lost: &MonitorState) -> Result<()> {
         let outages = self.outages(self.store.world().now()).await?;
         let event = Event::Timer { outages: &outages };
@@ -21,7 +21,7 @@ impl Evaluate {
                 return Ok(None);
             }
             let mut outcome = transition(&current.monitor, lost, &event, now);
-            // Its timers may be gone with it.
+            // Its timers may have been removed too, so arm a new one.
             outcome.state.version += 1;
             if let Some(deadline) = outcome.state.deadline() {
                 outcome.state.epoch = outcome.state.epoch.wrapping_add(1);
@@ -41,7 +41,7 @@ impl Evaluate {
         let resumed = new.state.resumed_pings;
         let added = self.store.add_lost_history(lost, resumed, missed.as_ref());
         match added.await {
-            // Added before.
+            // Already added.
             Err(StoreError::Conflict) => Ok(()),
             added => added,
         }

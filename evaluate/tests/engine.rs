@@ -1,5 +1,5 @@
-//! What the engine promises: one step for live bars, replays and backtests; nothing from the
-//! future; honest unknowns.
+//! Tests the engine's guarantees: live bars, replays and backtests share one step, signals never
+//! depend on the future, and missing data gives an unknown signal.
 
 mod support;
 
@@ -176,7 +176,7 @@ fn bars_of_longer_timeframes_count_when_they_close() {
 }
 
 #[test]
-fn defect_8_missing_sentiment_is_unknown_not_neutral() {
+fn missing_sentiment_is_unknown_not_neutral() {
     let bars = walk(5, 80);
     let compiled = |max_age_s| {
         let params = BTreeMap::from([("sentiment_max_age_s".to_owned(), max_age_s)]);
@@ -200,7 +200,7 @@ fn defect_8_missing_sentiment_is_unknown_not_neutral() {
 }
 
 #[test]
-fn defect_9_sentiment_counts_from_when_it_was_known() {
+fn sentiment_applies_from_when_it_was_known() {
     let bars = walk(6, 120);
     let program = program("trend-rsi", Some("combined"));
     let early = Score {
@@ -218,7 +218,7 @@ fn defect_9_sentiment_counts_from_when_it_was_known() {
 }
 
 #[test]
-fn defect_10_win_rates_count_round_trips_flips_pay_twice_and_fills_follow_signals() {
+fn win_rates_count_round_trips_flips_pay_twice_and_fills_follow_signals() {
     let strategy = json!({
         "buy": { "left": "close", "op": ">", "right": 100 },
         "sell": { "left": "close", "op": "<", "right": 100 },
@@ -279,7 +279,7 @@ fn defect_10_win_rates_count_round_trips_flips_pay_twice_and_fills_follow_signal
 }
 
 #[test]
-fn defect_11_a_gap_in_the_bars_is_reported_and_counts_no_bars() {
+fn a_gap_in_the_bars_is_reported_and_counts_no_bars() {
     let mut bars = walk(8, 200);
     for bar in &mut bars[100..] {
         bar.time = bar.time + 5 * HOUR;
@@ -318,7 +318,7 @@ fn defect_11_a_gap_in_the_bars_is_reported_and_counts_no_bars() {
 }
 
 #[test]
-fn defect_12_a_missing_volume_drops_no_bar_and_few_bars_are_not_an_error() {
+fn a_missing_volume_drops_no_bar_and_few_bars_are_no_error() {
     let mut bars = walk(9, 120);
     let whole = verdicts(&program("trend-rsi", None), &bars, &[]);
     bars[70].volume = None;
@@ -335,7 +335,7 @@ fn defect_12_a_missing_volume_drops_no_bar_and_few_bars_are_not_an_error() {
 }
 
 #[test]
-fn defect_13_an_explanation_has_thresholds_margins_and_outcomes() {
+fn an_explanation_has_thresholds_margins_and_outcomes() {
     let bars = walk(10, 60);
     let program = program("trend-rsi", None);
     let mut last = None;
@@ -368,7 +368,7 @@ fn defect_13_an_explanation_has_thresholds_margins_and_outcomes() {
 }
 
 #[test]
-fn defect_15_assumptions_are_bounded() {
+fn backtest_assumptions_are_bounded() {
     let good = Backtest::default();
     assert!(check_backtest(&good).is_ok());
     let forward = |train_bars, test_bars, values: usize| {

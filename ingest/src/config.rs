@@ -55,7 +55,7 @@ pub trait SecretSource: Send + Sync + Debug {
 /// The admin key, which is required to create projects.
 #[derive(Debug, Clone, Default)]
 pub enum AdminKey {
-    /// There is none, so nobody can create projects.
+    /// There is none, so projects can't be created.
     #[default]
     None,
     /// The key itself.

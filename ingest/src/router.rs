@@ -71,7 +71,7 @@ fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     tracing::error!("a handler panicked");
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
-        "an internal error; it is logged",
+        "internal error; the details are in Thrum's log",
     )
     .into_response()
 }

@@ -1,5 +1,5 @@
-//! What the API and the dashboard share: accounts, monitors, projects, series, and the health
-//! check. Services know the table and the domain, and nothing about HTTP.
+//! The services that the API and the dashboard share: accounts, monitors, projects, series, and the
+//! health check. Services know the table and the domain, and nothing about HTTP.
 
 mod accounts;
 mod cache;

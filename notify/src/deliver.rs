@@ -25,7 +25,7 @@ const SEND_MS: i64 = 21_000;
 /// Most e-mails within two seconds that are sent through SNS one by one.
 const MAIL_THRESHOLD: u32 = 10;
 /// How many earlier alerts to skip that did not go to the channel.
-const MAX_PASSED_OVER: usize = 20;
+const MAX_SKIPPED: usize = 20;
 /// How old a gathered alert may be, in milliseconds, before its flush counts as lost.
 const GATHERED_MS: i64 = 5 * GATHER_MS;
 
@@ -89,7 +89,7 @@ impl Notify {
         id: AlertId,
         channel_id: ChannelId,
     ) -> Result<(), NotifyError> {
-        let _room = self.channel_limiter.enter(channel_id).await;
+        let _permit = self.channel_limiter.enter(channel_id).await;
         let delivery = self
             .store
             .delivery(id, channel_id)
@@ -117,7 +117,7 @@ impl Notify {
             return Ok(());
         };
         if is_final {
-            // It was settled, but a crash may have come before it was concluded.
+            // It was settled, but a crash may have prevented its conclusion.
             let dead = state == Some(DeliveryState::Dead);
             return self.conclude(&alert, channel_id, &delivery, dead).await;
         }
@@ -132,13 +132,13 @@ impl Notify {
         let Some(channel) = channel else {
             return self.give_up(&alert, channel_id, now).await;
         };
-        let begun = state.is_some_and(|state| state != DeliveryState::Waiting);
-        let waits = !begun
+        let has_started = state.is_some_and(|state| state != DeliveryState::Waiting);
+        let must_wait = !has_started
             && (self
                 .waits_for_earlier(&alert, &channel, &delivery, now)
                 .await?
-                || self.gathers(&alert, &channel, now).await?);
-        if waits {
+                || self.gather_burst(&alert, &channel, now).await?);
+        if must_wait {
             return Ok(());
         }
         self.claim_and_send(&alert, &channel).await
@@ -179,8 +179,8 @@ impl Notify {
         }
     }
 
-    /// Whether an earlier alert of the same monitor is still to be delivered to this channel (A8).
-    /// If so, this one is noted there, and starts when the earlier one is settled.
+    /// Whether an earlier alert of the same monitor must be delivered to this channel first (A8).
+    /// If so, records there that this one waits: it starts when the earlier one is settled.
     async fn waits_for_earlier(
         &self,
         alert: &Alert,
@@ -215,7 +215,7 @@ impl Notify {
     ) -> Result<Option<AlertId>, NotifyError> {
         let id = channel.id.to_string();
         let mut prev = alert.prev;
-        for _ in 0..MAX_PASSED_OVER {
+        for _ in 0..MAX_SKIPPED {
             let Some(earlier_id) = prev else {
                 return Ok(None);
             };
@@ -235,9 +235,9 @@ impl Notify {
         Ok(None)
     }
 
-    /// Whether the channel gets more alerts now than its grouping threshold (A6). If so, this one
-    /// is gathered.
-    async fn gathers(
+    /// Gathers the alert if the channel gets more alerts now than its grouping threshold (A6).
+    /// Returns whether it did.
+    async fn gather_burst(
         &self,
         alert: &Alert,
         channel: &Channel,
@@ -262,7 +262,7 @@ impl Notify {
                 self.later.send(flush.into(), delay).await?;
                 Ok(true)
             }
-            // Another handler has begun it; if none has, the work must be delivered again.
+            // Another handler has started it. If none has, the queue must deliver the work again.
             Err(StoreError::Conflict) => {
                 let delivery = self.store.delivery(alert.id, channel.id).await?;
                 match delivery.and_then(|delivery| delivery.state) {
@@ -345,7 +345,7 @@ impl Notify {
     }
 
     /// Charges the channel's daily limit and the project's plan before sending (A7). A retry is not
-    /// charged again. Returns the limit that is reached, if any, as text for people.
+    /// charged again. Returns the limit that is reached, if any, as readable text.
     pub(crate) async fn take_quota(
         &self,
         channel: &Channel,
@@ -384,7 +384,7 @@ impl Notify {
         }))
     }
 
-    /// Records whether the channel works, for people to see. Nothing depends on it, so a failed
+    /// Records whether the channel works, for users to see. Nothing depends on it, so a failed
     /// write is only logged.
     pub(crate) async fn note_health(&self, claim: &Claim, settled: &Settled) {
         let (project, channel) = (claim.project, claim.channel);
@@ -426,10 +426,10 @@ impl Notify {
             Ok(note) => Settled::Sent { at: now, note },
             Err(error) => {
                 let text: String = error.reason.chars().take(MAX_ERROR).collect();
-                let begun = delivery.redriven.or(delivery.first).unwrap_or(now);
+                let first_attempt = delivery.redriven.or(delivery.first).unwrap_or(now);
                 let wait_ms = backoff_ms(delivery.attempts, self.store.world().jitter());
                 let at = now + wait_ms;
-                if error.permanent || at > begun + self.config.delivery_window_ms {
+                if error.permanent || at > first_attempt + self.config.delivery_window_ms {
                     tracing::warn!(alert = %claim.alert, channel = %claim.channel, "a delivery is dead: it can't succeed, or its retries ran out");
                     Settled::Dead { error: text }
                 } else {

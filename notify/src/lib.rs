@@ -62,7 +62,7 @@ impl Notify {
         }
     }
 
-    /// The store that it works on.
+    /// The store that the handler works on.
     pub const fn store(&self) -> &Store {
         &self.store
     }

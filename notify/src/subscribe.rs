@@ -1,6 +1,5 @@
-//! E-mail channels whose mail SNS sends: keeps the topic of each and the subscription of its
-//! address as they should be. Every step may run twice: SNS creates a topic or a subscription only
-//! once.
+//! E-mail channels whose mail SNS sends: maintains the topic of each channel and the subscription
+//! of its address. Every step may run twice: SNS creates a topic or a subscription only once.
 
 use crate::send::{Mail, Topics};
 use crate::{Notify, NotifyError};

@@ -1,6 +1,7 @@
-//! What a change of a monitor announces: alerts now, at the end of a silence, and as reminders.
+//! Decides which alerts a change of a monitor raises: at once, at the end of a silence, and as
+//! reminders.
 //!
-//! All of it is pure. The table's operations read what these rules need and commit what they decide.
+//! These functions are pure. The store reads what they need, and commits what they decide.
 
 use crate::alert::Alert;
 use crate::flip::{Flip, Reason};
@@ -13,8 +14,8 @@ use crate::time::UnixMs;
 use crate::timer::{Timer, What};
 use crate::transition::Outcome;
 
-/// How long a silenced flip waits at most before Thrum looks at it again, in milliseconds: someone
-/// may end the silence early.
+/// Longest time before a silenced flip is checked again, in milliseconds: a user may end the
+/// silence early.
 pub const WAKE_MS: i64 = 600_000;
 
 /// When the silence of `monitor` at `at` ends; `None` if its alerts are not silenced.
@@ -30,15 +31,16 @@ fn reminder_interval_ms(monitor: &Monitor, project: &Project) -> Option<i64> {
     Some(i64::from(every_s) * 1000)
 }
 
-/// Whether [`announce`] has anything to decide: without, the project need not be read.
+/// Whether [`announce`] has anything to decide. If not, the project need not be read.
 pub fn announces(outcome: &Outcome) -> bool {
     let flip = outcome.flip.as_ref();
     flip.is_some_and(|flip| flip.alert || flip.to == Status::Down)
 }
 
-/// Decides what an outcome announces, before it is committed: its alert as `id`, if it asks for one;
-/// a look at the end of the silence instead, if alerts are silenced; and reminders of a monitor that
-/// went down. `burst` is how many monitors of the project the same sweep takes down (A6).
+/// Decides what an outcome announces, before it is committed. Returns the alert of its flip, with
+/// the ID `id`, if there is one. If alerts are silenced, schedules a check at the end of the
+/// silence instead. Schedules reminders for a monitor that went down. `burst` is how many monitors
+/// of the project the same sweep takes down (A6).
 pub fn announce(
     monitor: &Monitor,
     project: &Project,
@@ -52,15 +54,15 @@ pub fn announce(
         outcome.silence(until);
         return None;
     }
-    // A monitor that was already reported down is reminded of all the same.
+    // Reminders are sent even if users were already notified that the monitor is down.
     if flip.to == Status::Down {
         outcome.remind = reminder_interval_ms(monitor, project).map(|every_ms| now + every_ms);
     }
     raise(monitor, outcome, id, burst)
 }
 
-/// The alert of the outcome's flip, if it asks for one. The state remembers it: the monitor's next
-/// alert follows it (A8).
+/// The alert of the outcome's flip, if the flip alerts. Its ID is kept in the state, because the
+/// monitor's next alert must follow it (A8).
 fn raise(
     monitor: &Monitor,
     outcome: &mut Outcome,
@@ -74,18 +76,18 @@ fn raise(
     Some(Alert::of_flip(id, monitor, flip, state.seen, prev, burst))
 }
 
-/// What a timer comes to that looks at a monitor again.
+/// What to do when a timer checks a monitor again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Look {
     /// There is nothing left to announce.
     Void,
-    /// It is too early, or alerts are silenced: look again then.
+    /// It is too early, or alerts are silenced: check again at this time.
     Again(UnixMs),
-    /// This is to be committed now, with its alert.
+    /// Commit this outcome now, with its alert.
     Now(Box<(Outcome, Alert)>),
 }
 
-/// The `n`-th reminder of the flip `last` that took a monitor down is due.
+/// Decides whether to send the `n`-th reminder of `last`, the flip that took a monitor down.
 pub fn remind(
     monitor: &Monitor,
     project: &Project,
@@ -118,7 +120,8 @@ pub fn remind(
     Look::Now(Box::new((outcome, alert)))
 }
 
-/// A silence that hid the flip `last` may be over: what still holds is announced now.
+/// Raises the alert of `last`, the flip that a silence held back, if the silence is over and the
+/// monitor has not flipped since.
 pub fn end_silence(
     monitor: &Monitor,
     project: &Project,
@@ -149,8 +152,8 @@ pub fn end_silence(
     }
 }
 
-/// The flip that made a monitor what it is, as its state tells it. History is kept for some months
-/// only; a silence may last longer.
+/// The last flip of a monitor, reconstructed from its state: a silence may last longer than flips
+/// are kept.
 pub fn flip_of_state(state: &MonitorState, now: UnixMs) -> Flip {
     let (from, reason) = match state.status {
         Status::Down if state.failures > 0 => (Status::Up, Reason::Fail),
@@ -171,8 +174,8 @@ pub fn flip_of_state(state: &MonitorState, now: UnixMs) -> Flip {
     }
 }
 
-/// Arms the timers that an edit of a monitor asks for: a flip that is no longer silenced is
-/// announced, and a monitor that is down gets its reminders at the new interval.
+/// Schedules what an edit of a monitor requires: the alert of a flip that is no longer silenced,
+/// and reminders at the new interval for a monitor that is down.
 pub fn after_edit(old: &Monitor, new: &Monitor, outcome: &mut Outcome, now: UnixMs) {
     let (before, after) = (&old.options, &new.options);
     let state = &outcome.state;
@@ -186,7 +189,7 @@ pub fn after_edit(old: &Monitor, new: &Monitor, outcome: &mut Outcome, now: Unix
     }
 }
 
-/// The timers that an edit of a project asks for, for one of its monitors: as [`after_edit`].
+/// The timers that an edit of a project requires for one of its monitors, like [`after_edit`].
 pub fn after_project_edit(
     (old, new): (&Project, &Project),
     monitor: &Monitor,
@@ -215,15 +218,15 @@ pub fn after_project_edit(
     timers
 }
 
-/// Whether an edit of a project may ask for timers of its monitors.
+/// Whether an edit of a project may require timers for its monitors.
 pub fn asks_for_looks(old: &Project, new: &Project) -> bool {
     old.snoozed_until != new.snoozed_until
         || old.windows != new.windows
         || (new.remind_s.is_some() && old.remind_s != new.remind_s)
 }
 
-/// When the next reminder of a monitor is due whose interval changed; `None` if there is nothing to
-/// remind of.
+/// When the next reminder of a monitor is due, after its interval changed; `None` if it is not
+/// down.
 fn next_reminder(state: &MonitorState, every_s: u32, now: UnixMs) -> Option<UnixMs> {
     let reminded = state.status == Status::Down && !state.silenced;
     let last = state.notified_at.unwrap_or(now);

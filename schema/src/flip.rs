@@ -39,8 +39,8 @@ pub struct Flip {
     pub reason: Reason,
     /// Whether it alerts.
     pub alert: bool,
-    /// Whether it would have alerted but was silenced; if it still holds when the silence ends, it
-    /// alerts then.
+    /// Whether it would have alerted but was silenced. It alerts when the silence ends, unless the
+    /// monitor has flipped since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silenced: bool,
     /// The missed deadline.
@@ -54,7 +54,10 @@ pub struct Flip {
     pub missed: u32,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde requires this signature"
+)]
 fn is_zero(n: &u32) -> bool {
     *n == 0
 }

@@ -63,7 +63,7 @@ pub struct Feeds {
     pub names: Vec<String>,
 }
 
-/// A deadline that moved because Thrum was down when a heartbeat could have come (T3).
+/// A deadline that moved because Thrum was down when a heartbeat could have arrived (T3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extension {
     /// The new deadline.
@@ -77,7 +77,7 @@ pub struct Extension {
 pub struct MonitorState {
     /// The monitor.
     pub monitor: MonitorId,
-    /// Its project, so that a sweep need not look it up.
+    /// Its project, so that a sweep does not have to look it up.
     pub project: ProjectId,
     /// The recorded status; [`MonitorState::shown`] is the one that users see.
     pub status: Status,
@@ -112,7 +112,7 @@ pub struct MonitorState {
     pub tat: Option<i64>,
     /// Incremented with every write; slow-path writes are guarded by it.
     pub version: u64,
-    /// Incremented when the deadline moves closer; timers of an older epoch are void.
+    /// Incremented when the deadline moves closer; timers of an older epoch are obsolete.
     pub epoch: u32,
     /// How many flips.
     pub flips: u64,
@@ -162,10 +162,11 @@ fn is_zero<T: Default + PartialEq>(n: &T) -> bool {
     *n == T::default()
 }
 
-/// What a state waits for.
+/// What a monitor waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// From when a heartbeat could have come: an outage between here and the deadline counts (T3).
+    /// When a heartbeat could have arrived at the earliest: an outage between here and the deadline
+    /// counts (T3).
     pub opens: UnixMs,
     /// When the heartbeat is expected, or when the run started: the grace starts here.
     pub grace_start: UnixMs,
@@ -191,7 +192,8 @@ pub enum Shown {
 }
 
 impl MonitorState {
-    /// How many runs the monitor has missed so far, those since its last success or failure included.
+    /// How many runs the monitor has missed so far, including those since its last success or
+    /// failure.
     pub fn missed_so_far(&self, monitor: &Monitor, now: UnixMs) -> u64 {
         let watched = matches!(self.status, Status::Up | Status::Down);
         let since = self.seen.filter(|_| watched).map_or(0, |seen| {
@@ -300,8 +302,8 @@ impl MonitorState {
     /// What it waits for, before any extension; `None` if it waits for nothing.
     ///
     /// A run must end within its grace. While a run with its own grace is in progress, the
-    /// schedule's deadline includes that grace too, so that a run which started on time may take
-    /// its time.
+    /// schedule's deadline includes that grace too, so that a run which started on time
+    /// may use its full grace.
     pub fn window(&self) -> Option<Window> {
         if self.status == Status::Down {
             return None;
@@ -350,8 +352,8 @@ impl MonitorState {
     ///
     /// If an outage overlaps the window, the deadline is recomputed from the outage's end: one more
     /// period, at most an hour, plus grace (T3). This applies to everything the monitor waited for,
-    /// since any of it may have come during the outage; a run that started after the outage keeps
-    /// its own limit.
+    /// since any of it may have arrived during the outage; a run that started after the outage
+    /// keeps its own limit.
     pub fn deadline_after(&self, outages: &[Outage]) -> Option<(UnixMs, Option<Outage>)> {
         let window = self.window()?;
         let mut held = (window.deadline, None);
@@ -396,7 +398,7 @@ impl MonitorState {
         }
     }
 
-    /// How early a heartbeat can plausibly come, in milliseconds: a minute, or the period if
+    /// How early a heartbeat can plausibly arrive, in milliseconds: a minute, or the period if
     /// shorter.
     fn lead_ms(&self) -> i64 {
         i64::from(self.period_s.unwrap_or(60).min(60)) * 1000

@@ -12,7 +12,7 @@ pub const MAX_ENTRIES: usize = 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
-    /// A monitor's deadline (T1). Void if the state's epoch differs.
+    /// A monitor's deadline (T1). Obsolete if the state's epoch differs.
     Deadline {
         /// The monitor.
         monitor: MonitorId,
@@ -42,7 +42,7 @@ pub enum What {
         /// The channel.
         channel: ChannelId,
     },
-    /// A reminder that a monitor is still down. Void if it flipped or was reminded since.
+    /// A reminder that a monitor is still down. Obsolete if it flipped or was reminded since.
     Remind {
         /// The monitor.
         monitor: MonitorId,
@@ -51,14 +51,14 @@ pub enum What {
         /// How many reminders were sent before.
         n: u32,
     },
-    /// The end of a silence: alert if the silenced flip still holds. Void if it flipped since.
+    /// The end of a silence: raises the alert that it held back. Obsolete if it flipped since.
     Wake {
         /// The monitor.
         monitor: MonitorId,
         /// The number of the flip.
         flip: u64,
     },
-    /// The next check of a watch. Void if its state's epoch differs.
+    /// The next check of a watch. Obsolete if its state's epoch differs.
     Watch {
         /// The project.
         project: ProjectId,
@@ -72,7 +72,7 @@ pub enum What {
         /// The request.
         request: RequestId,
     },
-    /// The next check of an e-mail channel's subscription. Void if a later check is planned.
+    /// The next check of an e-mail channel's subscription. Obsolete if a later check is planned.
     Subscription {
         /// The project.
         project: ProjectId,
@@ -337,8 +337,8 @@ mod tests {
         for grace_s in [0, 1, 19, 20, 60, 300, 3_600] {
             for ahead_ms in [1, 999, 1_000, 59_999, 3_600_123] {
                 let deadline = now + ahead_ms;
-                let look = look_at(deadline, grace_s, now);
-                assert!(now < look && look <= deadline, "{grace_s} {ahead_ms}");
+                let due = look_at(deadline, grace_s, now);
+                assert!(now < due && due <= deadline, "{grace_s} {ahead_ms}");
             }
         }
         assert_eq!(look_at(now - 5, 60, now), now);

@@ -47,7 +47,7 @@ pub struct Outcome {
     pub flip: Option<Flip>,
     /// A timer that must be armed in the same write, because the deadline moved closer (T1).
     pub arm: Option<UnixMs>,
-    /// When to check whether the silenced flip still holds.
+    /// When to check the silenced flip again.
     pub wake: Option<UnixMs>,
     /// When to send a reminder that it is down.
     pub remind: Option<UnixMs>,
@@ -55,9 +55,9 @@ pub struct Outcome {
     pub duration_ms: Option<i64>,
     /// How the ping was finally classified: a paused monitor may ignore it.
     pub kind: Option<PingKind>,
-    /// The run came too early for the schedule.
+    /// The run was too early for the schedule.
     pub early: bool,
-    /// The run began while another was in progress.
+    /// The run started while another was in progress.
     pub overlap: bool,
 }
 
@@ -77,7 +77,8 @@ impl Outcome {
         }
     }
 
-    /// Silences the flip until `until`, if it alerts: it alerts then, if it still holds.
+    /// Silences the flip, if it alerts: it alerts at `until` instead, unless the monitor flips
+    /// before.
     pub fn silence(&mut self, until: UnixMs) {
         if let Some(flip) = self.flip.as_mut().filter(|flip| flip.alert) {
             flip.alert = false;
@@ -184,7 +185,7 @@ impl Step {
         }
     }
 
-    /// Marks a run that comes too early for the schedule, or while another is in progress.
+    /// Marks a run that is too early for the schedule, or while another is in progress.
     fn mark(&mut self, monitor: &Monitor, kind: PingKind, at: UnixMs) {
         let state = &self.state;
         let begins = match kind {
@@ -202,7 +203,7 @@ impl Step {
         self.overlap = kind == PingKind::Start && in_progress;
     }
 
-    /// How many runs were missed since the last ping, if it comes back at `at`.
+    /// How many runs were missed since the last ping, if the monitor recovers at `at`.
     fn missed(&self, monitor: &Monitor, at: UnixMs) -> u32 {
         match (self.state.status, self.state.seen) {
             (Status::Down, Some(seen)) => monitor.schedule.missed(seen, monitor.grace_s, at),

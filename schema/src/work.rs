@@ -50,16 +50,16 @@ pub enum NotifyWork {
     },
 }
 
-/// Work for evaluate's worker. Idempotent, too.
+/// Work for evaluate. Idempotent, too.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "do")]
 pub enum EvaluateWork {
-    /// Process a request (evaluate).
+    /// Process a request for a signal or a backtest.
     Request {
         /// The request.
         request: RequestId,
     },
-    /// Check a watch's signal (evaluate).
+    /// Evaluate a watch.
     Watch {
         /// The project.
         project: ProjectId,
@@ -68,7 +68,7 @@ pub enum EvaluateWork {
         /// Whether its timer or a user triggered this; otherwise, new bars did.
         asked: bool,
     },
-    /// Follow a track (evaluate).
+    /// Follow a track to the last bar.
     Track {
         /// The project.
         project: ProjectId,
@@ -79,8 +79,8 @@ pub enum EvaluateWork {
         /// The track's key.
         key: String,
     },
-    /// Check timers exactly when they are due (evaluate). They stay in the table too, so a sweep
-    /// finds them as usual.
+    /// Handle timers exactly when they are due. They stay in the table too, so a sweep finds them
+    /// as usual.
     Fire {
         /// The timers.
         timers: Vec<Timer>,

@@ -290,7 +290,7 @@ pub fn request(request: &Request) -> Item {
     )
 }
 
-/// A text of a request: the bars that came with it, or a part of its result.
+/// A text of a request: the bars that were sent with it, or a part of its result.
 pub fn request_text(key: &Key, request: RequestId, text: &str) -> Item {
     #[derive(Serialize)]
     struct Text<'a> {
@@ -313,7 +313,7 @@ pub fn watch(watch: &Watch) -> Item {
     encode(&Key::watch(watch.project, watch.id), "watch", watch)
 }
 
-/// What a watch remembers.
+/// The state of a watch.
 pub fn watch_state(watch: WatchId, watch_state: &WatchState) -> Item {
     encode(&Key::watch_state(watch), "memory", watch_state)
 }

@@ -327,7 +327,7 @@ impl Key {
         Self::new(format!("R#{request}"), "REQ")
     }
 
-    /// The bars that came with a request.
+    /// The bars that were sent with a request.
     pub fn request_bars(request: RequestId) -> Self {
         Self::new(format!("R#{request}"), "BARS")
     }
@@ -345,7 +345,7 @@ impl Key {
         Self::new(format!("P#{project}"), format!("W#{watch}"))
     }
 
-    /// What a watch remembers.
+    /// The state of a watch.
     pub fn watch_state(watch: WatchId) -> Self {
         Self::new(format!("W#{watch}"), "MEMORY")
     }

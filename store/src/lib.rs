@@ -59,7 +59,7 @@ pub enum StoreError {
     /// The table is throttled; a retry may succeed.
     #[error("the table is throttled: {0}")]
     Throttled(String),
-    /// The table does not respond or refuses. It is unknown whether anything was written.
+    /// The table did not respond, or refused. It is unknown whether anything was written.
     #[error("the table is unavailable: {0}")]
     Unavailable(String),
     /// An item cannot be decoded.
@@ -248,7 +248,7 @@ impl Store {
         // One token for all attempts, so that the transaction is carried out once even if a reply
         // is lost.
         let token = self.world.uuid_v4();
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut conflicts = 0;
         let mut longest = FIRST_PAUSE;
         loop {
@@ -259,9 +259,9 @@ impl Store {
             };
             conflicts += u32::from(error == TableError::Conflict);
             let pause = longest.mul_f64(self.world.jitter());
-            if conflicts > MAX_CONFLICTS || begun.elapsed() + pause > RETRY_FOR {
+            if conflicts > MAX_CONFLICTS || started.elapsed() + pause > RETRY_FOR {
                 return Err(match error {
-                    // The caller must read what the others wrote.
+                    // The caller must read the concurrent writes first.
                     TableError::Conflict => StoreError::Conflict,
                     error => error.into(),
                 });

@@ -84,7 +84,7 @@ async fn pings(bootstrap: &Path, emulator: &Dynoxide, n: usize, log: &str) -> an
         for _ in 0..200 {
             function.invoke(&*event).await?;
         }
-        let (cpu, begun) = (cpu(&function)?, std::time::Instant::now());
+        let (cpu, started) = (cpu(&function)?, std::time::Instant::now());
         for _ in 0..n {
             function.invoke(&*event).await?;
         }
@@ -92,7 +92,7 @@ async fn pings(bootstrap: &Path, emulator: &Dynoxide, n: usize, log: &str) -> an
         println!(
             "{what}, log {log}: {:.0} µs CPU, {:.2} ms elapsed; {:.1} MiB after {n}",
             spent.as_secs_f64() * 1e6 / n as f64,
-            ms(begun.elapsed()) / n as f64,
+            ms(started.elapsed()) / n as f64,
             resident(&function)? as f64 / 1024.0
         );
     }

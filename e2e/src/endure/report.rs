@@ -47,7 +47,7 @@ struct Inner {
     /// Latencies in microseconds: all, those after [`FIRST`], and those since the last sample.
     all: Histogram<u64>,
     steady: Histogram<u64>,
-    lately: Histogram<u64>,
+    since_sample: Histogram<u64>,
     samples: Vec<Sample>,
     unanswered: u64,
     retries: u64,
@@ -78,7 +78,8 @@ struct Figures {
     steady_p50_ms: f64,
     steady_p99_ms: f64,
     steady_p999_ms: f64,
-    told: u64,
+    #[serde(rename = "told")]
+    notified: u64,
     missed: u64,
     false_alerts: u64,
     repeats: u64,
@@ -100,23 +101,23 @@ pub struct Report {
     minutes: u64,
     sync: &'static str,
     kill_every_s: u64,
-    begun: Instant,
+    started: Instant,
     inner: Mutex<Inner>,
 }
 
 impl Report {
-    pub fn new(options: &Endure, begun: Instant) -> Self {
+    pub fn new(options: &Endure, started: Instant) -> Self {
         let histogram = || Histogram::new_with_bounds(1, 600_000_000, 3).expect("bounds that fit");
         Self {
             monitors: options.monitors,
             minutes: options.minutes,
             sync: options.sync.as_str(),
             kill_every_s: options.kill_every,
-            begun,
+            started,
             inner: Mutex::new(Inner {
                 all: histogram(),
                 steady: histogram(),
-                lately: histogram(),
+                since_sample: histogram(),
                 samples: Vec::new(),
                 unanswered: 0,
                 retries: 0,
@@ -141,8 +142,8 @@ impl Report {
         }
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         inner.all.saturating_record(us);
-        inner.lately.saturating_record(us);
-        if self.begun.elapsed().saturating_sub(took) >= FIRST {
+        inner.since_sample.saturating_record(us);
+        if self.started.elapsed().saturating_sub(took) >= FIRST {
             inner.steady.saturating_record(us);
         }
     }
@@ -154,7 +155,7 @@ impl Report {
 
     /// Records the CPU time at the start and the end of the run, in seconds.
     pub fn note_cpu(&self, from: Option<f64>, to: Option<f64>) {
-        let seconds = self.begun.elapsed().as_secs_f64();
+        let seconds = self.started.elapsed().as_secs_f64();
         let used = from
             .zip(to)
             .map(|(from, to)| (to - from) / seconds * 1000.0);
@@ -164,10 +165,10 @@ impl Report {
     /// Takes a sample: `make` gets the time, the latencies p50 and p99, and the number of pings.
     pub fn sample(&self, make: impl FnOnce(f64, f64, f64, u64) -> Sample) {
         let mut inner = self.inner();
-        let ms = |q| inner.lately.value_at_quantile(q) as f64 / 1000.0;
-        let at_s = self.begun.elapsed().as_secs_f64();
-        let sample = make(at_s, ms(0.5), ms(0.99), inner.lately.len());
-        inner.lately.reset();
+        let ms = |q| inner.since_sample.value_at_quantile(q) as f64 / 1000.0;
+        let at_s = self.started.elapsed().as_secs_f64();
+        let sample = make(at_s, ms(0.5), ms(0.99), inner.since_sample.len());
+        inner.since_sample.reset();
         inner.samples.push(sample);
     }
 
@@ -218,7 +219,7 @@ impl Report {
             steady_p50_ms: steady_ms(0.5),
             steady_p99_ms: steady_ms(0.99),
             steady_p999_ms: steady_ms(0.999),
-            told: verdict.told,
+            notified: verdict.notified,
             missed: verdict.missed,
             false_alerts: verdict.false_alerts,
             repeats: verdict.repeats,
@@ -300,7 +301,7 @@ impl Report {
                 "changes notified, missed, false; repeated messages",
                 format!(
                     "{}, {}, {}; {}",
-                    figures.told, figures.missed, figures.false_alerts, figures.repeats
+                    figures.notified, figures.missed, figures.false_alerts, figures.repeats
                 ),
             ),
             (

@@ -64,11 +64,11 @@ impl Fleet {
 
     /// Makes one monitor in a hundred fall silent once, spread over the run; some stay silent to
     /// the end.
-    pub fn plan_silences(&self, begun: Instant, end: Instant) {
+    pub fn plan_silences(&self, started: Instant, end: Instant) {
         let silent: Vec<&Member> = self.0.iter().skip(ONE_IN / 2).step_by(ONE_IN).collect();
-        let span = (end - begun).saturating_sub(PERIOD);
+        let span = (end - started).saturating_sub(PERIOD);
         for (i, member) in silent.iter().enumerate() {
-            let from = begun + PERIOD + span.mul_f64(i as f64 / silent.len() as f64);
+            let from = started + PERIOD + span.mul_f64(i as f64 / silent.len() as f64);
             *lock(&member.silence) = Some((from, from + SILENCE));
         }
     }
@@ -137,7 +137,7 @@ fn judge_one(
     let limit = PERIOD + GRACE;
     let mut unexplained: Vec<&Change> = changes.iter().filter(|change| change.down).collect();
     let mut ups = changes.len() - unexplained.len();
-    verdict.told += changes.len() as u64;
+    verdict.notified += changes.len() as u64;
     for (i, (sent, replied)) in answered.iter().enumerate() {
         let next = answered.get(i + 1);
         let deadline = (*sent + limit - CLOCKS)..=(*replied + limit + CLOCKS);
@@ -183,7 +183,7 @@ pub struct Verdict {
     /// Pings that were counted but never sent.
     pub invented: u64,
     /// Status changes that were alerted.
-    pub told: u64,
+    pub notified: u64,
     /// Silences and recoveries without an alert.
     pub missed: u64,
     /// Alerts without a cause.
@@ -266,7 +266,7 @@ impl Alerts {
 
     /// Waits for `patience`, then reads all alerts.
     pub async fn settle(mut self, target: &Target, patience: Duration) -> anyhow::Result<Self> {
-        // No other monitor goes down meanwhile: the last ping of each is too recent.
+        // No other monitor goes down in that time: the last ping of each is too recent.
         self.until = Instant::now();
         sleep(patience).await;
         match self.receiver.take() {

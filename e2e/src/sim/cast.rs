@@ -9,7 +9,7 @@ pub use hooks::summary;
 use super::chance::{Chance, Clock, Skewed, sleep_ms};
 use super::history::{History, Outcome};
 use super::net::{LIFE, Life, Net};
-use super::scenario::{Place, Scenario, Trouble};
+use super::scenario::{FaultKind, Place, Scenario};
 use super::trace::Trace;
 use crate::TABLE;
 use axum::Router;
@@ -147,17 +147,17 @@ impl Cast {
     }
 
     /// Whether a fault that `of` selects hits now, by its frequency.
-    fn meets(&self, of: impl Fn(Trouble) -> Option<u16>) -> bool {
+    fn is_hit_by(&self, of: impl Fn(FaultKind) -> Option<u16>) -> bool {
         let ms = self.clock.ms();
-        let troubles: Vec<u16> = self.scenario.troubles(ms, of).collect();
-        ms < self.scenario.calm_ms && troubles.into_iter().any(|n| self.chance.per_mille(n))
+        let active_faults: Vec<u16> = self.scenario.active_faults(ms, of).collect();
+        ms < self.scenario.calm_ms && active_faults.into_iter().any(|n| self.chance.per_mille(n))
     }
 
     /// Whether all of Thrum is unavailable.
     pub fn is_away(&self) -> bool {
         let ms = self.clock.ms();
-        let away = |what| matches!(what, Trouble::Away).then_some(());
-        self.scenario.troubles(ms, away).next().is_some()
+        let away = |what| matches!(what, FaultKind::Away).then_some(());
+        self.scenario.active_faults(ms, away).next().is_some()
             || ms < *self.down_until_ms.lock().expect("not poisoned")
     }
 
@@ -247,14 +247,14 @@ impl Cast {
     /// continues.
     pub async fn request(self: &Arc<Self>, request: Request<Body>) -> Option<(StatusCode, String)> {
         let network = |what| match what {
-            Trouble::Network(n) => Some(n),
+            FaultKind::Network(n) => Some(n),
             _ => None,
         };
         sleep_ms(self.chance.range(1, 20)).await;
-        if self.meets(network) {
+        if self.is_hit_by(network) {
             return None;
         }
-        let lost = self.meets(network);
+        let lost = self.is_hit_by(network);
         let patience = Duration::from_millis(self.chance.range(5_000, 35_000).unsigned_abs());
         let cast = Arc::clone(self);
         let handled = tokio::spawn(async move {
@@ -293,7 +293,7 @@ impl Cast {
             });
         }
         for spell in &self.scenario.spells {
-            if spell.what == Trouble::Deploy {
+            if spell.what == FaultKind::Deploy {
                 let (cast, at_ms) = (Arc::clone(self), spell.from_ms);
                 tokio::spawn(async move {
                     cast.clock.until(at_ms).await;

@@ -215,7 +215,7 @@ fn request(
             let body = json!({"period_s": period_s, "grace_s": grace_s});
             api(Method::PATCH, &monitor, API_KEY, &body)
         }
-        (Kind::Lie, _) => lie(i, n, script.door, id),
+        (Kind::Invalid, _) => invalid_request(i, n, script.door, id),
         (Kind::Pause, _) => change("pause"),
         (Kind::Resume, _) => change("resume"),
         (Kind::Success, Door::Name) => by_name("ok"),
@@ -233,16 +233,16 @@ fn request(
 }
 
 /// An invalid request, different each time, whose effect would be visible if it were carried out.
-fn lie(i: usize, n: usize, door: Door, id: Option<&str>) -> Request<Body> {
+fn invalid_request(i: usize, n: usize, door: Door, id: Option<&str>) -> Request<Body> {
     let ping = |path: String| Request::get(path).body(Body::empty()).expect("a request");
     let heartbeat = |key: &str, mut body: Value| {
         body["monitor"] = name(i).into();
         api(Method::POST, "/v1/heartbeats", key, &body)
     };
-    let nobody = "5d2f0b1e-0000-4000-8000-000000000000";
+    let unknown = "5d2f0b1e-0000-4000-8000-000000000000";
     let slug = name(i);
     match (n % 8, door, id) {
-        (0, _, _) => ping(format!("/ping/{nobody}/fail")),
+        (0, _, _) => ping(format!("/ping/{unknown}/fail")),
         (1, _, _) => ping(format!("/ping/aaaaaaaaaaaaaaaaaaaaaa/{slug}/fail")),
         (2, Door::Url, Some(id)) => ping(format!("/ping/{id}/256")),
         (3, Door::Url, Some(id)) => ping(format!("/ping/{id}/failed")),

@@ -20,7 +20,7 @@ pub struct Asked {
     /// Index of the script.
     pub script: usize,
     pub what: Kind,
-    /// When it was sent, and when its response came or the client gave up, in milliseconds.
+    /// When it was sent, and when its response arrived or the client gave up, in milliseconds.
     pub sent_ms: i64,
     pub ended_ms: i64,
     pub outcome: Outcome,

@@ -48,7 +48,7 @@ pub struct Case {
 
 impl Case {
     /// How many failed calls that mention `what` may have been done anyway.
-    pub fn doubts_about(&self, what: &str) -> u64 {
+    pub fn unconfirmed_calls(&self, what: &str) -> u64 {
         let faults = self.faults.iter();
         faults
             .filter(|one| one.doubtful && one.asked.contains(what))
@@ -58,7 +58,7 @@ impl Case {
     /// The most that a counter may have been overcharged: once per crash, and once per failed call
     /// on it that may have been done.
     pub fn overcharges(&self, counter: &str) -> u64 {
-        self.history.kills.len() as u64 + self.doubts_about(counter)
+        self.history.kills.len() as u64 + self.unconfirmed_calls(counter)
     }
 
     /// Whether a channel has a group of alerts whose retry is due around the end or later.

@@ -1,5 +1,6 @@
 //! The expected behaviour, derived from docs/compatibility.md and the design alone: when a monitor
-//! must be up or down, given what its clients know, and when the pipeline may have been away.
+//! must be up or down, given what its clients know, and when the pipeline may have been
+//! unavailable.
 
 use super::history::{Asked, History, Outcome};
 use super::scenario::{Kind, Script};
@@ -22,7 +23,7 @@ pub struct Event {
     /// When it took effect, at the latest.
     pub done_ms: i64,
     /// Whether it was acknowledged, so that it certainly took effect.
-    pub sure: bool,
+    pub certain: bool,
 }
 
 /// A monitor's period and grace.
@@ -65,7 +66,7 @@ impl<'a> Model<'a> {
             .asked
             .iter()
             .filter(|asked| asked.script == i && !matches!(asked.outcome, Outcome::Refused(_)))
-            .filter(|asked| asked.what != Kind::Lie)
+            .filter(|asked| asked.what != Kind::Invalid)
             .map(event)
             .collect();
         events.sort_by_key(|event| event.sent_ms);
@@ -83,8 +84,8 @@ impl<'a> Model<'a> {
 
     /// When its limits had certainly changed.
     fn surely_changed_ms(&self) -> Option<i64> {
-        let sure = self.changes().filter(|one| one.sure);
-        sure.map(|one| one.done_ms).min()
+        let certain = self.changes().filter(|one| one.certain);
+        certain.map(|one| one.done_ms).min()
     }
 
     /// From when its limits may have changed.
@@ -131,7 +132,8 @@ impl<'a> Model<'a> {
     /// success may count as after it.
     pub fn too_few_failures(&self, ms: i64, moved: bool) -> bool {
         let of = |what: Kind| self.events.iter().filter(move |one| one.what == what);
-        let successes = of(Kind::Success).filter(|one| one.sure && one.done_ms <= ms - CLOCKS_MS);
+        let successes =
+            of(Kind::Success).filter(|one| one.certain && one.done_ms <= ms - CLOCKS_MS);
         let since = successes.map(|one| one.sent_ms).max().unwrap_or(i64::MIN);
         let late = if moved { LATE_MS } else { 0 };
         let fails = of(Kind::Fail).filter(|one| {
@@ -166,7 +168,7 @@ impl<'a> Model<'a> {
         let successes = self
             .events
             .iter()
-            .filter(|event| event.sure && event.what == Kind::Success);
+            .filter(|event| event.certain && event.what == Kind::Success);
         let span = |success: &Event| {
             let from = success.done_ms + CLOCKS_MS;
             // A shorter period may take it down retroactively.
@@ -193,7 +195,7 @@ impl<'a> Model<'a> {
         let fails: Vec<&Event> = self
             .events
             .iter()
-            .filter(|one| one.sure && one.what == Kind::Fail)
+            .filter(|one| one.certain && one.what == Kind::Fail)
             .collect();
         // Rows of as many failures as take it down; the last of each counts.
         let rows = fails.windows(self.script.failures as usize).filter(|row| {
@@ -222,14 +224,14 @@ impl<'a> Model<'a> {
         let pauses = self
             .events
             .iter()
-            .filter(|one| one.sure && one.what == Kind::Pause);
+            .filter(|one| one.certain && one.what == Kind::Pause);
         self.spans(pauses.copied(), &enders, end_ms)
     }
 
-    /// The spans that certainly start with `begun`, each until something may have ended it.
+    /// The spans that certainly start with `starts`, each until something may have ended it.
     fn spans(
         &self,
-        begun: impl Iterator<Item = Event>,
+        starts: impl Iterator<Item = Event>,
         enders: &[Kind],
         end_ms: i64,
     ) -> Vec<(i64, i64)> {
@@ -242,7 +244,7 @@ impl<'a> Model<'a> {
             let to = to.unwrap_or(end_ms).min(end_ms);
             (from < to).then_some((from, to))
         };
-        begun.filter_map(span).collect()
+        starts.filter_map(span).collect()
     }
 
     /// Silences after the start of a run.
@@ -250,7 +252,7 @@ impl<'a> Model<'a> {
         let starts = self
             .events
             .iter()
-            .filter(|one| one.sure && one.what == Kind::Start);
+            .filter(|one| one.certain && one.what == Kind::Start);
         let run = |start: &Event| {
             let others = self
                 .events
@@ -325,7 +327,7 @@ impl<'a> Model<'a> {
     /// Whether it certainly has a deadline at `ms`: it was pinged, and not paused since.
     fn has_deadline(&self, ms: i64) -> bool {
         self.events.iter().any(|one| {
-            let watches = one.sure && (one.what == Kind::Success || one.what == Kind::Fail);
+            let watches = one.certain && (one.what == Kind::Success || one.what == Kind::Fail);
             let paused = || {
                 self.events.iter().any(|other| {
                     matches!(other.what, Kind::Pause | Kind::Resume)
@@ -343,21 +345,21 @@ impl<'a> Model<'a> {
 pub struct Silence {
     /// The latest time of its deadline.
     pub deadline_ms: i64,
-    /// When the next ping may have come.
+    /// When the next ping may have arrived.
     pub until_ms: Option<i64>,
 }
 
 fn event(asked: &Asked) -> Event {
-    let sure = asked.outcome == Outcome::Done;
+    let certain = asked.outcome == Outcome::Done;
     Event {
         what: asked.what,
         sent_ms: asked.sent_ms,
-        done_ms: if sure {
+        done_ms: if certain {
             asked.ended_ms
         } else {
             asked.sent_ms + LATE_MS
         },
-        sure,
+        certain,
     }
 }
 
@@ -377,12 +379,12 @@ pub fn surely_away(history: &History, gap_ms: i64) -> Vec<(i64, i64)> {
 pub fn away(history: &History, gap_ms: i64, end_ms: i64) -> Vec<(i64, i64)> {
     let mut pulses = history.pulses.clone();
     pulses.sort_unstable();
-    let begun = std::iter::once(0).chain(pulses.iter().map(|(sent, _)| *sent));
+    let starts = std::iter::once(0).chain(pulses.iter().map(|(sent, _)| *sent));
     let ended = pulses
         .iter()
         .map(|(_, answered)| *answered)
         .chain(std::iter::once(end_ms));
-    begun
+    starts
         .zip(ended)
         .filter(|(from, to)| to - from > gap_ms - CLOCKS_MS)
         .map(|(from, to)| (from - CLOCKS_MS, to + CLOCKS_MS))

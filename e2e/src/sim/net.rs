@@ -3,7 +3,7 @@
 //! under the same token, within a time limit.
 
 use super::chance::{Chance, Clock, sleep_ms};
-use super::scenario::{Scenario, Trouble};
+use super::scenario::{FaultKind, Scenario};
 use super::trace::Trace;
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
@@ -259,7 +259,7 @@ impl Net {
             forgets: scenario
                 .spells
                 .iter()
-                .any(|spell| matches!(spell.what, Trouble::Stale(_))),
+                .any(|spell| matches!(spell.what, FaultKind::Stale(_))),
         })
     }
 
@@ -327,28 +327,28 @@ impl Way {
         };
         self.net
             .scenario
-            .troubles(ms, |what| match what {
-                Trouble::Refused(n) => once(n, Fault::Refused),
-                Trouble::Failed(n) => once(n, Fault::Failed),
-                Trouble::Reset(n) => once(n, Fault::Reset),
-                Trouble::ReplyLost(n) => once(n, Fault::ReplyLost),
-                Trouble::Throttled(n) => once(n, Fault::Throttled),
-                Trouble::Slow(n) => {
+            .active_faults(ms, |what| match what {
+                FaultKind::Refused(n) => once(n, Fault::Refused),
+                FaultKind::Failed(n) => once(n, Fault::Failed),
+                FaultKind::Reset(n) => once(n, Fault::Reset),
+                FaultKind::ReplyLost(n) => once(n, Fault::ReplyLost),
+                FaultKind::Throttled(n) => once(n, Fault::Throttled),
+                FaultKind::Slow(n) => {
                     let slow_ms = chance.range(SLOW_MS.0, SLOW_MS.1);
                     either(n, Fault::SlowBefore(slow_ms), Fault::SlowAfter(slow_ms))
                 }
-                Trouble::Stale(n) if request.is_eventual() => once(n, Fault::Stale),
-                Trouble::Partial(n)
+                FaultKind::Stale(n) if request.is_eventual() => once(n, Fault::Stale),
+                FaultKind::Partial(n)
                     if matches!(request, Request::GetMany(..) | Request::WriteMany(_)) =>
                 {
                     once(n, Fault::Partial)
                 }
-                Trouble::Conflict(n)
+                FaultKind::Conflict(n)
                     if matches!(request, Request::Write(_) | Request::Transact(..)) =>
                 {
                     once(n, Fault::Conflict)
                 }
-                Trouble::Killed(n) => either(n, Fault::KilledBefore, Fault::KilledAfter),
+                FaultKind::Killed(n) => either(n, Fault::KilledBefore, Fault::KilledAfter),
                 _ => None,
             })
             .next()

@@ -112,7 +112,7 @@ pub enum Kind {
     /// A user changes its period and grace.
     Change,
     /// An invalid request: an unknown monitor, a missing or wrong key, or invalid values.
-    Lie,
+    Invalid,
 }
 
 impl Kind {
@@ -130,13 +130,13 @@ pub struct Spell {
     /// End, exclusive, in milliseconds.
     pub to_ms: i64,
     /// The kind of fault.
-    pub what: Trouble,
+    pub what: FaultKind,
 }
 
 /// A kind of fault. A `u16` is how many calls in a thousand it hits; a `u8` is the index of the
 /// receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Trouble {
+pub enum FaultKind {
     /// The table refuses a call and does nothing.
     Refused(u16),
     /// The table does the call, but reports a failure.
@@ -260,7 +260,7 @@ impl Scenario {
             scenario.spells.push(Spell {
                 from_ms,
                 to_ms: from_ms + away_ms,
-                what: Trouble::Away,
+                what: FaultKind::Away,
             });
         }
         let removals = if away_ms > 0 { 6 } else { 2 };
@@ -277,10 +277,10 @@ impl Scenario {
     }
 
     /// The faults at `ms` for which `of` returns a value.
-    pub fn troubles<T>(
+    pub fn active_faults<T>(
         &self,
         ms: i64,
-        of: impl Fn(Trouble) -> Option<T>,
+        of: impl Fn(FaultKind) -> Option<T>,
     ) -> impl Iterator<Item = T> {
         self.spells
             .iter()
@@ -300,28 +300,28 @@ fn spell(chance: &Chance, from: i64, to: i64, hooks: usize) -> Spell {
     let hook = u8::try_from(chance.range(0, i64::try_from(hooks).expect("a small number") - 1))
         .expect("a small number");
     let what = match chance.range(0, 19) {
-        0 => Trouble::Refused(n),
-        1 => Trouble::Failed(n),
-        2 => Trouble::Reset(n),
-        3 | 4 => Trouble::ReplyLost(n),
-        5 => Trouble::Throttled(n),
-        6 => Trouble::Slow(n),
-        7 => Trouble::Stale(n * 3),
-        8 => Trouble::Partial(n * 3),
-        9 => Trouble::Conflict(n),
-        10 | 11 => Trouble::Killed(n.min(60)),
-        12 => Trouble::Bus(n * 2),
-        13 => Trouble::Queue(n * 3),
-        14 => Trouble::Stream(n * 3),
-        15 => Trouble::Network(n * 2),
-        16 => Trouble::Schedule(n * 4),
-        17 => Trouble::Deploy,
+        0 => FaultKind::Refused(n),
+        1 => FaultKind::Failed(n),
+        2 => FaultKind::Reset(n),
+        3 | 4 => FaultKind::ReplyLost(n),
+        5 => FaultKind::Throttled(n),
+        6 => FaultKind::Slow(n),
+        7 => FaultKind::Stale(n * 3),
+        8 => FaultKind::Partial(n * 3),
+        9 => FaultKind::Conflict(n),
+        10 | 11 => FaultKind::Killed(n.min(60)),
+        12 => FaultKind::Bus(n * 2),
+        13 => FaultKind::Queue(n * 3),
+        14 => FaultKind::Stream(n * 3),
+        15 => FaultKind::Network(n * 2),
+        16 => FaultKind::Schedule(n * 4),
+        17 => FaultKind::Deploy,
         18 => match chance.range(0, 2) {
-            0 => Trouble::HookFails(hook),
-            1 => Trouble::HookTakesAndFails(hook),
-            _ => Trouble::HookHangs(hook),
+            0 => FaultKind::HookFails(hook),
+            1 => FaultKind::HookTakesAndFails(hook),
+            _ => FaultKind::HookHangs(hook),
         },
-        _ => Trouble::HookTakesAndFails(hook),
+        _ => FaultKind::HookTakesAndFails(hook),
     };
     Spell {
         from_ms,
@@ -381,7 +381,7 @@ fn script(chance: &Chance, serve: bool, begin: i64, scenario: &Scenario) -> Scri
                 acts.push(act(at_ms, Kind::Success));
                 acts.push(act(at_ms + chance.range(0, period_ms), Kind::Change));
             }
-            13 => acts.push(act(at_ms, Kind::Lie)),
+            13 => acts.push(act(at_ms, Kind::Invalid)),
             _ => acts.push(act(at_ms, Kind::Success)),
         }
         at_ms += period_ms - chance.range(0, period_ms / 8);

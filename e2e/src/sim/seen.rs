@@ -94,7 +94,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Reads everything from the API and the table.
-pub async fn look(cast: &Cast, setup: &Setup) -> Seen {
+pub async fn read_all(cast: &Cast, setup: &Setup) -> Seen {
     let router = cast.handlers().router;
     let get = async |path: &str| get(&router, path).await;
     let items = cast.net.table.items().await;
@@ -113,7 +113,7 @@ pub async fn look(cast: &Cast, setup: &Setup) -> Seen {
             .collect();
         let monitor = match same[..] {
             [monitor] if id.as_ref().is_none_or(|id| monitor["uuid"] == **id) => {
-                Ok(look_at(&router, &text(&monitor["uuid"])).await)
+                Ok(read_monitor(&router, &text(&monitor["uuid"])).await)
             }
             _ => Err(format!(
                 "found {} monitors named {}, expected the one that was created",
@@ -148,7 +148,7 @@ async fn get(router: &Router, path: &str) -> Value {
     serde_json::from_str(&body).unwrap_or_default()
 }
 
-async fn look_at(router: &Router, uuid: &str) -> SeenMonitor {
+async fn read_monitor(router: &Router, uuid: &str) -> SeenMonitor {
     let shown = get(router, &format!("/v1/monitors/{uuid}")).await;
     let log = get(router, &format!("/api/v3/checks/{uuid}/pings/")).await;
     let mut flips: Vec<SeenFlip> = list(&shown["flips"])

@@ -205,8 +205,8 @@ fn look_ahead(program: &Program, bars: &[Bar], scores: &[Score], all: &[Verdict]
     check
 }
 
-/// Bars per year, if not given: by the timeframe, or, if bars are missing (nights, weekends, gaps), by the bars
-/// that exist.
+/// Bars per year: as given, or by the timeframe, or, if bars are missing (nights, weekends, gaps),
+/// by the bars that exist.
 fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, spec: &Backtest) -> f64 {
     if let Some(given) = spec.annualization {
         return given;

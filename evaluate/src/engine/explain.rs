@@ -68,7 +68,7 @@ impl Program {
             }
             Verdict::Hold => {
                 let lacks = |side, name| match reasons(side, false) {
-                    texts if texts.is_empty() => format!("no condition asks for {name}"),
+                    texts if texts.is_empty() => format!("there is no condition for {name}"),
                     texts => format!("not {name}, because {texts}"),
                 };
                 format!(

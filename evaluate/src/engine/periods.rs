@@ -8,16 +8,16 @@ use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::request::{Backtest, Fill};
 use thrum_schema::signal::{Bar, Score, Verdict};
 
-/// The periods of a backtest: each from one possible fill to the next.
+/// The periods of a backtest. Each lasts from one possible fill to the next.
 #[derive(Debug)]
 pub struct Periods {
-    /// The position held in each.
+    /// The position in each period: 1, 0 or -1.
     pub positions: Vec<i8>,
-    /// The return of holding one long.
+    /// The return of a long position in each period.
     pub returns: Vec<f64>,
-    /// When each begins, and its price.
+    /// The start of each period: time and price.
     pub begins: Vec<(UnixMs, f64)>,
-    /// When each ends, and its price.
+    /// The end of each period: time and price.
     pub ends: Vec<(UnixMs, f64)>,
 }
 
@@ -27,14 +27,15 @@ impl Periods {
         self.net_by(|before, now| cost * f64::from((now - before).abs()))
     }
 
-    /// The same for other positions in these periods.
+    /// The net returns of other positions in these periods.
     pub fn net_of(&self, positions: &[i8], cost: f64) -> Vec<f64> {
         self.net_with(positions, |before, now| {
             cost * f64::from((now - before).abs())
         })
     }
 
-    /// The return of each period net of costs, by the position before and in it.
+    /// The return of each period net of costs. `cost` takes the position before the period and in
+    /// it.
     pub fn net_by(&self, cost: impl Fn(i8, i8) -> f64) -> Vec<f64> {
         self.net_with(&self.positions, cost)
     }
@@ -50,7 +51,7 @@ impl Periods {
             .collect()
     }
 
-    /// The position before each period, and in it.
+    /// For each period, the position before it and in it.
     pub fn moves(&self) -> impl Iterator<Item = (i8, i8)> {
         let before = std::iter::once(&0).chain(&self.positions);
         let moves = before.zip(&self.positions);
@@ -62,13 +63,13 @@ impl Periods {
         self.moves().filter(|(before, now)| before != now).count()
     }
 
-    /// In how many periods there is a position.
+    /// The number of periods with a position.
     pub fn in_position(&self) -> usize {
         let held = self.positions.iter().filter(|position| **position != 0);
         held.count()
     }
 
-    /// The share of the periods with a position.
+    /// The fraction of periods with a position.
     pub fn exposure(&self) -> f64 {
         count(self.in_position()) / count(self.positions.len()).max(1.0)
     }
@@ -87,23 +88,23 @@ impl Periods {
         flips.count()
     }
 
-    /// When each period ends.
+    /// The end time of each period.
     pub fn times(&self) -> Vec<UnixMs> {
         self.ends.iter().map(|(at, _)| *at).collect()
     }
 
-    /// When the first period begins.
+    /// The start time of the first period.
     pub fn began(&self) -> UnixMs {
         self.begins.first().map_or(UnixMs(0), |(at, _)| *at)
     }
 }
 
-/// The bars that are tested, and the signal of each.
+/// The tested bars, and the signal of each.
 #[derive(Debug)]
 pub struct Judged<'a> {
     /// The bars.
     pub bars: &'a [Bar],
-    /// What the strategy says of each.
+    /// The signal of each bar.
     pub verdicts: Vec<Verdict>,
 }
 
@@ -178,7 +179,7 @@ pub fn periods(judged: &Judged<'_>, compiled: &CompiledStrategy, spec: &Backtest
     periods
 }
 
-/// Positions from entry to exit, each net of the costs of its two orders.
+/// The trades: positions from entry to exit, each net of the costs of its two orders.
 pub fn trades(periods: &Periods, cost: f64) -> Vec<Trade> {
     let mut trades: Vec<Trade> = Vec::new();
     let positions = &periods.positions;
@@ -191,13 +192,13 @@ pub fn trades(periods: &Periods, cost: f64) -> Vec<Trade> {
         let bars = same.count();
         let end = begin + bars;
         if position != 0 {
-            let mut worth = 1.0 - cost;
+            let mut value = 1.0 - cost;
             for r in &periods.returns[begin..end] {
-                worth = (worth * (1.0 + f64::from(position) * r).max(0.0)).min(1e300);
+                value = (value * (1.0 + f64::from(position) * r).max(0.0)).min(1e300);
             }
             let open = end == positions.len();
             if !open {
-                worth *= 1.0 - cost;
+                value *= 1.0 - cost;
             }
             let (entered, exited) = (periods.begins[begin], periods.ends[end - 1]);
             trades.push(Trade {
@@ -208,7 +209,7 @@ pub fn trades(periods: &Periods, cost: f64) -> Vec<Trade> {
                 exit_price: exited.1,
                 open,
                 bars,
-                net_return: worth - 1.0,
+                net_return: value - 1.0,
             });
         }
         begin = end;

@@ -50,7 +50,7 @@ pub struct State {
 pub struct Hole {
     /// How many bars are missing.
     pub missing: u64,
-    /// How many bars have come since.
+    /// How many bars have arrived since.
     pub since: u64,
 }
 
@@ -241,7 +241,7 @@ impl Program {
             if state.bars == 1 && bar.time != open {
                 frame.partial = Some(open);
             }
-            // It closed within a gap, so its last part never came.
+            // It closed within a gap, so its last part is missing.
             let overdue = frame.bar.take_if(|longer| longer.time != open);
             if frame.partial != Some(open) {
                 match &mut frame.bar {

@@ -12,9 +12,9 @@ pub struct Report {
     pub fill: Fill,
     pub fee_bps: f64,
     pub slippage_bps: f64,
-    /// Bars per year, by which performance is annualized.
+    /// Bars per year, used to annualize performance.
     pub annualization: f64,
-    /// How many bars were tested: from the first one with a signal.
+    /// How many bars were tested, from the first one with a signal.
     pub rows: usize,
     pub from: String,
     pub to: String,
@@ -39,7 +39,7 @@ pub struct Report {
     pub win_rate: Option<f64>,
     /// The gains of the winners divided by the losses of the others; absent if nothing was lost.
     pub profit_factor: Option<f64>,
-    /// Holding from the first bar to the last, without costs.
+    /// The performance of holding from the first bar to the last, without costs.
     pub buy_and_hold: Performance,
     /// The performance with costs on turnover. Present if `performance` uses the costs of the
     /// predecessor.
@@ -97,7 +97,7 @@ pub struct Trade {
     pub side: &'static str,
     pub entered_at: String,
     pub entry_price: f64,
-    /// When it ended; if it is still open, the end of the last period.
+    /// When the position was closed; if it is still open, the end of the last period.
     pub exited_at: String,
     pub exit_price: f64,
     pub open: bool,

@@ -1,5 +1,5 @@
-//! Walk-forward: for each stretch of bars, parameters are chosen on the bars before it and tested
-//! on the stretch.
+//! Walk-forward tests: for each stretch of bars, chooses the parameters on the bars before it, and
+//! tests them on the stretch.
 
 use super::performance::{Performance, finite};
 use super::periods::{Judged, Periods, periods, verdicts};
@@ -39,7 +39,7 @@ pub struct Stretch {
     pub test_return: f64,
 }
 
-/// The backtest that a walk-forward continues.
+/// The backtest that a walk-forward belongs to.
 pub struct Tested<'a> {
     pub strategy: &'a Strategy,
     pub compiled: &'a CompiledStrategy,
@@ -123,7 +123,7 @@ pub fn walk(of: &Tested<'_>, forward: &WalkForward) -> Result<Walked, Invalid> {
             to: times[end - 1].rfc3339(),
             params: combinations[best].clone(),
             train_sharpe,
-            test_return: tested.fold(1.0, |worth, r| worth * (1.0 + r).max(0.0)) - 1.0,
+            test_return: tested.fold(1.0, |value, r| value * (1.0 + r).max(0.0)) - 1.0,
         });
         begin = end;
     }
@@ -158,8 +158,8 @@ fn check_stretches(forward: &WalkForward, n: usize) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The combination with the best Sharpe ratio in the periods `train`, or the first of equals. Returns
-/// that do not vary count as 0.
+/// The combination with the best Sharpe ratio in the periods `train`; the first, if several are
+/// equal. An undefined ratio counts as 0.
 fn best(net: &[Vec<f64>], train: Range<usize>, annualization: f64) -> (usize, Option<f64>) {
     let scored = net
         .iter()

@@ -20,8 +20,8 @@ use thrum_store::Result;
 
 /// How many bars are read at a time.
 const PAGE: usize = 10_000;
-/// For a series that is too long to test from its start: how many times the bars that the strategy
-/// needs must come before the first tested bar, to warm up.
+/// For a series that is too long to test from its start: the warm-up before the first tested bar,
+/// as a multiple of the bars that the strategy needs.
 const WARM_TIMES: usize = 20;
 
 /// The result of a request: JSON, or why it failed.
@@ -75,7 +75,7 @@ impl Evaluate {
     }
 
     /// Whether a request is still queued. 1 RU.
-    pub(crate) async fn request_waits(&self, id: RequestId) -> Result<bool> {
+    pub(crate) async fn is_request_queued(&self, id: RequestId) -> Result<bool> {
         let request = self.store.request(id).await?;
         Ok(request.is_some_and(|request| request.state == RequestState::Queued))
     }

@@ -10,19 +10,20 @@ use thrum_schema::signal::track::{Head, Signal, TrackId, TrackState};
 use thrum_store::StoreError;
 use thrum_store::{Advance, Result};
 
-/// How many bars are compared at a time with those that a track took.
+/// How many bars are compared at a time with those that a track has processed.
 const MAX_COMPARED: usize = 2_000;
-/// How many times that many bars are compared. The rest is stepped again without a comparison.
+/// How many pages of [`MAX_COMPARED`] bars are compared. The rest is stepped again without a
+/// comparison.
 const MAX_PAGES: usize = 50;
-/// How long before the start of a track a bar must have been received to be surely among those that
-/// it took, in milliseconds: a request may take 30 s, and clocks differ.
-const SURELY_MS: i64 = 60_000;
+/// How long before the start of a track a bar must have arrived for the track to have certainly
+/// processed it, in milliseconds: a request may take 30 s, and clocks differ.
+const RECEIPT_MARGIN_MS: i64 = 60_000;
 
 impl Evaluate {
-    /// Rewinds every track that is past the change of a nudge to its last checkpoint before the
-    /// change, unless the track has taken exactly this change already, so that handling a record
-    /// twice changes nothing. The track is stepped again when it is followed next. Returns all
-    /// tracks of the series, as they were before.
+    /// Rewinds every track that is past the changed bars or scores to its last checkpoint before
+    /// them, unless the track has already processed exactly this change: handling a record twice
+    /// changes nothing. The track is stepped again when it is followed next. Returns all tracks of
+    /// the series, as they were before.
     pub(crate) async fn correct(
         &self,
         project: ProjectId,
@@ -63,13 +64,14 @@ impl Evaluate {
             let Some(last) = stored.last.filter(|last| *last >= from) else {
                 return Ok(());
             };
-            let untaken = if head.sentiment {
-                self.untaken_score(track, &stored, head, from).await?
+            let stale = if head.sentiment {
+                self.first_bar_with_stale_score(track, &stored, head, from)
+                    .await?
             } else {
-                self.untaken_bar(track, &stored, head, from, to.min(last))
+                self.first_stale_bar(track, &stored, head, from, to.min(last))
                     .await?
             };
-            let Some(at) = untaken else {
+            let Some(at) = stale else {
                 return Ok(());
             };
             match self.rewind(track, &stored, at).await {
@@ -84,9 +86,9 @@ impl Evaluate {
         Err(StoreError::Conflict)
     }
 
-    /// The first bar from `from` to `to` that the track did not take, or took in a different
-    /// revision.
-    async fn untaken_bar(
+    /// The first bar from `from` to `to` that the track has not processed, or processed in a
+    /// different revision.
+    async fn first_stale_bar(
         &self,
         track: &TrackId,
         stored: &TrackState,
@@ -104,13 +106,13 @@ impl Evaluate {
                 return Ok(None);
             };
             let signals = self.latest_signals(track, from, last.t).await?;
-            let untaken = bars.iter().find(|bar| match signals.get(&bar.t) {
+            let stale = bars.iter().find(|bar| match signals.get(&bar.t) {
                 Some(signal) => signal.bar_rev != bar.rev,
-                None if bar.t < stored.since => bar.at + SURELY_MS >= stored.begun,
+                None if bar.t < stored.since => bar.at + RECEIPT_MARGIN_MS >= stored.begun,
                 None => true,
             });
-            if untaken.is_some() || bars.len() < MAX_COMPARED {
-                return Ok(untaken.map(|bar| bar.t));
+            if stale.is_some() || bars.len() < MAX_COMPARED {
+                return Ok(stale.map(|bar| bar.t));
             }
             from = last.t + 1;
         }
@@ -119,7 +121,7 @@ impl Evaluate {
 
     /// The first bar from `from` on whose signal used a different sentiment score than it would
     /// now.
-    async fn untaken_score(
+    async fn first_bar_with_stale_score(
         &self,
         track: &TrackId,
         stored: &TrackState,
@@ -154,11 +156,11 @@ impl Evaluate {
             .scores(track.project, &track.series, after, close(*last))
             .await?;
         let scores: Vec<Score> = first.into_iter().chain(later).collect();
-        let untaken = signals.values().find(|signal| {
+        let stale = signals.values().find(|signal| {
             let known = scores.partition_point(|score| score.time <= close(signal.bar));
             known.checked_sub(1).map(|i| scores[i]) != signal.score
         });
-        Ok(untaken.map(|signal| signal.bar))
+        Ok(stale.map(|signal| signal.bar))
     }
 
     async fn latest_signals(

@@ -38,7 +38,7 @@ impl Page {
     }
 }
 
-/// Where a track is.
+/// The position of a track.
 struct Position {
     /// The version that is stored; `None` if the track is new.
     before: Option<u64>,
@@ -47,8 +47,8 @@ struct Position {
 }
 
 impl Position {
-    /// Notes in the track how far its state is. `at_end`: there are no more bars.
-    fn reach(&mut self, at_end: bool) {
+    /// Updates the stored track from the state. `at_end`: there are no more bars.
+    fn save_state(&mut self, at_end: bool) {
         let stored = &mut self.stored;
         stored.state = self.state.encode();
         stored.version += 1;
@@ -84,10 +84,10 @@ impl Evaluate {
     /// Brings a track up to the last bar, and returns the signal of that bar. Reads the state and
     /// the bars after it, steps them, and writes state, signals and checkpoints in one transaction.
     /// It is guarded by the version of the state and by the count of nudges: if bars arrived after
-    /// the read, they are read again. So a correction is either among the bars read, or finds the
-    /// track past it. A new bar in order costs one read of the state, one read of the bars, and one
-    /// transaction, however long the series is. `left` is the budget of bars; `asked` records that
-    /// the track was requested.
+    /// the read, they are read again. So a correction is either among the bars read, or its nudge
+    /// finds the track past it. A new bar in order costs one read of the state, one read of the
+    /// bars, and one transaction, however long the series is. `left` is the budget of bars; `asked`
+    /// records that the track was requested.
     pub(crate) async fn follow(
         &self,
         track: &TrackId,
@@ -137,7 +137,7 @@ impl Evaluate {
             return Ok(Progress::Done(None));
         };
         // Precise to a day, to save writes.
-        let note = asked && now - position.stored.asked > 86_400_000;
+        let record_request = asked && now - position.stored.asked > 86_400_000;
         if asked {
             position.stored.asked = now;
         }
@@ -168,7 +168,7 @@ impl Evaluate {
                 break;
             }
         }
-        if newest.is_none() && note {
+        if newest.is_none() && record_request {
             position.stored.version += 1;
             let (before, state) = (position.before, &position.stored);
             let advance = Advance {
@@ -186,7 +186,7 @@ impl Evaluate {
         Ok(Progress::Done(newest))
     }
 
-    /// Where a track is; where it begins, if it is new. `None` if there are no bars.
+    /// The position of a track, or the start of a new one. `None` if there are no bars.
     async fn position(
         &self,
         track: &TrackId,
@@ -299,7 +299,7 @@ impl Evaluate {
                     });
                 }
             }
-            position.reach(rest.peek().is_none() && page.is_last);
+            position.save_state(rest.peek().is_none() && page.is_last);
             let advance = Advance {
                 before: position.before,
                 state: &position.stored,

@@ -14,15 +14,15 @@ use thrum_store::StoreError;
 
 impl Evaluate {
     /// Whether the timer of a watch is still valid. 1 RU.
-    pub(crate) async fn watch_waits(&self, watch: WatchId, epoch: u32) -> Result<bool> {
+    pub(crate) async fn is_watch_timer_valid(&self, watch: WatchId, epoch: u32) -> Result<bool> {
         let state = self.store.watch_state(watch).await?;
         Ok(state.is_some_and(|state| state.epoch == epoch))
     }
 
     /// Evaluates the signal of a watch, and notifies people if it changed. The state, the alert
     /// with its audit, and the next timer are one transaction, guarded by the version of the state.
-    /// A watch with a schedule is evaluated only if its timer or a person asks for it (`asked`).
-    pub(crate) async fn look_at_watch(
+    /// A watch with a schedule is evaluated only if its timer or a person requested it (`asked`).
+    pub(crate) async fn evaluate_watch(
         &self,
         project: ProjectId,
         id: WatchId,
@@ -30,7 +30,7 @@ impl Evaluate {
         asked: bool,
     ) -> Result<Progress<()>> {
         for _ in 0..MAX_ATTEMPTS {
-            match self.look_once(project, id, budget, asked).await {
+            match self.evaluate_watch_once(project, id, budget, asked).await {
                 Err(StoreError::Conflict) => {}
                 Err(StoreError::Corrupt(error)) => {
                     // It must not hold up the others. An operator must fix the item.
@@ -43,7 +43,7 @@ impl Evaluate {
         Err(StoreError::Conflict)
     }
 
-    async fn look_once(
+    async fn evaluate_watch_once(
         &self,
         project: ProjectId,
         id: WatchId,
@@ -63,14 +63,14 @@ impl Evaluate {
         let now = self.store.world().now();
         if watch.expires.is_some_and(|end| end <= now) {
             if state.due.is_some() {
-                self.rest(&watch, state, None, None, now).await?;
+                self.suspend(&watch, state, None, None, now).await?;
             }
             return Ok(Progress::Done(()));
         }
         let (program, version) = match self.program_of(&watch).await? {
             Ok(found) => found,
             Err(error) => {
-                self.note_error(&watch, state, error, now).await?;
+                self.record_error(&watch, state, error, now).await?;
                 return Ok(Progress::Done(()));
             }
         };
@@ -108,12 +108,12 @@ impl Evaluate {
             now,
         };
         let judgement = watch.judge(&state, &view);
-        self.conclude_look(&watch, state, judgement, recent.first(), &program, now)
+        self.write_evaluation(&watch, state, judgement, recent.first(), &program, now)
             .await?;
         Ok(Progress::Done(()))
     }
 
-    /// What the signal of a bar says.
+    /// The verdict of a bar's signal.
     async fn verdict_at(&self, track: &TrackId, bar: Option<UnixMs>) -> Result<Option<Verdict>> {
         let Some(bar) = bar else {
             return Ok(None);
@@ -122,8 +122,9 @@ impl Evaluate {
         Ok(signal.map(|signal| signal.verdict))
     }
 
-    /// Records why a watch can't be evaluated, unless that is known and its timer waits.
-    async fn note_error(
+    /// Records why a watch can't be evaluated, unless that is recorded already and its timer is
+    /// armed.
+    async fn record_error(
         &self,
         watch: &Watch,
         state: WatchState,
@@ -134,15 +135,15 @@ impl Evaluate {
             On::Bar => None,
             On::Schedule(schedule) => schedule.next_after(now),
         };
-        let waits = state.due.is_some_and(|due| due > now) || (state.due, next) == (None, None);
-        if state.error.as_ref() == Some(&error) && waits {
+        let armed = state.due.is_some_and(|due| due > now) || (state.due, next) == (None, None);
+        if state.error.as_ref() == Some(&error) && armed {
             return Ok(());
         }
-        self.rest(watch, state, Some(error), next, now).await
+        self.suspend(watch, state, Some(error), next, now).await
     }
 
     /// Records that a watch failed or expired, and when it is evaluated next, if at all.
-    async fn rest(
+    async fn suspend(
         &self,
         watch: &Watch,
         state: WatchState,
@@ -162,7 +163,7 @@ impl Evaluate {
     }
 
     /// Writes the outcome of an evaluation, unless nothing changed.
-    async fn conclude_look(
+    async fn write_evaluation(
         &self,
         watch: &Watch,
         before: WatchState,
@@ -189,9 +190,9 @@ impl Evaluate {
         };
         // A watch has one valid timer. A later due time is handled when it fires; an earlier one
         // replaces it.
-        let waits = before.due.filter(|due| *due > now);
-        let timer = match (waits, judgement.due) {
-            (Some(waits), Some(due)) if waits <= due => None,
+        let armed = before.due.filter(|due| *due > now);
+        let timer = match (armed, judgement.due) {
+            (Some(armed), Some(due)) if armed <= due => None,
             (None, None) if before.due.is_none() => None,
             (_, due) => {
                 state.due = due;
@@ -207,7 +208,7 @@ impl Evaluate {
             .await
     }
 
-    /// The last signals, newest first, one per bar: as many as a change must be confirmed by.
+    /// The last signals, newest first, one per bar: as many as are needed to confirm a change.
     async fn recent(
         &self,
         track: &TrackId,
@@ -246,8 +247,8 @@ impl Evaluate {
         Ok(found.filter(|signal| signal.bar == bar))
     }
 
-    /// The strategy of a watch, compiled, with its version; or why it can't be compiled, for
-    /// people.
+    /// The strategy of a watch, compiled, with its version; or a readable reason why it can't be
+    /// compiled.
     async fn program_of(
         &self,
         watch: &Watch,

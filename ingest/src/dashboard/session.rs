@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::config::AdminKey;
 use crate::http::Caller;
 use crate::http::Problem;
-use crate::http::metering::Tab;
+use crate::http::metering::BalanceSlot;
 use crate::http::{Reader, Writer};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -54,7 +54,7 @@ pub struct Viewer {
     pub project: Arc<Project>,
     /// The CSRF token that the session's forms must contain.
     pub csrf: String,
-    tab: Tab,
+    balance_slot: BalanceSlot,
 }
 
 /// A form submitted with write access. Every handler that changes the project
@@ -85,7 +85,7 @@ impl Viewer {
             sees_secrets: self.writes(),
             caller: Caller {
                 key: self.key.clone(),
-                tab: self.tab.clone(),
+                balance_slot: self.balance_slot.clone(),
                 free: true,
             },
         }
@@ -99,7 +99,7 @@ impl Post {
             project: self.viewer.key.project,
             caller: Caller {
                 key: self.viewer.key.clone(),
-                tab: self.viewer.tab.clone(),
+                balance_slot: self.viewer.balance_slot.clone(),
                 free: false,
             },
         }
@@ -270,7 +270,7 @@ impl Dashboard {
         let project = self.app.accounts.project(key.project).await?;
         Ok(Some(Viewer {
             csrf: mac(&secret, &["form", text]),
-            tab: Tab::of(parts),
+            balance_slot: BalanceSlot::of(parts),
             project,
             key,
         }))

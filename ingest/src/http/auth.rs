@@ -1,6 +1,6 @@
 //! Authentication: API keys and the admin key, read from a header and checked against their hashes.
 
-use super::metering::Tab;
+use super::metering::BalanceSlot;
 use super::problem::Problem;
 use crate::app::App;
 use axum::extract::FromRequestParts;
@@ -16,7 +16,7 @@ pub struct Caller {
     /// The key.
     pub key: ApiKey,
     /// Takes the key's balance, for the response headers.
-    pub tab: Tab,
+    pub balance_slot: BalanceSlot,
     /// Whether its requests are free, because a person is using the dashboard.
     pub free: bool,
 }
@@ -26,7 +26,7 @@ impl Caller {
     pub fn new(key: ApiKey, parts: &Parts) -> Self {
         Self {
             key,
-            tab: Tab::of(parts),
+            balance_slot: BalanceSlot::of(parts),
             free: false,
         }
     }
@@ -42,7 +42,7 @@ impl Caller {
         }
         match app.accounts.charge(&self.key).await? {
             Charged::Taken(balance) => {
-                self.tab.note(balance);
+                self.balance_slot.note(balance);
                 Ok(())
             }
             Charged::Refused {
@@ -50,7 +50,7 @@ impl Caller {
                 wait_ms,
                 quota,
             } => {
-                self.tab.note(Some(balance));
+                self.balance_slot.note(Some(balance));
                 let what = if quota {
                     "this key has used up its requests for the day"
                 } else {

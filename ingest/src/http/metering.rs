@@ -11,15 +11,15 @@ use thrum_store::Balance;
 
 /// Carries the balance of a request's key to its response.
 #[derive(Debug, Clone, Default)]
-pub struct Tab(Arc<Mutex<Option<Balance>>>);
+pub struct BalanceSlot(Arc<Mutex<Option<Balance>>>);
 
-impl Tab {
-    /// The tab of a request.
+impl BalanceSlot {
+    /// The slot of a request.
     pub fn of(parts: &Parts) -> Self {
         parts.extensions.get().cloned().unwrap_or_default()
     }
 
-    /// Notes the balance.
+    /// Sets the balance.
     pub fn note(&self, balance: Option<Balance>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = balance;
     }
@@ -32,10 +32,10 @@ impl Tab {
 /// Adds the rate limit headers to every metered response: with the names of the IETF draft, and
 /// with the `X-` names that many clients still read.
 pub async fn headers(mut request: Request, next: Next) -> Response {
-    let tab = Tab::default();
-    request.extensions_mut().insert(tab.clone());
+    let slot = BalanceSlot::default();
+    request.extensions_mut().insert(slot.clone());
     let mut response = next.run(request).await;
-    if let Some(balance) = tab.balance() {
+    if let Some(balance) = slot.balance() {
         let values = [
             ("limit", balance.limit),
             ("remaining", balance.remaining),

@@ -1,4 +1,4 @@
-//! Who sent a request, for the ping log.
+//! The sender of a request, for the ping log.
 
 use axum::extract::ConnectInfo;
 use axum::http::{Extensions, HeaderMap, HeaderValue, header};

@@ -117,7 +117,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Corrupt(_) => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "an internal error; it is logged",
+                "internal error; the details are in Thrum's log",
             ),
             StoreError::Conflict | StoreError::Throttled(_) | StoreError::Unavailable(_) => {
                 Self::new(

@@ -1,5 +1,5 @@
-//! Accounts: API keys and ping keys, the admin key, projects with their plans, and what requests
-//! cost.
+//! Accounts: API keys and ping keys, the admin key, projects with their plans, and the charging of
+//! requests.
 
 use super::cache::Cache;
 use crate::config::{AdminKey, Config};
@@ -14,8 +14,8 @@ use tokio::sync::Mutex;
 
 /// How long to trust an admin key that is stored elsewhere, in milliseconds.
 const ADMIN_KEY_MS: i64 = 300_000;
-/// How long not to fetch it again when a caller gives another one, in milliseconds: the key may
-/// have been rotated.
+/// Shortest time between two fetches of the admin key, in milliseconds. A caller with a different
+/// key triggers a fetch, because the key may have been rotated.
 const WRONG_ADMIN_KEY_MS: i64 = 10_000;
 /// The most API keys a project may have, whatever its plan.
 const MAX_KEYS: u32 = 100;

@@ -1,4 +1,4 @@
-//! The deep check: does the whole pipeline work?
+//! The deep health check: tests whether the whole pipeline works.
 
 use std::time::Duration;
 use thrum_schema::UnixMs;
@@ -29,7 +29,7 @@ pub struct Health {
 pub struct Checked {
     /// When it ran.
     pub at: UnixMs,
-    /// What fails.
+    /// What failed.
     pub reasons: Vec<String>,
     /// How long a probe took from the table through the bus and the queue to notify, in
     /// milliseconds; `None` if it did not arrive.

@@ -27,7 +27,7 @@ use thrum_schema::monitor::check_heartbeat_name;
 use thrum_schema::{Monitor, MonitorId, MonitorState, Project, ProjectId};
 use thrum_store::{Result, Snapshot, Store, StoreError};
 
-/// The monitors of all projects, and what this process remembers of them.
+/// The monitors of all projects, with the caches of this process.
 #[derive(Debug)]
 pub struct Monitors {
     store: Store,

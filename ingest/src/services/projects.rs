@@ -1,4 +1,4 @@
-//! Changes to projects, and what they mean for the monitors.
+//! Changes to projects, and their effects on monitors.
 
 use super::accounts::Accounts;
 use super::monitors::Monitors;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thrum_schema::{Project, ProjectId};
 use thrum_store::{Result, Store, StoreError};
 
-/// How often to retry a change against concurrent ones.
+/// How often to retry a change that conflicts with others.
 const MAX_ATTEMPTS: usize = 10;
 
 /// The projects.

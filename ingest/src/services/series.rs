@@ -165,7 +165,7 @@ impl Series {
                 from: first.time,
                 to: last.time,
             };
-            // A feed that keeps resending its last bar brings nothing new.
+            // A client that keeps resending its last bar adds nothing new.
             let new = put.contains(&PutBar::Accepted);
             let received_at = new.then(|| self.store.world().now());
             self.store

@@ -119,7 +119,7 @@ impl Topics {
     }
 
     /// The ARN of a channel's topic, if its address has confirmed. SNS also accepts messages for a
-    /// topic without a confirmed subscription, and nobody would get them.
+    /// topic without a confirmed subscription, and would deliver them to no one.
     pub(super) async fn confirmed(
         &self,
         channel: ChannelId,

@@ -99,7 +99,7 @@ impl Webhook {
             Ok(Some(status.to_string()))
         } else if status == StatusCode::GONE {
             Err(SendError::permanent(
-                "the receiver answered 410 Gone: it wants no more messages",
+                "the receiver answered 410 Gone: it accepts no more messages",
             ))
         } else if status.is_redirection() {
             Err(SendError::passing(format!(

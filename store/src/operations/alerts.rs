@@ -101,7 +101,7 @@ impl Store {
         if dead {
             closed = closed.set("dead", true);
         }
-        // TTL may have removed it meanwhile.
+        // TTL may have removed it in the meantime.
         self.try_write(update(Key::alert(project, alert), closed).when(exists()))
             .await
             .map(drop)

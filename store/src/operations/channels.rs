@@ -117,7 +117,7 @@ impl Store {
     }
 
     /// Records the result of a check of a subscription and arms the timer for the next one, unless
-    /// a user asked for confirmation again meanwhile. 4 WU.
+    /// a user has requested confirmation again since. 4 WU.
     ///
     /// # Errors
     /// [`StoreError::Conflict`](crate::StoreError::Conflict) if another process changed it.

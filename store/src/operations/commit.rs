@@ -1,4 +1,4 @@
-//! Commits: what an event does to a monitor, written in whole or not at all.
+//! Commits: everything that an event changes about a monitor, in one write or transaction.
 
 use super::Touched;
 use super::monitors::count;
@@ -26,7 +26,7 @@ pub struct Commit<'a> {
     pub monitor: &'a Monitor,
     /// Its previous state; `None` if TTL removed it.
     pub before: Option<&'a MonitorState>,
-    /// What the event does.
+    /// The outcome of the event.
     pub outcome: &'a Outcome,
     /// The alert for the flip.
     pub alert: Option<&'a Alert>,

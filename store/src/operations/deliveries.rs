@@ -184,7 +184,7 @@ impl Store {
     /// Records that the outcome of a group was copied to its members. 1 WU.
     pub async fn conclude_group(&self, group: AlertId, channel: ChannelId) -> Result<()> {
         let concluded = update(Key::delivery(group, channel), set("concluded", true));
-        // TTL may have removed it meanwhile.
+        // TTL may have removed it in the meantime.
         self.try_write(concluded.when(exists())).await.map(drop)
     }
 
@@ -233,7 +233,7 @@ impl Store {
             .or_when(over, begin);
         match self.updated::<Rate>(counted).await {
             Ok(rate) => Ok(rate.n),
-            // Two windows started at the same moment, twice in a row.
+            // Lost the race to start a window twice in a row.
             Err(StoreError::Conflict) => Ok(1),
             Err(error) => Err(error),
         }
@@ -310,7 +310,7 @@ impl Store {
         Ok(group)
     }
 
-    /// Restarts a dead delivery, due now: the delivery, its alert's open channels and a timer, in
+    /// Restarts a dead delivery at once: the delivery, its alert's open channels and a timer, in
     /// one transaction. 6 WU.
     ///
     /// # Errors

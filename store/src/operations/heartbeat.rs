@@ -17,7 +17,7 @@ use thrum_schema::time::UnixMs;
 /// The result of a heartbeat on the fast path.
 #[derive(Debug)]
 pub enum Fast {
-    /// It is recorded; this is the new state.
+    /// Recorded; this is the new state.
     Counted(Box<MonitorState>),
     /// Nothing was written: the monitor's rules must decide.
     NeedsRules,
@@ -49,8 +49,8 @@ impl Rules {
 }
 
 impl Rules {
-    /// Whether `state` matches them.
-    fn hold(self, state: &MonitorState) -> bool {
+    /// Whether `state` already has these values.
+    fn matches(self, state: &MonitorState) -> bool {
         self.period_s
             .is_none_or(|period_s| state.period_s == Some(period_s))
             && self.grace_s.is_none_or(|grace_s| state.grace_s == grace_s)
@@ -104,7 +104,7 @@ impl Store {
         let state: MonitorState = item::decode(*before)?;
         let plain = state.plain && state.status == Status::Up && state.seen <= Some(now);
         if plain
-            && rules.hold(&state)
+            && rules.matches(&state)
             && let Err(wait_ms) = rate.take(state.tat, now.0)
         {
             return Ok(Fast::TooMany(wait_ms));

@@ -1,4 +1,5 @@
-//! Monitor states: read by the monitor's id, replaced where TTL removed them, and marked as series.
+//! Monitor states: reads them by the monitor's id, restores those that TTL removed, and marks their
+//! metrics as series.
 
 use crate::item;
 use crate::key::Key;
@@ -57,9 +58,9 @@ impl Store {
         Ok(state)
     }
 
-    /// Adds the pings of a state that TTL removed to the one that a ping created in its place,
-    /// except those that it was assumed to have had (`resumed`), and records the flip missed in
-    /// between. This happens once, because the mark for it can only be created once. 4 to 6 WU.
+    /// Adds the pings of a state that TTL removed to the state that a ping created in its place,
+    /// except those already assumed when it was created (`resumed`), and records the missed flip.
+    /// Happens only once, because its marker item can be created only once. 4 to 6 WU.
     ///
     /// # Errors
     /// [`StoreError::Conflict`](crate::StoreError::Conflict) if it was done already, or the monitor

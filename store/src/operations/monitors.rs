@@ -1,4 +1,4 @@
-//! Monitors: found by id, name, slug, badge and project; created, renamed and deleted.
+//! Monitors: finds them by id, name, slug, badge and project; creates, renames and deletes them.
 
 use super::Touched;
 use super::commit::Commit;
@@ -19,21 +19,21 @@ use thrum_schema::time::UnixMs;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct MonitorCount {
-    /// How many there are.
+    /// The number of monitors.
     pub n: i64,
-    /// Incremented whenever a monitor is created, changed or deleted: while it is the same, so are
-    /// they all.
+    /// Incremented whenever a monitor is created, changed or deleted: while it is the same, no
+    /// monitor has changed.
     pub changes: u64,
 }
 
-/// What a new monitor claims for itself alone.
+/// What must be unique about a new monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claims {
     /// Its name, and its slug if it has one, must be free: of concurrent creations, one succeeds.
     Name,
     /// Its slug must be free: of concurrent creations, one succeeds. Its name may be shared.
     Slug,
-    /// Both may be shared. If no other monitor has its name, heartbeats by that name are its own.
+    /// Both may be shared. If no other monitor has its name, heartbeats with that name go to it.
     Shared,
 }
 
@@ -42,11 +42,11 @@ pub enum Claims {
 pub struct Creation<'a> {
     /// The monitor, and its first event.
     pub commit: Commit<'a>,
-    /// What it claims.
+    /// What must be unique.
     pub claims: Claims,
     /// Maximum monitors of the project, including this one.
     pub limit: Option<u32>,
-    /// The count at which the monitor was found not to exist: none may have been created since.
+    /// The count when the monitor was found not to exist: no monitor may have been created since.
     pub after: Option<MonitorCount>,
 }
 

@@ -55,8 +55,8 @@ impl Store {
         self.transact(writes).await
     }
 
-    /// Deletes a project without monitors, then its keys and channels. After the first step nobody
-    /// can use these, because their project no longer exists. 2 WU each.
+    /// Deletes a project without monitors, then its keys and channels. After the first step these
+    /// are unusable, because their project no longer exists. 2 WU each.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if it has monitors, or changed concurrently; then nothing is

@@ -22,7 +22,7 @@ const MAX_ATTEMPTS: usize = 10;
 /// The result of writing a bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutBar {
-    /// It is new.
+    /// The bar is new.
     Accepted,
     /// It existed already.
     Unchanged,
@@ -30,7 +30,7 @@ pub enum PutBar {
     Revised,
 }
 
-/// What a series was fed with.
+/// The kind of data in a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fed {
     /// Bars.
@@ -42,7 +42,7 @@ pub enum Fed {
 /// The part of a watched series that evaluate must check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nudge {
-    /// What it was fed with.
+    /// The kind of data that changed.
     pub fed: Fed,
     /// The first timestamp that changed.
     pub from: UnixMs,
@@ -50,8 +50,8 @@ pub struct Nudge {
     pub to: UnixMs,
 }
 
-/// A change of a series' head. If it `calls`, evaluate is called for it: the stream's filter checks
-/// nothing else.
+/// A change of a series' head. `calls` is whether the stream forwards it to evaluate; the stream's
+/// filter checks nothing else.
 pub(super) fn head_update(
     project: ProjectId,
     series: &SeriesName,

@@ -13,7 +13,7 @@ use thrum_schema::timer::{Timer, What};
 
 /// Maximum length of a text in an item, in bytes: items have at most 400 kB.
 const PART: usize = 300_000;
-/// When to check a request that may have been lost on its way, in milliseconds.
+/// After how long to check a request that may have been lost on its way, in milliseconds.
 pub const AGAIN_MS: i64 = 60_000;
 
 #[derive(Deserialize)]
@@ -22,7 +22,7 @@ struct Text {
 }
 
 impl Store {
-    /// Writes a request, its bars if they come with it, and the timer that checks whether it was
+    /// Writes a request, the bars sent with it, if any, and the timer that checks whether it was
     /// lost. 4 to 6 WU, plus 2 per kB of bars.
     pub async fn put_request(
         &self,
@@ -50,7 +50,7 @@ impl Store {
         self.get(Key::request(request)).await
     }
 
-    /// The bars that came with a request. 1 RU per 4 kB.
+    /// The bars that were sent with a request. 1 RU per 4 kB.
     pub async fn request_bars(&self, request: RequestId) -> Result<Vec<Bar>> {
         let found: Option<Text> = self.get(Key::request_bars(request)).await?;
         let text = found.map(|text| text.text).unwrap_or_default();
@@ -69,8 +69,8 @@ impl Store {
         let finished = set("finished", now);
         let finished = match result {
             Ok(text) => {
-                // Under the name of this attempt: concurrent attempts write their own parts, and
-                // only one becomes the result.
+                // Each attempt writes its parts under its own token, and only one attempt becomes
+                // the result.
                 let token = format!("{:08x}", self.world.random() as u32);
                 let mut parts = 0_u32;
                 let mut rest = text;

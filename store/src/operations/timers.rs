@@ -24,7 +24,7 @@ pub struct TimerItem {
     pub entries: Vec<Timer>,
 }
 
-/// How far a shard was swept, and by which process.
+/// How far a shard has been swept, and which process claims it.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Cursor {
     /// Every minute before this one is swept.
@@ -150,8 +150,7 @@ impl Store {
             .map(drop)
     }
 
-    /// Claims a shard for `by` until `until`, unless another claim holds. 1 WU. Returns false if
-    /// one does.
+    /// Claims a shard for `by` until `until`. Returns false if another process holds a claim. 1 WU.
     pub async fn claim_shard(
         &self,
         shard: u16,
@@ -163,8 +162,8 @@ impl Store {
         self.move_cursor(shard, claimed, claimable(by, now)).await
     }
 
-    /// Moves a shard's cursor to `minute`, unless it is further already, and releases the claim;
-    /// only if no other claim holds. 1 WU.
+    /// Moves a shard's cursor to `minute`, unless it is further already, and releases the claim.
+    /// Does nothing if another process holds a claim. 1 WU.
     pub async fn advance_cursor(
         &self,
         shard: u16,

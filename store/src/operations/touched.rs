@@ -5,7 +5,8 @@ use crate::Store;
 use thrum_schema::id::{MonitorId, ProjectId};
 use tokio::sync::broadcast::{Receiver, Sender, channel};
 
-/// How many changes are buffered for a slow receiver; one that falls further behind gets an error.
+/// How many changes are buffered for a slow receiver. A receiver that falls further behind gets an
+/// error.
 const CAPACITY: usize = 16_384;
 
 /// A write that may change what users see.
@@ -24,7 +25,7 @@ pub enum Touched {
 pub(crate) struct Feed(Option<Sender<Touched>>);
 
 impl Store {
-    /// The same table, with a change feed.
+    /// This store with a change feed.
     #[must_use]
     pub fn with_change_feed(self) -> Self {
         let (sender, _) = channel(CAPACITY);

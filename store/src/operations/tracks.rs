@@ -17,10 +17,10 @@ struct Keyed {
     state: TrackState,
 }
 
-/// What a track's next step writes, all or nothing.
+/// Everything that a track's next step writes, in one transaction.
 #[derive(Debug)]
 pub struct Advance<'a> {
-    /// The version that was read; `None` if there was none.
+    /// The version that was read; `None` for a new track.
     pub before: Option<u64>,
     /// The new progress.
     pub state: &'a TrackState,

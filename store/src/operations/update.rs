@@ -1,6 +1,6 @@
-//! Updates of a monitor: read it, decide, announce, commit, and start again if another write came
-//! between. Every change of a monitor that exists goes through here: pings, edits, deadlines,
-//! reminders, and states that TTL removed.
+//! Updates of a monitor: reads it, decides, announces, commits, and starts again after a conflict.
+//! Every change of an existing monitor goes through here: pings, edits, deadlines, reminders, and
+//! states that TTL removed.
 
 use super::commit::Commit;
 use crate::{Result, Store, StoreError};
@@ -15,16 +15,16 @@ use thrum_schema::time::UnixMs;
 use thrum_schema::transition::Outcome;
 use tokio::time::sleep;
 
-/// How long to retry a write against concurrent ones, in milliseconds. Less than the 30 s after which
-/// a write that arms a timer must start again with a fresh reading of the clock (T2).
+/// How long to retry a write that conflicts with others, in milliseconds. Less than the 30 s after
+/// which a write that arms a timer must read the clock again (T2).
 pub const RETRY_WRITES_MS: i64 = 20_000;
 
-/// A monitor and its state, as they were read.
+/// A monitor and its state, as read from the table.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// Its configuration.
     pub monitor: Monitor,
-    /// Its state; the one that stands in for it, if TTL removed it.
+    /// Its state; a reconstructed one, if TTL removed it.
     pub state: MonitorState,
     /// Whether the state is in the table.
     pub stored: bool,
@@ -33,9 +33,9 @@ pub struct Snapshot {
 /// What an update does to a monitor.
 #[derive(Debug)]
 pub struct Change {
-    /// Its new configuration, if that changes.
+    /// The new configuration, if it changes.
     pub monitor: Option<Monitor>,
-    /// What happens to its state.
+    /// The new state, and its effects.
     pub outcome: Outcome,
     /// The alert to raise.
     pub raise: Raise,
@@ -44,27 +44,26 @@ pub struct Change {
 /// Which alert a change raises.
 #[derive(Debug)]
 pub enum Raise {
-    /// The one that its flip asks for, unless alerts are silenced. The same sweep takes down `burst`
-    /// monitors of the project (A6).
+    /// The alert of its flip, if there is one and alerts are not silenced.
     Flip {
-        /// How many; `None` if no sweep is at work.
+        /// How many monitors of the project the same sweep takes down (A6); `None` outside a sweep.
         burst: Option<u32>,
     },
-    /// This one.
+    /// This alert.
     This(Box<Alert>),
 }
 
-/// What became of an update.
+/// The result of an update.
 #[derive(Debug)]
 pub struct Updated {
-    /// The monitor afterwards.
+    /// The monitor after the update.
     pub now: Snapshot,
     /// What was committed; `None` if there was nothing to write.
     pub outcome: Option<Outcome>,
 }
 
 impl Change {
-    /// An outcome, with the alert that its flip asks for.
+    /// A change that consists of an outcome and the alert of its flip.
     pub const fn of(outcome: Outcome) -> Self {
         Self {
             monitor: None,
@@ -96,23 +95,23 @@ impl Store {
         }))
     }
 
-    /// Changes a monitor as `decide` says, starting from `first`. If another write comes between,
-    /// reads the monitor again and asks again. Returns `None` if the monitor is gone. 1 to 2 RU, and
-    /// what [`Store::commit`] costs.
+    /// Changes a monitor as `decide` says, starting from `first`. After a conflict, reads the
+    /// monitor again and calls `decide` again. Returns `None` if the monitor is gone. 1 to 2 RU,
+    /// plus the cost of [`Store::commit`].
     ///
     /// # Errors
-    /// What `decide` refuses, [`StoreError::Conflict`] after 20 s of concurrent writes, or a failure
-    /// of the table.
+    /// The error of `decide`, [`StoreError::Conflict`] after 20 s of concurrent writes, or a
+    /// failure of the table.
     pub async fn update_monitor<E: From<StoreError>>(
         &self,
         first: Snapshot,
         mut decide: impl FnMut(&Snapshot, UnixMs) -> Result<Option<Change>, E>,
     ) -> Result<Option<Updated>, E> {
-        let begun = self.world.now();
+        let started = self.world.now();
         let mut current = first;
         for attempt in 0.. {
             let now = self.world.now();
-            if now - begun > RETRY_WRITES_MS {
+            if now - started > RETRY_WRITES_MS {
                 break;
             }
             let Some(change) = decide(&current, now)? else {
@@ -168,7 +167,7 @@ impl Store {
         })
     }
 
-    /// Decides what an outcome announces, before it is committed. 1 RU if it does.
+    /// Decides which alert an outcome raises, before it is committed. 1 RU if it may raise one.
     ///
     /// # Errors
     /// The table failed.
@@ -196,12 +195,12 @@ impl Store {
         Ok(found.unwrap_or_else(|| Project::new(id, "")))
     }
 
-    /// A new alert ID of `now`.
+    /// A new alert ID with the timestamp `now`.
     pub fn new_alert_id(&self, now: UnixMs) -> AlertId {
         AlertId(self.world.uuid_v7(now))
     }
 
-    /// Waits before a write is retried that lost a race: at random, and longer after each attempt.
+    /// Waits before retrying a write after a conflict: a random time, longer after each attempt.
     pub async fn back_off(&self, attempt: u32) {
         let longest_ms = f64::from(4_u32 << attempt.min(6));
         sleep(Duration::from_millis(1).mul_f64(self.world.jitter() * longest_ms)).await;

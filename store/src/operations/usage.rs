@@ -1,4 +1,4 @@
-//! Usage: a project's daily counters, taken by conditional updates (A7).
+//! Usage: a project's daily counters, updated conditionally (A7).
 
 use crate::item::{self, MAPPING_VERSION, USAGE_TTL_S};
 use crate::key::Key;
@@ -21,8 +21,9 @@ impl Pace {
         Self { rate, now }
     }
 
-    /// Limits `write`, whose only attempt does `update` on `condition`. A steady sender passes
-    /// while `tat` is not in the future; a burst passes while it is not too far ahead.
+    /// Adds the rate limit to `write`, whose only attempt does `update` on `condition`. A steady
+    /// sender passes while `tat` is not in the future; a burst passes while it is not too far
+    /// ahead.
     pub fn limit(&self, write: Write, condition: Condition, update: Update) -> Write {
         let Self { rate, now } = self;
         let first = set("tat", now.0 + rate.interval_ms);
@@ -51,7 +52,7 @@ pub struct Charge<'a> {
     pub rate: Option<Rate>,
 }
 
-/// What is left after a request, of the quota or the rate, whichever is scarcer.
+/// The balance after a request: of the quota or the rate limit, whichever is closer to its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
     /// The limit.
@@ -73,7 +74,7 @@ pub enum Charged {
         balance: Balance,
         /// Milliseconds until a request passes.
         wait_ms: i64,
-        /// Whether the daily quota is used up, not the rate.
+        /// Whether the daily quota refused it, instead of the rate limit.
         quota: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! Watches, and what they remember.
+//! Watches and their states.
 
 use super::commit::FIRST_AUDIT_MS;
 use super::series::head_update;
@@ -28,17 +28,17 @@ impl Store {
         self.query(Query::of(pk).prefix("W#").eventual()).await
     }
 
-    /// What a watch remembers. 1 RU.
+    /// The state of a watch. 1 RU.
     pub async fn watch_state(&self, watch: WatchId) -> Result<Option<WatchState>> {
         self.get(Key::watch_state(watch)).await
     }
 
-    /// What watches remember. 1 RU each.
+    /// The states of watches. 1 RU each.
     pub async fn watch_states(&self, watches: &[WatchId]) -> Result<Vec<Option<WatchState>>> {
         futures::future::try_join_all(watches.iter().map(|watch| self.watch_state(*watch))).await
     }
 
-    /// Creates a watch, what it remembers, and its entry in the series' head. 6 WU.
+    /// Creates a watch, its state, and its entry in the series' head. 6 WU.
     pub async fn create_watch(&self, watch: &Watch) -> Result<()> {
         let place = add("watches", strings([watch.id])).set("followed", true);
         self.transact(vec![
@@ -49,18 +49,18 @@ impl Store {
         .await
     }
 
-    /// Replaces a watch that exists; with `state`, also what it remembers, guarded by its version.
+    /// Replaces a watch that exists; with `state`, also its state, guarded by the state's version.
     /// 1 to 4 WU.
     ///
     /// # Errors
-    /// [`crate::StoreError::Conflict`] if it is gone, or was checked meanwhile.
+    /// [`crate::StoreError::Conflict`] if it is gone, or was evaluated concurrently.
     pub async fn replace_watch(&self, watch: &Watch, state: Option<&WatchState>) -> Result<()> {
         let mut writes = vec![put(item::watch(watch)).when(exists())];
-        writes.extend(state.map(|state| replace_memory(watch.id, state)));
+        writes.extend(state.map(|state| replace_state(watch.id, state)));
         self.transact(writes).await
     }
 
-    /// Deletes a watch, what it remembers, and its entry in the series' head. 6 WU.
+    /// Deletes a watch, its state, and its entry in the series' head. 6 WU.
     pub async fn delete_watch(&self, watch: &Watch) -> Result<()> {
         let place = take_from("watches", strings([watch.id]));
         self.transact(vec![
@@ -71,11 +71,11 @@ impl Store {
         .await
     }
 
-    /// Writes the result of a check, guarded by the state's version: what the watch remembers, the
-    /// alert with its audit timer, and the timer for the next check. 1 to 8 WU.
+    /// Writes the result of an evaluation, guarded by the state's version: the state, the alert
+    /// with its audit timer, and the timer for the next evaluation. 1 to 8 WU.
     ///
     /// # Errors
-    /// [`crate::StoreError::Conflict`] if it is gone, or was checked concurrently.
+    /// [`crate::StoreError::Conflict`] if it is gone, or was evaluated concurrently.
     pub async fn put_watch_state(
         &self,
         watch: &Watch,
@@ -84,7 +84,7 @@ impl Store {
         timer: Option<UnixMs>,
         now: UnixMs,
     ) -> Result<()> {
-        let mut writes = vec![replace_memory(watch.id, state)];
+        let mut writes = vec![replace_state(watch.id, state)];
         if let Some(alert) = alert {
             writes.push(create(item::alert(alert)));
             writes.push(put(self.audit_item(alert, now + FIRST_AUDIT_MS)));
@@ -110,9 +110,8 @@ fn at_head(watch: &Watch, change: Update) -> Write {
     head_update(watch.project, &watch.series, watch.timeframe, false, change)
 }
 
-/// Replaces what a watch remembers with the next version, if the version that was read is still
-/// current.
-fn replace_memory(watch: WatchId, state: &WatchState) -> Write {
+/// Replaces the state of a watch, if the version that was read is still current.
+fn replace_state(watch: WatchId, state: &WatchState) -> Write {
     let next = WatchState {
         version: state.version + 1,
         ..state.clone()

@@ -2,7 +2,7 @@
 
 use super::{CALM_TICK_MS, Cast, Handlers};
 use crate::sim::chance::{Chance, sleep_ms};
-use crate::sim::scenario::Trouble;
+use crate::sim::scenario::FaultKind;
 use futures::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,8 +18,8 @@ impl Cast {
     /// The ticker of one process.
     pub(super) async fn ticker(self: Arc<Self>, tick_ms: i64) {
         while self.clock.ms() < self.scenario.end_ms {
-            let begun = self.clock.ms();
-            let tick_ms = if begun < self.scenario.calm_ms {
+            let started = self.clock.ms();
+            let tick_ms = if started < self.scenario.calm_ms {
                 tick_ms
             } else {
                 CALM_TICK_MS
@@ -31,7 +31,7 @@ impl Cast {
             let ended = self.clock.ms();
             let wait_ms = match next {
                 Some(Ok(next)) => {
-                    self.history().ticks.push((begun, ended));
+                    self.history().ticks.push((started, ended));
                     next.map_or(tick_ms, |next| (next - node.world.now()).clamp(1, tick_ms))
                 }
                 Some(Err(error)) => {
@@ -47,14 +47,14 @@ impl Cast {
     /// The minutely schedule.
     pub(super) async fn schedule(self: Arc<Self>) {
         let of = |what| match what {
-            Trouble::Schedule(n) => Some(n),
+            FaultKind::Schedule(n) => Some(n),
             _ => None,
         };
         let mut minute = 0;
         loop {
             minute += 60_000;
             self.clock.until(minute + self.chance.range(0, 1_500)).await;
-            let times = match (self.meets(of), self.chance.per_mille(500)) {
+            let times = match (self.is_hit_by(of), self.chance.per_mille(500)) {
                 (false, _) => 1,
                 (true, true) => 2,
                 (true, false) => 0,
@@ -62,7 +62,7 @@ impl Cast {
             for _ in 0..times {
                 let cast = Arc::clone(&self);
                 tokio::spawn(async move {
-                    let (begun, node) = (cast.clock.ms(), cast.node());
+                    let (started, node) = (cast.clock.ms(), cast.node());
                     // The function's timeout.
                     let limit = Duration::from_secs(55);
                     let ticked = cast.invoke(node, |handlers| async move {
@@ -71,7 +71,7 @@ impl Cast {
                     match ticked.await {
                         Some(Ok(Ok(_))) => {
                             let ended = cast.clock.ms();
-                            cast.history().ticks.push((begun, ended));
+                            cast.history().ticks.push((started, ended));
                         }
                         Some(Ok(Err(error))) => cast
                             .trace
@@ -89,7 +89,7 @@ impl Cast {
     pub(super) async fn stream(self: Arc<Self>, shard: u64, shards: u64) {
         let chance = Chance::new(self.scenario.seed, &format!("stream {shard}"));
         let of = |what| match what {
-            Trouble::Stream(n) => Some(n),
+            FaultKind::Stream(n) => Some(n),
             _ => None,
         };
         let mut feed = self.net.table.feed();
@@ -123,7 +123,7 @@ impl Cast {
                 sleep_ms(chance.range(1, 30)).await;
                 continue;
             }
-            if self.meets(of) {
+            if self.is_hit_by(of) {
                 sleep_ms(chance.range(100, 20_000)).await;
             }
             let size = usize::try_from(chance.range(1, 10))
@@ -154,7 +154,7 @@ impl Cast {
                 }
             };
             // The function succeeded, but its response was lost.
-            if done == size && self.meets(of) {
+            if done == size && self.is_hit_by(of) {
                 self.trace
                     .say(|| "a stream batch is redelivered".to_owned());
                 continue;
@@ -177,14 +177,14 @@ async fn tick(handlers: &Handlers, ahead: bool) -> Result<Option<thrum_schema::U
         pulse,
         ..
     } = handlers;
-    let begun = store.world().now();
+    let started = store.world().now();
     evaluate
         .keep_pulse(pulse)
         .await
         .map_err(|error| error.to_string())?;
     let swept = join_all((0..store.shards()).map(|shard| evaluate.sweep(shard))).await;
-    let looked = if ahead {
-        evaluate.look_ahead(begun).await
+    let queued_ahead = if ahead {
+        evaluate.look_ahead(started).await
     } else {
         Ok(())
     };
@@ -196,7 +196,7 @@ async fn tick(handlers: &Handlers, ahead: bool) -> Result<Option<thrum_schema::U
         }
         next = [next, swept.next_due].into_iter().flatten().min();
     }
-    looked.map_err(|error| error.to_string())?;
+    queued_ahead.map_err(|error| error.to_string())?;
     Ok(next)
 }
 

@@ -4,7 +4,7 @@ use super::Cast;
 use crate::sim::chance::sleep_ms;
 use crate::sim::history::Delivered;
 use crate::sim::net::die;
-use crate::sim::scenario::Trouble;
+use crate::sim::scenario::FaultKind;
 use axum::http::StatusCode;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -16,9 +16,9 @@ use thrum_notify::send::{Post, Posted, SendError};
 const HOOK_TIMEOUT_MS: i64 = 10_000;
 
 /// How often handlers are killed, in a thousand.
-const fn killed(what: Trouble) -> Option<u16> {
+const fn killed(what: FaultKind) -> Option<u16> {
     match what {
-        Trouble::Killed(n) => Some(n),
+        FaultKind::Killed(n) => Some(n),
         _ => None,
     }
 }
@@ -46,21 +46,21 @@ impl Post for Hooks {
                 .and_then(|n| n.parse().ok())
                 .unwrap_or(usize::MAX);
             sleep_ms(cast.chance.range(1, 200)).await;
-            if cast.meets(killed) && cast.chance.per_mille(500) {
+            if cast.is_hit_by(killed) && cast.chance.per_mille(500) {
                 return die().await;
             }
             let ms = cast.clock.ms();
-            let troubles: Vec<Trouble> = cast.scenario.troubles(ms, Some).collect();
-            let is = |of: fn(u8) -> Trouble| {
-                troubles
+            let active_faults: Vec<FaultKind> = cast.scenario.active_faults(ms, Some).collect();
+            let is = |of: fn(u8) -> FaultKind| {
+                active_faults
                     .iter()
                     .any(|what| u8::try_from(hook).is_ok_and(|hook| *what == of(hook)))
             };
-            let (takes, answers) = if is(Trouble::HookHangs) {
+            let (takes, answers) = if is(FaultKind::HookHangs) {
                 (cast.chance.per_mille(500), None)
-            } else if is(Trouble::HookFails) {
+            } else if is(FaultKind::HookFails) {
                 (false, Some(StatusCode::INTERNAL_SERVER_ERROR))
-            } else if is(Trouble::HookTakesAndFails) {
+            } else if is(FaultKind::HookTakesAndFails) {
                 (true, Some(StatusCode::INTERNAL_SERVER_ERROR))
             } else {
                 (true, Some(StatusCode::OK))
@@ -85,7 +85,7 @@ impl Post for Hooks {
             match answers {
                 Some(status) => {
                     sleep_ms(cast.chance.range(1, 100)).await;
-                    if cast.meets(killed) {
+                    if cast.is_hit_by(killed) {
                         return die().await;
                     }
                     Ok(status)

@@ -2,7 +2,7 @@
 
 use super::{Cast, answer};
 use crate::sim::chance::sleep_ms;
-use crate::sim::scenario::Trouble;
+use crate::sim::scenario::FaultKind;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -25,16 +25,16 @@ impl Cast {
     /// Delivers a message to its handler after `delay_ms`.
     fn send(self: &Arc<Self>, work: Work, delay_ms: i64) {
         let of = |what| match what {
-            Trouble::Queue(n) => Some(n),
+            FaultKind::Queue(n) => Some(n),
             _ => None,
         };
-        let copies = if self.meets(of) && !self.serves() {
+        let copies = if self.is_hit_by(of) && !self.serves() {
             2
         } else {
             1
         };
         for _ in 0..copies {
-            let late_ms = if self.meets(of) {
+            let late_ms = if self.is_hit_by(of) {
                 self.chance.range(0, 15_000)
             } else {
                 0
@@ -98,8 +98,8 @@ impl Wire {
         let Some(cast) = self.0.upgrade() else {
             return Ok(());
         };
-        let fails = cast.meets(|what| match what {
-            Trouble::Bus(n) => Some(n),
+        let fails = cast.is_hit_by(|what| match what {
+            FaultKind::Bus(n) => Some(n),
             _ => None,
         });
         cast.trace.say(|| {

@@ -110,7 +110,7 @@ fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
                     waits = true;
                 }
                 // Waiting behind an earlier alert of the same monitor that is being retried.
-                Some("waiting") if is_tried_again(case, alert, channel) => waits = true,
+                Some("waiting") if is_retried(case, alert, channel) => waits = true,
                 None if own => {}
                 state => note(
                     "every alert reaches every channel",
@@ -130,7 +130,7 @@ fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
 }
 
 /// Whether an alert of the same monitor awaits a retry on that channel, so that later ones wait.
-fn is_tried_again(case: &Case, alert: &SeenAlert, channel: &str) -> bool {
+fn is_retried(case: &Case, alert: &SeenAlert, channel: &str) -> bool {
     let same = case
         .seen
         .alerts

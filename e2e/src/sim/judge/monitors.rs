@@ -40,12 +40,12 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
 /// Valid requests succeed, invalid ones are refused.
 fn replies(case: &Case, i: usize, note: &mut Note<'_>) {
     for asked in case.history.asked.iter().filter(|asked| asked.script == i) {
-        let lie = asked.what == Kind::Lie;
+        let invalid = asked.what == Kind::Invalid;
         let wrong = match asked.outcome {
-            Outcome::Done => lie,
+            Outcome::Done => invalid,
             // The monitor was not paused.
             Outcome::Refused(409) if asked.what == Kind::Resume => false,
-            Outcome::Refused(_) => !lie,
+            Outcome::Refused(_) => !invalid,
             Outcome::Unknown => false,
         };
         if wrong {
@@ -130,7 +130,7 @@ fn heartbeats(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>)
     }
     let asked = mine()
         .filter(|asked| asked.what.is_ping() && !matches!(asked.outcome, Outcome::Refused(_)));
-    let most = asked.count() as u64 + case.doubts_about(&monitor.uuid);
+    let most = asked.count() as u64 + case.unconfirmed_calls(&monitor.uuid);
     if monitor.pings > most {
         note(
             "no heartbeat is invented",

@@ -99,7 +99,7 @@ fn is_to(alert: &SeenAlert, channel: &str) -> bool {
     alert.deliveries.iter().any(|one| one.channel == channel)
 }
 
-/// The same for a key's quota.
+/// A key's quota is never exceeded, and refuses nothing below it.
 fn quota(case: &Case, note: &mut Note<'_>) {
     let Some(quota) = case.scenario.quota.map(u64::from) else {
         return;
@@ -236,11 +236,11 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
         let state = item["state"]["S"].as_str().unwrap_or_default();
         let kind = item["kind"]["S"].as_str().unwrap_or_default();
         // Work that started a moment ago may still be in progress.
-        let begun = |ms: i64| ms > START.0 + case.scenario.end_ms - UNDER_WAY_MS;
+        let is_recent = |ms: i64| ms > START.0 + case.scenario.end_ms - UNDER_WAY_MS;
         match kind {
             "delivery"
                 if (state == "claimed" || state == "gathering" && !is_in_retry(case, item))
-                    && !number(item, "until").is_some_and(begun) =>
+                    && !number(item, "until").is_some_and(is_recent) =>
             {
                 *left.entry("deliveries").or_default() += 1;
             }
@@ -248,7 +248,7 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
                 let alert = item["alert"]["S"]
                     .as_str()
                     .and_then(|id| id.parse::<AlertId>().ok());
-                if !alert.is_some_and(|alert| begun(alert.created_ms())) {
+                if !alert.is_some_and(|alert| is_recent(alert.created_ms())) {
                     *left.entry("gathered alerts").or_default() += 1;
                 }
             }

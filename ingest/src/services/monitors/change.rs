@@ -57,7 +57,7 @@ pub struct Upserted {
     pub created: bool,
 }
 
-/// Whether a monitor is the one that an upsert should update.
+/// Whether an upsert should update this monitor.
 pub type Means<'a> = &'a (dyn Fn(&Monitor) -> bool + Sync);
 
 impl Monitors {
@@ -99,10 +99,10 @@ impl Monitors {
         make: impl Fn(&Monitor) -> Result<Monitor, E> + Send + Sync,
     ) -> Result<Upserted, ChangeError<E>> {
         let limit = self.accounts.limits(project).await?.monitors;
-        let begun = self.store.world().now();
+        let started = self.store.world().now();
         for attempt in 0.. {
             let now = self.store.world().now();
-            if now - begun > RETRY_WRITES_MS {
+            if now - started > RETRY_WRITES_MS {
                 break;
             }
             let count = self.store.monitor_count(project).await?;
@@ -188,10 +188,10 @@ impl Monitors {
     /// # Errors
     /// [`ChangeError::NotFound`] if it is already gone.
     pub async fn delete<E>(&self, found: Snapshot) -> Result<Snapshot, ChangeError<E>> {
-        let begun = self.store.world().now();
+        let started = self.store.world().now();
         let mut found = found;
         for attempt in 0.. {
-            if self.store.world().now() - begun > RETRY_WRITES_MS {
+            if self.store.world().now() - started > RETRY_WRITES_MS {
                 break;
             }
             match self.store.delete_monitor(&found.monitor).await {

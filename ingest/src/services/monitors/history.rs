@@ -1,4 +1,4 @@
-//! The past of a monitor: its flips, and its uptime.
+//! The history of a monitor: its flips and its uptime.
 
 use super::Monitors;
 use thrum_schema::flip::Flip;

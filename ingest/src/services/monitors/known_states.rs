@@ -14,7 +14,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 
 /// How long to reuse states without a change feed, at least and at most, in milliseconds.
 const FRESH_MS: (i64, i64) = (10_000, 60_000);
-/// The same, per state: reading more states costs more read units.
+/// How long to reuse them per state, in milliseconds: reading more states costs more read units.
 const FRESH_MS_EACH: i64 = 5;
 /// Without a change feed, the states of up to this many monitors are read every time.
 pub const SMALL: usize = 200;

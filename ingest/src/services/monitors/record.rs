@@ -17,11 +17,11 @@ use thrum_store::{
 /// A ping that was received and validated.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    /// What the request says; the monitor's rules may decide otherwise.
+    /// The kind that the request states; the monitor's rules may change it.
     pub kind: PingKind,
     /// The ping to log. Its number and final kind are filled in later.
     pub ping: Ping,
-    /// The schedule that it brings along.
+    /// The schedule that it sets.
     pub rules: Rules,
 }
 
@@ -94,7 +94,7 @@ impl Monitors {
             By::Slug => &self.slugs,
         };
         let cache_key = (project, name.to_owned());
-        let begun = self.store.world().now();
+        let started = self.store.world().now();
         let mut attempt = 0;
         loop {
             let now = self.store.world().now();
@@ -112,9 +112,9 @@ impl Monitors {
                     cache.put(cache_key, recorded.state.monitor, now);
                     return Ok(recorded);
                 }
-                // Deleted since the lookup, or created by a concurrent request: look again.
+                // Deleted since the lookup, or created by a concurrent request: look it up again.
                 Err(RecordError::NotFound | RecordError::Store(StoreError::Conflict))
-                    if now - begun < RETRY_WRITES_MS =>
+                    if now - started < RETRY_WRITES_MS =>
                 {
                     cache.forget(&cache_key);
                     if matches!(result, Err(RecordError::NotFound)) && attempt > 0 && !create {
@@ -189,7 +189,7 @@ impl Monitors {
         })
     }
 
-    /// The change that a ping makes: first to the schedule that it brings, then the ping itself.
+    /// The change that a ping makes: first its schedule, then the ping itself.
     fn change_of(
         &self,
         current: &Snapshot,

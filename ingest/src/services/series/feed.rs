@@ -18,7 +18,7 @@ use thrum_store::{Result, StoreError};
 const DURATION: &str = "duration";
 /// The series of the intervals between successes, in seconds.
 const INTERVAL: &str = "interval";
-/// How often to try to mark a state while concurrent heartbeats change it.
+/// How often to try to mark a state that concurrent heartbeats keep changing.
 const MAX_ATTEMPTS: usize = 50;
 
 impl Series {
