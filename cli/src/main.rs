@@ -20,7 +20,7 @@ struct Cli {
     #[arg(long, global = true, value_name = "NAME", help_heading = "AWS options")]
     table: Option<String>,
 
-    /// Project to work on with --table, by name or id; required if there are several
+    /// Project to work on with --table, by name or ID; required if there are several
     #[arg(long, global = true, requires = "table", help_heading = "AWS options")]
     project: Option<String>,
 

@@ -57,7 +57,7 @@ pub struct Remote {
     )]
     api_key: Option<SecretString>,
 
-    /// Print the server's reply as JSON
+    /// Print the server's response as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -179,7 +179,7 @@ impl Remote {
         }
         let rows = reply[name]
             .as_array()
-            .with_context(|| format!("the reply has no list `{name}`"))?;
+            .with_context(|| format!("the response has no list `{name}`"))?;
         if rows.is_empty() {
             println!("No {name} yet.");
             return Ok(());
@@ -234,7 +234,7 @@ pub(crate) fn segment(id: &str) -> anyhow::Result<&str> {
     if id.bytes().all(plain) && !matches!(id, "" | "." | "..") {
         Ok(id)
     } else {
-        bail!("an id or name must consist of letters, digits, '.', '_', '-' and ':' (got {id:?})")
+        bail!("an ID or name must consist of letters, digits, '.', '_', '-' and ':' (got {id:?})")
     }
 }
 

@@ -74,7 +74,7 @@ fn finished(reply: Value) -> anyhow::Result<Value> {
         Some("failed") => bail!("{}", reply["error"].as_str().unwrap_or("no reason given")),
         _ => bail!(
             "the result is not ready yet; get it later from {}",
-            reply["href"].as_str().context("the reply has no href")?
+            reply["href"].as_str().context("the response has no href")?
         ),
     }
 }

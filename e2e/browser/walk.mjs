@@ -100,7 +100,7 @@ const steps = {
     await page.click("button:text('Snooze')");
     await page.waitForSelector("#sentence >> text=Its alerts are silenced");
     await page.click("text=End snooze");
-    await page.waitForSelector("text=The snooze ended");
+    await page.waitForSelector("text=Snooze ended");
     await page.click("text=Send test alert");
     await page.waitForSelector("text=A test alert is on its way");
     await page.click("button:text('Pause')");
@@ -176,7 +176,7 @@ const steps = {
     assert.ok(!(await page.content()).includes(successor), "shown once");
     await page.locator("tr", { hasText: "laptop" }).last().locator("summary", { hasText: "Revoke" }).click();
     await page.click("button:text('Revoke') >> visible=true");
-    await page.waitForSelector("text=The key is revoked");
+    await page.waitForSelector("text=Key revoked");
     await assert.rejects(thrum.call("GET", "/v1/monitors", undefined, successor), /401/);
   },
 
@@ -258,7 +258,7 @@ const steps = {
     assert.match(await text(page, "#preview"), /02:30:00 UTC|03:30:00 UTC/);
     await page.click("button.primary");
     assert.match(await page.innerText("main"), /30 4 \* \* \*/);
-    for (const [button, said] of [["Snooze", "Snoozed"], ["End snooze", "The snooze ended"], ["Pause", "Paused"], ["Resume", "Resumed"], ["Send test alert", "A test alert"]]) {
+    for (const [button, said] of [["Snooze", "Snoozed"], ["End snooze", "Snooze ended"], ["Pause", "Paused"], ["Resume", "Resumed"], ["Send test alert", "A test alert"]]) {
       await page.click(`button:text('${button}')`);
       assert.match(await text(page, ".notice[role=status]"), new RegExp(said), button);
     }

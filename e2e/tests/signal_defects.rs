@@ -257,7 +257,7 @@ async fn defect_11_naive_times_and_forming_bars_are_rejected_and_ages_are_shown(
         .map(|r| r["error"].as_str().unwrap())
         .collect();
     assert!(
-        errors[0].starts_with("time must be a timestamp with its offset (RFC 3339)"),
+        errors[0].starts_with("time must be a timestamp with a UTC offset (RFC 3339)"),
         "{errors:?}"
     );
     assert!(
@@ -459,7 +459,7 @@ async fn errors_are_precise() {
             "/v1/signals",
             signal(json!({ "at": "yesterday" })),
             400,
-            "at must be a timestamp with its offset",
+            "at must be a timestamp with a UTC offset",
         ),
         (
             &post_method,

@@ -33,17 +33,15 @@ use axum::routing::{get, post};
 use fields::Fields;
 use page::{Page, failed, see_other};
 use public::StatusPages;
-use session::{PageRateLimiter, Signer, Viewer, form, is_same_origin, local_path};
-use std::sync::Arc;
+use session::{Sessions, Viewer, form, is_same_origin, local_path};
 use thrum_schema::key::API_KEY_LEN;
 
 /// The state of the dashboard, on top of the app's.
 #[derive(Debug, Clone)]
 struct Dashboard {
     app: App,
-    signer: Arc<Signer>,
-    page_rate: Arc<PageRateLimiter>,
-    status_pages: Arc<StatusPages>,
+    sessions: Sessions,
+    status_pages: StatusPages,
 }
 
 impl FromRef<Dashboard> for App {
@@ -52,13 +50,24 @@ impl FromRef<Dashboard> for App {
     }
 }
 
+impl FromRef<Dashboard> for Sessions {
+    fn from_ref(dashboard: &Dashboard) -> Self {
+        dashboard.sessions.clone()
+    }
+}
+
+impl FromRef<Dashboard> for StatusPages {
+    fn from_ref(dashboard: &Dashboard) -> Self {
+        dashboard.status_pages.clone()
+    }
+}
+
 /// The routes of the pages, their forms and their assets.
 pub fn routes(app: App) -> Router<App> {
     let dashboard = Dashboard {
+        sessions: Sessions::new(app.clone()),
+        status_pages: StatusPages::new(app.clone()),
         app,
-        signer: Arc::default(),
-        page_rate: Arc::default(),
-        status_pages: Arc::default(),
     };
     Router::new()
         .route("/", get(overview::get))
@@ -133,7 +142,8 @@ async fn sign_in_page(query: Fields) -> Response {
 
 /// `POST /sign-in`
 async fn sign_in(
-    State(dashboard): State<Dashboard>,
+    State(app): State<App>,
+    State(sessions): State<Sessions>,
     headers: HeaderMap,
     request: Request,
 ) -> Response {
@@ -156,8 +166,8 @@ async fn sign_in(
         );
     }
     let signed = async {
-        match dashboard.app.accounts.api_key(secret).await? {
-            Some(key) => dashboard.sign_in(&headers, &key).await.map(Some),
+        match app.accounts.api_key(secret).await? {
+            Some(key) => sessions.sign_in(&headers, &key).await.map(Some),
             None => Ok(None),
         }
     };
@@ -174,7 +184,7 @@ async fn sign_in(
 
 /// `POST /sign-out`, which read-only viewers may use too.
 async fn sign_out(
-    State(dashboard): State<Dashboard>,
+    State(sessions): State<Sessions>,
     headers: HeaderMap,
     viewer: Viewer,
     request: Request,
@@ -182,7 +192,7 @@ async fn sign_out(
     match form(request.into_body()).await {
         Ok(fields) if viewer.sent(&headers, &fields) => {
             let mut response = see_other("/sign-in?done=signed-out");
-            let cookie = dashboard.sign_out(&headers);
+            let cookie = sessions.sign_out(&headers);
             response.headers_mut().insert(header::SET_COOKIE, cookie);
             response
         }

@@ -41,8 +41,8 @@ macro_rules! operations {
                     description = "A self-hosted dead man's switch and signal engine. Send heartbeats to \
                                    `/v1/heartbeats` or to ping URLs. Manage monitors, channels, alerts and keys with \
                                    `/v1`, or with the management API that existing clients use: `/api/v1`, `/api/v2` \
-                                   and `/api/v3` (version 3 is shown here; its paths work with and without the final \
-                                   slash).",
+                                   and `/api/v3` (version 3 is shown here; its paths work with or without the \
+                                   trailing slash).",
                     license(name = "MIT"),
                 ),
                 paths(

@@ -367,7 +367,7 @@ impl Notify {
             let meter = format!("channel#{}", channel.id);
             if !self.store.take(id, &meter, now, Some(limit)).await? {
                 return Ok(Some(format!(
-                    "the channel's daily limit of {limit} is reached{maybe_sent}"
+                    "the channel's daily limit of {limit} has been reached{maybe_sent}"
                 )));
             }
         }
@@ -380,7 +380,7 @@ impl Notify {
         let meter = format!("deliveries#{}", channel.via.name());
         let taken = self.store.take(id, &meter, now, limit).await?;
         Ok(limit.filter(|_| !taken).map(|limit| {
-            format!("the plan's daily limit of {limit} text messages is reached{maybe_sent}")
+            format!("the plan's daily limit of {limit} text messages has been reached{maybe_sent}")
         }))
     }
 
@@ -398,7 +398,7 @@ impl Notify {
             Settled::Suppressed { .. } => Ok(()),
         };
         if let Err(error) = noted {
-            tracing::warn!(%error, "could not record the health of a channel");
+            tracing::warn!(%error, "failed to record the health of a channel");
         }
     }
 

@@ -70,7 +70,7 @@ pub enum AlertState {
 /// What an alert keeps about its monitor, which may be deleted before delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// Its id.
+    /// Its ID.
     pub uuid: MonitorId,
     /// Its name.
     pub name: String,
@@ -84,7 +84,7 @@ pub struct Subject {
 /// An alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
-    /// Its id.
+    /// Its ID.
     pub id: AlertId,
     /// The project it belongs to.
     pub project: ProjectId,

@@ -18,7 +18,7 @@ pub const MAX_URL: usize = 2_000;
 /// A channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Channel {
-    /// Its id.
+    /// Its ID.
     pub id: ChannelId,
     /// The project that owns it.
     pub project: ProjectId,
@@ -189,7 +189,7 @@ pub fn check_phone(field: &str, to: &str) -> Result<(), Invalid> {
     } else {
         Err(Invalid::new(
             field,
-            "must be a phone number in E.164 form, such as +491701234567",
+            "must be a phone number in E.164 format, such as +491701234567",
         ))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Bytes as lower-case hex digits.
+/// Bytes as lowercase hex digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()

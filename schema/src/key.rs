@@ -116,7 +116,7 @@ pub fn new_api_key(world: &dyn World, scope: Scope) -> String {
     )
 }
 
-/// A new ping key: 22 lower-case letters and digits.
+/// A new ping key: 22 lowercase letters and digits.
 pub fn new_ping_key(world: &dyn World) -> String {
     alphanumeric(world, PING_KEY_LEN, &ALPHANUMERIC[..36])
 }

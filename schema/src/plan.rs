@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Requests per key and UTC day; heartbeats do not count.
+    /// Requests per key per UTC day; heartbeats do not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_day: Option<u32>,
-    /// Requests per key and minute, on average.
+    /// Requests per key per minute, on average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<u32>,
     /// Monitors created through the API; pings and heartbeats may create up to twice this number.

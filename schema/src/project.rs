@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Project {
-    /// Its id.
+    /// Its ID.
     pub id: ProjectId,
     /// The display name.
     pub name: String,

@@ -55,7 +55,7 @@ impl UnixMs {
         let parsed = DateTime::parse_from_rfc3339(text);
         parsed.map(|at| at.to_utc().into()).map_err(|_| {
             let problem =
-                "must be a timestamp with its offset (RFC 3339), such as 2026-11-21T05:00:00Z";
+                "must be a timestamp with a UTC offset (RFC 3339), such as 2026-11-21T05:00:00Z";
             Invalid::new(field, problem)
         })
     }

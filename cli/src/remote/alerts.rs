@@ -28,7 +28,7 @@ enum AlertAction {
     List,
     /// Retry the dead deliveries of an alert
     Redeliver {
-        /// Alert id, from `thrum alerts`
+        /// Alert ID, from `thrum alerts`
         id: String,
     },
 }

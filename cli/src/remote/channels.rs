@@ -43,12 +43,12 @@ enum ChannelAction {
     },
     /// Send a test alert to a channel
     Test {
-        /// Channel id, from `thrum channels`
+        /// Channel ID, from `thrum channels`
         id: String,
     },
     /// Delete a channel
     Delete {
-        /// Channel id, from `thrum channels`
+        /// Channel ID, from `thrum channels`
         id: String,
     },
 }

@@ -105,7 +105,7 @@ impl Direct {
                 (Some(_), Some(_), _) => {
                     let names: Vec<&str> = projects.iter().map(|one| &*one.name).collect();
                     bail!(
-                        "--project is required, with one of these names or an id: {}",
+                        "--project is required, with one of these names or an ID: {}",
                         names.join(", ")
                     )
                 }

@@ -43,7 +43,7 @@ enum KeyAction {
     },
     /// Replace a key and print the new one; the old one stays valid for a while
     Rotate {
-        /// Key id, from `thrum keys`
+        /// Key ID, from `thrum keys`
         id: String,
         /// How long the old key stays valid, at most 30days
         #[arg(
@@ -56,7 +56,7 @@ enum KeyAction {
     },
     /// Revoke a key; takes up to 30 seconds to take effect
     Revoke {
-        /// Key id, from `thrum keys`
+        /// Key ID, from `thrum keys`
         id: String,
     },
     /// Replace the project's ping key and print the new one; ping URLs with the old one stop
@@ -111,7 +111,7 @@ pub async fn keys(args: Keys) -> anyhow::Result<()> {
 fn show(reply: &Value) -> anyhow::Result<()> {
     println!("{}", cell(&reply["key"]));
     eprintln!(
-        "This key is shown only once: store it now. Its id is {}.",
+        "This key is shown only once: store it now. Its ID is {}.",
         cell(&reply["id"])
     );
     Ok(())

@@ -182,7 +182,9 @@ async fn export(remote: &Remote, file: Option<&Path>, format: Format) -> anyhow:
         .partition(|document| identity(document).is_ok());
     if !nameless.is_empty() {
         let n = nameless.len();
-        eprintln!("Left out {n} without a name or slug: an import could not identify them");
+        eprintln!(
+            "Monitors left out because an import could not identify them without a name or slug: {n}"
+        );
     }
     let format = match file {
         Some(file) => format_of(file)?,
@@ -198,7 +200,9 @@ async fn export(remote: &Remote, file: Option<&Path>, format: Format) -> anyhow:
         Some(file) => {
             std::fs::write(file, text)
                 .with_context(|| format!("can't write {}", file.display()))?;
-            eprintln!("Wrote {} monitors to {}", documents.len(), file.display());
+            let n = documents.len();
+            let monitors = if n == 1 { "monitor" } else { "monitors" };
+            eprintln!("Wrote {n} {monitors} to {}", file.display());
         }
     }
     Ok(())
@@ -215,7 +219,7 @@ async fn documents(remote: &Remote) -> anyhow::Result<Vec<Value>> {
     let shared = |name: &String| names.values().filter(|other| *other == name).count() > 1;
     let reply = remote.call(Method::GET, "/v1/monitors", None).await?;
     let monitors = reply["monitors"].as_array();
-    let monitors = monitors.context("the reply has no list `monitors`")?;
+    let monitors = monitors.context("the response has no list `monitors`")?;
     let documents = monitors.iter().map(|monitor| {
         let mut document = Map::new();
         for field in CONFIGURATION {

@@ -50,14 +50,14 @@ enum ProjectAction {
     },
     /// Change the plan of a project
     Plan {
-        /// Project id, from `thrum projects`
+        /// Project ID, from `thrum projects`
         id: String,
         /// Name of the new plan
         plan: String,
     },
     /// Delete a project that has no monitors
     Delete {
-        /// Project id, from `thrum projects`
+        /// Project ID, from `thrum projects`
         id: String,
     },
 }

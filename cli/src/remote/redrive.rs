@@ -50,7 +50,7 @@ async fn alerts(remote: &Remote) -> anyhow::Result<()> {
     let reply = remote.call(Method::GET, &path, None).await?;
     let alerts = reply["alerts"]
         .as_array()
-        .context("the reply has no list `alerts`")?;
+        .context("the response has no list `alerts`")?;
     let progress = ProgressBar::new(alerts.len() as u64);
     let mut refused = Vec::new();
     for alert in alerts {
@@ -74,7 +74,7 @@ async fn alerts(remote: &Remote) -> anyhow::Result<()> {
     }
     if !refused.is_empty() {
         bail!(
-            "{} alerts can't be redelivered:\n{}",
+            "alerts that can't be redelivered: {}\n{}",
             refused.len(),
             refused.join("\n")
         );

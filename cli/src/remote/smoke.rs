@@ -33,7 +33,7 @@ pub struct Smoke {
     #[arg(value_name = "URL")]
     at: Option<String>,
 
-    /// Channel that gets the test alerts, by id or name; default: none
+    /// Channel that gets the test alerts, by ID or name; default: none
     #[arg(long)]
     channel: Option<String>,
 
@@ -100,7 +100,9 @@ pub async fn smoke(mut args: Smoke) -> anyhow::Result<()> {
     let created = remote
         .call(Method::POST, "/v1/monitors", Some(body))
         .await?;
-    let id = created["uuid"].as_str().context("the reply has no uuid")?;
+    let id = created["uuid"]
+        .as_str()
+        .context("the response has no uuid")?;
     let tested = check_alerts(remote, id, &name).await;
     // Delete the monitor even if the test failed.
     let deleted = remote

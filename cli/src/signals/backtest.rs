@@ -64,7 +64,8 @@ pub struct Backtest {
     /// Price at which a signal is traded
     ///
     /// next-open: the open of the bar after the signal's. close-to-close: the close that gave the
-    /// signal, which nobody can trade in practice; it is there to compare with Thrum's predecessor.
+    /// signal, a price that nobody can trade at in practice; it allows a comparison with Thrum's
+    /// predecessor.
     #[arg(long, default_value = "next-open", value_parser = ["next-open", "close-to-close"])]
     fill: String,
 
@@ -72,7 +73,7 @@ pub struct Backtest {
     #[arg(long, value_name = "BARS")]
     annualization: Option<f64>,
 
-    /// Hold no position on SELL instead of a short one
+    /// On SELL, hold no position instead of a short one
     #[arg(long)]
     long_only: bool,
 

@@ -97,7 +97,7 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
     };
     if let Some(before) = earlier(&progress_file, &progress).filter(|_| !restart) {
         eprintln!(
-            "Continuing after {} of {} rows; --restart starts again with the first row.",
+            "Continuing after {} of {} rows; --restart starts again from the first row.",
             before.rows,
             rows.len()
         );
@@ -173,7 +173,7 @@ impl Tally {
         }
         ensure!(
             rejected == 0,
-            "{rejected} rows were rejected and not imported"
+            "not every row was imported (rejected: {rejected})"
         );
         Ok(())
     }

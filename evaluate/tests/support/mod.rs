@@ -87,7 +87,7 @@ pub fn custom(json: serde_json::Value) -> (Strategy, Program) {
     (strategy, Program::new(compiled))
 }
 
-/// Signals as letters: B, H, S; lower-case initials for unknown ones.
+/// Signals as letters: B, H, S; lowercase initials for unknown ones.
 pub fn letters(verdicts: &[Verdict]) -> String {
     verdicts
         .iter()

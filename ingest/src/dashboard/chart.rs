@@ -10,7 +10,7 @@ use thrum_schema::UnixMs;
 /// Longer lines are thinned out: a chart has fewer pixels than this.
 const MAX_POINTS: usize = 1_200;
 
-/// The colours of lines and marks, as the style sheet refers to them. They can be told apart by
+/// The colours of lines and marks, as the style sheet refers to them. They can be distinguished by
 /// people with colour blindness.
 pub const BLUE: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 pub const ORANGE: RGBColor = RGBColor(0xc7, 0x5b, 0x12);

@@ -122,7 +122,7 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
     let number = query.text("page").parse().unwrap_or(1).clamp(1, pages);
     let first = (number - 1) * PER_PAGE;
     let shown = &mut rows[first..found.min(first + PER_PAGE)];
-    // Without a change feed, the counts may be some seconds old. Read the displayed rows afresh.
+    // Without a change feed, the counts may be a few seconds old. Read the displayed rows again.
     if app.monitors.knows_late(total) {
         let monitors: Vec<&Monitor> = shown.iter().map(|row| row.monitor).collect();
         for (row, state) in shown.iter_mut().zip(app.monitors.states(&monitors).await?) {

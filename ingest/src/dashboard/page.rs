@@ -38,9 +38,9 @@ const SAID: [(&str, &str); 18] = [
     ("resumed", "Resumed: Thrum alerts again."),
     (
         "snoozed",
-        "Snoozed: no alerts until the snooze ends. Anything still down then alerts.",
+        "Snoozed: no alerts until the snooze ends. Thrum then alerts about anything that is still down.",
     ),
-    ("unsnoozed", "The snooze ended."),
+    ("unsnoozed", "Snooze ended."),
     (
         "tested",
         "A test alert is on its way. Its deliveries appear under Alerts.",
@@ -48,9 +48,9 @@ const SAID: [(&str, &str); 18] = [
     ("redelivered", "Retrying the dead deliveries."),
     (
         "revoked",
-        "The key is revoked. It stops working everywhere within 30 seconds.",
+        "Key revoked. It stops working everywhere within 30 seconds.",
     ),
-    ("status-on", "The status page is public."),
+    ("status-on", "The status page is now public."),
     ("status-off", "The status page is no longer public."),
     (
         "badges",
@@ -58,7 +58,7 @@ const SAID: [(&str, &str); 18] = [
     ),
     (
         "ping-key-off",
-        "The ping key is deleted. Ping URLs with a slug no longer work.",
+        "Ping key deleted. Ping URLs with a slug no longer work.",
     ),
     ("no-channels", "There is no channel to test. Add one first."),
     ("asked", "Signal requested."),

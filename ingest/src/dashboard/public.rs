@@ -3,7 +3,6 @@
 use super::days::{DAY_MS, DAYS, Days, last_days};
 use super::live::Live;
 
-use super::Dashboard;
 use super::overview::word;
 use super::page::{Page, failed};
 use super::words::{At, percent, took};
@@ -51,9 +50,12 @@ struct Content {
     lines: Vec<Line>,
 }
 
-/// Cached pages, by project.
-#[derive(Debug, Default)]
-pub struct StatusPages(ByProject<Arc<Content>>);
+/// The status pages, cached by project. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StatusPages {
+    app: App,
+    kept: Arc<ByProject<Arc<Content>>>,
+}
 
 #[derive(Template)]
 #[template(path = "status.html")]
@@ -74,52 +76,57 @@ impl StatusPage<'_> {
 }
 
 /// `GET /status/{key}`
-pub async fn get(State(dashboard): State<Dashboard>, PathId(key): PathId) -> Response {
-    match show(&dashboard, &key).await {
+pub async fn get(State(pages): State<StatusPages>, PathId(key): PathId) -> Response {
+    match pages.show(&key).await {
         Ok(response) => response,
         Err(problem) => failed(None, &problem),
     }
 }
 
-async fn show(dashboard: &Dashboard, key: &str) -> Result<Response, Problem> {
-    let not_found = || Problem::not_found("status page");
-    let app = &dashboard.app;
-    let (badge_key, _) = key.split_once('.').ok_or_else(not_found)?;
-    let id = app.store.project_by_badge_key(badge_key).await?;
-    let project = app.store.project(id.ok_or_else(not_found)?).await?;
-    let project = project.ok_or_else(not_found)?;
-    let public = project.status_page.as_ref();
-    let public = public
-        .filter(|_| same(&status_path(&project), &format!("/status/{key}")))
-        .ok_or_else(not_found)?;
-    let content = dashboard
-        .status_pages
-        .content(app, &project, public)
-        .await?;
-    let body = StatusPage {
-        title: &public.title,
-        content: &content,
-    };
-    let page = Page {
-        title: &public.title,
-        live: Live::Poll,
-        ..Page::default()
-    };
-    let mut response = page.show(&body);
-    let cache = HeaderValue::from_static("public, max-age=10");
-    response.headers_mut().insert(header::CACHE_CONTROL, cache);
-    Ok(response)
-}
-
 impl StatusPages {
+    /// No pages yet.
+    pub(super) fn new(app: App) -> Self {
+        Self {
+            app,
+            kept: Arc::default(),
+        }
+    }
+
+    async fn show(&self, key: &str) -> Result<Response, Problem> {
+        let not_found = || Problem::not_found("status page");
+        let app = &self.app;
+        let (badge_key, _) = key.split_once('.').ok_or_else(not_found)?;
+        let id = app.store.project_by_badge_key(badge_key).await?;
+        let project = app.store.project(id.ok_or_else(not_found)?).await?;
+        let project = project.ok_or_else(not_found)?;
+        let public = project.status_page.as_ref();
+        let public = public
+            .filter(|_| same(&status_path(&project), &format!("/status/{key}")))
+            .ok_or_else(not_found)?;
+        let content = self.content(&project, public).await?;
+        let body = StatusPage {
+            title: &public.title,
+            content: &content,
+        };
+        let page = Page {
+            title: &public.title,
+            live: Live::Poll,
+            ..Page::default()
+        };
+        let mut response = page.show(&body);
+        let cache = HeaderValue::from_static("public, max-age=10");
+        response.headers_mut().insert(header::CACHE_CONTROL, cache);
+        Ok(response)
+    }
+
     /// The content of a project's page, from the cache if it is fresh.
     async fn content(
         &self,
-        app: &App,
         project: &Project,
         public: &project::StatusPage,
     ) -> Result<Arc<Content>, Problem> {
-        let kept = self.0.of(project.id, MAX_KEPT);
+        let app = &self.app;
+        let kept = self.kept.of(project.id, MAX_KEPT);
         let mut kept = kept.lock().await;
         let now = app.store.world().now();
         let is_fresh = |content: &&Arc<Content>| {

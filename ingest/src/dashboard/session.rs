@@ -4,7 +4,7 @@
 //! revoking it ends the session, and a read-only key gives a read-only dashboard.
 
 use super::fields::Fields;
-use super::{Dashboard, page};
+use super::page;
 use crate::app::App;
 use crate::config::AdminKey;
 use crate::http::Caller;
@@ -12,7 +12,7 @@ use crate::http::Problem;
 use crate::http::metering::BalanceSlot;
 use crate::http::{Reader, Writer};
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
@@ -33,7 +33,7 @@ use thrum_schema::{Project, UnixMs};
 const SESSION_S: i64 = 7 * 86_400;
 /// How long a secret derived from an externally stored admin key is cached, in milliseconds.
 const SECRET_MS: i64 = 300_000;
-/// Maximum number of page views per key and minute. A page that polls every 2 s needs 30.
+/// Maximum number of page views per key per minute. A page that polls every 2 s needs 30.
 const VIEWS_PER_MINUTE: u32 = 600;
 /// Above this number of keys, those without recent views are evicted.
 const MAX_KEYS: usize = 10_000;
@@ -43,7 +43,15 @@ const MAX_FORM: usize = 64 * 1024;
 /// The secret that signs cookies and forms: the configured one; or one derived from the admin key,
 /// which every instance of a function has; or else a random one for this process.
 #[derive(Debug, Default)]
-pub struct Signer(tokio::sync::Mutex<Option<(UnixMs, SecretString)>>);
+struct Signer(tokio::sync::Mutex<Option<(UnixMs, SecretString)>>);
+
+/// Creates and checks sessions. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    app: App,
+    signer: Arc<Signer>,
+    page_rate: Arc<PageRateLimiter>,
+}
 
 /// A signed-in user.
 #[derive(Debug, Clone)]
@@ -108,7 +116,7 @@ impl Post {
 
 /// Limits the rate of page views per key, since they don't count against the quota.
 #[derive(Debug, Default)]
-pub struct PageRateLimiter(Mutex<HashMap<String, i64>>);
+struct PageRateLimiter(Mutex<HashMap<String, i64>>);
 
 impl PageRateLimiter {
     fn take(&self, key: &ApiKey, now: UnixMs) -> Result<(), Problem> {
@@ -216,7 +224,16 @@ pub fn local_path(next: &str) -> &str {
     if fits { next } else { "/" }
 }
 
-impl Dashboard {
+impl Sessions {
+    /// Sessions of the app's keys.
+    pub(super) fn new(app: App) -> Self {
+        Self {
+            app,
+            signer: Arc::default(),
+            page_rate: Arc::default(),
+        }
+    }
+
     /// The cookie of a new session with `key`.
     pub(super) async fn sign_in(
         &self,
@@ -277,14 +294,14 @@ impl Dashboard {
     }
 }
 
-impl FromRequestParts<Dashboard> for Viewer {
+impl<S: Sync> FromRequestParts<S> for Viewer
+where
+    Sessions: FromRef<S>,
+{
     type Rejection = Response;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        dashboard: &Dashboard,
-    ) -> Result<Self, Response> {
-        match dashboard.viewer(parts).await {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        match Sessions::from_ref(state).viewer(parts).await {
             Ok(Some(viewer)) => Ok(viewer),
             Ok(None) => Err(sign_in_first(parts)),
             Err(problem) => Err(page::failed(None, &problem)),
@@ -306,12 +323,15 @@ fn sign_in_first(parts: &Parts) -> Response {
     })
 }
 
-impl FromRequest<Dashboard> for Post {
+impl<S: Sync> FromRequest<S> for Post
+where
+    Sessions: FromRef<S>,
+{
     type Rejection = Response;
 
-    async fn from_request(request: Request, dashboard: &Dashboard) -> Result<Self, Response> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let viewer = Viewer::from_request_parts(&mut parts, dashboard).await?;
+        let viewer = Viewer::from_request_parts(&mut parts, state).await?;
         if !viewer.writes() {
             return Err(page::failed(Some(&viewer), &read_only()));
         }

@@ -100,7 +100,7 @@ impl Health {
             if lag > MAX_SWEEP_LAG_MIN {
                 return Ok(Some(match low {
                     Some(_) => format!("the sweep of timers is {lag} minutes behind"),
-                    None => "timers were never swept".to_owned(),
+                    None => "timers have never been swept".to_owned(),
                 }));
             }
         }
@@ -114,7 +114,7 @@ impl Health {
             .await?
             .map_or(i64::MAX, |seen| now - seen);
         Ok((age_ms > MAX_PULSE_AGE_MS).then(|| {
-            "the pipeline's own heartbeat does not arrive: until it does, no monitor goes down"
+            "the pipeline's own heartbeat is not arriving; until it does, no monitor goes down"
                 .to_owned()
         }))
     }

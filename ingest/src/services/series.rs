@@ -95,7 +95,7 @@ impl Series {
         Ok(StrategyVersion { version, compiled })
     }
 
-    /// Checks that a series exists. If it is a series of heartbeats, they feed it from now on.
+    /// Checks that a series exists. If it is a series from heartbeats, they feed it from now on.
     pub async fn ensure(
         &self,
         project: ProjectId,

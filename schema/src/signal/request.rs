@@ -45,7 +45,7 @@ pub enum RequestState {
 /// A request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// Its id.
+    /// Its ID.
     pub id: RequestId,
     /// The project that requested it.
     pub project: ProjectId,

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Applied {
-    /// The series; `None` if the bars came with the request.
+    /// The series; null if the bars came with the request.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub series: Option<SeriesName>,
     /// Its timeframe.
@@ -61,7 +61,7 @@ pub struct SignalView {
     /// The signal at its bar, if it has become stale since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_known: Option<Verdict>,
-    /// When its bar opened; `None` if there is no bar.
+    /// When its bar opened; null if there is no bar.
     pub bar: Option<String>,
     /// When its bar closed.
     pub bar_closed_at: Option<String>,
@@ -115,7 +115,7 @@ impl SignalView {
         let mut verdict = signal.verdict;
         if too_old {
             explanation.summary = format!(
-                "Unknown: the last bar closed {} ago, but bars of {timeframe} should arrive more often. \
+                "Unknown: the last bar closed {} ago, but {timeframe} bars should arrive more often. \
                  The last signal: {}",
                 ago(age_ms / 1000),
                 explanation.summary

@@ -30,7 +30,7 @@ pub enum On {
 /// A watch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    /// Its id.
+    /// Its ID.
     pub id: WatchId,
     /// The project that owns it.
     pub project: ProjectId,

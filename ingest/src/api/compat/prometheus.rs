@@ -16,7 +16,7 @@ use thrum_schema::state::Shown;
 #[utoipa::path(
     get, path = "/projects/{project}/metrics/{key}", operation_id = "get_prometheus_by_url", tag = "metrics",
     params(
-        ("project" = String, Path, description = "The project's id"),
+        ("project" = String, Path, description = "The project's ID"),
         ("key" = String, Path, description = "A read-only key of the project"),
     ),
     responses(
@@ -38,7 +38,7 @@ pub async fn by_url(
 #[utoipa::path(
     get, path = "/projects/{project}/metrics/", operation_id = "get_prometheus", tag = "metrics",
     security(("bearer" = [])),
-    params(("project" = String, Path, description = "The project's id")),
+    params(("project" = String, Path, description = "The project's ID")),
     responses(
         (status = 200, body = String, content_type = "text/plain"),
         (status = 400, description = "The key does not have 32 characters"),

@@ -32,7 +32,7 @@ const MAX_SEARCHED: usize = 1_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AlertParams {
-    /// The most alerts to return, 1 to 200; 50 if absent.
+    /// The maximum number of alerts to return, 1 to 200; 50 if absent.
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<usize>,
     /// Only alerts with a delivery through this channel.
@@ -115,7 +115,7 @@ impl Named for Alert {
 /// Retries the dead deliveries of an alert: at once, and then for as long as the first time.
 #[utoipa::path(
     post, path = "/v1/alerts/{id}/redeliver", operation_id = "redeliver_alert", tag = "alerts",
-    params(("id" = String, Path, description = "The alert's id")),
+    params(("id" = String, Path, description = "The alert's ID")),
     responses((status = 202, body = Redelivered), Problems, Overload, Missing),
 )]
 pub async fn redeliver(

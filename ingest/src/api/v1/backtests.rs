@@ -24,7 +24,7 @@ use utoipa::ToSchema;
 pub struct BacktestRequest {
     /// The series; absent if `bars` are given.
     series: Option<String>,
-    /// The timeframe of the bars. The default is `tick` for series of heartbeats.
+    /// The timeframe of the bars. The default is `tick` for series from heartbeats.
     timeframe: Option<String>,
     #[schema(example = "trend-rsi")]
     strategy: String,
@@ -37,14 +37,14 @@ pub struct BacktestRequest {
     from: Option<String>,
     /// The time before which the last bar opens, RFC 3339.
     to: Option<String>,
-    /// Fee in basis points of what is traded; 10 if absent.
+    /// Fee in basis points of the traded amount; 10 if absent.
     #[schema(minimum = 0, maximum = 1000)]
     fee_bps: Option<f64>,
-    /// Slippage in basis points of what is traded; 5 if absent.
+    /// Slippage in basis points of the traded amount; 5 if absent.
     #[schema(minimum = 0, maximum = 1000)]
     slippage_bps: Option<f64>,
     /// `next_open` (the default) fills at the open of the bar after the signal. `close_to_close`
-    /// computes as the predecessor did.
+    /// computes it as Thrum's predecessor did.
     fill: Option<Fill>,
     /// Whether SELL is a short position; true if absent.
     short: Option<bool>,
@@ -161,7 +161,7 @@ pub async fn post(
 /// Shows a backtest.
 #[utoipa::path(
     get, path = "/v1/backtests/{id}", operation_id = "get_backtest", tag = "signals",
-    params(("id" = String, Path, description = "The request's id")),
+    params(("id" = String, Path, description = "The request's ID")),
     responses((status = 200, body = BacktestAnswer), Problems, Overload, Missing),
 )]
 pub async fn get(

@@ -61,7 +61,7 @@ pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<C
 /// Shows a channel.
 #[utoipa::path(
     get, path = "/v1/channels/{id}", operation_id = "get_channel", tag = "channels",
-    params(("id" = String, Path, description = "The channel's id")),
+    params(("id" = String, Path, description = "The channel's ID")),
     responses((status = 200, body = ChannelView), Problems, Overload, Missing),
 )]
 pub async fn get(
@@ -122,7 +122,7 @@ pub async fn create(
 #[utoipa::path(
     patch, path = "/v1/channels/{id}", operation_id = "update_channel", tag = "channels",
     request_body = ChannelRequest,
-    params(("id" = String, Path, description = "The channel's id")),
+    params(("id" = String, Path, description = "The channel's ID")),
     responses((status = 200, body = ChannelView), Problems, Overload, Missing),
 )]
 pub async fn update(
@@ -154,10 +154,10 @@ pub struct Deletion {
     pub force: Option<bool>,
 }
 
-/// Deletes a channel. Its unfinished deliveries are given up.
+/// Deletes a channel. Thrum gives up on its unfinished deliveries.
 #[utoipa::path(
     delete, path = "/v1/channels/{id}", operation_id = "delete_channel", tag = "channels",
-    params(("id" = String, Path, description = "The channel's id"), Deletion),
+    params(("id" = String, Path, description = "The channel's ID"), Deletion),
     responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
 pub async fn delete(
@@ -192,7 +192,7 @@ pub async fn delete(
 /// Sends a test message, through the same outbox as an alert.
 #[utoipa::path(
     post, path = "/v1/channels/{id}/test", operation_id = "test_channel", tag = "channels",
-    params(("id" = String, Path, description = "The channel's id")),
+    params(("id" = String, Path, description = "The channel's ID")),
     responses((status = 202, body = TestSent), Problems, Overload, Missing),
 )]
 pub async fn test(

@@ -21,7 +21,7 @@ const MAX_LIMIT: usize = 1_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct LatestParams {
-    /// The default is `tick` for series of heartbeats.
+    /// The default is `tick` for series from heartbeats.
     timeframe: Option<String>,
     /// The strategy, which is required.
     strategy: Option<String>,
@@ -39,7 +39,7 @@ pub struct LatestParams {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HistoryParams {
-    /// The default is `tick` for series of heartbeats.
+    /// The default is `tick` for series from heartbeats.
     pub timeframe: Option<String>,
     /// The strategy, which is required.
     pub strategy: Option<String>,
@@ -54,7 +54,7 @@ pub struct HistoryParams {
     pub from: Option<String>,
     /// Signals of bars before this time.
     pub to: Option<String>,
-    /// The most signals to return, 1 to 1000; 100 if absent.
+    /// The maximum number of signals to return, 1 to 1000; 100 if absent.
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<usize>,
     /// What was known at this time, without later corrections.

@@ -211,7 +211,7 @@ impl Named for ApiKey {
 #[utoipa::path(
     post, path = "/v1/keys/{id}/rotate", operation_id = "rotate_key", tag = "keys",
     request_body = Rotation,
-    params(("id" = String, Path, description = "The key's id")),
+    params(("id" = String, Path, description = "The key's ID")),
     responses((status = 201, body = NewKey), Problems, Overload, Missing),
 )]
 pub async fn rotate(
@@ -254,7 +254,7 @@ pub async fn rotate(
 /// Revokes an API key.
 #[utoipa::path(
     delete, path = "/v1/keys/{id}", operation_id = "revoke_key", tag = "keys",
-    params(("id" = String, Path, description = "The key's id")),
+    params(("id" = String, Path, description = "The key's ID")),
     responses((status = 204, description = "Revoked; it stops working within 30 seconds"), Problems, Overload, Missing),
 )]
 pub async fn revoke(

@@ -41,9 +41,9 @@ pub struct ProjectView {
 /// The limits of a plan; null for no limit.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LimitsView {
-    /// Requests per key and day (UTC). Heartbeats and pings do not count.
+    /// Requests per key per day (UTC). Heartbeats and pings do not count.
     pub requests_per_day: Option<u32>,
-    /// Requests per key and minute, in the long run.
+    /// Requests per key per minute, in the long run.
     pub requests_per_minute: Option<u32>,
     /// Monitors that the API may create. Pings and heartbeats may create up to twice as many.
     pub monitors: Option<u32>,

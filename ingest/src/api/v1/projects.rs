@@ -121,7 +121,7 @@ impl FromRequestParts<App> for Any {
 /// Shows a project.
 #[utoipa::path(
     get, path = "/v1/projects/{id}", operation_id = "get_any_project", tag = "admin",
-    params(("id" = String, Path, description = "The project's id")),
+    params(("id" = String, Path, description = "The project's ID")),
     responses((status = 200, body = ProjectView), Problems, Overload, Missing),
 )]
 pub async fn get(
@@ -135,7 +135,7 @@ pub async fn get(
 #[utoipa::path(
     patch, path = "/v1/projects/{id}", operation_id = "update_any_project", tag = "admin",
     request_body = AdminProjectRequest,
-    params(("id" = String, Path, description = "The project's id")),
+    params(("id" = String, Path, description = "The project's ID")),
     responses((status = 200, body = ProjectView), Problems, Overload, Missing),
 )]
 pub async fn update(
@@ -161,7 +161,7 @@ pub async fn update(
 /// Deletes a project that has no monitors, with its keys and channels.
 #[utoipa::path(
     delete, path = "/v1/projects/{id}", operation_id = "delete_project", tag = "admin",
-    params(("id" = String, Path, description = "The project's id")),
+    params(("id" = String, Path, description = "The project's ID")),
     responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
 pub async fn delete(State(app): State<App>, Any(project): Any) -> Result<StatusCode, Problem> {
@@ -195,7 +195,7 @@ pub async fn delete(State(app): State<App>, Any(project): Any) -> Result<StatusC
 #[utoipa::path(
     post, path = "/v1/projects/{id}/keys", operation_id = "create_any_key", tag = "admin",
     request_body = KeyRequest,
-    params(("id" = String, Path, description = "The project's id")),
+    params(("id" = String, Path, description = "The project's ID")),
     responses((status = 201, body = NewKey), Problems, Overload, Missing),
 )]
 pub async fn create_key(

@@ -30,13 +30,13 @@ const MAX_LIMIT: usize = 1_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct BarsParams {
-    /// The default is `tick` for series of heartbeats.
+    /// The default is `tick` for series from heartbeats.
     pub timeframe: Option<String>,
     /// Bars from this time on; if absent, the last ones.
     pub from: Option<String>,
     /// Bars before this time.
     pub to: Option<String>,
-    /// The most bars to return, 1 to 1000; 500 if absent.
+    /// The maximum number of bars to return, 1 to 1000; 500 if absent.
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<usize>,
 }

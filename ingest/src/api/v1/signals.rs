@@ -33,7 +33,7 @@ const POLL: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(200
 pub struct SignalRequest {
     /// The series; absent if `bars` are given.
     series: Option<String>,
-    /// The timeframe of the bars. The default is `tick` for series of heartbeats.
+    /// The timeframe of the bars. The default is `tick` for series from heartbeats.
     timeframe: Option<String>,
     #[schema(example = "trend-rsi")]
     strategy: String,
@@ -119,7 +119,7 @@ pub async fn post(
 /// Shows a requested signal.
 #[utoipa::path(
     get, path = "/v1/signals/{id}", operation_id = "get_requested_signal", tag = "signals",
-    params(("id" = String, Path, description = "The request's id")),
+    params(("id" = String, Path, description = "The request's ID")),
     responses((status = 200, body = SignalAnswer), Problems, Overload, Missing),
 )]
 pub async fn get(

@@ -12,12 +12,12 @@ use utoipa::ToSchema;
 pub struct DeepStatus {
     /// `ok` or `failing`.
     status: &'static str,
-    /// What fails.
+    /// What is failing.
     reasons: Vec<String>,
     checked_at: Option<String>,
 }
 
-/// Answers whether Thrum is alive. Needs no key and does no I/O.
+/// Reports whether Thrum is alive. Needs no key and does no I/O.
 #[utoipa::path(
     get, path = "/health", operation_id = "get_health", tag = "health",
     responses((status = 200, body = String, content_type = "text/plain")),
@@ -28,7 +28,7 @@ pub async fn health() -> &'static str {
 
 /// Checks the whole pipeline: 200 if it works, or 503 with reasons.
 ///
-/// Thrum writes and reads the table, sends a probe the way that alerts go, and checks how far
+/// Thrum writes and reads the table, sends a probe along the path of an alert, and checks how far
 /// behind the timer sweep is. Results are reused for ten seconds.
 #[utoipa::path(
     get, path = "/v1/status", operation_id = "get_deep_status", tag = "health",

@@ -39,7 +39,7 @@ pub struct Day {
     pub day: String,
     /// Requests with all keys.
     pub requests: u64,
-    /// Requests, by key id.
+    /// Requests, by key ID.
     pub requests_by_key: BTreeMap<String, u64>,
     /// Sent messages, by kind of channel.
     pub deliveries: BTreeMap<String, u64>,

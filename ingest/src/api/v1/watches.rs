@@ -41,7 +41,7 @@ pub struct WatchRequest {
     name: Option<String>,
     /// Can't be changed.
     series: Option<String>,
-    /// The default is `tick` for series of heartbeats. Can't be changed.
+    /// The default is `tick` for series from heartbeats. Can't be changed.
     timeframe: Option<String>,
     /// Can't be changed.
     #[schema(example = "trend-rsi")]
@@ -53,7 +53,7 @@ pub struct WatchRequest {
     /// `{"cron": "0 8 * * *", "tz": "Europe/Berlin"}`.
     #[schema(value_type = Option<Value>)]
     on: Option<Value>,
-    /// `"all"` (the default), or channels by id or by exact, unique name.
+    /// `"all"` (the default), or channels by ID or by exact, unique name.
     #[schema(value_type = Option<Value>)]
     channels: Option<Value>,
     /// After an alert, send none for this many seconds; 0 if absent.
@@ -91,7 +91,7 @@ pub struct WatchView {
     pub error: Option<String>,
     /// The signal of the last alert, or else the signal when the watch was created.
     pub signal: Option<Verdict>,
-    /// How many alerts it sent.
+    /// How many alerts it has sent.
     pub alerts: u64,
     pub last_alert_at: Option<String>,
     /// When it checks next, if no bar comes first.
@@ -126,7 +126,7 @@ pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<W
 /// Shows a watch.
 #[utoipa::path(
     get, path = "/v1/watches/{id}", operation_id = "get_watch", tag = "watches",
-    params(("id" = String, Path, description = "The watch's id")),
+    params(("id" = String, Path, description = "The watch's ID")),
     responses((status = 200, body = WatchView), Problems, Overload, Missing),
 )]
 pub async fn get(
@@ -208,7 +208,7 @@ pub async fn create(
 #[utoipa::path(
     patch, path = "/v1/watches/{id}", operation_id = "update_watch", tag = "watches",
     request_body = WatchRequest,
-    params(("id" = String, Path, description = "The watch's id")),
+    params(("id" = String, Path, description = "The watch's ID")),
     responses((status = 200, body = WatchView), Problems, Overload, Missing),
 )]
 pub async fn update(
@@ -268,7 +268,7 @@ async fn last_bar(app: &App, watch: &Watch) -> Result<Option<UnixMs>, StoreError
 /// Deletes a watch. Its alerts remain.
 #[utoipa::path(
     delete, path = "/v1/watches/{id}", operation_id = "delete_watch", tag = "watches",
-    params(("id" = String, Path, description = "The watch's id")),
+    params(("id" = String, Path, description = "The watch's ID")),
     responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
 pub async fn delete(

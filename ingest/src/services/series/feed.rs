@@ -34,7 +34,7 @@ impl Series {
         };
         if timeframe != Timeframe::TICK {
             return Err(
-                Invalid::new("timeframe", "must be tick for a series of heartbeats").into(),
+                Invalid::new("timeframe", "must be tick for a series from heartbeats").into(),
             );
         }
         let monitor = match *self.store.monitors_with_slug(project, slug).await? {

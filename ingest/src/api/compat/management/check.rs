@@ -68,7 +68,7 @@ pub struct Check {
     pause_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resume_url: Option<String>,
-    /// The ids of its channels, separated by commas.
+    /// The IDs of its channels, separated by commas.
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<String>,
     /// Identifies it for read-only keys.

@@ -45,7 +45,7 @@ pub struct Spec {
 pub struct CheckRequest {
     /// At most 100 characters.
     name: Option<String>,
-    /// At most 100 lower-case letters, digits, `-` and `_`.
+    /// At most 100 lowercase letters, digits, `-` and `_`.
     #[schema(pattern = "^[a-z0-9_-]*$", max_length = 100)]
     slug: Option<String>,
     /// Separated by spaces; at most 500 characters.
@@ -77,7 +77,7 @@ pub struct CheckRequest {
     subject: Option<String>,
     /// The older name of `failure_kw` with `filter_subject`.
     subject_fail: Option<String>,
-    /// Channels by id or name, separated by commas; `*` for all of them.
+    /// Channels by ID or name, separated by commas; `*` for all of them.
     channels: Option<String>,
     /// Update the existing check that has the same value in all of these fields, if there is one.
     unique: Option<Vec<String>>,
@@ -127,7 +127,7 @@ impl Spec {
         })
     }
 
-    /// Where the check's alerts go, if the request says so: channels by id or by exact, unique
+    /// Where the check's alerts go, if the request says so: channels by ID or by exact, unique
     /// name.
     ///
     /// # Errors

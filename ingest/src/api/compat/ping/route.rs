@@ -46,7 +46,7 @@ pub enum Refused {
     /// No such path, key, slug or monitor.
     #[error("not found")]
     NotFound,
-    /// A slug with an upper-case letter or too many characters, or an exit status above 255.
+    /// A slug with an uppercase letter or too many characters, or an exit status above 255.
     #[error("invalid url format")]
     Url,
     /// A run ID that is not a UUID.
@@ -59,7 +59,7 @@ pub enum Refused {
     #[error("too many pings; try again in {0} s")]
     TooMany(i64),
     /// The request ended before its body was complete.
-    #[error("the body broke off")]
+    #[error("incomplete body")]
     BrokenBody,
     /// The table is unavailable.
     #[error("try again")]
@@ -79,7 +79,7 @@ impl Target<'_> {
 /// needs any.
 ///
 /// # Errors
-/// [`Refused::NotFound`] if no route matches, [`Refused::Url`] for a slug with an upper-case letter
+/// [`Refused::NotFound`] if no route matches, [`Refused::Url`] for a slug with an uppercase letter
 /// or too many characters.
 pub fn parse(path: &str) -> Result<Target<'_>, Refused> {
     let parts: Vec<&str> = path.splitn(4, '/').collect();

@@ -32,7 +32,7 @@ pub struct ChannelRequest {
     /// The secret that signs webhooks: `whsec_` and the base64 of 24 to 64 bytes. Generated if
     /// absent.
     pub(super) secret: Option<String>,
-    /// An e-mail address, or a phone number in E.164 form.
+    /// An e-mail address, or a phone number in E.164 format.
     pub(super) to: Option<String>,
     /// The ARN of an SNS topic.
     pub(super) topic_arn: Option<String>,

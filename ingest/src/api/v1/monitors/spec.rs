@@ -24,10 +24,10 @@ pub struct MonitorRequest {
     /// At most 100 characters.
     #[schema(max_length = 100)]
     name: Option<String>,
-    /// At most 100 lower-case letters, digits, `-` and `_`.
+    /// At most 100 lowercase letters, digits, `-` and `_`.
     #[schema(pattern = "^[a-z0-9_-]{0,100}$")]
     slug: Option<String>,
-    /// Words without spaces; together at most 500 characters.
+    /// Words without spaces; at most 500 characters in total.
     tags: Option<Vec<String>>,
     /// At most 4000 characters.
     desc: Option<String>,
@@ -41,7 +41,7 @@ pub struct MonitorRequest {
     /// How many seconds late a ping may be.
     #[schema(minimum = 0, maximum = 31_536_000)]
     grace_s: Option<u64>,
-    /// `"all"`, or channels by id or by exact, unique name.
+    /// `"all"`, or channels by ID or by exact, unique name.
     #[schema(value_type = Option<Value>)]
     channels: Option<Value>,
     /// Whether pings leave it paused.
@@ -384,7 +384,7 @@ fn check_slug(slug: &str) -> Result<(), Invalid> {
     } else {
         Err(Invalid::new(
             "slug",
-            "must contain only lower-case letters, digits, '-' and '_'",
+            "must contain only lowercase letters, digits, '-' and '_'",
         ))
     }
 }
@@ -415,7 +415,7 @@ pub fn check_channels(
     let invalid = || {
         Invalid::new(
             "channels",
-            "must be \"all\", or a list of channel ids or names",
+            "must be \"all\", or a list of channel IDs or names",
         )
     };
     match given {
@@ -426,7 +426,7 @@ pub fn check_channels(
             for (i, item) in list.iter().enumerate() {
                 let text = item.as_str().ok_or_else(invalid)?;
                 let id = identify(text, channels).map_err(|problem| {
-                    Invalid::new(format!("channels[{i}]"), format!("is wrong: {problem}"))
+                    Invalid::new(format!("channels[{i}]"), format!("is invalid: {problem}"))
                 })?;
                 if !ids.contains(&id) {
                     ids.push(id);

@@ -17,7 +17,7 @@ use uuid::Uuid;
 /// A monitor: its configuration and its state.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MonitorView {
-    /// Its id, which is also the secret in its ping URL. Hidden from read-only keys.
+    /// Its ID, which is also the secret in its ping URL. Hidden from read-only keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub uuid: Option<Uuid>,
@@ -63,7 +63,7 @@ pub struct MonitorView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tz: Option<String>,
     pub grace_s: u32,
-    /// `"all"`, or the ids of its channels.
+    /// `"all"`, or the IDs of its channels.
     #[schema(value_type = serde_json::Value)]
     pub channels: ChannelsView,
     pub manual_resume: bool,

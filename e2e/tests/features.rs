@@ -508,7 +508,7 @@ async fn a_plan_limits_text_messages() {
     assert_eq!(down["deliveries"][0]["state"], "suppressed");
     assert_eq!(
         down["deliveries"][0]["error"],
-        "the plan's daily limit of 1000 text messages is reached"
+        "the plan's daily limit of 1000 text messages has been reached"
     );
     assert!(
         alerts
