@@ -77,7 +77,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             heartbeats,
             text(json!({"monitor": 7})),
             400,
-            "monitor is wrong: invalid type: integer `7`, expected a string",
+            "monitor can't be read: invalid type: integer `7`, expected a string",
         ),
         (
             &post,
@@ -105,7 +105,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             heartbeats,
             text(json!({"monitor": "new", "status": "up"})),
             400,
-            "status is wrong: unknown variant `up`",
+            "status can't be read: unknown variant `up`",
         ),
         (
             &post,
@@ -126,21 +126,21 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             heartbeats,
             text(json!({"monitor": "new", "period_s": -1})),
             400,
-            "period_s is wrong",
+            "period_s can't be read",
         ),
         (
             &post,
             heartbeats,
             text(json!({"monitor": "new", "period_s": 1.5})),
             400,
-            "period_s is wrong",
+            "period_s can't be read",
         ),
         (
             &post,
             heartbeats,
             text(json!({"monitor": "new", "period_s": "60"})),
             400,
-            "period_s is wrong",
+            "period_s can't be read",
         ),
         (
             &post,
@@ -154,7 +154,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             heartbeats,
             text(json!({"monitor": "new", "exit_status": 256})),
             400,
-            "exit_status is wrong",
+            "exit_status can't be read",
         ),
         (
             &post,
@@ -203,7 +203,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             heartbeats,
             text(json!({"monitor": "new", "metrics": {"a": "1"}})),
             400,
-            "metrics.a is wrong",
+            "metrics.a can't be read",
         ),
         (
             &post,
@@ -217,7 +217,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             heartbeats,
             text(json!({"heartbeats": {}})),
             400,
-            "heartbeats is wrong",
+            "heartbeats can't be read",
         ),
         (
             &post,
@@ -253,7 +253,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             channels,
             text(json!({"kind": "pigeon"})),
             400,
-            "kind is wrong: unknown variant `pigeon`, expected one of `webhook`, `email`",
+            "kind can't be read: unknown variant `pigeon`, expected one of `webhook`, `email`",
         ),
         (
             &post,
@@ -323,7 +323,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             channels,
             text(json!({"kind": "email", "to": "a@b.c", "group_threshold": -1})),
             400,
-            "group_threshold is wrong",
+            "group_threshold can't be read",
         ),
         (
             &post,
@@ -373,7 +373,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             "/v1/keys",
             text(json!({"scope": "root"})),
             400,
-            "scope is wrong",
+            "scope can't be read",
         ),
         (
             &Method::GET,

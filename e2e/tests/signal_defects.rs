@@ -529,7 +529,7 @@ async fn errors_are_precise() {
             "/v1/watches",
             watch(json!({ "channels": ["nobody"] })),
             400,
-            "channels[0] is wrong",
+            "channels[0] can't be used",
         ),
         (
             &post_method,
@@ -686,8 +686,8 @@ async fn only_the_invalid_bars_are_rejected() {
         (2, "high must be the highest"),
         (3, "close must be 0, or have"),
         (4, "volume must not be negat"),
-        (5, "close is wrong: invalid "),
-        (6, "colour is wrong: unknown"),
+        (5, "close can't be read: inv"),
+        (6, "colour can't be read: un"),
         (7, "the body must be an obje"),
     ];
     for ((index, error), (expected_index, expected)) in found.iter().zip(expected) {

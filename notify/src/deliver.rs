@@ -433,6 +433,7 @@ impl Notify {
                     tracing::warn!(alert = %claim.alert, channel = %claim.channel, "a delivery is dead: it can't succeed, or its retries ran out");
                     Settled::Dead { error: text }
                 } else {
+                    tracing::info!(alert = %claim.alert, channel = %claim.channel, attempts = delivery.attempts, wait_ms, "a delivery failed and will be retried");
                     Settled::Retry { at, error: text }
                 }
             }

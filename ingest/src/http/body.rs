@@ -89,7 +89,7 @@ pub fn from_value<T: DeserializeOwned>(value: Value, place: &str) -> Result<T, I
             (place, ".") => place.to_owned(),
             (place, path) => format!("{place}.{path}"),
         };
-        Invalid::new(field, format!("is invalid: {}", error.into_inner()))
+        Invalid::new(field, format!("can't be read: {}", error.into_inner()))
     })
 }
 

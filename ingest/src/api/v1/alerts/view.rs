@@ -90,6 +90,8 @@ pub struct DeliveryView {
     #[schema(value_type = Option<String>)]
     pub state: Option<DeliveryState>,
     pub attempts: u32,
+    /// When the first attempt started.
+    pub first_attempt_at: Option<String>,
     pub sent_at: Option<String>,
     pub next_attempt_at: Option<String>,
     pub error: Option<String>,
@@ -132,6 +134,7 @@ impl From<&Delivery> for DeliveryView {
             channel: delivery.channel,
             state: delivery.state,
             attempts: delivery.attempts,
+            first_attempt_at: delivery.first.map(UnixMs::rfc3339),
             sent_at: sent.map(UnixMs::rfc3339),
             next_attempt_at: next.map(UnixMs::rfc3339),
             error: delivery.error.clone(),

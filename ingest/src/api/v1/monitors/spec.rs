@@ -426,7 +426,10 @@ pub fn check_channels(
             for (i, item) in list.iter().enumerate() {
                 let text = item.as_str().ok_or_else(invalid)?;
                 let id = identify(text, channels).map_err(|problem| {
-                    Invalid::new(format!("channels[{i}]"), format!("is invalid: {problem}"))
+                    Invalid::new(
+                        format!("channels[{i}]"),
+                        format!("can't be used: {problem}"),
+                    )
                 })?;
                 if !ids.contains(&id) {
                     ids.push(id);
