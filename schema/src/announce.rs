@@ -238,13 +238,9 @@ mod tests {
     use super::*;
     use crate::id::{MonitorId, ProjectId};
     use crate::silence::Window;
-    use chrono::DateTime;
 
     fn at(rfc3339: &str) -> UnixMs {
-        DateTime::parse_from_rfc3339(rfc3339)
-            .unwrap()
-            .to_utc()
-            .into()
+        UnixMs::parse("at", rfc3339).unwrap()
     }
 
     #[test]

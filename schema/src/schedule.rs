@@ -98,7 +98,7 @@ impl Schedule {
     }
 
     /// The expected times strictly after `last`, in order.
-    pub fn instants(&self, last: UnixMs) -> impl Iterator<Item = UnixMs> + use<> {
+    pub fn times(&self, last: UnixMs) -> impl Iterator<Item = UnixMs> + use<> {
         let schedule = self.clone();
         std::iter::successors(schedule.next_after(last), move |at| {
             schedule.next_after(*at)
@@ -115,7 +115,7 @@ impl Schedule {
                 u32::try_from(missed).unwrap_or(MAX_MISSED).min(MAX_MISSED)
             }
             None => {
-                let due = self.instants(last).take_while(|at| *at <= by);
+                let due = self.times(last).take_while(|at| *at <= by);
                 u32::try_from(due.take(MAX_MISSED as usize).count()).unwrap_or(MAX_MISSED)
             }
         }
@@ -146,22 +146,18 @@ pub fn zone(name: &str) -> Option<Tz> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::DateTime;
 
     fn at(rfc3339: &str) -> UnixMs {
-        DateTime::parse_from_rfc3339(rfc3339)
-            .unwrap()
-            .to_utc()
-            .into()
+        UnixMs::parse("at", rfc3339).unwrap()
     }
 
     #[track_caller]
     fn check(expr: &str, tz: &str, after: &str, expected: &[&str]) {
         let schedule = Schedule::parse(expr, tz).unwrap();
         let mut last = at(after);
-        for instant in expected {
+        for time in expected {
             last = schedule.next_after(last).unwrap();
-            assert_eq!(last, at(instant), "{expr} in {tz}: got {last}");
+            assert_eq!(last, at(time), "{expr} in {tz}: got {last}");
         }
     }
 

@@ -82,7 +82,7 @@ impl Window {
             expr: self.cron.clone(),
             tz: self.tz.clone(),
         };
-        schedule.instants(from)
+        schedule.times(from)
     }
 }
 
@@ -123,13 +123,9 @@ pub fn maintenance(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::DateTime;
 
     fn at(rfc3339: &str) -> UnixMs {
-        DateTime::parse_from_rfc3339(rfc3339)
-            .unwrap()
-            .to_utc()
-            .into()
+        UnixMs::parse("at", rfc3339).unwrap()
     }
 
     #[test]

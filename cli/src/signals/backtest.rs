@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use thrum_schema::UnixMs;
+use thrum_schema::error::Invalid;
 use thrum_schema::signal::compile::show;
 use thrum_schema::signal::request::{self, Fill};
 use thrum_schema::signal::strategy::builtin;
@@ -139,15 +140,8 @@ fn fill_of(args: &Backtest) -> Fill {
     }
 }
 
-fn timestamp(name: &str, text: Option<&String>) -> anyhow::Result<Option<UnixMs>> {
-    let parse = |text: &String| {
-        let at = chrono::DateTime::parse_from_rfc3339(text);
-        let at = at.with_context(|| {
-            format!("{name} must be a timestamp such as 2026-01-01T00:00:00Z (got {text:?})")
-        })?;
-        Ok(UnixMs(at.timestamp_millis()))
-    };
-    text.map(parse).transpose()
+fn timestamp(name: &str, text: Option<&String>) -> Result<Option<UnixMs>, Invalid> {
+    text.map(|text| UnixMs::parse(name, text)).transpose()
 }
 
 fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {

@@ -57,8 +57,7 @@ impl HtmlSafe for Relative {}
 
 /// Parses a timestamp in an API response.
 pub fn at(text: &str) -> At {
-    let time = chrono::DateTime::parse_from_rfc3339(text).unwrap_or_default();
-    At(time.to_utc().into())
+    At(UnixMs::parse("timestamp", text).unwrap_or(UnixMs(0)))
 }
 
 /// A time `ms` in the future, or in the past if negative: `in 56 s`, `4 min ago`. `relative` in

@@ -154,16 +154,16 @@ impl Event {
         let last_year = candidate.year() + HORIZON_YEARS;
         loop {
             candidate = self.next_local(candidate, last_year)?;
-            if let Some(instant) = self.instant_after(candidate, &from, zone) {
-                return Some(instant);
+            if let Some(time) = self.time_after(candidate, &from, zone) {
+                return Some(time);
             }
         }
     }
 
     /// The time at which the wall clock shows `local`, if it is after `from`.
-    fn instant_after(&self, local: NaiveDateTime, from: &DateTime<Tz>, zone: Tz) -> Option<UnixMs> {
-        let instant = match zone.from_local_datetime(&local) {
-            LocalResult::Single(instant) => instant,
+    fn time_after(&self, local: NaiveDateTime, from: &DateTime<Tz>, zone: Tz) -> Option<UnixMs> {
+        let time = match zone.from_local_datetime(&local) {
+            LocalResult::Single(time) => time,
             // Hourly events match the repeated hour again; a daily job has already run in the first
             // one.
             LocalResult::Ambiguous(first, second) => {
@@ -179,7 +179,7 @@ impl Event {
                 zone.from_local_datetime(&moved).earliest()
             })?,
         };
-        (instant > *from).then(|| instant.to_utc().into())
+        (time > *from).then(|| time.to_utc().into())
     }
 
     /// The first matching wall-clock time strictly after `local`, up to the end of `last_year`.

@@ -65,7 +65,7 @@ fn schedule_of(fields: &Fields) -> Result<(Schedule, u32), Invalid> {
 /// The next deadlines, if every ping arrives on time.
 fn preview(fields: &Fields, now: UnixMs) -> Result<Vec<Deadline>, Invalid> {
     let (schedule, grace_s) = schedule_of(fields)?;
-    let deadlines = schedule.instants(now).take(PREVIEW).map(|expected| {
+    let deadlines = schedule.times(now).take(PREVIEW).map(|expected| {
         let alerts = expected + i64::from(grace_s) * 1000;
         Deadline {
             expected: At(expected),

@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 /// Maximum length of a description, in characters.
 const MAX_DESCRIPTION: usize = 1_000;
 
-type Members = Map<String, Value>;
+type Fields = Map<String, Value>;
 
 pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
-    let members = object(value, "the strategy")?;
+    let fields = object(value, "the strategy")?;
     only(
-        members,
+        fields,
         "",
         &[
             "description",
@@ -33,26 +33,26 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
             "sell",
         ],
     )?;
-    let description = text(members, "", "description")?.unwrap_or_default();
+    let description = text(fields, "", "description")?.unwrap_or_default();
     if description.chars().count() > MAX_DESCRIPTION {
         return Err(Invalid::new(
             "description",
             format!("must be at most {MAX_DESCRIPTION} characters"),
         ));
     }
-    let modes = modes(members)?;
-    let default_mode = match text(members, "", "default_mode")? {
+    let modes = modes(fields)?;
+    let default_mode = match text(fields, "", "default_mode")? {
         Some(mode) => mode,
         None => modes.keys().next().cloned().unwrap_or_default(),
     };
     if !modes.contains_key(&default_mode) {
         return Err(Invalid::new("default_mode", "must be one of the modes"));
     }
-    let warmup = match members.get("warmup") {
+    let warmup = match fields.get("warmup") {
         None => 0,
         Some(value) => whole(value, "warmup", 0, MAX_WINDOW)?,
     };
-    let gaps = match text(members, "", "gaps")?.as_deref() {
+    let gaps = match text(fields, "", "gaps")?.as_deref() {
         None | Some("unknown") => Gaps::Unknown,
         Some("count") => Gaps::Count,
         Some(_) => {
@@ -65,7 +65,7 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
     };
     Ok(Strategy {
         description,
-        params: params(members.get("params"))?,
+        params: params(fields.get("params"))?,
         modes,
         default_mode,
         warmup,
@@ -74,12 +74,12 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
 }
 
 /// The modes of a strategy. A strategy without modes has its rules at the top.
-fn modes(members: &Members) -> Result<BTreeMap<String, Rules>, Invalid> {
-    let Some(value) = members.get("modes") else {
-        let rules = rules(members, "")?;
+fn modes(fields: &Fields) -> Result<BTreeMap<String, Rules>, Invalid> {
+    let Some(value) = fields.get("modes") else {
+        let rules = rules(fields, "")?;
         return Ok(BTreeMap::from([(DEFAULT_MODE.to_owned(), rules)]));
     };
-    if members.contains_key("buy") || members.contains_key("sell") {
+    if fields.contains_key("buy") || fields.contains_key("sell") {
         return Err(Invalid::new(
             "modes",
             "must not be combined with buy and sell",
@@ -89,9 +89,9 @@ fn modes(members: &Members) -> Result<BTreeMap<String, Rules>, Invalid> {
     for (name, value) in object(value, "modes")? {
         let place = format!("modes.{name}");
         check_name(&place, name)?;
-        let members = object(value, &place)?;
-        only(members, &place, &["buy", "sell"])?;
-        modes.insert(name.clone(), rules(members, &place)?);
+        let fields = object(value, &place)?;
+        only(fields, &place, &["buy", "sell"])?;
+        modes.insert(name.clone(), rules(fields, &place)?);
     }
     if modes.is_empty() || modes.len() > MAX_PARAMS {
         return Err(Invalid::new(
@@ -125,14 +125,14 @@ fn params(value: Option<&Value>) -> Result<BTreeMap<String, f64>, Invalid> {
     Ok(params)
 }
 
-fn rules(members: &Members, place: &str) -> Result<Rules, Invalid> {
+fn rules(fields: &Fields, place: &str) -> Result<Rules, Invalid> {
     let mut left = Left {
         comparisons: MAX_LEAVES,
         conditions: MAX_CONDITIONS,
     };
     let mut side = |name: &str| {
         let place = join(place, name);
-        let value = members.get(name).ok_or_else(|| {
+        let value = fields.get(name).ok_or_else(|| {
             Invalid::new(
                 &place,
                 "is required: a condition, or {\"any\": []} for never",
@@ -165,7 +165,7 @@ fn rule(value: &Value, place: &str, depth: usize, left: &mut Left) -> Result<Rul
             format!("is nested more than {MAX_DEPTH} levels deep"),
         ));
     }
-    let members = object(value, place)?;
+    let fields = object(value, place)?;
     let several = |name: &str, value: &Value, left: &mut Left| {
         let place = join(place, name);
         let items = value
@@ -176,7 +176,7 @@ fn rule(value: &Value, place: &str, depth: usize, left: &mut Left) -> Result<Rul
             .map(|(i, item)| rule(item, &format!("{place}[{i}]"), depth + 1, left))
             .collect::<Result<Vec<_>, _>>()
     };
-    match (members.len(), members.iter().next()) {
+    match (fields.len(), fields.iter().next()) {
         (1, Some((name, value))) if name == "all" => {
             let rules = several(name, value, left)?;
             if rules.is_empty() {
@@ -193,17 +193,17 @@ fn rule(value: &Value, place: &str, depth: usize, left: &mut Left) -> Result<Rul
             Ok(Rule::Not(Box::new(inner)))
         }
         _ => {
-            let comparison = comparison(members, place, left)?;
+            let comparison = comparison(fields, place, left)?;
             Ok(Rule::Compare(Box::new(comparison)))
         }
     }
 }
 
-fn comparison(members: &Members, place: &str, left: &mut Left) -> Result<Comparison, Invalid> {
+fn comparison(fields: &Fields, place: &str, left: &mut Left) -> Result<Comparison, Invalid> {
     let fits = ["left", "op", "right"]
         .iter()
-        .all(|name| members.contains_key(*name));
-    if !fits || members.len() != 3 {
+        .all(|name| fields.contains_key(*name));
+    if !fits || fields.len() != 3 {
         return Err(Invalid::new(
             place,
             "must be {\"all\": […]}, {\"any\": […]}, {\"not\": …}, or a comparison {\"left\", \"op\", \"right\"}",
@@ -215,17 +215,17 @@ fn comparison(members: &Members, place: &str, left: &mut Left) -> Result<Compari
             format!("exceeds the limit of {MAX_LEAVES} comparisons"),
         )
     })?;
-    let op = members["op"].as_str().unwrap_or_default();
+    let op = fields["op"].as_str().unwrap_or_default();
     let op = Op::ALL.into_iter().find(|known| known.as_str() == op);
     Ok(Comparison {
-        left: operand(&members["left"], &join(place, "left"))?,
+        left: operand(&fields["left"], &join(place, "left"))?,
         op: op.ok_or_else(|| {
             Invalid::new(
                 join(place, "op"),
                 "must be >, >=, <, <=, crosses_above or crosses_below",
             )
         })?,
-        right: operand(&members["right"], &join(place, "right"))?,
+        right: operand(&fields["right"], &join(place, "right"))?,
     })
 }
 
@@ -240,26 +240,26 @@ fn operand(value: &Value, place: &str) -> Result<Operand, Invalid> {
             field: field(text, place)?,
             ago: 0,
         }),
-        Value::Object(members) if members.contains_key("sentiment") => {
-            only(members, place, &["sentiment"])?;
+        Value::Object(fields) if fields.contains_key("sentiment") => {
+            only(fields, place, &["sentiment"])?;
             let place = join(place, "sentiment");
-            let members = object(&members["sentiment"], &place)?;
-            only(members, &place, &["max_age_s"])?;
-            let max_age_s = members
+            let fields = object(&fields["sentiment"], &place)?;
+            only(fields, &place, &["max_age_s"])?;
+            let max_age_s = fields
                 .get("max_age_s")
                 .map(|value| number(value, &join(&place, "max_age_s")))
                 .transpose()?;
             Ok(Operand::Sentiment { max_age_s })
         }
-        Value::Object(members) if members.contains_key("field") => {
-            only(members, place, &["field", "ago"])?;
-            let name = text(members, place, "field")?.unwrap_or_default();
+        Value::Object(fields) if fields.contains_key("field") => {
+            only(fields, place, &["field", "ago"])?;
+            let name = text(fields, place, "field")?.unwrap_or_default();
             Ok(Operand::Field {
                 field: field(&name, &join(place, "field"))?,
-                ago: ago(members, place)?,
+                ago: ago(fields, place)?,
             })
         }
-        Value::Object(members) if members.contains_key("indicator") => indicator(members, place),
+        Value::Object(fields) if fields.contains_key("indicator") => indicator(fields, place),
         _ => Err(Invalid::new(
             place,
             "must be a number, a parameter (\"$n\"), open, high, low, close, volume, typical, sentiment, or an object: \
@@ -268,8 +268,8 @@ fn operand(value: &Value, place: &str) -> Result<Operand, Invalid> {
     }
 }
 
-fn indicator(members: &Members, place: &str) -> Result<Operand, Invalid> {
-    let name = text(members, place, "indicator")?.unwrap_or_default();
+fn indicator(fields: &Fields, place: &str) -> Result<Operand, Invalid> {
+    let name = text(fields, place, "indicator")?.unwrap_or_default();
     let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
     let kind = kind.ok_or_else(|| {
         let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
@@ -280,7 +280,7 @@ fn indicator(members: &Members, place: &str) -> Result<Operand, Invalid> {
     })?;
     let mut args = BTreeMap::new();
     let mut of = None;
-    for (name, value) in members {
+    for (name, value) in fields {
         let place = join(place, name);
         match name.as_str() {
             "indicator" | "timeframe" | "output" | "ago" => {}
@@ -307,7 +307,7 @@ fn indicator(members: &Members, place: &str) -> Result<Operand, Invalid> {
             }
         }
     }
-    let output = match text(members, place, "output")? {
+    let output = match text(fields, place, "output")? {
         None => 0,
         Some(name) => {
             let place = join(place, "output");
@@ -320,7 +320,7 @@ fn indicator(members: &Members, place: &str) -> Result<Operand, Invalid> {
             })?
         }
     };
-    let timeframe = text(members, place, "timeframe")?;
+    let timeframe = text(fields, place, "timeframe")?;
     let timeframe = timeframe
         .map(|text| Timeframe::parse(&join(place, "timeframe"), &text))
         .transpose()?;
@@ -330,12 +330,12 @@ fn indicator(members: &Members, place: &str) -> Result<Operand, Invalid> {
         of,
         timeframe,
         output,
-        ago: ago(members, place)?,
+        ago: ago(fields, place)?,
     })
 }
 
-fn ago(members: &Members, place: &str) -> Result<u32, Invalid> {
-    match members.get("ago") {
+fn ago(fields: &Fields, place: &str) -> Result<u32, Invalid> {
+    match fields.get("ago") {
         None => Ok(0),
         Some(value) => whole(value, &join(place, "ago"), 0, MAX_AGO),
     }
@@ -383,22 +383,22 @@ fn whole(value: &Value, place: &str, min: u32, max: u32) -> Result<u32, Invalid>
     })
 }
 
-fn object<'a>(value: &'a Value, place: &str) -> Result<&'a Members, Invalid> {
+fn object<'a>(value: &'a Value, place: &str) -> Result<&'a Fields, Invalid> {
     value
         .as_object()
         .ok_or_else(|| Invalid::new(place, "must be an object"))
 }
 
-fn text(members: &Members, place: &str, name: &str) -> Result<Option<String>, Invalid> {
-    match members.get(name) {
+fn text(fields: &Fields, place: &str, name: &str) -> Result<Option<String>, Invalid> {
+    match fields.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(Invalid::new(join(place, name), "must be a string")),
     }
 }
 
-fn only(members: &Members, place: &str, known: &[&str]) -> Result<(), Invalid> {
-    match members.keys().find(|name| !known.contains(&name.as_str())) {
+fn only(fields: &Fields, place: &str, known: &[&str]) -> Result<(), Invalid> {
+    match fields.keys().find(|name| !known.contains(&name.as_str())) {
         None => Ok(()),
         Some(name) => Err(Invalid::new(
             join(place, name),
@@ -421,38 +421,38 @@ fn join(place: &str, name: &str) -> String {
 pub fn to_json(strategy: &Strategy) -> Value {
     let sides =
         |rules: &Rules| json!({ "buy": rule_json(&rules.buy), "sell": rule_json(&rules.sell) });
-    let mut members = Members::new();
+    let mut fields = Fields::new();
     if !strategy.description.is_empty() {
-        members.insert("description".into(), strategy.description.clone().into());
+        fields.insert("description".into(), strategy.description.clone().into());
     }
     if !strategy.params.is_empty() {
         let params = strategy.params.iter();
-        let params: Members = params
+        let params: Fields = params
             .map(|(name, value)| (name.clone(), plain(*value)))
             .collect();
-        members.insert("params".into(), params.into());
+        fields.insert("params".into(), params.into());
     }
     if strategy.warmup > 0 {
-        members.insert("warmup".into(), strategy.warmup.into());
+        fields.insert("warmup".into(), strategy.warmup.into());
     }
     if strategy.gaps == Gaps::Count {
-        members.insert("gaps".into(), "count".into());
+        fields.insert("gaps".into(), "count".into());
     }
     match strategy.modes.get(DEFAULT_MODE) {
         Some(rules) if strategy.modes.len() == 1 => {
-            members.insert("buy".into(), rule_json(&rules.buy));
-            members.insert("sell".into(), rule_json(&rules.sell));
+            fields.insert("buy".into(), rule_json(&rules.buy));
+            fields.insert("sell".into(), rule_json(&rules.sell));
         }
         _ => {
             let modes = strategy.modes.iter();
-            let modes: Members = modes
+            let modes: Fields = modes
                 .map(|(name, rules)| (name.clone(), sides(rules)))
                 .collect();
-            members.insert("modes".into(), modes.into());
-            members.insert("default_mode".into(), strategy.default_mode.clone().into());
+            fields.insert("modes".into(), modes.into());
+            fields.insert("default_mode".into(), strategy.default_mode.clone().into());
         }
     }
-    members.into()
+    fields.into()
 }
 
 fn rule_json(rule: &Rule) -> Value {
@@ -486,24 +486,24 @@ fn operand_json(operand: &Operand) -> Value {
             output,
             ago,
         } => {
-            let mut members = Members::new();
-            members.insert("indicator".into(), kind.as_str().into());
+            let mut fields = Fields::new();
+            fields.insert("indicator".into(), kind.as_str().into());
             for (name, value) in args {
-                members.insert(name.clone(), number_json(value));
+                fields.insert(name.clone(), number_json(value));
             }
             if let Some(of) = of {
-                members.insert("of".into(), of.as_str().into());
+                fields.insert("of".into(), of.as_str().into());
             }
             if let Some(timeframe) = timeframe {
-                members.insert("timeframe".into(), timeframe.to_string().into());
+                fields.insert("timeframe".into(), timeframe.to_string().into());
             }
             if *output > 0 {
-                members.insert("output".into(), kind.outputs()[*output].into());
+                fields.insert("output".into(), kind.outputs()[*output].into());
             }
             if *ago > 0 {
-                members.insert("ago".into(), (*ago).into());
+                fields.insert("ago".into(), (*ago).into());
             }
-            members.into()
+            fields.into()
         }
     }
 }
