@@ -117,7 +117,7 @@ pub struct Serve {
     )]
     pings_per_minute: u32,
 
-    /// Public URL of the server, such as https://thrum.example.org, for links in its responses
+    /// Public URL of the server, such as `https://thrum.example.org`, for links in responses
     ///
     /// Without it, links use the Host and X-Forwarded-Proto headers of each request.
     #[arg(long, env = "THRUM_SITE_URL", value_parser = check_site_url, value_name = "URL")]
