@@ -59,7 +59,7 @@ pub struct Endure {
     #[arg(long, default_value = "full")]
     sync: Sync,
 
-    /// Kill the server with SIGKILL every so many seconds, and restart it; 0 for never
+    /// Kill the server with SIGKILL every N seconds, and restart it; 0 for never
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     kill_every: u64,
 

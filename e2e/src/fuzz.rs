@@ -74,7 +74,7 @@ const ROUTES: [(&str, &str); 24] = [
     ("POST", "/sign-in"),
 ];
 
-/// A front door on a table of its own, one per thread.
+/// An ingest service on a table of its own, one per thread.
 struct Stage {
     runtime: Runtime,
     world: Arc<ManualWorld>,

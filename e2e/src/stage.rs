@@ -46,7 +46,7 @@ pub const TABLE: &str = "thrum";
 /// When tests begin: 2025-11-21T04:40:00Z.
 pub const START: UnixMs = UnixMs(1_763_700_000_000);
 
-/// A response of the front door.
+/// A response of ingest.
 #[derive(Debug)]
 pub struct Reply {
     /// Its status.
@@ -101,7 +101,7 @@ impl Later for Wire {
     }
 }
 
-/// Sends the pipeline's own heartbeat through the front door.
+/// Sends the pipeline's own heartbeat through ingest.
 #[derive(Debug)]
 struct OwnPing(Router);
 
@@ -179,7 +179,7 @@ pub struct Stage {
     pub meter: Meter,
     /// The table.
     pub store: Store,
-    /// The front door.
+    /// Ingest.
     pub router: Router,
     /// The embedded table.
     pub table: SqliteTable,
@@ -208,7 +208,7 @@ impl Stage {
         Self::with(1, config).await
     }
 
-    /// [`Self::new`], with a number of timer shards and a front door configuration. Private
+    /// [`Self::new`], with a number of timer shards and a configuration of ingest. Private
     /// webhooks are always allowed.
     pub async fn with(shards: u16, config: thrum_ingest::Config) -> Self {
         let meter = Meter::default();
@@ -288,7 +288,7 @@ impl Stage {
         )
     }
 
-    /// Sends the pipeline's own heartbeat through its front door, if it is due.
+    /// Sends the pipeline's own heartbeat through its ingest, if it is due.
     pub async fn keep_pulse(&self) {
         let evaluate = self.sweeper("test");
         evaluate.keep_pulse(&self.pulse).await.expect("a pulse");
@@ -419,7 +419,7 @@ impl Stage {
         }
     }
 
-    /// Sends a request through the front door.
+    /// Sends a request through ingest.
     pub async fn send(&self, request: Request<Body>) -> Reply {
         let reply = match self.router.clone().oneshot(request).await {
             Ok(reply) => reply,

@@ -651,7 +651,7 @@ async fn page_size_and_request_rate_are_limited() {
     );
 }
 
-/// Without change notifications, the list of a large project may be some seconds old, but the rows
+/// Without change notifications, the list of a large project may be a few seconds old, but the rows
 /// on the displayed page are not.
 #[tokio::test]
 async fn displayed_rows_are_always_current() {

@@ -563,3 +563,24 @@ async fn keywords_and_methods_decide_what_a_ping_means() {
     assert_eq!(send("GET", "/fail", b"").await, pair("ign", "up"));
     assert_eq!(send("POST", "/fail", b"").await, pair("fail", "down"));
 }
+
+#[tokio::test]
+async fn a_list_shows_what_another_handler_changed_whatever_pings_came_before() {
+    let mut stage = Stage::new().await;
+    let beat = |status: &str| json!({"monitor": "web-01", "period_s": 60, "status": status});
+    let list = async |stage: &Stage| stage.call(Method::GET, "/v1/monitors", Value::Null).await;
+    stage.heartbeat(beat("ok")).await;
+    list(&stage).await;
+    // It repeats the period, so the configuration does not change.
+    stage.heartbeat(beat("fail")).await;
+    let app = thrum_ingest::App::new(stage.store.clone(), thrum_ingest::Config::default());
+    let first = std::mem::replace(&mut stage.router, thrum_ingest::router(app));
+    let change = json!({"desc": "changed"});
+    let reply = stage
+        .call(Method::PATCH, "/v1/monitors/web-01", change)
+        .await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    stage.router = first;
+    let listed = list(&stage).await.json();
+    assert_eq!(listed["monitors"][0]["desc"], "changed", "{listed}");
+}

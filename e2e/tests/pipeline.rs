@@ -275,11 +275,15 @@ async fn a_delivery_that_always_fails_becomes_dead_and_can_be_redelivered() {
     let mut deliveries = alert["deliveries"].as_array().unwrap().iter();
     let delivery = deliveries.find(|one| one["state"] == "dead").unwrap();
     assert!(delivery["error"].as_str().unwrap().contains("500"));
+    let (channel, last) = (delivery["channel"].clone(), stage.world.now().rfc3339());
     let attempts = delivery["attempts"].as_u64().unwrap();
     assert!(
         (40..80).contains(&attempts),
         "expected backoff, got {attempts} attempts in a day"
     );
+    let first = delivery["first_attempt_at"].as_str().unwrap();
+    let created = alert["created_at"].as_str().unwrap();
+    assert_eq!(first[..16], created[..16], "within the same minute");
     let before = receiver.received().len();
     stage.run(3_600_000, 60_000).await;
     assert_eq!(receiver.received().len(), before, "no attempts after that");
@@ -294,7 +298,12 @@ async fn a_delivery_that_always_fails_becomes_dead_and_can_be_redelivered() {
     let taken = receiver.taken();
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].id, receiver.received()[0].id, "same id as before");
-    assert_eq!(stage.alerts().await[0]["state"], "delivered");
+    let alert = stage.alerts().await[0].clone();
+    assert_eq!(alert["state"], "delivered");
+    let deliveries = alert["deliveries"].as_array().unwrap();
+    let retried = deliveries.iter().find(|one| one["channel"] == channel);
+    let since = retried.unwrap()["first_attempt_at"].as_str().unwrap();
+    assert!(since > &*last, "it counts from the redelivery");
     assert_eq!(
         other.received().len(),
         1,
@@ -326,6 +335,11 @@ async fn forty_hosts_down_at_once_are_one_message() {
     assert_eq!(names.len(), 40);
     let alerts = stage.alerts().await;
     assert!(alerts.iter().all(|alert| alert["state"] == "delivered"));
+    let deliveries = alerts[0]["deliveries"].as_array().unwrap().iter();
+    for delivery in deliveries {
+        let in_group = !delivery["group"].is_null();
+        assert_eq!(delivery["first_attempt_at"].is_null(), in_group);
+    }
     // They recover one by one: a few single messages, and one for the rest.
     for i in 0..40 {
         beat(&stage, &format!("web-{i:02}")).await;

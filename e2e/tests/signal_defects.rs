@@ -133,6 +133,8 @@ async fn defect_4_no_reply_contains_a_key_or_its_hash() {
 #[tokio::test]
 async fn defect_5_only_accepted_requests_are_charged() {
     let stage = stage_with_bars().await;
+    let monitor = json!({ "name": "m" });
+    assert_eq!(post(&stage, "/v1/monitors", monitor).await.status, 201);
     let before = charged(&stage).await;
     let wrong = [
         (
@@ -160,7 +162,18 @@ async fn defect_5_only_accepted_requests_are_charged() {
     for (path, body, status) in wrong {
         assert_eq!(post(&stage, path, body).await.status, status, "{path}");
     }
-    assert_eq!(get(&stage, "/v1/signals/nope").await.status, 404);
+    let invalid = [
+        ("/v1/signals/nope", 404),
+        ("/v1/monitors/m/uptime?days=0", 400),
+        ("/v1/alerts?limit=0", 400),
+        (
+            "/v1/series/BTC/signals?timeframe=1h&strategy=macd&limit=0",
+            400,
+        ),
+    ];
+    for (path, status) in invalid {
+        assert_eq!(get(&stage, path).await.status, status, "{path}");
+    }
     // Only the successful usage request is charged.
     assert_eq!(charged(&stage).await, before + 1);
 }
@@ -261,7 +274,8 @@ async fn defect_11_naive_times_and_forming_bars_are_rejected_and_ages_are_shown(
         "{errors:?}"
     );
     assert!(
-        errors[2].contains("is inside a bar") && errors[3].contains("must be that of a closed bar"),
+        errors[2].contains("is inside a bar")
+            && errors[3].contains("must be the opening time of a closed bar"),
         "{errors:?}"
     );
     // Of two bars with the same time, the last is accepted.

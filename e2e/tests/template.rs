@@ -252,3 +252,89 @@ fn the_pulse_pings_its_reserved_monitor() {
     let pulse = format!("ping/{}", thrum_schema::MonitorId::PULSE);
     assert_eq!(text.matches(&pulse).count(), 3);
 }
+
+#[test]
+fn the_documented_limits_are_the_ones_in_the_code() {
+    use thrum_schema::signal::{indicator, request, strategy, track, watch};
+    use thrum_schema::{alert, channel, delivery, flip, monitor, ping, schedule, silence, state};
+    let days = |seconds: i64| format!("{} days", seconds / 86_400);
+    let limits: [(&str, Vec<String>); 16] = [
+        ("name of a monitor", vec![number(monitor::MAX_NAME)]),
+        (
+            "tags, keywords, description",
+            [monitor::MAX_TAGS, monitor::MAX_KEYWORDS, monitor::MAX_DESC]
+                .map(number)
+                .into(),
+        ),
+        (
+            "period and grace",
+            vec![days(schedule::MAX_PERIOD_S.into())],
+        ),
+        (
+            "concurrent runs of a monitor",
+            vec![number(state::MAX_RUNS)],
+        ),
+        ("maintenance windows", vec![number(silence::MAX_WINDOWS)]),
+        ("alerts in a group", vec![number(delivery::MAX_GROUP)]),
+        (
+            "logged pings of a monitor",
+            vec![ping::LOG_SLOTS.to_string(), ping::FAIL_SLOTS.to_string()],
+        ),
+        (
+            "channels, keys per project",
+            vec![number(channel::MAX_CHANNELS)],
+        ),
+        (
+            "history",
+            vec![days(flip::FLIP_TTL_S), days(alert::ALERT_TTL_S)],
+        ),
+        (
+            "bars in a signal request",
+            vec![number(request::MAX_INLINE_BARS)],
+        ),
+        (
+            "series, strategies, watches per project",
+            [strategy::MAX_STRATEGIES, watch::MAX_WATCHES]
+                .map(number)
+                .into(),
+        ),
+        (
+            "watches, tracks per series",
+            vec![number(track::MAX_TRACKS)],
+        ),
+        (
+            "watches, tracks per series",
+            vec![number(watch::MAX_WATCHES_OF_SERIES)],
+        ),
+        (
+            "window of an indicator",
+            [indicator::MAX_WINDOW, strategy::MAX_WINDOWS]
+                .map(|n| number(n as usize))
+                .into(),
+        ),
+        (
+            "comparisons in a strategy",
+            vec![number(strategy::MAX_LEAVES)],
+        ),
+        ("backtest", vec![number(request::MAX_BACKTEST_BARS)]),
+    ];
+    let page = std::fs::read_to_string(format!("{ROOT}/docs/limits.md")).unwrap();
+    for (what, numbers) in limits {
+        let row = page
+            .lines()
+            .find(|line| line.starts_with(&format!("| {what} |")));
+        let row = row.unwrap_or_else(|| panic!("docs/limits.md has no row {what:?}"));
+        for number in numbers {
+            assert!(row.contains(&number), "{row:?} lacks {number}");
+        }
+    }
+}
+
+/// A number as documents show it: `5,000`.
+fn number(n: usize) -> String {
+    if n < 1_000 {
+        n.to_string()
+    } else {
+        format!("{},{:03}", n / 1_000, n % 1_000)
+    }
+}

@@ -1,6 +1,6 @@
 //! Judges deadlines: whether a monitor whose timer fired is late.
 
-use crate::Evaluate;
+use crate::{Evaluate, RETRY_MS};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeSet, HashMap};
 use thrum_schema::id::{MonitorId, ProjectId};
@@ -212,7 +212,7 @@ impl Evaluate {
         // A newer epoch has its own timer. A state that TTL removed is restored from the stream.
         let is_current = |current: &Snapshot| current.stored && current.state.epoch == epoch;
         let mut at = self.store.world().now();
-        let updated = self.store.update_monitor(first, |current, now| {
+        let updated = self.store.update_monitor(first, RETRY_MS, |current, now| {
             at = now;
             let (monitor, state) = (&current.monitor, &current.state);
             let outcome = transition(monitor, state, &Event::Timer { outages }, now);

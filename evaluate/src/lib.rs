@@ -29,6 +29,10 @@ use thrum_schema::work::Work;
 use thrum_store::Store;
 use thrum_store::queue::Later;
 
+/// How long a monitor is retried if other writes conflict, in milliseconds. Then its timer or stream
+/// record is handled again: one busy monitor must not hold up a round of timers (T2).
+const RETRY_MS: i64 = 2_000;
+
 /// The evaluate handler. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Evaluate {

@@ -141,9 +141,7 @@ impl Evaluate {
         }
         failed
     }
-}
 
-impl Evaluate {
     /// Does short work, and publishes long work for the queue.
     async fn on_signal_task(&self, task: &SignalTask) -> Result<(), String> {
         let works = match task {

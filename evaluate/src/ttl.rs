@@ -1,10 +1,10 @@
 //! Restores monitor states that TTL removed: the safety net behind the sweep.
 
-use crate::Evaluate;
+use crate::{Evaluate, RETRY_MS};
 use thrum_schema::MonitorState;
 use thrum_schema::transition::{Event, transition};
 use thrum_store::StoreError;
-use thrum_store::{Change, Result};
+use thrum_store::{Change, Result, Snapshot};
 
 impl Evaluate {
     /// Restores a state that TTL removed, with its counters, and records the down flip that the
@@ -13,10 +13,19 @@ impl Evaluate {
     pub(crate) async fn on_removed(&self, lost: &MonitorState) -> Result<()> {
         let outages = self.outages(self.store.world().now()).await?;
         let event = Event::Timer { outages: &outages };
-        let Some(first) = self.store.snapshot(lost.monitor).await? else {
+        // Unlike a snapshot, this does not read the log to reconstruct the state.
+        let Some(located) = self.store.locate(lost.monitor).await? else {
             return Ok(());
         };
-        let restored = self.store.update_monitor(first, |current, now| {
+        let Some(monitor) = self.store.monitor(located.project, lost.monitor).await? else {
+            return Ok(());
+        };
+        let first = Snapshot {
+            monitor,
+            stored: located.state.is_some(),
+            state: located.state.unwrap_or_else(|| lost.clone()),
+        };
+        let restored = self.store.update_monitor(first, RETRY_MS, |current, now| {
             if current.stored {
                 return Ok(None);
             }

@@ -312,7 +312,7 @@ impl Notify {
                         .await?;
                 }
                 let sent = self.sender.send(channel, &message, claim).await;
-                self.outcome(sent, claim, &delivery)
+                self.outcome(sent, &delivery)
             }
         };
         let Some(delivery) = self.settle(claim, &settled).await? else {
@@ -418,7 +418,6 @@ impl Notify {
     pub(crate) fn outcome(
         &self,
         sent: Result<Option<String>, SendError>,
-        claim: &Claim,
         delivery: &Delivery,
     ) -> Settled {
         let now = self.store.world().now();
@@ -426,14 +425,12 @@ impl Notify {
             Ok(note) => Settled::Sent { at: now, note },
             Err(error) => {
                 let text: String = error.reason.chars().take(MAX_ERROR).collect();
-                let first_attempt = delivery.redriven.or(delivery.first).unwrap_or(now);
+                let first_attempt = delivery.first_attempt().unwrap_or(now);
                 let wait_ms = backoff_ms(delivery.attempts, self.store.world().jitter());
                 let at = now + wait_ms;
                 if error.permanent || at > first_attempt + self.config.delivery_window_ms {
-                    tracing::warn!(alert = %claim.alert, channel = %claim.channel, "a delivery is dead: it can't succeed, or its retries ran out");
                     Settled::Dead { error: text }
                 } else {
-                    tracing::info!(alert = %claim.alert, channel = %claim.channel, attempts = delivery.attempts, wait_ms, "a delivery failed and will be retried");
                     Settled::Retry { at, error: text }
                 }
             }
@@ -456,8 +453,16 @@ impl Notify {
                     Settled::Suppressed { .. } => Count::Suppressed,
                 };
                 self.store.metrics().count(what, 1);
-                if let Settled::Retry { at, .. } = settled {
-                    self.retry_in_time(claim, *at).await;
+                let (alert, channel, attempts) = (claim.alert, claim.channel, delivery.attempts);
+                match settled {
+                    Settled::Retry { at, .. } => {
+                        tracing::info!(%alert, %channel, attempts, at = at.0, "a delivery failed and will be retried");
+                        self.retry_in_time(claim, *at).await;
+                    }
+                    Settled::Dead { .. } => {
+                        tracing::warn!(%alert, %channel, attempts, "a delivery is dead: it can't succeed, or its retries ran out");
+                    }
+                    Settled::Sent { .. } | Settled::Suppressed { .. } => {}
                 }
                 Ok(Some(delivery))
             }

@@ -100,7 +100,7 @@ impl Notify {
                         many => Message::of_group(claim.alert, many),
                     };
                     let sent = self.sender.send(channel, &message, claim).await;
-                    self.outcome(sent, claim, &group)
+                    self.outcome(sent, &group)
                 }
             },
         };

@@ -146,10 +146,8 @@ pub fn end_silence(
     if state.status == Status::Down {
         outcome.remind = reminder_interval_ms(monitor, project).map(|every_ms| now + every_ms);
     }
-    match raise(monitor, &mut outcome, id, None) {
-        Some(alert) => Look::Now(Box::new((outcome, alert))),
-        None => Look::Void,
-    }
+    let alert = raise(monitor, &mut outcome, id, None);
+    alert.map_or(Look::Void, |alert| Look::Now(Box::new((outcome, alert))))
 }
 
 /// The last flip of a monitor, reconstructed from its state: a silence may last longer than flips

@@ -64,7 +64,7 @@ pub struct Delivery {
     pub state: Option<DeliveryState>,
     /// How many attempts were started.
     pub attempts: u32,
-    /// When the first attempt started: the delivery window counts from here.
+    /// When the first attempt started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first: Option<UnixMs>,
     /// The token of the current claim.
@@ -97,12 +97,18 @@ pub struct Delivery {
     /// The alert of the same monitor that waits for this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<AlertId>,
-    /// When the redelivery that a user requested started: the window counts from here.
+    /// When the redelivery that a user requested started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redriven: Option<UnixMs>,
 }
 
 impl Delivery {
+    /// When the first attempt started, or the redelivery that a user requested; `None` before that,
+    /// and for a member of a group. The delivery window counts from here.
+    pub fn first_attempt(&self) -> Option<UnixMs> {
+        self.redriven.or(self.first)
+    }
+
     /// Whether nothing is left to do. For a group, its members must be settled too.
     pub fn is_over(&self) -> bool {
         let settled = self.state.is_some_and(DeliveryState::is_final);

@@ -66,7 +66,7 @@ impl Rate {
 
 /// The plan of new projects, and of those whose own plan no longer exists.
 pub const FREE: &str = "free";
-/// The plan of the first project: that of the people who run Thrum.
+/// The plan of the first project, which belongs to the people who run Thrum.
 pub const OWNER: &str = "owner";
 
 /// The plans of an installation, by name.

@@ -43,7 +43,7 @@ pub enum Event<'a> {
 pub struct Outcome {
     /// The state afterwards. Its version is incremented, unless nothing changed.
     pub state: MonitorState,
-    /// The flip, for alerts about a monitor.
+    /// The change of status, if there was one.
     pub flip: Option<Flip>,
     /// A timer that must be armed in the same write, because the deadline moved closer (T1).
     pub arm: Option<UnixMs>,

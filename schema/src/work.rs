@@ -89,8 +89,8 @@ pub enum EvaluateWork {
     },
 }
 
-/// Work for either, as the bus and the queues carry it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Work for either, as it is sent; a handler reads its own kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum Work {
     /// For notify.

@@ -1,4 +1,4 @@
-//! Every item as it is stored. Keys, kinds and attributes are a format that must only change on
+//! Every item in the table. Keys, kinds and attributes are a format that must only change on
 //! purpose.
 
 use insta::assert_json_snapshot;

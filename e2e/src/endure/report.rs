@@ -245,7 +245,7 @@ impl Report {
             "{} pings were not answered",
             figures.unanswered
         );
-        // A killed process has no memory to compare, and sends no alerts while it is away.
+        // A killed process has no memory to compare, and sends no alerts while it is down.
         let killed = figures.kill_every_s > 0;
         ensure!(
             killed || figures.lag_p99_ms <= MOST_LAG_MS,

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 const CERTAIN: Duration = Duration::from_secs(10);
 /// How far a timestamp of the server may be from the client's.
 const CLOCKS: Duration = Duration::from_millis(1_500);
-/// One in so many monitors falls silent.
+/// One in N monitors falls silent.
 const ONE_IN: usize = 100;
 
 /// A monitor and what its client recorded.

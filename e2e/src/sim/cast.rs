@@ -304,7 +304,7 @@ impl Cast {
     }
 }
 
-/// Sends a request to a front door and returns status and body.
+/// Sends a request to ingest and returns status and body.
 pub async fn answer(router: Router, request: Request<Body>) -> (StatusCode, String) {
     let reply = match router.oneshot(request).await {
         Ok(reply) => reply,

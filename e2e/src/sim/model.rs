@@ -9,7 +9,7 @@ use super::scenario::{Kind, Script};
 /// either way, plus the network.
 pub const CLOCKS_MS: i64 = 1_300;
 /// How long after it was sent an unanswered request may still take effect, in milliseconds: the
-/// front door gives up after 30 s, and a table call sent until then may take 12 s more.
+/// ingest gives up after 30 s, and a table call sent until then may take 12 s more.
 pub const LATE_MS: i64 = 45_000;
 /// The most that an outage of Thrum adds to a deadline besides the grace, in milliseconds: one
 /// period, but at most an hour.
@@ -374,7 +374,7 @@ pub fn surely_away(history: &History, gap_ms: i64) -> Vec<(i64, i64)> {
         .collect()
 }
 
-/// When Thrum may have been away: gaps between its own successful heartbeats that are at least as
+/// When Thrum may have been down: gaps between its own successful heartbeats that are at least as
 /// long as the gap that counts as an outage.
 pub fn away(history: &History, gap_ms: i64, end_ms: i64) -> Vec<(i64, i64)> {
     let mut pulses = history.pulses.clone();

@@ -47,11 +47,11 @@ pub fn backtest(
     let (times, began) = (periods.times(), periods.began());
     let performance_of =
         |returns: &[f64], epsilon| Performance::new(returns, &times, began, annualization, epsilon);
-    let by_turnover = performance_of(&periods.net(cost), 0.0);
+    let mut net = periods.net(cost);
+    let by_turnover = performance_of(&net, 0.0);
     let held = performance_of(&periods.returns, 0.0);
     let trades = trades(&periods, cost);
-    let (mut net, mut performance, mut predecessor) =
-        (periods.net(cost), by_turnover.clone(), None);
+    let (mut performance, mut predecessor) = (by_turnover.clone(), None);
     if spec.fill == Fill::CloseToClose {
         // The predecessor charges one cost per change of position, so a flip from long to short
         // pays only half.

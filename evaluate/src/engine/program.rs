@@ -200,7 +200,7 @@ impl Program {
         self.note_hole(state, bar);
         state.bars += 1;
         state.last = Some(bar.time);
-        // A score from after the close is not known yet.
+        // A score from after the close is still unknown.
         if let Some(score) = score.filter(|score| score.time <= close) {
             state.score = Some(score);
         }

@@ -323,7 +323,7 @@ fn test(
     Ok(serde_json::to_value(tested).expect("a report serializes to JSON"))
 }
 
-/// Runs a backtest without a table. The result is that of the same request to the API, as JSON.
+/// Runs a backtest without a table. The result is the same as the API's, as JSON.
 ///
 /// # Errors
 /// The request is invalid, or the bars do not suffice.

@@ -256,7 +256,7 @@ async fn acted(app: &App, post: &Post, id: &str, action: &str) -> Result<String,
     let state = State(app.clone());
     let done = match action {
         "pause" => {
-            let monitor = Write::of(app, writer, id).await?;
+            let monitor = Edit { writer, it: found }.charged(app).await?;
             monitors::pause(state, monitor).await.map(|_| "paused")?
         }
         "resume" => {
@@ -270,7 +270,7 @@ async fn acted(app: &App, post: &Post, id: &str, action: &str) -> Result<String,
             snoozed.map(|_| "snoozed")?
         }
         "end-snooze" => {
-            let monitor = Write::of(app, writer, id).await?;
+            let monitor = Edit { writer, it: found }.charged(app).await?;
             let ended = monitors::end_snooze(state, monitor).await;
             ended.map(|_| "unsnoozed")?
         }
@@ -303,15 +303,15 @@ pub fn snooze_of(fields: &Fields) -> Result<Snooze, Problem> {
 async fn test(app: &App, writer: Writer, found: &Snapshot) -> Result<&'static str, Problem> {
     let monitor = &found.monitor;
     let targets = app.store.resolve(monitor.project, &monitor.targets).await?;
-    for channel in &targets {
-        let channel = Write::of(app, writer.clone(), &channel.id.to_string()).await?;
+    if targets.is_empty() {
+        return Ok("no-channels");
+    }
+    for it in targets {
+        let writer = writer.clone();
+        let channel = Edit { writer, it }.charged(app).await?;
         let _ = channels::test(State(app.clone()), channel).await?;
     }
-    Ok(if targets.is_empty() {
-        "no-channels"
-    } else {
-        "tested"
-    })
+    Ok("tested")
 }
 
 #[derive(Template)]

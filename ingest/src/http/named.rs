@@ -67,9 +67,7 @@ impl<T: Named> Write<T> {
     /// # Errors
     /// 404, or the charge is refused.
     pub async fn of(app: &App, writer: Writer, id: &str) -> Result<Self, Problem> {
-        let Edit { writer, it } = Edit::of(app, writer, id).await?;
-        writer.caller.charge(app).await?;
-        Ok(Self { writer, it })
+        Edit::of(app, writer, id).await?.charged(app).await
     }
 }
 
@@ -81,6 +79,18 @@ impl<T: Named> Edit<T> {
     pub async fn of(app: &App, writer: Writer, id: &str) -> Result<Self, Problem> {
         let it = T::find(app, writer.project, id).await?;
         Ok(Self { writer, it })
+    }
+}
+
+impl<T> Edit<T> {
+    /// Charges the writer, for a change that needs no further checks.
+    ///
+    /// # Errors
+    /// The charge is refused.
+    pub async fn charged(self, app: &App) -> Result<Write<T>, Problem> {
+        self.writer.caller.charge(app).await?;
+        let Self { writer, it } = self;
+        Ok(Write { writer, it })
     }
 }
 

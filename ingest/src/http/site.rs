@@ -1,9 +1,10 @@
 //! The URLs of this site: the root, badges, the status page, ping URLs.
 
+use super::peer::scheme;
 use crate::app::App;
 use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Uri, header};
+use axum::http::{HeaderMap, Uri, header};
 use base64::Engine;
 use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
@@ -27,14 +28,14 @@ impl Site {
         if let Some(root) = &app.config.site_url {
             return Self { root: root.clone() };
         }
-        let text = |name: HeaderName| headers.get(name)?.to_str().ok();
-        let host = text(header::HOST).or_else(|| uri.authority().map(|a| a.as_str()));
+        let host = headers.get(header::HOST);
+        let host = host.and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| uri.authority().map(|a| a.as_str()));
         let plain = |b: u8| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b);
         let host = host.filter(|host| !host.is_empty() && host.bytes().all(plain));
-        let https = text(HeaderName::from_static("x-forwarded-proto")) == Some("https");
-        let scheme = if https { "https" } else { "http" };
+        let (scheme, host) = (scheme(headers), host.unwrap_or("localhost"));
         Self {
-            root: format!("{scheme}://{}", host.unwrap_or("localhost")),
+            root: format!("{scheme}://{host}"),
         }
     }
 

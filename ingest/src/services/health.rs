@@ -72,18 +72,11 @@ impl Health {
         note("the check of the sweep", self.sweep_lag(now).await);
         note("the check of the pulse", self.pulse_age(now).await);
         let relayed = self.relay(now).await;
-        let relay_ms = match &relayed {
-            Ok(Relayed::After(ms)) => Some(*ms),
-            _ => None,
-        };
-        let reason = relayed.map(|relayed| match relayed {
-            Relayed::After(_) => None,
-            Relayed::Not => {
-                let seconds = RELAY_MS / 1000;
-                Some(format!(
-                    "alerts are not relayed: a probe took more than {seconds} s"
-                ))
-            }
+        let relay_ms = relayed.as_ref().ok().copied().flatten();
+        let reason = relayed.map(|ms| {
+            let seconds = RELAY_MS / 1000;
+            let late = || format!("alerts are not relayed: a probe took more than {seconds} s");
+            ms.is_none().then(late)
         });
         note("the check of the relay", reason);
         Checked {
@@ -119,7 +112,8 @@ impl Health {
         }))
     }
 
-    async fn relay(&self, now: UnixMs) -> Result<Relayed> {
+    /// After how many milliseconds the probe arrived; `None` if it did not arrive in time.
+    async fn relay(&self, now: UnixMs) -> Result<Option<i64>> {
         loop {
             let arrived = self
                 .store
@@ -128,20 +122,12 @@ impl Health {
                 .is_some_and(|at| at >= now);
             let ms = self.store.world().now() - now;
             if arrived {
-                return Ok(Relayed::After(ms));
+                return Ok(Some(ms));
             }
             if ms > RELAY_MS {
-                return Ok(Relayed::Not);
+                return Ok(None);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-}
-
-/// Whether a probe arrived.
-enum Relayed {
-    /// After this many milliseconds.
-    After(i64),
-    /// Not in time.
-    Not,
 }

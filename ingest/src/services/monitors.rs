@@ -113,7 +113,7 @@ impl Monitors {
         self.known_states.of(self, project, monitors).await
     }
 
-    /// Whether [`Self::known_states`] of this many monitors may be some seconds old.
+    /// Whether [`Self::known_states`] of this many monitors may be up to a minute old.
     pub fn knows_late(&self, monitors: usize) -> bool {
         !self.store.has_change_feed() && monitors > known_states::SMALL
     }

@@ -65,7 +65,9 @@ impl Bar {
         if closes > now + SKEW_MS {
             return Err(Invalid::new(
                 "time",
-                format!("must be that of a closed bar; this one closes at {closes}; send it then"),
+                format!(
+                    "must be the opening time of a closed bar; this bar closes at {closes}, send it after that"
+                ),
             ));
         }
         let prices = [

@@ -1,4 +1,4 @@
-//! Explanations: why a signal is what it is, as data and as a paragraph.
+//! Explanations: the reasons for a signal, as data and as a paragraph.
 
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +112,7 @@ impl Condition {
     }
 }
 
-/// Why a signal is what it is. The age of the data changes, so it is added on display.
+/// The reasons for a signal. The age of the data changes, so it is added on display.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// All conditions, with their outcomes.
@@ -124,20 +124,18 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// Whether it says the same as `other`. Only the numbers in the summary are compared: another
-    /// version of Thrum may word it differently.
+    /// Whether it says the same as `other`. Only the numbers in the summary are compared, because
+    /// another version of Thrum may word it differently.
     pub fn says_the_same_as(&self, other: &Self) -> bool {
-        let numbers = |text: &str| -> Vec<String> {
-            let numbers = text.split(|c: char| !c.is_ascii_digit());
-            numbers
-                .filter(|n| !n.is_empty())
-                .map(str::to_owned)
-                .collect()
-        };
         self.conditions == other.conditions
             && self.changed == other.changed
-            && numbers(&self.summary) == numbers(&other.summary)
+            && numbers(&self.summary).eq(numbers(&other.summary))
     }
+}
+
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    let numbers = text.split(|c: char| !c.is_ascii_digit());
+    numbers.filter(|number| !number.is_empty())
 }
 
 #[cfg(test)]

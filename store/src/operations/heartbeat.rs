@@ -46,9 +46,7 @@ impl Rules {
         }
         (wanted != *monitor).then_some(wanted)
     }
-}
 
-impl Rules {
     /// Whether `state` already has these values.
     fn matches(self, state: &MonitorState) -> bool {
         self.period_s

@@ -15,8 +15,8 @@ use thrum_schema::time::UnixMs;
 use thrum_schema::transition::Outcome;
 use tokio::time::sleep;
 
-/// How long to retry a write that conflicts with others, in milliseconds. Less than the 30 s after
-/// which a write that arms a timer must read the clock again (T2).
+/// How long a request retries a write that conflicts with others, in milliseconds: less than the
+/// 30 s that a request may take.
 pub const RETRY_WRITES_MS: i64 = 20_000;
 
 /// A monitor and its state, as read from the table.
@@ -74,7 +74,8 @@ impl Change {
 }
 
 impl Store {
-    /// A monitor and its state, consistently; `None` if there is no such monitor. 2 RU.
+    /// A monitor and its state, consistently; `None` if there is no such monitor. 2 RU, and those of
+    /// [`Store::lost_state`] if TTL removed the state.
     pub async fn snapshot(&self, id: MonitorId) -> Result<Option<Snapshot>> {
         // The state first: every change of the configuration changes the state's version, too.
         let Some(located) = self.locate(id).await? else {
@@ -96,22 +97,23 @@ impl Store {
     }
 
     /// Changes a monitor as `decide` says, starting from `first`. After a conflict, reads the
-    /// monitor again and calls `decide` again. Returns `None` if the monitor is gone. 1 to 2 RU,
-    /// plus the cost of [`Store::commit`].
+    /// monitor again and calls `decide` again, for up to `retry_ms`. Returns `None` if the monitor is
+    /// gone. 1 RU if the flip may alert, 2 RU for each conflict, and the cost of [`Store::commit`].
     ///
     /// # Errors
-    /// The error of `decide`, [`StoreError::Conflict`] after 20 s of concurrent writes, or a
+    /// The error of `decide`, [`StoreError::Conflict`] if others kept writing for `retry_ms`, or a
     /// failure of the table.
     pub async fn update_monitor<E: From<StoreError>>(
         &self,
         first: Snapshot,
+        retry_ms: i64,
         mut decide: impl FnMut(&Snapshot, UnixMs) -> Result<Option<Change>, E>,
     ) -> Result<Option<Updated>, E> {
         let started = self.world.now();
         let mut current = first;
         for attempt in 0.. {
             let now = self.world.now();
-            if now - started > RETRY_WRITES_MS {
+            if now - started > retry_ms {
                 break;
             }
             let Some(change) = decide(&current, now)? else {

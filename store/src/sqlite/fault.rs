@@ -3,7 +3,7 @@
 use crate::table::TableError;
 use rusqlite::ErrorCode;
 
-/// Turns an SQLite error into one that tells the operator what to do.
+/// Turns an SQLite error into one that says what the operator must do.
 #[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 pub fn failed(error: rusqlite::Error) -> TableError {
     let advice = match error.sqlite_error_code() {

@@ -1,4 +1,4 @@
-//! The bus, the queues, and the front door that the pulse uses.
+//! The bus, the queues, and the way to ingest that the pulse uses.
 
 use super::{Cast, answer};
 use crate::sim::chance::sleep_ms;
@@ -141,7 +141,7 @@ impl Later for Wire {
     }
 }
 
-/// The front door that the pulse uses.
+/// The way to ingest that the pulse uses.
 pub struct OwnPing(pub Weak<Cast>, pub Option<Router>);
 
 impl fmt::Debug for OwnPing {

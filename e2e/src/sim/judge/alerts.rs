@@ -1,7 +1,7 @@
 //! Rules for alerts: one per flip, delivered to every channel, in order, under a stable key, and
 //! none without a cause.
 
-use super::{Case, Note, s};
+use super::case::{Case, Note, s};
 use crate::sim::cast::summary;
 use crate::sim::history::Delivered;
 use crate::sim::scenario::Kind;

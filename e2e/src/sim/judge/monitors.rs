@@ -1,7 +1,7 @@
 //! Rules for monitors: no acknowledged heartbeat is lost, and each monitor's status follows from
 //! what its clients sent.
 
-use super::{Case, Note, s};
+use super::case::{Case, Note, s};
 use crate::sim::clients::name;
 use crate::sim::history::Outcome;
 use crate::sim::model::{CLOCKS_MS, LATE_MS, Limits, Model, away, surely_away};
@@ -258,7 +258,7 @@ fn has_no_cause(
     }
 }
 
-/// Whether Thrum had certainly been away during every window that could have led to this flip.
+/// Whether Thrum had certainly been down during every window that could have led to this flip.
 fn was_away(case: &Case, model: &Model<'_>, monitor: &SeenMonitor, flip: &SeenFlip) -> bool {
     let alerts = case.seen.alerts.iter().filter(|alert| {
         alert.monitor.as_deref() == Some(&*monitor.uuid)

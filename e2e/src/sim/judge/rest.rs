@@ -1,6 +1,6 @@
 //! Rules for limits, quotas, timers and signals, and for work that is left over at the end.
 
-use super::{Case, Note, UNDER_WAY_MS, number, s};
+use super::case::{Case, IN_PROGRESS_MS, Note, number, s};
 use crate::START;
 use crate::sim::history::Outcome;
 use crate::sim::seen::SeenAlert;
@@ -236,7 +236,7 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
         let state = item["state"]["S"].as_str().unwrap_or_default();
         let kind = item["kind"]["S"].as_str().unwrap_or_default();
         // Work that started a moment ago may still be in progress.
-        let is_recent = |ms: i64| ms > START.0 + case.scenario.end_ms - UNDER_WAY_MS;
+        let is_recent = |ms: i64| ms > START.0 + case.scenario.end_ms - IN_PROGRESS_MS;
         match kind {
             "delivery"
                 if (state == "claimed" || state == "gathering" && !is_in_retry(case, item))
@@ -259,7 +259,7 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
         note("nothing waits forever", format!("{left:?}"));
     }
     // Ticks and Thrum's own heartbeats succeed again.
-    let from = case.scenario.calm_ms + 2 * UNDER_WAY_MS;
+    let from = case.scenario.calm_ms + 2 * IN_PROGRESS_MS;
     let ticks = case.history.ticks.iter().map(|(_, ended)| *ended);
     let pulses = case.history.pulses.iter().map(|(_, answered)| *answered);
     for (what, ends) in [
@@ -274,7 +274,7 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
             .map(|pair| pair[1] - pair[0])
             .max()
             .unwrap_or(0);
-        if gap > 2 * UNDER_WAY_MS + UNDER_WAY_MS / 2 {
+        if gap > 2 * IN_PROGRESS_MS + IN_PROGRESS_MS / 2 {
             note(
                 "ticks and pulses keep coming",
                 format!("no {what} for {gap} ms after the last fault"),

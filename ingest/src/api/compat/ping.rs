@@ -2,6 +2,7 @@
 
 mod route;
 
+use super::badges::NEVER_CACHED;
 use crate::app::App;
 use crate::http::body::first_bytes;
 use crate::http::peer::{remote_addr, scheme, user_agent};
@@ -47,10 +48,7 @@ pub async fn ping(State(app): State<App>, request: Request) -> Response {
     );
     for (name, value) in [
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (
-            header::CACHE_CONTROL,
-            "max-age=0, no-cache, no-store, must-revalidate, private",
-        ),
+        (header::CACHE_CONTROL, NEVER_CACHED),
         (header::EXPIRES, "Thu, 01 Jan 1970 00:00:00 GMT"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

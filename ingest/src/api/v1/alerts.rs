@@ -4,6 +4,7 @@ mod view;
 
 pub use view::{AlertView, DeliveryView};
 
+use super::signal_params::check_limit;
 use crate::app::App;
 use crate::http::{Edit, Missing, Named, Overload, Params, Problem, Problems, Reader};
 use axum::extract::State;
@@ -67,12 +68,7 @@ pub async fn list(
     reader: Reader,
     Params(params): Params<AlertParams>,
 ) -> Result<axum::Json<Alerts>, Problem> {
-    let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::bad_request(format!(
-            "limit must be between 1 and {MAX_LIMIT} (got {limit})"
-        )));
-    }
+    let limit = check_limit(params.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let state = params.state;
     reader.caller.charge(&app).await?;
     let now = app.store.world().now();

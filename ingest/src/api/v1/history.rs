@@ -121,6 +121,7 @@ pub async fn history(
     let from = timestamp("from", params.from.as_ref())?;
     let to = timestamp("to", params.to.as_ref())?.unwrap_or(UnixMs::LATEST);
     let known_at = timestamp("as_known_at", params.as_known_at.as_ref())?;
+    let limit = check_limit(params.limit, DEFAULT_LIMIT, MAX_LIMIT)?;
     let which = LatestParams {
         timeframe: params.timeframe,
         strategy: params.strategy,
@@ -135,7 +136,7 @@ pub async fn history(
         to,
         known_at,
         all: params.revisions.unwrap_or_default() == Revisions::All,
-        limit: check_limit(params.limit, DEFAULT_LIMIT, MAX_LIMIT)?,
+        limit,
     };
     let (found, more) = wanted.read(&app.store, &track).await?;
     let next_from = found

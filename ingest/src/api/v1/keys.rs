@@ -161,7 +161,8 @@ pub async fn create(
 ) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
     let project = writer.project;
     request.check(&app.accounts.limits(project).await?)?;
-    check_room(&app, project).await?;
+    let keys = app.accounts.valid_keys(project).await?;
+    check_room(&app, project, keys.len()).await?;
     writer.caller.charge(&app).await?;
     if !app.accounts.take_key(project).await? {
         let most = app.accounts.most_keys(project).await?;
@@ -187,10 +188,11 @@ pub async fn create_with(
     })
 }
 
-/// Checks that the project may have another key. A rotated key counts until it stops working.
-async fn check_room(app: &App, project: ProjectId) -> Result<(), Problem> {
+/// Checks that the project may have another key than its `n`. A rotated key counts until it stops
+/// working.
+async fn check_room(app: &App, project: ProjectId, n: usize) -> Result<(), Problem> {
     let most = app.accounts.most_keys(project).await?;
-    if app.accounts.valid_keys(project).await?.len() >= most as usize {
+    if n >= most as usize {
         return Err(Problem::conflict(format!(
             "a project with this plan has at most {most} keys; revoke one first"
         )));
@@ -198,12 +200,22 @@ async fn check_room(app: &App, project: ProjectId) -> Result<(), Problem> {
     Ok(())
 }
 
-impl Named for ApiKey {
+/// A valid key of a project, and the other valid ones: all are read together.
+pub struct OneKey {
+    key: ApiKey,
+    others: Vec<ApiKey>,
+}
+
+impl Named for OneKey {
     async fn find(app: &App, project: ProjectId, id: &str) -> Result<Self, Problem> {
-        let keys = app.accounts.valid_keys(project).await?;
-        keys.into_iter()
-            .find(|key| id.len() == KEY_ID_LEN && key.id() == id)
-            .ok_or_else(|| Problem::not_found("key"))
+        let mut keys = app.accounts.valid_keys(project).await?;
+        let is_it = |key: &ApiKey| id.len() == KEY_ID_LEN && key.id() == id;
+        let at = keys.iter().position(is_it);
+        let at = at.ok_or_else(|| Problem::not_found("key"))?;
+        Ok(Self {
+            key: keys.swap_remove(at),
+            others: keys,
+        })
     }
 }
 
@@ -216,7 +228,7 @@ impl Named for ApiKey {
 )]
 pub async fn rotate(
     State(app): State<App>,
-    Edit { writer, it: key }: Edit<ApiKey>,
+    Edit { writer, it }: Edit<OneKey>,
     Json(rotation): Json<Rotation>,
 ) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
     let overlap_s = rotation.overlap_s.unwrap_or(OVERLAP_S);
@@ -225,7 +237,8 @@ pub async fn rotate(
             "overlap_s must be at most {MAX_OVERLAP_S} (got {overlap_s})"
         )));
     }
-    check_room(&app, writer.project).await?;
+    let OneKey { key, others } = it;
+    check_room(&app, writer.project, others.len() + 1).await?;
     writer.caller.charge(&app).await?;
     let world = app.store.world();
     let now = world.now();
@@ -259,13 +272,12 @@ pub async fn rotate(
 )]
 pub async fn revoke(
     State(app): State<App>,
-    Edit { writer, it: key }: Edit<ApiKey>,
+    Edit { writer, it }: Edit<OneKey>,
 ) -> Result<StatusCode, Problem> {
     let last = || Problem::conflict("this is the last read-write key; create another one first");
-    let keys = app.accounts.valid_keys(writer.project).await?;
-    let survivor = keys.iter().find(|other| {
-        other.scope == Scope::Write && other.until.is_none() && other.hash != key.hash
-    });
+    let OneKey { key, others } = it;
+    let mut others = others.iter();
+    let survivor = others.find(|other| other.scope == Scope::Write && other.until.is_none());
     let survivor = survivor.ok_or_else(last)?;
     writer.caller.charge(&app).await?;
     match app.store.delete_api_key(&key, Some(survivor)).await {

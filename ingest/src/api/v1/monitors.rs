@@ -4,13 +4,14 @@ mod spec;
 mod view;
 
 pub use spec::{MonitorRequest, check_channels, check_until, check_windows, some, some_object};
-pub use view::{Around, MonitorView, OutageView, PingView, WindowSpec};
+pub use view::{Around, ChannelsView, MonitorView, OutageView, PingView, WindowSpec};
 
 use crate::app::App;
 use crate::http::{
-    Edit, Json, Missing, Named, Overload, Params, Problem, Problems, Read, Reader, Write, Writer,
+    Edit, Json, Missing, Named, Overload, Params, PathId, Problem, Problems, Read, Reader, Write,
+    Writer,
 };
-use crate::services::monitors::{ChangeError, Edit as Editing, Upserted};
+use crate::services::monitors::{Edit as Editing, Upserted};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -185,10 +186,7 @@ pub async fn create(
         return Err(Problem::no_room_for_monitor());
     }
     writer.caller.charge(&app).await?;
-    let make = |monitor: &Monitor| {
-        let is_new = *monitor == Monitor::new(monitor.id, monitor.project, monitor.created);
-        valid.applied_to(monitor, is_new)
-    };
+    let make = |monitor: &Monitor, is_new: bool| valid.applied_to(monitor, is_new);
     let means = |monitor: &Monitor| valid.means(monitor);
     let means = valid.unique().map(|_| &means as _);
     let upserted = app
@@ -238,8 +236,7 @@ pub async fn delete(
     State(app): State<App>,
     Write { it: found, .. }: Write<Snapshot>,
 ) -> Result<StatusCode, Problem> {
-    let deleted: Result<_, ChangeError<Invalid>> = app.monitors.delete(found).await;
-    deleted?;
+    app.monitors.delete(found).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -322,7 +319,8 @@ fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &MonitorState) -> Result<
 )]
 pub async fn get_uptime(
     State(app): State<App>,
-    Read { reader, it: found }: Read<Snapshot>,
+    reader: Reader,
+    PathId(id): PathId,
     Params(span): Params<Span>,
 ) -> Result<axum::Json<Uptime>, Problem> {
     let days = span.days.unwrap_or(30);
@@ -330,6 +328,7 @@ pub async fn get_uptime(
         let detail = format!("days must be between 1 and {MAX_DAYS} (got {days})");
         return Err(Problem::bad_request(detail));
     }
+    let Read { reader, it: found } = Read::<Snapshot>::of(&app, reader, &id).await?;
     let to = app.store.world().now();
     let from = to - days * 86_400_000;
     let project = app.accounts.project(reader.project).await?;

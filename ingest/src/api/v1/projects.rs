@@ -109,13 +109,17 @@ impl FromRequestParts<App> for Any {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let not_found = || Problem::not_found("project");
         Admin::from_request_parts(parts, app).await?;
         let PathId(id) = PathId::from_request_parts(parts, app).await?;
-        let id: ProjectId = id.parse().map_err(|_| not_found())?;
-        let project = app.store.project(id).await?;
-        project.map(Self).ok_or_else(not_found)
+        let project = app.store.project(parse(&id)?).await?;
+        project
+            .map(Self)
+            .ok_or_else(|| Problem::not_found("project"))
     }
+}
+
+fn parse(id: &str) -> Result<ProjectId, Problem> {
+    id.parse().map_err(|_| Problem::not_found("project"))
 }
 
 /// Shows a project.
@@ -140,14 +144,15 @@ pub async fn get(
 )]
 pub async fn update(
     State(app): State<App>,
-    Any(project): Any,
+    _: Admin,
+    PathId(id): PathId,
     Json(request): Json<AdminProjectRequest>,
 ) -> Result<axum::Json<ProjectView>, Problem> {
     let name = request.name.map(check_name).transpose()?;
     if let Some(plan) = &request.plan {
         check_plan(&app, plan)?;
     }
-    changed(&app, project.id, |project| {
+    changed(&app, parse(&id)?, |project| {
         if let Some(name) = &name {
             project.name.clone_from(name);
         }
@@ -170,9 +175,10 @@ pub async fn delete(State(app): State<App>, Any(project): Any) -> Result<StatusC
             "the first project of an installation can't be deleted",
         ));
     }
-    let occupied = || Problem::conflict("the project has monitors; delete them first");
     if app.store.monitor_count(project.id).await?.n > 0 {
-        return Err(occupied());
+        return Err(Problem::conflict(
+            "the project has monitors; delete them first",
+        ));
     }
     if !app.store.watches(project.id).await?.is_empty() {
         return Err(Problem::conflict(

@@ -1,7 +1,7 @@
 //! `/v1/signals`: requests for signals. Ingest writes the request, and evaluate answers it.
 
 use super::series::BarRequest;
-use super::signal_params::timeframe_of;
+use super::signal_params::{timeframe_of, timestamp};
 use crate::app::App;
 use crate::http::body::from_value;
 use crate::http::{Json, Missing, Named, Overload, Problem, Problems, Read, Writer};
@@ -96,11 +96,7 @@ pub async fn post(
     Json(body): Json<SignalRequest>,
 ) -> Result<Response, Problem> {
     let now = app.store.world().now();
-    let at = body
-        .at
-        .as_deref()
-        .map(|at| UnixMs::parse("at", at))
-        .transpose()?;
+    let at = timestamp("at", body.at.as_ref())?;
     if at.is_some_and(|at| at > now) {
         return Err(Invalid::new("at", "must not be in the future").into());
     }
@@ -143,7 +139,7 @@ pub struct NewRequest {
 impl NewRequest {
     /// Checks and writes the request, and waits for its result if the client asks to.
     pub async fn submit(
-        self,
+        mut self,
         app: &App,
         writer: &Writer,
         headers: &HeaderMap,
@@ -203,13 +199,13 @@ impl NewRequest {
     }
 
     /// The input: a stored series, or bars in the request.
-    fn input(&self, app: &App) -> Result<Input, Problem> {
+    fn input(&mut self, app: &App) -> Result<Input, Problem> {
         let series = self.series.as_deref();
         let series = series
             .map(|series| SeriesName::parse("series", series))
             .transpose()?;
         let timeframe = timeframe_of(self.timeframe.as_ref(), series.as_ref())?;
-        let bars = match (&series, &self.bars) {
+        let bars = match (&series, self.bars.take()) {
             (Some(_), None) => None,
             (None, Some(bars)) => {
                 let now = app.store.world().now();
@@ -229,7 +225,7 @@ impl NewRequest {
 type Input = (Option<SeriesName>, Timeframe, Option<Vec<Bar>>);
 
 /// Checks the bars in a request. Returns them by time, the last one for each time.
-fn check_bars(items: &[Value], timeframe: Timeframe, now: UnixMs) -> Result<Vec<Bar>, Problem> {
+fn check_bars(items: Vec<Value>, timeframe: Timeframe, now: UnixMs) -> Result<Vec<Bar>, Problem> {
     if items.is_empty() || items.len() > MAX_INLINE_BARS {
         return Err(Invalid::new(
             "bars",
@@ -241,9 +237,9 @@ fn check_bars(items: &[Value], timeframe: Timeframe, now: UnixMs) -> Result<Vec<
         .into());
     }
     let mut bars = BTreeMap::new();
-    for (i, item) in items.iter().enumerate() {
+    for (i, item) in items.into_iter().enumerate() {
         let place = format!("bars[{i}]");
-        let bar = from_value::<BarRequest>(item.clone(), &place)?.check(timeframe, now);
+        let bar = from_value::<BarRequest>(item, &place)?.check(timeframe, now);
         let bar =
             bar.map_err(|error| Invalid::new(format!("{place}.{}", error.field), error.problem))?;
         bars.insert(bar.time, bar);

@@ -1,7 +1,7 @@
 //! `/v1/watches`: watches, which notify users when a signal changes.
 
-use super::monitors::{check_channels, some};
-use super::signal_params::{series_of, timeframe_of};
+use super::monitors::{ChannelsView, check_channels, some};
+use super::signal_params::{series_of, timeframe_of, timestamp};
 use crate::app::App;
 use crate::http::{
     Edit, Json, Missing, Named, Overload, Problem, Problems, Read, Reader, Write, Writer,
@@ -15,6 +15,7 @@ use thrum_schema::error::Invalid;
 use thrum_schema::id::WatchId;
 use thrum_schema::schedule::{MAX_PERIOD_S, Schedule};
 use thrum_schema::signal::Verdict;
+use thrum_schema::signal::track::Head;
 use thrum_schema::signal::watch::{
     MAX_CONFIRM_BARS, MAX_WATCHES, MAX_WATCHES_OF_SERIES, On, Watch, WatchState,
 };
@@ -80,7 +81,8 @@ pub struct WatchView {
     pub mode: Option<String>,
     pub params: BTreeMap<String, f64>,
     pub on: Value,
-    pub channels: Value,
+    #[schema(value_type = Value)]
+    pub channels: ChannelsView,
     pub cooldown_s: u32,
     pub confirm_bars: u32,
     pub expires_at: Option<String>,
@@ -191,7 +193,7 @@ pub async fn create(
                 "a series has at most {MAX_WATCHES_OF_SERIES} watches"
             )));
         }
-        watch.from = last_bar(&app, &watch).await?;
+        watch.from = last_bar(&app, project, head).await?;
     }
     writer.caller.charge(&app).await?;
     app.store.create_watch(&watch).await?;
@@ -231,7 +233,11 @@ pub async fn update(
             .applied_to(&app, before.clone(), now)
             .await?;
         if watch.mode != before.mode || watch.params != before.params {
-            if let Some(last) = last_bar(&app, &watch).await? {
+            let (project, timeframe) = (watch.project, watch.timeframe);
+            let head = app.store.head(project, &watch.series, timeframe).await?;
+            if let Some(head) = head
+                && let Some(last) = last_bar(&app, project, &head).await?
+            {
                 watch.from = Some(last);
             }
             state.signal = None;
@@ -252,16 +258,14 @@ pub async fn update(
     Err(StoreError::Conflict.into())
 }
 
-/// When the last bar of a watch's series opened.
-async fn last_bar(app: &App, watch: &Watch) -> Result<Option<UnixMs>, StoreError> {
-    let (project, series) = (watch.project, &watch.series);
-    let Some(head) = app.store.head(project, series, watch.timeframe).await? else {
-        return Ok(None);
-    };
-    let last = app
-        .store
-        .last_bars(project, &head, UnixMs::LATEST, 1)
-        .await?;
+/// When the last bar of a series opened.
+async fn last_bar(
+    app: &App,
+    project: ProjectId,
+    head: &Head,
+) -> Result<Option<UnixMs>, StoreError> {
+    let bars = app.store.last_bars(project, head, UnixMs::LATEST, 1);
+    let last = bars.await?;
     Ok(last.first().map(|bar| bar.t))
 }
 
@@ -308,9 +312,7 @@ impl WatchRequest {
             }
         }
         if let Some(expires_at) = self.expires_at {
-            let expires = expires_at
-                .map(|text| UnixMs::parse("expires_at", &text))
-                .transpose()?;
+            let expires = timestamp("expires_at", expires_at.as_ref())?;
             if expires.is_some_and(|expires| expires <= now) {
                 return Err(Invalid::new("expires_at", "must be in the future").into());
             }
@@ -419,7 +421,7 @@ fn check_on(on: &Value, now: UnixMs) -> Result<On, Invalid> {
 }
 
 fn too_many(what: &str) -> Problem {
-    Problem::new(StatusCode::CONFLICT, format!("{what}; delete one first"))
+    Problem::conflict(format!("{what}; delete one first"))
 }
 
 impl Named for Watch {
@@ -438,14 +440,6 @@ fn view(watch: &Watch, state: &WatchState, now: UnixMs) -> WatchView {
             serde_json::json!({ "cron": expr, "tz": tz })
         }
     };
-    let channels = match &watch.targets {
-        Targets::All => "all".into(),
-        Targets::These(channels) => channels
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .into(),
-    };
     let expired = watch.expires.is_some_and(|expires| expires <= now);
     WatchView {
         id: watch.id,
@@ -456,7 +450,7 @@ fn view(watch: &Watch, state: &WatchState, now: UnixMs) -> WatchView {
         mode: watch.mode.clone(),
         params: watch.params.clone(),
         on,
-        channels,
+        channels: (&watch.targets).into(),
         cooldown_s: watch.cooldown_s,
         confirm_bars: watch.confirm_bars,
         expires_at: watch.expires.map(UnixMs::rfc3339),

@@ -1,6 +1,6 @@
 //! Changes to monitors: create, edit, pause, resume, snooze, delete.
 
-use super::Monitors;
+use super::{FindError, Monitors};
 use thiserror::Error;
 use thrum_schema::announce::after_edit;
 use thrum_schema::id::{MonitorId, ProjectId};
@@ -75,11 +75,13 @@ impl Monitors {
         edit: impl Fn(&Monitor, &MonitorState) -> Result<Edit, E> + Send,
     ) -> Result<Snapshot, ChangeError<E>> {
         let mut before = found.monitor.clone();
-        let updated = self.store.update_monitor(found.clone(), |current, now| {
-            let edit = edit(&current.monitor, &current.state).map_err(ChangeError::Refused)?;
-            before.clone_from(&current.monitor);
-            Ok::<_, ChangeError<E>>(change_of(current, edit, now))
-        });
+        let updated = self
+            .store
+            .update_monitor(found.clone(), RETRY_WRITES_MS, |current, now| {
+                let edit = edit(&current.monitor, &current.state).map_err(ChangeError::Refused)?;
+                before.clone_from(&current.monitor);
+                Ok::<_, ChangeError<E>>(change_of(current, edit, now))
+            });
         let after = updated.await?.ok_or(ChangeError::NotFound)?.now;
         if after.monitor != before {
             self.forget(&before);
@@ -90,13 +92,13 @@ impl Monitors {
     }
 
     /// Applies `make` to the oldest monitor of the project that `means` accepts, or else to a blank
-    /// monitor and creates it. However many requests race, they create only one monitor.
+    /// monitor and creates it; `make` also gets whether the monitor is new. However many requests race, they create only one monitor.
     pub async fn upsert<E: Send>(
         &self,
         project: ProjectId,
         means: Option<Means<'_>>,
         slug: Option<&str>,
-        make: impl Fn(&Monitor) -> Result<Monitor, E> + Send + Sync,
+        make: impl Fn(&Monitor, bool) -> Result<Monitor, E> + Send + Sync,
     ) -> Result<Upserted, ChangeError<E>> {
         let limit = self.accounts.limits(project).await?.monitors;
         let started = self.store.world().now();
@@ -108,11 +110,13 @@ impl Monitors {
             let count = self.store.monitor_count(project).await?;
             if let Some(means) = means
                 && let Some(existing) = self.oldest(project, slug, means).await?
-                && let Some(found) = self.store.snapshot(existing).await?
             {
-                let edit = |monitor: &Monitor, _: &MonitorState| make(monitor).map(Edit::to);
+                // Deleted in the meantime: count again, and create it after all.
+                let Some(found) = self.store.snapshot(existing).await? else {
+                    continue;
+                };
+                let edit = |monitor: &Monitor, _: &MonitorState| make(monitor, false).map(Edit::to);
                 match self.change(&found, edit).await {
-                    // Deleted in the meantime: create it after all.
                     Err(ChangeError::NotFound) => continue,
                     result => {
                         return Ok(Upserted {
@@ -123,7 +127,8 @@ impl Monitors {
                 }
             }
             let id = MonitorId(self.store.world().uuid_v4());
-            let monitor = make(&Monitor::new(id, project, now)).map_err(ChangeError::Refused)?;
+            let monitor =
+                make(&Monitor::new(id, project, now), true).map_err(ChangeError::Refused)?;
             if !count.has_room(limit) {
                 return Err(ChangeError::Full);
             }
@@ -186,10 +191,9 @@ impl Monitors {
     /// Deletes a monitor, and returns its last configuration and state.
     ///
     /// # Errors
-    /// [`ChangeError::NotFound`] if it is already gone.
-    pub async fn delete<E>(&self, found: Snapshot) -> Result<Snapshot, ChangeError<E>> {
+    /// [`FindError::NotFound`] if it is already gone.
+    pub async fn delete(&self, mut found: Snapshot) -> Result<Snapshot, FindError> {
         let started = self.store.world().now();
-        let mut found = found;
         for attempt in 0.. {
             if self.store.world().now() - started > RETRY_WRITES_MS {
                 break;
@@ -205,7 +209,7 @@ impl Monitors {
                 Err(error) => return Err(error.into()),
             }
             let newer = self.store.snapshot(found.monitor.id).await?;
-            found = newer.ok_or(ChangeError::NotFound)?;
+            found = newer.ok_or(FindError::NotFound)?;
         }
         Err(StoreError::Conflict.into())
     }

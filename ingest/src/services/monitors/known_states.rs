@@ -1,7 +1,7 @@
 //! The states of all monitors of a project, cached in memory.
 //!
 //! If this process does all the writing, a change feed says which states to read again. Otherwise,
-//! the states of a large project are reused for some seconds.
+//! the states of a large project are reused for up to a minute.
 
 use super::{Monitors, ProjectMonitors};
 use crate::services::cache::ByProject;

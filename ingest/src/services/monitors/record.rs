@@ -160,14 +160,19 @@ impl Monitors {
     ) -> Result<Recorded, RecordError> {
         let first = self.store.snapshot(id).await?;
         let first = first.ok_or(RecordError::NotFound)?;
-        let mut decided = None;
-        let updated = self.store.update_monitor(first, |current, now| {
-            let change = self.change_of(current, &incoming, now)?;
-            decided = Some(change.outcome.state.clone());
-            Ok::<_, RecordError>(Some(change))
-        });
+        let (mut decided, mut reconfigured) = (None, false);
+        let updated = self
+            .store
+            .update_monitor(first, RETRY_WRITES_MS, |current, now| {
+                let change = self.change_of(current, &incoming, now)?;
+                reconfigured = change.monitor.is_some();
+                if mutant::is(Mutant::AnswersAnyway) {
+                    decided = Some(change.outcome.state.clone());
+                }
+                Ok::<_, RecordError>(Some(change))
+            });
         let updated = match (updated.await, decided) {
-            (Err(RecordError::Store(_)), Some(state)) if mutant::is(Mutant::AnswersAnyway) => {
+            (Err(RecordError::Store(_)), Some(state)) => {
                 return Ok(Recorded {
                     state,
                     created: false,
@@ -175,7 +180,7 @@ impl Monitors {
             }
             (updated, _) => updated?.ok_or(RecordError::NotFound)?,
         };
-        if incoming.rules != Rules::default() {
+        if reconfigured {
             self.note(&updated.now.monitor, updated.now.state.version);
         }
         let state = updated.now.state;

@@ -1,5 +1,5 @@
 //! Summaries of projects, for badges and metrics. The summary of a small project is computed for
-//! each request; that of a large one is reused for some seconds, to save reads. HTTP never caches
+//! each request; that of a large one is reused for ten seconds, to save reads. HTTP never caches
 //! either.
 
 use super::Monitors;

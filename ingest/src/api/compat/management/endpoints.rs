@@ -8,7 +8,7 @@ use super::{Call, Refusal};
 use crate::app::App;
 use crate::http::Overload;
 use crate::http::site::BadgeUrls;
-use crate::services::monitors::{ChangeError, Edit};
+use crate::services::monitors::{ChangeError, Edit, FindError};
 use axum::body::Body;
 use axum::extract::Query;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -248,7 +248,7 @@ pub(super) async fn create_check(call: &Call<'_>) -> Result<Response, Refusal> {
         return Err(Refusal::Empty(StatusCode::FORBIDDEN));
     }
     call.charge().await?;
-    let make = |monitor: &Monitor| {
+    let make = |monitor: &Monitor, _: bool| {
         Ok::<_, Infallible>(spec.applied_to(monitor, targets.as_ref(), call.version))
     };
     let same = |monitor: &Monitor| spec.means(monitor);
@@ -318,8 +318,11 @@ pub(super) async fn delete_check(call: &Call<'_>, id: MonitorId) -> Result<Respo
     let found = call.found(id).await?;
     call.charge().await?;
     let around = call.surroundings().await?;
-    let deleted = call.app.monitors.delete::<Infallible>(found).await;
-    let found = deleted.map_err(|error| refusal(error, |never| match never {}))?;
+    let deleted = call.app.monitors.delete(found).await;
+    let found = deleted.map_err(|error| match error {
+        FindError::NotFound | FindError::Ambiguous => Refusal::not_found(),
+        FindError::Store(error) => error.into(),
+    })?;
     let check = call.view(&around).of(&found.monitor, &found.state);
     Ok(axum::Json(check.deleted()).into_response())
 }

@@ -131,7 +131,7 @@ impl Spec {
     /// name.
     ///
     /// # Errors
-    /// An identifier is empty, or not that of exactly one channel.
+    /// An identifier is empty, or does not name exactly one channel.
     pub fn targets(&self, channels: &[Channel]) -> Result<Option<Targets>, String> {
         let ids = match self.channels.as_deref() {
             None => return Ok(None),

@@ -90,7 +90,8 @@ pub struct DeliveryView {
     #[schema(value_type = Option<String>)]
     pub state: Option<DeliveryState>,
     pub attempts: u32,
-    /// When the first attempt started.
+    /// When the first attempt started, or the redelivery that a user requested. Null before that,
+    /// and for alerts that were sent in a group.
     pub first_attempt_at: Option<String>,
     pub sent_at: Option<String>,
     pub next_attempt_at: Option<String>,
@@ -134,7 +135,7 @@ impl From<&Delivery> for DeliveryView {
             channel: delivery.channel,
             state: delivery.state,
             attempts: delivery.attempts,
-            first_attempt_at: delivery.first.map(UnixMs::rfc3339),
+            first_attempt_at: delivery.first_attempt().map(UnixMs::rfc3339),
             sent_at: sent.map(UnixMs::rfc3339),
             next_attempt_at: next.map(UnixMs::rfc3339),
             error: delivery.error.clone(),

@@ -153,7 +153,7 @@ pub struct Bars {
     pub next_from: Option<String>,
 }
 
-/// A bar as it is stored.
+/// A stored bar.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BarView {
     pub time: String,

@@ -1,0 +1,80 @@
+//! The evidence of a run, and how to read it.
+
+use crate::START;
+use crate::sim::cast::CALM_TICK_MS;
+use crate::sim::clients::Setup;
+use crate::sim::history::History;
+use crate::sim::net::Faulty;
+use crate::sim::scenario::{Place, Scenario};
+use crate::sim::seen::Seen;
+use serde_json::Value;
+
+/// Work that started less than this before the end may still be in progress, in milliseconds.
+pub const IN_PROGRESS_MS: i64 = 60_000;
+
+/// The evidence that a run is judged by.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub scenario: Scenario,
+    pub history: History,
+    pub setup: Setup,
+    pub seen: Seen,
+    /// The table calls that failed.
+    pub faults: Vec<Faulty>,
+}
+
+impl Case {
+    /// How many failed calls that mention `what` may have been done anyway.
+    pub fn unconfirmed_calls(&self, what: &str) -> u64 {
+        let faults = self.faults.iter();
+        faults
+            .filter(|one| one.doubtful && one.asked.contains(what))
+            .count() as u64
+    }
+
+    /// The most that a counter may have been overcharged: once per crash, and once per failed call
+    /// on it that may have been done.
+    pub fn overcharges(&self, counter: &str) -> u64 {
+        self.history.kills.len() as u64 + self.unconfirmed_calls(counter)
+    }
+
+    /// Whether a channel has a group of alerts whose retry is due around the end or later.
+    pub fn has_group_to_retry(&self, channel: &str) -> bool {
+        let due = START.0 + self.scenario.end_ms;
+        self.seen.items.iter().any(|item| {
+            item["sk"]["S"] == format!("D#{channel}")
+                && item["state"]["S"] == "retry"
+                && item["members"].is_object()
+                && number(item, "until").is_some_and(|until| until > due - 2 * IN_PROGRESS_MS)
+        })
+    }
+
+    /// The longest time from a deadline to its flip without faults, in milliseconds.
+    pub const fn detection_ms(&self) -> i64 {
+        match self.scenario.place {
+            Place::Serve { .. } => CALM_TICK_MS + 2_000,
+            Place::Lambda => 65_000,
+        }
+    }
+
+    /// The gap between pulses from which it counts as an outage, in milliseconds.
+    pub const fn gap_ms(&self) -> i64 {
+        match self.scenario.place {
+            Place::Serve { .. } => 60_000,
+            Place::Lambda => 150_000,
+        }
+    }
+}
+
+/// A number attribute of an item in DynamoDB JSON.
+pub fn number(item: &Value, name: &str) -> Option<i64> {
+    item[name]["N"].as_str()?.parse().ok()
+}
+
+/// Reports a violation: the rule and the details.
+pub type Note<'a> = dyn FnMut(&'static str, String) + 'a;
+
+/// A simulated time in a readable form.
+pub fn s(ms: i64) -> String {
+    format!("{:.3} s", ms as f64 / 1000.0)
+}
