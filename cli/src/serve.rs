@@ -1,6 +1,6 @@
 //! `thrum serve`: runs the pipeline on one machine.
 
-use crate::http;
+use crate::http::{self, Descriptors};
 use crate::pipeline::{Options, Pipeline};
 use anyhow::{Context, bail};
 use clap::builder::FalseyValueParser;
@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use thrum_ingest::{AdminKey, PINGS_PER_MINUTE, check_admin_key, check_site_url};
+use thrum_ingest::{AdminKey, PINGS_PER_MINUTE, Proxies, check_admin_key, check_site_url};
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{self, API_KEY_LEN, ApiKey, PING_KEY_LEN, Scope};
 use thrum_schema::world::SystemWorld;
@@ -117,9 +117,34 @@ pub struct Serve {
     )]
     pings_per_minute: u32,
 
+    /// Most connections from clients at a time; less if the limit of open files is lower
+    #[arg(
+        long,
+        env = "THRUM_MAX_CONNECTIONS",
+        default_value_t = 10_000,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(16..)
+    )]
+    max_connections: u32,
+
+    /// Proxies whose X-Forwarded-For and X-Forwarded-Proto to believe, such as 127.0.0.1,10.0.0.0/8
+    ///
+    /// Without this option, the headers are ignored. The connections of a proxy are not limited to
+    /// a quarter of all, as those of other clients are.
+    #[arg(
+        long,
+        env = "THRUM_TRUSTED_PROXIES",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = Proxies::parse,
+        value_name = "ADDRESSES"
+    )]
+    trusted_proxies: Proxies,
+
     /// Public URL of the server, such as `https://thrum.example.org`, for links in responses
     ///
-    /// Without it, links use the Host and X-Forwarded-Proto headers of each request.
+    /// Without it, links use the Host header of each request, and X-Forwarded-Proto from a trusted
+    /// proxy.
     #[arg(long, env = "THRUM_SITE_URL", value_parser = check_site_url, value_name = "URL")]
     site_url: Option<String>,
 
@@ -229,6 +254,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         Sync::Full => Durability::Full,
         Sync::Normal => Durability::Normal,
     };
+    let descriptors = Descriptors::divide(args.max_connections as usize);
     let table = if args.memory {
         SqliteTable::temporary(sqlite::Options::default())?
     } else {
@@ -253,11 +279,13 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
             plans: plans.clone(),
             admin_key: args.admin_key.map_or(AdminKey::None, AdminKey::Key),
             metrics_key: args.metrics_key,
+            proxies: args.trusted_proxies.clone(),
             ..thrum_ingest::Config::default()
         },
         notify: thrum_notify::Config {
             delivery_window_ms: i64::try_from(args.delivery_window.as_millis())?,
             plans,
+            max_at_once: descriptors.deliveries,
         },
         smtp_url: args.smtp_url,
         mail_from: args.mail_from,
@@ -274,7 +302,12 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     greet(address, &args.data, args.memory, &keys);
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let mut server = tokio::spawn(http::serve(listener, pipeline.router.clone(), stopped));
+    let limits = http::Limits {
+        connections: descriptors.connections,
+        proxies: args.trusted_proxies,
+    };
+    let router = pipeline.router.clone();
+    let mut server = tokio::spawn(http::serve(listener, router, limits, stopped));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -6,14 +6,16 @@ use crate::faulty::Switch;
 use crate::records::record;
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thrum_evaluate::{Bus, BusError, Evaluate, Pulse, SelfPing, Swept, event_of};
-use thrum_ingest::{AdminKey, App};
+use thrum_ingest::{AdminKey, App, Proxies};
 use thrum_notify::send::{Email, Mail, Sns, Topics, Webhook};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::id::{MonitorId, ProjectId};
@@ -42,6 +44,8 @@ pub const METRICS_KEY: &str = "metrics-0123456789";
 
 /// The table's name.
 pub const TABLE: &str = "thrum";
+/// Where the requests of a [`Stage`] come from.
+pub const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 4711);
 
 /// When tests begin: 2025-11-21T04:40:00Z.
 pub const START: UnixMs = UnixMs(1_763_700_000_000);
@@ -145,6 +149,7 @@ fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, mail: Mail, sns: Sn
     };
     let config = Config {
         delivery_window_ms: 86_400_000,
+        max_at_once: thrum_notify::MAX_AT_ONCE,
         plans: Plans::default(),
     };
     Notify::new(store.clone(), sender, Arc::new(wire.clone()), config)
@@ -246,6 +251,7 @@ impl Stage {
         prepare(&store).await;
         let config = thrum_ingest::Config {
             allow_private_webhooks: true,
+            proxies: Proxies::parse(&PROXY.ip().to_string()).expect("an address"),
             ..config
         };
         let router = thrum_ingest::router(App::new(store.clone(), config));
@@ -419,8 +425,9 @@ impl Stage {
         }
     }
 
-    /// Sends a request through ingest.
-    pub async fn send(&self, request: Request<Body>) -> Reply {
+    /// Sends a request through ingest, as from a trusted proxy.
+    pub async fn send(&self, mut request: Request<Body>) -> Reply {
+        request.extensions_mut().insert(ConnectInfo(PROXY));
         let reply = match self.router.clone().oneshot(request).await {
             Ok(reply) => reply,
             Err(never) => match never {},

@@ -150,6 +150,7 @@ impl Handlers {
         };
         let config = Config {
             delivery_window_ms: 86_400_000,
+            max_at_once: thrum_notify::MAX_AT_ONCE,
             plans: Plans::default(),
         };
         let notify = Notify::new(store.clone(), sender, Arc::new(NoQueue), config);

@@ -6,6 +6,7 @@ mod secrets_manager;
 #[cfg(feature = "lambda")]
 pub use secrets_manager::SecretsManager;
 
+use crate::http::peer::Proxies;
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 use std::fmt::Debug;
@@ -37,6 +38,8 @@ pub struct Config {
     /// The secret that signs the dashboard's cookies and forms. `None` derives it from the admin
     /// key, or else generates one per process, and a restart signs everyone out.
     pub session_secret: Option<SecretString>,
+    /// The proxies whose word about a request's client is taken.
+    pub proxies: Proxies,
     /// Whether e-mail is sent through SNS. Each address then has a subscription that it must
     /// confirm.
     pub mail_by_topics: bool,
@@ -77,6 +80,7 @@ impl Default for Config {
             metrics_key: None,
             topics: None,
             session_secret: None,
+            proxies: Proxies::default(),
             mail_by_topics: false,
         }
     }
@@ -147,6 +151,7 @@ impl Config {
                     .collect(),
             ),
             session_secret: None,
+            proxies: Proxies::default(),
             mail_by_topics: true,
         })
     }

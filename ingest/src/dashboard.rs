@@ -31,6 +31,7 @@ use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::{get, post};
 use fields::Fields;
+use live::Streams;
 use page::{Page, failed, see_other};
 use public::StatusPages;
 use session::{Sessions, Viewer, form, is_same_origin, local_path};
@@ -42,6 +43,7 @@ struct Dashboard {
     app: App,
     sessions: Sessions,
     status_pages: StatusPages,
+    streams: Streams,
 }
 
 impl FromRef<Dashboard> for App {
@@ -56,6 +58,12 @@ impl FromRef<Dashboard> for Sessions {
     }
 }
 
+impl FromRef<Dashboard> for Streams {
+    fn from_ref(dashboard: &Dashboard) -> Self {
+        dashboard.streams.clone()
+    }
+}
+
 impl FromRef<Dashboard> for StatusPages {
     fn from_ref(dashboard: &Dashboard) -> Self {
         dashboard.status_pages.clone()
@@ -67,6 +75,7 @@ pub fn routes(app: App) -> Router<App> {
     let dashboard = Dashboard {
         sessions: Sessions::new(app.clone()),
         status_pages: StatusPages::new(app.clone()),
+        streams: Streams::default(),
         app,
     };
     Router::new()

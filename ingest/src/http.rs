@@ -4,6 +4,7 @@ pub mod auth;
 pub mod body;
 #[cfg(feature = "lambda")]
 pub mod function_url;
+pub mod headers;
 pub mod metering;
 pub mod named;
 pub mod observe;

@@ -18,5 +18,6 @@ pub use config::{
 };
 #[cfg(feature = "lambda")]
 pub use http::function_url;
+pub use http::peer::Proxies;
 pub use openapi::document;
 pub use router::router;

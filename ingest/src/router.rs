@@ -6,7 +6,7 @@ use crate::api::compat::{badges, management, ping, prometheus};
 use crate::api::v1::heartbeats;
 use crate::app::App;
 use crate::dashboard;
-use crate::http::{Problem, metering, observe};
+use crate::http::{Problem, headers, metering, observe, peer};
 use crate::openapi;
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -43,8 +43,10 @@ pub fn router(app: App) -> Router {
             REQUEST_TIMEOUT,
         ))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(metering::headers))
+        .layer(from_fn(headers::guard))
+        .layer(from_fn_with_state(app.clone(), metering::meter))
         .layer(from_fn_with_state(app.clone(), observe::observe))
+        .layer(from_fn_with_state(app.clone(), peer::identify))
         .with_state(app)
 }
 

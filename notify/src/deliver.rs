@@ -89,7 +89,7 @@ impl Notify {
         id: AlertId,
         channel_id: ChannelId,
     ) -> Result<(), NotifyError> {
-        let _permit = self.channel_limiter.enter(channel_id).await;
+        let _permit = self.limiter.enter(project, channel_id).await;
         let delivery = self
             .store
             .delivery(id, channel_id)

@@ -1,9 +1,9 @@
 //! Notifications: turns alerts into deliveries, groups them, charges quota, claims, sends, and
 //! records the outcome (A3–A8).
 
-mod channel_limiter;
 mod deliver;
 mod group;
+mod limiter;
 mod message;
 mod queue;
 pub mod send;
@@ -12,7 +12,7 @@ mod subscribe;
 
 pub use send::Sender;
 
-use channel_limiter::ChannelLimiter;
+use limiter::Limiter;
 use std::sync::Arc;
 use thiserror::Error;
 use thrum_schema::Plans;
@@ -30,6 +30,9 @@ pub enum NotifyError {
     Later(#[from] LaterError),
 }
 
+/// Most deliveries at a time, unless there are few file descriptors.
+pub const MAX_AT_ONCE: usize = 512;
+
 /// The operator's settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -37,6 +40,8 @@ pub struct Config {
     pub delivery_window_ms: i64,
     /// The limits of each plan.
     pub plans: Plans,
+    /// Most deliveries at a time.
+    pub max_at_once: usize,
 }
 
 /// The notify handler. Cheap to clone.
@@ -46,7 +51,7 @@ pub struct Notify {
     sender: Arc<Sender>,
     later: Arc<dyn Later>,
     config: Arc<Config>,
-    channel_limiter: Arc<ChannelLimiter>,
+    limiter: Arc<Limiter>,
 }
 
 impl Notify {
@@ -54,11 +59,11 @@ impl Notify {
     /// `later`.
     pub fn new(store: Store, sender: Sender, later: Arc<dyn Later>, config: Config) -> Self {
         Self {
+            limiter: Arc::new(Limiter::new(config.max_at_once)),
             store,
             sender: Arc::new(sender),
             later,
             config: Arc::new(config),
-            channel_limiter: Arc::default(),
         }
     }
 

@@ -31,6 +31,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let config = Config {
         delivery_window_ms: DELIVERY_WINDOW_S * 1000,
+        max_at_once: thrum_notify::MAX_AT_ONCE,
         plans,
     };
     let notify = Notify::new(store, sender, Arc::new(later), config);

@@ -350,6 +350,7 @@ fn handlers(
     };
     let config = Config {
         delivery_window_ms: 86_400_000,
+        max_at_once: thrum_notify::MAX_AT_ONCE,
         plans: Plans::default(),
     };
     let notify = Notify::new(store.clone(), sender, wire, config);

@@ -9,8 +9,9 @@ use crate::app::App;
 use crate::config::AdminKey;
 use crate::http::Caller;
 use crate::http::Problem;
-use crate::http::metering::BalanceSlot;
+use crate::http::metering::Meter;
 use crate::http::{Reader, Writer};
+use crate::services::Limiter;
 use axum::body::Body;
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -22,8 +23,7 @@ use hmac::{Hmac, Mac};
 use http_body_util::{BodyExt, Limited};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use thrum_schema::key::same;
 use thrum_schema::key::{ApiKey, Scope};
 use thrum_schema::plan::Rate;
@@ -35,8 +35,6 @@ const SESSION_S: i64 = 7 * 86_400;
 const SECRET_MS: i64 = 300_000;
 /// Maximum number of page views per key per minute. A page that polls every 2 s needs 30.
 const VIEWS_PER_MINUTE: u32 = 600;
-/// Above this number of keys, those without recent views are evicted.
-const MAX_KEYS: usize = 10_000;
 /// Maximum size of a form, in bytes.
 const MAX_FORM: usize = 64 * 1024;
 
@@ -50,7 +48,8 @@ struct Signer(tokio::sync::Mutex<Option<(UnixMs, SecretString)>>);
 pub struct Sessions {
     app: App,
     signer: Arc<Signer>,
-    page_rate: Arc<PageRateLimiter>,
+    /// Page views, by the hash of their key. They don't count against the quota.
+    views: Arc<Limiter<String>>,
 }
 
 /// A signed-in user.
@@ -62,7 +61,7 @@ pub struct Viewer {
     pub project: Arc<Project>,
     /// The CSRF token that the session's forms must contain.
     pub csrf: String,
-    balance_slot: BalanceSlot,
+    meter: Meter,
 }
 
 /// A form submitted with write access. Every handler that changes the project
@@ -93,7 +92,7 @@ impl Viewer {
             sees_secrets: self.writes(),
             caller: Caller {
                 key: self.key.clone(),
-                balance_slot: self.balance_slot.clone(),
+                meter: self.meter.clone(),
                 free: true,
             },
         }
@@ -107,30 +106,9 @@ impl Post {
             project: self.viewer.key.project,
             caller: Caller {
                 key: self.viewer.key.clone(),
-                balance_slot: self.viewer.balance_slot.clone(),
+                meter: self.viewer.meter.clone(),
                 free: false,
             },
-        }
-    }
-}
-
-/// Limits the rate of page views per key, since they don't count against the quota.
-#[derive(Debug, Default)]
-struct PageRateLimiter(Mutex<HashMap<String, i64>>);
-
-impl PageRateLimiter {
-    fn take(&self, key: &ApiKey, now: UnixMs) -> Result<(), Problem> {
-        let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if views.len() > MAX_KEYS {
-            views.retain(|_, tat| *tat > now.0);
-        }
-        let tat = views.get(&key.hash).copied();
-        match Rate::per_minute(VIEWS_PER_MINUTE).take(tat, now.0) {
-            Ok(tat) => {
-                views.insert(key.hash.clone(), tat);
-                Ok(())
-            }
-            Err(wait_ms) => Err(Problem::too_many("too many page views", wait_ms)),
         }
     }
 }
@@ -230,7 +208,7 @@ impl Sessions {
         Self {
             app,
             signer: Arc::default(),
-            page_rate: Arc::default(),
+            views: Arc::default(),
         }
     }
 
@@ -283,11 +261,14 @@ impl Sessions {
         let Some(key) = self.app.accounts.key_of_hash(hash).await? else {
             return Ok(None);
         };
-        self.page_rate.take(&key, now)?;
+        let rate = Rate::per_minute(VIEWS_PER_MINUTE);
+        if let Err(wait_ms) = self.views.take(key.hash.clone(), rate) {
+            return Err(Problem::too_many("too many page views", wait_ms));
+        }
         let project = self.app.accounts.project(key.project).await?;
         Ok(Some(Viewer {
             csrf: mac(&secret, &["form", text]),
-            balance_slot: BalanceSlot::of(parts),
+            meter: Meter::of(parts),
             project,
             key,
         }))

@@ -1,11 +1,11 @@
 //! Authentication: API keys and the admin key, read from a header and checked against their hashes.
 
-use super::metering::BalanceSlot;
+use super::metering::Meter;
 use super::problem::Problem;
 use crate::app::App;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use thrum_schema::ProjectId;
 use thrum_schema::key::{API_KEY_LEN, ApiKey, Scope};
 use thrum_store::Charged;
@@ -15,8 +15,8 @@ use thrum_store::Charged;
 pub struct Caller {
     /// The key.
     pub key: ApiKey,
-    /// Takes the key's balance, for the response headers.
-    pub balance_slot: BalanceSlot,
+    /// What is known about the charge.
+    pub meter: Meter,
     /// Whether its requests are free, because a person is using the dashboard.
     pub free: bool,
 }
@@ -24,10 +24,29 @@ pub struct Caller {
 impl Caller {
     /// The client that sent the request `parts` with `key`.
     pub fn new(key: ApiKey, parts: &Parts) -> Self {
+        let meter = Meter::of(parts);
+        meter.note_key(&key);
         Self {
             key,
-            balance_slot: BalanceSlot::of(parts),
+            meter,
             free: false,
+        }
+    }
+
+    /// The client with the key `secret` that sent the request `parts`, if the key is valid.
+    ///
+    /// # Errors
+    /// 429 if too many of its requests were refused; 503 if the table failed.
+    pub async fn of_key(app: &App, secret: &str, parts: &Parts) -> Result<Option<Self>, Problem> {
+        let Some(key) = app.accounts.api_key(secret).await? else {
+            return Ok(None);
+        };
+        match app.accounts.check_refusals(&key).await? {
+            Ok(()) => Ok(Some(Self::new(key, parts))),
+            Err(wait_ms) => {
+                let what = "too many requests with this key were refused";
+                Err(Problem::too_many(what, wait_ms))
+            }
         }
     }
 
@@ -42,7 +61,7 @@ impl Caller {
         }
         match app.accounts.charge(&self.key).await? {
             Charged::Taken(balance) => {
-                self.balance_slot.note(balance);
+                self.meter.note(balance);
                 Ok(())
             }
             Charged::Refused {
@@ -50,7 +69,7 @@ impl Caller {
                 wait_ms,
                 quota,
             } => {
-                self.balance_slot.note(Some(balance));
+                self.meter.note(Some(balance));
                 let what = if quota {
                     "this key has used up its requests for the day"
                 } else {
@@ -90,11 +109,11 @@ impl FromRequestParts<App> for Reader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let key = authenticate(&parts.headers, app).await?;
+        let caller = authenticate(parts, app).await?;
         Ok(Self {
-            project: key.project,
-            sees_secrets: key.scope == Scope::Write,
-            caller: Caller::new(key, parts),
+            project: caller.key.project,
+            sees_secrets: caller.key.scope == Scope::Write,
+            caller,
         })
     }
 }
@@ -103,11 +122,11 @@ impl FromRequestParts<App> for Writer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let key = authenticate(&parts.headers, app).await?;
-        if key.scope == Scope::Write {
+        let caller = authenticate(parts, app).await?;
+        if caller.key.scope == Scope::Write {
             Ok(Self {
-                project: key.project,
-                caller: Caller::new(key, parts),
+                project: caller.key.project,
+                caller,
             })
         } else {
             Err(Problem::new(
@@ -157,8 +176,9 @@ impl FromRequestParts<App> for Admin {
     }
 }
 
-async fn authenticate(headers: &HeaderMap, app: &App) -> Result<ApiKey, Problem> {
+async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Problem> {
     let unauthorized = |detail| Problem::new(StatusCode::UNAUTHORIZED, detail);
+    let headers = &parts.headers;
     let given = headers
         .get("x-api-key")
         .or_else(|| headers.get(header::AUTHORIZATION));
@@ -172,8 +192,7 @@ async fn authenticate(headers: &HeaderMap, app: &App) -> Result<ApiKey, Problem>
     if secret.len() != API_KEY_LEN {
         return Err(unauthorized("an API key must have exactly 32 characters"));
     }
-    app.accounts
-        .api_key(secret)
+    Caller::of_key(app, secret, parts)
         .await?
         .ok_or_else(|| unauthorized("this API key is unknown"))
 }

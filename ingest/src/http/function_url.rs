@@ -2,7 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads>
 
-use super::peer::SourceIp;
+use super::peer::ClientIp;
 use aws_lambda_events::event::lambda_function_urls::{
     LambdaFunctionUrlRequest, LambdaFunctionUrlResponse,
 };
@@ -47,6 +47,9 @@ fn request(event: LambdaFunctionUrlRequest) -> Option<Request<Body>> {
         .ok()?;
     let headers = request.headers_mut();
     *headers = event.headers;
+    // Function URLs know only https, and the context has the client's address.
+    headers.remove("x-forwarded-for");
+    headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
     // Lambda moves the cookies out of the headers.
     if let Some(cookies) = event.cookies {
         headers.insert(
@@ -61,7 +64,7 @@ fn request(event: LambdaFunctionUrlRequest) -> Option<Request<Body>> {
         headers.insert(header::HOST, HeaderValue::try_from(domain).ok()?);
     }
     if let Some(ip) = context.http.source_ip.and_then(|ip| ip.parse().ok()) {
-        request.extensions_mut().insert(SourceIp(ip));
+        request.extensions_mut().insert(ClientIp(ip));
     }
     Some(request)
 }

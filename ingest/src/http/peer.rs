@@ -1,17 +1,118 @@
-//! The sender of a request, for the ping log.
+//! Who sent a request. Only a configured proxy may speak for others.
 
-use axum::extract::ConnectInfo;
+use crate::app::App;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 use thrum_schema::ping::MAX_USER_AGENT;
 
-/// The client's address, as reported by Lambda.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+/// Most proxies to configure.
+const MAX_PROXIES: usize = 64;
+
+/// The address of the client that a request comes from.
 #[derive(Debug, Clone, Copy)]
-pub struct SourceIp(pub IpAddr);
+pub struct ClientIp(pub IpAddr);
+
+/// The proxies in front of Thrum. Their `X-Forwarded-For` and `X-Forwarded-Proto` are believed;
+/// those of all others are removed.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies(Vec<IpNet>);
+
+impl Proxies {
+    /// Parses addresses and networks, separated by commas, such as `127.0.0.1, 10.0.0.0/8`.
+    ///
+    /// # Errors
+    /// Something in the list is neither.
+    pub fn parse(list: &str) -> Result<Self, String> {
+        let texts = list.split(',').map(str::trim);
+        let networks = texts.filter(|text| !text.is_empty()).map(|text| {
+            let address = text.parse::<IpAddr>().map(IpNet::from);
+            address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+                format!("`{text}` must be an address or a network, such as 127.0.0.1 or 10.0.0.0/8")
+            })
+        });
+        let networks: Vec<IpNet> = networks.collect::<Result<_, _>>()?;
+        if networks.len() > MAX_PROXIES {
+            return Err(format!(
+                "must be at most {MAX_PROXIES} addresses or networks"
+            ));
+        }
+        Ok(Self(networks))
+    }
+
+    /// Whether `peer` is one of them.
+    pub fn trust(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.iter().any(|network| network.contains(&peer))
+    }
+
+    /// The client, according to the proxy `peer`: the last address in `X-Forwarded-For` that is not
+    /// a proxy's, because clients can write what they like before it.
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let values = headers.get_all(FORWARDED_FOR).into_iter().rev();
+        let texts = values.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+        let mut client = peer;
+        for text in texts {
+            let text = text.trim();
+            let address = text.parse::<IpAddr>().ok();
+            let address = address.or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()));
+            let Some(address) = address else {
+                break;
+            };
+            client = address;
+            if !self.trust(address) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// Finds out who sent a request, and removes what others than the configured proxies say about it.
+/// A function URL has already done so.
+pub async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    if request.extensions().get::<ClientIp>().is_none() {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map(|peer| peer.0.ip());
+        let proxies = &app.config.proxies;
+        let client = match peer {
+            Some(peer) if proxies.trust(peer) => Some(proxies.client(peer, request.headers())),
+            _ => {
+                let headers = request.headers_mut();
+                let removed = headers.remove(FORWARDED_PROTO);
+                if let (Some(_), Some(peer)) = (headers.remove(FORWARDED_FOR).or(removed), peer) {
+                    advise(peer);
+                }
+                peer
+            }
+        };
+        if let Some(client) = client {
+            request.extensions_mut().insert(ClientIp(client));
+        }
+    }
+    next.run(request).await
+}
+
+/// Says once how to trust a proxy.
+fn advise(peer: IpAddr) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            %peer,
+            "ignored X-Forwarded-For or X-Forwarded-Proto; if {peer} is your proxy, set --trusted-proxies {peer}"
+        );
+    });
+}
 
 /// `https` if a proxy says so, else `http`.
 pub fn scheme(headers: &HeaderMap) -> &'static str {
-    match headers.get("x-forwarded-proto").map(HeaderValue::as_bytes) {
+    match headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes) {
         Some(b"https") => "https",
         _ => "http",
     }
@@ -26,23 +127,57 @@ pub fn user_agent(headers: &HeaderMap) -> String {
         .collect()
 }
 
-/// The address that a ping came from, used only in its log: the first one in `X-Forwarded-For`, or
-/// else the peer's. A value that is not an address is ignored.
-pub fn remote_addr(headers: &HeaderMap, extensions: &Extensions) -> Option<String> {
-    let forwarded = headers
-        .get("x-forwarded-for")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|list| list.split(',').next())
-        .and_then(|first| {
-            let first = first.trim();
-            let address = first.parse::<IpAddr>().ok();
-            address.or_else(|| first.parse::<SocketAddr>().ok().map(|peer| peer.ip()))
-        });
-    let peer = || match extensions.get::<SourceIp>() {
-        Some(SourceIp(ip)) => Some(*ip),
-        None => extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map(|info| info.0.ip()),
-    };
-    forwarded.or_else(peer).map(|address| address.to_string())
+/// The address that a request came from.
+pub fn remote_addr(extensions: &Extensions) -> Option<String> {
+    let client = extensions.get::<ClientIp>();
+    client.map(|client| client.0.to_canonical().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_what_the_nearest_proxy_saw() {
+        let proxies = Proxies::parse("127.0.0.1, 10.0.0.0/8,::1").unwrap();
+        let peer: IpAddr = "127.0.0.1".parse().unwrap();
+        for (headers, client) in [
+            (vec![], "127.0.0.1"),
+            (vec!["192.0.2.9"], "192.0.2.9"),
+            (vec!["192.0.2.1, 192.0.2.9"], "192.0.2.9"),
+            (vec!["192.0.2.1, 192.0.2.9, 10.1.2.3"], "192.0.2.9"),
+            (vec!["192.0.2.1", "192.0.2.9, 10.1.2.3"], "192.0.2.9"),
+            (vec!["192.0.2.9:1234"], "192.0.2.9"),
+            (vec!["[2001:db8::1]:9"], "2001:db8::1"),
+            (vec!["192.0.2.1, nonsense, 10.1.2.3"], "10.1.2.3"),
+            (vec!["10.1.2.3"], "10.1.2.3"),
+        ] {
+            let mut map = HeaderMap::new();
+            for value in &headers {
+                map.append(FORWARDED_FOR, HeaderValue::from_static(value));
+            }
+            let found = proxies.client(peer, &map);
+            assert_eq!(found.to_string(), client, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn only_configured_proxies_are_trusted() {
+        let proxies = Proxies::parse("192.0.2.0/24,2001:db8::/32").unwrap();
+        for (peer, trusted) in [
+            ("192.0.2.7", true),
+            ("::ffff:192.0.2.7", true),
+            ("192.0.3.7", false),
+            ("2001:db8::7", true),
+            ("::1", false),
+        ] {
+            assert_eq!(proxies.trust(peer.parse().unwrap()), trusted, "{peer}");
+        }
+        assert!(
+            Proxies::parse("proxy.example")
+                .unwrap_err()
+                .contains("proxy.example")
+        );
+        assert!(!Proxies::default().trust("127.0.0.1".parse().unwrap()));
+    }
 }

@@ -2,6 +2,7 @@
 //! requests.
 
 use super::cache::Cache;
+use super::limiter::Limiter;
 use crate::config::{AdminKey, Config};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Accounts {
     api_keys: Cache<String, ApiKey>,
     ping_keys: Cache<String, ProjectId>,
     projects: Cache<ProjectId, Arc<Project>>,
+    /// Refused requests, by the hash of their key.
+    refusals: Limiter<String>,
     /// The hash of an admin key that is stored elsewhere, and when it was fetched.
     admin_key: Mutex<Option<(UnixMs, String)>>,
 }
@@ -46,6 +49,7 @@ impl Accounts {
             api_keys: Cache::default(),
             ping_keys: Cache::default(),
             projects: Cache::default(),
+            refusals: Limiter::default(),
             admin_key: Mutex::default(),
         }
     }
@@ -163,14 +167,34 @@ impl Accounts {
     pub async fn charge(&self, key: &ApiKey) -> Result<Charged> {
         let plan = self.limits(key.project).await?;
         let own = key.limits.unwrap_or_default();
-        let rate = own.requests_per_minute.or(plan.requests_per_minute);
         let charge = Charge {
             project: key.project,
             key_id: key.meter(),
             quota: own.requests_per_day.or(plan.requests_per_day),
-            rate: rate.map(Rate::per_minute),
+            rate: self.rate(key).await?,
         };
         self.store.charge(&charge, self.store.world().now()).await
+    }
+
+    /// Whether the refused requests of a key are within their limit: as many per minute as the
+    /// requests that are carried out, but counted separately, and by this process only. The inner
+    /// error is the milliseconds until they are.
+    pub async fn check_refusals(&self, key: &ApiKey) -> Result<Result<(), i64>> {
+        let rate = self.rate(key).await?;
+        Ok(rate.map_or(Ok(()), |rate| self.refusals.check(&key.hash, rate)))
+    }
+
+    /// Counts a refused request as `cost` of a key's limit.
+    pub async fn count_refusal(&self, key: &ApiKey, cost: usize) {
+        if let Ok(Some(rate)) = self.rate(key).await {
+            self.refusals.count(key.hash.clone(), cost, rate);
+        }
+    }
+
+    async fn rate(&self, key: &ApiKey) -> Result<Option<Rate>> {
+        let own = key.limits.unwrap_or_default().requests_per_minute;
+        let plan = self.limits(key.project).await?.requests_per_minute;
+        Ok(own.or(plan).map(Rate::per_minute))
     }
 
     /// The admin key itself, if there is one.

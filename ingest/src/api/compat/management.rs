@@ -13,7 +13,7 @@ pub use spec::CheckRequest;
 use crate::app::App;
 use crate::http::Caller;
 use crate::http::Problem;
-use crate::http::body::MAX_JSON;
+use crate::http::body::{LARGE, parse, whole};
 use crate::http::site::Site;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -151,12 +151,27 @@ async fn call(app: &App, routed: Routed, request: Request) -> Result<Response, R
         _ => {}
     }
     let posted = parts.method == Method::POST;
-    let body = if posted {
-        fields(body).await?
-    } else {
-        Map::new()
+    let (caller, body) = match parts.headers.get("x-api-key") {
+        Some(key) => {
+            let caller = authenticate(app, &parts, key.to_str().unwrap_or_default()).await?;
+            let body = if posted {
+                fields(&caller, body).await?
+            } else {
+                Map::new()
+            };
+            (caller, body)
+        }
+        None => {
+            let body = if posted {
+                anonymous_fields(body).await?
+            } else {
+                Map::new()
+            };
+            let key = body.get("api_key").and_then(Value::as_str);
+            let caller = authenticate(app, &parts, key.unwrap_or_default()).await?;
+            (caller, body)
+        }
     };
-    let caller = authenticate(app, &parts, &body).await?;
     let call = Call {
         app,
         site: Site::of(app, &parts.headers, &parts.uri),
@@ -196,40 +211,44 @@ async fn call(app: &App, routed: Routed, request: Request) -> Result<Response, R
 }
 
 /// The fields of a POST's body; none if the body is empty.
-async fn fields(body: Body) -> Result<Map<String, Value>, Refusal> {
-    let unreadable = || Refusal::bad("could not parse request body");
-    let bytes = Limited::new(body, MAX_JSON)
-        .collect()
-        .await
-        .map_err(|_| unreadable())?
-        .to_bytes();
+async fn fields(caller: &Caller, body: Body) -> Result<Map<String, Value>, Refusal> {
+    let (bytes, _room) = match whole(body).await {
+        Ok(read) => read,
+        Err(problem) if problem.status().is_server_error() => return Err(problem.into()),
+        Err(_) => return Err(unreadable()),
+    };
+    caller.meter.note_bytes(bytes.len());
+    let parsed = parse(bytes, |bytes| Ok(fields_in(&bytes))).await;
+    parsed.map_err(Refusal::from)?
+}
+
+/// The fields of a POST's body that must contain the API key. Whoever sends it is not known yet, so
+/// it may not be large.
+async fn anonymous_fields(body: Body) -> Result<Map<String, Value>, Refusal> {
+    let read = Limited::new(body, LARGE).collect().await;
+    fields_in(&read.map_err(|_| unreadable())?.to_bytes())
+}
+
+fn fields_in(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     if bytes.is_empty() {
         return Ok(Map::new());
     }
-    match serde_json::from_slice(&bytes) {
+    match serde_json::from_slice(bytes) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(Refusal::invalid("value is not an object")),
         Err(_) => Err(unreadable()),
     }
 }
 
-/// The caller, by the header or by the field `api_key` of a POST's body.
-async fn authenticate(
-    app: &App,
-    parts: &Parts,
-    body: &Map<String, Value>,
-) -> Result<Caller, Refusal> {
-    let given = match parts.headers.get("x-api-key") {
-        Some(header) => header.to_str().unwrap_or_default(),
-        None => body
-            .get("api_key")
-            .and_then(Value::as_str)
-            .unwrap_or_default(),
-    };
+fn unreadable() -> Refusal {
+    Refusal::bad("could not parse request body")
+}
+
+/// The caller with the key `given`, from the header or from the field `api_key` of a POST's body.
+async fn authenticate(app: &App, parts: &Parts, given: &str) -> Result<Caller, Refusal> {
     if given.chars().count() != API_KEY_LEN {
         return Err(Refusal::unauthorized("missing api key"));
     }
-    let key = app.accounts.api_key(given).await?;
-    let key = key.ok_or_else(|| Refusal::unauthorized("wrong api key"))?;
-    Ok(Caller::new(key, parts))
+    let caller = Caller::of_key(app, given, parts).await?;
+    caller.ok_or_else(|| Refusal::unauthorized("wrong api key"))
 }

@@ -80,7 +80,7 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
             });
         }
     };
-    let remote_addr = remote_addr(&parts.headers, &parts.extensions);
+    let remote_addr = remote_addr(&parts.extensions);
     let body = match first_bytes(body, app.config.body_limit).await {
         Ok(body) => body,
         Err(_) => return Err(Refused::BrokenBody),
