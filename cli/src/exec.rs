@@ -22,6 +22,7 @@ const NOT_RUN: u8 = 127;
 const EXAMPLES: &str = "\
 Examples:
   thrum exec http://localhost:8080/ping/KEY/backup --create -- ./backup.sh
+  THRUM_PING_URL=http://localhost:8080/ping/KEY/backup thrum exec --no-output -- ./backup.sh
   30 3 * * *  thrum exec https://thrum.example.org/ping/KEY/backup -- backup.sh    (in a crontab)";
 
 /// Arguments of `thrum exec`.
@@ -29,7 +30,14 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Exec {
     /// Ping URL of the monitor: http://HOST/ping/UUID or http://HOST/ping/KEY/SLUG
+    ///
+    /// Other users of the machine can see the arguments of a command, but not its environment.
+    #[arg(env = "THRUM_PING_URL", hide_env_values = true)]
     url: String,
+
+    /// Report only the start and the exit status, not the output
+    #[arg(long)]
+    no_output: bool,
 
     /// Create the monitor if there is none with this slug
     #[arg(long)]
@@ -50,6 +58,7 @@ pub async fn exec(args: Exec) -> anyhow::Result<u8> {
     // The start is reported while the command runs, so that it never waits for Thrum.
     let (_, ran) = tokio::join!(reporter.report("/start", Vec::new()), run(&args.command));
     let (code, output) = ran?;
+    let output = if args.no_output { Vec::new() } else { output };
     reporter.report(&format!("/{code}"), output).await;
     Ok(code)
 }
@@ -63,8 +72,7 @@ struct Reporter {
 impl Reporter {
     fn new(args: &Exec) -> anyhow::Result<Self> {
         crate::remote::check_url(&args.url)?;
-        thrum_store::tls::install();
-        let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+        let client = crate::remote::client(TIMEOUT)?;
         let create = if args.create { "&create=1" } else { "" };
         #[expect(clippy::disallowed_methods, reason = "this is the edge")]
         let rid = Uuid::new_v4();
@@ -85,6 +93,7 @@ impl Reporter {
                 Ok(answer) if answer.status().is_client_error() => {
                     let status = answer.status();
                     let reason = answer.text().await.unwrap_or_default();
+                    let reason = crate::remote::clean(&reason);
                     eprintln!("thrum: the server refused {action}: {status} {reason}");
                     return;
                 }

@@ -11,6 +11,7 @@ use thrum_evaluate::{Bus, BusError, Evaluate};
 use thrum_notify::Notify;
 use thrum_schema::work::Work;
 use thrum_store::queue::{Later, LaterError};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
@@ -31,16 +32,19 @@ pub struct LocalQueue {
     under_way: Arc<AtomicUsize>,
     /// Limits evaluate's work to [`MAX_LONG`].
     room: Arc<Semaphore>,
+    /// Where notify runs: nothing that a receiver or a name server does takes a thread from others.
+    outside: Handle,
 }
 
 impl LocalQueue {
-    /// A queue, and its receiving side for [`LocalQueue::run`].
-    pub fn new() -> (Self, UnboundedReceiver<Work>) {
+    /// A queue, and its receiving side for [`LocalQueue::run`]. Notify runs on `outside`.
+    pub fn new(outside: Handle) -> (Self, UnboundedReceiver<Work>) {
         let (work, receiver) = mpsc::unbounded_channel();
         let queue = Self {
             work,
             under_way: Arc::default(),
             room: Arc::new(Semaphore::new(MAX_LONG)),
+            outside,
         };
         (queue, receiver)
     }
@@ -57,7 +61,11 @@ impl LocalQueue {
             let (notify, evaluate) = (notify.clone(), evaluate.clone());
             let under_way = Arc::clone(&self.under_way);
             let room = Arc::clone(&self.room);
-            tokio::spawn(async move {
+            let place = match &work {
+                Work::Evaluate(_) => Handle::current(),
+                Work::Notify(_) => self.outside.clone(),
+            };
+            place.spawn(async move {
                 for attempt in 1..=MAX_TRIES {
                     let done = match &work {
                         Work::Evaluate(work) => {

@@ -4,7 +4,9 @@ use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use thrum::{backup, exec, remote, serve, signals};
+use thrum_store::log::Quiet;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
 
 /// Self-hosted dead man's switch and signal engine
 ///
@@ -157,11 +159,14 @@ impl Command {
 async fn main() -> ExitCode {
     let mut cli = Cli::parse();
     let filter = EnvFilter::try_from_env("THRUM_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        .with_filter(Quiet::default());
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
         .init();
     let mut direct = None;
     if let Some(table) = &cli.table {

@@ -4,9 +4,6 @@
 use crate::local::LocalQueue;
 use anyhow::anyhow;
 use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
-use futures::future::BoxFuture;
 use secrecy::SecretString;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,14 +12,13 @@ use thrum_evaluate::{Evaluate, Pulse, SelfPing, event_of};
 use thrum_ingest::App;
 use thrum_notify::send::{Email, Mail, Sns, Webhook};
 use thrum_notify::{Notify, Sender};
-use thrum_schema::id::MonitorId;
 use thrum_schema::{UnixMs, World};
 use thrum_store::Store;
 use thrum_store::sqlite::{Feed, SqliteTable};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tower::ServiceExt;
 
 /// The longest time between two ticks.
 const TICK: Duration = Duration::from_millis(250);
@@ -34,14 +30,18 @@ const BATCH: usize = 100;
 /// How long handled changes are kept. After a crash they are handled again, in case the work that
 /// they started did not finish.
 const KEEP: Duration = Duration::from_secs(5);
-/// How often the pipeline pings itself through its router, and the gap that is an outage (T3).
+/// How often the pipeline pings itself through its own socket, and the gap that is an outage (T3).
 const PULSE_EVERY_MS: i64 = 5_000;
 const PULSE_GAP_MS: i64 = 60_000;
+/// Pings per pulse. With several, a share of refused requests shows.
+const PULSE_PINGS: usize = 3;
 /// How often expired items are removed.
 const TTL_EVERY: Duration = Duration::from_secs(60);
 /// Pause between the start and reading the monitors into the cache. Reading tens of thousands takes
 /// seconds, and the pings that clients retry after a restart come first.
 const WARM_AFTER: Duration = Duration::from_secs(30);
+/// Most threads that wait for name servers.
+const LOOKUPS: usize = 128;
 /// How long a shutdown waits for deliveries in progress.
 const DRAIN: Duration = Duration::from_secs(12);
 
@@ -56,6 +56,8 @@ pub struct Options {
     pub smtp_url: Option<SecretString>,
     /// Sender address of e-mails.
     pub mail_from: String,
+    /// How the pipeline sends its own heartbeat: the way clients do.
+    pub door: Arc<dyn SelfPing>,
 }
 
 /// A running pipeline.
@@ -69,6 +71,32 @@ pub struct Pipeline {
     queue: LocalQueue,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    outside: Outside,
+}
+
+/// The runtime of deliveries.
+#[derive(Debug)]
+struct Outside(Option<Runtime>);
+
+impl Outside {
+    fn new() -> std::io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(LOOKUPS)
+            .thread_name("deliveries")
+            .enable_all()
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+}
+
+impl Drop for Outside {
+    /// Does not wait: a name server may never answer.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Pipeline {
@@ -82,12 +110,16 @@ impl Pipeline {
         world: Arc<dyn World>,
     ) -> anyhow::Result<Self> {
         let port = Arc::new(table.clone());
-        let store = Store::new(port, TABLE, 1, Arc::clone(&world)).with_change_feed();
+        let store = Store::new(port, TABLE, 1, Arc::clone(&world))
+            .with_change_feed()
+            .as_only_process();
         store.ensure_pipeline(world.now()).await?;
         let allow_private = options.ingest.allow_private_webhooks;
         let app = App::new(store.clone(), options.ingest);
         let router = thrum_ingest::router(app.clone());
-        let (queue, work) = LocalQueue::new();
+        let outside = Outside::new()?;
+        let handle = outside.0.as_ref().map(|runtime| runtime.handle().clone());
+        let (queue, work) = LocalQueue::new(handle.unwrap_or_else(Handle::current));
         let email = Email::new(&options.mail_from, options.smtp_url.as_ref())
             .map_err(|error| anyhow!(error))?;
         let sender = Sender {
@@ -107,15 +139,20 @@ impl Pipeline {
             Arc::new(queue.clone()),
             "serve",
             PULSE_GAP_MS,
-        );
-        let door = Arc::new(RouterSelfPing(router.clone()));
-        let pulse = Pulse::new(door, PULSE_EVERY_MS);
+        )
+        .watching_clock();
+        let pulse = Pulse::new(options.door, PULSE_EVERY_MS, PULSE_PINGS);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(tick(evaluate.clone(), pulse, stopped.clone()));
         tasks.spawn(pump(table.clone(), evaluate.clone(), stopped.clone()));
         tasks.spawn(remove_expired(table.clone(), world, stopped));
-        tokio::spawn(queue.clone().run(work, notify, evaluate));
+        tokio::spawn(queue.clone().run(work, notify, evaluate.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = evaluate.relay_all_open().await {
+                tracing::warn!(%error, "failed to relay open alerts at the start; their audits relay them");
+            }
+        });
         Ok(Self {
             router,
             store,
@@ -123,6 +160,7 @@ impl Pipeline {
             queue,
             stop,
             tasks,
+            outside,
         })
     }
 
@@ -135,6 +173,11 @@ impl Pipeline {
                 tracing::warn!(%error, "failed to fill the monitor cache; the first list fills it");
             }
         });
+    }
+
+    /// Ends the schedule and the stream after their current round.
+    pub fn stop_ticking(&self) {
+        self.stop.send_replace(true);
     }
 
     /// Stops the schedule and the stream, then waits up to 12 s for the deliveries in progress. The
@@ -154,6 +197,7 @@ impl Pipeline {
                 "deliveries in progress were cut off; they continue after the next start"
             );
         }
+        drop(self.outside);
     }
 }
 
@@ -172,26 +216,6 @@ fn sns() -> Sns {
 #[cfg(not(feature = "aws"))]
 const fn sns() -> Sns {
     Sns
-}
-
-/// Sends the pulse through the router that serves all clients.
-#[derive(Debug)]
-struct RouterSelfPing(Router);
-
-impl SelfPing for RouterSelfPing {
-    fn send(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async {
-            let request = Request::get(format!("/ping/{}", MonitorId::PULSE))
-                .body(Body::empty())
-                .map_err(|error| error.to_string())?;
-            let answer = self.0.clone().oneshot(request).await;
-            match answer.map(|answer| answer.status()) {
-                Ok(status) if status.is_success() => Ok(()),
-                Ok(status) => Err(status.to_string()),
-                Err(never) => match never {},
-            }
-        })
-    }
 }
 
 /// The schedule: wakes when the next timer is due, and at least every [`TICK`].

@@ -25,6 +25,7 @@ use clap::Args;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
@@ -130,8 +131,7 @@ impl Remote {
         path: &str,
         body: Option<Value>,
     ) -> anyhow::Result<(StatusCode, Value)> {
-        thrum_store::tls::install();
-        let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+        let client = client(TIMEOUT)?;
         let base = self.url.trim_end_matches('/');
         let send = async || {
             let mut request = client.request(method.clone(), format!("{base}{path}"));
@@ -158,6 +158,14 @@ impl Remote {
             }
         }
         let status = answer.status();
+        if status.is_redirection() {
+            let to = answer.headers().get("location");
+            let to = to.and_then(|to| to.to_str().ok()).unwrap_or("another URL");
+            bail!(
+                "{base} redirects to {}; the API key is not sent there. If it is your server, set --url to it",
+                clean(to)
+            );
+        }
         let reply: Value = answer.json().await.unwrap_or_default();
         if !status.is_success() {
             let reasons = reply["reasons"].as_array().into_iter().flatten();
@@ -167,7 +175,7 @@ impl Remote {
                 None if reasons.is_empty() => "no reason given".to_owned(),
                 None => reasons.join("; "),
             };
-            bail!("{status}: {detail}");
+            bail!("{status}: {}", clean(&detail));
         }
         Ok((status, reply))
     }
@@ -208,10 +216,41 @@ impl Remote {
     }
 }
 
+/// A client that follows no redirects: they would take the API key, or a ping key, elsewhere.
+pub(crate) fn client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    thrum_store::tls::install();
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+}
+
+/// The text, with characters escaped that could control the terminal or reorder what it shows: control
+/// characters but line breaks and tabs, and marks of the direction of text.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t'))
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_bad(c) {
+            // As in JSON, which this may be.
+            clean.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            clean.push(c);
+        }
+    }
+    Cow::Owned(clean)
+}
+
 /// Writes a line to stdout. Exits quietly if the reader has closed the pipe, as in
 /// `thrum alerts | head`.
 pub(crate) fn out(line: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{line}") {
+    match writeln!(std::io::stdout(), "{}", clean(line)) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         written => Ok(written?),
     }
@@ -241,7 +280,23 @@ pub(crate) fn segment(id: &str) -> anyhow::Result<&str> {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => clean(text).into_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_can_not_control_the_terminal() {
+        assert_eq!(clean("Nächtlich\tok\n"), "Nächtlich\tok\n");
+        assert_eq!(clean("\u{1b}[2Jgone"), "\\u001b[2Jgone");
+        assert_eq!(clean("a\u{202e}b\r"), "a\\u202eb\\u000d");
+        // JSON means the same afterwards.
+        let json = serde_json::json!({"name": "a\u{202e}\u{9b}b"});
+        let read: Value = serde_json::from_str(&clean(&json.to_string())).unwrap();
+        assert_eq!(read, json);
     }
 }

@@ -8,11 +8,17 @@ use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use thrum_ingest::{AdminKey, PINGS_PER_MINUTE, Proxies, check_admin_key, check_site_url};
+use thrum_evaluate::HttpSelfPing;
+use thrum_ingest::{
+    AdminKey, ConfirmMail, PINGS_PER_MINUTE, Proxies, check_admin_key, check_metrics_key,
+    check_site_url,
+};
+use thrum_notify::Confirm;
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{self, API_KEY_LEN, ApiKey, PING_KEY_LEN, Scope};
 use thrum_schema::world::SystemWorld;
@@ -89,6 +95,12 @@ pub struct Serve {
         default_value = "Thrum <thrum@localhost.localdomain>"
     )]
     mail_from: String,
+
+    /// Whether an e-mail address must confirm before it gets alerts
+    ///
+    /// An address that has not confirmed gets one mail, with a link.
+    #[arg(long, env = "THRUM_CONFIRM_MAIL", default_value = "auto")]
+    confirm_mail: AskMail,
 
     /// Allow webhooks to private addresses
     ///
@@ -167,6 +179,7 @@ pub struct Serve {
         long,
         env = "THRUM_METRICS_KEY",
         hide_env_values = true,
+        value_parser = check_metrics_key,
         value_name = "KEY"
     )]
     metrics_key: Option<SecretString>,
@@ -174,7 +187,8 @@ pub struct Serve {
     /// Changes to the plans' limits, as JSON
     ///
     /// Such as {"free": {"requests_per_day": 500, "monitors": null}}; null means no limit. Limits:
-    /// requests_per_day, requests_per_minute, monitors, sms_per_day, keys. A new name adds a plan.
+    /// requests_per_day, requests_per_minute, monitors, sms_per_day, emails_per_day,
+    /// webhooks_per_day, sns_per_day, keys. A new name adds a plan.
     #[arg(long, env = "THRUM_PLANS", value_parser = Plans::from_json, value_name = "JSON")]
     plans: Option<Plans>,
 
@@ -193,6 +207,26 @@ pub struct Serve {
 enum OnOff {
     On,
     Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AskMail {
+    /// Yes, if there are several projects
+    Auto,
+    /// Yes
+    On,
+    /// No
+    Off,
+}
+
+impl From<AskMail> for ConfirmMail {
+    fn from(ask: AskMail) -> Self {
+        match ask {
+            AskMail::Auto => Self::Auto,
+            AskMail::On => Self::On,
+            AskMail::Off => Self::Off,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -286,14 +320,26 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
             delivery_window_ms: i64::try_from(args.delivery_window.as_millis())?,
             plans,
             max_at_once: descriptors.deliveries,
+            confirm: None,
         },
         smtp_url: args.smtp_url,
         mail_from: args.mail_from,
+        door: Arc::new(HttpSelfPing::new(&own_url(address))),
     };
-    if !args.memory {
-        options.ingest.session_secret =
-            Some(session_secret(&args.data, SystemWorld::arc().as_ref())?);
-    }
+    let world = SystemWorld::arc();
+    let secret = if args.memory {
+        key::new_api_key(world.as_ref(), Scope::Write).into()
+    } else {
+        session_secret(&args.data, world.as_ref())?
+    };
+    let site = options.ingest.site_url.clone();
+    options.notify.confirm = Some(Confirm {
+        site: site.unwrap_or_else(|| own_url(address)),
+        secret: secret.clone(),
+    });
+    options.ingest.confirm_mail = args.confirm_mail.into();
+    options.ingest.confirm_secret = Some(secret.clone());
+    options.ingest.session_secret = Some(secret);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pipeline = Pipeline::start(&table, options, SystemWorld::arc()).await?;
@@ -314,6 +360,8 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         ended = &mut server => ended?,
     }
     eprintln!("Stopping: finishing requests and deliveries in progress …");
+    // The pulse first: it could not get through any more.
+    pipeline.stop_ticking();
     stop.send_replace(true);
     pipeline.store.end_touched();
     if !server.is_finished() && tokio::time::timeout(GRACE, &mut server).await.is_err() {
@@ -322,6 +370,17 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     pipeline.stop().await;
     eprintln!("Stopped.");
     Ok(())
+}
+
+/// The URL at which this machine reaches a server that listens on `address`.
+fn own_url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
 }
 
 /// The secret that signs the dashboard's cookies. It is stored beside the database, so that users
@@ -400,10 +459,16 @@ async fn bootstrap(store: &Store, preset: PresetKeys) -> anyhow::Result<Shown> {
             None => continue,
         };
         let key = ApiKey::new(&secret, project, scope, name, world.now());
-        store.put_api_key(&key).await?;
+        if given.is_some() {
+            store.preset_api_key(&key).await?;
+        } else {
+            store.put_api_key(&key).await?;
+        }
     }
     match preset.ping {
-        Some(secret) => store.put_ping_key(project, &secret).await?,
+        Some(secret) => {
+            store.preset_ping_key(project, &secret).await?;
+        }
         None if fresh => {
             let secret = shown.ping.insert(key::new_ping_key(world));
             store.put_ping_key(project, secret).await?;

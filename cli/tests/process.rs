@@ -6,6 +6,108 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// What the killed process had claimed is void: only one process uses the directory.
+#[test]
+fn after_a_crash_alerts_do_not_wait_for_dead_claims() {
+    // It accepts connections, and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut thrum = Thrum::start(directory.path(), &[]);
+    let url = format!("http://{address}/");
+    thrum.post("/v1/channels", json!({"kind": "webhook", "url": url}));
+    let failed = json!({"monitor": "web-01", "status": "fail"});
+    thrum.post("/v1/heartbeats", failed);
+    let state = |thrum: &Thrum| {
+        let alerts = thrum.get("/v1/alerts");
+        alerts["alerts"][0]["deliveries"][0]["state"].clone()
+    };
+    support::wait_until(Duration::from_secs(5), || state(&thrum) == "claimed");
+    thrum.signal("KILL");
+    thrum.wait();
+    drop(silent);
+    let hook = Hook::at(address);
+    let thrum = Thrum::start(directory.path(), &[]);
+    let started = Instant::now();
+    hook.wait_for(1, Duration::from_secs(10));
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    support::wait_until(Duration::from_secs(5), || state(&thrum) == "sent");
+}
+
+/// An address that was not asked by its owner gets one mail, and nothing else before it confirms.
+#[test]
+fn a_mail_address_gets_no_alerts_before_it_confirms() {
+    let Some(python) = skip_without_python() else {
+        return;
+    };
+    let mailbox = Mailbox::start(&python);
+    let directory = tempfile::tempdir().unwrap();
+    let args = ["--smtp-url", &mailbox.url, "--confirm-mail", "on"];
+    let thrum = Thrum::start(directory.path(), &args);
+    let channel = json!({"kind": "email", "to": "ops@example.org", "name": "buy now"});
+    let channel = thrum.post("/v1/channels", channel);
+    mailbox.wait_for(1, Duration::from_secs(10));
+    // Quoted-printable breaks long lines.
+    let asked = mailbox.mails()[0].replace("=\r\n", "").replace("=\n", "");
+    assert!(asked.contains("Subject: Confirm this address"), "{asked}");
+    assert!(
+        !asked.contains("buy now"),
+        "it has nothing that a user wrote"
+    );
+    thrum.post(
+        "/v1/heartbeats",
+        json!({"monitor": "web-01", "status": "fail"}),
+    );
+    let path = format!("/v1/channels/{}", channel["id"].as_str().unwrap());
+    let subscription = |thrum: &Thrum| thrum.get(&path)["subscription"]["state"].clone();
+    support::wait_until(Duration::from_secs(5), || subscription(&thrum) == "pending");
+    let failing = |thrum: &Thrum| thrum.get(&path)["failing"]["last_error"].to_string();
+    let waits = || failing(&thrum).contains("has not confirmed");
+    support::wait_until(Duration::from_secs(5), waits);
+    let link = asked
+        .split_whitespace()
+        .find_map(|word| word.split_once("/confirm/"));
+    let link = format!("/confirm/{}", link.expect("a link").1);
+    // Mail scanners open links: that confirms nothing.
+    let (status, _) = thrum.reply("GET", &link, &Value::Null).unwrap();
+    assert_eq!((status, subscription(&thrum)), (200, json!("pending")));
+    let wrong = format!("{link}0");
+    assert_eq!(thrum.reply("POST", &wrong, &Value::Null).unwrap().0, 404);
+    assert_eq!(mailbox.mails().len(), 1);
+    assert_eq!(thrum.reply("POST", &link, &Value::Null).unwrap().0, 200);
+    mailbox.wait_for(2, Duration::from_secs(20));
+    assert!(mailbox.mails()[1].contains("Subject: DOWN: web-01"));
+    // Another address must confirm for itself.
+    thrum.patch(&path, json!({"to": "stranger@example.org"}));
+    mailbox.wait_for(3, Duration::from_secs(10));
+    assert!(mailbox.mails()[2].contains("Subject: Confirm this address"));
+    assert_eq!(subscription(&thrum), "pending");
+}
+
+/// A preset key that was revoked stays revoked.
+#[test]
+fn a_restart_does_not_bring_revoked_keys_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut thrum = Thrum::start(directory.path(), &[]);
+    let other = thrum.post("/v1/keys", json!({"scope": "write", "name": "other"}));
+    let keys = thrum.get("/v1/keys");
+    let preset = keys["keys"].as_array().unwrap().iter();
+    let preset = preset.clone().find(|key| key["name"] == "first").unwrap();
+    let path = format!("/v1/keys/{}", preset["id"].as_str().unwrap());
+    let (status, _) = thrum.reply("DELETE", &path, &Value::Null).unwrap();
+    assert_eq!(status, 204);
+    thrum.signal("TERM");
+    thrum.wait();
+    let thrum = Thrum::start(directory.path(), &[]);
+    let (status, _) = thrum.reply("GET", "/v1/monitors", &Value::Null).unwrap();
+    assert_eq!(status, 401);
+    assert!(other["key"].is_string());
+}
+
 #[test]
 fn down_and_up_are_notified_once_by_webhook_and_mail() {
     let Some(python) = skip_without_python() else {

@@ -85,7 +85,7 @@ fn play(scenario: &Scenario, shown: bool) -> Played {
 
 async fn act(scenario: Arc<Scenario>, shown: bool) -> Played {
     let clock = Clock::start();
-    let world: Arc<dyn World> = Skewed::new(clock, 0, Chance::new(scenario.seed, "engine"));
+    let world: Arc<dyn World> = Skewed::new(clock, 0, None, Chance::new(scenario.seed, "engine"));
     let table = SqliteTable::in_memory(Options::default()).expect("a table");
     let shards = match scenario.place {
         scenario::Place::Serve { .. } => 1,

@@ -110,9 +110,9 @@ impl Later for Wire {
 struct OwnPing(Router);
 
 impl SelfPing for OwnPing {
-    fn send(&self) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async {
-            let path = format!("/ping/{}", MonitorId::PULSE);
+    fn send(&self, pulse: MonitorId) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let path = format!("/ping/{pulse}");
             let request = Request::get(path).body(Body::empty()).expect("a request");
             match self.0.clone().oneshot(request).await {
                 Ok(reply) if reply.status().is_success() => Ok(()),
@@ -150,6 +150,7 @@ fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, mail: Mail, sns: Sn
     let config = Config {
         delivery_window_ms: 86_400_000,
         max_at_once: thrum_notify::MAX_AT_ONCE,
+        confirm: None,
         plans: Plans::default(),
     };
     Notify::new(store.clone(), sender, Arc::new(wire.clone()), config)
@@ -257,7 +258,7 @@ impl Stage {
         let router = thrum_ingest::router(App::new(store.clone(), config));
         let wire = Wire::default();
         let notify = notify(&store, shared, &wire, printed(), no_sns());
-        let pulse = Pulse::new(Arc::new(OwnPing(router.clone())), 5_000);
+        let pulse = Pulse::new(Arc::new(OwnPing(router.clone())), 5_000, 1);
         let feed = Mutex::new(table.feed());
         Self {
             world,

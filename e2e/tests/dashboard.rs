@@ -233,9 +233,15 @@ async fn everything(stage: &Stage) -> Vec<String> {
 
 /// Whether a page needs no session.
 fn is_public(path: &str) -> bool {
-    ["/sign-in", "/status/", "/assets/", "/favicon.ico"]
-        .iter()
-        .any(|public| path.starts_with(public))
+    [
+        "/sign-in",
+        "/status/",
+        "/confirm/",
+        "/assets/",
+        "/favicon.ico",
+    ]
+    .iter()
+    .any(|public| path.starts_with(public))
 }
 
 #[tokio::test]
@@ -274,7 +280,9 @@ async fn every_page_requires_authorization() {
                     continue;
                 }
                 let own = owner.get(&stage, &path).await;
-                if route != "/status/{key}" && route != "/events" {
+                // Their links are not valid here.
+                let is_link = route == "/status/{key}" || route.starts_with("/confirm/");
+                if !is_link && route != "/events" {
                     assert_eq!(own.status, 200, "{case}: {}", own.text());
                 }
                 let policy = own.headers[header::CONTENT_SECURITY_POLICY]
@@ -309,6 +317,10 @@ async fn every_page_requires_authorization() {
                 for secret in [&*fixture.uuid, "127.0.0.1:9"] {
                     assert!(!read.text().contains(secret), "{case} reveals {secret}");
                 }
+            } else if route.starts_with("/confirm/") {
+                // The link itself is the authorization; whoever has no valid one changes nothing.
+                let reply = none.post(&stage, &path, form).await;
+                assert_eq!(reply.status, StatusCode::NOT_FOUND, "{case}");
             } else if route != "/sign-in" && route != "/sign-out" {
                 let reply = none.post(&stage, &path, form).await;
                 assert_eq!(reply.status, StatusCode::SEE_OTHER, "{case}");

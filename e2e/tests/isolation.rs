@@ -257,6 +257,96 @@ async fn another_projects_key_sees_nothing_and_a_read_key_changes_nothing() {
     assert_eq!(everything(&stage).await, before);
 }
 
+/// A key for hosts sends heartbeats, one for feeds sends to series, and neither can do anything else.
+#[tokio::test]
+async fn a_key_with_a_narrow_scope_does_one_thing() {
+    let stage = Stage::new().await;
+    let monitor = json!({"name": "job", "slug": "job", "tags": ["secret-tag"]});
+    let monitor = stage
+        .call(Method::POST, "/v1/monitors", monitor)
+        .await
+        .json();
+    let uuid = monitor["uuid"].as_str().unwrap();
+    for scope in ["heartbeat", "series"] {
+        let new = json!({"scope": scope, "name": scope});
+        let created = stage.call(Method::POST, "/v1/keys", new).await.json();
+        let key = created["key"].as_str().unwrap().to_owned();
+        let before = everything_of_monitors(&stage).await;
+        let first = thrum_schema::ProjectId::FIRST.to_string();
+        let of = [
+            ("id", uuid),
+            ("check", uuid),
+            ("n", "1"),
+            ("project", &*first),
+            ("key", &key),
+            ("uuid", "x"),
+            ("ping_key", "x"),
+            ("slug", "job"),
+            ("series", "feed"),
+            ("name", "trend-rsi"),
+            ("path", "x/y.svg"),
+            ("states", "2"),
+            ("badge", "x.svg"),
+        ];
+        let mut refused = 0;
+        for (method, path) in routes(&of) {
+            let is_heartbeat = method == "POST" && path.starts_with("/v1/he");
+            let is_series = method == "POST" && path.starts_with("/v1/series/");
+            let own = if scope == "heartbeat" {
+                is_heartbeat
+            } else {
+                is_series
+            };
+            let is_public = ["/health", "/v1/status", "/openapi.json"].contains(&&*path)
+                || path.starts_with("/api/v3/status")
+                || path.starts_with("/ping/")
+                || path.ends_with("/bounces/")
+                || (path.starts_with("/api/v3/notifications/"));
+            if own || is_public {
+                continue;
+            }
+            let body = body_for(&method, &path);
+            let reply = stage.send_as(&method, &path, &key, body).await;
+            let case = format!(
+                "{scope}: {method} {path} → {} {}",
+                reply.status,
+                reply.text()
+            );
+            assert!([401, 403, 404].contains(&reply.status.as_u16()), "{case}");
+            assert!(!reply.text().contains("secret"), "{case}");
+            refused += 1;
+        }
+        assert!(refused > 50, "{refused}");
+        assert_eq!(everything_of_monitors(&stage).await, before);
+        let (path, body) = match scope {
+            "heartbeat" => ("/v1/heartbeats", r#"{"monitor": "host"}"#),
+            _ => (
+                "/v1/series/feed/values",
+                body_for("POST", "/v1/series/feed/values"),
+            ),
+        };
+        let reply = stage.send_as("POST", path, &key, body).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let form = Request::post("/sign-in").body(Body::from(format!("key={key}")));
+        let page = stage.send(form.unwrap()).await;
+        assert!(!page.headers.contains_key("set-cookie"), "{scope} signs in");
+    }
+}
+
+async fn everything_of_monitors(stage: &Stage) -> Vec<String> {
+    let mut shown = Vec::new();
+    for path in [
+        "/v1/monitors",
+        "/v1/channels",
+        "/v1/keys",
+        "/v1/project",
+        "/v1/series",
+    ] {
+        shown.push(stage.call(Method::GET, path, Value::Null).await.text());
+    }
+    shown
+}
+
 /// Every documented operation is routed. The reverse holds by construction: routes and description
 /// come from one table.
 #[tokio::test]

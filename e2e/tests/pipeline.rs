@@ -182,7 +182,7 @@ async fn an_outage_of_thrum_causes_no_false_or_missed_alerts() {
 struct Unreachable;
 
 impl SelfPing for Unreachable {
-    fn send(&self) -> BoxFuture<'_, Result<(), String>> {
+    fn send(&self, _: MonitorId) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async { Err("connection refused".to_owned()) })
     }
 }
@@ -196,7 +196,7 @@ async fn no_monitor_goes_down_while_the_pulse_fails() {
         .heartbeat(json!({"monitor": "web-01", "period_s": 60, "grace_s": 30}))
         .await;
     stage.run(10_000, 1_000).await;
-    let pulse = Pulse::new(Arc::new(Unreachable), 5_000);
+    let pulse = Pulse::new(Arc::new(Unreachable), 5_000, 1);
     for _ in 0..120 {
         stage.world.advance(5_000);
         let sweeper = stage.sweeper("a");
@@ -415,45 +415,76 @@ async fn a_failed_group_is_retried_unchanged() {
 }
 
 #[tokio::test]
-async fn a_channels_limit_is_never_exceeded_and_is_announced_once() {
+async fn a_channels_limit_is_announced_once_and_passes_only_the_first_down() {
     let stage = Stage::new().await;
     let receiver = Receiver::start().await;
     let limits = json!({"daily_limit": 3, "group_threshold": 0});
     stage.webhook(&receiver.url, limits).await;
-    for i in 0..10 {
-        stage
-            .heartbeat(json!({"monitor": format!("web-{i}"), "status": "fail"}))
-            .await;
+    for status in ["fail", "ok", "fail"] {
+        for i in 0..10 {
+            stage
+                .heartbeat(json!({"monitor": format!("web-{i}"), "status": status}))
+                .await;
+        }
+        stage.run(5_000, 500).await;
     }
-    stage.run(5_000, 500).await;
-    let kinds: Vec<String> = receiver
-        .received()
+    let received = receiver.received();
+    let of = |kind: &str| {
+        let all = received.iter();
+        all.filter(|one| one.body["type"] == kind).count()
+    };
+    assert_eq!(of("monitor.down"), 10, "each is news");
+    assert_eq!(of("monitor.up"), 0);
+    assert_eq!(of("channel.limited"), 1);
+    let alerts = stage.alerts().await;
+    let suppressed = alerts
         .iter()
-        .map(|r| r.body["type"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(
-        kinds.iter().filter(|kind| *kind == "monitor.down").count(),
-        3
-    );
-    assert_eq!(
-        kinds
-            .iter()
-            .filter(|kind| *kind == "channel.limited")
-            .count(),
-        1
-    );
-    let suppressed = stage
-        .alerts()
-        .await
-        .iter()
-        .filter(|alert| alert["deliveries"][0]["state"] == "suppressed")
-        .count();
-    assert_eq!(suppressed, 7);
+        .filter(|alert| alert["deliveries"][0]["state"] == "suppressed");
+    assert_eq!(suppressed.count(), 20);
     let taken = stage
         .store
         .taken(ProjectId::FIRST, "deliveries#webhook", stage.world.now())
         .await;
-    assert_eq!(taken.unwrap(), 3, "metered by kind");
+    assert_eq!(taken.unwrap(), 10, "metered by kind");
+}
+
+/// A ping URL that leaked, or a job that is not important, must not use up the alerts of others.
+#[tokio::test]
+async fn one_monitor_never_silences_another() {
+    let stage = Stage::new().await;
+    let receiver = Receiver::start().await;
+    let limits = json!({"daily_limit": 20, "group_threshold": 0});
+    stage.webhook(&receiver.url, limits).await;
+    for status in ["fail", "ok"].repeat(12) {
+        stage
+            .heartbeat(json!({"monitor": "unimportant", "status": status}))
+            .await;
+        stage.run(2_000, 500).await;
+    }
+    let before = receiver.received();
+    // After six alerts in a row it counts as flapping, and the last of them says so.
+    assert_eq!(before.len(), 6);
+    assert_eq!(before[5].body["data"]["flapping"], true);
+    assert!(before[4].body["data"]["flapping"].is_null());
+    let subject = &before[0].body["data"]["monitor"];
+    assert!(subject["uuid"].is_null() && subject["unique_key"].is_string());
+    stage
+        .heartbeat(json!({"monitor": "database", "status": "fail"}))
+        .await;
+    stage.run(2_000, 500).await;
+    let after = receiver.received();
+    assert_eq!(after.len(), 7);
+    assert_eq!(after[6].body["data"]["monitor"]["name"], "database");
+    // It goes down once more and stays down: that is told once it is stable.
+    stage
+        .heartbeat(json!({"monitor": "unimportant", "status": "fail"}))
+        .await;
+    stage.run(14 * 60_000, 10_000).await;
+    assert_eq!(receiver.received().len(), 7);
+    stage.run(2 * 60_000, 10_000).await;
+    let last = receiver.received();
+    assert_eq!(last.len(), 8);
+    assert_eq!(last[7].body["type"], "monitor.down");
 }
 
 #[tokio::test]

@@ -14,10 +14,11 @@ use e2e::{API_KEY, START, TABLE, prepare};
 use futures::future::{BoxFuture, ready};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thrum_ingest::App;
-use thrum_notify::send::{Email, Mail, Post, Posted, SendError, Sns, Webhook};
+use thrum_notify::send::{Email, Lookup, Mail, Post, Posted, SendError, Sns, Webhook};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::id::ProjectId;
 use thrum_schema::work::{NotifyWork, Work};
@@ -106,6 +107,16 @@ impl Post for Inbox {
     }
 }
 
+/// A name server that knows every name.
+#[derive(Debug)]
+struct Anywhere;
+
+impl Lookup for Anywhere {
+    fn lookup(&self, _: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+        Box::pin(ready(Ok(vec![[203, 0, 113, 7].into()])))
+    }
+}
+
 /// A queue that drops its messages, so that only the timers in the table trigger delayed work.
 #[derive(Debug)]
 struct NoQueue;
@@ -144,13 +155,14 @@ impl Handlers {
         prepare(&store).await;
         let inbox = Inbox::default();
         let sender = Sender {
-            webhook: Webhook::by(inbox.clone(), shared),
+            webhook: Webhook::by(inbox.clone(), Arc::new(Anywhere), shared),
             mail: Mail::Smtp(Email::new("thrum@example.org", None).unwrap()),
             sns: Sns::lazy(|| unreachable!("no channel uses SNS")),
         };
         let config = Config {
             delivery_window_ms: 86_400_000,
             max_at_once: thrum_notify::MAX_AT_ONCE,
+            confirm: None,
             plans: Plans::default(),
         };
         let notify = Notify::new(store.clone(), sender, Arc::new(NoQueue), config);
@@ -208,6 +220,11 @@ impl Handlers {
         let created = self.send("POST", "/v1/monitors", monitor).await;
         let uuid = created["uuid"].as_str().unwrap();
         self.get(&format!("/ping/{uuid}/fail")).await;
+        self.work().await
+    }
+
+    /// The work that delivers the newest alert.
+    async fn work(&self) -> NotifyWork {
         let alert = self.alert().await;
         NotifyWork::Alert {
             project: ProjectId::FIRST,
@@ -290,12 +307,25 @@ async fn a_suppressed_delivery_mentions_an_earlier_attempt_that_may_have_arrived
     let Some(stage) = Handlers::new().await else {
         return;
     };
-    let work = stage.failed().await;
+    let down = stage.failed().await;
+    stage.notify.handle(&down).await.unwrap();
+    // One more message is left, for the recovery.
+    let channels = stage.get("/v1/channels").await;
+    let path = format!(
+        "/v1/channels/{}",
+        channels["channels"][0]["id"].as_str().unwrap()
+    );
+    stage.send("PATCH", &path, json!({"daily_limit": 2})).await;
+    let monitors = stage.get("/v1/monitors").await;
+    let uuid = monitors["monitors"][0]["uuid"].as_str().unwrap();
+    stage.world.advance(1_000);
+    stage.get(&format!("/ping/{uuid}")).await;
+    let work = stage.work().await;
     // All the SDK's attempts to record the sent message are refused.
     stage.inject("UpdateItem", "settled_by", 3, FaultKind::Refused);
     stage.notify.handle(&work).await.unwrap_err();
     assert_eq!(stage.faults_left(), 0);
-    assert_eq!(stage.received(), 1);
+    assert_eq!(stage.received(), 2);
     stage.world.advance(31_000);
     stage.notify.handle(&work).await.unwrap();
     // The newest alert is the notice that the limit is reached.

@@ -30,7 +30,8 @@ use thrum_store::dynamodb::{DynamoTable, retrying};
 use thrum_store::sqlite::{Options, SqliteTable};
 use thrum_store::table::Table as Port;
 use thrum_store::{
-    Charge, Charged, Claim, Claims, Commit, Creation, Fast, Fed, Nudge, PutBar, Rules, Settled,
+    Charge, Charged, Claim, Claims, Commit, Creation, Fast, Fed, Kind, Nudge, PutBar, Rules,
+    Settled,
 };
 use thrum_store::{Store, StoreError};
 use uuid::Uuid;
@@ -659,8 +660,16 @@ async fn channels_keep_their_subscriptions_and_failures(table: Table) {
         created: NOW,
     };
     is_conflict(store.replace_channel(&channel, None).await);
-    store.create_channel(&channel, Some(NOW)).await.unwrap();
-    is_conflict(store.create_channel(&channel, Some(NOW)).await);
+    let counted = store.before_count(PROJECT, Kind::Channels).await.unwrap();
+    let create = || store.create_channel(&channel, Some(NOW), &counted);
+    create().await.unwrap();
+    is_conflict(create().await);
+    let other = Channel {
+        id: ChannelId(Uuid::from_u128(77)),
+        ..channel.clone()
+    };
+    // It was decided by the same count.
+    is_conflict(store.create_channel(&other, None, &counted).await);
     let all = store.resolve(PROJECT, &Targets::All).await.unwrap();
     assert_eq!(all, std::slice::from_ref(&channel));
     let known = store
@@ -881,8 +890,10 @@ async fn the_state_of_a_watch_is_guarded_by_its_version(table: Table) {
         from: None,
         created: NOW,
     };
-    store.create_watch(&watch).await.unwrap();
-    is_conflict(store.create_watch(&watch).await);
+    let counted = store.before_count(PROJECT, Kind::Watches).await.unwrap();
+    store.create_watch(&watch, &counted).await.unwrap();
+    let counted = store.before_count(PROJECT, Kind::Watches).await.unwrap();
+    is_conflict(store.create_watch(&watch, &counted).await);
     let head = store
         .head(PROJECT, &watch.series, watch.timeframe)
         .await
@@ -947,11 +958,20 @@ async fn keys_rotate_and_projects_are_replaced_only_if_unchanged(table: Table) {
         Some(first.clone())
     );
     assert_eq!(store.api_key(&hash(&secrets[1])).await.unwrap(), None);
+    let until = NOW + 60_000;
+    let counted = store.before_count(PROJECT, Kind::Keys).await.unwrap();
+    let rotate = |counted| {
+        let store = store.clone();
+        let (first, second) = (first.clone(), second.clone());
+        async move { store.rotate_api_key(&first, until, &second, &counted).await }
+    };
+    rotate(counted).await.unwrap();
+    let counted = store.before_count(PROJECT, Kind::Keys).await.unwrap();
+    is_conflict(rotate(counted).await);
     let ending = ApiKey {
-        until: Some(NOW + 60_000),
+        until: Some(until),
         ..first.clone()
     };
-    store.rotate_api_key(&ending, &second).await.unwrap();
     assert_eq!(store.api_keys(PROJECT).await.unwrap().len(), 2);
     store.delete_api_key(&ending, None).await.unwrap();
     assert_eq!(store.api_key(&hash(&secrets[0])).await.unwrap(), None);
@@ -986,7 +1006,7 @@ async fn keys_rotate_and_projects_are_replaced_only_if_unchanged(table: Table) {
 
 async fn outages_are_extended_and_probes_and_pulses_are_recorded(table: Table) {
     let store = &table.store;
-    let outage = |end| Outage { start: NOW, end };
+    let outage = |end| Outage::total(NOW, end);
     for end in [NOW + 1_000, NOW + 2_000] {
         store.put_outage(&outage(end)).await.unwrap();
     }
@@ -996,8 +1016,9 @@ async fn outages_are_extended_and_probes_and_pulses_are_recorded(table: Table) {
     store.probe_arrived(NOW).await.unwrap();
     assert_eq!(store.arrived_probe().await.unwrap(), Some(NOW));
     assert_eq!(store.pulse().await.unwrap(), Some(NOW));
+    let pulse = store.pulse_id().await.unwrap().unwrap();
     let beat = store
-        .heartbeat(MonitorId::PULSE, NOW + 7, Rules::default(), None)
+        .heartbeat(pulse, NOW + 7, Rules::default(), None)
         .await
         .unwrap();
     assert!(matches!(beat, Fast::Counted(_)));

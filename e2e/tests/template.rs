@@ -247,13 +247,6 @@ fn the_dashboard_shows_every_metric() {
 }
 
 #[test]
-fn the_pulse_pings_its_reserved_monitor() {
-    let text = std::fs::read_to_string(format!("{ROOT}/template.yaml")).unwrap();
-    let pulse = format!("ping/{}", thrum_schema::MonitorId::PULSE);
-    assert_eq!(text.matches(&pulse).count(), 3);
-}
-
-#[test]
 fn the_documented_limits_are_the_ones_in_the_code() {
     use thrum_schema::signal::{indicator, request, strategy, track, watch};
     use thrum_schema::{alert, channel, delivery, flip, monitor, ping, schedule, silence, state};

@@ -2,6 +2,7 @@
 //! and restores states that TTL removed; computes signals.
 
 mod bus;
+mod clock;
 mod deadlines;
 pub mod engine;
 #[cfg(feature = "lambda")]
@@ -9,6 +10,7 @@ mod eventbridge;
 mod lookahead;
 mod pulse;
 mod queue;
+mod relay;
 mod reminders;
 mod signals;
 mod stream;
@@ -16,6 +18,7 @@ mod sweep;
 mod ttl;
 
 pub use bus::{Bus, BusError};
+use clock::ClockWatch;
 #[cfg(feature = "lambda")]
 pub use eventbridge::EventBridge;
 pub use lookahead::WorkError;
@@ -44,6 +47,8 @@ pub struct Evaluate {
     name: Arc<str>,
     /// A longer gap between pulses, in milliseconds, is an outage (T3).
     gap_ms: i64,
+    /// Notices steps of the wall clock, in a process that always runs.
+    clock: Option<ClockWatch>,
 }
 
 impl Evaluate {
@@ -56,7 +61,15 @@ impl Evaluate {
             later: None,
             name: name.into(),
             gap_ms,
+            clock: None,
         }
+    }
+
+    /// Watches the wall clock for steps. For a process that always runs.
+    #[must_use]
+    pub fn watching_clock(mut self) -> Self {
+        self.clock = Some(ClockWatch::default());
+        self
     }
 
     /// Adds a queue, for a schedule that runs only once a minute: work that is due in between goes

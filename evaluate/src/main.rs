@@ -16,6 +16,8 @@ use tokio::sync::OnceCell;
 
 /// Shortest time between two pulses, in milliseconds.
 const PULSE_EVERY_MS: i64 = 30_000;
+/// Pings per pulse. With three, a share of refused requests shows three times as soon.
+const PULSE_PINGS: usize = 3;
 /// A longer gap between pulses, in milliseconds, is an outage (T3).
 const PULSE_GAP_MS: i64 = 150_000;
 
@@ -38,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
     let evaluate =
         Evaluate::new(store, Arc::new(bus), &name, PULSE_GAP_MS).with_work_queue(Arc::new(queue));
     let schedule = Arc::new(Schedule {
-        pulse: Pulse::new(Arc::new(self_ping), PULSE_EVERY_MS),
+        pulse: Pulse::new(Arc::new(self_ping), PULSE_EVERY_MS, PULSE_PINGS),
         ready: OnceCell::new(),
     });
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {

@@ -1,19 +1,24 @@
 //! The pulse: the pipeline's own heartbeat. It goes through the public endpoint, so that Thrum
-//! notices when no client's ping could have arrived (T3).
+//! notices when no client's ping could have arrived, or not every one (T3).
 
 use crate::Evaluate;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
-use thrum_schema::{Outage, UnixMs};
-use thrum_store::Result;
+use thrum_schema::mutant::{self, Mutant};
+use thrum_schema::outage::{LINGERS_MS, Outage, Traffic};
+use thrum_schema::{MonitorId, UnixMs};
+use thrum_store::{Result, StoreError};
 use tokio::sync::Mutex;
+
+/// For how long refused heartbeats count, in milliseconds.
+const REFUSALS_MS: i64 = 180_000;
 
 /// Sends a ping to Thrum the way clients do.
 pub trait SelfPing: Send + Sync + Debug {
-    /// Sends the ping of the pulse. An error says why it was not recorded.
-    fn send(&self) -> BoxFuture<'_, std::result::Result<(), String>>;
+    /// Sends a ping of the pulse. An error says why it was not recorded.
+    fn send(&self, pulse: MonitorId) -> BoxFuture<'_, std::result::Result<(), String>>;
 }
 
 /// Pings Thrum over HTTP, at every URL that clients use, until one succeeds: while one of them
@@ -27,12 +32,14 @@ pub struct HttpSelfPing {
 }
 
 impl HttpSelfPing {
-    /// Pings the comma-separated `urls`, in that order. Each includes the path of the pulse.
+    /// Pings the sites at the comma-separated `urls`, in that order.
     pub fn new(urls: &str) -> Self {
         let urls = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
         Self {
             client: OnceLock::new(),
-            urls: urls.map(str::to_owned).collect(),
+            urls: urls
+                .map(|url| url.trim_end_matches('/').to_owned())
+                .collect(),
         }
     }
 
@@ -41,19 +48,23 @@ impl HttpSelfPing {
             return Ok(client);
         }
         thrum_store::tls::install();
+        // Each ping opens a connection, as the pings of clients do: one that is open already
+        // would not show that no other can be opened.
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(10))
+            .pool_max_idle_per_host(0)
+            .no_proxy()
             .build()?;
         Ok(self.client.get_or_init(|| client))
     }
 }
 
 impl SelfPing for HttpSelfPing {
-    fn send(&self) -> BoxFuture<'_, std::result::Result<(), String>> {
-        Box::pin(async {
+    fn send(&self, pulse: MonitorId) -> BoxFuture<'_, std::result::Result<(), String>> {
+        Box::pin(async move {
             let send = async |url: &str| {
-                let sent = self.client()?.get(url).send().await?;
-                sent.error_for_status().map(drop)
+                let sent = self.client()?.get(format!("{url}/ping/{pulse}")).send();
+                sent.await?.error_for_status().map(drop)
             };
             let mut failures = Vec::new();
             for url in &self.urls {
@@ -72,17 +83,20 @@ impl SelfPing for HttpSelfPing {
 pub struct Pulse {
     self_ping: Arc<dyn SelfPing>,
     every_ms: i64,
+    pings: usize,
     due: Mutex<Option<UnixMs>>,
     /// Why the last ping failed, if it did.
     failure: std::sync::Mutex<Option<String>>,
 }
 
 impl Pulse {
-    /// Creates a pulse that sends `self_ping` every `every_ms`.
-    pub fn new(self_ping: Arc<dyn SelfPing>, every_ms: i64) -> Self {
+    /// Creates a pulse that sends `pings` pings with `self_ping` every `every_ms`. More than one
+    /// shows sooner that a part of the requests is refused.
+    pub fn new(self_ping: Arc<dyn SelfPing>, every_ms: i64, pings: usize) -> Self {
         Self {
             self_ping,
             every_ms,
+            pings,
             due: Mutex::new(None),
             failure: std::sync::Mutex::default(),
         }
@@ -94,43 +108,101 @@ impl Pulse {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.clone()
     }
+
+    /// Sends the pings; how many were refused. It has failed if all were.
+    async fn send(&self, id: MonitorId) -> Traffic {
+        let sent = join_all((0..self.pings).map(|_| self.self_ping.send(id))).await;
+        let mut failures: Vec<String> = sent
+            .into_iter()
+            .filter_map(std::result::Result::err)
+            .collect();
+        let refused = failures.len();
+        let failure = failures.pop().filter(|_| refused == self.pings);
+        if let Some(error) = &failure {
+            tracing::error!(%error, "the pipeline's own heartbeat did not get through; no monitor goes down until it does");
+        }
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        Traffic {
+            all: self.pings as u64,
+            refused: refused as u64,
+        }
+    }
 }
 
 impl Evaluate {
     /// Sends the pulse, if it is due. First, a gap since the last one is recorded as an outage,
-    /// before any monitor is judged; while the gap lasts, each call extends it. Returns the outage,
-    /// if there is one.
+    /// before any monitor is judged; while the gap lasts, each call extends it. Then, if heartbeats
+    /// were refused, that is recorded as a partial outage. Returns the outage, if there is one.
     ///
     /// # Errors
     /// The table failed. No monitor may be judged then.
     pub async fn keep_pulse(&self, pulse: &Pulse) -> Result<Option<Outage>> {
         let mut due = pulse.due.lock().await;
         let now = self.store.world().now();
-        // A clock that was set back must not stop the pulse.
-        if due.is_some_and(|due| now < due && due - now <= pulse.every_ms) {
+        let (step, set_back) = self.watch_clock(now).await?;
+        // A clock that was set must not stop the pulse.
+        let is_due = due.is_none_or(|due| now >= due || due - now > pulse.every_ms);
+        if !is_due && !set_back && step.is_none() {
             return Ok(None);
         }
-        let outage = self.outage_now(now).await?;
+        self.after_step_back(now).await?;
+        let outage = self.outage_now(now).await?.or(step);
         if let Some(outage) = &outage {
             tracing::warn!(start = %outage.start, end = %outage.end, "the pipeline had an outage; deadlines in it are extended");
             self.store.put_outage(outage).await?;
         }
-        let failure = pulse.self_ping.send().await.err();
-        if let Some(error) = &failure {
-            tracing::error!(%error, "the pipeline's own heartbeat did not get through; no monitor goes down until it does");
-        }
-        *pulse.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        let id = self.store.pulse_id().await?;
+        let id = id.ok_or_else(|| StoreError::Corrupt("the table has no pulse".into()))?;
+        let sent = pulse.send(id).await;
         *due = Some(now + pulse.every_ms);
+        // If all were refused, it is a gap.
+        if 0 < sent.refused && sent.refused < sent.all {
+            self.store.count_refusals(now, sent).await?;
+        }
+        self.record_refusals(now).await?;
         Ok(outage)
     }
 
-    /// The outages to judge deadlines by at `now`: the recorded ones, and one that is not recorded
-    /// yet. After an outage, a stream record may come before the schedule's first tick, and a
+    /// Records a partial outage if heartbeats were refused lately, or extends the one that is
+    /// recorded. 1 RU, plus 1 RU and 1 WU during a partial outage.
+    async fn record_refusals(&self, now: UnixMs) -> Result<()> {
+        let lately = self.store.refusals(now - REFUSALS_MS, now).await?;
+        let Some(partial) = Outage::partial(&lately, now) else {
+            return Ok(());
+        };
+        if mutant::is(Mutant::RefusalsIgnored) {
+            return Ok(());
+        }
+        let known = self.store.outages().await?;
+        let known = known.iter().find(|outage| {
+            outage.refused.is_some() && outage.end >= now - REFUSALS_MS && outage.start <= now
+        });
+        let outage = partial.after(known);
+        if known == Some(&outage) {
+            return Ok(());
+        }
+        if known.is_none() {
+            tracing::warn!(
+                start = %outage.start, refused_permille = outage.refused,
+                "a part of the heartbeats is refused; deadlines are extended accordingly"
+            );
+        }
+        self.store.put_outage(&outage).await
+    }
+
+    /// The outages to judge deadlines by at `now`: the recorded ones, of which a partial one may go
+    /// on, and one that is not recorded yet. After an outage, a stream record may come before the schedule's first tick, and a
     /// machine may sleep at any point.
     pub(crate) async fn outages(&self, now: UnixMs) -> Result<Vec<Outage>> {
         let (mut outages, unrecorded) =
             futures::try_join!(self.store.outages(), self.outage_now(now))?;
+        for outage in &mut outages {
+            if outage.refused.is_some() && outage.end.is_within(LINGERS_MS, now) {
+                outage.end = now;
+            }
+        }
         outages.extend(unrecorded);
+        outages.extend(self.step_now(now));
         Ok(outages)
     }
 
@@ -139,9 +211,6 @@ impl Evaluate {
         let seen = self.store.pulse().await?;
         Ok(seen
             .filter(|seen| now - *seen > self.gap_ms)
-            .map(|seen| Outage {
-                start: seen,
-                end: now,
-            }))
+            .map(|seen| Outage::total(seen, now)))
     }
 }

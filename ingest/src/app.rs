@@ -1,7 +1,7 @@
 //! The service as a whole: the configuration, the table, and the services on top of it.
 
 use crate::config::Config;
-use crate::services::{Accounts, Health, Monitors, Projects, Series};
+use crate::services::{Accounts, Health, Monitors, Projects, Refusals, Series};
 use std::ops::Deref;
 use std::sync::Arc;
 use thrum_store::Store;
@@ -20,6 +20,7 @@ pub struct Parts {
     pub(crate) monitors: Arc<Monitors>,
     pub(crate) projects: Projects,
     pub(crate) health: Health,
+    pub(crate) refusals: Refusals,
 }
 
 impl App {
@@ -37,6 +38,7 @@ impl App {
         Self(Arc::new(Parts {
             projects: Projects::new(store.clone(), Arc::clone(&accounts), Arc::clone(&monitors)),
             health: Health::new(store.clone()),
+            refusals: Refusals::default(),
             config,
             store,
             accounts,

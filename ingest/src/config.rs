@@ -1,12 +1,13 @@
 //! The operator's configuration.
 
+mod proxies;
 #[cfg(feature = "lambda")]
 mod secrets_manager;
 
+pub use proxies::Proxies;
 #[cfg(feature = "lambda")]
 pub use secrets_manager::SecretsManager;
 
-use crate::http::peer::Proxies;
 use futures::future::BoxFuture;
 use secrecy::SecretString;
 use std::fmt::Debug;
@@ -40,9 +41,24 @@ pub struct Config {
     pub session_secret: Option<SecretString>,
     /// The proxies whose word about a request's client is taken.
     pub proxies: Proxies,
+    /// Whether e-mail addresses must confirm before they get alerts, if Thrum sends them itself.
+    pub confirm_mail: ConfirmMail,
+    /// Signs the links with which they confirm.
+    pub confirm_secret: Option<SecretString>,
     /// Whether e-mail is sent through SNS. Each address then has a subscription that it must
     /// confirm.
     pub mail_by_topics: bool,
+}
+
+/// Whether e-mail addresses must confirm before they get alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfirmMail {
+    /// If there are several projects: then channels are not only the operator's.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
 }
 
 /// The default rate limit of a monitor, in pings per minute. It stops a runaway client and affects
@@ -81,6 +97,8 @@ impl Default for Config {
             topics: None,
             session_secret: None,
             proxies: Proxies::default(),
+            confirm_mail: ConfirmMail::Off,
+            confirm_secret: None,
             mail_by_topics: false,
         }
     }
@@ -138,7 +156,10 @@ impl Config {
                 None => AdminKey::None,
                 Some(key) => AdminKey::Key(check_admin_key(&key)?),
             },
-            metrics_key: text("THRUM_METRICS_KEY").map(SecretString::from),
+            metrics_key: match text("THRUM_METRICS_KEY") {
+                None => None,
+                Some(key) => Some(check_metrics_key(&key)?),
+            },
             // Channels publish with the function's own role, so without a list they may use no
             // topic.
             topics: Some(
@@ -152,6 +173,8 @@ impl Config {
             ),
             session_secret: None,
             proxies: Proxies::default(),
+            confirm_mail: ConfirmMail::Off,
+            confirm_secret: None,
             mail_by_topics: true,
         })
     }
@@ -186,6 +209,18 @@ pub fn check_admin_key(key: &str) -> Result<SecretString, String> {
         Ok(key.into())
     } else {
         Err("the admin key must have at least 24 characters".to_owned())
+    }
+}
+
+/// Checks that a key for the metrics is too long to guess.
+///
+/// # Errors
+/// It is shorter than 16 characters.
+pub fn check_metrics_key(key: &str) -> Result<SecretString, String> {
+    if key.len() >= 16 {
+        Ok(key.into())
+    } else {
+        Err("the metrics key must have at least 16 characters".to_owned())
     }
 }
 

@@ -6,6 +6,7 @@ mod alerts;
 mod assets;
 mod channels;
 mod chart;
+mod confirm;
 mod days;
 mod fields;
 mod keys;
@@ -117,6 +118,10 @@ pub fn routes(app: App) -> Router<App> {
         .route("/settings/{action}", post(settings::act))
         .route("/system", get(system::get))
         .route("/status/{key}", get(public::get))
+        .route(
+            "/confirm/{project}/{channel}/{token}",
+            get(confirm::get).post(confirm::post),
+        )
         .route("/assets/{file}", get(assets::get))
         .route("/favicon.ico", get(assets::icon))
         .layer(from_fn(page::headers))
@@ -176,8 +181,8 @@ async fn sign_in(
     }
     let signed = async {
         match app.accounts.api_key(secret).await? {
-            Some(key) => sessions.sign_in(&headers, &key).await.map(Some),
-            None => Ok(None),
+            Some(key) if key.scope.reads() => sessions.sign_in(&headers, &key).await.map(Some),
+            Some(_) | None => Ok(None),
         }
     };
     match signed.await {
@@ -186,7 +191,9 @@ async fn sign_in(
             response.headers_mut().insert(header::SET_COOKIE, cookie);
             response
         }
-        Ok(None) => refused("unknown API key; it may have been revoked"),
+        Ok(None) => refused(
+            "unknown API key; it may have been revoked, or only for sending heartbeats or series",
+        ),
         Err(problem) => failed(None, &problem),
     }
 }

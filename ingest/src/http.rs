@@ -13,7 +13,7 @@ pub mod problem;
 pub mod replies;
 pub mod site;
 
-pub use auth::{Admin, Caller, Reader, Writer};
+pub use auth::{Admin, Caller, Feeder, Pinger, Reader, Writer};
 pub use body::{Json, Params, PathId};
 pub use named::{Edit, Named, Read, Write};
 pub use problem::Problem;

@@ -14,10 +14,10 @@ pub use app::App;
 #[cfg(feature = "lambda")]
 pub use config::SecretsManager;
 pub use config::{
-    AdminKey, Config, PINGS_PER_MINUTE, SecretSource, check_admin_key, check_site_url,
+    AdminKey, Config, ConfirmMail, PINGS_PER_MINUTE, Proxies, SecretSource, check_admin_key,
+    check_metrics_key, check_site_url,
 };
 #[cfg(feature = "lambda")]
 pub use http::function_url;
-pub use http::peer::Proxies;
 pub use openapi::document;
 pub use router::router;

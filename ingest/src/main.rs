@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use aws_lambda_events::event::lambda_function_urls::LambdaFunctionUrlRequest;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
-use thrum_ingest::function_url::answer;
+use thrum_ingest::function_url::{Doors, answer};
 use thrum_ingest::{AdminKey, App, Config, SecretsManager, router};
 use thrum_store::lambda::{connect, start_log, write_metrics};
 
@@ -22,11 +22,16 @@ async fn main() -> anyhow::Result<()> {
         let client = aws_sdk_secretsmanager::Client::new(&aws);
         config.admin_key = AdminKey::Kept(Arc::new(SecretsManager::new(client, &arn)));
     }
+    let doors = match lookup("THRUM_FUNCTION_URL").as_deref() {
+        None | Some("" | "open") => Doors::All,
+        Some("closed") => Doors::OnlyDomain,
+        Some(_) => return Err(anyhow!("THRUM_FUNCTION_URL must be open or closed")),
+    };
     let router = router(App::new(store.clone(), config));
     let handler = service_fn(move |event: LambdaEvent<LambdaFunctionUrlRequest>| {
         let (router, store) = (router.clone(), store.clone());
         async move {
-            let reply = answer(router, event.payload).await;
+            let reply = answer(router, event.payload, doors).await;
             write_metrics(&store, METRICS_EVERY_MS);
             Ok::<_, Error>(reply)
         }

@@ -8,6 +8,7 @@ mod health;
 mod limiter;
 pub mod monitors;
 mod projects;
+mod refusals;
 mod series;
 
 pub use accounts::{Accounts, AdminKeyUnavailable};
@@ -17,4 +18,5 @@ pub use health::{Checked, Health};
 pub use limiter::Limiter;
 pub use monitors::Monitors;
 pub use projects::Projects;
+pub use refusals::Refusals;
 pub use series::Series;

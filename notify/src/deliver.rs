@@ -1,7 +1,7 @@
 //! Delivers one alert through one channel: order, claim, quota, send, outcome.
 
 use crate::message::Message;
-use crate::send::SendError;
+use crate::send::{Mail, SendError};
 use crate::{Notify, NotifyError};
 use futures::future::join_all;
 use std::time::Duration;
@@ -29,6 +29,16 @@ const MAX_SKIPPED: usize = 20;
 /// How old a gathered alert may be, in milliseconds, before its flush counts as lost.
 const GATHERED_MS: i64 = 5 * GATHER_MS;
 
+/// What is left of a channel's limit for a message.
+enum Share {
+    /// Something.
+    Left,
+    /// Its monitors have used up their share, which is this many messages.
+    Used(u32),
+    /// It is the first of the day that a monitor is down.
+    FirstDown,
+}
+
 impl Notify {
     /// Does a piece of work. It is idempotent: doing it again changes nothing.
     ///
@@ -43,11 +53,11 @@ impl Notify {
                 channel,
             } => self.deliver(project, alert, channel).await,
             NotifyWork::Flush { project, channel } => self.flush(project, channel).await,
-            #[cfg(feature = "aws")]
-            NotifyWork::Subscribe { project, channel } => self.subscribe(project, channel).await,
-            // Without SNS, e-mail channels have no topics.
-            #[cfg(not(feature = "aws"))]
-            NotifyWork::Subscribe { .. } => Ok(()),
+            NotifyWork::Subscribe { project, channel } => match &self.sender.mail {
+                Mail::Smtp(email) => self.ask_to_confirm(email, project, channel).await,
+                #[cfg(feature = "aws")]
+                Mail::Topics(topics) => self.subscribe(topics, project, channel).await,
+            },
             NotifyWork::Probe { at } => Ok(self.store.probe_arrived(at).await?),
         }
     }
@@ -97,9 +107,7 @@ impl Notify {
             .unwrap_or_default();
         let now = self.store.world().now();
         let state = delivery.state;
-        let held = delivery.until.is_some_and(|until| until > now);
-        if matches!(state, Some(DeliveryState::Claimed | DeliveryState::Retry)) && held {
-            // Another handler is sending it, or its retry is not due: a timer fires at `until`.
+        if self.store.is_held(&delivery, now) {
             return Ok(());
         }
         let is_final = state.is_some_and(DeliveryState::is_final);
@@ -296,7 +304,8 @@ impl Notify {
         let refused = if is_exempt {
             None
         } else {
-            self.take_quota(channel, &delivery).await?
+            let about = std::slice::from_ref(alert);
+            self.take_quota(channel, &delivery, about).await?
         };
         let settled = match refused {
             Some(error) => {
@@ -311,7 +320,7 @@ impl Notify {
                     self.settle(claim, &Settled::Sent { at, note: None })
                         .await?;
                 }
-                let sent = self.sender.send(channel, &message, claim).await;
+                let sent = self.send(channel, &message, claim).await?;
                 self.outcome(sent, &delivery)
             }
         };
@@ -344,12 +353,13 @@ impl Notify {
         Ok(())
     }
 
-    /// Charges the channel's daily limit and the project's plan before sending (A7). A retry is not
-    /// charged again. Returns the limit that is reached, if any, as readable text.
+    /// Charges the channel's daily limit and the project's plan before sending `about` (A7). A retry
+    /// is not charged again. Returns the limit that is reached, if any, as readable text.
     pub(crate) async fn take_quota(
         &self,
         channel: &Channel,
         delivery: &Delivery,
+        about: &[Alert],
     ) -> Result<Option<String>, NotifyError> {
         if delivery.charged {
             return Ok(None);
@@ -365,23 +375,68 @@ impl Notify {
         };
         if let Some(limit) = channel.daily_limit {
             let meter = format!("channel#{}", channel.id);
-            if !self.store.take(id, &meter, now, Some(limit)).await? {
+            let passes = match self.share_of(channel, limit, about, now).await? {
+                Share::Used(share) => {
+                    return Ok(Some(format!(
+                        "the monitor has used up its share of the channel's daily limit, {share} of {limit}{maybe_sent}"
+                    )));
+                }
+                Share::FirstDown => None,
+                Share::Left => Some(limit),
+            };
+            if !self.store.take(id, &meter, now, passes).await? {
                 return Ok(Some(format!(
                     "the channel's daily limit of {limit} has been reached{maybe_sent}"
                 )));
             }
         }
-        let mut limit = None;
-        if matches!(channel.via, ChannelKind::Sms { .. }) {
-            let project = self.store.project(id).await?;
-            let plan = project.map_or_else(|| "free".to_owned(), |project| project.plan);
-            limit = self.config.plans.limits(&plan).sms_per_day;
-        }
+        let project = self.store.project(id).await?;
+        let plan = project.map_or_else(|| "free".to_owned(), |project| project.plan);
+        let limits = self.config.plans.limits(&plan);
+        let (limit, what) = match channel.via {
+            ChannelKind::Webhook { .. } => (limits.webhooks_per_day, "webhook messages"),
+            ChannelKind::Email { .. } => (limits.emails_per_day, "e-mails"),
+            ChannelKind::Sms { .. } => (limits.sms_per_day, "text messages"),
+            ChannelKind::Sns { .. } => (limits.sns_per_day, "messages to SNS topics"),
+        };
         let meter = format!("deliveries#{}", channel.via.name());
         let taken = self.store.take(id, &meter, now, limit).await?;
         Ok(limit.filter(|_| !taken).map(|limit| {
-            format!("the plan's daily limit of {limit} text messages has been reached{maybe_sent}")
+            format!("the plan's daily limit of {limit} {what} has been reached{maybe_sent}")
         }))
+    }
+
+    /// What the monitors of a message have left of the channel's limit. One monitor may use half of
+    /// it, so that it can't silence the others; and the first alert of the day that a monitor is down
+    /// always passes.
+    async fn share_of(
+        &self,
+        channel: &Channel,
+        limit: u32,
+        about: &[Alert],
+        now: UnixMs,
+    ) -> Result<Share, NotifyError> {
+        let share = limit.div_ceil(2).max(2);
+        let mut used = true;
+        let mut first_down = false;
+        for alert in about {
+            let Some(subject) = &alert.monitor else {
+                used = false;
+                continue;
+            };
+            let meter = format!("channel#{}#{}", channel.id, subject.uuid);
+            let taken = self.store.take_for(alert.project, &meter, alert, now);
+            let (n, first) = taken.await?;
+            used &= n > u64::from(share);
+            first_down |= first;
+        }
+        Ok(if first_down && !mutant::is(Mutant::FirstDownLimited) {
+            Share::FirstDown
+        } else if used {
+            Share::Used(share)
+        } else {
+            Share::Left
+        })
     }
 
     /// Records whether the channel works, for users to see. Nothing depends on it, so a failed
@@ -521,12 +576,13 @@ impl Notify {
         now: UnixMs,
         lasts_ms: i64,
     ) -> Claim {
+        let until = now + lasts_ms;
         Claim {
             project,
             alert,
             channel,
             token: self.store.world().uuid_v4(),
-            until: now + lasts_ms,
+            until: self.ends.map_or(until, |ends| until.min(ends)),
         }
     }
 }

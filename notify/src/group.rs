@@ -88,7 +88,7 @@ impl Notify {
             Some(_) if alerts.is_empty() => Settled::Dead {
                 error: "the alerts of this group no longer exist".into(),
             },
-            Some(channel) => match self.take_quota(channel, &group).await? {
+            Some(channel) => match self.take_quota(channel, &group, &alerts).await? {
                 Some(error) => {
                     self.notify_limit_reached(channel).await?;
                     Settled::Suppressed { error }
@@ -99,7 +99,7 @@ impl Notify {
                         [alone] => Message::of_alert(alone, channel),
                         many => Message::of_group(claim.alert, many),
                     };
-                    let sent = self.sender.send(channel, &message, claim).await;
+                    let sent = self.send(channel, &message, claim).await?;
                     self.outcome(sent, &group)
                 }
             },

@@ -1,6 +1,7 @@
 //! Notifications: turns alerts into deliveries, groups them, charges quota, claims, sends, and
 //! records the outcome (A3–A8).
 
+mod confirm;
 mod deliver;
 mod group;
 mod limiter;
@@ -10,12 +11,13 @@ pub mod send;
 #[cfg(feature = "aws")]
 mod subscribe;
 
+pub use confirm::Confirm;
 pub use send::Sender;
 
 use limiter::Limiter;
 use std::sync::Arc;
 use thiserror::Error;
-use thrum_schema::Plans;
+use thrum_schema::{Plans, UnixMs};
 use thrum_store::queue::{Later, LaterError};
 use thrum_store::{Store, StoreError};
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub plans: Plans,
     /// Most deliveries at a time.
     pub max_at_once: usize,
+    /// How addresses are asked to confirm; `None` if e-mail goes through SNS, which asks by itself.
+    pub confirm: Option<Confirm>,
 }
 
 /// The notify handler. Cheap to clone.
@@ -52,6 +56,8 @@ pub struct Notify {
     later: Arc<dyn Later>,
     config: Arc<Config>,
     limiter: Arc<Limiter>,
+    /// When this invocation ends, if it is one: no claim lasts longer.
+    ends: Option<UnixMs>,
 }
 
 impl Notify {
@@ -64,7 +70,15 @@ impl Notify {
             sender: Arc::new(sender),
             later,
             config: Arc::new(config),
+            ends: None,
         }
+    }
+
+    /// The same, for an invocation that ends at `ends`, whether or not it is done then.
+    #[must_use]
+    pub fn until(mut self, ends: UnixMs) -> Self {
+        self.ends = Some(ends);
+        self
     }
 
     /// The store that the handler works on.

@@ -52,27 +52,30 @@ impl Limiter {
     }
 }
 
-async fn acquire(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
+/// Waits for a permit.
+pub async fn acquire(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
     let permit = semaphore.acquire_owned().await;
     permit.expect("these semaphores are never closed")
 }
 
 /// A semaphore for each of many.
 #[derive(Debug)]
-struct Semaphores<K> {
+pub struct Semaphores<K> {
     permits: usize,
     used: Mutex<HashMap<K, Arc<Semaphore>>>,
 }
 
 impl<K: Eq + Hash> Semaphores<K> {
-    fn new(permits: usize) -> Self {
+    /// Semaphores with `permits` each.
+    pub fn new(permits: usize) -> Self {
         Self {
             permits,
             used: Mutex::default(),
         }
     }
 
-    fn of(&self, key: K) -> Arc<Semaphore> {
+    /// The semaphore of `key`.
+    pub fn of(&self, key: K) -> Arc<Semaphore> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         if used.len() > MAX_IDLE {
             used.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);

@@ -6,9 +6,9 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
 use thrum_notify::send::{Mail, Sns, Topics, Webhook};
 use thrum_notify::{Config, Notify, Sender};
-use thrum_schema::Plans;
 use thrum_schema::alert::DELIVERY_WINDOW_S;
 use thrum_schema::world::SystemWorld;
+use thrum_schema::{Plans, UnixMs};
 use thrum_store::lambda::{Sqs, connect, required, start_log, write_metrics};
 
 #[tokio::main(flavor = "current_thread")]
@@ -32,11 +32,13 @@ async fn main() -> anyhow::Result<()> {
     let config = Config {
         delivery_window_ms: DELIVERY_WINDOW_S * 1000,
         max_at_once: thrum_notify::MAX_AT_ONCE,
+        confirm: None,
         plans,
     };
     let notify = Notify::new(store, sender, Arc::new(later), config);
     lambda_runtime::run(service_fn(move |event: LambdaEvent<SqsEvent>| {
-        let notify = notify.clone();
+        let ends = i64::try_from(event.context.deadline).unwrap_or(i64::MAX);
+        let notify = notify.clone().until(UnixMs(ends));
         async move {
             let answer = notify.on_queue(&event.payload).await;
             write_metrics(notify.store(), 0);

@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use thrum_schema::UnixMs;
 use thrum_schema::alert::{Alert, AlertKind, Subject};
+use thrum_schema::announce::STABLE_MS;
 use thrum_schema::channel::Channel;
 use thrum_schema::flip::Reason;
 use thrum_schema::id::AlertId;
+use thrum_schema::monitor::unique_key;
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::compile::show;
 use thrum_schema::signal::view::{ExplanationView, ago};
@@ -68,10 +70,13 @@ impl Message {
                 format!("Daily limit reached: {}", channel.name),
                 format!(
                     "The channel {} reached {} on {} (UTC). For the rest of that day, Thrum records \
-                     its alerts but does not send them.",
+                     further alerts but does not send them, except that a monitor is down for the \
+                     first time that day.",
                     channel.name,
                     match channel.daily_limit {
-                        Some(limit) => format!("its daily limit of {limit} messages"),
+                        Some(limit) => format!(
+                            "its daily limit of {limit} messages, or one monitor its half of it,"
+                        ),
                         None => "the daily limit of its plan".to_owned(),
                     },
                     happened.utc().format("%Y-%m-%d"),
@@ -219,7 +224,8 @@ fn any_change(alert: &Alert) -> Value {
     }
 }
 
-/// The JSON of a monitor that went down or up, or is still down.
+/// The JSON of a monitor that went down or up, or is still down. Not with its uuid: anyone who knows that
+/// can ping it.
 fn change(alert: &Alert) -> Value {
     let flip = alert.flip.as_ref();
     let mut change = json!({
@@ -230,8 +236,16 @@ fn change(alert: &Alert) -> Value {
         "flip_at": alert.happened().rfc3339(),
         "deadline": flip.and_then(|flip| flip.deadline).map(UnixMs::rfc3339),
         "last_ping": alert.last_ping.map(UnixMs::rfc3339),
-        "monitor": alert.monitor,
+        "monitor": alert.monitor.as_ref().map(|subject| json!({
+            "unique_key": unique_key(subject.uuid),
+            "name": subject.name,
+            "slug": subject.slug,
+            "tags": subject.tags,
+        })),
     });
+    if alert.flapping {
+        change["flapping"] = true.into();
+    }
     if let Some(missed) = flip.map(|flip| flip.missed).filter(|missed| *missed > 0) {
         change["missed"] = missed.into();
     }
@@ -302,6 +316,13 @@ fn sentence(alert: &Alert) -> String {
             " Thrum itself was unavailable from {} to {}, so it had extended the deadline.",
             clock(outage.start),
             clock(outage.end)
+        );
+    }
+    if alert.flapping {
+        let _ = write!(
+            text,
+            " It is flapping: Thrum sends no more alerts about it until it has been stable for {} minutes.",
+            STABLE_MS / 60_000
         );
     }
     text
@@ -388,6 +409,7 @@ mod tests {
             id: AlertId(world.uuid_v7(world.now())),
             project: ProjectId::FIRST,
             what,
+            flapping: false,
             dead: false,
             open: None,
             planned: false,
@@ -456,10 +478,10 @@ mod tests {
         assert_eq!(message.json["data"]["reason"], "timeout");
         assert_eq!(message.json["data"]["flip_at"], "2025-11-21T04:40:09.000Z");
         assert_eq!(message.json["data"]["monitor"]["slug"], "web-01");
-        down.flip.as_mut().unwrap().outage = Some(Outage {
-            start: UnixMs(1_763_690_000_000),
-            end: UnixMs(1_763_700_000_000),
-        });
+        down.flip.as_mut().unwrap().outage = Some(Outage::total(
+            UnixMs(1_763_690_000_000),
+            UnixMs(1_763_700_000_000),
+        ));
         let message = Message::of_alert(&down, &channel());
         assert!(
             message

@@ -3,6 +3,7 @@
 mod email;
 #[cfg(feature = "aws")]
 mod mail;
+mod names;
 #[cfg(not(feature = "aws"))]
 mod no_sns;
 #[cfg(feature = "aws")]
@@ -12,6 +13,7 @@ mod webhook;
 pub use email::Email;
 #[cfg(feature = "aws")]
 pub use mail::Topics;
+pub use names::Lookup;
 #[cfg(not(feature = "aws"))]
 pub use no_sns::Sns;
 #[cfg(feature = "aws")]
@@ -104,7 +106,8 @@ impl Sender {
         };
         match &channel.via {
             ChannelKind::Webhook { url, secret } => {
-                self.webhook.send(url, secret, &key, message).await
+                let to = (url.as_str(), secret.as_str());
+                self.webhook.send(channel.project, to, &key, message).await
             }
             ChannelKind::Email { to } => match &self.mail {
                 Mail::Smtp(email) => email.send(to, &key, message).await,

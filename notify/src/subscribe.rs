@@ -1,7 +1,7 @@
 //! E-mail channels whose mail SNS sends: maintains the topic of each channel and the subscription
 //! of its address. Every step may run twice: SNS creates a topic or a subscription only once.
 
-use crate::send::{Mail, Topics};
+use crate::send::Topics;
 use crate::{Notify, NotifyError};
 use thrum_schema::UnixMs;
 use thrum_schema::channel::{ChannelKind, Subscription, SubscriptionState};
@@ -14,12 +14,10 @@ impl Notify {
     /// what is no longer needed, records the state, and schedules the next check.
     pub(crate) async fn subscribe(
         &self,
+        topics: &Topics,
         project: ProjectId,
         id: ChannelId,
     ) -> Result<(), NotifyError> {
-        let Mail::Topics(topics) = &self.sender.mail else {
-            return Ok(());
-        };
         let channel = self.store.channel(project, id).await?;
         let before = self.store.subscription(project, id).await?;
         let to = channel.and_then(|channel| match channel.via {

@@ -48,10 +48,7 @@ fn rules(c: &mut Criterion) {
     }
     let state = up(&simple);
     let outages: Vec<Outage> = (0..100)
-        .map(|i| Outage {
-            start: NOW - i * 7_200_000,
-            end: NOW - i * 7_200_000 + 100_000,
-        })
+        .map(|i| Outage::total(NOW - i * 7_200_000, NOW - i * 7_200_000 + 100_000))
         .collect();
     group.bench_function("deadline missed, 100 outages known", |b| {
         let late = NOW + 200_000;

@@ -122,6 +122,9 @@ pub struct Alert {
     /// (A6).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
+    /// Whether its monitor is flapping: no alert follows until it is stable.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flapping: bool,
 }
 
 impl Alert {
@@ -158,6 +161,7 @@ impl Alert {
             last_ping,
             prev,
             burst,
+            flapping: false,
         }
     }
 
@@ -196,6 +200,7 @@ impl Alert {
             last_ping: None,
             prev: None,
             burst: None,
+            flapping: false,
         }
     }
 
@@ -221,6 +226,7 @@ impl Alert {
             last_ping: None,
             prev,
             burst: None,
+            flapping: false,
         }
     }
 

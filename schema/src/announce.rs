@@ -7,6 +7,8 @@ use crate::alert::Alert;
 use crate::flip::{Flip, Reason};
 use crate::id::AlertId;
 use crate::monitor::Monitor;
+use crate::mutant::{self, Mutant};
+use crate::plan::Rate;
 use crate::project::Project;
 use crate::silence;
 use crate::state::{MonitorState, Status};
@@ -17,6 +19,15 @@ use crate::transition::Outcome;
 /// Longest time before a silenced flip is checked again, in milliseconds: a user may end the
 /// silence early.
 pub const WAKE_MS: i64 = 600_000;
+
+/// How many alerts a monitor may raise in quick succession, before it counts as flapping: six, and
+/// then one every ten minutes.
+pub const FLAPS: Rate = Rate {
+    interval_ms: 600_000,
+    burst_ms: 5 * 600_000,
+};
+/// How long a flapping monitor must be stable before it alerts again, in milliseconds.
+pub const STABLE_MS: i64 = 900_000;
 
 /// When the silence of `monitor` at `at` ends; `None` if its alerts are not silenced.
 pub fn silenced_until(monitor: &Monitor, project: &Project, at: UnixMs) -> Option<UnixMs> {
@@ -38,8 +49,8 @@ pub fn announces(outcome: &Outcome) -> bool {
 }
 
 /// Decides what an outcome announces, before it is committed. Returns the alert of its flip, with
-/// the ID `id`, if there is one. If alerts are silenced, schedules a check at the end of the
-/// silence instead. Schedules reminders for a monitor that went down. `burst` is how many monitors
+/// the ID `id`, if there is one. If alerts are silenced, or the monitor is flapping, schedules a check
+/// at the end of the silence instead. Schedules reminders for a monitor that went down. `burst` is how many monitors
 /// of the project the same sweep takes down (A6).
 pub fn announce(
     monitor: &Monitor,
@@ -54,11 +65,26 @@ pub fn announce(
         outcome.silence(until);
         return None;
     }
+    if flip.alert {
+        match FLAPS.take(outcome.state.flap_tat, now.0) {
+            Ok(tat) => outcome.state.flap_tat = Some(tat),
+            Err(_) if mutant::is(Mutant::FlappingAlerts) => {}
+            Err(_) => {
+                outcome.silence(now + STABLE_MS);
+                return None;
+            }
+        }
+    }
+    let is_flapping = FLAPS.take(outcome.state.flap_tat, now.0).is_err();
     // Reminders are sent even if users were already notified that the monitor is down.
     if flip.to == Status::Down {
         outcome.remind = reminder_interval_ms(monitor, project).map(|every_ms| now + every_ms);
     }
-    raise(monitor, outcome, id, burst)
+    let alert = raise(monitor, outcome, id, burst)?;
+    Some(Alert {
+        flapping: is_flapping,
+        ..alert
+    })
 }
 
 /// The alert of the outcome's flip, if the flip alerts. Its ID is kept in the state, because the
@@ -135,6 +161,10 @@ pub fn end_silence(
     }
     if let Some(until) = silenced_until(monitor, project, now) {
         return Look::Again(until.min(now + WAKE_MS));
+    }
+    let stable = last.at + STABLE_MS;
+    if now < stable && FLAPS.take(state.flap_tat, last.at.0).is_err() {
+        return Look::Again(stable);
     }
     let mut outcome = Outcome::of(state.clone());
     outcome.state.version += 1;
@@ -244,7 +274,11 @@ mod tests {
     #[test]
     fn the_longest_silence_wins() {
         let now = at("2026-06-01T01:30:00Z");
-        let mut monitor = Monitor::new(MonitorId::PULSE, ProjectId::FIRST, UnixMs(0));
+        let mut monitor = Monitor::new(
+            MonitorId(uuid::Uuid::from_u128(1)),
+            ProjectId::FIRST,
+            UnixMs(0),
+        );
         let mut project = Project::new(ProjectId::FIRST, "test");
         assert_eq!(silenced_until(&monitor, &project, now), None);
         monitor.options.snoozed_until = Some(now);

@@ -1,6 +1,7 @@
 //! Channels: where alerts go.
 
 use crate::alert::AlertKind;
+use crate::confirm;
 use crate::error::Invalid;
 use crate::id::{ChannelId, ProjectId};
 use crate::time::UnixMs;
@@ -129,11 +130,20 @@ pub struct Subscription {
     /// The error of the last call to SNS, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How many calls to SNS failed in a row.
+    /// How many calls to SNS, or to the mail server, failed in a row.
     pub failures: u32,
+    /// The address that was asked, or has confirmed, as a hash; only if Thrum asks by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
 }
 
 impl Subscription {
+    /// Whether the address `to` has confirmed, if Thrum asked by itself.
+    pub fn is_confirmed_by(&self, to: &str) -> bool {
+        self.state == Some(SubscriptionState::Confirmed)
+            && self.address.as_deref() == Some(&*confirm::address(to))
+    }
+
     /// Whether to request confirmation: it was never requested, or a user has asked for it since.
     pub fn asks(&self) -> bool {
         match (self.begun, self.wanted) {

@@ -7,6 +7,11 @@ use uuid::Uuid;
 
 /// How long a claim on a delivery lasts, in milliseconds: longer than any send can take.
 pub const CLAIM_MS: i64 = 30_000;
+/// The longest time that a delivery can wait for its next attempt, in milliseconds. One that waits
+/// longer has waited since before the clock was set back.
+pub const LONGEST_WAIT_MS: i64 = 2_400_000;
+/// The longest time that a claim can last, in milliseconds, with some difference between clocks.
+pub const LONGEST_CLAIM_MS: i64 = CLAIM_MS + 5_000;
 /// How long a burst of alerts is collected before sending, in milliseconds (A6).
 pub const GATHER_MS: i64 = 2_000;
 /// Maximum alerts in a group: with the group itself and its timer they fit one transaction of 100
@@ -70,6 +75,9 @@ pub struct Delivery {
     /// The token of the current claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Uuid>,
+    /// The run of the process that claimed it, if only one process uses the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<Uuid>,
     /// When the claim or the wait ends, or when the next attempt is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMs>,

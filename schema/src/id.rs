@@ -61,12 +61,11 @@ id!(
 impl ProjectId {
     /// The first project of a new installation.
     pub const FIRST: Self = Self(Uuid::from_u128(0x0000_0000_0000_4000_8000_0000_0000_0001));
+    /// Where the pipeline's own heartbeat belongs (T3). No other monitor does.
+    pub const PIPELINE: Self = Self(Uuid::nil());
 }
 
 impl MonitorId {
-    /// The pipeline's own heartbeat (T3). It belongs to no project and never alerts.
-    pub const PULSE: Self = Self(Uuid::from_u128(0x0000_0000_0000_4000_8000_7468_7275_6d00));
-
     /// Parses only the canonical form: lower case, hyphenated, as ping URLs require.
     pub fn parse_canonical(s: &str) -> Option<Self> {
         let id = Self(Uuid::try_parse(s).ok()?);

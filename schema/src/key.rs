@@ -25,6 +25,40 @@ pub enum Scope {
     Write,
     /// Read access to monitors and alerts.
     Read,
+    /// May send heartbeats, and nothing else: for hosts.
+    Heartbeat,
+    /// May send bars, values and sentiment, and nothing else: for feeds.
+    Series,
+}
+
+impl Scope {
+    /// All scopes.
+    pub const ALL: [Self; 4] = [Self::Write, Self::Read, Self::Heartbeat, Self::Series];
+
+    /// Its name in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Heartbeat => "heartbeat",
+            Self::Series => "series",
+        }
+    }
+
+    /// What a key with it may do, as people read it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Write => "read-write",
+            Self::Read => "read-only",
+            Self::Heartbeat => "heartbeats only",
+            Self::Series => "series only",
+        }
+    }
+
+    /// Whether a key with it may read what is in its project.
+    pub const fn reads(self) -> bool {
+        matches!(self, Self::Write | Self::Read)
+    }
 }
 
 /// A stored API key.
@@ -104,11 +138,13 @@ pub fn hash(secret: &str) -> String {
     hex(&Sha256::digest(secret.as_bytes()))
 }
 
-/// A new API key: `hcw_` or `hcr_`, then 28 letters and digits.
+/// A new API key: `hcw_`, `hcr_`, `hch_` or `hcs_`, by its scope, then 28 letters and digits.
 pub fn new_api_key(world: &dyn World, scope: Scope) -> String {
     let prefix = match scope {
         Scope::Write => "hcw_",
         Scope::Read => "hcr_",
+        Scope::Heartbeat => "hch_",
+        Scope::Series => "hcs_",
     };
     format!(
         "{prefix}{}",

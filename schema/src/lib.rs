@@ -5,6 +5,7 @@
 pub mod alert;
 pub mod announce;
 pub mod channel;
+pub mod confirm;
 pub mod delivery;
 pub mod error;
 pub mod flip;

@@ -43,11 +43,21 @@ pub enum Mutant {
     CloserUnarmed,
     /// A watch's memory is not guarded by its version.
     WatchStateUnguarded,
+    /// Refused heartbeats are no outage.
+    RefusalsIgnored,
+    /// Steps of the clock change nothing.
+    StepIgnored,
+    /// A flapping monitor alerts at every flip.
+    FlappingAlerts,
+    /// A channel's limit holds for the first alert about a monitor, too.
+    FirstDownLimited,
+    /// A delivery waits for a name server as long as it takes.
+    LookupForever,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -67,6 +77,11 @@ impl Mutant {
         Self::RunIgnored,
         Self::CloserUnarmed,
         Self::WatchStateUnguarded,
+        Self::RefusalsIgnored,
+        Self::StepIgnored,
+        Self::FlappingAlerts,
+        Self::FirstDownLimited,
+        Self::LookupForever,
     ];
 }
 

@@ -19,10 +19,22 @@ pub struct Limits {
     /// Text messages per UTC day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sms_per_day: Option<u32>,
+    /// E-mails per UTC day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emails_per_day: Option<u32>,
+    /// Webhook messages per UTC day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhooks_per_day: Option<u32>,
+    /// Messages to SNS topics per UTC day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sns_per_day: Option<u32>,
     /// API keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<u32>,
 }
+
+/// How far the clocks of Thrum's functions may be apart, in milliseconds.
+const CLOCKS_MS: i64 = 5_000;
 
 /// A rate limit by GCRA, the generic cell rate algorithm. A request passes if the stored timestamp
 /// `tat` is at most `burst_ms` ahead of now. It then advances `tat` by `interval_ms`, starting from
@@ -50,6 +62,7 @@ impl Rate {
     /// # Errors
     /// Milliseconds until a request passes.
     pub fn take(self, tat: Option<i64>, now: i64) -> Result<i64, i64> {
+        let tat = tat.filter(|tat| *tat <= self.latest(now));
         let tat = tat.unwrap_or(now).max(now);
         match tat - now - self.burst_ms {
             wait @ 1.. => Err(wait),
@@ -57,9 +70,19 @@ impl Rate {
         }
     }
 
+    /// The latest `tat` that requests up to `now` can lead to, with some difference between clocks. A
+    /// later one is from before the clock was set back, and does not count.
+    pub const fn latest(self, now: i64) -> i64 {
+        now + self.burst_ms + self.interval_ms + CLOCKS_MS
+    }
+
     /// How many more requests pass at `now`.
     pub fn left(self, tat: i64, now: i64) -> i64 {
-        let ahead = (tat - now).max(0);
+        let ahead = if tat > self.latest(now) {
+            0
+        } else {
+            (tat - now).max(0)
+        };
         ((self.burst_ms - ahead).div_euclid(self.interval_ms) + 1).max(0)
     }
 }
@@ -75,19 +98,28 @@ pub struct Plans(BTreeMap<String, Limits>);
 
 impl Default for Plans {
     fn default() -> Self {
-        let plan = |day, minute, monitors, sms, keys| Limits {
+        let plan = |day, minute, monitors, messages: u32, keys| Limits {
             requests_per_day: Some(day),
             requests_per_minute: Some(minute),
             monitors,
-            sms_per_day: Some(sms),
+            sms_per_day: Some(messages),
+            emails_per_day: Some(messages * 10),
+            webhooks_per_day: Some(messages * 100),
+            sns_per_day: Some(messages * 10),
             keys: Some(keys),
+        };
+        // Operators pay for their own usage: this only stops runaway clients.
+        let owner = Limits {
+            emails_per_day: None,
+            webhooks_per_day: None,
+            sns_per_day: None,
+            ..plan(1_000_000, 6_000, None, 1_000, 100)
         };
         Self(BTreeMap::from([
             (FREE.to_owned(), plan(200, 100, Some(20), 10, 5)),
             ("pro".to_owned(), plan(2_000, 300, Some(200), 100, 20)),
             ("enterprise".to_owned(), plan(10_000, 600, None, 1_000, 100)),
-            // Operators pay for their own usage: this only stops runaway clients.
-            (OWNER.to_owned(), plan(1_000_000, 6_000, None, 1_000, 100)),
+            (OWNER.to_owned(), owner),
         ]))
     }
 }

@@ -110,6 +110,9 @@ pub struct MonitorState {
     /// Until when its pings have used up their rate (GCRA).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tat: Option<i64>,
+    /// How many alerts it raised lately, as a rate limit's timestamp (GCRA): flapping is dampened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flap_tat: Option<i64>,
     /// Incremented with every write; slow-path writes are guarded by it.
     pub version: u64,
     /// Incremented when the deadline moves closer; timers of an older epoch are obsolete.
@@ -218,6 +221,7 @@ impl MonitorState {
             fails: 0,
             missed: 0,
             tat: None,
+            flap_tat: None,
             version: 0,
             epoch: 0,
             flips: 0,
@@ -353,7 +357,8 @@ impl MonitorState {
     /// If an outage overlaps the window, the deadline is recomputed from the outage's end: one more
     /// period, at most an hour, plus grace (T3). This applies to everything the monitor waited for,
     /// since any of it may have arrived during the outage; a run that started after the outage
-    /// keeps its own limit.
+    /// keeps its own limit. While only a part of the heartbeats is refused, a monitor gets no more
+    /// periods than it takes to be sure.
     pub fn deadline_after(&self, outages: &[Outage]) -> Option<(UnixMs, Option<Outage>)> {
         let window = self.window()?;
         let mut held = (window.deadline, None);
@@ -364,8 +369,12 @@ impl MonitorState {
         }
         outages.sort_by_key(|outage| outage.start);
         for outage in outages {
-            if outage.start < held.0 && outage.end > window.opens && outage.end + more > held.0 {
-                held = (outage.end + more, Some(*outage));
+            let mut deadline = outage.end + more;
+            if let Some(periods) = outage.more_periods() {
+                deadline = deadline.min(window.deadline + periods * self.again_ms());
+            }
+            if outage.start < held.0 && outage.end > window.opens && deadline > held.0 {
+                held = (deadline, Some(*outage));
             }
         }
         if let (deadline, Some(outage)) = held {
@@ -374,6 +383,13 @@ impl MonitorState {
             held.0 = first.map_or(deadline, |first| first.min(deadline));
         }
         Some(held)
+    }
+
+    /// Whether it has times that are in the future at `now`, because the clock was set back.
+    pub fn is_ahead_of(&self, now: UnixMs) -> bool {
+        let runs = self.runs().map(|run| run.at);
+        let times = [self.seen, self.flip_at, self.notified_at];
+        times.into_iter().flatten().chain(runs).any(|at| at > now)
     }
 
     /// The status that users see at `now`: an overdue monitor shows as down before that is

@@ -14,6 +14,13 @@ use std::ops::{Add, Sub};
 pub struct UnixMs(pub i64);
 
 impl UnixMs {
+    /// Whether less than `ms` milliseconds have passed since then at `now`. False for a time in the
+    /// future: the clock was set back, and nobody knows how much has passed.
+    pub const fn is_within(self, ms: i64, now: Self) -> bool {
+        let age_ms = now.0 - self.0;
+        0 <= age_ms && age_ms < ms
+    }
+
     /// The latest timestamp that keys hold: 13 digits, in the year 2286.
     pub const LATEST: Self = Self(9_999_999_999_999);
 

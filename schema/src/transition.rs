@@ -36,6 +36,8 @@ pub enum Event<'a> {
     Resume,
     /// Its configuration changed.
     Reconfigured,
+    /// The clock was set back: what is dated in the future happened by now.
+    ClockSetBack,
 }
 
 /// The effect of an event.
@@ -130,6 +132,7 @@ pub fn transitions(
                 step.state.extension = None;
                 step.state.follow(monitor);
             }
+            Event::ClockSetBack => step.clock_set_back(monitor, now),
         }
     }
     step.finish(monitor, before)
@@ -291,6 +294,18 @@ impl Step {
                 outage: outage.start,
             });
         }
+    }
+
+    fn clock_set_back(&mut self, monitor: &Monitor, now: UnixMs) {
+        let state = &mut self.state;
+        let runs = state.others.iter_mut().chain(&mut state.run);
+        let runs = runs.map(|run| &mut run.at);
+        let times = [&mut state.seen, &mut state.flip_at, &mut state.notified_at];
+        for at in times.into_iter().flatten().chain(runs) {
+            *at = (*at).min(now);
+        }
+        state.extension = None;
+        state.follow(monitor);
     }
 
     fn pause(&mut self, now: UnixMs) {

@@ -3,14 +3,18 @@
 
 use crate::time::UnixMs;
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 use uuid::Uuid;
 
 /// A handler's clock and source of randomness.
 pub trait World: Send + Sync + Debug {
     /// The current time.
     fn now(&self) -> UnixMs;
+
+    /// Milliseconds since some point in the past, by a clock that nobody can set.
+    fn steady_ms(&self) -> i64;
 
     /// 128 random bits; cryptographically secure outside tests.
     fn random(&self) -> u128;
@@ -54,6 +58,11 @@ impl World for SystemWorld {
         chrono::Utc::now().into()
     }
 
+    fn steady_ms(&self) -> i64 {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        i64::try_from(START.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
     fn random(&self) -> u128 {
         rand::random()
     }
@@ -64,6 +73,7 @@ impl World for SystemWorld {
 #[derive(Debug)]
 pub struct ManualWorld {
     now_ms: AtomicI64,
+    steady_ms: AtomicI64,
     state: AtomicU64,
 }
 
@@ -72,17 +82,19 @@ impl ManualWorld {
     pub fn new(now: UnixMs, seed: u64) -> Arc<Self> {
         Arc::new(Self {
             now_ms: AtomicI64::new(now.0),
+            steady_ms: AtomicI64::new(0),
             state: AtomicU64::new(seed),
         })
     }
 
-    /// Moves the clock to `now`.
+    /// Sets the wall clock to `now`.
     pub fn set(&self, now: UnixMs) {
         self.now_ms.store(now.0, Ordering::SeqCst);
     }
 
     /// Advances the clock by `ms` and returns the new time.
     pub fn advance(&self, ms: i64) -> UnixMs {
+        self.steady_ms.fetch_add(ms, Ordering::SeqCst);
         UnixMs(self.now_ms.fetch_add(ms, Ordering::SeqCst) + ms)
     }
 
@@ -102,6 +114,10 @@ impl ManualWorld {
 impl World for ManualWorld {
     fn now(&self) -> UnixMs {
         UnixMs(self.now_ms.load(Ordering::SeqCst))
+    }
+
+    fn steady_ms(&self) -> i64 {
+        self.steady_ms.load(Ordering::SeqCst)
     }
 
     fn random(&self) -> u128 {

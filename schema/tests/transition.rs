@@ -293,10 +293,7 @@ fn flip_times_never_go_backwards_and_late_pings_still_count() {
 fn a_run_started_after_an_outage_gets_no_extra_time() {
     let monitor = monitor(false);
     let up = state(&monitor, Status::Up, false);
-    let outage = Outage {
-        start: s(50),
-        end: s(700),
-    };
+    let outage = Outage::total(s(50), s(700));
     let outages = [outage];
     let timer = Event::Timer { outages: &outages };
     let judged = transition(&monitor, &up, &timer, s(701)).state;
@@ -329,10 +326,7 @@ fn a_run_that_may_have_ended_in_an_outage_extends_the_schedule_too() {
     let started = transition(&monitor, &up, &ping(PingKind::Start, s(40)), s(40)).state;
     // The run's grace ends in the outage, and nothing is expected near it. A success at 69 s, which
     // Thrum would have missed, would have postponed the schedule's deadline at 830 s.
-    let outages = [Outage {
-        start: s(50),
-        end: s(150),
-    }];
+    let outages = [Outage::total(s(50), s(150))];
     let timer = Event::Timer { outages: &outages };
     let extended = s(150 + i64::from(period_s + GRACE_S));
     let judged = transition(&monitor, &started, &timer, s(840));
@@ -349,10 +343,7 @@ fn an_outage_extends_deadlines_by_at_most_an_hour_and_the_grace() {
     };
     let up = state(&monitor, Status::Up, false);
     let end = s(i64::from(day_s) + 300);
-    let outages = [Outage {
-        start: s(i64::from(day_s) - 300),
-        end,
-    }];
+    let outages = [Outage::total(s(i64::from(day_s) - 300), end)];
     let timer = Event::Timer { outages: &outages };
     let judged = transition(&monitor, &up, &timer, end);
     let extended = end + (3_600 + i64::from(GRACE_S)) * 1000;
@@ -367,10 +358,7 @@ fn an_outage_extends_the_deadline_and_is_named() {
     let monitor = monitor(false);
     let up = state(&monitor, Status::Up, false);
     // Expected at 60 s, deadline at 90 s; Thrum was down from 50 s to 700 s.
-    let outage = Outage {
-        start: s(50),
-        end: s(700),
-    };
+    let outage = Outage::total(s(50), s(700));
     let outages = [outage];
     let timer = Event::Timer { outages: &outages };
     let extended = s(700 + i64::from(PERIOD_S + GRACE_S));
@@ -403,10 +391,7 @@ fn an_outage_extends_the_deadline_and_is_named() {
     // An outage does not matter if it ended before a heartbeat could have been missed, or started
     // after the deadline.
     for (start, end) in [(-700, 0), (90, 800)] {
-        let elsewhere = [Outage {
-            start: s(start),
-            end: s(end),
-        }];
+        let elsewhere = [Outage::total(s(start), s(end))];
         let timer = Event::Timer {
             outages: &elsewhere,
         };
@@ -854,7 +839,7 @@ proptest! {
                     Event::Reconfigured
                 }
                 Step::Outage(ms) => {
-                    outages.push(Outage { start: now, end: now + ms });
+                    outages.push(Outage::total(now, now + ms));
                     now = now + ms;
                     continue;
                 }

@@ -49,7 +49,7 @@ pub(crate) fn encode<T: Serialize>(key: &Key, kind: &str, body: &T) -> Item {
 }
 
 /// An item that TTL removes at `expires_s`, in epoch seconds.
-fn expiring<T: Serialize>(key: &Key, kind: &str, body: &T, expires_s: i64) -> Item {
+pub(crate) fn expiring<T: Serialize>(key: &Key, kind: &str, body: &T, expires_s: i64) -> Item {
     let mut item = encode(key, kind, body);
     item.insert("expires_at".into(), expires_s.into_value());
     item

@@ -13,6 +13,10 @@ use thrum_schema::signal::track::{TrackId, month};
 use thrum_schema::timer::{self, Timer};
 use thrum_schema::{MonitorState, UnixMs};
 
+/// DynamoDB's longest partition and sort key, in bytes.
+const MAX_PK: usize = 2_048;
+const MAX_SK: usize = 1_024;
+
 /// A primary key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -29,6 +33,12 @@ impl Key {
             pk: pk.into(),
             sk: sk.into(),
         }
+    }
+
+    /// Whether an item can have this key. One that is built from what a client sent may be too long;
+    /// then there is no such item.
+    pub fn fits(&self) -> bool {
+        (1..=MAX_PK).contains(&self.pk.len()) && (1..=MAX_SK).contains(&self.sk.len())
     }
 
     /// The key of an item that is alone in its partition.
@@ -348,6 +358,31 @@ impl Key {
     /// The state of a watch.
     pub fn watch_state(watch: WatchId) -> Self {
         Self::new(format!("W#{watch}"), "MEMORY")
+    }
+
+    /// What guards the number of things of a kind in a project.
+    pub fn counted(project: ProjectId, kind: &str) -> Self {
+        Self::new(format!("P#{project}"), format!("COUNTED#{kind}"))
+    }
+
+    /// The mark of a key that the operator preset: it is created once.
+    pub fn preset(hash: &str) -> Self {
+        Self::lone(format!("PRESET#{hash}"))
+    }
+
+    /// The ID of the pulse.
+    pub fn pulse() -> Self {
+        Self::lone("PULSE".to_owned())
+    }
+
+    /// The heartbeats of a minute in which some were refused.
+    pub fn refusals(at: UnixMs) -> Self {
+        Self::new("REFUSALS", format!("{:013}", at.minute() * 60_000))
+    }
+
+    /// A step of the clock.
+    pub fn clock_step(at: UnixMs) -> Self {
+        Self::new("CLOCK", format!("{:013}", at.0))
     }
 
     /// An outage of Thrum itself.

@@ -9,17 +9,22 @@ pub use connect::{connect, required};
 pub use sqs::Sqs;
 
 use crate::Store;
+use crate::log::Quiet;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::prelude::*;
 
 /// Starts the log: one line of JSON per event, from the level `THRUM_LOG_LEVEL` up. Leave Lambda's
 /// own log filter at its default, because it could drop the lines with metrics.
 pub fn start_log(lookup: impl Fn(&str) -> Option<String>) {
     let level = lookup("THRUM_LOG_LEVEL").and_then(|level| level.parse().ok());
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_span_list(false)
-        .with_max_level(level.unwrap_or(LevelFilter::INFO))
+        .with_filter(Quiet::default());
+    tracing_subscriber::registry()
+        .with(level.unwrap_or(LevelFilter::INFO))
+        .with(lines)
         .init();
 }
 

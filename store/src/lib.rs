@@ -13,6 +13,8 @@ pub mod item;
 pub mod key;
 #[cfg(feature = "lambda")]
 pub mod lambda;
+#[cfg(feature = "log")]
+pub mod log;
 mod operations;
 pub mod queue;
 #[cfg(feature = "sqlite")]
@@ -27,13 +29,15 @@ pub use operations::*;
 use futures::{StreamExt, TryStreamExt, stream as futures_stream};
 use key::Key;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use table::{Item, MAX_READ_BATCH, MAX_TRANSACTION, Query, Read, Table, TableError, Write, put};
 use thiserror::Error;
+use thrum_schema::id::MonitorId;
 use thrum_schema::metrics::Metrics;
 use thrum_schema::world::World;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 /// How many batches of a long read run concurrently.
 const BATCHES_AT_A_TIME: usize = 4;
@@ -91,6 +95,9 @@ pub struct Store {
     world: Arc<dyn World>,
     metrics: Arc<Metrics>,
     touched: touched::Feed,
+    pulse_id: Arc<OnceLock<MonitorId>>,
+    /// Which run of the process this is, if only one process uses the table.
+    run: Option<Uuid>,
 }
 
 impl Store {
@@ -104,7 +111,17 @@ impl Store {
             world,
             metrics: Arc::default(),
             touched: touched::Feed::default(),
+            pulse_id: Arc::default(),
+            run: None,
         }
+    }
+
+    /// The same, for the only process that uses the table: claims of its earlier runs are void, because
+    /// whoever made them is gone.
+    #[must_use]
+    pub fn as_only_process(mut self) -> Self {
+        self.run = Some(self.world.uuid_v4());
+        self
     }
 
     /// The table's name.
@@ -134,6 +151,9 @@ impl Store {
 
     /// Reads one item, consistently. 1 RU.
     async fn get<T: DeserializeOwned>(&self, key: Key) -> Result<Option<T>> {
+        if !key.fits() {
+            return Ok(None);
+        }
         let found = self.table.get(key, Read::Consistent).await?;
         found.map(item::decode).transpose()
     }
@@ -207,7 +227,7 @@ impl Store {
     /// Reads at most 100 items, requesting unprocessed ones again.
     async fn get_batch<T: DeserializeOwned>(&self, keys: Vec<Key>, read: Read) -> Result<Vec<T>> {
         let mut found = Vec::with_capacity(keys.len());
-        let mut wanted = keys;
+        let mut wanted: Vec<Key> = keys.into_iter().filter(Key::fits).collect();
         let mut attempt = 0;
         while !wanted.is_empty() {
             pause_before_attempt(attempt).await?;

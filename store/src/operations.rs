@@ -3,6 +3,7 @@
 mod alerts;
 mod channels;
 mod commit;
+mod counted;
 mod deliveries;
 mod heartbeat;
 mod keys;
@@ -24,6 +25,7 @@ mod watches;
 
 pub use channels::ChannelHealth;
 pub use commit::Commit;
+pub use counted::{Counted, Kind};
 pub use deliveries::{Claim, Settled};
 pub use heartbeat::{Fast, Rules};
 pub use monitor_state::Located;

@@ -81,10 +81,7 @@ fn flip() -> Flip {
         silenced: true,
         missed: 3,
         deadline: Some(NOW),
-        outage: Some(Outage {
-            start: NOW - 900_000,
-            end: NOW - 300_000,
-        }),
+        outage: Some(Outage::total(NOW - 900_000, NOW - 300_000)),
     }
 }
 
@@ -276,10 +273,7 @@ fn channels_keys_and_outages() {
     let [by_hash, by_project] = item::api_key(&key);
     assert_json_snapshot!("key", show(&by_hash));
     assert_json_snapshot!("key_of_project", show(&by_project));
-    let outage = Outage {
-        start: NOW - 600_000,
-        end: NOW,
-    };
+    let outage = Outage::total(NOW - 600_000, NOW);
     assert_json_snapshot!("outage", show(&item::outage(&outage)));
     assert_json_snapshot!("probe", show(&item::probe(&Key::probe(), NOW)));
 }

@@ -3,7 +3,7 @@
 //!
 //! A connection that waits for its client costs the client nothing, so it is what an attack holds.
 //! When there are too many, those that have waited longest are closed, of the client that has the
-//! most. A new connection is refused only if none waits. So whoever holds connections, a heartbeat
+//! most. A new connection is refused only if none waits. So however many connections are open, a heartbeat
 //! over a new one is answered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -78,7 +78,7 @@ pub enum Stage {
     Working,
     /// The client, since then: it must accept the response.
     Accepting(Instant),
-    /// Something to tell: the response is a stream of events.
+    /// An event: the response is a stream of events.
     Streaming,
 }
 
@@ -408,7 +408,7 @@ mod tests {
             .map(|guard| Request::new(&connections, &guard.connection, false).unwrap())
             .collect();
         assert!(connections.open(peer(2), false).is_none());
-        // A client that does not send its body can be made to wait no longer.
+        // One that waits for the rest of a body is closed.
         requests[2].now(Stage::Sending(Instant::now()));
         let new = connections.open(peer(2), false);
         assert!(new.is_some() && is_closing(&held[2]));

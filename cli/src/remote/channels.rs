@@ -1,6 +1,6 @@
 //! `thrum channels`: lists, adds, tests and deletes channels.
 
-use super::{Remote, cell, segment};
+use super::{Remote, cell, out, segment};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -97,7 +97,7 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
             let reply = remote
                 .call(Method::POST, "/v1/channels", Some(Value::Object(body)))
                 .await?;
-            println!("{}", serde_json::to_string_pretty(&reply)?);
+            out(&serde_json::to_string_pretty(&reply)?)?;
             Ok(())
         }
         ChannelAction::Test { id } => {

@@ -10,6 +10,7 @@ const EXAMPLES: &str = "\
 Examples:
   thrum keys                                list the keys; the secrets are not shown
   KEY=$(thrum keys create read --name ci)   stdout has only the key
+  thrum keys create heartbeat --name hosts  for hosts: they can send heartbeats, nothing else
   thrum keys rotate ID --overlap 1h
   thrum keys revoke ID";
 
@@ -31,8 +32,9 @@ enum KeyAction {
     List,
     /// Create a key and print it; it is shown only once
     Create {
-        /// Scope: read-write (write) or read-only (read)
-        #[arg(value_parser = ["write", "read"])]
+        /// Scope: read-write (write), read-only (read), sending heartbeats (heartbeat), or sending
+        /// bars, values and sentiment (series)
+        #[arg(value_parser = ["write", "read", "heartbeat", "series"])]
         scope: String,
         /// Name of the key
         #[arg(long, default_value = "", hide_default_value = true)]

@@ -1,6 +1,6 @@
 //! `thrum monitors`: lists, shows, pauses, snoozes, deletes, exports and imports monitors.
 
-use super::{Remote, cell, segment};
+use super::{Remote, cell, out, segment};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use reqwest::{Method, StatusCode};
@@ -131,7 +131,7 @@ pub async fn monitors(args: Monitors) -> anyhow::Result<()> {
         }
         (None, Some(id)) => {
             let monitor = remote.call(Method::GET, &path(&id)?, None).await?;
-            println!("{}", serde_json::to_string_pretty(&monitor)?);
+            out(&serde_json::to_string_pretty(&monitor)?)?;
             Ok(())
         }
         (Some(action), _) => act(&remote, action).await,
@@ -294,7 +294,7 @@ async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Result<(
             None => "create",
         };
         if dry_run {
-            println!("would {what} {value}");
+            out(&format!("would {what} {value}"))?;
         } else {
             let mut body = document.clone();
             body["unique"] = json!([field]);

@@ -49,8 +49,7 @@ pub async fn ping(args: Ping) -> anyhow::Result<()> {
     if args.create {
         url.push_str("?create=1");
     }
-    thrum_store::tls::install();
-    let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+    let client = super::client(TIMEOUT)?;
     let answer = client
         .post(url)
         .body(args.message.unwrap_or_default())
@@ -65,6 +64,6 @@ pub async fn ping(args: Ping) -> anyhow::Result<()> {
         };
         bail!("the ping was not recorded: {status} {text}{hint}");
     }
-    println!("{text}");
+    super::out(&text)?;
     Ok(())
 }

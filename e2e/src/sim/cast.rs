@@ -16,7 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use futures::future::{Either, select};
-use hooks::Hooks;
+use hooks::{Hooks, NameServer};
 use http_body_util::BodyExt;
 use std::fmt;
 use std::future::Future;
@@ -38,10 +38,13 @@ use wire::{OwnPing, Wire};
 const RESTART_MS: (i64, i64) = (200, 20_000);
 /// The longest time between two ticks after the faults, in milliseconds.
 pub const CALM_TICK_MS: i64 = 30_000;
-/// The gap between pulses that counts as an outage, and the interval between pulses, in
-/// milliseconds.
-const SERVE_PULSE: (i64, i64) = (60_000, 5_000);
-const LAMBDA_PULSE: (i64, i64) = (150_000, 30_000);
+/// The gap between pulses that counts as an outage, the interval between pulses, in
+/// milliseconds, and the pings of a pulse.
+const SERVE_PULSE: (i64, i64, usize) = (60_000, 5_000, 3);
+const LAMBDA_PULSE: (i64, i64, usize) = (150_000, 30_000, 3);
+
+/// The status of a request that the front door refused; Thrum itself never uses it.
+const TURNED_AWAY: StatusCode = StatusCode::IM_A_TEAPOT;
 
 /// The handlers of one process or one set of functions.
 #[derive(Clone)]
@@ -101,6 +104,7 @@ impl Cast {
                     let world = Skewed::new(
                         clock,
                         skew_ms,
+                        scenario.clock_step,
                         Chance::new(scenario.seed, &format!("world {name}")),
                     );
                     let table = net.table(name, Chance::new(scenario.seed, &format!("net {name}")));
@@ -243,6 +247,21 @@ impl Cast {
         }
     }
 
+    /// Whether the front door admits nobody.
+    pub fn is_shut(&self) -> bool {
+        let shut = |what| matches!(what, FaultKind::Shut).then_some(());
+        let mut spells = self.scenario.active_faults(self.clock.ms(), shut);
+        spells.next().is_some()
+    }
+
+    /// Whether the front door refuses this request.
+    pub fn turns_away(&self) -> bool {
+        self.is_hit_by(|what| match what {
+            FaultKind::TurnedAway(n) => Some(n),
+            _ => None,
+        })
+    }
+
     /// Sends a client's request over the network. If the client gives up, the handler still
     /// continues.
     pub async fn request(self: &Arc<Self>, request: Request<Body>) -> Option<(StatusCode, String)> {
@@ -251,8 +270,11 @@ impl Cast {
             _ => None,
         };
         sleep_ms(self.chance.range(1, 20)).await;
-        if self.is_hit_by(network) {
+        if self.is_hit_by(network) || self.is_shut() {
             return None;
+        }
+        if self.turns_away() {
+            return Some((TURNED_AWAY, String::new()));
         }
         let lost = self.is_hit_by(network);
         let patience = Duration::from_millis(self.chance.range(5_000, 35_000).unsigned_abs());
@@ -338,19 +360,26 @@ fn handlers(
     };
     let router = thrum_ingest::router(App::new(store.clone(), config));
     let wire = Arc::new(Wire(Weak::clone(cast)));
-    let (gap_ms, every_ms) = if serves { SERVE_PULSE } else { LAMBDA_PULSE };
+    let (gap_ms, every_ms, pings) = if serves { SERVE_PULSE } else { LAMBDA_PULSE };
     let mut evaluate = Evaluate::new(store.clone(), wire.clone(), name, gap_ms);
-    if !serves {
-        evaluate = evaluate.with_work_queue(wire.clone());
-    }
+    evaluate = if serves {
+        evaluate.watching_clock()
+    } else {
+        evaluate.with_work_queue(wire.clone())
+    };
     let sender = Sender {
-        webhook: Webhook::by(Hooks(Weak::clone(cast)), shared),
+        webhook: Webhook::by(
+            Hooks(Weak::clone(cast)),
+            Arc::new(NameServer(Weak::clone(cast))),
+            shared,
+        ),
         mail: Mail::Smtp(Email::new("thrum@example.org", None).expect("a printer")),
         sns: Sns::lazy(|| unreachable!("no channel uses SNS")),
     };
     let config = Config {
         delivery_window_ms: 86_400_000,
         max_at_once: thrum_notify::MAX_AT_ONCE,
+        confirm: None,
         plans: Plans::default(),
     };
     let notify = Notify::new(store.clone(), sender, wire, config);
@@ -360,7 +389,7 @@ fn handlers(
         router,
         evaluate,
         notify,
-        pulse: Arc::new(Pulse::new(Arc::new(door), every_ms)),
+        pulse: Arc::new(Pulse::new(Arc::new(door), every_ms, pings)),
     }
 }
 
@@ -368,6 +397,9 @@ fn handlers(
 pub fn outcome(reply: Option<&(StatusCode, String)>) -> Outcome {
     match reply {
         Some((status, _)) if status.is_success() => Outcome::Done,
+        Some((status, _)) if *status == TURNED_AWAY => Outcome::TurnedAway,
+        // Thrum was too slow, and may have done it.
+        Some((status, _)) if *status == StatusCode::REQUEST_TIMEOUT => Outcome::Unknown,
         Some((status, _)) if status.is_client_error() => Outcome::Refused(status.as_u16()),
         _ => Outcome::Unknown,
     }

@@ -1,6 +1,7 @@
 //! The clock and the randomness of a simulation; both follow from the seed.
 
 use crate::START;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use thrum_schema::world::ManualWorld;
@@ -83,15 +84,26 @@ pub async fn sleep_ms(ms: i64) {
 pub struct Skewed {
     clock: Clock,
     skew_ms: i64,
+    step: Option<ClockStep>,
     chance: Chance,
 }
 
+/// A step of a wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockStep {
+    /// When it happens, in simulated milliseconds.
+    pub at_ms: i64,
+    /// How far it is set forward, in milliseconds; negative for back.
+    pub by_ms: i64,
+}
+
 impl Skewed {
-    /// A world whose clock is `skew_ms` ahead.
-    pub fn new(clock: Clock, skew_ms: i64, chance: Chance) -> Arc<Self> {
+    /// A world whose clock is `skew_ms` ahead, and may be set.
+    pub fn new(clock: Clock, skew_ms: i64, step: Option<ClockStep>, chance: Chance) -> Arc<Self> {
         Arc::new(Self {
             clock,
             skew_ms,
+            step,
             chance,
         })
     }
@@ -99,7 +111,12 @@ impl Skewed {
 
 impl World for Skewed {
     fn now(&self) -> UnixMs {
-        self.clock.now() + self.skew_ms
+        let step = self.step.filter(|step| self.clock.ms() >= step.at_ms);
+        self.clock.now() + self.skew_ms + step.map_or(0, |step| step.by_ms)
+    }
+
+    fn steady_ms(&self) -> i64 {
+        self.clock.ms()
     }
 
     fn random(&self) -> u128 {

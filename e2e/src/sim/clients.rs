@@ -326,7 +326,7 @@ async fn send_bars(cast: Arc<Cast>) {
                         .say(|| format!("bars were refused: {status} {reply:?}"));
                     break;
                 }
-                Outcome::Unknown => {
+                Outcome::TurnedAway | Outcome::Unknown => {
                     super::chance::sleep_ms(chance.range(RETRY_MS.0, RETRY_MS.1)).await;
                 }
             }

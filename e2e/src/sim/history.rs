@@ -10,6 +10,8 @@ pub enum Outcome {
     Done,
     /// It got a 4xx: it was not done.
     Refused(u16),
+    /// The front door refused it: it was not done.
+    TurnedAway,
     /// It failed or got no response: it may have been done.
     Unknown,
 }
@@ -50,6 +52,8 @@ pub struct History {
     pub pulses: Vec<(i64, i64)>,
     /// When the pipeline sent its own heartbeat, successful or not.
     pub pulse_attempts: Vec<i64>,
+    /// When one of them was refused.
+    pub pulse_refusals: Vec<i64>,
     /// The responses to requests with the key that has a quota.
     pub metered: Vec<Outcome>,
     /// When handlers were killed.

@@ -3,6 +3,7 @@
 
 mod alerts;
 mod case;
+mod hardship;
 mod monitors;
 mod rest;
 #[cfg(test)]
@@ -30,6 +31,10 @@ impl fmt::Display for Broken {
 pub fn judge(case: &Case) -> Vec<Broken> {
     let mut broken = Vec::new();
     let mut note = |rule: &'static str, how: String| broken.push(Broken { rule, how });
+    if case.scenario.clock_step.is_some() {
+        hardship::clock(case, &mut note);
+        return broken;
+    }
     monitors::judge(case, &mut note);
     alerts::judge(case, &mut note);
     rest::judge(case, &mut note);

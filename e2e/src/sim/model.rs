@@ -3,7 +3,7 @@
 //! unavailable.
 
 use super::history::{Asked, History, Outcome};
-use super::scenario::{Kind, Script};
+use super::scenario::{FaultKind, Kind, Scenario, Script};
 
 /// How far timestamps of different clocks may be apart, in milliseconds: half a second of skew
 /// either way, plus the network.
@@ -11,6 +11,9 @@ pub const CLOCKS_MS: i64 = 1_300;
 /// How long after it was sent an unanswered request may still take effect, in milliseconds: the
 /// ingest gives up after 30 s, and a table call sent until then may take 12 s more.
 pub const LATE_MS: i64 = 45_000;
+/// How long after it was sent a pulse may be recorded, in milliseconds: a table call takes 10 s at
+/// most.
+const PULSE_MS: i64 = 10_000 + CLOCKS_MS;
 /// The most that an outage of Thrum adds to a deadline besides the grace, in milliseconds: one
 /// period, but at most an hour.
 const MOST_MORE_MS: i64 = 3_600_000;
@@ -65,7 +68,10 @@ impl<'a> Model<'a> {
         let mut events: Vec<Event> = history
             .asked
             .iter()
-            .filter(|asked| asked.script == i && !matches!(asked.outcome, Outcome::Refused(_)))
+            .filter(|asked| {
+                asked.script == i
+                    && !matches!(asked.outcome, Outcome::Refused(_) | Outcome::TurnedAway)
+            })
             .filter(|asked| asked.what != Kind::Invalid)
             .map(event)
             .collect();
@@ -363,13 +369,19 @@ fn event(asked: &Asked) -> Event {
     }
 }
 
-/// When Thrum was certainly away: it did not even try to send its own heartbeat for longer than the
-/// gap that counts as an outage.
-pub fn surely_away(history: &History, gap_ms: i64) -> Vec<(i64, i64)> {
+/// When Thrum was certainly away: for longer than the gap that counts as an outage, its front door
+/// was shut, or it did not even try to send its own heartbeat.
+pub fn surely_away(history: &History, scenario: &Scenario, gap_ms: i64) -> Vec<(i64, i64)> {
     let mut attempts = history.pulse_attempts.clone();
     attempts.sort_unstable();
     let gaps = attempts.iter().zip(attempts.iter().skip(1));
-    gaps.map(|(from, to)| (from + CLOCKS_MS, to - CLOCKS_MS))
+    let shut = scenario
+        .spells
+        .iter()
+        .filter(|spell| spell.what == FaultKind::Shut);
+    gaps.map(|(from, to)| (*from, *to))
+        .chain(shut.map(|spell| (spell.from_ms, spell.to_ms)))
+        .map(|(from, to)| (from + PULSE_MS, to - CLOCKS_MS))
         .filter(|(from, to)| to - from > gap_ms + CLOCKS_MS)
         .collect()
 }

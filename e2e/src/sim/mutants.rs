@@ -6,7 +6,7 @@ use std::panic::catch_unwind;
 use thrum_schema::mutant::{Mutant, give};
 
 /// Seeds to try per bug.
-pub const MAX_SEEDS: u64 = 1_000;
+pub const MAX_SEEDS: u64 = 2_000;
 
 /// How a bug was caught.
 #[derive(Debug, Clone, PartialEq, Eq)]

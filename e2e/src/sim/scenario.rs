@@ -1,6 +1,6 @@
 //! The plan of a simulation. The seed decides all of it beforehand, as data that can be shrunk.
 
-use super::chance::Chance;
+use super::chance::{Chance, ClockStep};
 use serde::{Deserialize, Serialize};
 
 const MINUTE: i64 = 60_000;
@@ -26,6 +26,9 @@ pub struct Scenario {
     pub quota: Option<u32>,
     /// Whether clients send bars for a watched series.
     pub bars: bool,
+    /// A step of the clock of all handlers, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_step: Option<ClockStep>,
     /// When the last fault is over, at the latest, in milliseconds.
     pub calm_ms: i64,
     /// When the simulation ends, in milliseconds.
@@ -168,6 +171,10 @@ pub enum FaultKind {
     Network(u16),
     /// The schedule skips a minute, or fires twice.
     Schedule(u16),
+    /// The front door refuses a request.
+    TurnedAway(u16),
+    /// The front door admits nobody.
+    Shut,
     /// All of Thrum is unavailable.
     Away,
     /// All handlers are replaced by a new version, once, at the start of the spell.
@@ -178,6 +185,8 @@ pub enum FaultKind {
     HookTakesAndFails(u8),
     /// A receiver does not answer.
     HookHangs(u8),
+    /// The name server takes up to a minute.
+    NamesSlow,
 }
 
 impl Spell {
@@ -232,6 +241,7 @@ impl Scenario {
                 .then(|| u32::try_from(chance.range(3, 15)).expect("a small number")),
             bars: chance.per_mille(150),
             calm_ms,
+            clock_step: None,
             // An audit waits for at most five minutes.
             end_ms: calm_ms + chance.range(9, 11) * MINUTE,
         };
@@ -268,7 +278,97 @@ impl Scenario {
             .map(|_| chance.range(0, scenario.end_ms))
             .collect();
         scenario.removals_ms.sort_unstable();
+        scenario.add_hardship();
         scenario
+    }
+
+    /// Adds what the world around Thrum does in some scenarios: the front door refuses requests, or
+    /// the clock is set. Drawn separately, so that the other scenarios stay as they are.
+    fn add_hardship(&mut self) {
+        let chance = Chance::new(self.seed, "hardship");
+        match chance.range(0, 99) {
+            0..=7 => {
+                // Nothing else fails, so that all of it can be judged.
+                self.spells.clear();
+                let from_ms = chance.range(20_000, self.calm_ms / 2);
+                self.spells.push(Spell {
+                    from_ms,
+                    to_ms: self.calm_ms.max(from_ms + 200_000),
+                    what: FaultKind::TurnedAway(*chance.pick(&[100, 300, 500])),
+                });
+                self.calm_ms = self.calm_ms.max(from_ms + 200_000);
+                self.end_ms = self.calm_ms + 10 * MINUTE;
+            }
+            8..=11 => self.spells.push(Spell {
+                from_ms: self.calm_ms / 3,
+                to_ms: (self.calm_ms / 3 + chance.range(20_000, 400_000)).min(self.calm_ms),
+                what: FaultKind::Shut,
+            }),
+            12..=16 => self.set_clock(&chance),
+            17..=20 => self.spells.push(Spell {
+                from_ms: self.calm_ms / 4,
+                to_ms: self.calm_ms,
+                what: FaultKind::NamesSlow,
+            }),
+            _ => {}
+        }
+    }
+
+    /// A scenario in which the clock of one machine is set, and nothing fails. Each monitor is
+    /// pinged steadily, some until about then.
+    fn set_clock(&mut self, chance: &Chance) {
+        let at_ms = chance.range(120_000, 300_000);
+        let by_ms = *chance.pick(&[
+            4_000,
+            45_000,
+            600_000,
+            3_600_000,
+            90_000_000,
+            -4_000,
+            -45_000,
+            -600_000,
+            -3_600_000,
+            -90_000_000,
+        ]);
+        self.place = Place::Serve { tick_ms: 2_000 };
+        self.skews_ms = [0, 0];
+        self.spells.clear();
+        self.removals_ms.clear();
+        self.quota = None;
+        self.bars = false;
+        for hook in &mut self.hooks {
+            hook.daily_limit = None;
+        }
+        self.clock_step = Some(ClockStep { at_ms, by_ms });
+        self.calm_ms = at_ms;
+        self.end_ms = at_ms + 20 * MINUTE;
+        self.scripts = (0..chance.range(2, 5))
+            .map(|_| {
+                let period_s = *chance.pick(&[20, 30, 60]);
+                let until_ms = match chance.range(0, 2) {
+                    0 => at_ms + chance.range(-120_000, 180_000),
+                    _ => self.end_ms,
+                };
+                let mut acts = Vec::new();
+                let mut at_ms = chance.range(1_000, 20_000);
+                while at_ms < until_ms {
+                    acts.push(Act {
+                        at_ms,
+                        what: Kind::Success,
+                        retries: 0,
+                    });
+                    at_ms += period_s * 1_000 - chance.range(0, 2_000);
+                }
+                Script {
+                    period_s,
+                    grace_s: *chance.pick(&[10, 20, 60]),
+                    then_s: None,
+                    failures: 1,
+                    door: *chance.pick(&[Door::Url, Door::Slug, Door::Name]),
+                    acts,
+                }
+            })
+            .collect();
     }
 
     /// Whether there are no faults.

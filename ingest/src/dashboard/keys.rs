@@ -30,6 +30,10 @@ impl Keys<'_> {
         at(text)
     }
 
+    fn scopes(&self) -> [Scope; 4] {
+        Scope::ALL
+    }
+
     fn is_own(&self, key: &KeyView) -> bool {
         key.id == self.viewer.key.id()
     }

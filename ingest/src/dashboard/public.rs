@@ -130,7 +130,7 @@ impl StatusPages {
         let mut kept = kept.lock().await;
         let now = app.store.world().now();
         let is_fresh = |content: &&Arc<Content>| {
-            now - content.created < FRESH_MS && content.project == *project
+            content.created.is_within(FRESH_MS, now) && content.project == *project
         };
         if let Some(content) = kept.as_ref().filter(is_fresh) {
             return Ok(Arc::clone(content));

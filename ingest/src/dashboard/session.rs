@@ -122,7 +122,7 @@ impl Signer {
         let now = app.store.world().now();
         let elsewhere = matches!(app.config.admin_key, AdminKey::Kept(_));
         if let Some((at, secret)) = &*kept
-            && (!elsewhere || now - *at < SECRET_MS)
+            && (!elsewhere || at.is_within(SECRET_MS, now))
         {
             return Ok(secret.clone());
         }
@@ -258,7 +258,8 @@ impl Sessions {
         if !ends.parse().is_ok_and(|ends: i64| now.secs() < ends) {
             return Ok(None);
         }
-        let Some(key) = self.app.accounts.key_of_hash(hash).await? else {
+        let key = self.app.accounts.key_of_hash(hash).await?;
+        let Some(key) = key.filter(|key| key.scope.reads()) else {
             return Ok(None);
         };
         let rate = Rate::per_minute(VIEWS_PER_MINUTE);

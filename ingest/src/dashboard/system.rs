@@ -20,6 +20,15 @@ const LATE_MS: i64 = 300_000;
 /// Number of outages shown.
 const OUTAGES: usize = 20;
 
+/// An outage of Thrum.
+struct OutageLine {
+    from: At,
+    to: At,
+    lasted: String,
+    /// How many heartbeats in a hundred were refused, if it was partial.
+    refused: Option<f64>,
+}
+
 #[derive(Template)]
 #[template(path = "system.html")]
 struct System {
@@ -29,7 +38,9 @@ struct System {
     pulse: Option<Relative>,
     dead: usize,
     late: usize,
-    outages: Vec<(At, At, String)>,
+    outages: Vec<OutageLine>,
+    /// The last step of the clock: when, and how far.
+    clock_step: Option<(At, String)>,
     /// `None` for read-only viewers.
     table: Option<String>,
     version: &'static str,
@@ -63,7 +74,12 @@ async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
     let state = |state| alerts.iter().filter(move |alert| alert.state() == state);
     let late =
         state(AlertState::Pending).filter(|alert| now - UnixMs(alert.id.created_ms()) > LATE_MS);
+    let clock_step = checked.clock_step.map(|step| {
+        let way = if step.by_ms < 0 { "back" } else { "forward" };
+        (At(step.at), format!("{way} by {}", took(step.by_ms.abs())))
+    });
     let body = System {
+        clock_step,
         checked,
         lags,
         pulse: pulse.map(|at| Relative { at, now }),
@@ -72,9 +88,11 @@ async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
         outages: outages
             .iter()
             .take(OUTAGES)
-            .map(|outage| {
-                let lasted = took(outage.end - outage.start);
-                (At(outage.start), At(outage.end), lasted)
+            .map(|outage| OutageLine {
+                from: At(outage.start),
+                to: At(outage.end),
+                lasted: took(outage.end - outage.start),
+                refused: outage.refused.map(|permille| f64::from(permille) / 10.0),
             })
             .collect(),
         table: viewer.writes().then(|| app.store.name().to_owned()),

@@ -16,7 +16,7 @@ const DAYS: i64 = 30;
 #[template(path = "usage.html")]
 struct Usage {
     usage: usage::Usage,
-    limits: [(&'static str, Option<u32>); 5],
+    limits: [(&'static str, Option<u32>); 8],
     kinds: Vec<String>,
     chart: Option<Svg>,
 }
@@ -34,6 +34,9 @@ pub async fn get(State(app): State<App>, viewer: Viewer) -> Response {
         ("Requests per key per minute", limits.requests_per_minute),
         ("Monitors", limits.monitors),
         ("Text messages per day", limits.sms_per_day),
+        ("E-mails per day", limits.emails_per_day),
+        ("Webhook messages per day", limits.webhooks_per_day),
+        ("SNS messages per day", limits.sns_per_day),
         ("Keys", limits.keys),
     ];
     let kinds = usage

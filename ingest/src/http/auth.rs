@@ -105,11 +105,27 @@ pub struct Writer {
 #[derive(Debug, Clone, Copy)]
 pub struct Admin;
 
+/// The caller may send heartbeats to `project`.
+#[derive(Debug, Clone)]
+pub struct Pinger {
+    /// The project.
+    pub project: ProjectId,
+}
+
+/// The caller may send bars, values and sentiment to `project`.
+#[derive(Debug, Clone)]
+pub struct Feeder {
+    /// The project.
+    pub project: ProjectId,
+    /// The caller to charge.
+    pub caller: Caller,
+}
+
 impl FromRequestParts<App> for Reader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let caller = authenticate(parts, app).await?;
+        let caller = allowed(parts, app, &[Scope::Write, Scope::Read]).await?;
         Ok(Self {
             project: caller.key.project,
             sees_secrets: caller.key.scope == Scope::Write,
@@ -122,19 +138,53 @@ impl FromRequestParts<App> for Writer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let caller = authenticate(parts, app).await?;
-        if caller.key.scope == Scope::Write {
-            Ok(Self {
-                project: caller.key.project,
-                caller,
-            })
-        } else {
-            Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "this key is read-only; use a read-write key",
-            ))
-        }
+        let caller = allowed(parts, app, &[Scope::Write]).await?;
+        Ok(Self {
+            project: caller.key.project,
+            caller,
+        })
     }
+}
+
+impl FromRequestParts<App> for Pinger {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = allowed(parts, app, &[Scope::Write, Scope::Heartbeat]).await?;
+        Ok(Self {
+            project: caller.key.project,
+        })
+    }
+}
+
+impl FromRequestParts<App> for Feeder {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = allowed(parts, app, &[Scope::Write, Scope::Series]).await?;
+        Ok(Self {
+            project: caller.key.project,
+            caller,
+        })
+    }
+}
+
+/// The caller, if its key has one of `scopes`.
+async fn allowed(parts: &Parts, app: &App, scopes: &[Scope]) -> Result<Caller, Problem> {
+    let caller = authenticate(parts, app).await?;
+    let scope = caller.key.scope;
+    if scopes.contains(&scope) {
+        return Ok(caller);
+    }
+    let may = match scope {
+        Scope::Heartbeat => "may only send heartbeats",
+        Scope::Series => "may only send bars, values and sentiment",
+        Scope::Read | Scope::Write => "is read-only",
+    };
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        format!("this key {may}; use a read-write key"),
+    ))
 }
 
 impl Writer {

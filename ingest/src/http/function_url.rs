@@ -15,8 +15,25 @@ use base64::prelude::BASE64_STANDARD;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
+/// Which of the ways to the function are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doors {
+    /// The function URL, and the custom domain if there is one.
+    All,
+    /// Only the custom domain, so that nobody gets past what is in front of it.
+    OnlyDomain,
+}
+
 /// Answers an event with `router`. An event that is not a valid HTTP request gets a 400.
-pub async fn answer(router: Router, event: LambdaFunctionUrlRequest) -> LambdaFunctionUrlResponse {
+pub async fn answer(
+    router: Router,
+    event: LambdaFunctionUrlRequest,
+    doors: Doors,
+) -> LambdaFunctionUrlResponse {
+    if doors == Doors::OnlyDomain && is_by_url(&event) {
+        let refused = "this URL is closed; use the custom domain\n";
+        return reply((StatusCode::FORBIDDEN, refused).into_response()).await;
+    }
     let response = match request(event) {
         Some(request) => match router.oneshot(request).await {
             Ok(response) => response,
@@ -25,6 +42,12 @@ pub async fn answer(router: Router, event: LambdaFunctionUrlRequest) -> LambdaFu
         None => (StatusCode::BAD_REQUEST, "this is not an HTTP request\n").into_response(),
     };
     reply(response).await
+}
+
+/// Whether an event came through the function URL: `<id>.lambda-url.<region>.on.aws`.
+fn is_by_url(event: &LambdaFunctionUrlRequest) -> bool {
+    let domain = event.request_context.domain_name.as_deref();
+    domain.is_none_or(|domain| domain.contains(".lambda-url."))
 }
 
 fn request(event: LambdaFunctionUrlRequest) -> Option<Request<Body>> {
@@ -123,7 +146,7 @@ mod tests {
                     response
                 }),
             );
-        answer(router, serde_json::from_value(event).unwrap()).await
+        answer(router, serde_json::from_value(event).unwrap(), Doors::All).await
     }
 
     fn event(method: &str, path: &str) -> Value {
@@ -158,6 +181,19 @@ mod tests {
         assert_eq!(reply.body, Some(BASE64_STANDARD.encode([0xff, 0x00, 0xfe])));
         sent["body"] = "%%%".into();
         assert_eq!(respond(sent).await.status_code, 400);
+    }
+
+    #[tokio::test]
+    async fn a_closed_function_url_answers_only_for_the_domain() {
+        let ask = async |domain: &str| {
+            let router = Router::new().route("/x", any(|| async { "OK" }));
+            let mut event = event("GET", "/x");
+            event["requestContext"]["domainName"] = domain.into();
+            let event = serde_json::from_value(event).unwrap();
+            answer(router, event, Doors::OnlyDomain).await.status_code
+        };
+        assert_eq!(ask("abc.lambda-url.eu-central-1.on.aws").await, 403);
+        assert_eq!(ask("thrum.example.org").await, 200);
     }
 
     #[tokio::test]

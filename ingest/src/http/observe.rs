@@ -1,4 +1,5 @@
-//! The operator's metrics about requests.
+//! What Thrum notices about requests: the operator's metrics, and heartbeats that it refuses for no
+//! fault of their senders.
 
 use crate::app::App;
 use axum::extract::{Request, State};
@@ -7,14 +8,22 @@ use axum::middleware::Next;
 use axum::response::Response;
 use thrum_schema::metrics::{Count, Span};
 
-/// Records how long a request took, and whether a quota or rate limit refused it.
+/// Records how long a request took, whether a quota or rate limit refused it, and whether Thrum
+/// failed to take a heartbeat.
 pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
-    let started = app.store.world().now();
+    let started = app.store.world().steady_ms();
+    let path = request.uri().path();
+    let is_heartbeat = path.starts_with("/ping/") || path == "/v1/heartbeats";
     let response = next.run(request).await;
     let metrics = app.store.metrics();
-    metrics.observe(Span::Latency, app.store.world().now() - started);
-    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+    metrics.observe(Span::Latency, app.store.world().steady_ms() - started);
+    let status = response.status();
+    if status == StatusCode::TOO_MANY_REQUESTS {
         metrics.count(Count::Refused, 1);
+    }
+    if is_heartbeat {
+        let refused = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
+        app.refusals.count(&app.store, refused).await;
     }
     response
 }

@@ -217,9 +217,8 @@ impl Accounts {
         let mut known = self.admin_key.lock().await;
         let now = self.store.world().now();
         if let Some((at, hash)) = &*known {
-            let age_ms = now - *at;
             let fits = same(hash, &given);
-            if age_ms < WRONG_ADMIN_KEY_MS || (fits && age_ms < ADMIN_KEY_MS) {
+            if at.is_within(WRONG_ADMIN_KEY_MS, now) || (fits && at.is_within(ADMIN_KEY_MS, now)) {
                 return Ok(Some(fits));
             }
         }

@@ -24,20 +24,20 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     /// The value of `key`, if it was put within the last half minute.
     pub fn get(&self, key: &K, now: UnixMs) -> Option<V> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (value, until) = entries.get(key)?;
-        (now < *until).then(|| value.clone())
+        let (value, put) = entries.get(key)?;
+        put.is_within(FRESH_MS, now).then(|| value.clone())
     }
 
     /// Stores `value` for `key`. A full cache drops its stale entries, or else all of them.
     pub fn put(&self, key: K, value: V, now: UnixMs) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MAX_ENTRIES && !entries.contains_key(&key) {
-            entries.retain(|_, (_, until)| now < *until);
+            entries.retain(|_, (_, put)| put.is_within(FRESH_MS, now));
             if entries.len() >= MAX_ENTRIES {
                 entries.clear();
             }
         }
-        entries.insert(key, (value, now + FRESH_MS));
+        entries.insert(key, (value, now));
     }
 
     /// Forgets `key`.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 use thrum_schema::UnixMs;
+use thrum_schema::outage::ClockStep;
 use thrum_store::{Result, Store};
 use tokio::sync::Mutex;
 
@@ -16,6 +17,11 @@ const MAX_SWEEP_LAG_MIN: i64 = 10;
 /// How old the pipeline's own heartbeat may be, in milliseconds. While it is older, no monitor goes
 /// down (T3).
 const MAX_PULSE_AGE_MS: i64 = 150_000;
+
+/// How long refused heartbeats are reported, in milliseconds.
+const REFUSED_MS: i64 = 300_000;
+/// How long a step of the clock is shown, in milliseconds.
+const CLOCK_MS: i64 = 86_400_000;
 
 /// The deep check, and its last result.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub struct Checked {
     /// How long a probe took from the table through the bus and the queue to notify, in
     /// milliseconds; `None` if it did not arrive.
     pub relay_ms: Option<i64>,
+    /// The last step of the clock, for a day.
+    pub clock_step: Option<ClockStep>,
 }
 
 impl Health {
@@ -50,7 +58,7 @@ impl Health {
         let mut last = self.last.lock().await;
         let now = self.store.world().now();
         match &*last {
-            Some(checked) if now - checked.at < FRESH_MS => checked.clone(),
+            Some(checked) if checked.at.is_within(FRESH_MS, now) => checked.clone(),
             _ => last.insert(self.check(now).await).clone(),
         }
     }
@@ -71,6 +79,7 @@ impl Health {
         );
         note("the check of the sweep", self.sweep_lag(now).await);
         note("the check of the pulse", self.pulse_age(now).await);
+        note("the check of refused heartbeats", self.refused(now).await);
         let relayed = self.relay(now).await;
         let relay_ms = relayed.as_ref().ok().copied().flatten();
         let reason = relayed.map(|ms| {
@@ -79,10 +88,12 @@ impl Health {
             ms.is_none().then(late)
         });
         note("the check of the relay", reason);
+        let step = self.store.clock_step().await.unwrap_or_default();
         Checked {
             at: now,
             reasons,
             relay_ms,
+            clock_step: step.filter(|step| step.at.is_within(CLOCK_MS, now)),
         }
     }
 
@@ -100,12 +111,28 @@ impl Health {
         Ok(None)
     }
 
+    async fn refused(&self, now: UnixMs) -> Result<Option<String>> {
+        let outages = self.store.outages().await?;
+        let partial = outages
+            .iter()
+            .filter(|outage| outage.end.is_within(REFUSED_MS, now))
+            .find_map(|outage| outage.refused);
+        Ok(partial.map(|permille| {
+            format!(
+                "{} % of the heartbeats were refused lately; monitors get more time",
+                f64::from(permille) / 10.0
+            )
+        }))
+    }
+
     async fn pulse_age(&self, now: UnixMs) -> Result<Option<String>> {
-        let age_ms = self
-            .store
-            .pulse()
-            .await?
-            .map_or(i64::MAX, |seen| now - seen);
+        let seen = self.store.pulse().await?;
+        let age_ms = seen.map_or(i64::MAX, |seen| now - seen);
+        if age_ms < -MAX_PULSE_AGE_MS {
+            return Ok(Some(
+                "the system's clock was set back; the times of monitors are being moved".to_owned(),
+            ));
+        }
         Ok((age_ms > MAX_PULSE_AGE_MS).then(|| {
             "the pipeline's own heartbeat is not arriving; until it does, no monitor goes down"
                 .to_owned()

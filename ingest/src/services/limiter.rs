@@ -33,9 +33,9 @@ impl<K: Eq + Hash> Limiter<K> {
     pub fn check(&self, sender: &K, rate: Rate) -> Result<(), i64> {
         let now = self.now();
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        match used.get(sender) {
-            Some(tat) => rate.take(Some(*tat), now).map(drop),
-            None => Ok(()),
+        match used.get(sender).map(|tat| tat - now - rate.burst_ms) {
+            Some(wait_ms @ 1..) => Err(wait_ms),
+            _ => Ok(()),
         }
     }
 

@@ -127,7 +127,7 @@ impl Monitors {
         Ok(())
     }
 
-    /// The monitor of `project` with the uuid, unique key, slug or heartbeat name `text`. A slug
+    /// The monitor of `project` with the uuid, unique key, heartbeat name or else slug `text`. A slug
     /// must be unambiguous. 2 to 4 RU.
     pub async fn find(
         &self,
@@ -139,13 +139,14 @@ impl Monitors {
             Some(id)
         } else if text.len() == 40 && text.bytes().all(hex) {
             self.store.monitor_by_unique_key(project, text).await?
+        } else if check_heartbeat_name("id", text).is_err() {
+            None
+        } else if let Some(id) = self.store.monitor_named(project, text).await? {
+            Some(id)
         } else {
             match *self.store.monitors_with_slug(project, text).await? {
-                [id] => Some(id),
-                [] if check_heartbeat_name("id", text).is_ok() => {
-                    self.store.monitor_named(project, text).await?
-                }
                 [] => None,
+                [id] => Some(id),
                 _ => return Err(FindError::Ambiguous),
             }
         };

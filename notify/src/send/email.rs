@@ -49,7 +49,7 @@ impl Email {
         Ok(Self { from, transport })
     }
 
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         to: &str,
         key: &str,

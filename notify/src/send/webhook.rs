@@ -2,20 +2,20 @@
 //! without redirects, and never to a private address.
 
 use super::SendError;
+use super::names::{Lookup, Names, System};
 use crate::message::Message;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::future::BoxFuture;
 use hmac::{Hmac, Mac};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, StatusCode, redirect};
 use sha2::Sha256;
 use std::error::Error;
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use thrum_schema::World;
-use thrum_schema::channel::{check_webhook_url, is_public};
+use thrum_schema::channel::check_webhook_url;
+use thrum_schema::{ProjectId, World};
 
 /// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,6 +45,7 @@ pub trait Post: Send + Sync + Debug {
 #[derive(Debug)]
 pub struct Webhook {
     transport: Box<dyn Post>,
+    names: Names,
     allow_private: bool,
     world: Arc<dyn World>,
 }
@@ -53,21 +54,28 @@ impl Webhook {
     /// Sends over HTTP. Unless `allow_private`, private addresses are refused when a name is
     /// resolved, so no name can lead to one.
     pub fn new(allow_private: bool, world: Arc<dyn World>) -> Self {
+        let names = Names::new(Arc::new(System), allow_private);
         let transport = Http {
             client: OnceLock::new(),
-            allow_private,
+            names: names.clone(),
         };
         Self {
             transport: Box::new(transport),
+            names,
             allow_private,
             world,
         }
     }
 
-    /// Sends through the caller's `transport`, to private addresses too.
-    pub fn by(transport: impl Post + 'static, world: Arc<dyn World>) -> Self {
+    /// Sends through the caller's `transport` and `lookup`, to private addresses too.
+    pub fn by(
+        transport: impl Post + 'static,
+        lookup: Arc<dyn Lookup>,
+        world: Arc<dyn World>,
+    ) -> Self {
         Self {
             transport: Box::new(transport),
+            names: Names::new(lookup, true),
             allow_private: true,
             world,
         }
@@ -75,13 +83,16 @@ impl Webhook {
 
     pub(super) async fn send(
         &self,
-        url: &str,
-        secret: &str,
+        project: ProjectId,
+        (url, secret): (&str, &str),
         key: &str,
         message: &Message,
     ) -> Result<Option<String>, SendError> {
         check_webhook_url("url", url, self.allow_private)
             .map_err(|invalid| SendError::permanent(invalid.to_string()))?;
+        if let Some(host) = host_name(url) {
+            self.names.find(project, &host).await?;
+        }
         let body = message.json.to_string();
         let timestamp = self.world.now().secs();
         let signature = signature(secret, key, timestamp, &body).ok_or_else(|| {
@@ -119,7 +130,7 @@ struct Http {
     /// Created when first needed: it reads the system's certificates, which would slow down cold
     /// starts.
     client: OnceLock<Client>,
-    allow_private: bool,
+    names: Names,
 }
 
 impl Http {
@@ -128,14 +139,12 @@ impl Http {
             return Ok(client);
         }
         thrum_store::tls::install();
-        let mut client = Client::builder()
+        let client = Client::builder()
             .timeout(TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .user_agent(concat!("Thrum/", env!("CARGO_PKG_VERSION")));
-        if !self.allow_private {
-            client = client.dns_resolver(Arc::new(PublicOnly));
-        }
+            .user_agent(concat!("Thrum/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(Arc::new(self.names.clone()));
         let client = client.build().map_err(|error| {
             tracing::error!(%error, "could not create the HTTP client for webhooks");
             SendError::passing("Thrum can't send webhooks now; its log says why")
@@ -159,6 +168,14 @@ impl Post for Http {
                 .await;
             sent.map(|answer| answer.status()).map_err(failure)
         })
+    }
+}
+
+/// The host of a URL, if it is a name.
+fn host_name(url: &str) -> Option<String> {
+    match reqwest::Url::parse(url).ok()?.host()? {
+        url::Host::Domain(name) => Some(name.to_owned()),
+        url::Host::Ipv4(_) | url::Host::Ipv6(_) => None,
     }
 }
 
@@ -190,33 +207,6 @@ fn failure(error: reqwest::Error) -> SendError {
         cause = source;
     }
     SendError::passing(format!("the receiver could not be reached: {cause}"))
-}
-
-/// A host name resolves only to private addresses. It is retried like any other failure to reach a
-/// receiver, because a broken resolver may be the cause; a literal private address fails
-/// permanently.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the URL's host name resolves to a private address; only `thrum serve --allow-private-webhooks` allows that"
-)]
-struct PrivateAddress;
-
-/// Resolves names, to public addresses only.
-#[derive(Debug)]
-struct PublicOnly;
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let (public, private): (Vec<_>, Vec<_>) =
-                found.partition(|address| is_public(address.ip()));
-            if public.is_empty() && !private.is_empty() {
-                return Err(PrivateAddress.into());
-            }
-            Ok(Box::new(public.into_iter()) as Addrs)
-        })
-    }
 }
 
 #[cfg(test)]
@@ -255,20 +245,11 @@ mod tests {
             ("http://[::1]:9/", true),
         ] {
             let error = webhook
-                .send(url, secret, "key", &message)
+                .send(ProjectId::FIRST, (url, secret), "key", &message)
                 .await
                 .unwrap_err();
             assert_eq!(error.permanent, permanent, "{error}");
             assert!(error.reason.contains("private"), "{error}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_name_that_resolves_to_a_private_address_is_refused() {
-        let error = match PublicOnly.resolve("localhost".parse().unwrap()).await {
-            Ok(_) => panic!("localhost must not resolve"),
-            Err(error) => error,
-        };
-        assert!(error.to_string().contains("private"));
     }
 }

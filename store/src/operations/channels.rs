@@ -1,5 +1,6 @@
 //! Channels.
 
+use super::Counted;
 use crate::item::{self, MAPPING_VERSION};
 use crate::key::Key;
 use crate::table::{Query, Write, add, attr, create, delete, exists, put, set, update};
@@ -53,9 +54,18 @@ impl Store {
         }
     }
 
-    /// Creates a channel. With `check_at`, also arms a timer for its subscription. 2 WU, or 6.
-    pub async fn create_channel(&self, channel: &Channel, check_at: Option<UnixMs>) -> Result<()> {
-        let mut writes = vec![create(item::channel(channel))];
+    /// Creates a channel. With `check_at`, also arms a timer for its subscription. 4 WU, or 8.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`](crate::StoreError::Conflict) if it exists, or another channel was
+    /// created since `counted`.
+    pub async fn create_channel(
+        &self,
+        channel: &Channel,
+        check_at: Option<UnixMs>,
+        counted: &Counted,
+    ) -> Result<()> {
+        let mut writes = vec![create(item::channel(channel)), counted.write()];
         writes.extend(self.subscription_writes(channel.project, channel.id, check_at, true));
         self.transact(writes).await
     }
@@ -139,6 +149,20 @@ impl Store {
             writes.push(put(self.timer_item(Timer { due, what })));
         }
         self.transact(writes).await
+    }
+
+    /// Records that the address with the hash `address` has confirmed. Returns false if it was not
+    /// asked. 1 WU.
+    pub async fn confirm_address(
+        &self,
+        project: ProjectId,
+        channel: ChannelId,
+        address: &str,
+    ) -> Result<bool> {
+        let confirmed = set("state", "confirmed").remove("error");
+        let write = update(Key::subscription(project, channel), confirmed);
+        self.try_write(write.when(attr("address").eq(address)))
+            .await
     }
 
     /// Deletes a subscription whose topic is gone. 1 WU.

@@ -8,7 +8,9 @@ use crate::table::{
 };
 use crate::{Result, Store, StoreError};
 use serde::Deserialize;
-use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, GATHER_MS, MAX_GROUP};
+use thrum_schema::delivery::{
+    CLAIM_MS, Delivery, DeliveryState, GATHER_MS, LONGEST_CLAIM_MS, LONGEST_WAIT_MS, MAX_GROUP,
+};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{Timer, What};
@@ -101,14 +103,42 @@ impl Store {
             .set_if_missing("first", now)
             .and(claim.named())
             .add("attempts", 1);
-        let free = attr("state")
+        let taken = match self.run {
+            Some(run) => taken.set("by", run),
+            None => taken,
+        };
+        let mut free = attr("state")
             .missing()
             .or(attr("state").eq("waiting"))
             .or(attr("token").eq(claim.token))
             .or(attr("state")
                 .one_of(["claimed", "retry"])
-                .and(attr("until").at_most(now)));
+                .and(attr("until").at_most(now)))
+            .or(attr("until").above(now + LONGEST_WAIT_MS))
+            .or(attr("state")
+                .eq("claimed")
+                .and(attr("until").above(now + LONGEST_CLAIM_MS)));
+        if let Some(run) = self.run {
+            free = free.or(attr("state")
+                .eq("claimed")
+                .and(attr("by").eq(run).negated()));
+        }
         self.updated(update(claim.key(), taken).when(free)).await
+    }
+
+    /// Whether a delivery is held at `now`: another handler is sending it, or its retry is not due. A
+    /// timer fires when that ends. What is held for too long is from before the clock was set back.
+    pub fn is_held(&self, delivery: &Delivery, now: UnixMs) -> bool {
+        let (most_ms, is_void) = match delivery.state {
+            Some(DeliveryState::Claimed) => {
+                let of_earlier_run = self.run.is_some() && delivery.by != self.run;
+                (LONGEST_CLAIM_MS, of_earlier_run)
+            }
+            Some(DeliveryState::Retry) => (LONGEST_WAIT_MS, false),
+            _ => return false,
+        };
+        let left_ms = delivery.until.map_or(0, |until| until - now);
+        !is_void && 0 < left_ms && left_ms <= most_ms
     }
 
     /// Ends a claim, if it still holds; for a retry, the timer is written first. Returns the

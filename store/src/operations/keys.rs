@@ -1,18 +1,24 @@
 //! API keys and ping keys, stored only as hashes.
 
+use super::Counted;
 use crate::item;
 use crate::key::Key;
-use crate::table::{Query, Write, check, create, delete, exists, put};
+use crate::table::{Query, Write, attr, check, create, delete, exists, put};
 use crate::{Result, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{ApiKey, hash};
+use thrum_schema::time::UnixMs;
 
 #[derive(Serialize, Deserialize)]
 struct PingKey {
     hash: String,
     project: ProjectId,
 }
+
+/// The mark of a key that was preset.
+#[derive(Serialize)]
+struct Preset {}
 
 impl Store {
     /// The API key whose secret has this hash. 1 RU.
@@ -36,13 +42,71 @@ impl Store {
         }
     }
 
-    /// Writes the successor of an API key, and when the key itself expires. 8 WU.
+    /// Creates an API key. 6 WU.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the key is gone.
-    pub async fn rotate_api_key(&self, ending: &ApiKey, successor: &ApiKey) -> Result<()> {
+    /// [`StoreError::Conflict`] if another key was created since `counted`.
+    pub async fn create_api_key(&self, key: &ApiKey, counted: &Counted) -> Result<()> {
+        let mut writes: Vec<Write> = item::api_key(key).map(create).into();
+        writes.push(counted.write());
+        self.transact(writes).await
+    }
+
+    /// Writes a key that the operator preset, unless that was done before: once revoked, it stays so.
+    /// Returns whether it was done now. 5 WU, or 1 RU.
+    pub async fn preset_api_key(&self, key: &ApiKey) -> Result<bool> {
+        if self.is_preset(&key.hash).await? {
+            return Ok(false);
+        }
+        self.put_api_key(key).await?;
+        self.mark_preset(&key.hash).await
+    }
+
+    /// The same, for a ping key.
+    pub async fn preset_ping_key(&self, project: ProjectId, secret: &str) -> Result<bool> {
+        let hash = hash(secret);
+        if self.is_preset(&hash).await? {
+            return Ok(false);
+        }
+        self.put_ping_key(project, secret).await?;
+        self.mark_preset(&hash).await
+    }
+
+    async fn is_preset(&self, hash: &str) -> Result<bool> {
+        let found: Option<serde::de::IgnoredAny> = self.get(Key::preset(hash)).await?;
+        Ok(found.is_some())
+    }
+
+    async fn mark_preset(&self, hash: &str) -> Result<bool> {
+        let mark = item::encode(&Key::preset(hash), "preset", &Preset {});
+        self.try_write(create(mark)).await
+    }
+
+    /// Writes the successor of an API key, and when the key itself expires. `before` is what the key
+    /// was. 10 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the key is gone or was rotated, or another key was created since
+    /// `counted`.
+    pub async fn rotate_api_key(
+        &self,
+        before: &ApiKey,
+        until: UnixMs,
+        successor: &ApiKey,
+        counted: &Counted,
+    ) -> Result<()> {
+        let unchanged = match before.until {
+            Some(until) => attr("until").eq(until),
+            None => attr("until").missing(),
+        };
+        let ending = ApiKey {
+            until: Some(until),
+            ..before.clone()
+        };
         let mut writes: Vec<Write> = item::api_key(successor).map(create).into();
-        writes.extend(item::api_key(ending).map(|item| put(item).when(exists())));
+        let ends = |item| put(item).when(exists().and(unchanged.clone()));
+        writes.extend(item::api_key(&ending).map(ends));
+        writes.push(counted.write());
         self.transact(writes).await
     }
 

@@ -1,5 +1,6 @@
 //! Strategies: the current ones, and all of their versions.
 
+use super::Counted;
 use crate::item;
 use crate::key::Key;
 use crate::table::{Query, attr, create, put};
@@ -58,12 +59,15 @@ impl Store {
         project: ProjectId,
         stored: &Stored,
         before: Option<u32>,
+        counted: Option<&Counted>,
     ) -> Result<()> {
         let [now, version] = item::strategy(project, stored);
         let now = match before {
             None => create(now),
             Some(before) => put(now).when(attr("version").eq(before)),
         };
-        self.transact(vec![now, create(version)]).await
+        let mut writes = vec![now, create(version)];
+        writes.extend(counted.map(Counted::write));
+        self.transact(writes).await
     }
 }

@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{AHEAD_MS, MAX_ENTRIES, Timer};
 
+/// How long a claim on a shard can last at most, in milliseconds. One that ends later was made
+/// before the clock was set back.
+const LONGEST_CLAIM_MS: i64 = 120_000;
 /// How many timer items to read at a time.
 const PAGE: usize = 25;
 
@@ -172,7 +175,11 @@ impl Store {
         now: UnixMs,
     ) -> Result<bool> {
         let moved = set("low", minute).remove("by").remove("until");
-        let ahead = attr("low").missing().or(attr("low").at_most(minute));
+        // A cursor in the future was moved before the clock was set back.
+        let ahead = attr("low")
+            .missing()
+            .or(attr("low").at_most(minute))
+            .or(attr("low").above(now.minute()));
         self.move_cursor(shard, moved, claimable(by, now).and(ahead))
             .await
     }
@@ -205,5 +212,6 @@ fn claimable(by: &str, now: UnixMs) -> Condition {
     attr("until")
         .missing()
         .or(attr("until").at_most(now))
+        .or(attr("until").above(now + LONGEST_CLAIM_MS))
         .or(attr("by").eq(by))
 }

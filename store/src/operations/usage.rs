@@ -5,7 +5,8 @@ use crate::key::Key;
 use crate::table::{Condition, Query, TableError, Update, Write, add, attr, set, set_sum, update};
 use crate::{Result, Store};
 use std::collections::BTreeMap;
-use thrum_schema::id::ProjectId;
+use thrum_schema::alert::{Alert, AlertKind};
+use thrum_schema::id::{AlertId, ProjectId};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::plan::Rate;
 use thrum_schema::time::UnixMs;
@@ -22,13 +23,16 @@ impl Pace {
     }
 
     /// Adds the rate limit to `write`, whose only attempt does `update` on `condition`. A steady
-    /// sender passes while `tat` is not in the future; a burst passes while it is not too far
-    /// ahead.
+    /// sender passes while `tat` is not in the future, or from before the clock was set back; a burst
+    /// passes while it is not too far ahead.
     pub fn limit(&self, write: Write, condition: Condition, update: Update) -> Write {
         let Self { rate, now } = self;
         let first = set("tat", now.0 + rate.interval_ms);
         let next = set_sum("tat", "tat", rate.interval_ms);
-        let steady = attr("tat").missing().or(attr("tat").at_most(*now));
+        let steady = attr("tat")
+            .missing()
+            .or(attr("tat").at_most(*now))
+            .or(attr("tat").above(rate.latest(now.0)));
         let burst = attr("tat")
             .above(*now)
             .and(attr("tat").at_most(now.0 + rate.burst_ms));
@@ -188,6 +192,31 @@ impl Store {
     ) -> Result<bool> {
         let limit = limit.filter(|_| !mutant::is(Mutant::LimitUnchecked));
         self.try_write(take(project, meter, now, limit)).await
+    }
+
+    /// Takes one of `meter` for `alert`, on the UTC day of `now`. Returns how many are taken now, and
+    /// whether it is the day's first alert that the monitor is down. 1 WU.
+    pub async fn take_for(
+        &self,
+        project: ProjectId,
+        meter: &str,
+        alert: &Alert,
+        now: UnixMs,
+    ) -> Result<(u64, bool)> {
+        #[derive(serde::Deserialize)]
+        struct Taken {
+            n: u64,
+            #[serde(default)]
+            down: Option<AlertId>,
+        }
+        let mut count = taken_at(now);
+        if alert.what == AlertKind::Down {
+            // An attempt after a crash finds that it was the first.
+            count = count.set_if_missing("down", alert.id);
+        }
+        let write = update(Key::usage(project, now, meter), count);
+        let taken: Taken = self.updated(write).await?;
+        Ok((taken.n, taken.down == Some(alert.id)))
     }
 
     /// How many of `meter` were taken on the UTC day of `now`. 1 RU.

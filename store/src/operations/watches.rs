@@ -1,5 +1,6 @@
 //! Watches and their states.
 
+use super::Counted;
 use super::commit::FIRST_AUDIT_MS;
 use super::series::head_update;
 use crate::item;
@@ -39,12 +40,13 @@ impl Store {
     }
 
     /// Creates a watch, its state, and its entry in the series' head. 6 WU.
-    pub async fn create_watch(&self, watch: &Watch) -> Result<()> {
+    pub async fn create_watch(&self, watch: &Watch, counted: &Counted) -> Result<()> {
         let place = add("watches", strings([watch.id])).set("followed", true);
         self.transact(vec![
             create(item::watch(watch)),
             create(item::watch_state(watch.id, &WatchState::default())),
             at_head(watch, place),
+            counted.write(),
         ])
         .await
     }

@@ -8,9 +8,10 @@ use crate::sim::scenario::FaultKind;
 use axum::http::StatusCode;
 use futures::future::BoxFuture;
 use serde_json::Value;
-use std::fmt;
+use std::net::IpAddr;
 use std::sync::Weak;
-use thrum_notify::send::{Post, Posted, SendError};
+use std::{fmt, io};
+use thrum_notify::send::{Lookup, Post, Posted, SendError};
 
 /// The timeout of a webhook request, in milliseconds.
 const HOOK_TIMEOUT_MS: i64 = 10_000;
@@ -29,6 +30,30 @@ pub struct Hooks(pub Weak<Cast>);
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Hooks")
+    }
+}
+
+/// The name server that knows the receivers.
+pub struct NameServer(pub Weak<Cast>);
+
+impl fmt::Debug for NameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NameServer")
+    }
+}
+
+impl Lookup for NameServer {
+    fn lookup(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let cast = self.0.upgrade();
+        Box::pin(async move {
+            let cast = cast.ok_or_else(|| io::Error::other("the simulation has ended"))?;
+            let slow = |what| matches!(what, FaultKind::NamesSlow).then_some(());
+            let is_slow = cast.scenario.active_faults(cast.clock.ms(), slow).next();
+            if is_slow.is_some() {
+                sleep_ms(cast.chance.range(20_000, 60_000)).await;
+            }
+            Ok(vec![IpAddr::from([203, 0, 113, 7])])
+        })
     }
 }
 

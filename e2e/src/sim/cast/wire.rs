@@ -1,6 +1,6 @@
 //! The bus, the queues, and the way to ingest that the pulse uses.
 
-use super::{Cast, answer};
+use super::{Cast, TURNED_AWAY, answer};
 use crate::sim::chance::sleep_ms;
 use crate::sim::scenario::FaultKind;
 use axum::Router;
@@ -151,16 +151,18 @@ impl fmt::Debug for OwnPing {
 }
 
 impl SelfPing for OwnPing {
-    fn send(&self) -> BoxFuture<'_, Result<(), String>> {
+    fn send(&self, pulse: MonitorId) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let cast = self.0.upgrade().ok_or("the simulation has ended")?;
             let sent = cast.clock.ms();
             cast.history().pulse_attempts.push(sent);
-            let path = format!("/ping/{}", MonitorId::PULSE);
+            let path = format!("/ping/{pulse}");
             let request = Request::get(path)
                 .body(Body::empty())
                 .map_err(|error| error.to_string())?;
             let reply = match &self.1 {
+                Some(_) if cast.is_shut() => None,
+                Some(_) if cast.turns_away() => Some((TURNED_AWAY, String::new())),
                 Some(router) => Some(answer(router.clone(), request).await),
                 None => cast.request(request).await,
             };
@@ -170,7 +172,11 @@ impl SelfPing for OwnPing {
                     cast.history().pulses.push((sent, answered));
                     Ok(())
                 }
-                Some((status, _)) => Err(status.to_string()),
+                Some((status, _)) => {
+                    let refused = cast.clock.ms();
+                    cast.history().pulse_refusals.push(refused);
+                    Err(status.to_string())
+                }
                 None => Err("no answer".to_owned()),
             }
         })

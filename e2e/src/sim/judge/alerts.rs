@@ -100,6 +100,7 @@ fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
                 // the limit.
                 Some("suppressed")
                     if case.scenario.hooks[hook].daily_limit.is_some()
+                        && !is_first_down(case, alert)
                         && (!got || was_unrecorded(case, hook, alert)) => {}
                 // Waiting for the retry of its group.
                 Some("gathering") if case.has_group_to_retry(channel) => waits = true,
@@ -127,6 +128,14 @@ fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
             note("every alert is eventually delivered", format!("{alert:?}"));
         }
     }
+}
+
+/// Whether it is the first alert that its monitor is down: that passes a channel's limit. A
+/// scenario takes less than a day.
+fn is_first_down(case: &Case, alert: &SeenAlert) -> bool {
+    let down = |one: &&SeenAlert| one.what == "monitor.down" && one.monitor == alert.monitor;
+    let first = case.seen.alerts.iter().find(down);
+    first.is_some_and(|first| first.id == alert.id)
 }
 
 /// Whether an alert of the same monitor awaits a retry on that channel, so that later ones wait.
@@ -295,7 +304,8 @@ fn detection(case: &Case, note: &mut Note<'_>) {
             continue;
         };
         let took = alert.created_ms - flip_at.max(changed_ms(case, alert));
-        if alert.what == "monitor.down" && took > case.detection_ms() {
+        let most_ms = case.detection_ms() + case.goes_on_ms(flip_at);
+        if alert.what == "monitor.down" && took > most_ms {
             note(
                 "a missed deadline is detected in time",
                 format!("{} after {} ms", alert.id, took),

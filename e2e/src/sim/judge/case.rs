@@ -4,6 +4,7 @@ use crate::START;
 use crate::sim::cast::CALM_TICK_MS;
 use crate::sim::clients::Setup;
 use crate::sim::history::History;
+use crate::sim::model::{CLOCKS_MS, away};
 use crate::sim::net::Faulty;
 use crate::sim::scenario::{Place, Scenario};
 use crate::sim::seen::Seen;
@@ -11,6 +12,9 @@ use serde_json::Value;
 
 /// Work that started less than this before the end may still be in progress, in milliseconds.
 pub const IN_PROGRESS_MS: i64 = 60_000;
+
+/// How long after its last record a partial outage may go on, in milliseconds, and some more.
+const GOES_ON_MS: i64 = 185_000;
 
 /// The evidence that a run is judged by.
 #[derive(Debug, Clone)]
@@ -47,6 +51,42 @@ impl Case {
                 && item["members"].is_object()
                 && number(item, "until").is_some_and(|until| until > due - 2 * IN_PROGRESS_MS)
         })
+    }
+
+    /// The recorded outages in which a part of the heartbeats was refused: start and end.
+    pub fn partial_outages(&self) -> Vec<(i64, i64)> {
+        let outages = self
+            .seen
+            .items
+            .iter()
+            .filter(|item| item["kind"]["S"] == "outage" && number(item, "refused").is_some());
+        let span = |item| Some((number(item, "start")?, number(item, "end")?));
+        let spans = outages.filter_map(span);
+        spans
+            .map(|(start, end)| (start - START.0, end - START.0))
+            .collect()
+    }
+
+    /// How much later a deadline at `flip_at` may be detected, because a partial outage that ended
+    /// shortly before seemed to go on.
+    pub fn goes_on_ms(&self, flip_at: i64) -> i64 {
+        let most = self.scenario.scripts.iter().map(|script| {
+            let changed = script.then_s.map_or(0, |(period, grace)| period + grace);
+            changed.max(script.period_s + script.grace_s) * 1_000
+        });
+        let most = most.max().unwrap_or(0) + GOES_ON_MS;
+        let mut partial = self.partial_outages().into_iter();
+        let late = partial.any(|(_, end)| (flip_at - most..flip_at + GOES_ON_MS).contains(&end));
+        if late { GOES_ON_MS } else { 0 }
+    }
+
+    /// When Thrum may have been down, or refused heartbeats: every outage that it may have recorded
+    /// is within one of these.
+    pub fn away(&self) -> Vec<(i64, i64)> {
+        let mut away = away(&self.history, self.gap_ms(), self.scenario.end_ms);
+        let partial = self.partial_outages().into_iter();
+        away.extend(partial.map(|(start, end)| (start - CLOCKS_MS, end + GOES_ON_MS)));
+        away
     }
 
     /// The longest time from a deadline to its flip without faults, in milliseconds.

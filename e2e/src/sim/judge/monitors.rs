@@ -2,9 +2,10 @@
 //! what its clients sent.
 
 use super::case::{Case, Note, s};
+use super::hardship::{is_moved_by_periods, refused_by_chance};
 use crate::sim::clients::name;
 use crate::sim::history::Outcome;
-use crate::sim::model::{CLOCKS_MS, LATE_MS, Limits, Model, away, surely_away};
+use crate::sim::model::{CLOCKS_MS, LATE_MS, Limits, Model, surely_away};
 use crate::sim::scenario::Kind;
 use crate::sim::seen::{SeenFlip, SeenMonitor};
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
                 heartbeats(case, i, monitor, note);
                 flips(case, i, monitor, note);
                 statuses(case, i, monitor, note);
+                refused_by_chance(case, i, monitor, note);
             }
             Err(why) if done || case.setup.monitors[i].is_some() => {
                 note("one monitor per name", why.clone());
@@ -46,7 +48,7 @@ fn replies(case: &Case, i: usize, note: &mut Note<'_>) {
             // The monitor was not paused.
             Outcome::Refused(409) if asked.what == Kind::Resume => false,
             Outcome::Refused(_) => !invalid,
-            Outcome::Unknown => false,
+            Outcome::TurnedAway | Outcome::Unknown => false,
         };
         if wrong {
             note(
@@ -165,8 +167,13 @@ fn heartbeats(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>)
 /// Flips are consecutive, and each has a cause.
 fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     let model = Model::new(&case.scenario.scripts[i], i, &case.history);
-    let away = away(&case.history, case.gap_ms(), case.scenario.end_ms);
+    let away = case.away();
     let mut before: Option<&SeenFlip> = None;
+    // With a state that TTL removed, Thrum forgets how often its monitor flapped.
+    let mut flapping = Flapping {
+        unsure: away.iter().any(|(from, to)| to - from > HOUR_MS),
+        ..Flapping::default()
+    };
     for flip in &monitor.flips {
         let whole = monitor.flips.len() < FLIPS;
         let (from, n, at) =
@@ -198,25 +205,80 @@ fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
                 format!("{}: {flip:?}", name(i)),
             );
         }
-        if let Some(why) = has_no_cause(&model, flip, before.map(|flip| flip.at_ms), &away) {
+        if let Some(why) = has_no_cause(case, &model, flip, before.map(|flip| flip.at_ms), &away) {
             note(
                 "no flip without a cause",
                 format!("{}: {why}: {flip:?}", name(i)),
             );
         }
-        let must_alert = flip.to == "down" || (flip.from == "down" && flip.to == "up");
-        if flip.alert != must_alert {
+        if let Some(why) = flapping.next(case, monitor, flip, whole) {
             note(
-                "every flip to down and every recovery alerts",
-                format!("{}: {flip:?}", name(i)),
+                "every flip to down and every recovery alerts, unless the monitor flaps",
+                format!("{}: {why}: {flip:?}", name(i)),
             );
         }
         before = Some(flip);
     }
 }
 
+/// Follows which flips of a monitor alert: after six in quick succession, it counts as flapping, and
+/// one more is allowed every ten minutes. A flip after a silent one does not alert either, because
+/// people believe its status already.
+#[derive(Default)]
+struct Flapping {
+    /// When the allowance is whole again, in milliseconds.
+    used_until: i64,
+    silent: bool,
+    /// Whether what came before is unknown.
+    unsure: bool,
+}
+
+impl Flapping {
+    const EACH_MS: i64 = 600_000;
+    const MOST_MS: i64 = 5 * Self::EACH_MS;
+    const STABLE_MS: i64 = 900_000;
+
+    /// Why it is wrong that `flip` alerts, or does not.
+    fn next(
+        &mut self,
+        case: &Case,
+        monitor: &SeenMonitor,
+        flip: &SeenFlip,
+        whole: bool,
+    ) -> Option<&'static str> {
+        self.unsure |= !whole;
+        let believed = std::mem::take(&mut self.silent);
+        let must_alert = flip.to == "down" || (flip.from == "down" && flip.to == "up");
+        if !must_alert || (believed && !(self.unsure && flip.alert)) {
+            return flip.alert.then_some("it must not alert");
+        }
+        if !flip.alert {
+            self.silent = true;
+            let may_flap = self.used_until - flip.at_ms > Self::MOST_MS - CLOCKS_MS;
+            return (!may_flap && !self.unsure).then_some("it must alert");
+        }
+        let alerts = case.seen.alerts.iter().filter(|alert| {
+            alert.monitor.as_deref() == Some(&*monitor.uuid)
+                && alert.flip_at_ms == Some(flip.at_ms)
+                && alert.what != "monitor.reminder"
+        });
+        let raised = alerts
+            .map(|alert| alert.created_ms)
+            .min()
+            .unwrap_or(flip.at_ms);
+        // One that alerts after it was stable is not counted.
+        if raised - flip.at_ms < Self::STABLE_MS - CLOCKS_MS {
+            let flaps = self.used_until - raised > Self::MOST_MS + CLOCKS_MS;
+            self.used_until = self.used_until.max(raised) + Self::EACH_MS;
+            return (flaps && !self.unsure).then_some("the monitor flaps");
+        }
+        None
+    }
+}
+
 /// Why a flip has no cause; `None` if it has one.
 fn has_no_cause(
+    case: &Case,
     model: &Model<'_>,
     flip: &SeenFlip,
     before: Option<i64>,
@@ -253,7 +315,7 @@ fn has_no_cause(
             });
             (!done).then_some("no user resumed it")
         }
-        ("down", "timeout") => missed(model, flip, moved, away),
+        ("down", "timeout") => missed(case, model, flip, moved, away),
         _ => Some("such a flip is impossible"),
     }
 }
@@ -268,7 +330,7 @@ fn was_away(case: &Case, model: &Model<'_>, monitor: &SeenMonitor, flip: &SeenFl
     let Some(judged) = alerts.map(|alert| alert.created_ms).min() else {
         return false;
     };
-    let mut away = surely_away(&case.history, case.gap_ms());
+    let mut away = surely_away(&case.history, &case.scenario, case.gap_ms());
     // A shorter absence did not yet count as an outage.
     away.retain(|(from, _)| judged > from + case.gap_ms() + CLOCKS_MS);
     let windows = model.events().iter().flat_map(|one| model.windows(one));
@@ -284,6 +346,7 @@ fn was_away(case: &Case, model: &Model<'_>, monitor: &SeenMonitor, flip: &SeenFl
 
 /// Why a timeout has no cause; `None` if a deadline was missed.
 fn missed(
+    case: &Case,
     model: &Model<'_>,
     flip: &SeenFlip,
     moved: bool,
@@ -309,7 +372,13 @@ fn missed(
                 |limits: Limits| (end + limits.patience_ms() - flip.at_ms).abs() <= CLOCKS_MS;
             // Or a run that started after the outage, which has its own limit.
             let is_run = |at: i64| at > end && (at - flip.at_ms).abs() <= CLOCKS_MS;
-            (!all.any(is_more) && !deadlines().any(is_run) && !moved)
+            let by_periods = || {
+                model.limits_after(i64::MIN).into_iter().any(|limits| {
+                    let period_ms = limits.patience_ms() - limits.run_ms();
+                    deadlines().any(|at| is_moved_by_periods(case, flip, period_ms, at))
+                })
+            };
+            (!all.any(is_more) && !deadlines().any(is_run) && !moved && !by_periods())
                 .then_some("the deadline is not one period after the outage")
         }
     }
@@ -361,7 +430,7 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
             }
         }
     }
-    let away = away(&case.history, case.gap_ms(), end);
+    let away = case.away();
     let silences = model
         .silences(&away)
         .into_iter()
@@ -387,7 +456,12 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
             });
             alerts.map(|alert| alert.created_ms).min()
         });
-        if let Some(created) = created.filter(|created| *created > found + CLOCKS_MS) {
+        // The alert of a flapping monitor waits until it is stable.
+        let waits = |created: i64| {
+            flip.is_some_and(|flip| created >= flip.at_ms + Flapping::STABLE_MS - CLOCKS_MS)
+        };
+        let late = |created: &i64| *created > found + CLOCKS_MS && !waits(*created);
+        if let Some(created) = created.filter(late) {
             note(
                 "a silent monitor goes down by the next sweep",
                 format!(

@@ -2,14 +2,15 @@
 //! rule must catch.
 
 use super::{Case, judge};
+use crate::sim::clients::name;
 use crate::sim::history::{Delivered, Outcome};
 use crate::sim::play;
-use crate::sim::scenario::Scenario;
+use crate::sim::scenario::{Scenario, Script};
 use crate::sim::seen::{SeenAlert, SeenFlip, SeenMonitor};
 use serde_json::{Value, json};
 
 /// How many seeds to try until one has something to falsify.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 150;
 
 /// Falsifies the evidence; `None` if there is nothing to falsify.
 type Falsify = fn(&mut Case) -> Option<()>;
@@ -25,6 +26,37 @@ const FALSIFIED: &[(&str, Falsify)] = &[
             let mut asked = case.history.asked.iter_mut();
             asked.find(|one| one.outcome == Outcome::Done)?.outcome = Outcome::Refused(400);
             Some(())
+        },
+    ),
+    ("a step of the clock refuses no heartbeat", |case| {
+        case.scenario.clock_step?;
+        case.history.asked.last_mut()?.outcome = Outcome::Refused(429);
+        Some(())
+    }),
+    ("a step of the clock takes no monitor down", |case| {
+        case.scenario.clock_step?;
+        // The shortest patience of a monitor in such a scenario is 30 s.
+        let end = case.scenario.end_ms - 30_000;
+        let is_steady = |script: &Script| script.acts.last().is_some_and(|act| act.at_ms > end);
+        let steady = case.scenario.scripts.iter().position(is_steady)?;
+        let body = json!({"type": "monitor.down", "data": {"monitor": {"name": name(steady)}}});
+        case.history.delivered.push(Delivered {
+            at_ms: end,
+            hook: 0,
+            id: "invented".to_owned(),
+            body,
+            accepted: true,
+        });
+        Some(())
+    }),
+    (
+        "a silent monitor is reported in spite of a step of the clock",
+        |case| {
+            case.scenario.clock_step?;
+            let before = case.history.delivered.len();
+            let about_down = |one: &Delivered| one.body.to_string().contains("down");
+            case.history.delivered.retain(|one| !about_down(one));
+            (case.history.delivered.len() < before).then_some(())
         },
     ),
     ("no acknowledged heartbeat is lost", |case| {
@@ -65,11 +97,14 @@ const FALSIFIED: &[(&str, Falsify)] = &[
         case.history.asked.retain(|asked| asked.script != 0);
         Some(())
     }),
-    ("every flip to down and every recovery alerts", |case| {
-        let flips = &mut monitor(case, |monitor| !monitor.flips.is_empty())?.flips;
-        flips[0].alert = !flips[0].alert;
-        Some(())
-    }),
+    (
+        "every flip to down and every recovery alerts, unless the monitor flaps",
+        |case| {
+            let flips = &mut monitor(case, |monitor| !monitor.flips.is_empty())?.flips;
+            flips[0].alert = !flips[0].alert;
+            Some(())
+        },
+    ),
     ("a monitor that is pinged in time stays up", |case| {
         let flips = flips(case).filter(|flip| flip.to == "up");
         flips.for_each(|flip| flip.to = "paused".to_owned());

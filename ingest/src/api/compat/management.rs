@@ -187,7 +187,8 @@ async fn call(app: &App, routed: Routed, request: Request) -> Result<Response, R
             routed.endpoint,
             Endpoint::Checks | Endpoint::Check(_) | Endpoint::Flips(_) | Endpoint::Badges
         );
-    if !call.writes() && !for_readers {
+    let may_read = for_readers && call.caller.key.scope.reads();
+    if !call.writes() && !may_read {
         return Err(Refusal::unauthorized("wrong api key"));
     }
     match (routed.endpoint, parts.method) {

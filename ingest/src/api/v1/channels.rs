@@ -7,6 +7,7 @@ pub use spec::ChannelRequest;
 pub use view::ChannelView;
 
 use crate::app::App;
+use crate::config::ConfirmMail;
 use crate::http::{
     Edit, Json, Missing, Named, Overload, Params, Problem, Problems, Read, Reader, Write, Writer,
 };
@@ -19,9 +20,12 @@ use thrum_schema::channel::{
 };
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::{Targets, UnixMs};
-use thrum_store::StoreError;
+use thrum_store::{Kind, StoreError};
 use utoipa::ToSchema;
 use view::{shown, view};
+
+/// How often to try again while other channels are created.
+const MAX_ATTEMPTS: u32 = 64;
 
 /// Channels.
 #[derive(Debug, Serialize, ToSchema)]
@@ -91,11 +95,6 @@ pub async fn create(
     let project = writer.project;
     let world = app.store.world();
     let via = request.via(None, &app)?;
-    if app.store.channels(project).await?.len() >= MAX_CHANNELS {
-        return Err(Problem::conflict(format!(
-            "a project has at most {MAX_CHANNELS} channels; delete one first"
-        )));
-    }
     let channel = request.applied_to(Channel {
         id: ChannelId(world.uuid_v4()),
         project,
@@ -107,9 +106,27 @@ pub async fn create(
         daily_limit: None,
         created: world.now(),
     })?;
-    writer.caller.charge(&app).await?;
-    let check = next_check(&app, &channel);
-    app.store.create_channel(&channel, check).await?;
+    let mut charged = false;
+    for attempt in 0.. {
+        let counted = app.store.before_count(project, Kind::Channels).await?;
+        if app.store.channels(project).await?.len() >= MAX_CHANNELS {
+            return Err(Problem::conflict(format!(
+                "a project has at most {MAX_CHANNELS} channels; delete one first"
+            )));
+        }
+        if !charged {
+            writer.caller.charge(&app).await?;
+            charged = true;
+        }
+        let check = next_check(&app, &channel).await?;
+        match app.store.create_channel(&channel, check, &counted).await {
+            Ok(()) => break,
+            Err(StoreError::Conflict) if attempt < MAX_ATTEMPTS => {
+                app.store.back_off(attempt).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
     let mut body = view(&channel);
     // The secret is shown only here.
     if let ChannelKind::Webhook { secret, .. } = &channel.via {
@@ -137,7 +154,7 @@ pub async fn update(
     let asks = request.to.is_some();
     let channel = request.applied_to(channel)?;
     writer.caller.charge(&app).await?;
-    let check = next_check(&app, &channel).filter(|_| asks);
+    let check = next_check(&app, &channel).await?.filter(|_| asks);
     match app.store.replace_channel(&channel, check).await {
         Ok(()) => Ok(axum::Json(view(&channel))),
         Err(StoreError::Conflict) => Err(Problem::not_found("channel")),
@@ -182,7 +199,7 @@ pub async fn delete(
         }
     }
     writer.caller.charge(&app).await?;
-    let check = next_check(&app, &channel);
+    let check = next_check(&app, &channel).await?;
     app.store
         .delete_channel(writer.project, channel.id, check)
         .await?;
@@ -219,16 +236,26 @@ impl Named for Channel {
     }
 }
 
-/// The time of the next check of a channel's subscription, if it has one: now.
-fn next_check(app: &App, channel: &Channel) -> Option<UnixMs> {
-    let subscribed = app.config.mail_by_topics && matches!(channel.via, ChannelKind::Email { .. });
-    subscribed.then(|| app.store.world().now())
+/// The time of the next check of a channel's subscription, if it needs one: now.
+async fn next_check(app: &App, channel: &Channel) -> Result<Option<UnixMs>, StoreError> {
+    if !matches!(channel.via, ChannelKind::Email { .. }) {
+        return Ok(None);
+    }
+    let is_asked = app.config.mail_by_topics
+        || match app.config.confirm_mail {
+            ConfirmMail::On => true,
+            ConfirmMail::Off => false,
+            ConfirmMail::Auto => {
+                app.store.projects().await?.len() > 1 || subscription(app, channel).await?.is_some()
+            }
+        };
+    Ok(is_asked.then(|| app.store.world().now()))
 }
 
 /// A channel's subscription, if it has one.
 async fn subscription(app: &App, channel: &Channel) -> Result<Option<Subscription>, StoreError> {
-    if next_check(app, channel).is_none() {
-        return Ok(None);
+    match channel.via {
+        ChannelKind::Email { .. } => app.store.subscription(channel.project, channel.id).await,
+        _ => Ok(None),
     }
-    app.store.subscription(channel.project, channel.id).await
 }

@@ -8,7 +8,7 @@ pub use valid::Heartbeat;
 
 use crate::app::App;
 use crate::http::body::from_value;
-use crate::http::{Json, Overload, Problem, Problems, Writer};
+use crate::http::{Json, Overload, Pinger, Problem, Problems};
 use crate::services::monitors::{By, Incoming, RecordError};
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
@@ -106,7 +106,7 @@ impl FromRequestParts<App> for Arrived {
 pub async fn post(
     State(app): State<App>,
     Arrived(at): Arrived,
-    Writer { project, .. }: Writer,
+    Pinger { project }: Pinger,
     method: Method,
     headers: HeaderMap,
     Json(fields): Json<Map<String, Value>>,

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use thrum_schema::key::{self, ApiKey, KEY_ID_LEN, Scope};
 use thrum_schema::plan::Limits;
 use thrum_schema::{ProjectId, UnixMs};
-use thrum_store::StoreError;
+use thrum_store::{Kind, StoreError};
 use utoipa::ToSchema;
 
+/// How often to try again while other keys are created.
+const MAX_ATTEMPTS: u32 = 64;
 /// The highest limit of a key.
 const MAX_LIMIT: u32 = 1_000_000_000;
 /// The longest name, in characters.
@@ -122,7 +124,7 @@ impl KeyRequest {
     }
 
     /// A new key and its secret.
-    pub fn key(self, app: &App, project: ProjectId) -> (String, ApiKey) {
+    pub fn key(&self, app: &App, project: ProjectId) -> (String, ApiKey) {
         let world = app.store.world();
         let secret = key::new_api_key(world, self.scope);
         let limits = Limits {
@@ -161,17 +163,33 @@ pub async fn create(
 ) -> Result<(StatusCode, axum::Json<NewKey>), Problem> {
     let project = writer.project;
     request.check(&app.accounts.limits(project).await?)?;
-    let keys = app.accounts.valid_keys(project).await?;
-    check_room(&app, project, keys.len()).await?;
-    writer.caller.charge(&app).await?;
-    if !app.accounts.take_key(project).await? {
-        let most = app.accounts.most_keys(project).await?;
-        return Err(Problem::conflict(format!(
-            "a project with this plan may create at most {most} keys per day; rotate a key instead"
-        )));
+    let mut charged = false;
+    for attempt in 0..MAX_ATTEMPTS {
+        let counted = app.store.before_count(project, Kind::Keys).await?;
+        let keys = app.accounts.valid_keys(project).await?;
+        check_room(&app, project, keys.len()).await?;
+        if !charged {
+            writer.caller.charge(&app).await?;
+            if !app.accounts.take_key(project).await? {
+                let most = app.accounts.most_keys(project).await?;
+                return Err(Problem::conflict(format!(
+                    "a project with this plan may create at most {most} keys per day; rotate a key instead"
+                )));
+            }
+            charged = true;
+        }
+        let (secret, key) = request.key(&app, project);
+        match app.store.create_api_key(&key, &counted).await {
+            Ok(()) => {
+                let view = (&key).into();
+                let created = NewKey { key: secret, view };
+                return Ok((StatusCode::CREATED, axum::Json(created)));
+            }
+            Err(StoreError::Conflict) => app.store.back_off(attempt).await,
+            Err(error) => return Err(error.into()),
+        }
     }
-    let created = create_with(&app, project, request).await?;
-    Ok((StatusCode::CREATED, axum::Json(created)))
+    Err(StoreError::Conflict.into())
 }
 
 /// Creates a key for a project, without further checks.
@@ -237,31 +255,39 @@ pub async fn rotate(
             "overlap_s must be at most {MAX_OVERLAP_S} (got {overlap_s})"
         )));
     }
-    let OneKey { key, others } = it;
-    check_room(&app, writer.project, others.len() + 1).await?;
-    writer.caller.charge(&app).await?;
-    let world = app.store.world();
-    let now = world.now();
-    let secret = key::new_api_key(world, key.scope);
-    let mut successor = ApiKey::new(&secret, key.project, key.scope, &key.name, now);
-    successor.limits = key.limits;
-    successor.meter = Some(key.meter().to_owned());
-    let until = now + i64::try_from(overlap_s * 1000).unwrap_or(0);
-    let ending = ApiKey {
-        until: Some(key.until.map_or(until, |before| before.min(until))),
-        ..key
-    };
-    match app.store.rotate_api_key(&ending, &successor).await {
-        Ok(()) => {}
-        Err(StoreError::Conflict) => return Err(Problem::not_found("key")),
-        Err(error) => return Err(error.into()),
+    let OneKey { key, .. } = it;
+    let mut charged = false;
+    for attempt in 0..MAX_ATTEMPTS {
+        let counted = app.store.before_count(writer.project, Kind::Keys).await?;
+        let OneKey { key, others } = OneKey::find(&app, writer.project, key.id()).await?;
+        check_room(&app, writer.project, others.len() + 1).await?;
+        if !charged {
+            writer.caller.charge(&app).await?;
+            charged = true;
+        }
+        let world = app.store.world();
+        let now = world.now();
+        let secret = key::new_api_key(world, key.scope);
+        let mut successor = ApiKey::new(&secret, key.project, key.scope, &key.name, now);
+        successor.limits = key.limits;
+        successor.meter = Some(key.meter().to_owned());
+        let until = now + i64::try_from(overlap_s * 1000).unwrap_or(0);
+        let until = key.until.map_or(until, |before| before.min(until));
+        let rotated = app.store.rotate_api_key(&key, until, &successor, &counted);
+        match rotated.await {
+            Ok(()) => {
+                app.accounts.forget_key(&key.hash);
+                let created = NewKey {
+                    key: secret,
+                    view: (&successor).into(),
+                };
+                return Ok((StatusCode::CREATED, axum::Json(created)));
+            }
+            Err(StoreError::Conflict) => app.store.back_off(attempt).await,
+            Err(error) => return Err(error.into()),
+        }
     }
-    app.accounts.forget_key(&ending.hash);
-    let created = NewKey {
-        key: secret,
-        view: (&successor).into(),
-    };
-    Ok((StatusCode::CREATED, axum::Json(created)))
+    Err(StoreError::Conflict.into())
 }
 
 /// Revokes an API key.

@@ -49,6 +49,9 @@ pub struct LimitsView {
     pub monitors: Option<u32>,
     /// Text messages per day (UTC).
     pub sms_per_day: Option<u32>,
+    pub emails_per_day: Option<u32>,
+    pub webhooks_per_day: Option<u32>,
+    pub sns_per_day: Option<u32>,
     /// API keys.
     pub keys: Option<u32>,
 }
@@ -60,6 +63,9 @@ impl From<Limits> for LimitsView {
             requests_per_minute: limits.requests_per_minute,
             monitors: limits.monitors,
             sms_per_day: limits.sms_per_day,
+            emails_per_day: limits.emails_per_day,
+            webhooks_per_day: limits.webhooks_per_day,
+            sns_per_day: limits.sns_per_day,
             keys: limits.keys,
         }
     }

@@ -3,6 +3,7 @@
 use super::keys::{KeyRequest, NewKey, create_with};
 use super::project::{ProjectView, changed, check_name, view};
 use crate::app::App;
+use crate::config::ConfirmMail;
 use crate::http::{Admin, Json, Missing, Overload, PathId, Problem, Problems};
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
@@ -185,7 +186,8 @@ pub async fn delete(State(app): State<App>, Any(project): Any) -> Result<StatusC
             "the project has watches; delete them first",
         ));
     }
-    let check_at = app.config.mail_by_topics.then(|| app.store.world().now());
+    let check_at = (app.config.mail_by_topics || app.config.confirm_mail != ConfirmMail::Off)
+        .then(|| app.store.world().now());
     let deleted = app.store.delete_project(&project, check_at).await;
     app.accounts.forget_project(project.id);
     match deleted {

@@ -7,7 +7,7 @@ pub use items::{BarRequest, BarView, Bars, SeriesList, SeriesView};
 use super::signal_params::{check_limit, series_of, timeframe_of, timestamp};
 use crate::app::App;
 use crate::http::body::from_value;
-use crate::http::{Json, Missing, Overload, Params, PathId, Problem, Problems, Reader, Writer};
+use crate::http::{Feeder, Json, Missing, Overload, Params, PathId, Problem, Problems, Reader};
 use axum::extract::State;
 use items::{
     BarsRequest, ScoreRequest, SentimentRequest, Taken, TakenScores, TextRequest, ValueRequest,
@@ -75,7 +75,7 @@ pub async fn list(
 )]
 pub async fn post_bars(
     State(app): State<App>,
-    writer: Writer,
+    feeder: Feeder,
     PathId(series): PathId,
     Json(request): Json<BarsRequest>,
 ) -> Result<axum::Json<Taken>, Problem> {
@@ -86,7 +86,7 @@ pub async fn post_bars(
     let checked = items
         .into_iter()
         .map(|item| from_value::<BarRequest>(item, "")?.check(timeframe, now));
-    take(&app, &writer, &series, timeframe, checked.collect()).await
+    take(&app, &feeder, &series, timeframe, checked.collect()).await
 }
 
 /// Sends plain values. Each becomes a bar with four equal prices.
@@ -98,7 +98,7 @@ pub async fn post_bars(
 )]
 pub async fn post_values(
     State(app): State<App>,
-    writer: Writer,
+    feeder: Feeder,
     PathId(series): PathId,
     Json(request): Json<ValuesRequest>,
 ) -> Result<axum::Json<Taken>, Problem> {
@@ -114,7 +114,7 @@ pub async fn post_values(
         bar.check(timeframe, now)?;
         Ok(bar)
     });
-    take(&app, &writer, &series, timeframe, checked.collect()).await
+    take(&app, &feeder, &series, timeframe, checked.collect()).await
 }
 
 /// Sends sentiment, as scores or as texts that Thrum scores by their words.
@@ -126,7 +126,7 @@ pub async fn post_values(
 )]
 pub async fn post_sentiment(
     State(app): State<App>,
-    writer: Writer,
+    feeder: Feeder,
     PathId(series): PathId,
     Json(request): Json<SentimentRequest>,
 ) -> Result<axum::Json<TakenScores>, Problem> {
@@ -139,9 +139,9 @@ pub async fn post_sentiment(
     });
     let (valid, rejected) = last_of_each(checked.collect(), |score: &Score| score.time);
     if !valid.is_empty() {
-        writer.caller.charge(&app).await?;
+        feeder.caller.charge(&app).await?;
         app.store
-            .put_scores(writer.project, &series, &valid)
+            .put_scores(feeder.project, &series, &valid)
             .await?;
         let (from, to) = (valid[0].time, valid[valid.len() - 1].time);
         let nudge = Nudge {
@@ -149,10 +149,10 @@ pub async fn post_sentiment(
             from,
             to,
         };
-        for head in app.store.heads(writer.project).await? {
+        for head in app.store.heads(feeder.project).await? {
             if head.series == series && head.followed {
                 app.store
-                    .nudge(writer.project, &series, head.timeframe, nudge, None)
+                    .nudge(feeder.project, &series, head.timeframe, nudge, None)
                     .await?;
             }
         }
@@ -259,7 +259,7 @@ pub async fn get_bars(
 
 async fn take(
     app: &App,
-    writer: &Writer,
+    feeder: &Feeder,
     series: &SeriesName,
     timeframe: Timeframe,
     checked: Vec<Result<Bar, Invalid>>,
@@ -272,16 +272,16 @@ async fn take(
     if bars.is_empty() {
         return Ok(axum::Json(taken));
     }
-    let head = app.store.head(writer.project, series, timeframe).await?;
-    if head.is_none() && app.store.heads(writer.project).await?.len() >= MAX_SERIES {
+    let head = app.store.head(feeder.project, series, timeframe).await?;
+    if head.is_none() && app.store.heads(feeder.project).await?.len() >= MAX_SERIES {
         return Err(Problem::conflict(format!(
             "a project has at most {MAX_SERIES} series"
         )));
     }
-    writer.caller.charge(app).await?;
+    feeder.caller.charge(app).await?;
     let put = app
         .series
-        .put_bars(writer.project, series, timeframe, head, &bars)
+        .put_bars(feeder.project, series, timeframe, head, &bars)
         .await?;
     for put in put {
         match put {

@@ -15,6 +15,17 @@ pub struct DeepStatus {
     /// What is failing.
     reasons: Vec<String>,
     checked_at: Option<String>,
+    /// The last step of the system's clock, if it was in the last 24 hours.
+    clock_step: Option<ClockStepView>,
+}
+
+/// A step of the system's clock.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ClockStepView {
+    /// When Thrum noticed it, by the new time.
+    at: String,
+    /// How far the clock was set forward, in milliseconds; negative if it was set back.
+    by_ms: i64,
 }
 
 /// Reports whether Thrum is alive. Needs no key and does no I/O.
@@ -45,6 +56,10 @@ pub async fn status(State(app): State<App>) -> Response {
         status,
         reasons: checked.reasons,
         checked_at: Some(checked.at.rfc3339()),
+        clock_step: checked.clock_step.map(|step| ClockStepView {
+            at: step.at.rfc3339(),
+            by_ms: step.by_ms,
+        }),
     };
     (
         code,

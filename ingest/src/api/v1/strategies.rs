@@ -13,7 +13,7 @@ use thrum_schema::signal::strategy::{
     BUILTIN_VERSION, MAX_STRATEGIES, Stored, builtin, builtins, check_name,
 };
 use thrum_schema::{ProjectId, UnixMs};
-use thrum_store::StoreError;
+use thrum_store::{Kind, StoreError};
 use utoipa::ToSchema;
 
 /// How often to try a change while concurrent changes get in its way.
@@ -150,20 +150,23 @@ pub async fn put(
         )));
     }
     let strategy = Strategy::parse(&Value::Object(definition))?;
-    let known = app.store.strategies(writer.project).await?;
-    let exists = |stored: &&Stored| !stored.deleted;
-    if !known
-        .iter()
-        .filter(exists)
-        .any(|stored| stored.name == name)
-        && known.iter().filter(exists).count() >= MAX_STRATEGIES
-    {
-        return Err(Problem::conflict(format!(
-            "a project has at most {MAX_STRATEGIES} strategies; delete one first"
-        )));
-    }
-    writer.caller.charge(&app).await?;
+    let mut charged = false;
     for _ in 0..MAX_ATTEMPTS {
+        let counted = app.store.before_count(writer.project, Kind::Strategies);
+        let counted = counted.await?;
+        let known = app.store.strategies(writer.project).await?;
+        let others = known
+            .iter()
+            .filter(|stored| !stored.deleted && stored.name != name);
+        if others.count() >= MAX_STRATEGIES {
+            return Err(Problem::conflict(format!(
+                "a project has at most {MAX_STRATEGIES} strategies; delete one first"
+            )));
+        }
+        if !charged {
+            writer.caller.charge(&app).await?;
+            charged = true;
+        }
         let before = app.store.strategy(writer.project, &name).await?;
         let is_new = before.as_ref().is_none_or(|before| before.deleted);
         if let Some(before) = before
@@ -182,7 +185,7 @@ pub async fn put(
         };
         match app
             .store
-            .put_strategy(writer.project, &stored, version)
+            .put_strategy(writer.project, &stored, version, is_new.then_some(&counted))
             .await
         {
             Ok(()) => {
@@ -226,7 +229,7 @@ pub async fn delete(
     };
     match app
         .store
-        .put_strategy(writer.project, &gone, Some(stored.version))
+        .put_strategy(writer.project, &gone, Some(stored.version), None)
         .await
     {
         Ok(()) => Ok(StatusCode::NO_CONTENT),

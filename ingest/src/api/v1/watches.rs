@@ -20,7 +20,7 @@ use thrum_schema::signal::watch::{
     MAX_CONFIRM_BARS, MAX_WATCHES, MAX_WATCHES_OF_SERIES, On, Watch, WatchState,
 };
 use thrum_schema::{ProjectId, Targets, UnixMs};
-use thrum_store::StoreError;
+use thrum_store::{Kind, StoreError};
 use utoipa::ToSchema;
 
 /// The longest name, in characters.
@@ -29,6 +29,8 @@ const MAX_NAME: usize = 100;
 const MIN_EVERY_S: u64 = 10;
 /// The longest cooldown, in seconds: 30 days.
 const MAX_COOLDOWN_S: u32 = 30 * 86_400;
+/// How often to try again while other watches are created.
+const COUNT_ATTEMPTS: u32 = 64;
 /// How often to try a change while concurrent checks get in its way.
 const MAX_ATTEMPTS: usize = 10;
 
@@ -178,29 +180,40 @@ pub async fn create(
         created: now,
     };
     let mut watch = request.applied_to(&app, blank, now).await?;
-    if app.store.watches(project).await?.len() >= MAX_WATCHES {
-        return Err(too_many(&format!(
-            "a project has at most {MAX_WATCHES} watches"
-        )));
-    }
     if watch.series.monitor().is_some() {
         app.series.feed(project, &watch.series, timeframe).await?;
     }
-    let head = app.store.head(project, &watch.series, timeframe).await?;
-    if let Some(head) = &head {
-        if head.watches.len() >= MAX_WATCHES_OF_SERIES {
+    let mut charged = false;
+    for attempt in 0..COUNT_ATTEMPTS {
+        let counted = app.store.before_count(project, Kind::Watches).await?;
+        if app.store.watches(project).await?.len() >= MAX_WATCHES {
             return Err(too_many(&format!(
-                "a series has at most {MAX_WATCHES_OF_SERIES} watches"
+                "a project has at most {MAX_WATCHES} watches"
             )));
         }
-        watch.from = last_bar(&app, project, head).await?;
+        let head = app.store.head(project, &watch.series, timeframe).await?;
+        if let Some(head) = &head {
+            if head.watches.len() >= MAX_WATCHES_OF_SERIES {
+                return Err(too_many(&format!(
+                    "a series has at most {MAX_WATCHES_OF_SERIES} watches"
+                )));
+            }
+            watch.from = last_bar(&app, project, head).await?;
+        }
+        if !charged {
+            writer.caller.charge(&app).await?;
+            charged = true;
+        }
+        match app.store.create_watch(&watch, &counted).await {
+            Ok(()) => {
+                let body = view(&watch, &WatchState::default(), now);
+                return Ok((StatusCode::CREATED, axum::Json(body)));
+            }
+            Err(StoreError::Conflict) => app.store.back_off(attempt).await,
+            Err(error) => return Err(error.into()),
+        }
     }
-    writer.caller.charge(&app).await?;
-    app.store.create_watch(&watch).await?;
-    Ok((
-        StatusCode::CREATED,
-        axum::Json(view(&watch, &WatchState::default(), now)),
-    ))
+    Err(StoreError::Conflict.into())
 }
 
 /// Changes a watch: only the given fields.

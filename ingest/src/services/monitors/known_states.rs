@@ -44,7 +44,8 @@ impl CachedStates {
             let each_ms = i64::try_from(many)
                 .unwrap_or(i64::MAX)
                 .saturating_mul(FRESH_MS_EACH);
-            let fresh = many > SMALL && age_ms < each_ms.clamp(FRESH_MS.0, FRESH_MS.1);
+            let fresh =
+                many > SMALL && age_ms >= 0 && age_ms < each_ms.clamp(FRESH_MS.0, FRESH_MS.1);
             return fresh.then(HashSet::new);
         };
         let mut stale = HashSet::new();
@@ -58,7 +59,7 @@ impl CachedStates {
                 Err(TryRecvError::Lagged(_) | TryRecvError::Closed) => return None,
             }
         }
-        (age_ms < MAX_AGE_MS).then_some(stale)
+        (0..MAX_AGE_MS).contains(&age_ms).then_some(stale)
     }
 }
 

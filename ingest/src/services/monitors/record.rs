@@ -53,7 +53,7 @@ pub enum RecordError {
 /// How a ping identifies its monitor, if not by id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// By name, or else by slug: heartbeats.
+    /// By name, or by the slug of a monitor without another name: heartbeats.
     Name,
     /// By slug: ping URLs with a ping key.
     Slug,
@@ -133,7 +133,9 @@ impl Monitors {
         self.config.pings_per_minute.map(Rate::per_minute)
     }
 
-    /// The only monitor of `project` with this name or slug.
+    /// The only monitor of `project` that a ping with this name or slug means. A name means exactly
+    /// itself: a monitor that has it as its slug is meant only if it has no other name, so that a
+    /// host never keeps another one up.
     pub async fn named(
         &self,
         project: ProjectId,
@@ -145,7 +147,15 @@ impl Monitors {
         {
             return Ok(Some(id));
         }
-        match *self.store.monitors_with_slug(project, name).await? {
+        let mut ids = self.store.monitors_with_slug(project, name).await?;
+        if by == By::Name && !ids.is_empty() {
+            let found = self.store.monitors_by_id(project, &ids).await?;
+            let own = found
+                .iter()
+                .filter(|one| one.name.is_empty() || one.name == name);
+            ids = own.map(|one| one.id).collect();
+        }
+        match *ids {
             [] => Ok(None),
             [id] => Ok(Some(id)),
             _ => Err(RecordError::Ambiguous),
@@ -304,10 +314,11 @@ impl Monitors {
         understood: Understood,
         incoming: Incoming,
     ) -> Result<(), StoreError> {
-        if id != MonitorId::PULSE {
-            self.store.metrics().count(Count::Pings, 1);
+        if state.project == ProjectId::PIPELINE {
+            return Ok(());
         }
-        if id == MonitorId::PULSE || (!self.config.ping_log && state.feeds.is_none()) {
+        self.store.metrics().count(Count::Pings, 1);
+        if !self.config.ping_log && state.feeds.is_none() {
             return Ok(());
         }
         let ping = Ping {

@@ -12,7 +12,7 @@ use thrum_store::Result;
 /// How long to reuse a summary, in milliseconds.
 const FRESH_MS: i64 = 10_000;
 /// Summaries of up to this many monitors are computed every time.
-const SMALL: usize = 200;
+const SMALL: usize = 10;
 /// With more summaries than this, those not in use are dropped.
 const MAX_KEPT: usize = 1_000;
 
@@ -81,7 +81,7 @@ impl Monitors {
         let mut kept = kept.lock().await;
         let now = self.store.world().now();
         if let Some((at, summary)) = &*kept
-            && now - *at < FRESH_MS
+            && at.is_within(FRESH_MS, now)
         {
             return Ok(Arc::clone(summary));
         }

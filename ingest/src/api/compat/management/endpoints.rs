@@ -528,10 +528,10 @@ pub(super) async fn metrics(app: &App, headers: &HeaderMap) -> Result<Response, 
             .await?;
         open_alerts += alerts.iter().filter(|alert| alert.is_open()).count();
     }
-    let pulse = app.store.states(&[MonitorId::PULSE]).await?;
+    let pulse = app.store.pulse_state().await?;
     let metrics = OperatorMetrics {
         ts: now.secs(),
-        max_ping_id: pulse.first().map_or(0, |state| state.pings),
+        max_ping_id: pulse.map_or(0, |state| state.pings),
         max_notification_id: 0,
         num_unprocessed_flips: open_alerts,
     };

@@ -439,7 +439,11 @@ mod tests {
 
     #[test]
     fn schedules_timeouts_and_zones_go_together() {
-        let monitor = Monitor::new(MonitorId::PULSE, ProjectId::FIRST, UnixMs(0));
+        let monitor = Monitor::new(
+            MonitorId(uuid::Uuid::from_u128(1)),
+            ProjectId::FIRST,
+            UnixMs(0),
+        );
         let apply =
             |monitor: &Monitor, body: Value| parse(body).unwrap().applied_to(monitor, None, 3);
         let zoned = apply(&monitor, json!({"timeout": 60, "tz": "Europe/Kiev"}));

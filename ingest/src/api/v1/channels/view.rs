@@ -32,7 +32,7 @@ pub struct ChannelView {
     pub topic_arn: Option<String>,
     /// How its deliveries fail, if the last one failed.
     pub failing: Option<Failing>,
-    /// The state of its subscription, if e-mail is sent through SNS.
+    /// Whether its address has confirmed, if it must.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription: Option<SubscriptionView>,
 }
@@ -72,7 +72,7 @@ impl From<&Subscription> for SubscriptionView {
             Some(SubscriptionState::Pending) => (
                 "pending",
                 Some(
-                    "someone at the address must follow the link in the e-mail from AWS Notifications; until then nothing is delivered",
+                    "someone at the address must follow the link in the e-mail that asks to confirm; until then nothing is delivered",
                 ),
             ),
             Some(SubscriptionState::Confirmed) => ("confirmed", None),

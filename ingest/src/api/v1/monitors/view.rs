@@ -119,6 +119,9 @@ pub struct RunView {
 pub struct OutageView {
     pub start: String,
     pub end: String,
+    /// The share of heartbeats that were refused, from 0 to 1; absent if none could arrive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<f64>,
 }
 
 /// A change of status.
@@ -233,6 +236,7 @@ impl From<Outage> for OutageView {
         Self {
             start: outage.start.rfc3339(),
             end: outage.end.rfc3339(),
+            refused: outage.refused.map(|permille| f64::from(permille) / 1_000.0),
         }
     }
 }
