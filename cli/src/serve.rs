@@ -333,10 +333,15 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         session_secret(&args.data, world.as_ref())?
     };
     let site = options.ingest.site_url.clone();
-    options.notify.confirm = Some(Confirm {
-        site: site.unwrap_or_else(|| own_url(address)),
-        secret: secret.clone(),
-    });
+    if site.is_none() && args.confirm_mail == AskMail::On {
+        bail!("--confirm-mail on needs --site-url, for the link in the mail");
+    }
+    if args.confirm_mail != AskMail::Off {
+        options.notify.confirm = Some(Confirm {
+            site: site.unwrap_or_else(|| own_url(address)),
+            secret: secret.clone(),
+        });
+    }
     options.ingest.confirm_mail = args.confirm_mail.into();
     options.ingest.confirm_secret = Some(secret.clone());
     options.ingest.session_secret = Some(secret);

@@ -46,7 +46,15 @@ fn a_mail_address_gets_no_alerts_before_it_confirms() {
     };
     let mailbox = Mailbox::start(&python);
     let directory = tempfile::tempdir().unwrap();
-    let args = ["--smtp-url", &mailbox.url, "--confirm-mail", "on"];
+    let site = ["--site-url", "https://thrum.example.org"];
+    let args = [
+        "--smtp-url",
+        &mailbox.url,
+        "--confirm-mail",
+        "on",
+        site[0],
+        site[1],
+    ];
     let thrum = Thrum::start(directory.path(), &args);
     let channel = json!({"kind": "email", "to": "ops@example.org", "name": "buy now"});
     let channel = thrum.post("/v1/channels", channel);

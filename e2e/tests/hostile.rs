@@ -127,10 +127,10 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The head of `POST /ping/x`, in HPACK without indexing and without Huffman codes.
+/// The head of `POST /sign-in`, which waits for its body, in HPACK without indexing and without Huffman codes.
 fn head() -> Vec<u8> {
-    let mut block = vec![0x83, 0x86, 0x04, 7];
-    block.extend(b"/ping/x");
+    let mut block = vec![0x83, 0x86, 0x04, 8];
+    block.extend(b"/sign-in");
     block.extend([0x01, 5]);
     block.extend(b"thrum");
     block

@@ -5,7 +5,7 @@
 //! step. So the monitors' times are moved to now, and each gets a whole period again.
 
 use crate::{Evaluate, RETRY_MS};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use std::sync::{Arc, Mutex, PoisonError};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::outage::{ClockStep, Outage};
@@ -41,31 +41,23 @@ impl ClockWatch {
 }
 
 impl Evaluate {
-    /// The step of the clock since the last tick, if this process watches it.
-    fn step_ms(&self, now: UnixMs) -> i64 {
-        let steady_ms = self.store.world().steady_ms();
+    /// The step of the clock at `now` since the last note, if this process watches it.
+    pub(crate) fn step_ms(&self, now: UnixMs, steady_ms: i64) -> i64 {
         let watch = self.clock.as_ref();
         watch.map_or(0, |watch| watch.stepped(now, steady_ms))
     }
 
     /// The outage that a step forward is, before it is recorded.
     pub(crate) fn step_now(&self, now: UnixMs) -> Option<Outage> {
-        let step_ms = self.step_ms(now);
+        let step_ms = self.step_ms(now, self.store.world().steady_ms());
         (step_ms > 0 && !mutant::is(Mutant::StepIgnored)).then(|| Outage::total(now - step_ms, now))
     }
 
-    /// Notes the time, for the next comparison. Returns the outage that a step forward is, and
-    /// whether the clock was set back.
-    pub(crate) async fn watch_clock(&self, now: UnixMs) -> Result<(Option<Outage>, bool)> {
-        let step_ms = self.step_ms(now);
-        let outage = self.step_now(now);
-        if step_ms != 0 {
-            self.record_step(now, step_ms).await?;
-        }
+    /// Notes the time, for the next comparison: once a step since the last note is recorded.
+    pub(crate) fn note_clock(&self, now: UnixMs, steady_ms: i64) {
         if let Some(watch) = &self.clock {
-            watch.note(now, self.store.world().steady_ms());
+            watch.note(now, steady_ms);
         }
-        Ok((outage, step_ms < 0))
     }
 
     /// After the clock was set back, as the pulse in the future shows: dates everything that is in
@@ -78,14 +70,28 @@ impl Evaluate {
         if self.clock.is_none() {
             self.record_step(now, -ahead_ms).await?;
         }
+        // An outage that lies in the future would extend every deadline until then.
+        for outage in self.store.outages().await? {
+            if outage.start >= now {
+                self.store.delete_outage(&outage).await?;
+            } else if outage.end > now {
+                self.store
+                    .put_outage(&Outage { end: now, ..outage })
+                    .await?;
+            }
+        }
+        let mut done = true;
         for project in self.store.projects().await? {
-            self.move_monitors(project.id, now).await?;
+            done &= self.move_monitors(project.id, now).await?;
             self.relay_open(project.id, now + ahead_ms).await?;
         }
-        self.store.set_pulse(now).await
+        if done {
+            self.store.set_pulse(now).await?;
+        }
+        Ok(())
     }
 
-    async fn record_step(&self, now: UnixMs, by_ms: i64) -> Result<()> {
+    pub(crate) async fn record_step(&self, now: UnixMs, by_ms: i64) -> Result<()> {
         tracing::warn!(
             by_s = by_ms / 1_000,
             "the system's clock was set; monitors get more time"
@@ -95,15 +101,36 @@ impl Evaluate {
             .await
     }
 
-    async fn move_monitors(&self, project: ProjectId, now: UnixMs) -> Result<()> {
+    /// Moves the times of a project's monitors. Returns whether all are moved: one that is busy is
+    /// tried again with the next pulse, and one that can't be read holds up no other.
+    async fn move_monitors(&self, project: ProjectId, now: UnixMs) -> Result<bool> {
         let monitors = self.store.monitors(project).await?;
-        let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
-        let states = self.store.states(&ids).await?;
-        let ahead = states.into_iter().filter(|state| state.is_ahead_of(now));
-        stream::iter(ahead.map(|state| state.monitor))
-            .map(Ok)
-            .try_for_each_concurrent(CONCURRENCY, |id| self.move_monitor(id))
-            .await
+        let mut ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
+        match self.store.states(&ids).await {
+            Ok(states) => {
+                let ahead = states.iter().filter(|state| state.is_ahead_of(now));
+                ids = ahead.map(|state| state.monitor).collect();
+            }
+            Err(StoreError::Unavailable(error)) => return Err(StoreError::Unavailable(error)),
+            Err(_) => {}
+        }
+        let moved: Vec<Result<()>> = stream::iter(ids)
+            .map(|id| self.move_monitor(id))
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await;
+        let mut done = true;
+        for moved in moved {
+            match moved {
+                Ok(()) => {}
+                Err(StoreError::Unavailable(error)) => return Err(StoreError::Unavailable(error)),
+                Err(error) => {
+                    tracing::warn!(%error, "a monitor's times were not moved after a step of the clock");
+                    done &= matches!(error, StoreError::Corrupt(_));
+                }
+            }
+        }
+        Ok(done)
     }
 
     async fn move_monitor(&self, id: MonitorId) -> Result<()> {

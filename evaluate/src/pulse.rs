@@ -139,18 +139,25 @@ impl Evaluate {
     pub async fn keep_pulse(&self, pulse: &Pulse) -> Result<Option<Outage>> {
         let mut due = pulse.due.lock().await;
         let now = self.store.world().now();
-        let (step, set_back) = self.watch_clock(now).await?;
+        let steady_ms = self.store.world().steady_ms();
+        let step_ms = self.step_ms(now, steady_ms);
         // A clock that was set must not stop the pulse.
         let is_due = due.is_none_or(|due| now >= due || due - now > pulse.every_ms);
-        if !is_due && !set_back && step.is_none() {
+        if !is_due && step_ms == 0 {
+            self.note_clock(now, steady_ms);
             return Ok(None);
         }
+        if step_ms != 0 {
+            self.record_step(now, step_ms).await?;
+        }
+        let step = self.step_now(now);
         self.after_step_back(now).await?;
         let outage = self.outage_now(now).await?.or(step);
         if let Some(outage) = &outage {
             tracing::warn!(start = %outage.start, end = %outage.end, "the pipeline had an outage; deadlines in it are extended");
             self.store.put_outage(outage).await?;
         }
+        self.note_clock(now, steady_ms);
         let id = self.store.pulse_id().await?;
         let id = id.ok_or_else(|| StoreError::Corrupt("the table has no pulse".into()))?;
         let sent = pulse.send(id).await;

@@ -34,7 +34,11 @@ impl Notify {
         message: &Message,
         claim: &Claim,
     ) -> Result<Result<Option<String>, SendError>, NotifyError> {
-        if let (Mail::Smtp(_), ChannelKind::Email { to }) = (&self.sender.mail, &channel.via) {
+        if let (Mail::Smtp(_), ChannelKind::Email { to }, true) = (
+            &self.sender.mail,
+            &channel.via,
+            self.config.confirm.is_some(),
+        ) {
             let asked = self.store.subscription(channel.project, channel.id).await?;
             if asked.is_some_and(|asked| !asked.is_confirmed_by(to)) {
                 return Ok(Err(SendError::passing(
@@ -52,10 +56,9 @@ impl Notify {
         project: ProjectId,
         id: ChannelId,
     ) -> Result<(), NotifyError> {
-        let (channel, known) = futures::try_join!(
-            self.store.channel(project, id),
-            self.store.subscription(project, id)
-        )?;
+        // In this order: an edit in between is asked for again.
+        let known = self.store.subscription(project, id).await?;
+        let channel = self.store.channel(project, id).await?;
         let (Some(confirm), Some(known)) = (&self.config.confirm, known) else {
             return Ok(());
         };

@@ -162,7 +162,7 @@ pub fn end_silence(
     if let Some(until) = silenced_until(monitor, project, now) {
         return Look::Again(until.min(now + WAKE_MS));
     }
-    let stable = last.at + STABLE_MS;
+    let stable = last.at.min(now) + STABLE_MS;
     if now < stable && FLAPS.take(state.flap_tat, last.at.0).is_err() {
         return Look::Again(stable);
     }

@@ -12,6 +12,8 @@ pub const MAX_OUTAGES: usize = 100;
 const LEAST_REFUSED: u64 = 10;
 /// The share of refused heartbeats from which the outage is total, per mille.
 const TOTAL: u16 = 900;
+/// From how many heartbeats on a share is known well enough to call an outage total.
+const SAMPLE: u64 = 20;
 /// For how long a partial outage goes on after the last refused heartbeat, in milliseconds: longer than
 /// between two pulses, because not every pulse is refused.
 pub const LINGERS_MS: i64 = 90_000;
@@ -78,6 +80,13 @@ impl Outage {
         let all: u64 = lately.iter().map(|minute| minute.traffic.all).sum();
         let refused: u64 = lately.iter().map(|minute| minute.traffic.refused).sum();
         let share = refused.saturating_mul(1_000) / all.max(1);
+        // A few heartbeats don't show that none arrives.
+        let most = if all < SAMPLE {
+            u64::from(TOTAL) / 2
+        } else {
+            1_000
+        };
+        let share = share.min(most);
         (share >= LEAST_REFUSED).then(|| Self {
             start,
             end: now.min(last + LINGERS_MS),
@@ -95,7 +104,10 @@ impl Outage {
         Self {
             start: known.start,
             end: self.end.max(known.end),
-            refused: self.refused.max(known.refused),
+            // It is total only as long as it is.
+            refused: self
+                .refused
+                .max(known.refused.map(|known| known.min(TOTAL - 1))),
         }
     }
 

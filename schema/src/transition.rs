@@ -120,6 +120,7 @@ pub fn transitions(
         kind: None,
         early: false,
         overlap: false,
+        rearm: None,
     };
     for event in events {
         match *event {
@@ -145,6 +146,8 @@ struct Step {
     kind: Option<PingKind>,
     early: bool,
     overlap: bool,
+    /// When to check timers that were armed for a time before the clock was set back.
+    rearm: Option<UnixMs>,
 }
 
 impl Step {
@@ -306,6 +309,7 @@ impl Step {
         }
         state.extension = None;
         state.follow(monitor);
+        self.rearm = Some(now);
     }
 
     fn pause(&mut self, now: UnixMs) {
@@ -374,12 +378,13 @@ impl Step {
                 arm = self.state.deadline();
             }
         }
+        let (silenced, down) = (self.state.silenced, self.state.status == Status::Down);
         Outcome {
             state: self.state,
             flip: self.flip,
             arm,
-            wake: None,
-            remind: None,
+            wake: self.rearm.filter(|_| silenced),
+            remind: self.rearm.filter(|_| down),
             duration_ms: self.duration_ms,
             kind: self.kind,
             early: self.early,

@@ -1,6 +1,7 @@
 //! The log: which lines are written.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::callsite::Identifier;
@@ -26,27 +27,34 @@ struct Window {
 impl Quiet {
     /// Whether a line of `place` may be written at `now`.
     fn passes(&self, metadata: &'static Metadata<'static>, now: Instant) -> bool {
-        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = windows.entry(metadata.callsite()).or_insert(Window {
-            began: now,
-            lines: 0,
-        });
-        if now.duration_since(window.began) >= WINDOW {
-            if let Some(more @ 1..) = window.lines.checked_sub(MOST) {
-                // Not a line of the log itself: this runs while one is written.
-                eprintln!(
-                    "thrum: {more} more lines like the next one were left out, from {}:{}",
-                    metadata.file().unwrap_or_default(),
-                    metadata.line().unwrap_or_default()
-                );
-            }
-            *window = Window {
+        let mut left_out = 0;
+        let passes = {
+            let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let window = windows.entry(metadata.callsite()).or_insert(Window {
                 began: now,
                 lines: 0,
-            };
+            });
+            if now.duration_since(window.began) >= WINDOW {
+                left_out = window.lines.saturating_sub(MOST);
+                *window = Window {
+                    began: now,
+                    lines: 0,
+                };
+            }
+            window.lines = window.lines.saturating_add(1);
+            window.lines <= MOST
+        };
+        if left_out > 0 {
+            // Not a line of the log itself, because this runs while one is written; and if it can't be
+            // written, nobody can be notified.
+            let _ = writeln!(
+                std::io::stderr(),
+                "thrum: {left_out} more lines like the next one were left out, from {}:{}",
+                metadata.file().unwrap_or_default(),
+                metadata.line().unwrap_or_default()
+            );
         }
-        window.lines = window.lines.saturating_add(1);
-        window.lines <= MOST
+        passes
     }
 }
 

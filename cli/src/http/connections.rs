@@ -136,10 +136,10 @@ impl Connections {
         } else {
             (self.most / PEER_SHARE).max(1)
         };
-        if held >= most_of_client && !open.close_waiting_of(client, most_of_client) {
+        if held >= most_of_client && !open.close_waiting_of(client, most_of_client, false) {
             return None;
         }
-        if open.connections.len() >= self.most && !open.close_some(self.most) {
+        if open.connections.len() >= self.most && !open.close_some(self.most, false) {
             return None;
         }
         let number = open.next;
@@ -192,8 +192,9 @@ impl Connections {
 }
 
 impl Open {
-    /// Closes connections of the client that has the most of those that wait. False if none waits.
-    fn close_some(&mut self, most: usize) -> bool {
+    /// Closes connections of the client that has the most of those that wait; if `busy`, of those with
+    /// requests. False if none waits.
+    fn close_some(&mut self, most: usize, busy: bool) -> bool {
         let mut clients: Vec<(usize, IpAddr)> = self
             .by_client
             .iter()
@@ -202,16 +203,18 @@ impl Open {
         clients.sort_unstable_by(|a, b| b.cmp(a));
         clients
             .into_iter()
-            .any(|(_, client)| self.close_waiting_of(client, most))
+            .any(|(_, client)| self.close_waiting_of(client, most, busy))
     }
 
-    /// Closes those connections of `client` that have waited longest for it. False if none waits.
-    fn close_waiting_of(&mut self, client: IpAddr, most: usize) -> bool {
+    /// Closes those connections of `client` that have waited longest for it; if `busy`, of those with
+    /// requests. False if none waits.
+    fn close_waiting_of(&mut self, client: IpAddr, most: usize, busy: bool) -> bool {
         let numbers = self.by_client.get(&client).into_iter().flatten();
         let mut waiting: Vec<(Instant, u64)> = numbers
             .filter_map(|number| {
-                let connection = self.connections.get(number)?;
-                Some((connection.lock().waiting()?, *number))
+                let progress = self.connections.get(number)?.lock();
+                let counts = !busy || !progress.requests.is_empty();
+                Some((progress.waiting().filter(|_| counts)?, *number))
             })
             .collect();
         let closed = (most / CLOSED_AT_ONCE).max(1).min(waiting.len());
@@ -321,7 +324,7 @@ impl Request {
         };
         let mut open = connections.lock();
         open.requests += 1;
-        let has_room = open.requests <= MAX_REQUESTS || open.close_some(MAX_REQUESTS);
+        let has_room = open.requests <= MAX_REQUESTS || open.close_some(MAX_REQUESTS, true);
         drop(open);
         let request = Self {
             connections: Arc::clone(connections),

@@ -38,11 +38,19 @@ impl Caller {
     /// # Errors
     /// 429 if too many of its requests were refused; 503 if the table failed.
     pub async fn of_key(app: &App, secret: &str, parts: &Parts) -> Result<Option<Self>, Problem> {
-        let Some(key) = app.accounts.api_key(secret).await? else {
-            return Ok(None);
-        };
+        match app.accounts.api_key(secret).await? {
+            Some(key) => Self::checked(app, key, parts).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The client with `key`.
+    ///
+    /// # Errors
+    /// 429 if too many of its requests were refused; 503 if the table failed.
+    async fn checked(app: &App, key: ApiKey, parts: &Parts) -> Result<Self, Problem> {
         match app.accounts.check_refusals(&key).await? {
-            Ok(()) => Ok(Some(Self::new(key, parts))),
+            Ok(()) => Ok(Self::new(key, parts)),
             Err(wait_ms) => {
                 let what = "too many requests with this key were refused";
                 Err(Problem::too_many(what, wait_ms))
@@ -150,9 +158,12 @@ impl FromRequestParts<App> for Pinger {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let caller = allowed(parts, app, &[Scope::Write, Scope::Heartbeat]).await?;
+        // Without the limit of refused requests: one host with a bug must not stop the heartbeats of
+        // others that have the same key.
+        let key = known(parts, app).await?;
+        permit(key.scope, &[Scope::Write, Scope::Heartbeat])?;
         Ok(Self {
-            project: caller.key.project,
+            project: key.project,
         })
     }
 }
@@ -169,12 +180,17 @@ impl FromRequestParts<App> for Feeder {
     }
 }
 
-/// The caller, if its key has one of `scopes`.
+/// The caller, if its key has one of `scopes`, and not too many of its requests were refused.
 async fn allowed(parts: &Parts, app: &App, scopes: &[Scope]) -> Result<Caller, Problem> {
-    let caller = authenticate(parts, app).await?;
-    let scope = caller.key.scope;
+    let key = known(parts, app).await?;
+    let caller = Caller::checked(app, key, parts).await?;
+    permit(caller.key.scope, scopes)?;
+    Ok(caller)
+}
+
+fn permit(scope: Scope, scopes: &[Scope]) -> Result<(), Problem> {
     if scopes.contains(&scope) {
-        return Ok(caller);
+        return Ok(());
     }
     let may = match scope {
         Scope::Heartbeat => "may only send heartbeats",
@@ -226,7 +242,8 @@ impl FromRequestParts<App> for Admin {
     }
 }
 
-async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Problem> {
+/// The key that a request was sent with.
+async fn known(parts: &Parts, app: &App) -> Result<ApiKey, Problem> {
     let unauthorized = |detail| Problem::new(StatusCode::UNAUTHORIZED, detail);
     let headers = &parts.headers;
     let given = headers
@@ -242,7 +259,8 @@ async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Problem> {
     if secret.len() != API_KEY_LEN {
         return Err(unauthorized("an API key must have exactly 32 characters"));
     }
-    Caller::of_key(app, secret, parts)
+    app.accounts
+        .api_key(secret)
         .await?
         .ok_or_else(|| unauthorized("this API key is unknown"))
 }

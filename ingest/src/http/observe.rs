@@ -21,8 +21,9 @@ pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Re
     if status == StatusCode::TOO_MANY_REQUESTS {
         metrics.count(Count::Refused, 1);
     }
-    if is_heartbeat {
-        let refused = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
+    // What anyone can cause without a key or a ping URL does not count, in either direction.
+    let refused = status.is_server_error();
+    if is_heartbeat && (refused || status.is_success()) {
         app.refusals.count(&app.store, refused).await;
     }
     response

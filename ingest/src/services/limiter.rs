@@ -39,7 +39,7 @@ impl<K: Eq + Hash> Limiter<K> {
         }
     }
 
-    /// Takes `n` from the limit of `sender`, whether or not it has so much.
+    /// Takes `n` from the limit of `sender`, whether or not it has so much: at most twice the limit.
     pub fn count(&self, sender: K, n: usize, rate: Rate) {
         let now = self.now();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,9 +48,11 @@ impl<K: Eq + Hash> Limiter<K> {
         }
         let tat = used.entry(sender).or_insert(now);
         let n = i64::try_from(n).unwrap_or(i64::MAX);
-        *tat = (*tat)
+        let most = now + 2 * (rate.burst_ms + rate.interval_ms);
+        let next = (*tat)
             .max(now)
             .saturating_add(rate.interval_ms.saturating_mul(n));
+        *tat = next.min(most);
     }
 
     /// Takes one from the limit of `sender`.

@@ -40,10 +40,8 @@ impl Refusals {
         let mut unrecorded = self.lock();
         unrecorded.traffic.all += 1;
         unrecorded.traffic.refused += u64::from(refused);
-        let is_due = unrecorded
-            .recorded
-            .is_none_or(|recorded| recorded.elapsed() >= RECORD_EVERY);
-        if !is_due {
+        let began = *unrecorded.recorded.get_or_insert_with(Instant::now);
+        if began.elapsed() < RECORD_EVERY {
             return None;
         }
         unrecorded.recorded = Some(Instant::now());
@@ -69,7 +67,7 @@ mod tests {
         assert_eq!(refusals.due(true), None);
         tokio::time::advance(RECORD_EVERY).await;
         let traffic = Traffic {
-            all: 11,
+            all: 12,
             refused: 1,
         };
         assert_eq!(refusals.due(false), Some(traffic));

@@ -100,8 +100,9 @@ impl Store {
             return Ok(Fast::NeedsRules);
         };
         let state: MonitorState = item::decode(*before)?;
-        if state.project == ProjectId::PIPELINE && state.seen > Some(now) {
-            // A pulse that was sent at the same time was recorded first, by a clock that is ahead.
+        if state.project == ProjectId::PIPELINE {
+            // A pulse that was sent at the same time was recorded first, by a clock that is ahead; or
+            // there were more pulses than a monitor may send.
             return Ok(Fast::Counted(Box::new(state)));
         }
         let Some(rate) = rate else {

@@ -3,7 +3,7 @@
 
 use crate::item::{self, MAPPING_VERSION};
 use crate::key::Key;
-use crate::table::{Query, add, create, put, set, update};
+use crate::table::{Query, add, create, delete, put, set, update};
 use crate::{Result, Store};
 use serde::{Deserialize, Serialize};
 use thrum_schema::id::{MonitorId, ProjectId};
@@ -40,6 +40,12 @@ impl Store {
     /// Records an outage; recording it again with a later end extends it. 1 WU.
     pub async fn put_outage(&self, outage: &Outage) -> Result<()> {
         self.put(item::outage(outage)).await
+    }
+
+    /// Deletes an outage that lies in the future, after the clock was set back. 1 WU.
+    pub async fn delete_outage(&self, outage: &Outage) -> Result<()> {
+        let write = delete(Key::outage(outage.start));
+        self.write(write).await.map(drop)
     }
 
     /// The ID of the pulse; `None` before [`Store::ensure_pulse`]. 1 RU, the first time.

@@ -245,10 +245,9 @@ async fn next_check(app: &App, channel: &Channel) -> Result<Option<UnixMs>, Stor
         || match app.config.confirm_mail {
             ConfirmMail::On => true,
             ConfirmMail::Off => false,
-            ConfirmMail::Auto => {
-                app.store.projects().await?.len() > 1 || subscription(app, channel).await?.is_some()
-            }
-        };
+            ConfirmMail::Auto => app.store.projects().await?.len() > 1,
+        }
+        || subscription(app, channel).await?.is_some();
     Ok(is_asked.then(|| app.store.world().now()))
 }
 
