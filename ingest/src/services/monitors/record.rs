@@ -104,7 +104,10 @@ impl Monitors {
             };
             let result = match id {
                 Some(id) => self.record(id, incoming.clone()).await,
-                None if create => self.create(project, by, name, incoming.clone()).await,
+                None if create => {
+                    self.create(project, by, (name, attempt), incoming.clone())
+                        .await
+                }
                 None => return Err(RecordError::NotFound),
             };
             match result {
@@ -236,13 +239,13 @@ impl Monitors {
         &self,
         project: ProjectId,
         by: By,
-        name: &str,
+        (name, attempt): (&str, u32),
         incoming: Incoming,
     ) -> Result<Recorded, RecordError> {
         let now = self.store.world().now();
         let (slug, claims) = match by {
             By::Slug => (name.to_owned(), Claims::Slug),
-            By::Name => (self.free_slug(project, name).await?, Claims::Name),
+            By::Name => (self.free_slug(project, name, attempt).await?, Claims::Name),
         };
         let period_s = incoming.rules.period_s;
         let longest_grace_s = period_s.unwrap_or(DEFAULT_GRACE_S).min(DEFAULT_GRACE_S);
@@ -296,10 +299,16 @@ impl Monitors {
     }
 
     /// The slug for a monitor called `name`; empty if another monitor has it.
-    async fn free_slug(&self, project: ProjectId, name: &str) -> Result<String, StoreError> {
+    async fn free_slug(
+        &self,
+        project: ProjectId,
+        name: &str,
+        attempt: u32,
+    ) -> Result<String, StoreError> {
         let slug = slugify(name);
-        let differs = slug != name && !slug.is_empty();
-        let taken = differs && {
+        // A slug that is the name is known to be free, unless creating the monitor failed before.
+        let unsure = slug != name || attempt > 0;
+        let taken = unsure && !slug.is_empty() && {
             let others = self.store.monitors_with_slug(project, &slug).await?;
             !others.is_empty()
         };
