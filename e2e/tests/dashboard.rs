@@ -318,7 +318,7 @@ async fn every_page_requires_authorization() {
                     assert!(!read.text().contains(secret), "{case} reveals {secret}");
                 }
             } else if route.starts_with("/confirm/") {
-                // The link itself is the authorization; whoever has no valid one changes nothing.
+                // The link itself is the authorization; a visitor without a valid one changes nothing.
                 let reply = none.post(&stage, &path, form).await;
                 assert_eq!(reply.status, StatusCode::NOT_FOUND, "{case}");
             } else if route != "/sign-in" && route != "/sign-out" {

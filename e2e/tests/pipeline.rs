@@ -475,7 +475,7 @@ async fn one_monitor_never_silences_another() {
     let after = receiver.received();
     assert_eq!(after.len(), 7);
     assert_eq!(after[6].body["data"]["monitor"]["name"], "database");
-    // It goes down once more and stays down: that is told once it is stable.
+    // It goes down once more and stays down: Thrum notifies once it is stable.
     stage
         .heartbeat(json!({"monitor": "unimportant", "status": "fail"}))
         .await;

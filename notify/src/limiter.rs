@@ -43,7 +43,7 @@ impl Limiter {
 
     /// Waits until `channel` has room.
     pub async fn enter(&self, project: ProjectId, channel: ChannelId) -> Room {
-        // The narrowest first, so that whoever waits there takes no room from others.
+        // The narrowest first, so that an attempt that waits there takes no room from others.
         Room {
             _of_channel: acquire(self.channels.of(channel)).await,
             _of_project: acquire(self.projects.of(project)).await,

@@ -104,7 +104,7 @@ impl Outage {
         Self {
             start: known.start,
             end: self.end.max(known.end),
-            // It is total only as long as it is.
+            // An earlier total outage does not make a later partial one total.
             refused: self
                 .refused
                 .max(known.refused.map(|known| known.min(TOTAL - 1))),

@@ -117,7 +117,7 @@ impl Store {
     }
 
     /// The same, for the only process that uses the table: claims of its earlier runs are void, because
-    /// whoever made them is gone.
+    /// the process that made them is gone.
     #[must_use]
     pub fn as_only_process(mut self) -> Self {
         self.run = Some(self.world.uuid_v4());

@@ -3,8 +3,8 @@
 //!
 //! A connection that waits for its client costs the client nothing, so it is what an attack holds.
 //! When there are too many, those that have waited longest are closed, of the client that has the
-//! most. A new connection is refused only if none waits. So however many connections are open, a heartbeat
-//! over a new one is answered.
+//! most. A new connection is refused only if none waits. So however many connections are open, a
+//! heartbeat over a new one is answered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};

@@ -23,7 +23,7 @@ const CLOCK_TTL_S: i64 = 35 * 86_400;
 const KNOWN_PULSE: MonitorId =
     MonitorId(Uuid::from_u128(0x0000_0000_0000_4000_8000_7468_7275_6d00));
 
-/// The ID of the pulse. It is a secret of the installation: whoever knows it could keep the pulse
+/// The ID of the pulse. It is a secret of the installation: anyone who knows it could keep the pulse
 /// alive during an outage, or use up its rate limit.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct PulseId {

@@ -223,7 +223,7 @@ async fn fields(caller: &Caller, body: Body) -> Result<Map<String, Value>, Refus
     parsed.map_err(Refusal::from)?
 }
 
-/// The fields of a POST's body that must contain the API key. Whoever sends it is not known yet, so
+/// The fields of a POST's body that must contain the API key. The sender is not known yet, so
 /// it may not be large.
 async fn anonymous_fields(body: Body) -> Result<Map<String, Value>, Refusal> {
     let read = Limited::new(body, LARGE).collect().await;
