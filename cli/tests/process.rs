@@ -254,6 +254,22 @@ fn exec_reports_start_exit_status_and_output_and_passes_the_code_on() {
         (Some(0), "started\n".into())
     );
     assert!(begun.elapsed() < Duration::from_secs(10));
+    // The output and the URL, which contains a key, can both be kept private.
+    let quiet = std::process::Command::new(env!("CARGO_BIN_EXE_thrum"))
+        .args(["exec", "--no-output", "--", "echo", "secret"])
+        .env("THRUM_PING_URL", &url)
+        .output()
+        .unwrap();
+    assert_eq!(
+        (quiet.status.code(), &*quiet.stdout),
+        (Some(0), &b"secret\n"[..])
+    );
+    let monitor = thrum.get("/v1/monitors/backup");
+    let last = &monitor["last_pings"][0];
+    assert_eq!(
+        (&monitor["pings"], &last["type"], &last["body"]),
+        (&json!(10), &json!("success"), &json!(""))
+    );
     // Without a server, the command still runs.
     drop(thrum);
     assert_eq!(run("echo still").1, "still\n");
