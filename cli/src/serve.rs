@@ -22,6 +22,7 @@ use thrum_notify::Confirm;
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{self, API_KEY_LEN, ApiKey, PING_KEY_LEN, Scope};
 use thrum_schema::world::SystemWorld;
+use thrum_schema::zone::Data;
 use thrum_schema::{Plans, Project, World};
 use thrum_store::Store;
 use thrum_store::sqlite::{self, Durability, SqliteTable};
@@ -327,6 +328,9 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         door: Arc::new(HttpSelfPing::new(&own_url(address))),
     };
     let world = SystemWorld::arc();
+    if let Some(warning) = Data::in_use().warning(world.now()) {
+        tracing::warn!("{warning}");
+    }
     let secret = if args.memory {
         key::new_api_key(world.as_ref(), Scope::Write).into()
     } else {

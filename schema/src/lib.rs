@@ -1,6 +1,7 @@
 //! Thrum's domain: monitors, states, alerts and timers, and the pure rules that change them.
 //!
-//! No I/O, no async, no AWS: rules take `now` as an argument. `thrum-store` stores the data.
+//! No I/O (but for the system's time zones), no async, no AWS: rules take `now` as an argument. `thrum-store`
+//! stores the data.
 
 pub mod alert;
 pub mod announce;
@@ -30,6 +31,7 @@ pub mod transition;
 pub mod uptime;
 pub mod work;
 pub mod world;
+pub mod zone;
 
 pub use alert::{Alert, AlertKind, AlertState};
 pub use channel::{Channel, ChannelKind};

@@ -1,12 +1,12 @@
 //! When a monitor expects pings: at a fixed period, by cron, or by systemd calendar events.
 
 mod cron;
+mod field;
 mod oncalendar;
 
 use crate::error::Invalid;
 use crate::time::UnixMs;
-use chrono::TimeZone;
-use chrono_tz::Tz;
+use crate::zone::Zone;
 use serde::{Deserialize, Serialize};
 
 /// Maximum period and grace, in seconds: 365 days.
@@ -56,52 +56,74 @@ impl Schedule {
         }
     }
 
-    /// Parses an expression as in docs/compatibility.md: five fields on one line are cron, anything
-    /// else is OnCalendar.
+    /// Parses an expression: five fields on one line and words such as `@daily` are cron, anything else is
+    /// OnCalendar.
     ///
     /// # Errors
     /// The expression does not parse, never matches after 2000 or is too long, or the time zone is
-    /// unknown.
+    /// unknown. The error names the part that is wrong.
     pub fn parse(expr: &str, tz: &str) -> Result<Self, Invalid> {
-        let zone = zone(tz).ok_or_else(|| Invalid::new("tz", "is not a valid timezone"))?;
-        let invalid = || Invalid::new("schedule", "is not a valid cron or OnCalendar expression");
+        let zone = Zone::named(tz).ok_or_else(|| {
+            Invalid::new(
+                "tz",
+                format!("must be the name of a time zone, such as Europe/Berlin (got {tz:?})"),
+            )
+        })?;
+        let invalid = |problem: String| Invalid::new("schedule", problem);
         if expr.chars().count() > MAX_EXPRESSION {
-            return Err(Invalid::new("schedule", "is too long"));
+            let problem = format!("must have at most {MAX_EXPRESSION} characters");
+            return Err(invalid(problem));
         }
         let (expr, tz) = (expr.to_owned(), zone.name().to_owned());
-        let is_cron = !expr.contains('\n') && expr.split_whitespace().count() == 5;
-        let schedule = if is_cron {
-            cron::parse(&expr).ok_or_else(invalid)?;
-            Self::Cron { expr, tz }
+        let times = if cron::is_meant(&expr) {
+            let cron = cron::parse(&expr)
+                .map_err(|error| invalid(format!("is not a valid cron expression: {error}")))?;
+            Times::Cron(cron, zone)
         } else {
-            oncalendar::parse(&expr).ok_or_else(invalid)?;
-            Self::OnCalendar { expr, tz }
+            let events = oncalendar::parse(&expr).map_err(|error| {
+                let words = expr.split_whitespace().count();
+                let hint = match words {
+                    3..=7 if !expr.contains([':', '\n']) => {
+                        format!(". If it is meant as cron: that has five fields (got {words})")
+                    }
+                    _ => String::new(),
+                };
+                invalid(format!(
+                    "is not a valid cron or OnCalendar expression: {error}{hint}"
+                ))
+            })?;
+            Times::OnCalendar(events, zone)
         };
         // 30 February parses but never comes.
-        schedule.next_after(FUTURE_FROM).ok_or_else(invalid)?;
-        Ok(schedule)
+        if times.next_after(FUTURE_FROM).is_none() {
+            return Err(invalid("never comes".to_owned()));
+        }
+        Ok(match times {
+            Times::Cron(..) => Self::Cron { expr, tz },
+            _ => Self::OnCalendar { expr, tz },
+        })
     }
 
     /// The first expected time strictly after `last`, if there is one.
     pub fn next_after(&self, last: UnixMs) -> Option<UnixMs> {
-        match self {
-            Self::Simple { period_s } => Some(last + i64::from(*period_s) * 1000),
-            Self::Cron { expr, tz } => {
-                let from = zone(tz)?.from_utc_datetime(&last.utc().naive_utc());
-                cron::next_after(&cron::parse(expr)?, &from)
-            }
-            Self::OnCalendar { expr, tz } => {
-                let from = zone(tz)?.from_utc_datetime(&last.utc().naive_utc());
-                oncalendar::next_after(&oncalendar::parse(expr)?, &from)
-            }
-        }
+        self.compute()?.next_after(last)
     }
 
     /// The expected times strictly after `last`, in order.
     pub fn times(&self, last: UnixMs) -> impl Iterator<Item = UnixMs> + use<> {
-        let schedule = self.clone();
-        std::iter::successors(schedule.next_after(last), move |at| {
-            schedule.next_after(*at)
+        let times = self.compute();
+        let next = move |at: &UnixMs| times.as_ref()?.next_after(*at);
+        std::iter::successors(next(&last), next)
+    }
+
+    /// The parsed schedule; `None` if it was stored by a version that knew other expressions or zones.
+    fn compute(&self) -> Option<Times> {
+        Some(match self {
+            Self::Simple { period_s } => Times::Period(*period_s),
+            Self::Cron { expr, tz } => Times::Cron(cron::parse(expr).ok()?, Zone::named(tz)?),
+            Self::OnCalendar { expr, tz } => {
+                Times::OnCalendar(oncalendar::parse(expr).ok()?, Zone::named(tz)?)
+            }
         })
     }
 
@@ -130,17 +152,21 @@ impl Schedule {
     }
 }
 
-/// The time zone with an IANA name; old names map to their successors.
-pub fn zone(name: &str) -> Option<Tz> {
-    let name = match name {
-        "Europe/Kiev" => "Europe/Kyiv",
-        "Asia/Calcutta" => "Asia/Kolkata",
-        "Asia/Saigon" => "Asia/Ho_Chi_Minh",
-        "Asia/Katmandu" => "Asia/Kathmandu",
-        "Asia/Rangoon" => "Asia/Yangon",
-        name => name,
-    };
-    name.parse().ok()
+/// A schedule whose expression is parsed.
+enum Times {
+    Period(u32),
+    Cron(cron::Cron, Zone),
+    OnCalendar(Vec<oncalendar::Event>, Zone),
+}
+
+impl Times {
+    fn next_after(&self, last: UnixMs) -> Option<UnixMs> {
+        match self {
+            Self::Period(period_s) => Some(last + i64::from(*period_s) * 1000),
+            Self::Cron(cron, zone) => cron.next_after(last, zone),
+            Self::OnCalendar(events, zone) => oncalendar::next_after(events, last, zone),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -308,13 +334,15 @@ mod tests {
         }
     }
 
+    /// A run in the hour that a spring night skips does not happen; in the first pass of the hour that an autumn
+    /// night repeats, the clock goes on, and jobs of the second pass run after it.
     #[test]
     fn oncalendar_is_safe_on_dst_nights() {
         check(
             "*-*-* 02:30:00",
             "Europe/Berlin",
             "2026-03-28T12:00:00Z",
-            &["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"],
+            &["2026-03-30T00:30:00Z"],
         );
         check(
             "*-*-* 02:30:00",
@@ -322,23 +350,67 @@ mod tests {
             "2026-10-24T12:00:00Z",
             &["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"],
         );
-        // Pinged in the repeated hour: the daily job has already run.
-        check(
-            "*-*-* 02:30:00",
-            "Europe/Berlin",
-            "2026-10-25T01:10:00Z",
-            &["2026-10-26T01:30:00Z"],
-        );
         check(
             "hourly",
             "Europe/Berlin",
             "2026-10-24T23:00:00Z",
-            &[
-                "2026-10-25T00:00:00Z",
-                "2026-10-25T01:00:00Z",
-                "2026-10-25T02:00:00Z",
-            ],
+            &["2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z"],
         );
+        check(
+            "*:0/15",
+            "Europe/Berlin",
+            "2026-10-25T01:20:00Z",
+            &["2026-10-25T01:30:00Z"],
+        );
+    }
+
+    #[test]
+    fn errors_name_the_part_and_the_value() {
+        for (expr, problem) in [
+            ("61 * * * *", "minute `61`: must be between 0 and 59"),
+            ("0 24 * * *", "hour `24`: must be between 0 and 23"),
+            (
+                "0 0 1-40 * *",
+                "day of the month `1-40`: must be between 1 and 31",
+            ),
+            ("0 0 * foo *", "month `foo`: must be between 1 and 12"),
+            (
+                "0 0 * * 5#6",
+                "weekday `5#6`: the week after # must be between 1 and 5",
+            ),
+            (
+                "*/0 * * * *",
+                "minute `*/0`: the step after / must be a number",
+            ),
+            (
+                "30-10 * * * *",
+                "minute `30-10`: the range ends before it starts",
+            ),
+            (
+                "0 0 31 2,4,6,9,11 *",
+                "no month of `2,4,6,9,11` has a day `31`",
+            ),
+            ("@reboot", "@reboot has no times"),
+            ("@every 5m", "@every is not cron: use a period"),
+            ("@fortnightly", "use @hourly, @daily"),
+            ("25:00", "hour `25`: must be between 0 and 23"),
+            ("*-13-01", "month `13`: must be between 1 and 12"),
+            (
+                "Sat..Mon",
+                "weekday `sat..mon`: the range ends before it starts",
+            ),
+            (
+                "every day",
+                "`every` is neither a weekday nor a word such as daily",
+            ),
+            ("*/2:00", "hour `*/2`: `*` is not a number"),
+            ("12:00 Mars/Olympus", "`mars/olympus` is neither"),
+            ("* * * *", "that has five fields (got 4)"),
+        ] {
+            let error = Schedule::parse(expr, "UTC").unwrap_err();
+            assert_eq!(error.field, "schedule");
+            assert!(error.problem.contains(problem), "{expr}: {error}");
+        }
     }
 
     #[test]
@@ -355,7 +427,7 @@ mod tests {
             "* * * * * *",
             "61 * * * *",
             "0 0 30 2 *",
-            "@daily",
+            "@reboot",
             "1999-01-01",
             "*-13-01",
             "25:00",

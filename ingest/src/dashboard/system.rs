@@ -11,6 +11,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use thrum_schema::alert::AlertState;
+use thrum_schema::zone::Data;
 use thrum_schema::{Outage, UnixMs};
 
 /// Maximum number of alerts read to count late and dead ones.
@@ -44,6 +45,8 @@ struct System {
     /// `None` for read-only viewers.
     table: Option<String>,
     version: &'static str,
+    /// The time zone data: its release, and what to do if it may be outdated.
+    time_zones: (String, Option<String>),
     live: Live,
 }
 
@@ -53,6 +56,17 @@ pub async fn get(State(app): State<App>, viewer: Viewer) -> Response {
         Ok(response) => response,
         Err(problem) => failed(Some(&viewer), &problem),
     }
+}
+
+fn time_zones(now: UnixMs) -> (String, Option<String>) {
+    let data = Data::in_use();
+    let release = data.release.as_ref();
+    let release = release.map_or("unknown release".to_owned(), ToString::to_string);
+    let from = match &data.directory {
+        Some(directory) => format!("{release}, from {}", directory.display()),
+        None => format!("{release}, built in"),
+    };
+    (from, data.warning(now))
 }
 
 async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
@@ -97,6 +111,7 @@ async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
             .collect(),
         table: viewer.writes().then(|| app.store.name().to_owned()),
         version: env!("CARGO_PKG_VERSION"),
+        time_zones: time_zones(now),
         live: Live::of(app),
     };
     let page = Page {

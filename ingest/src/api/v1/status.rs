@@ -5,6 +5,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use thrum_schema::UnixMs;
+use thrum_schema::zone::Data;
 use utoipa::ToSchema;
 
 /// Whether the whole pipeline works.
@@ -17,6 +19,30 @@ pub struct DeepStatus {
     checked_at: Option<String>,
     /// The last step of the system's clock, if it was in the last 24 hours.
     clock_step: Option<ClockStepView>,
+    time_zones: TimeZonesView,
+}
+
+/// The time zone data that schedules use.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TimeZonesView {
+    /// The release of tzdata, such as `2026f`; null if the directory does not state it.
+    release: Option<String>,
+    /// The directory it is read from; null if it is built in.
+    directory: Option<String>,
+    /// What to do, if it may be outdated.
+    warning: Option<String>,
+}
+
+impl TimeZonesView {
+    fn at(now: UnixMs) -> Self {
+        let data = Data::in_use();
+        let directory = data.directory.as_ref();
+        Self {
+            release: data.release.as_ref().map(ToString::to_string),
+            directory: directory.map(|path| path.display().to_string()),
+            warning: data.warning(now),
+        }
+    }
 }
 
 /// A step of the system's clock.
@@ -60,6 +86,7 @@ pub async fn status(State(app): State<App>) -> Response {
             at: step.at.rfc3339(),
             by_ms: step.by_ms,
         }),
+        time_zones: TimeZonesView::at(checked.at),
     };
     (
         code,

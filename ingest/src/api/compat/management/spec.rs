@@ -9,7 +9,8 @@ use thrum_schema::channel::{Channel, identify};
 use thrum_schema::id::ChannelId;
 use thrum_schema::monitor::slugify;
 use thrum_schema::monitor::{MAX_DESC, MAX_KEYWORDS, MAX_NAME, MAX_TAGS};
-use thrum_schema::schedule::{MAX_EXPRESSION, MAX_PERIOD_S, Schedule, zone};
+use thrum_schema::schedule::{MAX_EXPRESSION, MAX_PERIOD_S, Schedule};
+use thrum_schema::zone::Zone;
 
 /// The shortest period and grace in this API, in seconds.
 const MIN_S: i64 = 60;
@@ -329,7 +330,7 @@ impl Fields<'_> {
     fn tz(&self) -> Result<Option<String>, String> {
         match self.text("tz", MAX_NAME)? {
             None => Ok(None),
-            Some(tz) => match zone(&tz) {
+            Some(tz) => match Zone::named(&tz) {
                 Some(zone) => Ok(Some(zone.name().to_owned())),
                 None => Err("tz is not a valid timezone".to_owned()),
             },
