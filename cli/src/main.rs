@@ -66,11 +66,19 @@ enum Command {
     Backup(backup::Backup),
     /// Run a command and report its start, exit status and output
     ///
-    /// The command never waits for Thrum. Its output is passed through, and the last 10000 bytes
-    /// are sent with the exit status. `thrum exec` exits with the command's own status: 128 plus
-    /// the signal's number if a signal ended it, 127 if it could not be run. If Thrum can't be
-    /// reached, `thrum exec` says so on stderr and changes nothing else.
+    /// The command never waits for Thrum, and runs whatever is wrong with the URL or the server. It
+    /// gets the same descriptors and signals as without Thrum; only a pipe or a terminal is replaced
+    /// by a pipe that Thrum passes on. The last 10000 bytes of the output are sent with the exit
+    /// status.
+    ///
+    /// `thrum exec` exits with the command's own status: 128 plus the signal's number if a signal
+    /// ended it, 126 if it could not be executed, 127 if it does not exist. If output that the
+    /// command wrote can't be written, the run fails. If the run can't be reported within
+    /// --report-within, `thrum exec` says so on stderr and changes nothing else.
     Exec(exec::Exec),
+    /// Pass stdin on to stdout
+    #[command(hide = true)]
+    ExecPass,
     /// Send a ping
     ///
     /// It reports a success unless --status or --exit-status says otherwise.
@@ -140,6 +148,7 @@ impl Command {
             Self::Serve(_)
             | Self::Backup(_)
             | Self::Exec(_)
+            | Self::ExecPass
             | Self::Ping(_)
             | Self::Smoke(_)
             | Self::DemoBars(_) => {
@@ -185,6 +194,7 @@ async fn main() -> ExitCode {
             Ok(code) => return ExitCode::from(code),
             Err(error) => Err(error),
         },
+        Command::ExecPass => exec::pass().map_err(Into::into),
         Command::Ping(args) => remote::ping(args).await,
         Command::Monitors(args) => remote::monitors(args).await,
         Command::Alerts(args) => remote::alerts(args).await,

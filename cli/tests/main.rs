@@ -2,5 +2,6 @@
 
 mod clients;
 mod disk;
+mod exec;
 mod process;
 mod support;

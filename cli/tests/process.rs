@@ -213,69 +213,6 @@ fn a_restart_keeps_the_deadline() {
 }
 
 #[test]
-fn exec_reports_start_exit_status_and_output_and_passes_the_code_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let thrum = Thrum::start(directory.path(), &[]);
-    let url = format!("{}/ping/{}/backup", thrum.url, support::PING_KEY);
-    let run = |script: &str| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_thrum"))
-            .args(["exec", &url, "--create", "--", "sh", "-c", script])
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code(), text)
-    };
-    assert_eq!(run("echo done"), (Some(0), "done\n".into()));
-    let monitor = thrum.get("/v1/monitors/backup");
-    assert_eq!(
-        (&monitor["status"], &monitor["pings"]),
-        (&json!("up"), &json!(2))
-    );
-    let pings = &monitor["last_pings"];
-    assert_eq!(
-        (&pings[0]["type"], &pings[1]["type"]),
-        (&json!("success"), &json!("start"))
-    );
-    assert_eq!(pings[0]["body"], "done\n");
-    assert_eq!(pings[0]["rid"], pings[1]["rid"]);
-    assert!(pings[0]["duration_ms"].is_number());
-    // Only the end of a long output is kept. The exit code is the command's.
-    let (code, text) = run("seq 1 5000; sleep 0.3; echo oops >&2; exit 7");
-    assert_eq!((code, text.len()), (Some(7), 23_893));
-    let monitor = thrum.get("/v1/monitors/backup");
-    assert_eq!(monitor["status"], "down");
-    let body = monitor["last_pings"][0]["body"].as_str().unwrap();
-    assert!(body.len() == 10_000 && body.contains("oops") && body.contains("5000"));
-    assert_eq!(run("kill -9 $$").0, Some(137));
-    // A process that it leaves in the background does not delay the exit.
-    let begun = Instant::now();
-    assert_eq!(
-        run("sleep 20 & echo started"),
-        (Some(0), "started\n".into())
-    );
-    assert!(begun.elapsed() < Duration::from_secs(10));
-    // The output and the URL, which contains a key, can both be kept private.
-    let quiet = std::process::Command::new(env!("CARGO_BIN_EXE_thrum"))
-        .args(["exec", "--no-output", "--", "echo", "secret"])
-        .env("THRUM_PING_URL", &url)
-        .output()
-        .unwrap();
-    assert_eq!(
-        (quiet.status.code(), &*quiet.stdout),
-        (Some(0), &b"secret\n"[..])
-    );
-    let monitor = thrum.get("/v1/monitors/backup");
-    let last = &monitor["last_pings"][0];
-    assert_eq!(
-        (&monitor["pings"], &last["type"], &last["body"]),
-        (&json!(10), &json!("success"), &json!(""))
-    );
-    // Without a server, the command still runs.
-    drop(thrum);
-    assert_eq!(run("echo still").1, "still\n");
-}
-
-#[test]
 fn the_monitors_ping_channels_and_keys_commands_work() {
     let directory = tempfile::tempdir().unwrap();
     let thrum = Thrum::start(directory.path(), &[]);

@@ -584,3 +584,184 @@ async fn a_list_shows_what_another_handler_changed_whatever_pings_came_before() 
     let listed = list(&stage).await.json();
     assert_eq!(listed["monitors"][0]["desc"], "changed", "{listed}");
 }
+
+/// A heartbeat that arrives counts. What is wrong with its message, exit status or metrics is in the reply.
+#[tokio::test]
+async fn a_heartbeat_with_bad_extras_counts() {
+    let stage = Stage::new().await;
+    let many: serde_json::Map<String, Value> =
+        (0..21).map(|i| (format!("m{i:02}"), json!(i))).collect();
+    for (extras, status, warnings) in [
+        (
+            json!({"message": "x".repeat(20_000)}),
+            "up",
+            "message was cut to its first 10000 bytes (got 20000)",
+        ),
+        (
+            json!({"message": 7}),
+            "up",
+            "message must be text; it was left out",
+        ),
+        (
+            json!({"exit_status": 256}),
+            "down",
+            "exit_status must be between 0 and 255 (got 256); it was left out",
+        ),
+        (
+            json!({"exit_status": -1}),
+            "down",
+            "exit_status must be between 0 and 255 (got -1); it was left out",
+        ),
+        (
+            json!({"exit_status": "x"}),
+            "down",
+            "exit_status must be between 0 and 255 (got \"x\"); it was left out",
+        ),
+        (
+            json!({"exit_status": 256, "status": "ok"}),
+            "up",
+            "exit_status must be between",
+        ),
+        (
+            json!({"exit_status": 0, "message": null, "metrics": null}),
+            "up",
+            "",
+        ),
+        (
+            json!({"metrics": {"a b": 1, "rows": 1}}),
+            "up",
+            "metrics.a b must have a name of 1 to 64",
+        ),
+        (
+            json!({"metrics": {"a": 1e300}}),
+            "up",
+            "metrics.a must be 0, or have a magnitude",
+        ),
+        (
+            json!({"metrics": {"a": "1"}}),
+            "up",
+            "metrics.a must be a number",
+        ),
+        (
+            json!({"metrics": {"duration": 1}}),
+            "up",
+            "metrics.duration must have another name",
+        ),
+        (json!({"metrics": [1]}), "up", "metrics must be an object"),
+        (
+            json!({"metrics": many}),
+            "up",
+            "metrics must have at most 20 entries; m20 was left out",
+        ),
+    ] {
+        let mut heartbeat = json!({"monitor": "web-01", "period_s": 60});
+        for (name, value) in extras.as_object().unwrap() {
+            heartbeat[name] = value.clone();
+        }
+        stage.world.advance(1_000);
+        let result = stage.heartbeat(heartbeat).await;
+        assert_eq!(result["status"], status, "{extras}: {result}");
+        let said = result["warnings"][0].as_str().unwrap_or_default();
+        assert!(
+            said.starts_with(warnings) && said.is_empty() == warnings.is_empty(),
+            "{extras}: {said}"
+        );
+    }
+    let monitor = stage
+        .call(Method::GET, "/v1/monitors/web-01", Value::Null)
+        .await
+        .json();
+    assert_eq!(monitor["pings"], 13, "each one counts");
+    let metrics = monitor["last_pings"][0]["metrics"].as_object().unwrap();
+    assert_eq!(metrics.len(), 20);
+}
+
+/// Bodies are cut between characters, and show that they were.
+#[tokio::test]
+async fn bodies_are_cut_between_characters() {
+    let stage = Stage::new().await;
+    let uuid = stage.heartbeat(json!({"monitor": "web-01"})).await["uuid"].clone();
+    let long = format!("x{}", "ü".repeat(6_000));
+    let ping = Request::post(format!("/ping/{}", uuid.as_str().unwrap()));
+    stage
+        .send(ping.body(Body::from(long.clone())).unwrap())
+        .await;
+    stage
+        .heartbeat(json!({"monitor": "web-01", "message": long}))
+        .await;
+    stage
+        .heartbeat(json!({"monitor": "web-01", "message": "short"}))
+        .await;
+    let monitor = stage
+        .call(Method::GET, "/v1/monitors/web-01", Value::Null)
+        .await
+        .json();
+    for (i, cut) in [(0, false), (1, true), (2, true)] {
+        let ping = &monitor["last_pings"][i];
+        assert_eq!(ping["body_truncated"] == true, cut, "{i}");
+        let body = ping["body"].as_str().expect("text");
+        assert!(
+            long.starts_with(body) && body.len() == 9_999 || !cut,
+            "{}",
+            body.len()
+        );
+    }
+}
+
+/// A client that looks only at the status notices that nothing was recorded.
+#[tokio::test]
+async fn a_batch_that_records_nothing_is_an_error() {
+    let stage = Stage::new().await;
+    let batch = async |items: Value| {
+        let reply = stage
+            .call(Method::POST, "/v1/heartbeats", json!({"heartbeats": items}))
+            .await;
+        (reply.status.as_u16(), reply.json())
+    };
+    let (status, reply) = batch(json!([{"monitor": "a b"}, {"monitor": "c", "period_s": 0}])).await;
+    assert_eq!(status, 400);
+    assert_eq!(
+        reply["detail"],
+        "none of the 2 heartbeats was recorded; see results"
+    );
+    assert!(
+        reply["results"][1]["error"]
+            .as_str()
+            .unwrap()
+            .contains("period_s"),
+        "{reply}"
+    );
+    let (status, reply) = batch(json!([{"monitor": "a b"}, {"monitor": "c"}])).await;
+    assert_eq!(
+        (status, &reply["results"][1]["monitor"]),
+        (200, &json!("c"))
+    );
+    assert_eq!(batch(json!([])).await.0, 200);
+}
+
+/// Metrics in the parameters of a ping URL.
+#[tokio::test]
+async fn pings_have_metrics_too() {
+    let stage = Stage::new().await;
+    let uuid = stage.heartbeat(json!({"monitor": "web-01"})).await["uuid"].clone();
+    let path = format!(
+        "{}?metric.rows=12.5&metric.interval=1&metric.x=",
+        uuid.as_str().unwrap()
+    );
+    let reply = stage.ping(&path).await;
+    assert_eq!(reply.status.as_u16(), 200);
+    let text = reply.text();
+    assert!(
+        text.starts_with("OK; metrics.interval must have another name"),
+        "{text}"
+    );
+    assert!(
+        text.contains("metrics.x must have a number, as in x=12.5"),
+        "{text}"
+    );
+    let monitor = stage
+        .call(Method::GET, "/v1/monitors/web-01", Value::Null)
+        .await
+        .json();
+    assert_eq!(monitor["last_pings"][0]["metrics"], json!({"rows": 12.5}));
+}

@@ -1,8 +1,10 @@
-// Keeps pages up to date, and shows times in the viewer's time zone. The pages work without it.
+// Keeps pages up to date, and shows times in the viewer's time zone, or in UTC beside charts, which have that. The
+// pages work without it.
 "use strict";
 (() => {
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
-  const format = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" });
+  const charts = document.querySelector("figure.chart, svg.days");
+  const zone = (charts ? "UTC" : Intl.DateTimeFormat().resolvedOptions().timeZone) || "UTC";
+  const format = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium", timeZone: zone });
 
   // Must return the same text as `relative` in words.rs.
   const relative = (ms) => {
@@ -16,7 +18,7 @@
     for (const time of root.querySelectorAll("time")) {
       const at = new Date(time.dateTime);
       if (time.className === "ago") {
-        time.title = `${format.format(at)} here, ${time.dateTime.replace("T", " ").slice(0, 19)} UTC`;
+        time.title = `${format.format(at)} in ${zone}, ${time.dateTime.replace("T", " ").slice(0, 19)} UTC`;
         set(time, relative(at - Date.now()));
       } else {
         if (!time.title) time.title = time.textContent;

@@ -133,6 +133,7 @@ impl Notify {
                  your confirmation."
             ),
             sms: String::new(),
+            sns_subject: String::new(),
         };
         let key = format!("confirm.{}.{id}", now.0);
         Ok(email.send(to, &key, &message).await.map(drop))

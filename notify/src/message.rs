@@ -1,5 +1,7 @@
 //! The text and the JSON of a notification, in the form each kind of channel needs.
 
+mod sms;
+
 use serde_json::{Value, json};
 use std::fmt::Write;
 use thrum_schema::UnixMs;
@@ -16,8 +18,6 @@ use thrum_schema::signal::watch::Change;
 
 /// Longest SNS subject, in ASCII characters.
 const MAX_SUBJECT: usize = 100;
-/// Longest SMS, in characters: one segment of the GSM alphabet.
-const MAX_SMS: usize = 160;
 /// How many alerts the text of a group lists.
 const MAX_LISTED: usize = 50;
 
@@ -30,8 +30,10 @@ pub struct Message {
     pub subject: String,
     /// The body of an e-mail or of an SNS message, in plain text.
     pub text: String,
-    /// A text message of at most 160 characters, which is one SMS segment.
+    /// A text message of one segment.
     pub sms: String,
+    /// The subject in the form that SNS accepts: at most 100 printable ASCII characters.
+    pub sns_subject: String,
 }
 
 impl Message {
@@ -53,7 +55,7 @@ impl Message {
         });
         let (subject, text) = match alert.what {
             AlertKind::Down | AlertKind::Up | AlertKind::Reminder => {
-                (headline(alert), sentence(alert))
+                (headline(alert, name(alert)), sentence(alert))
             }
             AlertKind::Signal => match &alert.signal {
                 Some(change) => (signal_headline(change), signal_text(change)),
@@ -83,14 +85,28 @@ impl Message {
                 ),
             ),
         };
-        let sms = match alert.what {
-            AlertKind::Down | AlertKind::Up | AlertKind::Reminder => sms(alert),
-            _ => format!("Thrum: {subject}"),
+        let (sms, sns_subject) = match (alert.what, &alert.monitor) {
+            (AlertKind::Down | AlertKind::Up | AlertKind::Reminder, Some(of)) => (
+                sms::about(name(alert), &of.slug, |name| sms(alert, name)),
+                ascii(&headline(alert, &ascii_name(of)), ""),
+            ),
+            (what, _) => {
+                let other = if what == AlertKind::Test {
+                    "Test notification"
+                } else {
+                    "Thrum"
+                };
+                (
+                    sms::cut(&format!("Thrum: {subject}")),
+                    ascii(&subject, other),
+                )
+            }
         };
         Self {
             json,
-            sms: gsm(&sms, MAX_SMS),
+            sms,
             subject: one_line(&subject),
+            sns_subject,
             text,
         }
     }
@@ -130,15 +146,11 @@ impl Message {
                     "changes": alerts.iter().map(any_change).collect::<Vec<_>>(),
                 },
             }),
-            sms: gsm(&format!("Thrum: {count}: {}", names.join(", ")), MAX_SMS),
+            sms: sms::cut(&format!("Thrum: {count}: {}", names.join(", "))),
             subject: one_line(&count),
+            sns_subject: count.clone(),
             text,
         }
-    }
-
-    /// The subject in the form SNS accepts: at most 100 printable ASCII characters.
-    pub fn sns_subject(&self) -> String {
-        gsm(&self.subject, MAX_SUBJECT)
     }
 
     /// The text as an HTML page.
@@ -263,8 +275,7 @@ fn name(alert: &Alert) -> &str {
     }
 }
 
-fn headline(alert: &Alert) -> String {
-    let name = name(alert);
+fn headline(alert: &Alert, name: &str) -> String {
     match alert.what {
         AlertKind::Up => format!("UP: {name}"),
         AlertKind::Reminder => format!("Still DOWN: {name}"),
@@ -328,8 +339,7 @@ fn sentence(alert: &Alert) -> String {
     text
 }
 
-fn sms(alert: &Alert) -> String {
-    let name = name(alert);
+fn sms(alert: &Alert, name: &str) -> String {
     let time = alert.happened().utc().format("%H:%M:%S");
     match alert.what {
         AlertKind::Down => match cause(alert) {
@@ -357,24 +367,26 @@ fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// At most `max` printable ASCII characters, only those that take one septet in the GSM alphabet.
-fn gsm(text: &str, max: usize) -> String {
-    let mut plain: String = text
-        .chars()
-        .map(|c| match c {
-            '[' | '{' => '(',
-            ']' | '}' => ')',
-            '\\' | '|' | '^' | '~' | '`' => '-',
-            ' '..='~' => c,
-            '…' => '.',
-            _ => '?',
-        })
-        .collect();
-    if plain.len() > max {
-        plain.truncate(max - 3);
-        plain.push_str("...");
+/// The name of a monitor in ASCII: its slug stands for a name with other characters.
+fn ascii_name(of: &Subject) -> String {
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| matches!(b, b' '..=b'~'));
+    match [&of.name, &of.slug].into_iter().find(|text| plain(text)) {
+        Some(name) => name.clone(),
+        None => "a monitor (its name is in the message)".to_owned(),
     }
-    plain
+}
+
+/// A text of at most [`MAX_SUBJECT`] characters; `other` if it has characters beyond ASCII.
+fn ascii(text: &str, other: &str) -> String {
+    let mut text = one_line(text);
+    if !text.is_ascii() {
+        other.clone_into(&mut text);
+    }
+    if text.len() > MAX_SUBJECT {
+        text.truncate(MAX_SUBJECT - 3);
+        text.push_str("...");
+    }
+    text
 }
 
 fn escape(text: &str) -> String {
@@ -496,10 +508,31 @@ mod tests {
         let name = format!("<b>\r\nBcc: x@y.z{}{}", "é😀", "x".repeat(300));
         let message = Message::of_alert(&alert(&name, AlertKind::Up), &channel());
         assert!(!message.subject.contains(['\r', '\n']));
-        let subject = message.sns_subject();
-        assert!(subject.len() <= 100 && subject.is_ascii(), "{subject}");
-        assert!(message.sms.len() <= 160 && message.sms.is_ascii());
+        let subject = &message.sns_subject;
+        assert_eq!(subject, "UP: web-01");
+        assert!(
+            message.sms.len() <= 160 && message.sms.contains("UP"),
+            "{}",
+            message.sms
+        );
         assert!(message.html().contains("&lt;b&gt;") && !message.html().contains("<b>"));
+    }
+
+    #[test]
+    fn names_beyond_ascii_arrive() {
+        let name = "日本語バックアップ";
+        let message = Message::of_alert(&alert(name, AlertKind::Down), &channel());
+        assert_eq!(message.subject, format!("DOWN: {name} missed its deadline"));
+        assert_eq!(message.sns_subject, "DOWN: web-01 missed its deadline");
+        assert!(message.sms.starts_with(&format!("Thrum: {name} is DOWN")));
+        let mut alert = alert("Größe", AlertKind::Up);
+        alert.monitor.as_mut().unwrap().slug = String::new();
+        let message = Message::of_alert(&alert, &channel());
+        assert_eq!(
+            message.sns_subject,
+            "UP: a monitor (its name is in the message)"
+        );
+        assert!(message.sms.starts_with("Thrum: Größe is UP"));
     }
 
     #[test]

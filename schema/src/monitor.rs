@@ -18,7 +18,7 @@ pub const MAX_NAME: usize = 100;
 /// Maximum length of all tags joined by spaces, in characters.
 pub const MAX_TAGS: usize = 500;
 /// Maximum length of a description, in characters.
-pub const MAX_DESC: usize = 4_000;
+pub const MAX_DESC: usize = 50_000;
 /// Maximum length of a list of keywords, in characters.
 pub const MAX_KEYWORDS: usize = 200;
 /// Maximum for [`Options::failures`].
@@ -74,6 +74,9 @@ pub struct Monitor {
     pub created: UnixMs,
 }
 
+/// How early a success on a cron or OnCalendar schedule counts for the coming time, in milliseconds.
+pub const EARLY_MS: i64 = 10_000;
+
 /// Options beyond docs/compatibility.md; all off by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -84,7 +87,8 @@ pub struct Options {
     /// How many failures in a row take it down, if not one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
-    /// A run is marked as early if it comes more than this many seconds before it is expected.
+    /// A run is marked as early if it comes more than this many seconds before it is expected. On a cron or OnCalendar
+    /// schedule, a later one counts for the coming time; see [`Monitor::counts_from`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_s: Option<u32>,
     /// Whether to watch every run by its id, not only the latest.
@@ -206,6 +210,42 @@ impl Monitor {
             && !self.post_only
             && !self.filter.http_body
             && self.options.early_s.is_none()
+    }
+
+    /// The time up to which a success at `seen` satisfies the schedule. On a cron or OnCalendar schedule, one shortly
+    /// before a scheduled time counts for it, because clocks differ: up to `early_s` before, but at most half of the
+    /// time until the next one; without `early_s`, up to [`EARLY_MS`], but at most a tenth.
+    pub fn counts_from(&self, seen: UnixMs) -> UnixMs {
+        if self.schedule.period_s().is_some() {
+            return seen;
+        }
+        let (early_ms, parts) = match self.options.early_s {
+            Some(early_s) => (i64::from(early_s) * 1000, 2),
+            None => (EARLY_MS, 10),
+        };
+        let mut times = self.schedule.times(seen);
+        match (times.next(), times.next()) {
+            (Some(next), following) if next - seen <= early_ms => {
+                let gap_ms = following.map_or(i64::MAX, |following| following - next);
+                if next - seen <= gap_ms / parts {
+                    next
+                } else {
+                    seen
+                }
+            }
+            _ => seen,
+        }
+    }
+
+    /// When the next success is expected after one at `seen`.
+    pub fn expected_after(&self, seen: UnixMs) -> Option<UnixMs> {
+        self.schedule.next_after(self.counts_from(seen))
+    }
+
+    /// How many runs were missed since the last one at `seen`, if it is `now`.
+    pub fn missed_since(&self, seen: UnixMs, now: UnixMs) -> u32 {
+        let from = self.counts_from(seen);
+        self.schedule.missed(from, self.grace_s, now)
     }
 
     /// Its id for read-only clients: the SHA-1 of the first 16 hex digits of its id, which stays
@@ -332,6 +372,94 @@ mod tests {
         );
         assert_ne!(monitor.badge().0, id.0);
         assert_eq!(monitor.badge(), monitor.clone().badge());
+    }
+
+    /// A client whose clock is two seconds ahead pings before the scheduled time.
+    #[test]
+    fn a_success_shortly_before_the_scheduled_time_counts_for_it() {
+        let at = |rfc3339: &str| UnixMs::parse("at", rfc3339).unwrap();
+        let mut monitor = Monitor::new(MonitorId(uuid::Uuid::nil()), ProjectId::FIRST, UnixMs(0));
+        for (expr, early_s, seen, expected) in [
+            (
+                "0 3 * * *",
+                None,
+                "2026-11-28T02:59:58Z",
+                "2026-11-29T03:00:00Z",
+            ),
+            (
+                "0 3 * * *",
+                None,
+                "2026-11-28T02:59:50Z",
+                "2026-11-29T03:00:00Z",
+            ),
+            (
+                "0 3 * * *",
+                None,
+                "2026-11-28T02:59:49Z",
+                "2026-11-28T03:00:00Z",
+            ),
+            (
+                "0 3 * * *",
+                None,
+                "2026-11-28T03:00:00Z",
+                "2026-11-29T03:00:00Z",
+            ),
+            (
+                "0 3 * * *",
+                Some(0),
+                "2026-11-28T02:59:58Z",
+                "2026-11-28T03:00:00Z",
+            ),
+            (
+                "0 3 * * *",
+                Some(3_600),
+                "2026-11-28T02:10:00Z",
+                "2026-11-29T03:00:00Z",
+            ),
+            // At most a tenth of a minute, or half of it.
+            (
+                "* * * * *",
+                None,
+                "2026-11-28T02:59:55Z",
+                "2026-11-28T03:01:00Z",
+            ),
+            (
+                "* * * * *",
+                None,
+                "2026-11-28T02:59:53Z",
+                "2026-11-28T03:00:00Z",
+            ),
+            (
+                "* * * * *",
+                Some(600),
+                "2026-11-28T02:59:35Z",
+                "2026-11-28T03:01:00Z",
+            ),
+            (
+                "* * * * *",
+                Some(600),
+                "2026-11-28T02:59:25Z",
+                "2026-11-28T03:00:00Z",
+            ),
+            (
+                "03:00",
+                None,
+                "2026-11-28T02:59:58Z",
+                "2026-11-29T03:00:00Z",
+            ),
+        ] {
+            monitor.schedule = Schedule::parse(expr, "UTC").unwrap();
+            monitor.options.early_s = early_s;
+            let got = monitor.expected_after(at(seen)).unwrap();
+            assert_eq!(got, at(expected), "{expr} {early_s:?} {seen}: {got}");
+        }
+        monitor.options.early_s = None;
+        monitor.schedule = Schedule::parse("0 3 * * *", "UTC").unwrap();
+        let missed = |now| monitor.missed_since(at("2026-11-28T02:59:58Z"), at(now));
+        assert_eq!(missed("2026-11-29T02:00:00Z"), 0, "the first run was made");
+        assert_eq!(missed("2026-11-29T05:00:00Z"), 1);
+        monitor.schedule = Schedule::simple("period_s", 60).unwrap();
+        assert_eq!(monitor.counts_from(UnixMs(5)), UnixMs(5));
     }
 
     #[test]

@@ -13,6 +13,66 @@ pub const LOG_TTL_S: i64 = 93 * 86_400;
 /// Maximum length of a stored user agent, in characters.
 pub const MAX_USER_AGENT: usize = 200;
 
+/// The most metrics of a ping.
+pub const MAX_METRICS: usize = 20;
+/// The longest name of a metric.
+pub const MAX_METRIC_NAME: usize = 64;
+/// The seconds between two successes of a monitor, as the name of a series.
+pub const INTERVAL: &str = "interval";
+/// The seconds that a run took, as the name of a series.
+pub const DURATION: &str = "duration";
+
+/// Checks a metric: a name that no built-in series has, and a value that the table can store.
+///
+/// # Errors
+/// What is wrong, continuing a sentence that begins with the metric.
+pub fn check_metric(name: &str, value: f64) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    if !(1..=MAX_METRIC_NAME).contains(&name.len())
+        || !name.bytes().all(plain)
+        || matches!(name, "." | "..")
+    {
+        return Err(format!(
+            "must have a name of 1 to {MAX_METRIC_NAME} letters, digits, '.', '_' or '-'"
+        ));
+    }
+    if matches!(name, INTERVAL | DURATION) {
+        return Err(format!(
+            "must have another name: `{name}` is the series that Thrum computes itself"
+        ));
+    }
+    if value != 0.0 && !(1e-100..1e100).contains(&value.abs()) {
+        return Err("must be 0, or have a magnitude between 1e-100 and 1e100".to_owned());
+    }
+    Ok(())
+}
+
+/// The value of a metric that is written as text.
+///
+/// # Errors
+/// What is wrong, continuing a sentence that begins with the metric.
+pub fn parse_metric(name: &str, value: &str) -> Result<f64, String> {
+    let value = value
+        .parse()
+        .map_err(|_| format!("must have a number, as in {name}=12.5"))?;
+    check_metric(name, value)?;
+    Ok(value)
+}
+
+/// The first `limit` bytes of a body, without a character that they would cut in two, and whether there were more.
+pub fn first_part(mut body: Vec<u8>, limit: usize) -> (Vec<u8>, bool) {
+    if body.len() <= limit {
+        return (body, false);
+    }
+    body.truncate(limit);
+    if let Err(error) = std::str::from_utf8(&body)
+        && error.error_len().is_none()
+    {
+        body.truncate(error.valid_up_to());
+    }
+    (body, true)
+}
+
 /// What a ping means for its monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,6 +143,9 @@ pub struct Ping {
     /// The first bytes of its body, as sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "bytes")]
     pub body: Vec<u8>,
+    /// The body was longer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
 }
 
 /// Bytes are stored as DynamoDB binary.
@@ -108,5 +171,43 @@ pub(crate) mod bytes {
             }
         }
         from.deserialize_byte_buf(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_cut_between_characters() {
+        let body = |text: &str, limit| {
+            let (kept, cut) = first_part(text.as_bytes().to_vec(), limit);
+            (String::from_utf8(kept).unwrap(), cut)
+        };
+        let long = format!("x{}", "ü".repeat(6_000));
+        let (kept, cut) = body(&long, 10_000);
+        assert!(cut && kept.len() == 9_999 && long.starts_with(&kept));
+        assert_eq!(body("日本", 5), ("日".to_owned(), true));
+        assert_eq!(body("日本", 6), ("日本".to_owned(), false));
+        assert_eq!(body("", 0), (String::new(), false));
+        // What is not text is cut anywhere.
+        assert_eq!(first_part(vec![0xff; 9], 4), (vec![0xff; 4], true));
+    }
+
+    #[test]
+    fn metrics_have_names_and_values_of_their_own() {
+        assert_eq!(parse_metric("rows", "12.5"), Ok(12.5));
+        for (name, value, problem) in [
+            ("duration", "1", "another name"),
+            ("interval", "1", "another name"),
+            ("a b", "1", "must have a name"),
+            ("", "1", "must have a name"),
+            ("rows", "", "must have a number"),
+            ("rows", "inf", "must be 0, or"),
+            ("rows", "NaN", "must be 0, or"),
+        ] {
+            let error = parse_metric(name, value).unwrap_err();
+            assert!(error.contains(problem), "{name}={value}: {error}");
+        }
     }
 }

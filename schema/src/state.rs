@@ -199,9 +199,8 @@ impl MonitorState {
     /// failure.
     pub fn missed_so_far(&self, monitor: &Monitor, now: UnixMs) -> u64 {
         let watched = matches!(self.status, Status::Up | Status::Down);
-        let since = self.seen.filter(|_| watched).map_or(0, |seen| {
-            monitor.schedule.missed(seen, monitor.grace_s, now)
-        });
+        let since = self.seen.filter(|_| watched);
+        let since = since.map_or(0, |seen| monitor.missed_since(seen, now));
         self.missed + u64::from(since)
     }
 
@@ -261,7 +260,7 @@ impl MonitorState {
             self.others.clear();
         }
         self.expected_at = match (self.period_s, self.seen) {
-            (None, Some(seen)) => monitor.schedule.next_after(seen),
+            (None, Some(seen)) => monitor.expected_after(seen),
             _ => None,
         };
         self.derive(monitor);

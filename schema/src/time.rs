@@ -123,3 +123,19 @@ pub fn parse_span(text: &str) -> Option<u64> {
     let span = humantime::parse_duration(text).ok()?;
     (span.subsec_nanos() == 0).then_some(span.as_secs())
 }
+/// A time `ms` in the future, or in the past if negative: `in 56 s`, `4 min ago`. `relative` in
+/// `script.js` must return the same text.
+pub fn relative(ms: i64) -> String {
+    let s = ms.abs() / 1000;
+    let (n, unit) = match s {
+        0..=99 => (s, "s"),
+        100..=5_999 => (s / 60, "min"),
+        6_000..=172_799 => (s / 3_600, "h"),
+        _ => (s / 86_400, "d"),
+    };
+    if ms >= 0 {
+        format!("in {n} {unit}")
+    } else {
+        format!("{n} {unit} ago")
+    }
+}

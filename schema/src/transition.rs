@@ -212,7 +212,7 @@ impl Step {
     /// How many runs were missed since the last ping, if the monitor recovers at `at`.
     fn missed(&self, monitor: &Monitor, at: UnixMs) -> u32 {
         match (self.state.status, self.state.seen) {
-            (Status::Down, Some(seen)) => monitor.schedule.missed(seen, monitor.grace_s, at),
+            (Status::Down, Some(seen)) => monitor.missed_since(seen, at),
             _ => 0,
         }
     }
@@ -241,7 +241,7 @@ impl Step {
         state.seen = Some(seen);
         state.extension = None;
         if state.period_s.is_none() {
-            state.expected_at = monitor.schedule.next_after(seen);
+            state.expected_at = monitor.expected_after(seen);
         }
     }
 

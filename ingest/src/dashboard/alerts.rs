@@ -133,6 +133,7 @@ async fn show(app: &App, viewer: &Viewer, query: &Fields) -> Result<Response, Pr
         limit: Some(SHOWN),
         channel: query.given("channel").map(str::to_owned),
         state: chosen.and_then(|(_, _, state)| *state),
+        cursor: None,
     };
     let reader = viewer.reader();
     let listed = alerts::list(State(app.clone()), reader, Params(params)).await?;

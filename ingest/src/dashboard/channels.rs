@@ -64,7 +64,13 @@ struct Notices<'a> {
 }
 
 async fn show(app: &App, viewer: &Viewer, fields: &Fields, notices: Notices<'_>) -> Response {
-    let listed = match channels::list(State(app.clone()), viewer.reader()).await {
+    let listed = match channels::list(
+        State(app.clone()),
+        viewer.reader(),
+        Params(crate::http::Page::default()),
+    )
+    .await
+    {
         Ok(listed) => listed.0.channels,
         Err(problem) => return failed(Some(viewer), &problem),
     };

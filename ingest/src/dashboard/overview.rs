@@ -153,6 +153,7 @@ async fn show(app: &App, viewer: &Viewer, site: Site, query: &Fields) -> Result<
         said: query.text("done"),
         wrong: None,
         live: Live::of(app),
+        invalid: false,
     };
     Ok(page.show(&body))
 }

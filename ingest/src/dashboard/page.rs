@@ -82,6 +82,8 @@ pub struct Page<'a> {
     pub said: &'a str,
     /// The error to show.
     pub wrong: Option<&'a Problem>,
+    /// Whether errors stand at fields of the page instead.
+    pub invalid: bool,
     /// How the page stays up to date.
     pub live: Live,
 }
@@ -100,7 +102,11 @@ struct Frame<'a> {
 impl Page<'_> {
     /// Renders the page around `body`, with the status of the error if there is one.
     pub fn show(self, body: &dyn DynTemplate) -> Response {
-        let status = self.wrong.map_or(StatusCode::OK, Problem::status);
+        let status = match self.wrong {
+            Some(problem) => problem.status(),
+            None if self.invalid => StatusCode::BAD_REQUEST,
+            None => StatusCode::OK,
+        };
         let rendered = body.dyn_render().and_then(|body| {
             let said = SAID.iter().find(|(word, _)| *word == self.said);
             let frame = Frame {

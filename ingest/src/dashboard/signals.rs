@@ -17,7 +17,7 @@ use crate::api::v1::watches::{self, WatchView};
 use crate::app::App;
 use crate::http::Problem;
 use crate::http::site::quote;
-use crate::http::{Json, PathId, Write};
+use crate::http::{Json, Params, PathId, Write};
 use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue};
@@ -78,7 +78,11 @@ async fn show_list(
 ) -> Response {
     let listed = futures::try_join!(
         crate::api::v1::series::list(State(app.clone()), viewer.reader()),
-        watches::list(State(app.clone()), viewer.reader()),
+        watches::list(
+            State(app.clone()),
+            viewer.reader(),
+            Params(crate::http::Page::default())
+        ),
         strategies::list(State(app.clone()), viewer.reader()),
     );
     let (series, watches, strategies) = match listed {

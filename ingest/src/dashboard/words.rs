@@ -3,6 +3,7 @@
 use askama::filters::HtmlSafe;
 use std::fmt;
 use thrum_schema::UnixMs;
+use thrum_schema::time::relative;
 
 const UNITS: [(&str, i64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
 
@@ -58,23 +59,6 @@ impl HtmlSafe for Relative {}
 /// Parses a timestamp in an API response.
 pub fn at(text: &str) -> At {
     At(UnixMs::parse("timestamp", text).unwrap_or(UnixMs(0)))
-}
-
-/// A time `ms` in the future, or in the past if negative: `in 56 s`, `4 min ago`. `relative` in
-/// `script.js` must return the same text.
-pub fn relative(ms: i64) -> String {
-    let s = ms.abs() / 1000;
-    let (n, unit) = match s {
-        0..=99 => (s, "s"),
-        100..=5_999 => (s / 60, "min"),
-        6_000..=172_799 => (s / 3_600, "h"),
-        _ => (s / 86_400, "d"),
-    };
-    if ms >= 0 {
-        format!("in {n} {unit}")
-    } else {
-        format!("{n} {unit} ago")
-    }
 }
 
 /// A duration in seconds: `1 h 30 min`.

@@ -8,6 +8,7 @@ use crate::services::{AdminKeyUnavailable, ServiceError};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 use thrum_schema::error::Invalid;
 use thrum_schema::time::secs_to_wait;
 use thrum_store::StoreError;
@@ -27,6 +28,14 @@ pub struct Problem {
     /// Seconds until a retry may succeed.
     #[serde(skip)]
     retry_after_s: Option<i64>,
+    /// All fields that are wrong, if there are several.
+    #[serde(skip)]
+    #[schema(ignore)]
+    invalid: Vec<Invalid>,
+    /// More about it: `errors`, or the `results` of a batch.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    more: Map<String, Value>,
 }
 
 impl Problem {
@@ -39,6 +48,22 @@ impl Problem {
             detail: detail.into(),
             field: None,
             retry_after_s: None,
+            invalid: Vec::new(),
+            more: Map::new(),
+        }
+    }
+
+    /// The fields that are wrong.
+    pub fn fields(&self) -> Vec<Invalid> {
+        match (&self.field, self.invalid.is_empty()) {
+            (Some(field), true) => {
+                let problem = self
+                    .detail
+                    .strip_prefix(field.as_str())
+                    .unwrap_or(&self.detail);
+                vec![Invalid::new(field, problem.trim_start())]
+            }
+            _ => self.invalid.clone(),
         }
     }
 
@@ -63,6 +88,13 @@ impl Problem {
             StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("1")),
             _ => self.retry_after_s.map(HeaderValue::from),
         }
+    }
+
+    /// The problem with one more field.
+    pub fn with(mut self, name: &str, value: &impl Serialize) -> Self {
+        let value = serde_json::to_value(value).unwrap_or_default();
+        self.more.insert(name.to_owned(), value);
+        self
     }
 
     /// 429, with the milliseconds until a retry may succeed.
@@ -111,6 +143,27 @@ impl From<Invalid> for Problem {
     }
 }
 
+/// All fields that are wrong. The first is also where a single one would be.
+impl From<Vec<Invalid>> for Problem {
+    fn from(invalid: Vec<Invalid>) -> Self {
+        let Some(first) = invalid.first() else {
+            return Self::bad_request("the request is invalid");
+        };
+        let problem = Self::from(first.clone());
+        if invalid.len() == 1 {
+            return problem;
+        }
+        let errors: Vec<Value> = invalid
+            .iter()
+            .map(|error| json!({ "field": error.field, "detail": error.to_string() }))
+            .collect();
+        Self {
+            invalid,
+            ..problem.with("errors", &errors)
+        }
+    }
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the request failed");
@@ -144,7 +197,9 @@ impl From<FindError> for Problem {
     fn from(error: FindError) -> Self {
         match error {
             FindError::NotFound => Self::not_found("monitor"),
-            FindError::Ambiguous => Self::conflict("several monitors have this slug; use the uuid"),
+            FindError::Ambiguous => {
+                Self::conflict("several monitors have this slug or name; use the uuid")
+            }
             FindError::Store(error) => error.into(),
         }
     }

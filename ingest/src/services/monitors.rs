@@ -23,7 +23,7 @@ use std::sync::Arc;
 use summary::Summaries;
 use thiserror::Error;
 use thrum_schema::announce::{after_project_edit, asks_for_looks};
-use thrum_schema::monitor::check_heartbeat_name;
+use thrum_schema::monitor::{MAX_NAME, check_heartbeat_name};
 use thrum_schema::{Monitor, MonitorId, MonitorState, Project, ProjectId};
 use thrum_store::{Result, Snapshot, Store, StoreError};
 
@@ -48,7 +48,7 @@ pub struct Monitors {
 pub enum FindError {
     #[error("there is no such monitor")]
     NotFound,
-    #[error("several monitors have this slug")]
+    #[error("several monitors have this slug or name")]
     Ambiguous,
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -139,21 +139,40 @@ impl Monitors {
             Some(id)
         } else if text.len() == 40 && text.bytes().all(hex) {
             self.store.monitor_by_unique_key(project, text).await?
-        } else if check_heartbeat_name("id", text).is_err() {
-            None
-        } else if let Some(id) = self.store.monitor_named(project, text).await? {
-            Some(id)
         } else {
-            match *self.store.monitors_with_slug(project, text).await? {
-                [] => None,
-                [id] => Some(id),
-                _ => return Err(FindError::Ambiguous),
-            }
+            self.find_named(project, text).await?
         };
         let found = self.store.snapshot(id.ok_or(FindError::NotFound)?).await?;
         found
             .filter(|found| found.monitor.project == project)
             .ok_or(FindError::NotFound)
+    }
+
+    /// The only monitor with a name or slug.
+    async fn find_named(
+        &self,
+        project: ProjectId,
+        text: &str,
+    ) -> std::result::Result<Option<MonitorId>, FindError> {
+        let is_short = check_heartbeat_name("id", text).is_ok();
+        if is_short && let Some(id) = self.store.monitor_named(project, text).await? {
+            return Ok(Some(id));
+        }
+        let mut found = match is_short {
+            true => self.store.monitors_with_slug(project, text).await?,
+            false => Vec::new(),
+        };
+        // Only heartbeats need an index of names, and they can't have others.
+        if found.is_empty() && (1..=MAX_NAME).contains(&text.chars().count()) {
+            let monitors = self.list(project).await?;
+            let named = monitors.iter().filter(|monitor| monitor.name == text);
+            found = named.map(|monitor| monitor.id).collect();
+        }
+        match *found {
+            [] => Ok(None),
+            [id] => Ok(Some(id)),
+            _ => Err(FindError::Ambiguous),
+        }
     }
 
     /// Arms the timers that a change to a project requires: monitors that it no longer silences are

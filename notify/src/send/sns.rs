@@ -58,7 +58,7 @@ impl Sns {
             .await?
             .publish()
             .topic_arn(topic_arn)
-            .subject(message.sns_subject())
+            .subject(&message.sns_subject)
             .message(&message.text)
             .set_message_attributes(Some(attributes(message)?))
             .send()

@@ -237,6 +237,7 @@ mod tests {
             subject: String::new(),
             text: String::new(),
             sms: String::new(),
+            sns_subject: String::new(),
         };
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         for (url, permanent) in [

@@ -6,7 +6,7 @@ use crate::item;
 use crate::key::Key;
 use crate::table::{Query, attr, create, exists, put, set, strings, take_from, update};
 use crate::{Result, Store, StoreError};
-use thrum_schema::alert::Alert;
+use thrum_schema::alert::{ALERT_TTL_S, Alert};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::metrics::Count;
 use thrum_schema::time::UnixMs;
@@ -42,6 +42,35 @@ impl Store {
             let newest = day.newest_first().limit(left);
             alerts.extend(self.query::<Alert>(newest).await?);
         }
+        Ok(alerts)
+    }
+
+    /// The newest `limit` alerts that are older than `before`, newest first. 0.5 RU per 4 kB, and at least one query
+    /// per day.
+    pub async fn alerts_before(
+        &self,
+        project: ProjectId,
+        before: Option<AlertId>,
+        now: UnixMs,
+        limit: usize,
+    ) -> Result<Vec<Alert>> {
+        let days = ALERT_TTL_S / 86_400 + 1;
+        let Some(before) = before else {
+            return self.recent_alerts(project, now, days, limit).await;
+        };
+        let at = UnixMs(before.created_ms());
+        let day = Query::of(Key::alerts_of(project, at))
+            .between("", before.to_string())
+            .eventual();
+        // The range includes its end.
+        let rest = day.newest_first().limit(limit + 1);
+        let mut alerts = self.query::<Alert>(rest).await?;
+        alerts.retain(|alert| alert.id != before);
+        alerts.truncate(limit);
+        let past = (now - at) / 86_400_000 + 1;
+        let left = limit - alerts.len();
+        let older = self.recent_alerts(project, at - 86_400_000, (days - past).max(0), left);
+        alerts.extend(older.await?);
         Ok(alerts)
     }
 

@@ -13,7 +13,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use route::{Refused, Target};
 use thrum_schema::PingKind;
-use thrum_schema::ping::Ping;
+use thrum_schema::ping::{Ping, first_part, parse_metric};
 use thrum_schema::time::secs_to_wait;
 use thrum_store::Rules;
 use thrum_store::StoreError;
@@ -25,8 +25,18 @@ pub async fn ping(State(app): State<App>, request: Request) -> Response {
         return preflight();
     }
     let mut response = match receive(&app, request).await {
-        Ok(recorded) if recorded.created => (StatusCode::CREATED, "Created").into_response(),
-        Ok(_) => (StatusCode::OK, "OK").into_response(),
+        Ok((recorded, warnings)) => {
+            let (status, text) = match recorded.created {
+                true => (StatusCode::CREATED, "Created"),
+                false => (StatusCode::OK, "OK"),
+            };
+            let mut text = text.to_owned();
+            for warning in warnings {
+                text += "; ";
+                text += &warning;
+            }
+            (status, text).into_response()
+        }
         Err(refused) => {
             let mut response = (refused.status(), refused.to_string()).into_response();
             let wait_s = match refused {
@@ -56,7 +66,8 @@ pub async fn ping(State(app): State<App>, request: Request) -> Response {
     response
 }
 
-async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
+/// Records a ping. The warnings are about metrics that were left out.
+async fn receive(app: &App, request: Request) -> Result<(Recorded, Vec<String>), Refused> {
     // The time of a ping is its arrival, however long its body and the lookup of its monitor take.
     let at = app.store.world().now();
     let (parts, body) = request.into_parts();
@@ -81,11 +92,14 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
         }
     };
     let remote_addr = remote_addr(&parts.extensions);
-    let body = match first_bytes(body, app.config.body_limit).await {
+    // One byte more shows that there is more.
+    let limit = app.config.body_limit;
+    let body = match first_bytes(body, limit + 1).await {
         Ok(body) => body,
         Err(_) => return Err(Refused::BrokenBody),
     };
-    let incoming = Incoming {
+    let (body, truncated) = first_part(body.into(), limit);
+    let mut incoming = Incoming {
         kind,
         rules: Rules::default(),
         ping: Ping {
@@ -102,9 +116,14 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
             early: false,
             overlap: false,
             metrics: Default::default(),
-            body: body.into(),
+            body,
+            truncated,
         },
     };
+    let mut warnings = Vec::new();
+    for (name, value) in query.metrics {
+        incoming.add_metric(name, parse_metric(name, value), &mut warnings);
+    }
     let recorded = match target {
         Target::Monitor { id, .. } => app.monitors.record(id, incoming).await?,
         Target::Slug { key, slug, .. } => {
@@ -115,7 +134,7 @@ async fn receive(app: &App, request: Request) -> Result<Recorded, Refused> {
                 .await?
         }
     };
-    Ok(recorded)
+    Ok((recorded, warnings))
 }
 
 /// Whether the ping's monitor exists, or would be created.
@@ -164,20 +183,25 @@ impl Refused {
 
 /// The query parameters of a ping. Others are ignored.
 #[derive(Debug, Default)]
-struct Query {
+struct Query<'a> {
     rid: Option<String>,
     create: bool,
+    /// `metric.rows=12.5`
+    metrics: Vec<(&'a str, &'a str)>,
 }
 
-impl Query {
-    fn parse(uri: &Uri) -> Self {
+impl<'a> Query<'a> {
+    fn parse(uri: &'a Uri) -> Self {
         let mut query = Self::default();
         let text = uri.query().unwrap_or_default();
         for (name, value) in url_pairs(text) {
             match name {
                 "rid" => query.rid = Some(value.to_owned()),
                 "create" => query.create = value == "1",
-                _ => {}
+                name => {
+                    let metric = name.strip_prefix("metric.");
+                    query.metrics.extend(metric.map(|name| (name, value)));
+                }
             }
         }
         query
@@ -233,6 +257,7 @@ impl route::Action {
     params(
         ("uuid" = String, Path, description = "The monitor's uuid, optionally followed by `/start`, `/fail`, `/log` or `/<exit status>`"),
         ("rid" = Option<String>, Query, description = "The run ID, a uuid"),
+        ("metric.NAME" = Option<String>, Query, description = "A number to store with the ping; up to 20"),
     ),
     request_body(content = String, description = "Stored with the ping, up to a limit", content_type = "text/plain"),
     responses(
@@ -253,6 +278,7 @@ pub fn by_uuid() {}
         ("ping_key" = String, Path, description = "The project's ping key"),
         ("slug" = String, Path, description = "The monitor's slug, optionally followed by `/start`, `/fail`, `/log` or `/<exit status>`"),
         ("rid" = Option<String>, Query, description = "The run ID, a uuid"),
+        ("metric.NAME" = Option<String>, Query, description = "A number to store with the ping; up to 20"),
         ("create" = Option<String>, Query, description = "1 creates the monitor if there is none"),
     ),
     request_body(content = String, description = "Stored with the ping, up to a limit", content_type = "text/plain"),

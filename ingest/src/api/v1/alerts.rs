@@ -12,8 +12,9 @@ use axum::http::StatusCode;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use thrum_schema::ProjectId;
-use thrum_schema::alert::{ALERT_TTL_S, Alert, AlertState};
+use thrum_schema::alert::{Alert, AlertState};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState};
+use thrum_schema::error::Invalid;
 use thrum_schema::id::{AlertId, ChannelId};
 use thrum_store::Claim;
 use thrum_store::StoreError;
@@ -40,12 +41,17 @@ pub struct AlertParams {
     pub channel: Option<String>,
     /// Only alerts in this state.
     pub state: Option<AlertState>,
+    /// The `next_cursor` of the part before: only older alerts.
+    pub cursor: Option<String>,
 }
 
 /// Alerts, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Alerts {
     pub alerts: Vec<AlertView>,
+    /// The cursor of the next part, if there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// The deliveries that are retried.
@@ -72,16 +78,26 @@ pub async fn list(
     let state = params.state;
     reader.caller.charge(&app).await?;
     let now = app.store.world().now();
-    let days = ALERT_TTL_S / 86_400 + 1;
+    let before = match &params.cursor {
+        None => None,
+        Some(cursor) => Some(cursor.parse::<AlertId>().map_err(|_| {
+            Invalid::new("cursor", "must be the next_cursor of an earlier response")
+        })?),
+    };
     let filtered = state.is_some() || params.channel.is_some();
-    let most = if filtered { MAX_SEARCHED } else { limit };
+    // One more shows that there are more.
+    let most = if filtered { MAX_SEARCHED } else { limit + 1 };
     let mut alerts = app
         .store
-        .recent_alerts(reader.project, now, days, most)
+        .alerts_before(reader.project, before, now, most)
         .await?;
+    let searched = alerts
+        .last()
+        .map(|alert| alert.id)
+        .filter(|_| alerts.len() == most);
     alerts.retain(|alert| state.is_none_or(|state| alert.state() == state));
     let (store, reader, channel) = (&app.store, &reader, &params.channel);
-    let alerts = stream::iter(alerts)
+    let mut alerts: Vec<AlertView> = stream::iter(alerts)
         .map(|alert| async move {
             let deliveries = store.deliveries(alert.id).await?;
             Ok::<_, StoreError>(view(&alert, &deliveries, reader.sees_secrets))
@@ -94,10 +110,19 @@ pub async fn list(
             });
             std::future::ready(through)
         })
-        .take(limit)
+        .take(limit + 1)
         .try_collect()
         .await?;
-    Ok(axum::Json(Alerts { alerts }))
+    let more = alerts.len() > limit;
+    alerts.truncate(limit);
+    let last = alerts.last().filter(|_| more).map(|alert| alert.id);
+    Ok(axum::Json(Alerts {
+        alerts,
+        // With a filter, the next part begins where the search ended.
+        next_cursor: last
+            .or(searched.filter(|_| filtered))
+            .map(|id| id.to_string()),
+    }))
 }
 
 impl Named for Alert {

@@ -9,7 +9,8 @@ pub use view::ChannelView;
 use crate::app::App;
 use crate::config::ConfirmMail;
 use crate::http::{
-    Edit, Json, Missing, Named, Overload, Params, Problem, Problems, Read, Reader, Write, Writer,
+    Edit, Json, Missing, Named, Overload, Page, Params, Problem, Problems, Read, Reader, Write,
+    Writer,
 };
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -31,6 +32,9 @@ const MAX_ATTEMPTS: u32 = 64;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Channels {
     pub channels: Vec<ChannelView>,
+    /// The cursor of the next part, if there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// A test message that is being sent.
@@ -45,27 +49,37 @@ pub struct TestSent {
 /// Lists the channels of the project, and shows which of them are failing.
 #[utoipa::path(
     get, path = "/v1/channels", operation_id = "list_channels", tag = "channels",
+    params(Page),
     responses((status = 200, body = Channels), Problems, Overload),
 )]
-pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Channels>, Problem> {
+pub async fn list(
+    State(app): State<App>,
+    reader: Reader,
+    Params(page): Params<Page>,
+) -> Result<axum::Json<Channels>, Problem> {
     reader.caller.charge(&app).await?;
     let (mut channels, failing) = futures::try_join!(
         app.store.channels(reader.project),
         app.store.failing_channels(reader.project)
     )?;
     channels.sort_by_key(|channel| (channel.created, channel.id));
+    let key = |channel: &Channel| format!("{:020}{}", channel.created.0, channel.id);
+    let (channels, next_cursor) = page.of(channels, key)?;
     let mut views = Vec::with_capacity(channels.len());
     for channel in &channels {
         let subscription = subscription(&app, channel).await?;
         views.push(shown(&reader, channel, &failing, subscription.as_ref()));
     }
-    Ok(axum::Json(Channels { channels: views }))
+    Ok(axum::Json(Channels {
+        channels: views,
+        next_cursor,
+    }))
 }
 
 /// Shows a channel.
 #[utoipa::path(
     get, path = "/v1/channels/{id}", operation_id = "get_channel", tag = "channels",
-    params(("id" = String, Path, description = "The channel's ID")),
+    params(("id" = String, Path, description = "The channel's ID or unique name")),
     responses((status = 200, body = ChannelView), Problems, Overload, Missing),
 )]
 pub async fn get(
@@ -139,7 +153,7 @@ pub async fn create(
 #[utoipa::path(
     patch, path = "/v1/channels/{id}", operation_id = "update_channel", tag = "channels",
     request_body = ChannelRequest,
-    params(("id" = String, Path, description = "The channel's ID")),
+    params(("id" = String, Path, description = "The channel's ID or unique name")),
     responses((status = 200, body = ChannelView), Problems, Overload, Missing),
 )]
 pub async fn update(
@@ -174,7 +188,7 @@ pub struct Deletion {
 /// Deletes a channel. Thrum gives up on its unfinished deliveries.
 #[utoipa::path(
     delete, path = "/v1/channels/{id}", operation_id = "delete_channel", tag = "channels",
-    params(("id" = String, Path, description = "The channel's ID"), Deletion),
+    params(("id" = String, Path, description = "The channel's ID or unique name"), Deletion),
     responses((status = 204, description = "Deleted"), Problems, Overload, Missing),
 )]
 pub async fn delete(
@@ -209,7 +223,7 @@ pub async fn delete(
 /// Sends a test message, through the same outbox as an alert.
 #[utoipa::path(
     post, path = "/v1/channels/{id}/test", operation_id = "test_channel", tag = "channels",
-    params(("id" = String, Path, description = "The channel's ID")),
+    params(("id" = String, Path, description = "The channel's ID or unique name")),
     responses((status = 202, body = TestSent), Problems, Overload, Missing),
 )]
 pub async fn test(
@@ -229,10 +243,20 @@ pub async fn test(
 
 impl Named for Channel {
     async fn find(app: &App, project: ProjectId, id: &str) -> Result<Self, Problem> {
-        let not_found = || Problem::not_found("channel");
-        let id = id.parse().map_err(|_| not_found())?;
-        let found = app.store.channel(project, id).await?;
-        found.ok_or_else(not_found)
+        if let Ok(id) = id.parse()
+            && let Some(found) = app.store.channel(project, id).await?
+        {
+            return Ok(found);
+        }
+        let mut channels = app.store.channels(project).await?;
+        channels.retain(|channel| channel.name == id);
+        match channels.pop() {
+            None => Err(Problem::not_found("channel")),
+            Some(found) if channels.is_empty() => Ok(found),
+            Some(_) => Err(Problem::conflict(
+                "several channels have this name; use the ID",
+            )),
+        }
     }
 }
 

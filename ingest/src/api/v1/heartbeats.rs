@@ -9,7 +9,7 @@ pub use valid::Heartbeat;
 use crate::app::App;
 use crate::http::body::from_value;
 use crate::http::{Json, Overload, Pinger, Problem, Problems};
-use crate::services::monitors::{By, Incoming, RecordError};
+use crate::services::monitors::{By, RecordError};
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -47,6 +47,9 @@ pub enum Answer {
         status: Shown,
         pings: u64,
         deadline: Option<String>,
+        /// What was wrong with its message, exit status or metrics.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     /// It was not recorded.
     Refused {
@@ -139,7 +142,42 @@ pub async fn post(
         })
         .collect();
     let results = record_all(&app, project, checked).await?;
+    refuse_all(&results)?;
     Ok(axum::Json(Results { results }))
+}
+
+/// A batch of which nothing was recorded is an error, so that a client that looks only at the status notices.
+fn refuse_all(results: &[Answer]) -> Result<(), Problem> {
+    let errors: Vec<Option<(StatusCode, i64)>> = results
+        .iter()
+        .filter_map(|result| match result {
+            Answer::Recorded { .. } => None,
+            Answer::Refused { alone, .. } => Some(*alone),
+        })
+        .collect();
+    if errors.len() < results.len() || results.is_empty() {
+        return Ok(());
+    }
+    // All were too fast, or above the plan's limit: the status of one. Otherwise, the request is wrong.
+    let same = errors
+        .iter()
+        .all(|error| error.map(|(status, _)| status) == errors[0].map(|(status, _)| status));
+    let wait_ms = errors.iter().flatten().map(|(_, wait_ms)| *wait_ms).min();
+    let problem = match errors[0] {
+        Some((StatusCode::TOO_MANY_REQUESTS, _)) if same => {
+            Problem::too_many(TOO_MANY, wait_ms.unwrap_or_default())
+        }
+        first => Problem::new(
+            first
+                .filter(|_| same)
+                .map_or(StatusCode::BAD_REQUEST, |(status, _)| status),
+            format!(
+                "none of the {} heartbeats was recorded; see results",
+                results.len()
+            ),
+        ),
+    };
+    Err(problem.with("results", &results))
 }
 
 /// Without a batch, a heartbeat that was not recorded is an error of the request.
@@ -190,13 +228,13 @@ async fn record_all(
     checked: Vec<(usize, Checked)>,
 ) -> Result<Vec<Answer>, Problem> {
     let mut answers = BTreeMap::new();
-    let mut by_monitor: BTreeMap<String, Vec<(usize, Incoming)>> = BTreeMap::new();
+    let mut by_monitor: BTreeMap<String, Vec<(usize, Valid)>> = BTreeMap::new();
     for (i, checked) in checked {
         match checked {
             Ok(valid) => by_monitor
-                .entry(valid.name)
+                .entry(valid.name.clone())
                 .or_default()
-                .push((i, valid.incoming)),
+                .push((i, valid)),
             Err((monitor, invalid)) => {
                 let refused = Answer::Refused {
                     monitor,
@@ -208,10 +246,10 @@ async fn record_all(
         }
     }
     let recorded: Vec<Vec<(usize, Answer)>> = stream::iter(by_monitor)
-        .map(|(name, heartbeats)| async move {
+        .map(|(_, heartbeats)| async move {
             let mut answers = Vec::with_capacity(heartbeats.len());
-            for (i, incoming) in heartbeats {
-                answers.push((i, record_one(app, project, &name, incoming).await?));
+            for (i, heartbeat) in heartbeats {
+                answers.push((i, record_one(app, project, heartbeat).await?));
             }
             Ok::<_, Problem>(answers)
         })
@@ -222,18 +260,18 @@ async fn record_all(
     Ok(answers.into_values().collect())
 }
 
-async fn record_one(
-    app: &App,
-    project: ProjectId,
-    name: &str,
-    incoming: Incoming,
-) -> Result<Answer, Problem> {
+async fn record_one(app: &App, project: ProjectId, heartbeat: Valid) -> Result<Answer, Problem> {
+    let Valid {
+        name,
+        incoming,
+        warnings,
+    } = heartbeat;
     let recorded = app
         .monitors
-        .record_named(project, By::Name, name, true, incoming)
+        .record_named(project, By::Name, &name, true, incoming)
         .await;
     let refused = |error: &str, status, wait_ms| Answer::Refused {
-        monitor: Some(name.to_owned()),
+        monitor: Some(name.clone()),
         error: error.to_owned(),
         alone: Some((status, wait_ms)),
     };
@@ -241,11 +279,12 @@ async fn record_one(
         Ok(recorded) => {
             let state = recorded.state;
             Ok(Answer::Recorded {
-                monitor: name.to_owned(),
+                monitor: name.clone(),
                 uuid: state.monitor,
                 status: state.shown(app.store.world().now(), &[]),
                 pings: state.pings,
                 deadline: state.deadline().map(|deadline| deadline.rfc3339()),
+                warnings,
             })
         }
         Err(RecordError::Ambiguous) => Ok(refused(

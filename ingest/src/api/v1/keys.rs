@@ -1,7 +1,7 @@
 //! `/v1/keys`: the API keys of a project, identified by the first digits of their hashes.
 
 use crate::app::App;
-use crate::http::{Edit, Json, Missing, Named, Overload, Problem, Problems, Writer};
+use crate::http::{Edit, Json, Missing, Named, Overload, Page, Params, Problem, Problems, Writer};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,9 @@ pub struct NewKey {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct KeyList {
     pub keys: Vec<KeyView>,
+    /// The cursor of the next part, if there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 impl From<&ApiKey> for KeyView {
@@ -141,13 +144,20 @@ impl KeyRequest {
 /// Lists the API keys of the project, without their secrets.
 #[utoipa::path(
     get, path = "/v1/keys", operation_id = "list_keys", tag = "keys",
+    params(Page),
     responses((status = 200, body = KeyList), Problems, Overload),
 )]
-pub async fn list(State(app): State<App>, writer: Writer) -> Result<axum::Json<KeyList>, Problem> {
+pub async fn list(
+    State(app): State<App>,
+    writer: Writer,
+    Params(page): Params<Page>,
+) -> Result<axum::Json<KeyList>, Problem> {
     writer.caller.charge(&app).await?;
     let keys = app.accounts.valid_keys(writer.project).await?;
+    let key = |key: &ApiKey| format!("{:020}{}", key.created.0, key.hash);
+    let (keys, next_cursor) = page.of(keys, key)?;
     let keys = keys.iter().map(KeyView::from).collect();
-    Ok(axum::Json(KeyList { keys }))
+    Ok(axum::Json(KeyList { keys, next_cursor }))
 }
 
 /// Creates an API key. Its secret is shown once.

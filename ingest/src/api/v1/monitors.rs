@@ -8,8 +8,8 @@ pub use view::{Around, ChannelsView, MonitorView, OutageView, PingView, WindowSp
 
 use crate::app::App;
 use crate::http::{
-    Edit, Json, Missing, Named, Overload, Params, PathId, Problem, Problems, Read, Reader, Write,
-    Writer,
+    Edit, Json, Missing, Named, Overload, Page, Params, PathId, Problem, Problems, Read, Reader,
+    Write, Writer,
 };
 use crate::services::monitors::{Edit as Editing, Upserted};
 use axum::extract::State;
@@ -32,6 +32,9 @@ const MAX_DAYS: i64 = 93;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Monitors {
     monitors: Vec<MonitorView>,
+    /// The cursor of the next part, if there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// Which monitors to list.
@@ -43,6 +46,11 @@ pub struct Filter {
     tag: Option<String>,
     /// Only monitors with this status.
     status: Option<Shown>,
+    /// The maximum number of monitors to return, 1 to 1000; all if absent.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the part before.
+    cursor: Option<String>,
 }
 
 /// How long to snooze: either `until` or `for_s`.
@@ -123,15 +131,34 @@ pub async fn list(
         .filter(|monitor| tag.is_none_or(|tag| monitor.tags.contains(tag)))
         .collect();
     monitors.sort_by(|a, b| a.name.cmp(&b.name).then(a.id.cmp(&b.id)));
-    let states = app.monitors.states(&monitors).await?;
+    let page = Page {
+        limit: filter.limit,
+        cursor: filter.cursor,
+    };
+    let key = |monitor: &Monitor| format!("{}\0{}", monitor.name, monitor.id);
     let around = Around::new(&reader, &project, &outages, now);
-    let monitors = monitors
-        .iter()
-        .zip(&states)
-        .map(|(monitor, state)| around.view(monitor, state))
-        .filter(|view| filter.status.is_none_or(|status| view.status == status))
-        .collect();
-    Ok(axum::Json(Monitors { monitors }))
+    // A filter by status needs the states of all.
+    let (monitors, next_cursor) = match filter.status {
+        None => {
+            let (monitors, next) = page.of(monitors, |monitor| key(monitor))?;
+            let states = app.monitors.states(&monitors).await?;
+            let views = monitors.iter().zip(&states);
+            let views = views.map(|(monitor, state)| around.view(monitor, state));
+            (views.collect(), next)
+        }
+        Some(status) => {
+            let states = app.monitors.states(&monitors).await?;
+            let views = monitors.iter().zip(&states);
+            let views = views.map(|(monitor, state)| (key(monitor), around.view(monitor, state)));
+            let views = views.filter(|(_, view)| view.status == status).collect();
+            let (views, next) = page.of(views, |(key, _)| key.clone())?;
+            (views.into_iter().map(|(_, view)| view).collect(), next)
+        }
+    };
+    Ok(axum::Json(Monitors {
+        monitors,
+        next_cursor,
+    }))
 }
 
 /// Shows a monitor with its last flips, pings and failures.

@@ -4,7 +4,7 @@ use super::keys::{KeyRequest, NewKey, create_with};
 use super::project::{ProjectView, changed, check_name, view};
 use crate::app::App;
 use crate::config::ConfirmMail;
-use crate::http::{Admin, Json, Missing, Overload, PathId, Problem, Problems};
+use crate::http::{Admin, Json, Missing, Overload, Page, Params, PathId, Problem, Problems};
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -20,6 +20,9 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProjectList {
     projects: Vec<ProjectView>,
+    /// The cursor of the next part, if there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// A new project with its keys, which are shown only once.
@@ -48,16 +51,26 @@ pub struct AdminProjectRequest {
 /// Lists all projects.
 #[utoipa::path(
     get, path = "/v1/projects", operation_id = "list_projects", tag = "admin",
+    params(Page),
     responses((status = 200, body = ProjectList), Problems, Overload),
 )]
-pub async fn list(State(app): State<App>, _: Admin) -> Result<axum::Json<ProjectList>, Problem> {
+pub async fn list(
+    State(app): State<App>,
+    _: Admin,
+    Params(page): Params<Page>,
+) -> Result<axum::Json<ProjectList>, Problem> {
     let mut found = app.store.projects().await?;
     found.sort_by(|a, b| a.created.cmp(&b.created).then(a.id.cmp(&b.id)));
+    let key = |project: &Project| format!("{:020}{}", project.created.0, project.id);
+    let (found, next_cursor) = page.of(found, key)?;
     let mut projects = Vec::with_capacity(found.len());
     for project in &found {
         projects.push(view(&app, project).await?);
     }
-    Ok(axum::Json(ProjectList { projects }))
+    Ok(axum::Json(ProjectList {
+        projects,
+        next_cursor,
+    }))
 }
 
 /// Creates a project and its first keys, which are shown only once.

@@ -10,8 +10,8 @@ use crate::http::body::from_value;
 use crate::http::{Feeder, Json, Missing, Overload, Params, PathId, Problem, Problems, Reader};
 use axum::extract::State;
 use items::{
-    BarsRequest, ScoreRequest, SentimentRequest, Taken, TakenScores, TextRequest, ValueRequest,
-    ValuesRequest, check_batch, last_of_each, own_series,
+    BarsRequest, Rejected, ScoreRequest, SentimentRequest, Taken, TakenScores, TextRequest,
+    ValueRequest, ValuesRequest, check_batch, last_of_each, own_series,
 };
 use serde::Deserialize;
 use thrum_schema::UnixMs;
@@ -138,7 +138,10 @@ pub async fn post_sentiment(
         Ok(score)
     });
     let (valid, rejected) = last_of_each(checked.collect(), |score: &Score| score.time);
-    if !valid.is_empty() {
+    if valid.is_empty() {
+        return Err(none_accepted(&rejected));
+    }
+    {
         feeder.caller.charge(&app).await?;
         app.store
             .put_scores(feeder.project, &series, &valid)
@@ -257,6 +260,16 @@ pub async fn get_bars(
     }))
 }
 
+/// A batch of which nothing was accepted is an error, so that a client that looks only at the status notices.
+fn none_accepted(rejected: &[Rejected]) -> Problem {
+    let first = rejected.first().map_or("", |first| &first.error);
+    let count = rejected.len();
+    Problem::bad_request(format!(
+        "none of the {count} items was accepted; the first: {first}"
+    ))
+    .with("rejected", &rejected)
+}
+
 async fn take(
     app: &App,
     feeder: &Feeder,
@@ -270,7 +283,7 @@ async fn take(
         ..Taken::default()
     };
     if bars.is_empty() {
-        return Ok(axum::Json(taken));
+        return Err(none_accepted(&taken.rejected));
     }
     let head = app.store.head(feeder.project, series, timeframe).await?;
     if head.is_none() && app.store.heads(feeder.project).await?.len() >= MAX_SERIES {

@@ -4,7 +4,8 @@ use super::monitors::{ChannelsView, check_channels, some};
 use super::signal_params::{series_of, timeframe_of, timestamp};
 use crate::app::App;
 use crate::http::{
-    Edit, Json, Missing, Named, Overload, Problem, Problems, Read, Reader, Write, Writer,
+    Edit, Json, Missing, Named, Overload, Page, Params, Problem, Problems, Read, Reader, Write,
+    Writer,
 };
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -106,17 +107,27 @@ pub struct WatchView {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Watches {
     pub watches: Vec<WatchView>,
+    /// The cursor of the next part, if there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
 }
 
 /// Lists the watches of the project.
 #[utoipa::path(
     get, path = "/v1/watches", operation_id = "list_watches", tag = "watches",
+    params(Page),
     responses((status = 200, body = Watches), Problems, Overload),
 )]
-pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<Watches>, Problem> {
+pub async fn list(
+    State(app): State<App>,
+    reader: Reader,
+    Params(page): Params<Page>,
+) -> Result<axum::Json<Watches>, Problem> {
     reader.caller.charge(&app).await?;
     let mut watches = app.store.watches(reader.project).await?;
     watches.sort_by_key(|watch| (watch.created, watch.id));
+    let key = |watch: &Watch| format!("{:020}{}", watch.created.0, watch.id);
+    let (watches, next_cursor) = page.of(watches, key)?;
     let ids: Vec<WatchId> = watches.iter().map(|watch| watch.id).collect();
     let watch_states = app.store.watch_states(&ids).await?;
     let now = app.store.world().now();
@@ -124,6 +135,7 @@ pub async fn list(State(app): State<App>, reader: Reader) -> Result<axum::Json<W
     let watches = watches.map(|(watch, state)| view(watch, &state.unwrap_or_default(), now));
     Ok(axum::Json(Watches {
         watches: watches.collect(),
+        next_cursor,
     }))
 }
 

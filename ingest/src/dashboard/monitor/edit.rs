@@ -41,29 +41,97 @@ struct Form<'a> {
     fields: &'a Fields,
     channels: &'a [Channel],
     preview: Vec<Deadline>,
-    /// Why the schedule is invalid, if there is no preview.
-    invalid: Option<String>,
+    /// What is wrong with the fields.
+    wrong: &'a [Invalid],
 }
 
 impl Form<'_> {
     fn value(&self, name: &str) -> &str {
         self.fields.text(name)
     }
+
+    /// What is wrong with a field, in words that begin with its label.
+    fn error(&self, name: &str) -> Option<String> {
+        let wrong = self.wrong.iter().find(|wrong| wrong.field == name)?;
+        Some(format!("{} {}", label(name), wrong.problem))
+    }
 }
 
-/// Reads the schedule and the grace of a form.
-fn schedule_of(fields: &Fields) -> Result<(Schedule, u32), Invalid> {
-    let grace_s = check_grace_s("grace", span_of("grace", fields.text("grace"))?)?;
+/// A field as the page labels it.
+fn label(field: &str) -> &str {
+    match field {
+        "name" => "Name",
+        "slug" => "Slug",
+        "tags" => "Tags",
+        "desc" => "Description",
+        "period" => "Period",
+        "schedule" => "Schedule",
+        "tz" => "Time zone",
+        "grace" => "Grace",
+        "channel" => "Channels",
+        "remind" => "Reminder interval",
+        "failures" => "Failures in a row",
+        "start_grace" => "Run grace",
+        "early" => "Early runs",
+        "windows" => "Maintenance windows",
+        other => other,
+    }
+}
+
+/// The form's field for a field of the API.
+fn field_of(api: &str) -> &str {
+    let (field, rest) = api.split_at(api.find(['[', '.']).unwrap_or(api.len()));
+    match field {
+        "period_s" => "period",
+        "grace_s" => "grace",
+        "start_grace_s" => "start_grace",
+        "remind_s" => "remind",
+        "early_s" => "early",
+        "channels" => "channel",
+        "windows" | "tags" => field,
+        _ if rest.is_empty() => field,
+        _ => api,
+    }
+}
+
+/// The wrong fields of a problem, if it is about fields of this form.
+fn wrong_fields(problem: &Problem) -> Vec<Invalid> {
+    let fields = problem.fields().into_iter();
+    fields
+        .map(|wrong| {
+            let field = field_of(&wrong.field).to_owned();
+            // Which line of several is wrong.
+            let problem = match wrong.field.strip_prefix("windows[") {
+                Some(rest) => {
+                    let (index, part) = rest.split_once(']').unwrap_or((rest, ""));
+                    let line = index.parse::<usize>().map_or(1, |index| index + 1);
+                    let part = part.trim_start_matches('.');
+                    format!("line {line}: {part} {}", wrong.problem)
+                }
+                None => wrong.problem,
+            };
+            Invalid { field, problem }
+        })
+        .collect()
+}
+
+/// Reads the schedule and the grace of a form, and everything that is wrong with them.
+fn schedule_of(fields: &Fields) -> Result<(Schedule, u32), Vec<Invalid>> {
+    let span = |field: &str| span_of(field, fields.text(field));
+    let grace_s = span("grace").and_then(|grace_s| check_grace_s("grace", grace_s));
     let schedule = if fields.text("kind") == "schedule" {
-        Schedule::parse(fields.text("schedule"), fields.given("tz").unwrap_or("UTC"))?
+        Schedule::parse(fields.text("schedule"), fields.given("tz").unwrap_or("UTC"))
     } else {
-        Schedule::simple("period", span_of("period", fields.text("period"))?)?
+        span("period").and_then(|period_s| Schedule::simple("period", period_s))
     };
-    Ok((schedule, grace_s))
+    match (schedule, grace_s) {
+        (Ok(schedule), Ok(grace_s)) => Ok((schedule, grace_s)),
+        (schedule, grace_s) => Err(schedule.err().into_iter().chain(grace_s.err()).collect()),
+    }
 }
 
 /// The next deadlines, if every ping arrives on time.
-fn preview(fields: &Fields, now: UnixMs) -> Result<Vec<Deadline>, Invalid> {
+fn preview(fields: &Fields, now: UnixMs) -> Result<Vec<Deadline>, Vec<Invalid>> {
     let (schedule, grace_s) = schedule_of(fields)?;
     let deadlines = schedule.times(now).take(PREVIEW).map(|expected| {
         let alerts = expected + i64::from(grace_s) * 1000;
@@ -134,32 +202,34 @@ fn fields_of(monitor: &Monitor) -> Fields {
     fields
 }
 
-/// Converts the form to an API request that sets everything the form shows.
-fn request(fields: &Fields) -> Result<MonitorRequest, Invalid> {
+/// Converts the form to an API request that sets everything the form shows, or says all that is wrong.
+fn request(
+    fields: &Fields,
+    channels: &[Channel],
+    now: UnixMs,
+) -> Result<MonitorRequest, Vec<Invalid>> {
     // Report blank required fields here: the API would leave them unchanged instead.
-    schedule_of(fields)?;
+    let mut wrong = schedule_of(fields).err().unwrap_or_default();
     let mut body = RequestFields::default();
+    let mut note = |checked: Result<(), Invalid>| wrong.extend(checked.err());
     for name in ["name", "slug", "desc"] {
         body.set(name, fields.text(name));
     }
-    let tags: Vec<&str> = fields.text("tags").split_whitespace().collect();
-    body.set("tags", json!(tags));
-    body.span(fields, "grace", "grace_s")?;
-    if fields.text("kind") == "schedule" {
-        body.text(fields, "schedule");
-        body.text(fields, "tz");
-    } else {
-        body.span(fields, "period", "period_s")?;
+    if fields.given("name").or(fields.given("slug")).is_none() {
+        note(Err(Invalid::new("name", "or slug is required")));
     }
+    let tags = fields.text("tags").split([',', ' ', '\n', '\t']);
+    let tags: Vec<&str> = tags.map(str::trim).filter(|tag| !tag.is_empty()).collect();
+    body.set("tags", json!(tags));
     for (field, name) in [
         ("start_grace", "start_grace_s"),
         ("remind", "remind_s"),
         ("early", "early_s"),
     ] {
         body.set(name, Value::Null);
-        body.span(fields, field, name)?;
+        note(body.span(fields, field, name));
     }
-    body.number(fields, "failures")?;
+    note(body.number(fields, "failures"));
     body.set("manual_resume", fields.is_on("manual_resume"));
     body.set("all_runs", fields.is_on("all_runs"));
     body.set(
@@ -176,8 +246,38 @@ fn request(fields: &Fields) -> Result<MonitorRequest, Invalid> {
         let chosen: Vec<&str> = fields.all("channel").collect();
         body.set("channels", json!(chosen));
     }
-    body.set("windows", windows(fields.text("windows"))?);
-    body.read()
+    match windows(fields.text("windows")) {
+        Ok(windows) => body.set("windows", windows),
+        Err(error) => note(Err(error)),
+    }
+    // What schedule_of has found is not found again.
+    if wrong
+        .iter()
+        .all(|error| !matches!(&*error.field, "period" | "grace" | "schedule" | "tz"))
+    {
+        let _ = body.span(fields, "grace", "grace_s");
+        if fields.text("kind") == "schedule" {
+            body.text(fields, "schedule");
+            body.text(fields, "tz");
+        } else {
+            let _ = body.span(fields, "period", "period_s");
+        }
+    }
+    let request: MonitorRequest = match body.read() {
+        Ok(request) => request,
+        Err(error) => {
+            wrong.push(error);
+            return Err(wrong);
+        }
+    };
+    if let Err(more) = request.clone().check(channels, now) {
+        wrong.extend(more);
+    }
+    if wrong.is_empty() {
+        Ok(request)
+    } else {
+        Err(wrong)
+    }
 }
 
 /// Parses maintenance windows, one per line: `0 2 * * 0 | 2 h | Europe/Berlin`.
@@ -220,10 +320,17 @@ async fn show(
         || "New monitor".to_owned(),
         |m| format!("Edit {}", m.label()),
     );
-    let (preview, invalid) = match preview(fields, app.store.world().now()) {
-        Ok(deadlines) => (deadlines, None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
+    let (preview, early) = match preview(fields, app.store.world().now()) {
+        Ok(deadlines) => (deadlines, Vec::new()),
+        Err(wrong) => (Vec::new(), wrong),
     };
+    let at_fields = match wrong {
+        Some(problem) => wrong_fields(problem),
+        None => early,
+    };
+    // What stands at a field need not stand above the form, too.
+    let known = |wrong: &Invalid| label(&wrong.field) != wrong.field;
+    let wrong = wrong.filter(|_| at_fields.is_empty() || !at_fields.iter().all(known));
     let form = Form {
         viewer,
         title: &title,
@@ -232,16 +339,23 @@ async fn show(
         fields,
         channels: &channels,
         preview,
-        invalid,
+        wrong: &at_fields,
     };
     let page = Page {
         section: "/",
         title: &title,
         viewer: Some(viewer),
         wrong,
+        invalid: !at_fields.is_empty(),
         ..Page::default()
     };
     page.show(&form)
+}
+
+/// The request of a form, or everything that is wrong with it.
+async fn checked(app: &App, viewer: &Viewer, fields: &Fields) -> Result<MonitorRequest, Problem> {
+    let channels = app.store.channels(viewer.key.project).await?;
+    Ok(request(fields, &channels, app.store.world().now())?)
 }
 
 /// `GET /monitors/new`
@@ -256,7 +370,7 @@ pub async fn create(State(app): State<App>, post: Post) -> Response {
         return show(&app, viewer, None, fields, None).await;
     }
     let created = async {
-        let request = Json(request(fields)?);
+        let request = Json(checked(&app, viewer, fields).await?);
         monitors::create(State(app.clone()), post.writer(), request).await
     };
     match created.await {
@@ -288,7 +402,7 @@ pub async fn save(State(app): State<App>, PathId(id): PathId, post: Post) -> Res
         return show(&app, viewer, Some(monitor), fields, None).await;
     }
     let saved = async {
-        let request = Json(request(fields)?);
+        let request = Json(checked(&app, viewer, fields).await?);
         monitors::update(State(app.clone()), edit, request).await
     };
     match saved.await {
@@ -313,6 +427,50 @@ mod tests {
         );
         assert!(windows("0 2 * * 0").is_err());
         assert!(windows("0 2 * * 0 | long").is_err());
+    }
+
+    #[test]
+    fn all_errors_of_a_form_come_at_once_by_their_labels() {
+        let fields = Fields::default()
+            .with("name", "x".repeat(101))
+            .with("slug", "Upper")
+            .with("tags", "prod, db,web")
+            .with("kind", "schedule")
+            .with("schedule", "61 * * * *")
+            .with("grace", "soon")
+            .with("remind", "1 s")
+            .with("failures", "0")
+            .with("windows", "0 2 * * 0 | 2 h\n0 25 * * * | 1 h");
+        let wrong = Problem::from(request(&fields, &[], UnixMs(0)).unwrap_err());
+        let wrong = wrong_fields(&wrong);
+        let form = |name: &str| {
+            let wrong = wrong.iter().find(|wrong| wrong.field == name);
+            wrong.map(|wrong| format!("{} {}", label(name), wrong.problem))
+        };
+        for (name, error) in [
+            ("name", "Name must be at most 100 characters"),
+            ("slug", "Slug must contain only lowercase letters"),
+            (
+                "schedule",
+                "Schedule is not a valid cron expression: minute `61`",
+            ),
+            ("grace", "Grace must be a duration like 90 s"),
+            ("remind", "Reminder interval must be between 60 and"),
+            (
+                "failures",
+                "Failures in a row must be between 1 and 100 (got 0)",
+            ),
+            ("windows", "Maintenance windows line 2: cron is not a valid"),
+        ] {
+            let shown = form(name).unwrap_or_default();
+            assert!(shown.starts_with(error), "{name}: {shown}");
+        }
+        assert_eq!(form("tags"), None, "tags are split at commas");
+        assert_eq!(wrong.len(), 7, "{wrong:?}");
+        let fields = blank().with("name", "web").with("tags", "prod, db,web");
+        let request =
+            serde_json::to_value(request(&fields, &[], UnixMs(0)).unwrap().tags()).unwrap();
+        assert_eq!(request, json!(["prod", "db", "web"]));
     }
 
     #[test]

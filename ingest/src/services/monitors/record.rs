@@ -6,7 +6,7 @@ use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::metrics::Count;
 use thrum_schema::monitor::{DEFAULT_GRACE_S, DEFAULT_PERIOD_S, slugify};
 use thrum_schema::mutant::{self, Mutant};
-use thrum_schema::ping::Ping;
+use thrum_schema::ping::{MAX_METRIC_NAME, MAX_METRICS, Ping};
 use thrum_schema::plan::Rate;
 use thrum_schema::transition::{Event, Outcome, transition, transitions};
 use thrum_schema::{Monitor, MonitorState, PingKind, Schedule, Targets, UnixMs};
@@ -23,6 +23,32 @@ pub struct Incoming {
     pub ping: Ping,
     /// The schedule that it sets.
     pub rules: Rules,
+}
+
+impl Incoming {
+    /// Adds a metric, or a warning that says why it was left out.
+    pub fn add_metric(
+        &mut self,
+        name: &str,
+        value: Result<f64, String>,
+        warnings: &mut Vec<String>,
+    ) {
+        let metrics = &mut self.ping.metrics;
+        let name: String = name.chars().take(MAX_METRIC_NAME + 1).collect();
+        match value {
+            Ok(value) if metrics.len() < MAX_METRICS => {
+                metrics.insert(name, value);
+            }
+            Ok(_) if warnings.len() < MAX_METRICS => warnings.push(format!(
+                "metrics must have at most {MAX_METRICS} entries; {name} was left out"
+            )),
+            Err(problem) if warnings.len() < MAX_METRICS => {
+                warnings.push(format!("metrics.{name} {problem}; it was left out"));
+            }
+            // Enough of them.
+            Ok(_) | Err(_) => {}
+        }
+    }
 }
 
 /// A ping that was recorded.

@@ -9,15 +9,12 @@ use super::Series;
 use crate::services::{ServiceError, ServiceResult};
 use thrum_schema::error::Invalid;
 use thrum_schema::id::{MonitorId, ProjectId};
+use thrum_schema::ping::{DURATION, INTERVAL};
 use thrum_schema::signal::{Bar, SeriesName, Timeframe};
 use thrum_schema::state::{Feeds, MAX_FEEDS};
 use thrum_schema::{MonitorState, Ping, PingKind, UnixMs};
 use thrum_store::{Result, StoreError};
 
-/// The series of the durations of runs, in seconds.
-const DURATION: &str = "duration";
-/// The series of the intervals between successes, in seconds.
-const INTERVAL: &str = "interval";
 /// How often to try to mark a state that concurrent heartbeats keep changing.
 const MAX_ATTEMPTS: usize = 50;
 

@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 /// Runs longer than this have no duration, in milliseconds: 72 hours.
 const MAX_DURATION_MS: i64 = 72 * 3_600_000;
+/// With more pings that need a look beyond the log, no ping has a duration, as in the original.
+const MAX_LONE: usize = 10;
 /// The largest value of `seconds`: a year.
 const MAX_SPAN_S: i64 = 31_536_000;
 /// The largest value of `start` and `end`, in epoch seconds.
@@ -64,6 +66,8 @@ impl From<&Flip> for FlipEntry {
 /// The log of a check, newest first.
 pub fn entries(id: MonitorId, pings: &[Ping], site: &Site, version: u8) -> Vec<PingEntry> {
     let base = format!("{}/api/v{version}/checks/{id}/pings", site.root);
+    let lone = (0..pings.len()).filter(|i| is_lone(&pings[*i], &pings[i + 1..]));
+    let with_durations = lone.count() <= MAX_LONE;
     pings
         .iter()
         .enumerate()
@@ -76,14 +80,31 @@ pub fn entries(id: MonitorId, pings: &[Ping], site: &Site, version: u8) -> Vec<P
             method: ping.method.clone(),
             ua: ping.ua.clone(),
             rid: ping.rid,
-            duration: duration_ms(ping, &pings[i + 1..]).map(|ms| {
-                #[expect(clippy::cast_precision_loss, reason = "three days of milliseconds fit")]
-                let hundredths = (ms as f64 / 10.0).round();
-                hundredths / 100.0
-            }),
+            duration: duration_ms(ping, &pings[i + 1..])
+                .filter(|_| with_durations)
+                .map(|ms| {
+                    #[expect(
+                        clippy::cast_precision_loss,
+                        reason = "three days of milliseconds fit"
+                    )]
+                    let hundredths = (ms as f64 / 10.0).round();
+                    hundredths / 100.0
+                }),
             body_url: (!ping.body.is_empty()).then(|| format!("{base}/{}/body", ping.n)),
         })
         .collect()
+}
+
+/// Whether a success or a failure has no start, success or failure with its run ID before it in the log.
+fn is_lone(ping: &Ping, earlier: &[Ping]) -> bool {
+    matches!(ping.kind, PingKind::Success | PingKind::Fail) && before(ping, earlier).is_none()
+}
+
+fn before<'a>(ping: &Ping, earlier: &'a [Ping]) -> Option<&'a Ping> {
+    let kinds = [PingKind::Success, PingKind::Fail, PingKind::Start];
+    earlier
+        .iter()
+        .find(|before| before.rid == ping.rid && kinds.contains(&before.kind))
 }
 
 /// How long the run that a ping ended took: the time since the start with the same run ID, if there
@@ -92,10 +113,7 @@ fn duration_ms(ping: &Ping, earlier: &[Ping]) -> Option<i64> {
     if !matches!(ping.kind, PingKind::Success | PingKind::Fail) {
         return None;
     }
-    let before = earlier.iter().find(|before| {
-        let kinds = [PingKind::Success, PingKind::Fail, PingKind::Start];
-        before.rid == ping.rid && kinds.contains(&before.kind)
-    });
+    let before = before(ping, earlier);
     let ms = match before {
         Some(start) if start.kind == PingKind::Start => Some((ping.at - start.at).max(0)),
         Some(_) => None,

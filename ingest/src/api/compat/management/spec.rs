@@ -376,7 +376,7 @@ mod tests {
             (json!({"name": long(101)}), "name is too long"),
             (json!({"name": "a\u{0}b"}), "name does not match pattern"),
             (json!({"desc": 1}), "desc is not a string"),
-            (json!({"desc": long(4_001)}), "desc is too long"),
+            (json!({"desc": long(50_001)}), "desc is too long"),
             (json!({"tags": long(501)}), "tags is too long"),
             (json!({"timeout": "60"}), "timeout is not a number"),
             (json!({"timeout": 60.5}), "timeout is not a number"),

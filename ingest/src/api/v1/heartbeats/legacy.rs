@@ -55,6 +55,7 @@ pub async fn legacy(
     let valid = Valid {
         name: body.host_id,
         incoming,
+        warnings: Vec::new(),
     };
     refuse_alone(&record_all(&app, project, vec![(0, Ok(valid))]).await?)?;
     Ok(axum::Json(LegacyAnswer { message: "OK" }))

@@ -10,16 +10,11 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use thrum_schema::error::Invalid;
 use thrum_schema::monitor::{check_grace_s, check_heartbeat_name};
-use thrum_schema::ping::Ping;
+use thrum_schema::ping::{Ping, check_metric, first_part};
 use thrum_schema::schedule::MAX_PERIOD_S;
 use thrum_schema::{PingKind, UnixMs};
 use thrum_store::Rules;
 use utoipa::ToSchema;
-
-/// The most metrics in a heartbeat.
-const MAX_METRICS: usize = 20;
-/// The longest name of a metric.
-const MAX_METRIC_NAME: usize = 64;
 
 /// A heartbeat.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -36,13 +31,15 @@ pub struct Heartbeat {
     /// How many seconds late the next heartbeat may be.
     #[schema(minimum = 0, maximum = 31_536_000)]
     grace_s: Option<u64>,
-    /// Text to store with the heartbeat; at most 10,000 bytes by default.
-    message: Option<String>,
-    /// The exit status of the job, 0 to 255.
-    exit_status: Option<u8>,
-    /// At most 20 metrics by name.
-    #[serde(default)]
-    metrics: BTreeMap<String, f64>,
+    /// Text to store with the heartbeat; Thrum keeps the first 10,000 bytes by default.
+    #[schema(value_type = Option<Value>, example = "done")]
+    message: Option<Value>,
+    /// The exit status of the job, 0 to 255. Anything but 0 is a failure.
+    #[schema(value_type = Option<Value>, example = 0)]
+    exit_status: Option<Value>,
+    /// At most 20 numbers by name, but not `duration` or `interval`.
+    #[schema(value_type = Option<Value>, example = json!({"rows": 12.5}))]
+    metrics: Option<Value>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
@@ -60,6 +57,8 @@ pub struct Valid {
     pub name: String,
     /// The ping to record.
     pub incoming: Incoming,
+    /// What was left out of it, and why: a heartbeat that arrives counts.
+    pub warnings: Vec<String>,
 }
 
 /// Checks the heartbeat `item`, which is at `place` in the request.
@@ -86,33 +85,76 @@ pub fn validate(
         .grace_s
         .map(|grace_s| check_grace_s(&field("grace_s"), grace_s))
         .transpose()?;
-    let message = heartbeat.message.unwrap_or_default();
-    let limit = app.config.body_limit;
-    if message.len() > limit {
-        return Err(Invalid::new(
-            field("message"),
-            format!("must be at most {limit} bytes (got {})", message.len()),
-        ));
-    }
-    check_metrics(&field("metrics"), &heartbeat.metrics)?;
-    let kind = match (heartbeat.status, heartbeat.exit_status) {
-        (Some(HeartbeatStatus::Ok), _) => PingKind::Success,
-        (Some(HeartbeatStatus::Fail), _) => PingKind::Fail,
-        (Some(HeartbeatStatus::Start), _) => PingKind::Start,
-        (Some(HeartbeatStatus::Log), _) => PingKind::Log,
-        (None, None | Some(0)) => PingKind::Success,
-        (None, Some(_)) => PingKind::Fail,
+    let mut warnings = Vec::new();
+    let exit_status = heartbeat.exit_status.filter(|status| !status.is_null());
+    let failed = exit_status
+        .as_ref()
+        .is_some_and(|status| status.as_f64() != Some(0.0));
+    let kind = match heartbeat.status {
+        Some(HeartbeatStatus::Ok) => PingKind::Success,
+        Some(HeartbeatStatus::Fail) => PingKind::Fail,
+        Some(HeartbeatStatus::Start) => PingKind::Start,
+        Some(HeartbeatStatus::Log) => PingKind::Log,
+        None if failed => PingKind::Fail,
+        None => PingKind::Success,
     };
     let mut incoming = template.clone();
     incoming.kind = kind;
     incoming.rules = Rules { period_s, grace_s };
-    incoming.ping.exit_status = heartbeat.exit_status;
-    incoming.ping.metrics = heartbeat.metrics;
-    incoming.ping.body = message.into_bytes();
+    if let Some(status) = exit_status {
+        incoming.ping.exit_status = status.as_u64().and_then(|status| u8::try_from(status).ok());
+        if incoming.ping.exit_status.is_none() {
+            warnings.push(format!(
+                "exit_status must be between 0 and 255 (got {}); it was left out",
+                short(&status)
+            ));
+        }
+    }
+    let limit = app.config.body_limit;
+    match heartbeat.message {
+        None | Some(Value::Null) => {}
+        Some(Value::String(message)) => {
+            let length = message.len();
+            let (body, truncated) = first_part(message.into_bytes(), limit);
+            (incoming.ping.body, incoming.ping.truncated) = (body, truncated);
+            if truncated {
+                warnings.push(format!(
+                    "message was cut to its first {limit} bytes (got {length})"
+                ));
+            }
+        }
+        Some(_) => warnings.push("message must be text; it was left out".to_owned()),
+    }
+    match heartbeat.metrics {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(metrics)) => {
+            for (name, value) in metrics {
+                match value.as_f64() {
+                    Some(value) => incoming.add_metric(
+                        &name,
+                        check_metric(&name, value).map(|()| value),
+                        &mut warnings,
+                    ),
+                    None => {
+                        warnings.push(format!("metrics.{name} must be a number; it was left out"))
+                    }
+                }
+            }
+        }
+        Some(_) => {
+            warnings.push("metrics must be an object of numbers; they were left out".to_owned())
+        }
+    }
     Ok(Valid {
         name: heartbeat.monitor,
         incoming,
+        warnings,
     })
+}
+
+/// The start of a value, for a warning.
+fn short(value: &Value) -> String {
+    value.to_string().chars().take(40).collect()
 }
 
 /// Checks a period.
@@ -124,39 +166,6 @@ pub fn check_period_s(field: &str, period_s: u64) -> Result<u32, Invalid> {
             format!("must be between 1 and {MAX_PERIOD_S} seconds (got {period_s})"),
         )),
     }
-}
-
-/// Checks metrics: names of 1 to 64 letters, digits, `.`, `_` or `-`, and values that the table can
-/// store.
-fn check_metrics(field: &str, metrics: &BTreeMap<String, f64>) -> Result<(), Invalid> {
-    if metrics.len() > MAX_METRICS {
-        return Err(Invalid::new(
-            field,
-            format!(
-                "must have at most {MAX_METRICS} entries (got {})",
-                metrics.len()
-            ),
-        ));
-    }
-    for (name, value) in metrics {
-        let place = format!("{field}.{name}");
-        let fits = check_heartbeat_name(&place, name).is_ok() && name.len() <= MAX_METRIC_NAME;
-        if !fits {
-            return Err(Invalid::new(
-                field,
-                format!(
-                    "must have names of 1 to {MAX_METRIC_NAME} letters, digits, '.', '_' or '-'"
-                ),
-            ));
-        }
-        if *value != 0.0 && !(1e-100..1e100).contains(&value.abs()) {
-            return Err(Invalid::new(
-                place,
-                "must be 0, or have a magnitude between 1e-100 and 1e100",
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// A heartbeat with what the request's headers contain.
@@ -179,6 +188,7 @@ pub fn template(at: UnixMs, method: &Method, headers: &HeaderMap) -> Incoming {
             overlap: false,
             metrics: BTreeMap::new(),
             body: Vec::new(),
+            truncated: false,
         },
     }
 }

@@ -29,7 +29,7 @@ pub struct MonitorRequest {
     slug: Option<String>,
     /// Words without spaces; at most 500 characters in total.
     tags: Option<Vec<String>>,
-    /// At most 4000 characters.
+    /// At most 50000 characters.
     desc: Option<String>,
     /// Seconds between two pings.
     #[schema(minimum = 1, maximum = 31_536_000)]
@@ -118,96 +118,121 @@ pub struct ValidRequest {
 }
 
 impl MonitorRequest {
+    /// Its tags.
+    #[cfg(test)]
+    pub fn tags(&self) -> &[String] {
+        self.tags.as_deref().unwrap_or_default()
+    }
+
     /// Checks the request, as far as that is possible without the monitor.
     ///
     /// # Errors
-    /// The first invalid field.
-    pub fn check(self, channels: &[Channel], now: UnixMs) -> Result<ValidRequest, Invalid> {
-        self.check_texts()?;
-        self.check_times()?;
+    /// Every invalid field.
+    pub fn check(self, channels: &[Channel], now: UnixMs) -> Result<ValidRequest, Vec<Invalid>> {
+        let mut invalid = Vec::new();
+        self.check_texts(&mut invalid);
+        self.check_times(&mut invalid);
+        let mut note = |checked: Result<(), Invalid>| invalid.extend(checked.err());
         if !matches!(self.methods.as_deref(), None | Some("" | "POST")) {
-            return Err(Invalid::new("methods", "must be POST or empty"));
+            note(Err(Invalid::new("methods", "must be POST or empty")));
         }
         if let Some(n) = self.failures
             && !(1..=u64::from(MAX_FAILURES)).contains(&n)
         {
-            return Err(Invalid::new(
-                "failures",
-                format!("must be between 1 and {MAX_FAILURES} (got {n})"),
-            ));
+            let problem = format!("must be between 1 and {MAX_FAILURES} (got {n})");
+            note(Err(Invalid::new("failures", problem)));
         }
         let snoozed_until = match &self.snoozed_until {
             None => None,
             Some(None) => Some(None),
-            Some(Some(text)) => Some(Some(check_until("snoozed_until", text, now)?)),
+            Some(Some(text)) => match check_until("snoozed_until", text, now) {
+                Ok(until) => Some(Some(until)),
+                Err(error) => {
+                    note(Err(error));
+                    None
+                }
+            },
         };
+        let targets = check_channels(self.channels.as_ref(), channels).unwrap_or_else(|error| {
+            note(Err(error));
+            None
+        });
+        let windows = match self.windows.as_deref().map(check_windows).transpose() {
+            Ok(windows) => windows,
+            Err(error) => {
+                note(Err(error));
+                None
+            }
+        };
+        if !invalid.is_empty() {
+            return Err(invalid);
+        }
         Ok(ValidRequest {
-            targets: check_channels(self.channels.as_ref(), channels)?,
-            windows: self.windows.as_deref().map(check_windows).transpose()?,
+            targets,
+            windows,
             snoozed_until,
             request: self,
         })
     }
 
-    fn check_texts(&self) -> Result<(), Invalid> {
-        let length = |field: &str, text: Option<&String>, max: usize| match text {
-            Some(text) if text.chars().count() > max => Err(Invalid::new(
-                field,
-                format!("must be at most {max} characters"),
-            )),
-            Some(text) if text.contains('\0') => {
-                Err(Invalid::new(field, "must not contain a NUL character"))
+    fn check_texts(&self, invalid: &mut Vec<Invalid>) {
+        let mut length = |field: &str, text: Option<&String>, max: usize| match text {
+            Some(text) if text.chars().count() > max => {
+                invalid.push(Invalid::new(
+                    field,
+                    format!("must be at most {max} characters"),
+                ));
             }
-            _ => Ok(()),
+            Some(text) if text.contains('\0') => {
+                invalid.push(Invalid::new(field, "must not contain a NUL character"));
+            }
+            _ => {}
         };
-        length("name", self.name.as_ref(), MAX_NAME)?;
-        length("slug", self.slug.as_ref(), MAX_NAME)?;
-        length("desc", self.desc.as_ref(), MAX_DESC)?;
+        length("name", self.name.as_ref(), MAX_NAME);
+        length("slug", self.slug.as_ref(), MAX_NAME);
+        length("desc", self.desc.as_ref(), MAX_DESC);
         if let Some(keywords) = &self.keywords {
-            length("keywords.failure", Some(&keywords.failure), MAX_KEYWORDS)?;
-            length("keywords.success", Some(&keywords.success), MAX_KEYWORDS)?;
-            length("keywords.start", Some(&keywords.start), MAX_KEYWORDS)?;
+            length("keywords.failure", Some(&keywords.failure), MAX_KEYWORDS);
+            length("keywords.success", Some(&keywords.success), MAX_KEYWORDS);
+            length("keywords.start", Some(&keywords.start), MAX_KEYWORDS);
         }
         if let Some(slug) = &self.slug {
-            check_slug(slug)?;
+            invalid.extend(check_slug(slug).err());
         }
         if let Some(tags) = &self.tags {
-            check_tags(tags)?;
+            invalid.extend(check_tags(tags).err());
         }
-        Ok(())
     }
 
-    fn check_times(&self) -> Result<(), Invalid> {
+    fn check_times(&self, invalid: &mut Vec<Invalid>) {
         if let Some(period_s) = self.period_s {
-            Schedule::simple("period_s", period_s)?;
+            invalid.extend(Schedule::simple("period_s", period_s).err());
             if self.schedule.is_some() {
-                return Err(Invalid::new(
-                    "schedule",
-                    "must not be combined with period_s",
-                ));
+                let problem = "must not be combined with period_s";
+                invalid.push(Invalid::new("schedule", problem));
             }
         }
         if self.schedule.is_some() || self.tz.is_some() {
             let expr = self.schedule.as_deref().unwrap_or("* * * * *");
-            Schedule::parse(expr, self.tz.as_deref().unwrap_or("UTC"))?;
+            let parsed = Schedule::parse(expr, self.tz.as_deref().unwrap_or("UTC"));
+            invalid.extend(parsed.err());
         }
         if let Some(grace_s) = self.grace_s {
-            check_grace_s("grace_s", grace_s)?;
+            invalid.extend(check_grace_s("grace_s", grace_s).err());
         }
-        let seconds = |field: &str, given: Option<Option<u64>>, least: u32| match given.flatten() {
-            Some(s) if !(u64::from(least)..=u64::from(MAX_PERIOD_S)).contains(&s) => {
-                Err(Invalid::new(
-                    field,
-                    format!(
-                        "must be between {least} and {MAX_PERIOD_S} seconds, or null (got {s})"
-                    ),
-                ))
+        let mut seconds = |field: &str, given: Option<Option<u64>>, least: u32| {
+            if let Some(s) = given.flatten()
+                && !(u64::from(least)..=u64::from(MAX_PERIOD_S)).contains(&s)
+            {
+                let problem = format!(
+                    "must be between {least} and {MAX_PERIOD_S} seconds, or null (got {s})"
+                );
+                invalid.push(Invalid::new(field, problem));
             }
-            _ => Ok(()),
         };
-        seconds("start_grace_s", self.start_grace_s, 1)?;
-        seconds("early_s", self.early_s, 0)?;
-        seconds("remind_s", self.remind_s, MIN_REMIND_S)
+        seconds("start_grace_s", self.start_grace_s, 1);
+        seconds("early_s", self.early_s, 0);
+        seconds("remind_s", self.remind_s, MIN_REMIND_S);
     }
 }
 

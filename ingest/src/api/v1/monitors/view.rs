@@ -171,6 +171,9 @@ pub struct PingView {
     pub body: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
+    /// Whether the body was longer than what is stored.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub body_truncated: bool,
 }
 
 /// Keywords that decide what a ping means, as lists separated by commas.
@@ -294,6 +297,7 @@ impl PingView {
             metrics: ping.metrics.clone(),
             body: text.map(str::to_owned),
             body_base64: text.is_none().then(|| BASE64_STANDARD.encode(&ping.body)),
+            body_truncated: ping.truncated,
         }
     }
 }
