@@ -1,8 +1,9 @@
 //! The `thrum` command.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use thrum::serve::LogFormat;
 use thrum::{backup, exec, remote, serve, signals};
 use thrum_store::log::Quiet;
 use tracing_subscriber::EnvFilter;
@@ -15,17 +16,6 @@ use tracing_subscriber::prelude::*;
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Cli {
-    /// Run the command directly on a deployment's DynamoDB table, with your AWS credentials
-    ///
-    /// Needs neither --url nor an API key. Works with monitors, alerts, channels, keys, projects,
-    /// usage, redrive, import, signal and backtest.
-    #[arg(long, global = true, value_name = "NAME", help_heading = "AWS options")]
-    table: Option<String>,
-
-    /// Project to work on with --table, by name or ID; required if there are several
-    #[arg(long, global = true, requires = "table", help_heading = "AWS options")]
-    project: Option<String>,
-
     #[command(subcommand)]
     command: Command,
 }
@@ -41,12 +31,13 @@ Examples:
   thrum import bars eth.csv --series eth --timeframe 1h
   thrum signal eth --strategy trend-rsi    show BUY, HOLD or SELL, and why
   thrum backtest eth.csv --strategy sma-cross --param fast=5 --svg chart.svg
-  thrum --table thrum-production-Table-1X2Y monitors
+  thrum monitors --table thrum-production-Table-1X2Y
 
 Environment:
   THRUM_URL      URL of the server that the other commands call
   THRUM_API_KEY  API key that they use
   THRUM_LOG      log level on stderr: error, warn (default), info, debug or trace
+  NO_COLOR       no colours on a terminal
 
 `thrum COMMAND --help` explains a command, with its options, defaults, variables and examples.";
 
@@ -121,20 +112,33 @@ enum Command {
     Backtest(Box<signals::Backtest>),
     /// Print a random walk of bars as CSV, as demo data
     DemoBars(signals::DemoBars),
+    /// Print the completions of a shell
+    ///
+    /// For bash: thrum completions bash > ~/.local/share/bash-completion/completions/thrum
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages to a folder
+    ///
+    /// Then: man -l FOLDER/thrum.1
+    Man {
+        /// Folder; created if it does not exist
+        folder: std::path::PathBuf,
+    },
 }
 
 impl Command {
-    /// Opens `table` directly, and sends the command's requests there.
-    async fn connect_to(
-        &mut self,
-        table: &str,
-        project: Option<&str>,
-    ) -> anyhow::Result<remote::Direct> {
+    /// Opens the table of `--table`, if it is given, and sends the command's requests there.
+    async fn connect(&mut self) -> anyhow::Result<Option<remote::Direct>> {
         let remote = match self {
             Self::Projects(args) => {
-                let direct = remote::Direct::open(table, None, false).await?;
+                let Some(table) = args.remote.table.clone() else {
+                    return Ok(None);
+                };
+                let direct = remote::Direct::open(&table, None, false).await?;
                 args.connect_to(&direct);
-                return Ok(direct);
+                return Ok(Some(direct));
             }
             Self::Monitors(args) => &mut args.remote,
             Self::Alerts(args) => &mut args.remote,
@@ -145,48 +149,71 @@ impl Command {
             Self::Import(args) => &mut args.remote,
             Self::Signal(args) => &mut args.remote,
             Self::Backtest(args) => &mut args.remote,
-            Self::Serve(_)
-            | Self::Backup(_)
-            | Self::Exec(_)
-            | Self::ExecPass
-            | Self::Ping(_)
-            | Self::Smoke(_)
-            | Self::DemoBars(_) => {
-                anyhow::bail!(
-                    "--table works with monitors, alerts, channels, keys, projects, usage, redrive, import, \
-                     signal and backtest, not with this command"
-                )
-            }
+            _ => return Ok(None),
         };
-        let direct = remote::Direct::open(table, project, true).await?;
+        let Some(table) = remote.table.clone() else {
+            return Ok(None);
+        };
+        let direct = remote::Direct::open(&table, remote.project.as_deref(), true).await?;
         remote.connect_to(&direct);
-        Ok(direct)
+        Ok(Some(direct))
     }
+}
+
+/// Writes a manual page for each command.
+fn man(folder: &std::path::Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(Cli::command(), folder)?;
+    Ok(())
+}
+
+/// Writes the log to stderr.
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("THRUM_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false)
+        .with_target(false);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines.with_filter(Quiet::default()))
+        .init();
+}
+
+/// Ends the process without a word when the reader of its output is gone, as in `thrum keys | head -1`.
+fn exit_quietly_without_a_reader() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload_as_str().unwrap_or_default();
+        if text.starts_with("failed printing to") && text.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        report(panic);
+    }));
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("THRUM_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .with_filter(Quiet::default());
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(lines)
-        .init();
-    let mut direct = None;
-    if let Some(table) = &cli.table {
-        match cli.command.connect_to(table, cli.project.as_deref()).await {
-            Ok(open) => direct = Some(open),
-            Err(error) => {
-                eprintln!("thrum: {error:#}");
-                return ExitCode::FAILURE;
-            }
+    match &cli.command {
+        Command::Serve(args) => log(args.log_format),
+        _ => {
+            log(LogFormat::Text);
+            exit_quietly_without_a_reader();
         }
     }
+    let direct = match cli.command.connect().await {
+        Ok(direct) => direct,
+        Err(error) => {
+            eprintln!("thrum: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     let result = match cli.command {
         Command::Serve(args) => serve::serve(*args).await,
         Command::Backup(args) => backup::backup(&args),
@@ -208,6 +235,12 @@ async fn main() -> ExitCode {
         Command::Signal(args) => signals::signal(args).await,
         Command::Backtest(args) => signals::backtest(*args).await,
         Command::DemoBars(args) => signals::demo_bars(&args),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "thrum", &mut text);
+            remote::print(&text)
+        }
+        Command::Man { folder } => man(&folder),
     };
     if let Some(direct) = direct
         && let Err(error) = direct.close().await

@@ -26,8 +26,12 @@ use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::Duration;
+use thrum_schema::UnixMs;
+use thrum_schema::time::relative;
+use thrum_schema::world::SystemWorld;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum wait in seconds, and maximum number of waits, after a 429 with `Retry-After`.
@@ -58,10 +62,37 @@ pub struct Remote {
     )]
     api_key: Option<SecretString>,
 
-    /// Print the server's response as JSON
+    /// Print the server's response as JSON, for scripts
     #[arg(long, global = true)]
     pub(crate) json: bool,
+
+    /// Run the command directly on a deployment's DynamoDB table, with your AWS credentials
+    ///
+    /// Needs neither --url nor an API key.
+    #[arg(long, global = true, value_name = "NAME", help_heading = "AWS options")]
+    pub table: Option<String>,
+
+    /// Project to work on with --table, by name or ID; required if there are several
+    #[arg(
+        long,
+        global = true,
+        requires = "table",
+        value_name = "PROJECT",
+        help_heading = "AWS options"
+    )]
+    pub project: Option<String>,
 }
+
+/// Which part of a list to show.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Part {
+    /// Show at most this many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+/// How many items of a list to request at a time.
+const PAGE: u32 = 200;
 
 impl Remote {
     /// Sends further requests to `direct`.
@@ -88,9 +119,67 @@ impl Remote {
         Ok(reply)
     }
 
+    /// The list `name` at `path`, which may have parameters, part by part up to the limit.
+    pub(crate) async fn list(&self, path: &str, name: &str, part: Part) -> anyhow::Result<Value> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let mut whole: Option<Value> = None;
+        let mut left = part.limit.unwrap_or(u32::MAX);
+        let mut cursor = String::new();
+        loop {
+            let limit = left.min(PAGE);
+            let path = format!("{path}{separator}limit={limit}{cursor}");
+            let mut reply = self.call(Method::GET, &path, None).await?;
+            let next = reply
+                .as_object_mut()
+                .and_then(|reply| reply.remove("next_cursor"));
+            let items = reply[name].as_array_mut();
+            let items = items.with_context(|| format!("the response has no list `{name}`"))?;
+            left = left.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
+            match &mut whole {
+                None => whole = Some(reply),
+                Some(whole) => {
+                    let items = std::mem::take(items);
+                    let all = whole[name].as_array_mut();
+                    all.context("a list")?.extend(items);
+                }
+            }
+            match next.as_ref().and_then(Value::as_str) {
+                Some(next) if left > 0 => cursor = format!("&cursor={}", segment(next)?),
+                _ => return Ok(whole.unwrap_or_default()),
+            }
+        }
+    }
+
+    /// Prints the server's response, or what it means in words.
+    pub(crate) fn done(&self, reply: &Value, words: &str) -> anyhow::Result<()> {
+        if self.json {
+            out(&serde_json::to_string_pretty(reply)?)
+        } else {
+            out(words)
+        }
+    }
+
     fn key(&self) -> anyhow::Result<&SecretString> {
         let key = self.api_key.as_ref();
         key.context("an API key is required: set THRUM_API_KEY or pass --api-key")
+    }
+
+    /// Like [`Self::call`], but returns the problem of an invalid request.
+    pub(crate) async fn try_call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Result<Value, Value>> {
+        let key = self.key()?.expose_secret();
+        let (status, reply) = self
+            .answer(&[("x-api-key", key)], method, path, body)
+            .await?;
+        match status.as_u16() {
+            200..=299 => Ok(Ok(reply)),
+            400 => Ok(Err(reply)),
+            _ => bail!("{status}: {}", detail(&reply)),
+        }
     }
 
     /// Like [`Self::call`], but asks the server to wait up to 10 s for the result.
@@ -131,7 +220,30 @@ impl Remote {
         path: &str,
         body: Option<Value>,
     ) -> anyhow::Result<(StatusCode, Value)> {
-        let client = client(TIMEOUT)?;
+        let (status, reply) = self.answer(headers, method, path, body).await?;
+        if !status.is_success() {
+            bail!("{status}: {}", detail(&reply));
+        }
+        Ok((status, reply))
+    }
+
+    /// The server's answer, whatever its status.
+    async fn answer(
+        &self,
+        headers: &[(&str, &str)],
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<(StatusCode, Value)> {
+        // One for all requests of a command: its connections and certificates are used again.
+        static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+        let client = match CLIENT.get() {
+            Some(client) => client,
+            None => {
+                let new = client(TIMEOUT)?;
+                CLIENT.get_or_init(|| new)
+            }
+        };
         let base = self.url.trim_end_matches('/');
         let send = async || {
             let mut request = client.request(method.clone(), format!("{base}{path}"));
@@ -167,16 +279,6 @@ impl Remote {
             );
         }
         let reply: Value = answer.json().await.unwrap_or_default();
-        if !status.is_success() {
-            let reasons = reply["reasons"].as_array().into_iter().flatten();
-            let reasons: Vec<&str> = reasons.filter_map(Value::as_str).collect();
-            let detail = match reply["detail"].as_str() {
-                Some(detail) => detail.to_owned(),
-                None if reasons.is_empty() => "no reason given".to_owned(),
-                None => reasons.join("; "),
-            };
-            bail!("{status}: {}", clean(&detail));
-        }
         Ok((status, reply))
     }
 
@@ -189,31 +291,103 @@ impl Remote {
             .as_array()
             .with_context(|| format!("the response has no list `{name}`"))?;
         if rows.is_empty() {
-            println!("No {name} yet.");
-            return Ok(());
+            return out(&format!("No {name}."));
         }
+        let now = SystemWorld::arc().now();
+        let text = |row: &Value, column: &str| match &row[column] {
+            Value::String(at) if is_time(column) => ago(at, now),
+            value => cell(value).replace('\n', " "),
+        };
         let widths: Vec<(&str, usize)> = columns
             .iter()
             .map(|column| {
-                let widest = rows.iter().map(|row| cell(&row[*column]).chars().count());
+                let widest = rows.iter().map(|row| text(row, column).chars().count());
                 (*column, widest.max().unwrap_or(0))
             })
             .filter(|(_, width)| *width > 0)
             .map(|(column, width)| (column, width.max(column.len())))
             .collect();
-        let line = |cell: &dyn Fn(&str) -> String| {
+        let line = |cell: &dyn Fn(&str) -> String, paint: bool| {
             let cells: Vec<String> = widths
                 .iter()
-                .map(|(column, width)| format!("{:<width$}", cell(column)))
+                .map(|(column, width)| {
+                    let text = cell(column);
+                    let rest = width.saturating_sub(text.chars().count());
+                    let painted = if paint { painted(column, &text) } else { text };
+                    format!("{painted}{}", " ".repeat(rest))
+                })
                 .collect();
-            out(cells.join("  ").trim_end())
+            show(cells.join("  ").trim_end())
         };
-        line(&|column| column.to_uppercase())?;
+        let title = |column: &str| match column.strip_suffix("_at") {
+            Some(name) => name.to_uppercase(),
+            None => column.to_uppercase().replace('_', " "),
+        };
+        line(&title, false)?;
+        let paint = colours();
         for row in rows {
-            line(&|column| cell(&row[column]))?;
+            line(&|column| text(row, column), paint)?;
         }
         Ok(())
     }
+}
+
+/// Why the server refused a request: each error on a line of its own if there are several.
+fn detail(reply: &Value) -> String {
+    let texts = |list: &Value, field: &str| -> Vec<String> {
+        let items = list.as_array().into_iter().flatten();
+        let texts = items.map(|item| {
+            if field.is_empty() {
+                cell(item)
+            } else {
+                cell(&item[field])
+            }
+        });
+        texts.collect()
+    };
+    let errors = texts(&reply["errors"], "detail");
+    if errors.len() > 1 {
+        return format!("\n  {}", errors.join("\n  "));
+    }
+    let reasons = texts(&reply["reasons"], "");
+    match reply["detail"].as_str() {
+        Some(detail) => clean(detail).into_owned(),
+        None if reasons.is_empty() => "no reason given".to_owned(),
+        None => reasons.join("; "),
+    }
+}
+
+/// Whether a column has timestamps.
+fn is_time(column: &str) -> bool {
+    column.ends_with("_at")
+        || column.ends_with("_until")
+        || matches!(column, "last_ping" | "deadline" | "next_ping")
+}
+
+/// A timestamp as the time from or until now, such as `3 min ago`.
+pub(crate) fn ago(at: &str, now: UnixMs) -> String {
+    match UnixMs::parse("at", at) {
+        Ok(at) => relative(at - now),
+        Err(_) => clean(at).into_owned(),
+    }
+}
+
+/// Whether stdout is a terminal that shows colours.
+pub(crate) fn colours() -> bool {
+    let without = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !without
+}
+
+/// A status in its colour; other columns as they are.
+pub(crate) fn painted(column: &str, text: &str) -> String {
+    let colour = match (column, text) {
+        ("status" | "state", "up" | "delivered" | "confirmed") => 32,
+        ("status" | "state", "down" | "dead") => 31,
+        ("status" | "state", "grace" | "pending") => 33,
+        ("status" | "state", "paused" | "new") => 2,
+        _ => return text.to_owned(),
+    };
+    format!("\u{1b}[{colour}m{text}\u{1b}[0m")
 }
 
 /// A client that follows no redirects: they would take the API key, or a ping key, elsewhere.
@@ -250,31 +424,54 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
 /// Writes a line to stdout. Exits quietly if the reader has closed the pipe, as in
 /// `thrum alerts | head`.
 pub(crate) fn out(line: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{}", clean(line)) {
+    show(&clean(line))
+}
+
+/// Writes a line that may have colours.
+fn show(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         written => Ok(written?),
     }
 }
 
-/// Checks that `url` is an HTTP or HTTPS URL.
-pub(crate) fn check_url(url: &str) -> anyhow::Result<()> {
-    match reqwest::Url::parse(url) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(()),
-        _ => bail!(
-            "the ping URL must be like http://127.0.0.1:8080/ping/UUID or http://127.0.0.1:8080/ping/KEY/SLUG \
-             (got {url:?})"
-        ),
+/// Writes text to stdout, as [`out`] does.
+///
+/// # Errors
+/// Stdout can't be written.
+pub fn print(text: &[u8]) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => Ok(written?),
     }
 }
 
-/// Checks that an id or name can be used as a path segment.
-pub(crate) fn segment(id: &str) -> anyhow::Result<&str> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
-    if id.bytes().all(plain) && !matches!(id, "" | "." | "..") {
-        Ok(id)
-    } else {
-        bail!("an ID or name must consist of letters, digits, '.', '_', '-' and ':' (got {id:?})")
+/// What a ping URL must be like.
+pub(crate) const PING_URL: &str =
+    "it must be like http://127.0.0.1:8080/ping/UUID or http://127.0.0.1:8080/ping/KEY/SLUG";
+
+/// A ping URL.
+pub(crate) fn ping_url(text: &str) -> anyhow::Result<reqwest::Url> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+        _ => bail!("the ping URL is wrong: {PING_URL} (got {text:?})"),
     }
+}
+
+/// An ID or name as a path segment.
+pub(crate) fn segment(id: &str) -> anyhow::Result<String> {
+    if matches!(id, "" | "." | "..") {
+        bail!("a monitor, channel or other item can't be called {id:?} here; use its ID");
+    }
+    let mut segment = String::with_capacity(id.len());
+    for b in id.bytes() {
+        if b.is_ascii_alphanumeric() || b"-._~:".contains(&b) {
+            segment.push(char::from(b));
+        } else {
+            segment.push_str(&format!("%{b:02X}"));
+        }
+    }
+    Ok(segment)
 }
 
 fn cell(value: &Value) -> String {
@@ -288,6 +485,19 @@ fn cell(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_name_is_a_path_segment() {
+        for (name, path) in [
+            ("web-01.5", "web-01.5"),
+            ("Nightly Backup", "Nightly%20Backup"),
+            ("a/b?c#d%", "a%2Fb%3Fc%23d%25"),
+            ("Größe", "Gr%C3%B6%C3%9Fe"),
+        ] {
+            assert_eq!(segment(name).unwrap(), path);
+        }
+        assert!(segment("").is_err() && segment("..").is_err());
+    }
 
     #[test]
     fn names_can_not_control_the_terminal() {

@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a shutdown waits for open connections.
 const GRACE: Duration = Duration::from_secs(10);
+/// Name of the file with the keys of the first project.
+const FIRST_KEYS: &str = "first-keys";
 /// Name of the file with the secret that signs the dashboard's cookies.
 const SESSION_SECRET: &str = "session-secret";
 
@@ -43,8 +45,9 @@ Examples:
   THRUM_SYNC=normal thrum serve      every option is also a variable
 
 Keys of the first project:
-  The first start prints a read-write key, a read-only key and a ping key, once. These variables
-  set keys instead; letters, digits, - and _ are allowed:
+  The first start prints a read-write key, a read-only key and a ping key, once. If stdout is not
+  a terminal, it writes them to the file first-keys in the data directory instead, so that no log
+  has them. These variables set keys instead; letters, digits, - and _ are allowed:
   THRUM_API_KEY   read-write key, 32 characters
   THRUM_READ_KEY  read-only key, 32 characters
   THRUM_PING_KEY  ping key, 22 characters";
@@ -202,6 +205,20 @@ pub struct Serve {
         value_name = "DURATION"
     )]
     delivery_window: Duration,
+
+    /// How to write the log to stderr; THRUM_LOG sets its level
+    #[arg(long, env = "THRUM_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How to write the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// A JSON object per line
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -352,7 +369,12 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pipeline = Pipeline::start(&table, options, SystemWorld::arc()).await?;
-    let keys = bootstrap(&pipeline.store, preset).await?;
+    let place = if args.memory {
+        std::env::temp_dir()
+    } else {
+        args.data.clone()
+    };
+    let keys = bootstrap(&pipeline.store, preset, &place).await?;
     pipeline.warm();
     greet(address, &args.data, args.memory, &keys);
 
@@ -368,7 +390,10 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         ended = &mut server => ended?,
     }
-    eprintln!("Stopping: finishing requests and deliveries in progress …");
+    let _ = writeln!(
+        std::io::stderr(),
+        "Stopping: finishing requests and deliveries in progress …"
+    );
     // The pulse first: it could not get through any more.
     pipeline.stop_ticking();
     stop.send_replace(true);
@@ -377,7 +402,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         server.abort();
     }
     pipeline.stop().await;
-    eprintln!("Stopped.");
+    let _ = writeln!(std::io::stderr(), "Stopped.");
     Ok(())
 }
 
@@ -432,11 +457,49 @@ struct Shown {
     ping: Option<String>,
     /// Names of the environment variables that set keys.
     from: Vec<&'static str>,
+    /// The file with the new keys, if they are not printed.
+    file: Option<PathBuf>,
+}
+
+impl Shown {
+    /// Keeps the new keys from a log: unless stdout is a terminal, writes them to a new file in `place` that only the
+    /// owner can read.
+    fn keep(&mut self, place: &Path) -> anyhow::Result<()> {
+        let keys = [
+            ("THRUM_API_KEY", &self.write),
+            ("THRUM_READ_KEY", &self.read),
+            ("THRUM_PING_KEY", &self.ping),
+        ];
+        let lines: Vec<String> = keys
+            .iter()
+            .filter_map(|(name, key)| Some(format!("{name}={}\n", key.as_ref()?)))
+            .collect();
+        if lines.is_empty() || std::io::stdout().is_terminal() {
+            return Ok(());
+        }
+        let mut path = place.join(FIRST_KEYS);
+        let mut create = OpenOptions::new();
+        create.write(true).create_new(true).mode(0o600);
+        let file = match create.open(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                path = place.join(format!("{FIRST_KEYS}-{}", std::process::id()));
+                create.open(&path)
+            }
+            file => file,
+        };
+        file.and_then(|mut file| {
+            file.write_all(lines.concat().as_bytes())?;
+            file.sync_all()
+        })
+        .with_context(|| format!("can't write the first keys to {}", path.display()))?;
+        self.file = Some(path);
+        Ok(())
+    }
 }
 
 /// Creates the first project. Sets its keys from the environment, and generates the others if the
 /// project has none yet.
-async fn bootstrap(store: &Store, preset: PresetKeys) -> anyhow::Result<Shown> {
+async fn bootstrap(store: &Store, preset: PresetKeys, place: &Path) -> anyhow::Result<Shown> {
     let world = store.world();
     let project = ProjectId::FIRST;
     store
@@ -453,70 +516,74 @@ async fn bootstrap(store: &Store, preset: PresetKeys) -> anyhow::Result<Shown> {
             shown.from.push(name);
         }
     }
-    for (scope, name, given, show) in [
-        (Scope::Write, "first", &preset.write, &mut shown.write),
-        (
-            Scope::Read,
-            "first, read-only",
-            &preset.read,
-            &mut shown.read,
-        ),
+    if fresh {
+        let new = |scope| Some(key::new_api_key(world, scope));
+        shown.write = preset.write.is_none().then(|| new(Scope::Write)).flatten();
+        shown.read = preset.read.is_none().then(|| new(Scope::Read)).flatten();
+        shown.ping = preset.ping.is_none().then(|| key::new_ping_key(world));
+    }
+    // Before they are stored: afterwards, nobody could find them out.
+    shown.keep(place)?;
+    for (scope, name, given, new) in [
+        (Scope::Write, "first", &preset.write, &shown.write),
+        (Scope::Read, "first, read-only", &preset.read, &shown.read),
     ] {
-        let secret = match given {
-            Some(secret) => secret.clone(),
-            None if fresh => show.insert(key::new_api_key(world, scope)).clone(),
-            None => continue,
+        let Some(secret) = given.as_ref().or(new.as_ref()) else {
+            continue;
         };
-        let key = ApiKey::new(&secret, project, scope, name, world.now());
+        let key = ApiKey::new(secret, project, scope, name, world.now());
         if given.is_some() {
             store.preset_api_key(&key).await?;
         } else {
             store.put_api_key(&key).await?;
         }
     }
-    match preset.ping {
-        Some(secret) => {
-            store.preset_ping_key(project, &secret).await?;
-        }
-        None if fresh => {
-            let secret = shown.ping.insert(key::new_ping_key(world));
-            store.put_ping_key(project, secret).await?;
-        }
-        None => {}
+    if let Some(secret) = &preset.ping {
+        store.preset_ping_key(project, secret).await?;
+    } else if let Some(secret) = &shown.ping {
+        store.put_ping_key(project, secret).await?;
     }
     Ok(shown)
 }
 
 fn greet(address: SocketAddr, data: &Path, memory: bool, keys: &Shown) {
     let url = format!("http://{address}");
-    println!("Thrum listens on {url}");
+    let mut lines = vec![format!("Thrum listens on {url}")];
     if memory {
-        println!("  data            in memory, lost when the server stops");
+        lines.push("  data            in memory, lost when the server stops".to_owned());
     } else {
-        println!("  data            {}", data.display());
+        lines.push(format!("  data            {}", data.display()));
     }
-    for (what, key) in [
-        ("API key", &keys.write),
-        ("read-only key", &keys.read),
-        ("ping key", &keys.ping),
-    ] {
-        if let Some(key) = key {
-            println!("  {what:<15} {key}");
+    let mut key = "$THRUM_API_KEY";
+    if let Some(file) = &keys.file {
+        lines.push(format!(
+            "  new keys        {}: store them, and delete the file",
+            file.display()
+        ));
+    } else {
+        for (what, key) in [
+            ("API key", &keys.write),
+            ("read-only key", &keys.read),
+            ("ping key", &keys.ping),
+        ] {
+            lines.extend(key.as_ref().map(|key| format!("  {what:<15} {key}")));
         }
+        if keys.write.is_some() || keys.ping.is_some() {
+            lines.push("These keys are shown only once: store them now.".to_owned());
+        }
+        key = keys.write.as_deref().unwrap_or(key);
     }
     if !keys.from.is_empty() {
-        println!("  {:<15} {}", "keys from", keys.from.join(", "));
+        lines.push(format!("  {:<15} {}", "keys from", keys.from.join(", ")));
     }
-    if keys.write.is_some() || keys.ping.is_some() {
-        println!("These keys are shown only once: store them now.");
-    }
-    let key = keys.write.as_deref().unwrap_or("$THRUM_API_KEY");
-    println!(
+    lines.push(format!(
         "\nSend a heartbeat. If the next one does not arrive within 15 s, the monitor goes down:\n\n  \
          curl {url}/v1/heartbeats -H \"X-Api-Key: {key}\" \\\n    \
          -d '{{\"monitor\": \"web-01\", \"period_s\": 10, \"grace_s\": 5}}'\n\n\
          Open the dashboard, and sign in with the API key: {url}/\n"
-    );
+    ));
+    // The server runs whether anybody reads this or not.
+    let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
 }
 
 #[cfg(test)]

@@ -3,5 +3,6 @@
 mod clients;
 mod disk;
 mod exec;
+mod operator;
 mod process;
 mod support;

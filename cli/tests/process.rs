@@ -229,11 +229,12 @@ fn the_monitors_ping_channels_and_keys_commands_work() {
             String::from_utf8_lossy(&text).into_owned(),
         )
     };
-    assert_eq!(run(&["monitors"]), (true, "No monitors yet.\n".into()));
+    assert_eq!(run(&["monitors"]), (true, "No monitors.\n".into()));
     let url = format!("{}/ping/{}/job?create=1", thrum.url, support::PING_KEY);
     assert_eq!(run(&["ping", &url]), (true, "Created\n".into()));
     assert!(run(&["monitors"]).1.contains("job"));
-    assert!(run(&["monitors", "job"]).1.contains("\"pings\": 1"));
+    let (ok, text) = run(&["monitors", "show", "job", "--json"]);
+    assert!(ok && text.contains("\"pings\": 1"), "{text}");
     let (ok, text) = run(&["channels", "add", "email", "ops@example.org"]);
     assert!(ok, "{text}");
     assert!(run(&["channels"]).1.contains("ops@example.org"));

@@ -765,3 +765,43 @@ async fn pings_have_metrics_too() {
         .json();
     assert_eq!(monitor["last_pings"][0]["metrics"], json!({"rows": 12.5}));
 }
+
+/// A client whose clock is two seconds ahead pings every day before the scheduled time.
+#[tokio::test]
+async fn a_client_that_is_slightly_ahead_of_its_schedule_stays_up() {
+    let stage = Stage::new().await;
+    let monitor = json!({"name": "ahead", "slug": "ahead", "schedule": "0 3 * * *", "grace_s": 5});
+    stage.call(Method::POST, "/v1/monitors", monitor).await;
+    let path = format!("{PING_KEY}/ahead");
+    for day in 0..4 {
+        let night = 86_400_000;
+        let ahead_of = 3 * 3_600_000 - 2_000;
+        let now = stage.world.now().0;
+        let wait = (ahead_of - now).rem_euclid(night);
+        stage.idle(wait).await;
+        let shown = stage
+            .call(Method::GET, "/v1/monitors/ahead", Value::Null)
+            .await
+            .json();
+        assert_eq!(
+            shown["status"],
+            if day == 0 { "new" } else { "up" },
+            "day {day}"
+        );
+        stage.ping(&path).await;
+        // Past the scheduled time and its grace.
+        stage.idle(60_000).await;
+    }
+    let alerts = stage
+        .call(Method::GET, "/v1/alerts", Value::Null)
+        .await
+        .json();
+    assert_eq!(alerts["alerts"], json!([]));
+    // It is still noticed when it stops.
+    stage.idle(86_400_000).await;
+    let shown = stage
+        .call(Method::GET, "/v1/monitors/ahead", Value::Null)
+        .await
+        .json();
+    assert_eq!(shown["status"], "down");
+}

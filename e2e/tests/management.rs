@@ -1117,3 +1117,44 @@ async fn listing_queries_the_monitors_only_after_a_change() {
     assert_eq!(reply.status(), 200);
     assert_eq!(list().await, (3, 2));
 }
+
+/// What the original accepts and leaves out, too.
+#[tokio::test]
+async fn long_descriptions_old_zones_and_lone_pings_are_as_in_the_original() {
+    let stage = Stage::new().await;
+    let desc = "ü".repeat(12_000);
+    let check = create(
+        &stage,
+        json!({"name": "x", "desc": desc, "schedule": "0 3 * * *", "tz": "America/Godthab"}),
+    )
+    .await;
+    assert_eq!(
+        (&check["desc"], &check["tz"]),
+        (&json!(desc), &json!("America/Nuuk"))
+    );
+    let id = check["uuid"].as_str().unwrap();
+    let path = format!("/api/v3/checks/{id}/pings/");
+    let durations = async || {
+        let log = call(&stage, "GET", &path, API_KEY, "").await.json();
+        let pings = log["pings"].as_array().unwrap();
+        pings
+            .iter()
+            .filter(|ping| ping["duration"].is_number())
+            .count()
+    };
+    let ping = async |path: &str, rid: u32| {
+        stage.world.advance(1_000);
+        let rid = format!("00000000-0000-4000-8000-{rid:012}");
+        let reply = stage.ping(&format!("{id}{path}?rid={rid}")).await;
+        assert_eq!(reply.text(), "OK");
+    };
+    ping("/start", 0).await;
+    ping("", 0).await;
+    for rid in 1..=10 {
+        ping("", rid).await;
+    }
+    assert_eq!(durations().await, 1);
+    // The eleventh needs a look beyond the log: then no ping has a duration.
+    ping("", 11).await;
+    assert_eq!(durations().await, 0);
+}

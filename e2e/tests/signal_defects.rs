@@ -826,3 +826,31 @@ async fn quotas_come_from_the_plan() {
     );
     assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 10);
 }
+
+/// A client that looks only at the status notices that nothing was accepted, and why.
+#[tokio::test]
+async fn a_batch_of_values_without_times_is_an_error() {
+    let stage = Stage::new().await;
+    let values = json!({"values": [{"value": 1}, {"value": 2}]});
+    let reply = stage
+        .call(Method::POST, "/v1/series/x/values", values)
+        .await;
+    let problem = reply.json();
+    assert_eq!(problem["status"], 400);
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("none of the 2 items was accepted")
+            && detail.contains("missing field `time`"),
+        "{detail}"
+    );
+    assert_eq!(problem["rejected"][1]["index"], 1);
+    let some = json!({"values": [{"value": 1}, {"time": "2025-11-21T04:00:00Z", "value": 2}]});
+    let reply = stage
+        .call(Method::POST, "/v1/series/x/values", some)
+        .await
+        .json();
+    assert_eq!(
+        (&reply["accepted"], &reply["rejected"][0]["index"]),
+        (&json!(1), &json!(0))
+    );
+}

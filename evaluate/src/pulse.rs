@@ -4,6 +4,7 @@
 use crate::Evaluate;
 use futures::future::{BoxFuture, join_all};
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 use thrum_schema::mutant::{self, Mutant};
@@ -87,6 +88,8 @@ pub struct Pulse {
     due: Mutex<Option<UnixMs>>,
     /// Why the last ping failed, if it did.
     failure: std::sync::Mutex<Option<String>>,
+    /// Whether a part of the heartbeats was refused lately.
+    partial: AtomicBool,
 }
 
 impl Pulse {
@@ -99,6 +102,7 @@ impl Pulse {
             pings,
             due: Mutex::new(None),
             failure: std::sync::Mutex::default(),
+            partial: AtomicBool::new(false),
         }
     }
 
@@ -118,10 +122,17 @@ impl Pulse {
             .collect();
         let refused = failures.len();
         let failure = failures.pop().filter(|_| refused == self.pings);
-        if let Some(error) = &failure {
-            tracing::error!(%error, "the pipeline's own heartbeat did not get through; no monitor goes down until it does");
+        let mut last = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        // A line at the start and at the end, not for every ping in between.
+        match (&*last, &failure) {
+            (None, Some(error)) => {
+                tracing::error!(%error, "an outage of Thrum starts: its own heartbeat does not get through; no monitor goes down until it does");
+            }
+            (Some(_), None) => tracing::warn!("Thrum's own heartbeat gets through again"),
+            _ => {}
         }
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        *last = failure;
+        drop(last);
         Traffic {
             all: self.pings as u64,
             refused: refused as u64,
@@ -154,7 +165,6 @@ impl Evaluate {
         self.after_step_back(now).await?;
         let outage = self.outage_now(now).await?.or(step);
         if let Some(outage) = &outage {
-            tracing::warn!(start = %outage.start, end = %outage.end, "the pipeline had an outage; deadlines in it are extended");
             self.store.put_outage(outage).await?;
         }
         self.note_clock(now, steady_ms);
@@ -162,23 +172,29 @@ impl Evaluate {
         let id = id.ok_or_else(|| StoreError::Corrupt("the table has no pulse".into()))?;
         let sent = pulse.send(id).await;
         *due = Some(now + pulse.every_ms);
+        if let Some(outage) = outage.as_ref().filter(|_| sent.refused < sent.all) {
+            tracing::warn!(start = %outage.start, end = %outage.end, "an outage of Thrum has ended; deadlines in it are extended");
+        }
         // If all were refused, it is a gap.
         if 0 < sent.refused && sent.refused < sent.all {
             self.store.count_refusals(now, sent).await?;
         }
-        self.record_refusals(now).await?;
+        let partial = self.record_refusals(now).await?;
+        if pulse.partial.swap(partial, Ordering::Relaxed) && !partial {
+            tracing::warn!("no heartbeats are refused any more; the partial outage has ended");
+        }
         Ok(outage)
     }
 
     /// Records a partial outage if heartbeats were refused lately, or extends the one that is
-    /// recorded. 1 RU, plus 1 RU and 1 WU during a partial outage.
-    async fn record_refusals(&self, now: UnixMs) -> Result<()> {
+    /// recorded. Returns whether there is one. 1 RU, plus 1 RU and 1 WU during a partial outage.
+    async fn record_refusals(&self, now: UnixMs) -> Result<bool> {
         let lately = self.store.refusals(now - REFUSALS_MS, now).await?;
         let Some(partial) = Outage::partial(&lately, now) else {
-            return Ok(());
+            return Ok(false);
         };
         if mutant::is(Mutant::RefusalsIgnored) {
-            return Ok(());
+            return Ok(false);
         }
         let known = self.store.outages().await?;
         let known = known.iter().find(|outage| {
@@ -186,7 +202,7 @@ impl Evaluate {
         });
         let outage = partial.after(known);
         if known == Some(&outage) {
-            return Ok(());
+            return Ok(true);
         }
         if known.is_none() {
             tracing::warn!(
@@ -194,7 +210,8 @@ impl Evaluate {
                 "a part of the heartbeats is refused; deadlines are extended accordingly"
             );
         }
-        self.store.put_outage(&outage).await
+        self.store.put_outage(&outage).await?;
+        Ok(true)
     }
 
     /// The outages to judge deadlines by at `now`: the recorded ones, of which a partial one may go

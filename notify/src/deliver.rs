@@ -482,7 +482,7 @@ impl Notify {
                 let text: String = error.reason.chars().take(MAX_ERROR).collect();
                 let first_attempt = delivery.first_attempt().unwrap_or(now);
                 let wait_ms = backoff_ms(delivery.attempts, self.store.world().jitter());
-                let at = now + wait_ms;
+                let at = now + wait_ms.max(error.wait_ms);
                 if error.permanent || at > first_attempt + self.config.delivery_window_ms {
                     Settled::Dead { error: text }
                 } else {
@@ -510,14 +510,19 @@ impl Notify {
                 self.store.metrics().count(what, 1);
                 let (alert, channel, attempts) = (claim.alert, claim.channel, delivery.attempts);
                 match settled {
-                    Settled::Retry { at, .. } => {
-                        tracing::info!(%alert, %channel, attempts, at = at.0, "a delivery failed and will be retried");
+                    Settled::Retry { at, error } => {
+                        let error = without_addresses(error);
+                        tracing::warn!(%alert, %channel, attempts, %error, retry_at = %at, "a delivery failed and will be retried");
                         self.retry_in_time(claim, *at).await;
                     }
-                    Settled::Dead { .. } => {
-                        tracing::warn!(%alert, %channel, attempts, "a delivery is dead: it can't succeed, or its retries ran out");
+                    Settled::Dead { error } => {
+                        let error = without_addresses(error);
+                        tracing::error!(%alert, %channel, attempts, %error, "a delivery is dead: it can't succeed, or its retries ran out");
                     }
-                    Settled::Sent { .. } | Settled::Suppressed { .. } => {}
+                    Settled::Suppressed { error } => {
+                        tracing::warn!(%alert, %channel, %error, "an alert was not sent, because of a limit");
+                    }
+                    Settled::Sent { .. } => {}
                 }
                 Ok(Some(delivery))
             }
@@ -585,4 +590,13 @@ impl Notify {
             until: self.ends.map_or(until, |ends| until.min(ends)),
         }
     }
+}
+
+/// An error for the log, which must have no addresses: a mail server's words may repeat one.
+fn without_addresses(error: &str) -> String {
+    let words = error.split(' ');
+    let words: Vec<&str> = words
+        .map(|word| if word.contains('@') { "…" } else { word })
+        .collect();
+    words.join(" ")
 }

@@ -34,6 +34,8 @@ pub struct SendError {
     pub reason: String,
     /// Whether retrying is pointless.
     pub permanent: bool,
+    /// How long the receiver asks to wait before a retry, in milliseconds.
+    pub wait_ms: i64,
 }
 
 impl SendError {
@@ -42,6 +44,7 @@ impl SendError {
         Self {
             reason: reason.into(),
             permanent: false,
+            wait_ms: 0,
         }
     }
 
@@ -50,6 +53,7 @@ impl SendError {
         Self {
             reason: reason.into(),
             permanent: true,
+            wait_ms: 0,
         }
     }
 }

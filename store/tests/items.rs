@@ -182,6 +182,7 @@ fn pings_and_flips() {
         early: true,
         overlap: true,
         metrics: BTreeMap::from([("rows".into(), 12.5)]),
+        truncated: true,
         body: b"\xff\x00disk full".to_vec(),
     };
     let stored = item::ping(MonitorId(id(1)), &ping);

@@ -1,5 +1,6 @@
 //! The reports of a run, over HTTP.
 
+use crate::remote::PING_URL;
 use reqwest::{StatusCode, Url};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub struct Reporter {
 impl Reporter {
     /// A reporter for a ping URL, or what is wrong with it.
     pub fn new(url: Option<&str>, create: bool, metrics: &[String]) -> Result<Self, String> {
-        let form = "it must be like http://127.0.0.1:8080/ping/UUID or http://127.0.0.1:8080/ping/KEY/SLUG";
+        let form = PING_URL;
         let Some(text) = url else {
             return Err(format!(
                 "there is no ping URL; {form}, as an argument or in {URL_VARIABLE}"
@@ -76,7 +77,7 @@ impl Reporter {
             match parse_metric(name, value) {
                 Ok(_) => valid.push((format!("metric.{name}"), value.to_owned())),
                 Err(problem) => {
-                    ignored.push(format!("--metric {metric} was ignored: it {problem}"))
+                    ignored.push(format!("--metric {metric} was ignored: it {problem}"));
                 }
             }
         }
@@ -179,7 +180,7 @@ fn check_slug(path: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the slug in the ping URL is wrong: slugs have only lower-case letters, digits, - and _ (got {slug:?}; \
+        "the slug in the ping URL is wrong: slugs have only lowercase letters, digits, - and _ (got {slug:?}; \
          try {:?})",
         slugify(slug)
     ))

@@ -1,6 +1,6 @@
 //! `thrum alerts`: lists alerts and redelivers them.
 
-use super::{Remote, cell, segment};
+use super::{Part, Remote, cell, segment};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
@@ -17,15 +17,29 @@ pub struct Alerts {
     #[command(subcommand)]
     action: Option<AlertAction>,
 
+    #[command(flatten)]
+    filter: Filter,
+
     /// Server, API key and output format.
     #[command(flatten)]
     pub remote: Remote,
 }
 
+/// Which alerts to list.
+#[derive(Debug, Clone, Args)]
+struct Filter {
+    /// Only alerts in this state
+    #[arg(long, value_parser = ["pending", "delivered", "dead", "suppressed"])]
+    state: Option<String>,
+    /// Show at most this many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
 #[derive(Debug, Subcommand)]
 enum AlertAction {
     /// List the newest alerts (the default)
-    List,
+    List(Filter),
     /// Retry the dead deliveries of an alert
     Redeliver {
         /// Alert ID, from `thrum alerts`
@@ -39,9 +53,16 @@ enum AlertAction {
 /// The server refused the request or can't be reached.
 pub async fn alerts(args: Alerts) -> anyhow::Result<()> {
     let remote = args.remote;
-    match args.action.unwrap_or(AlertAction::List) {
-        AlertAction::List => {
-            let mut reply = remote.call(Method::GET, "/v1/alerts", None).await?;
+    match args.action.unwrap_or(AlertAction::List(args.filter)) {
+        AlertAction::List(filter) => {
+            let path = match &filter.state {
+                Some(state) => format!("/v1/alerts?state={state}"),
+                None => "/v1/alerts".to_owned(),
+            };
+            let part = Part {
+                limit: Some(filter.limit),
+            };
+            let mut reply = remote.list(&path, "alerts", part).await?;
             if !remote.json
                 && let Some(alerts) = reply["alerts"].as_array_mut()
             {
@@ -57,9 +78,8 @@ pub async fn alerts(args: Alerts) -> anyhow::Result<()> {
         }
         AlertAction::Redeliver { id } => {
             let path = format!("/v1/alerts/{}/redeliver", segment(&id)?);
-            remote.call(Method::POST, &path, None).await?;
-            println!("Redelivering.");
-            Ok(())
+            let reply = remote.call(Method::POST, &path, None).await?;
+            remote.done(&reply, "Redelivering.")
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `thrum channels`: lists, adds, tests and deletes channels.
 
-use super::{Remote, cell, out, segment};
+use super::{Part, Remote, cell, segment};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -11,7 +11,7 @@ Examples:
   thrum channels add email ops@example.org
   thrum channels add sms +4915112345678
   thrum channels add sns arn:aws:sns:eu-central-1:123456789012:alerts
-  thrum channels test ID";
+  thrum channels test 'Ops team'";
 
 /// Arguments of `thrum channels`.
 #[derive(Debug, Args)]
@@ -43,12 +43,12 @@ enum ChannelAction {
     },
     /// Send a test alert to a channel
     Test {
-        /// Channel ID, from `thrum channels`
+        /// Name or ID of the channel
         id: String,
     },
     /// Delete a channel
     Delete {
-        /// Channel ID, from `thrum channels`
+        /// Name or ID of the channel
         id: String,
     },
 }
@@ -61,7 +61,9 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
     let remote = args.remote;
     match args.action.unwrap_or(ChannelAction::List) {
         ChannelAction::List => {
-            let mut reply = remote.call(Method::GET, "/v1/channels", None).await?;
+            let mut reply = remote
+                .list("/v1/channels", "channels", Part::default())
+                .await?;
             if !remote.json
                 && let Some(channels) = reply["channels"].as_array_mut()
             {
@@ -97,25 +99,23 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
             let reply = remote
                 .call(Method::POST, "/v1/channels", Some(Value::Object(body)))
                 .await?;
-            out(&serde_json::to_string_pretty(&reply)?)?;
-            Ok(())
+            let words = format!(
+                "Added {}. Test it: thrum channels test {}",
+                cell(&reply["name"]),
+                cell(&reply["id"])
+            );
+            remote.done(&reply, &words)
         }
         ChannelAction::Test { id } => {
             let path = format!("/v1/channels/{}/test", segment(&id)?);
             let reply = remote.call(Method::POST, &path, None).await?;
-            println!("Sending test alert {}.", cell(&reply["alert_id"]));
-            Ok(())
+            let words = format!("Sending test alert {}.", cell(&reply["alert_id"]));
+            remote.done(&reply, &words)
         }
         ChannelAction::Delete { id } => {
-            remote
-                .call(
-                    Method::DELETE,
-                    &format!("/v1/channels/{}", segment(&id)?),
-                    None,
-                )
-                .await?;
-            println!("Deleted.");
-            Ok(())
+            let path = format!("/v1/channels/{}", segment(&id)?);
+            let reply = remote.call(Method::DELETE, &path, None).await?;
+            remote.done(&reply, "Deleted.")
         }
     }
 }

@@ -97,10 +97,10 @@ impl Direct {
             let id = match (found.next(), found.next(), project) {
                 (Some(one), None, _) => one.id,
                 (None, _, None) => bail!(
-                    "the table has no project yet; create one: thrum --table {table} projects create NAME"
+                    "the table has no project yet; create one: thrum projects create NAME --table {table}"
                 ),
                 (None, _, Some(project)) => {
-                    bail!("no project {project:?}; list them with: thrum --table {table} projects")
+                    bail!("no project {project:?}; list them with: thrum projects --table {table}")
                 }
                 (Some(_), Some(_), _) => {
                     let names: Vec<&str> = projects.iter().map(|one| &*one.name).collect();

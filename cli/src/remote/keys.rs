@@ -1,6 +1,6 @@
 //! `thrum keys`: lists, creates, rotates and revokes API keys.
 
-use super::{Remote, cell, segment};
+use super::{Part, Remote, cell, segment};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ pub async fn keys(args: Keys) -> anyhow::Result<()> {
     let remote = args.remote;
     match args.action.unwrap_or(KeyAction::List) {
         KeyAction::List => {
-            let reply = remote.call(Method::GET, "/v1/keys", None).await?;
+            let reply = remote.list("/v1/keys", "keys", Part::default()).await?;
             let columns = ["id", "scope", "name", "created", "until"];
             remote.print(&reply, "keys", &columns)
         }
@@ -87,22 +87,27 @@ pub async fn keys(args: Keys) -> anyhow::Result<()> {
             if let Some(limit) = requests_per_day {
                 body["requests_per_day"] = limit.into();
             }
-            show(&remote.call(Method::POST, "/v1/keys", Some(body)).await?)
+            show(
+                &remote,
+                &remote.call(Method::POST, "/v1/keys", Some(body)).await?,
+            )
         }
         KeyAction::Rotate { id, overlap } => {
             let path = format!("/v1/keys/{}/rotate", segment(&id)?);
             let body = json!({ "overlap_s": overlap.as_secs() });
-            show(&remote.call(Method::POST, &path, Some(body)).await?)
+            show(
+                &remote,
+                &remote.call(Method::POST, &path, Some(body)).await?,
+            )
         }
         KeyAction::Revoke { id } => {
             let path = format!("/v1/keys/{}", segment(&id)?);
-            remote.call(Method::DELETE, &path, None).await?;
-            println!("Revoked.");
-            Ok(())
+            let reply = remote.call(Method::DELETE, &path, None).await?;
+            remote.done(&reply, "Revoked.")
         }
         KeyAction::RotatePingKey => {
             let reply = remote.call(Method::POST, "/v1/ping-key", None).await?;
-            println!("{}", cell(&reply["ping_key"]));
+            remote.done(&reply, &cell(&reply["ping_key"]))?;
             eprintln!("This key is shown only once: store it now.");
             Ok(())
         }
@@ -110,8 +115,8 @@ pub async fn keys(args: Keys) -> anyhow::Result<()> {
 }
 
 /// Prints only the key to stdout, for scripts; the rest goes to stderr.
-fn show(reply: &Value) -> anyhow::Result<()> {
-    println!("{}", cell(&reply["key"]));
+fn show(remote: &Remote, reply: &Value) -> anyhow::Result<()> {
+    remote.done(reply, &cell(&reply["key"]))?;
     eprintln!(
         "This key is shown only once: store it now. Its ID is {}.",
         cell(&reply["id"])

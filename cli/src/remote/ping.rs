@@ -1,6 +1,6 @@
 //! `thrum ping`: sends a ping.
 
-use super::{TIMEOUT, check_url};
+use super::{TIMEOUT, ping_url};
 use anyhow::bail;
 use clap::Args;
 
@@ -15,6 +15,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Ping {
     /// Ping URL of the monitor: http://HOST/ping/UUID or http://HOST/ping/KEY/SLUG
+    #[arg(env = "THRUM_PING_URL", hide_env_values = true)]
     url: String,
 
     /// What to report instead of a success
@@ -39,15 +40,15 @@ pub struct Ping {
 /// # Errors
 /// The ping was not recorded.
 pub async fn ping(args: Ping) -> anyhow::Result<()> {
-    check_url(&args.url)?;
-    let mut url = args.url.trim_end_matches('/').to_owned();
-    match (args.exit_status, &args.status) {
-        (Some(status), _) => url.push_str(&format!("/{status}")),
-        (None, Some(status)) => url.push_str(&format!("/{status}")),
-        (None, None) => {}
-    }
-    if args.create {
-        url.push_str("?create=1");
+    let mut url = ping_url(&args.url)?;
+    let action = match (args.exit_status, args.status) {
+        (Some(status), _) => format!("/{status}"),
+        (None, Some(status)) => format!("/{status}"),
+        (None, None) => String::new(),
+    };
+    url.set_path(&format!("{}{action}", url.path().trim_end_matches('/')));
+    if args.create && !url.query_pairs().any(|(name, _)| name == "create") {
+        url.query_pairs_mut().append_pair("create", "1");
     }
     let client = super::client(TIMEOUT)?;
     let answer = client

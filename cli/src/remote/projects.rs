@@ -11,7 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   thrum projects create 'Team A' --plan pro   prints the keys of the project, once
   thrum projects plan ID enterprise
-  thrum --table thrum-production-Table-1X2Y projects";
+  thrum projects --table thrum-production-Table-1X2Y";
 
 /// Arguments of `thrum projects`.
 #[derive(Debug, Args)]

@@ -27,7 +27,11 @@ Examples:
 
 /// Arguments of `thrum smoke`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    mut_arg("table", |arg| arg.hide(true)),
+    mut_arg("project", |arg| arg.hide(true))
+)]
 pub struct Smoke {
     /// URL of the server; takes precedence over --url
     #[arg(value_name = "URL")]

@@ -28,14 +28,10 @@ pub struct Problem {
     /// Seconds until a retry may succeed.
     #[serde(skip)]
     retry_after_s: Option<i64>,
-    /// All fields that are wrong, if there are several.
-    #[serde(skip)]
-    #[schema(ignore)]
-    invalid: Vec<Invalid>,
-    /// More about it: `errors`, or the `results` of a batch.
+    /// More about it: all `errors`, or the `results` of a batch.
     #[serde(flatten)]
     #[schema(ignore)]
-    more: Map<String, Value>,
+    more: Option<Box<Map<String, Value>>>,
 }
 
 impl Problem {
@@ -48,23 +44,35 @@ impl Problem {
             detail: detail.into(),
             field: None,
             retry_after_s: None,
-            invalid: Vec::new(),
-            more: Map::new(),
+            more: None,
         }
     }
 
     /// The fields that are wrong.
     pub fn fields(&self) -> Vec<Invalid> {
-        match (&self.field, self.invalid.is_empty()) {
-            (Some(field), true) => {
-                let problem = self
-                    .detail
-                    .strip_prefix(field.as_str())
-                    .unwrap_or(&self.detail);
-                vec![Invalid::new(field, problem.trim_start())]
+        let errors = self.more.as_ref().and_then(|more| more.get("errors"));
+        let errors: Vec<(&str, &str)> = match errors.and_then(Value::as_array) {
+            Some(errors) => {
+                let pairs = errors.iter();
+                let pairs = pairs.filter_map(|error| {
+                    Some((error["field"].as_str()?, error["detail"].as_str()?))
+                });
+                pairs.collect()
             }
-            _ => self.invalid.clone(),
-        }
+            None => self
+                .field
+                .as_deref()
+                .map(|field| (field, &*self.detail))
+                .into_iter()
+                .collect(),
+        };
+        let errors = errors.into_iter();
+        errors
+            .map(|(field, detail)| {
+                let problem = detail.strip_prefix(field).unwrap_or(detail);
+                Invalid::new(field, problem.trim_start())
+            })
+            .collect()
     }
 
     /// The HTTP status.
@@ -93,7 +101,8 @@ impl Problem {
     /// The problem with one more field.
     pub fn with(mut self, name: &str, value: &impl Serialize) -> Self {
         let value = serde_json::to_value(value).unwrap_or_default();
-        self.more.insert(name.to_owned(), value);
+        let more = self.more.get_or_insert_default();
+        more.insert(name.to_owned(), value);
         self
     }
 
@@ -157,10 +166,7 @@ impl From<Vec<Invalid>> for Problem {
             .iter()
             .map(|error| json!({ "field": error.field, "detail": error.to_string() }))
             .collect();
-        Self {
-            invalid,
-            ..problem.with("errors", &errors)
-        }
+        problem.with("errors", &errors)
     }
 }
 

@@ -149,6 +149,7 @@ fn reason(error: &SmtpError) -> SendError {
             SendError {
                 reason: format!("the mail server answered {code}{separator}{words}"),
                 permanent: PERMANENT.contains(&code),
+                wait_ms: 0,
             }
         }
         None if error.is_timeout() => SendError::passing("the mail server did not answer in time"),

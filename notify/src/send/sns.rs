@@ -106,6 +106,7 @@ fn note<R: Debug + 'static>(
             Some(code) => SendError {
                 reason: format!("SNS answered {code}"),
                 permanent: matches!(code, "InvalidParameter" | "NotFound"),
+                wait_ms: 0,
             },
             None => SendError::passing(
                 "SNS could not be reached; AWS_REGION and credentials must be set as for the AWS CLI",

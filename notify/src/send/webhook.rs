@@ -6,6 +6,7 @@ use super::names::{Lookup, Names, System};
 use crate::message::Message;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use chrono::DateTime;
 use futures::future::BoxFuture;
 use hmac::{Hmac, Mac};
 use reqwest::{Client, StatusCode, redirect};
@@ -15,7 +16,11 @@ use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use thrum_schema::channel::check_webhook_url;
-use thrum_schema::{ProjectId, World};
+use thrum_schema::time::secs_to_wait;
+use thrum_schema::{ProjectId, UnixMs, World};
+
+/// The longest wait that a receiver can ask for, in milliseconds.
+const MAX_WAIT_MS: i64 = 86_400_000;
 
 /// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,6 +63,7 @@ impl Webhook {
         let transport = Http {
             client: OnceLock::new(),
             names: names.clone(),
+            world: Arc::clone(&world),
         };
         Self {
             transport: Box::new(transport),
@@ -131,6 +137,7 @@ struct Http {
     /// starts.
     client: OnceLock<Client>,
     names: Names,
+    world: Arc<dyn World>,
 }
 
 impl Http {
@@ -166,9 +173,40 @@ impl Post for Http {
                 .body(posted.body.to_owned())
                 .send()
                 .await;
-            sent.map(|answer| answer.status()).map_err(failure)
+            let answer = sent.map_err(failure)?;
+            let status = answer.status();
+            let after = answer.headers().get("retry-after");
+            let after = after.and_then(|after| retry_after(after.to_str().ok()?, self.world.now()));
+            match after {
+                Some(wait_ms) if is_asked_to_wait(status) => Err(SendError {
+                    wait_ms,
+                    ..SendError::passing(format!(
+                        "the receiver answered {status}, and asks to wait {} s",
+                        secs_to_wait(wait_ms)
+                    ))
+                }),
+                _ => Ok(status),
+            }
         })
     }
+}
+
+/// Whether `Retry-After` counts with a status.
+fn is_asked_to_wait(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+}
+
+/// The wait that a receiver asks for, in milliseconds: seconds, or a date (RFC 9110 §10.2.3). At most a day.
+fn retry_after(text: &str, now: UnixMs) -> Option<i64> {
+    let text = text.trim();
+    let ms = match text.parse::<u32>() {
+        Ok(seconds) => i64::from(seconds) * 1000,
+        Err(_) => {
+            let at = DateTime::parse_from_rfc2822(text).ok()?;
+            at.timestamp_millis() - now.0
+        }
+    };
+    (ms > 0).then_some(ms.min(MAX_WAIT_MS))
 }
 
 /// The host of a URL, if it is a name.
@@ -212,6 +250,24 @@ fn failure(error: reqwest::Error) -> SendError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn receivers_ask_to_wait_in_seconds_or_until_a_date() {
+        let now = UnixMs::parse("now", "2026-11-28T10:00:00Z").unwrap();
+        for (text, ms) in [
+            ("7", Some(7_000)),
+            ("Sat, 28 Nov 2026 10:00:20 GMT", Some(20_000)),
+            ("Sat, 28 Nov 2026 09:00:00 GMT", None),
+            ("0", None),
+            ("99999999", Some(MAX_WAIT_MS)),
+            ("soon", None),
+            ("-5", None),
+        ] {
+            assert_eq!(retry_after(text, now), ms, "{text}");
+        }
+        assert!(is_asked_to_wait(StatusCode::SERVICE_UNAVAILABLE));
+        assert!(!is_asked_to_wait(StatusCode::GONE));
+    }
 
     /// The example from the reference libraries of Standard Webhooks.
     #[test]

@@ -53,6 +53,16 @@ pub struct Filter {
     cursor: Option<String>,
 }
 
+/// Whether to only check a request.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Check {
+    /// Change nothing: only check the request, and show what the monitor would be.
+    #[serde(default)]
+    check: bool,
+}
+
 /// How long to snooze: either `until` or `for_s`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -188,8 +198,9 @@ pub async fn get(
 #[utoipa::path(
     post, path = "/v1/monitors", operation_id = "create_monitor", tag = "monitors",
     request_body = MonitorRequest,
+    params(Check),
     responses(
-        (status = 200, description = "Updated", body = MonitorView),
+        (status = 200, description = "Updated, or checked", body = MonitorView),
         (status = 201, description = "Created", body = MonitorView),
         Problems, Overload,
     ),
@@ -197,6 +208,7 @@ pub async fn get(
 pub async fn create(
     State(app): State<App>,
     writer: Writer,
+    Params(Check { check }): Params<Check>,
     Json(request): Json<MonitorRequest>,
 ) -> Result<(StatusCode, axum::Json<MonitorView>), Problem> {
     let project = writer.project;
@@ -213,6 +225,10 @@ pub async fn create(
         return Err(Problem::no_room_for_monitor());
     }
     writer.caller.charge(&app).await?;
+    if check {
+        let view = show_checked(&app, &writer, &new, &MonitorState::new(&new)).await?;
+        return Ok((StatusCode::OK, view));
+    }
     let make = |monitor: &Monitor, is_new: bool| valid.applied_to(monitor, is_new);
     let means = |monitor: &Monitor| valid.means(monitor);
     let means = valid.unique().map(|_| &means as _);
@@ -233,19 +249,23 @@ pub async fn create(
 #[utoipa::path(
     patch, path = "/v1/monitors/{id}", operation_id = "update_monitor", tag = "monitors",
     request_body = MonitorRequest,
-    params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
+    params(("id" = String, Path, description = "The monitor's uuid, slug or name"), Check),
     responses((status = 200, body = MonitorView), Problems, Overload, Missing),
 )]
 pub async fn update(
     State(app): State<App>,
     Edit { writer, it: found }: Edit<Snapshot>,
+    Params(Check { check }): Params<Check>,
     Json(request): Json<MonitorRequest>,
 ) -> Result<axum::Json<MonitorView>, Problem> {
     let channels = app.store.channels(writer.project).await?;
     let valid = request.check(&channels, app.store.world().now())?;
     // Check the request together with the monitor's other fields.
-    valid.applied_to(&found.monitor, false)?;
+    let changed = valid.applied_to(&found.monitor, false)?;
     writer.caller.charge(&app).await?;
+    if check {
+        return show_checked(&app, &writer, &changed, &found.state).await;
+    }
     let edit = |monitor: &Monitor, _: &MonitorState| {
         let edited = valid.applied_to(monitor, false);
         edited.map(Editing::to)
@@ -382,6 +402,20 @@ async fn edited<E: Into<Problem> + Send>(
 ) -> Result<axum::Json<MonitorView>, Problem> {
     let found = app.monitors.change(found, edit).await?;
     Ok(axum::Json(show(app, &writer.reader(), &found).await?))
+}
+
+/// Shows what a monitor would be.
+async fn show_checked(
+    app: &App,
+    writer: &Writer,
+    monitor: &Monitor,
+    state: &MonitorState,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    let outages = app.store.outages().await?;
+    let project = app.accounts.project(writer.project).await?;
+    let reader = writer.reader();
+    let around = Around::new(&reader, &project, &outages, app.store.world().now());
+    Ok(axum::Json(around.view(monitor, state)))
 }
 
 async fn show(app: &App, reader: &Reader, found: &Snapshot) -> Result<MonitorView, Problem> {

@@ -5,10 +5,10 @@ use super::super::overview::path_of;
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer, read_only};
 use super::super::words::{At, Relative, span};
-use crate::api::v1::monitors::{self, MonitorRequest};
+use crate::api::v1::monitors::{self, Check, MonitorRequest};
 use crate::app::App;
 use crate::http::Problem;
-use crate::http::{Edit, Json, PathId};
+use crate::http::{Edit, Json, Params, PathId};
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -371,7 +371,13 @@ pub async fn create(State(app): State<App>, post: Post) -> Response {
     }
     let created = async {
         let request = Json(checked(&app, viewer, fields).await?);
-        monitors::create(State(app.clone()), post.writer(), request).await
+        monitors::create(
+            State(app.clone()),
+            post.writer(),
+            Params(Check::default()),
+            request,
+        )
+        .await
     };
     match created.await {
         Ok((_, view)) => see_other(&format!("/monitors/{}?done=created", view.0.unique_key)),
@@ -403,7 +409,7 @@ pub async fn save(State(app): State<App>, PathId(id): PathId, post: Post) -> Res
     }
     let saved = async {
         let request = Json(checked(&app, viewer, fields).await?);
-        monitors::update(State(app.clone()), edit, request).await
+        monitors::update(State(app.clone()), edit, Params(Check::default()), request).await
     };
     match saved.await {
         Ok(_) => see_other(&format!("{}?done=saved", path_of(monitor))),

@@ -311,6 +311,7 @@ impl Monitors {
             Err(StoreError::Conflict)
                 if !self.store.monitor_count(project).await?.has_room(limit) =>
             {
+                tracing::warn!(%project, "refused a heartbeat of a new host: the project has as many monitors as its plan allows");
                 return Err(RecordError::Full);
             }
             Err(error) => return Err(error.into()),

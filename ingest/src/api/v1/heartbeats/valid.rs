@@ -136,13 +136,13 @@ pub fn validate(
                         &mut warnings,
                     ),
                     None => {
-                        warnings.push(format!("metrics.{name} must be a number; it was left out"))
+                        warnings.push(format!("metrics.{name} must be a number; it was left out"));
                     }
                 }
             }
         }
         Some(_) => {
-            warnings.push("metrics must be an object of numbers; they were left out".to_owned())
+            warnings.push("metrics must be an object of numbers; they were left out".to_owned());
         }
     }
     Ok(Valid {

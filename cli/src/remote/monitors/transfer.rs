@@ -1,0 +1,506 @@
+//! `thrum monitors export` and `import`.
+
+use super::Format;
+use crate::remote::{Part, Remote, cell, out, segment};
+use anyhow::{Context, bail};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use thrum_schema::UnixMs;
+use thrum_schema::time::parse_span;
+use thrum_schema::world::SystemWorld;
+
+/// The fields of a monitor that are its configuration, in the order of an exported file.
+const CONFIGURATION: [&str; 19] = [
+    "name",
+    "slug",
+    "desc",
+    "tags",
+    "period_s",
+    "schedule",
+    "tz",
+    "grace_s",
+    "channels",
+    "manual_resume",
+    "methods",
+    "keywords",
+    "start_grace_s",
+    "failures",
+    "early_s",
+    "all_runs",
+    "remind_s",
+    "windows",
+    "snoozed_until",
+];
+/// Fields that are seconds, and may be durations such as `15m`.
+const SECONDS: [&str; 5] = [
+    "period_s",
+    "grace_s",
+    "start_grace_s",
+    "early_s",
+    "remind_s",
+];
+/// Fields that are true or false. YAML 1.1 had more words for that.
+const SWITCHES: [&str; 3] = ["manual_resume", "all_runs", "paused"];
+
+/// Writes the configuration of all monitors to a file, or to stdout.
+pub async fn export(remote: &Remote, file: Option<&Path>, format: Format) -> anyhow::Result<()> {
+    let (monitors, nameless): (Vec<Existing>, Vec<Existing>) = existing(remote)
+        .await?
+        .into_iter()
+        .partition(|monitor| identity(&monitor.document).is_some());
+    if !nameless.is_empty() {
+        let n = nameless.len();
+        eprintln!(
+            "Monitors left out because an import could not identify them without a name or slug: {n}"
+        );
+    }
+    let format = match file {
+        Some(file) => format_of(file)?,
+        None => format,
+    };
+    let documents: Vec<Value> = monitors
+        .into_iter()
+        .map(|monitor| monitor.document)
+        .collect();
+    let n = documents.len();
+    let whole = json!({ "monitors": documents });
+    let text = match format {
+        Format::Yaml => serde_yaml_ng::to_string(&whole)?,
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&whole)?),
+    };
+    match file {
+        None => out(text.trim_end())?,
+        Some(file) => {
+            std::fs::write(file, text)
+                .with_context(|| format!("can't write {}", file.display()))?;
+            let monitors = if n == 1 { "monitor" } else { "monitors" };
+            eprintln!("Wrote {n} {monitors} to {}", file.display());
+        }
+    }
+    Ok(())
+}
+
+/// A monitor of the server.
+struct Existing {
+    uuid: String,
+    /// Its configuration, as in a file.
+    document: Value,
+}
+
+/// The monitors of the server, oldest name first. Channels are given by name where it is unique, so that
+/// the file also works on another server.
+async fn existing(remote: &Remote) -> anyhow::Result<Vec<Existing>> {
+    let channels = remote
+        .list("/v1/channels", "channels", Part::default())
+        .await?;
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for channel in channels["channels"].as_array().into_iter().flatten() {
+        names.insert(cell(&channel["id"]), cell(&channel["name"]));
+    }
+    let shared = |name: &String| names.values().filter(|other| *other == name).count() > 1;
+    let reply = remote
+        .list("/v1/monitors", "monitors", Part::default())
+        .await?;
+    let now = SystemWorld::arc().now();
+    let monitors = reply["monitors"].as_array().into_iter().flatten();
+    let existing = monitors.map(|monitor| {
+        let mut document = Map::new();
+        for field in CONFIGURATION {
+            match &monitor[field] {
+                Value::Null => {}
+                Value::Array(ids) if field == "channels" => {
+                    let ids = ids.iter().map(cell).filter_map(|id| {
+                        let name = names.get(&id)?;
+                        Some(if shared(name) { id } else { name.clone() })
+                    });
+                    document.insert(field.into(), ids.collect());
+                }
+                until if field == "snoozed_until" && is_past(until, now) => {}
+                value => {
+                    document.insert(field.into(), value.clone());
+                }
+            }
+        }
+        if monitor["status"] == "paused" {
+            document.insert("paused".into(), true.into());
+        }
+        Existing {
+            uuid: cell(&monitor["uuid"]),
+            document: Value::Object(document),
+        }
+    });
+    Ok(existing.collect())
+}
+
+fn is_past(until: &Value, now: UnixMs) -> bool {
+    let until = until.as_str().unwrap_or_default();
+    UnixMs::parse("snoozed_until", until).is_ok_and(|until| until <= now)
+}
+
+/// What an import does with a monitor of the file.
+enum Step {
+    Same,
+    Create(Value),
+    /// The uuid of the monitor, and the fields that differ.
+    Update(String, Value),
+    /// Only its pause differs.
+    Pause(String),
+}
+
+/// Creates and updates monitors from a file, or nothing if anything in it is wrong.
+pub async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Result<()> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
+    let mut wanted = parse(&text, format_of(file)?)
+        .with_context(|| format!("{} can't be imported", file.display()))?;
+    let own: Vec<Vec<String>> = wanted.iter_mut().map(normalize).collect();
+    let before = existing(remote).await?;
+    let steps = steps(&wanted, &before);
+    let mut errors = Vec::new();
+    for (i, (own, step)) in own.into_iter().zip(&steps).enumerate() {
+        // The server checks what only it knows, such as channels and its limits.
+        let found = match own.is_empty() && errors.len() < MAX_ERRORS {
+            true => check(remote, step).await?,
+            false => own,
+        };
+        errors.extend(found.into_iter().map(|error| place(i, &wanted[i], &error)));
+        progress(i + 1, steps.len());
+    }
+    progress(0, 0);
+    if !errors.is_empty() {
+        let count = errors.len();
+        let shown = errors.iter().take(MAX_ERRORS).cloned();
+        let shown: Vec<String> = shown.collect();
+        bail!(
+            "nothing was imported, because of {count} error{}:\n{}",
+            if count == 1 { "" } else { "s" },
+            shown.join("\n")
+        );
+    }
+    let (mut created, mut updated, mut same) = (0, 0, 0);
+    for (i, (step, document)) in steps.into_iter().zip(&wanted).enumerate() {
+        let label = label(document);
+        if dry_run {
+            match step {
+                Step::Same => same += 1,
+                Step::Create(_) => out(&format!("would create {label}"))?,
+                Step::Update(..) | Step::Pause(_) => out(&format!("would update {label}"))?,
+            }
+            continue;
+        }
+        let count = match &step {
+            Step::Same => &mut same,
+            Step::Create(_) => &mut created,
+            Step::Update(..) | Step::Pause(_) => &mut updated,
+        };
+        *count += 1;
+        let place = || format!("monitors[{i}] ({label})");
+        let uuid = match step {
+            Step::Same => continue,
+            Step::Create(body) => {
+                let reply = remote.call(Method::POST, "/v1/monitors", Some(body)).await;
+                cell(&reply.with_context(place)?["uuid"])
+            }
+            Step::Update(uuid, body) => {
+                let path = format!("/v1/monitors/{uuid}");
+                let reply = remote.call(Method::PATCH, &path, Some(body)).await;
+                reply.with_context(place)?;
+                uuid
+            }
+            Step::Pause(uuid) => uuid,
+        };
+        pause(remote, &uuid, document).await.with_context(place)?;
+        progress(i + 1, wanted.len());
+    }
+    if dry_run {
+        return out(&format!("{same} unchanged"));
+    }
+    progress(0, 0);
+    out(&format!(
+        "{created} created, {updated} updated, {same} unchanged"
+    ))
+}
+
+/// The most errors that are shown.
+const MAX_ERRORS: usize = 100;
+
+/// Shows how far an import is, if a person watches.
+fn progress(done: usize, of: usize) {
+    use std::io::{IsTerminal, Write};
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        let text = if of == 0 {
+            String::new()
+        } else {
+            format!("{done} of {of}")
+        };
+        let _ = write!(stderr, "\r\u{1b}[K{text}");
+        let _ = stderr.flush();
+    }
+}
+
+/// Pauses or resumes a monitor as the file says.
+async fn pause(remote: &Remote, uuid: &str, document: &Value) -> anyhow::Result<()> {
+    let Some(paused) = document["paused"].as_bool() else {
+        return Ok(());
+    };
+    let path = format!("/v1/monitors/{}", segment(uuid)?);
+    let monitor = remote.call(Method::GET, &path, None).await?;
+    let action = match (monitor["status"] == "paused", paused) {
+        (false, true) => "pause",
+        (true, false) => "resume",
+        _ => return Ok(()),
+    };
+    let path = format!("{path}/{action}");
+    remote.call(Method::POST, &path, None).await.map(drop)
+}
+
+/// The monitors of a file.
+fn parse(text: &str, format: Format) -> anyhow::Result<Vec<Value>> {
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let whole: Value = match format {
+        Format::Yaml => serde_yaml_ng::from_str(text).context("it is not YAML")?,
+        Format::Json => serde_json::from_str(text).context("it is not JSON")?,
+    };
+    let wanted = whole["monitors"].as_array().cloned();
+    wanted.context("it has no list `monitors`; `thrum monitors export` shows the format")
+}
+
+/// Replaces durations by seconds, and what YAML takes for something else by the texts and switches that are meant.
+/// Returns everything that is wrong.
+fn normalize(document: &mut Value) -> Vec<String> {
+    let Some(fields) = document.as_object_mut() else {
+        return vec!["must be an object".to_owned()];
+    };
+    let mut errors = Vec::new();
+    for (field, value) in fields.iter_mut() {
+        match field.as_str() {
+            name if SECONDS.contains(&name) => seconds(name, value, &mut errors),
+            name if SWITCHES.contains(&name) => switch(name, value, &mut errors),
+            "name" | "slug" | "desc" | "tz" | "methods" => text(value),
+            "tags" => {
+                // Also as one text.
+                if let Value::String(tags) = value {
+                    let tags = tags.split([',', ' ']).filter(|tag| !tag.is_empty());
+                    *value = tags.collect();
+                }
+                value.as_array_mut().into_iter().flatten().for_each(text);
+            }
+            "channels" => value.as_array_mut().into_iter().flatten().for_each(text),
+            "windows" => {
+                for (i, window) in value.as_array_mut().into_iter().flatten().enumerate() {
+                    if let Some(duration) = window.get_mut("duration_s") {
+                        seconds(&format!("windows[{i}].duration_s"), duration, &mut errors);
+                    }
+                }
+            }
+            name if CONFIGURATION.contains(&name) => {}
+            name => errors.push(format!("unknown field `{name}`")),
+        }
+    }
+    if identity(document).is_none() {
+        errors.push("a slug or a name is required to identify the monitor".to_owned());
+    }
+    errors
+}
+
+fn seconds(field: &str, value: &mut Value, errors: &mut Vec<String>) {
+    if let Value::String(text) = value {
+        match parse_span(text) {
+            Some(s) => *value = s.into(),
+            None => errors.push(format!(
+                "{field} must be seconds, or a duration such as 15m or 1h30m (got {text:?})"
+            )),
+        }
+    }
+}
+
+fn switch(field: &str, value: &mut Value, errors: &mut Vec<String>) {
+    if let Value::String(text) = value {
+        match text.to_ascii_lowercase().as_str() {
+            "yes" | "on" | "true" => *value = true.into(),
+            "no" | "off" | "false" => *value = false.into(),
+            _ => errors.push(format!("{field} must be true or false (got {text:?})")),
+        }
+    }
+}
+
+/// YAML takes `name: 123` for a number.
+fn text(value: &mut Value) {
+    if matches!(value, Value::Number(_) | Value::Bool(_)) {
+        *value = value.to_string().into();
+    }
+}
+
+/// Matches the monitors of a file with those of the server. Monitors with the same identity are matched in order.
+fn steps(wanted: &[Value], before: &[Existing]) -> Vec<Step> {
+    let mut used: Vec<bool> = vec![false; before.len()];
+    let slug = |document: &Value| cell(&document["slug"]);
+    let shares_slug = |document: &Value| {
+        let slug = slug(document);
+        let same = |other: &Value| !slug.is_empty() && other["slug"] == *slug;
+        wanted.iter().filter(|other| same(other)).count() > 1
+            || before.iter().filter(|other| same(&other.document)).count() > 1
+    };
+    wanted
+        .iter()
+        .map(|document| {
+            let Some((field, value)) = identity(document) else {
+                return Step::Same;
+            };
+            let matches = |other: &Value| {
+                other[field] == *value
+                    && (!shares_slug(document) || cell(&other["name"]) == cell(&document["name"]))
+            };
+            let mut found = before.iter().enumerate();
+            let found = found.find(|(i, other)| !used[*i] && matches(&other.document));
+            let mut body = document.clone();
+            let paused = body.as_object_mut().and_then(|body| body.remove("paused"));
+            let Some((i, existing)) = found else {
+                return Step::Create(body);
+            };
+            used[i] = true;
+            let held = &existing.document;
+            let changed: Map<String, Value> = body
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(field, value)| !same_value(&held[field.as_str()], value))
+                .map(|(field, value)| (field.clone(), value.clone()))
+                .collect();
+            let uuid = existing.uuid.clone();
+            let is_paused = held["paused"] == true;
+            if !changed.is_empty() {
+                Step::Update(uuid, Value::Object(changed))
+            } else if paused.is_some_and(|paused| paused != is_paused) {
+                Step::Pause(uuid)
+            } else {
+                Step::Same
+            }
+        })
+        .collect()
+}
+
+/// Whether a field already has a value; empty and absent are the same.
+fn same_value(held: &Value, wanted: &Value) -> bool {
+    let is_empty = |value: &Value| value.is_null() || *value == "";
+    held == wanted || is_empty(held) && is_empty(wanted)
+}
+
+/// What the server finds wrong with a step, without changing anything.
+async fn check(remote: &Remote, step: &Step) -> anyhow::Result<Vec<String>> {
+    let (method, path, body) = match step {
+        Step::Create(body) => (Method::POST, "/v1/monitors?check=true".to_owned(), body),
+        Step::Update(uuid, body) => {
+            let path = format!("/v1/monitors/{uuid}?check=true");
+            (Method::PATCH, path, body)
+        }
+        Step::Same | Step::Pause(_) => return Ok(Vec::new()),
+    };
+    match remote.try_call(method, &path, Some(body.clone())).await? {
+        Ok(_) => Ok(Vec::new()),
+        Err(problem) => {
+            let errors = problem["errors"].as_array().into_iter().flatten();
+            let errors: Vec<String> = errors.map(|error| cell(&error["detail"])).collect();
+            Ok(match errors.is_empty() {
+                true => vec![cell(&problem["detail"])],
+                false => errors,
+            })
+        }
+    }
+}
+
+fn place(i: usize, document: &Value, error: &str) -> String {
+    format!("  monitors[{i}] ({}): {error}", label(document))
+}
+
+fn label(document: &Value) -> String {
+    match identity(document) {
+        Some((_, value)) => value,
+        None => "without a name".to_owned(),
+    }
+}
+
+/// The field that identifies a monitor, `slug` or `name`, and its value.
+fn identity(document: &Value) -> Option<(&'static str, String)> {
+    ["slug", "name"].into_iter().find_map(|field| {
+        let value = document[field].as_str().filter(|value| !value.is_empty());
+        value.map(|value| (field, value.to_owned()))
+    })
+}
+
+fn format_of(file: &Path) -> anyhow::Result<Format> {
+    match file.extension().and_then(|ending| ending.to_str()) {
+        Some("yaml" | "yml") => Ok(Format::Yaml),
+        Some("json") => Ok(Format::Json),
+        _ => bail!("{} must end in .yaml, .yml or .json", file.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_as_people_mean_them() {
+        let text = "\u{feff}monitors:\n- name: no\n  slug: 123\n  period_s: 15m\n  grace_s: 1h30m\n  \
+                    manual_resume: yes\n  tags: [on, 7, db]\n  paused: off\n  desc: on\n";
+        let mut wanted = parse(text, Format::Yaml).unwrap();
+        assert_eq!(normalize(&mut wanted[0]), Vec::<String>::new());
+        assert_eq!(
+            wanted[0],
+            json!({
+                "name": "no", "slug": "123", "period_s": 900, "grace_s": 5_400, "manual_resume": true,
+                "tags": ["on", "7", "db"], "paused": false, "desc": "on",
+            })
+        );
+        let text =
+            "{\"monitors\": [{\"nam\": \"x\", \"period_s\": \"soon\", \"all_runs\": \"maybe\"}]}";
+        let mut wanted = parse(text, Format::Json).unwrap();
+        let errors = normalize(&mut wanted[0]);
+        assert_eq!(errors.len(), 4, "{errors:?}");
+        // Words that other readers of YAML take for something else are quoted.
+        let words = [
+            "no",
+            "on",
+            "yes",
+            "off",
+            "y",
+            "n",
+            "null",
+            "~",
+            "1e3",
+            "0123",
+            "2026-11-28",
+        ];
+        let exported = serde_yaml_ng::to_string(&json!({ "tags": words })).unwrap();
+        for line in exported.lines().skip(1) {
+            assert!(line.contains(['\'', '"']), "{line}");
+        }
+    }
+
+    #[test]
+    fn monitors_with_the_same_slug_are_matched_by_name_and_order() {
+        let before = |uuid: &str, name: &str| Existing {
+            uuid: uuid.to_owned(),
+            document: json!({"name": name, "slug": "dup", "grace_s": 60}),
+        };
+        let before = [before("1", "a"), before("2", "b"), before("3", "")];
+        let wanted = [
+            json!({"name": "b", "slug": "dup", "grace_s": 60}),
+            json!({"name": "a", "slug": "dup", "grace_s": 90}),
+            json!({"slug": "dup", "paused": true}),
+            json!({"slug": "dup"}),
+        ];
+        let steps = steps(&wanted, &before);
+        assert!(matches!(&steps[0], Step::Same));
+        assert!(
+            matches!(&steps[1], Step::Update(uuid, body) if uuid == "1" && *body == json!({"grace_s": 90}))
+        );
+        assert!(matches!(&steps[2], Step::Pause(uuid) if uuid == "3"));
+        assert!(matches!(&steps[3], Step::Create(_)));
+    }
+}
