@@ -58,7 +58,7 @@ pub struct Exec {
     metrics: Vec<String>,
 
     /// How long to try to report after the command has ended
-    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = crate::remote::duration)]
     report_within: Duration,
 
     /// Command to run, with its arguments
@@ -120,14 +120,15 @@ pub async fn exec(args: Exec) -> anyhow::Result<u8> {
         () = sleep(PATIENCE) => {
             let seconds = args.report_within.as_secs_f32();
             let problem = reporter.problem();
-            say!("the run is not reported yet: {problem}; trying for {seconds} s");
+            say!("could not report the run yet: {problem}; trying until {seconds} s after its end");
             finish.await
         }
     };
     match (started, reported) {
         (_, Err(problem)) => say!("the run was not reported: {problem}"),
-        (Err(problem), Ok(())) => say!("the start was not reported: {problem}"),
-        (Ok(()), Ok(())) => {}
+        (Err(problem), Ok(_)) => say!("the start was not reported: {problem}"),
+        (Ok(()), Ok(Some(warnings))) => say!("{warnings}"),
+        (Ok(()), Ok(None)) => {}
     }
     for problem in &reporter.ignored {
         say!("{problem}");

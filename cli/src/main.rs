@@ -22,7 +22,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  thrum serve                              start a server; the first start prints the API keys
+  thrum serve                              start a server; the first start creates the API keys
   thrum exec http://localhost:8080/ping/KEY/backup --create -- ./backup.sh
   thrum channels add webhook https://example.org/hook
   thrum monitors                           list the monitors
@@ -46,8 +46,9 @@ enum Command {
     /// Run the server on this machine
     ///
     /// One process does everything, on an SQLite database: API, dashboard, monitoring,
-    /// notifications and signals. The first start prints the API keys. SIGTERM and SIGINT finish
-    /// the requests and deliveries in progress and stop the server.
+    /// notifications and signals. The first start creates API keys and prints them, or writes them to
+    /// a file if stdout is not a terminal. SIGTERM and SIGINT finish the requests and deliveries in
+    /// progress and stop the server.
     Serve(Box<serve::Serve>),
     /// Copy the database of a running server to a file
     ///
@@ -57,15 +58,16 @@ enum Command {
     Backup(backup::Backup),
     /// Run a command and report its start, exit status and output
     ///
-    /// The command never waits for Thrum, and runs whatever is wrong with the URL or the server. It
-    /// gets the same descriptors and signals as without Thrum; only a pipe or a terminal is replaced
-    /// by a pipe that Thrum passes on. The last 10000 bytes of the output are sent with the exit
-    /// status.
+    /// The command runs at once, even if the URL is wrong or the server is down, and gets the same
+    /// signals as without Thrum. If its output goes to a file, it writes to that file directly.
+    /// Otherwise Thrum passes the output on through a pipe. The last 10000 bytes of the output are
+    /// sent with the exit status.
     ///
     /// `thrum exec` exits with the command's own status: 128 plus the signal's number if a signal
-    /// ended it, 126 if it could not be executed, 127 if it does not exist. If output that the
-    /// command wrote can't be written, the run fails. If the run can't be reported within
-    /// --report-within, `thrum exec` says so on stderr and changes nothing else.
+    /// ended it, 126 if it could not be executed, 127 if it does not exist. If Thrum can't pass the
+    /// output on, a successful command gets exit status 1, or 141 if the reader closed the pipe. If
+    /// Thrum can't report the run within --report-within, it says so on stderr and changes nothing
+    /// else.
     Exec(exec::Exec),
     /// Pass stdin on to stdout
     #[command(hide = true)]
@@ -74,7 +76,7 @@ enum Command {
     ///
     /// It reports a success unless --status or --exit-status says otherwise.
     Ping(remote::Ping),
-    /// List, show, pause, snooze, delete, export and import monitors
+    /// List, show, add, change, pause, resume, snooze, delete, export and import monitors
     Monitors(remote::Monitors),
     /// List alerts, and retry their dead deliveries
     Alerts(remote::Alerts),
@@ -181,7 +183,10 @@ fn log(format: LogFormat) {
     };
     tracing_subscriber::registry()
         .with(filter)
-        .with(lines.with_filter(Quiet::default()))
+        .with(lines.with_filter(match format {
+            LogFormat::Text => Quiet::default(),
+            LogFormat::Json => Quiet::json(),
+        }))
         .init();
 }
 
@@ -218,7 +223,8 @@ async fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(*args).await,
         Command::Backup(args) => backup::backup(&args),
         Command::Exec(args) => match exec::exec(args).await {
-            Ok(code) => return ExitCode::from(code),
+            // Not through the runtime: it would wait for a name server that does not answer.
+            Ok(code) => std::process::exit(code.into()),
             Err(error) => Err(error),
         },
         Command::ExecPass => exec::pass().map_err(Into::into),

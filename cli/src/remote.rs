@@ -446,9 +446,18 @@ pub fn print(text: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// A duration, or a number of seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match text.trim().parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| "must be a duration such as 90s, 15m or 1h30m".to_owned()),
+    }
+}
+
 /// What a ping URL must be like.
 pub(crate) const PING_URL: &str =
-    "it must be like http://127.0.0.1:8080/ping/UUID or http://127.0.0.1:8080/ping/KEY/SLUG";
+    "it must have the form http://HOST/ping/UUID or http://HOST/ping/KEY/SLUG";
 
 /// A ping URL.
 pub(crate) fn ping_url(text: &str) -> anyhow::Result<reqwest::Url> {
@@ -461,7 +470,7 @@ pub(crate) fn ping_url(text: &str) -> anyhow::Result<reqwest::Url> {
 /// An ID or name as a path segment.
 pub(crate) fn segment(id: &str) -> anyhow::Result<String> {
     if matches!(id, "" | "." | "..") {
-        bail!("a monitor, channel or other item can't be called {id:?} here; use its ID");
+        bail!("{id:?} can't be used as a name here; use the ID");
     }
     let mut segment = String::with_capacity(id.len());
     for b in id.bytes() {

@@ -46,8 +46,9 @@ Examples:
 
 Keys of the first project:
   The first start prints a read-write key, a read-only key and a ping key, once. If stdout is not
-  a terminal, it writes them to the file first-keys in the data directory instead, so that no log
-  has them. These variables set keys instead; letters, digits, - and _ are allowed:
+  a terminal, it writes them to the file first-keys in the data directory (with --memory, in the
+  temporary directory), to keep them out of logs. To choose the keys yourself, set these variables;
+  letters, digits, - and _ are allowed:
   THRUM_API_KEY   read-write key, 32 characters
   THRUM_READ_KEY  read-only key, 32 characters
   THRUM_PING_KEY  ping key, 22 characters";
@@ -390,10 +391,12 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         ended = &mut server => ended?,
     }
-    let _ = writeln!(
-        std::io::stderr(),
-        "Stopping: finishing requests and deliveries in progress …"
-    );
+    let say = |text: &str| {
+        if args.log_format == LogFormat::Text {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    };
+    say("Stopping: finishing requests and deliveries in progress …");
     // The pulse first: it could not get through any more.
     pipeline.stop_ticking();
     stop.send_replace(true);
@@ -402,7 +405,11 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         server.abort();
     }
     pipeline.stop().await;
-    let _ = writeln!(std::io::stderr(), "Stopped.");
+    if let Some(file) = keys.file.filter(|_| args.memory) {
+        // Its keys are gone.
+        let _ = std::fs::remove_file(file);
+    }
+    say("Stopped.");
     Ok(())
 }
 
@@ -477,16 +484,22 @@ impl Shown {
         if lines.is_empty() || std::io::stdout().is_terminal() {
             return Ok(());
         }
+        // Older files may still be there, and the process IDs of containers are all the same.
+        let names = (1..100).map(|n| match n {
+            1 => FIRST_KEYS.to_owned(),
+            n => format!("{FIRST_KEYS}-{n}"),
+        });
         let mut path = place.join(FIRST_KEYS);
-        let mut create = OpenOptions::new();
-        create.write(true).create_new(true).mode(0o600);
-        let file = match create.open(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                path = place.join(format!("{FIRST_KEYS}-{}", std::process::id()));
-                create.open(&path)
+        let mut file = Err(ErrorKind::AlreadyExists.into());
+        for name in names {
+            path = place.join(name);
+            let mut create = OpenOptions::new();
+            file = create.write(true).create_new(true).mode(0o600).open(&path);
+            match &file {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                _ => break,
             }
-            file => file,
-        };
+        }
         file.and_then(|mut file| {
             file.write_all(lines.concat().as_bytes())?;
             file.sync_all()
@@ -522,7 +535,7 @@ async fn bootstrap(store: &Store, preset: PresetKeys, place: &Path) -> anyhow::R
         shown.read = preset.read.is_none().then(|| new(Scope::Read)).flatten();
         shown.ping = preset.ping.is_none().then(|| key::new_ping_key(world));
     }
-    // Before they are stored: afterwards, nobody could find them out.
+    // Write the file first: Thrum stores only hashes, so a later failure would lose the keys.
     shown.keep(place)?;
     for (scope, name, given, new) in [
         (Scope::Write, "first", &preset.write, &shown.write),

@@ -148,7 +148,7 @@ fn monitors_are_exported_and_imported_as_people_mean_them() {
     let wrong = wrong.to_str().unwrap();
     let errors = fails(&to, &["monitors", "import", wrong]);
     for error in [
-        "nothing was imported, because of 5 errors",
+        "nothing was imported; fix these 5 errors",
         "monitors[1] (x): period_s must be seconds, or a duration such as 15m",
         "monitors[1] (x): unknown field `colour`",
         "monitors[2] (Upper): slug must contain only lowercase letters",

@@ -67,7 +67,7 @@ const steps = {
     await page.fill("input[name=period]", "2 parsecs");
     await page.waitForSelector("#preview >> text=must be a duration like");
     await page.click("button.primary");
-    assert.match(await text(page, "[role=alert]"), /period must be a duration like/);
+    assert.match(await text(page, "#e-period"), /^Period must be a duration like/);
     assert.equal(await page.inputValue("input[name=name]"), "web 01", "the form keeps its values");
     await page.fill("input[name=period]", "2 s");
     await page.fill("input[name=grace]", "1 s");

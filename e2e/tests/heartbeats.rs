@@ -614,9 +614,11 @@ async fn a_heartbeat_with_bad_extras_counts() {
         ),
         (
             json!({"exit_status": "x"}),
-            "down",
+            "up",
             "exit_status must be between 0 and 255 (got \"x\"); it was left out",
         ),
+        (json!({"exit_status": "3"}), "down", ""),
+        (json!({"exit_status": "0"}), "up", ""),
         (
             json!({"exit_status": 256, "status": "ok"}),
             "up",
@@ -645,7 +647,7 @@ async fn a_heartbeat_with_bad_extras_counts() {
         (
             json!({"metrics": {"duration": 1}}),
             "up",
-            "metrics.duration must have another name",
+            "metrics.duration must not be called",
         ),
         (json!({"metrics": [1]}), "up", "metrics must be an object"),
         (
@@ -671,7 +673,7 @@ async fn a_heartbeat_with_bad_extras_counts() {
         .call(Method::GET, "/v1/monitors/web-01", Value::Null)
         .await
         .json();
-    assert_eq!(monitor["pings"], 13, "each one counts");
+    assert_eq!(monitor["pings"], 15, "each one counts");
     let metrics = monitor["last_pings"][0]["metrics"].as_object().unwrap();
     assert_eq!(metrics.len(), 20);
 }
@@ -722,7 +724,7 @@ async fn a_batch_that_records_nothing_is_an_error() {
     assert_eq!(status, 400);
     assert_eq!(
         reply["detail"],
-        "none of the 2 heartbeats was recorded; see results"
+        "Thrum recorded none of these heartbeats (2); `results` has the reasons"
     );
     assert!(
         reply["results"][1]["error"]
@@ -752,7 +754,7 @@ async fn pings_have_metrics_too() {
     assert_eq!(reply.status.as_u16(), 200);
     let text = reply.text();
     assert!(
-        text.starts_with("OK; metrics.interval must have another name"),
+        text.starts_with("OK; metrics.interval must not be called"),
         "{text}"
     );
     assert!(

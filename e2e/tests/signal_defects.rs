@@ -839,7 +839,7 @@ async fn a_batch_of_values_without_times_is_an_error() {
     assert_eq!(problem["status"], 400);
     let detail = problem["detail"].as_str().unwrap();
     assert!(
-        detail.contains("none of the 2 items was accepted")
+        detail.contains("Thrum accepted none of these items (2)")
             && detail.contains("missing field `time`"),
         "{detail}"
     );

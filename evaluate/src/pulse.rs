@@ -126,9 +126,9 @@ impl Pulse {
         // A line at the start and at the end, not for every ping in between.
         match (&*last, &failure) {
             (None, Some(error)) => {
-                tracing::error!(%error, "an outage of Thrum starts: its own heartbeat does not get through; no monitor goes down until it does");
+                tracing::error!(%error, "Thrum's own heartbeat failed: an outage begins, and no monitor goes down until the heartbeat succeeds");
             }
-            (Some(_), None) => tracing::warn!("Thrum's own heartbeat gets through again"),
+            (Some(_), None) => tracing::warn!("Thrum's own heartbeat succeeds again"),
             _ => {}
         }
         *last = failure;

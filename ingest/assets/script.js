@@ -1,5 +1,5 @@
-// Keeps pages up to date, and shows times in the viewer's time zone, or in UTC beside charts, which have that. The
-// pages work without it.
+// Keeps pages up to date, and shows times in the viewer's time zone, or in UTC on pages with charts, because charts use
+// UTC. The pages work without it.
 "use strict";
 (() => {
   const charts = document.querySelector("figure.chart, svg.days");
@@ -68,6 +68,22 @@
     const key = (row) => row.querySelector("a")?.getAttribute("href");
     const now = new Map([...from.children].map((row) => [key(row), row]));
     for (const row of to.children) if (now.has(key(row))) become(row, now.get(key(row)));
+  };
+  // Moves each error to its field.
+  const place = () => {
+    const list = document.getElementById("wrong");
+    for (const error of list?.querySelectorAll("li") ?? []) {
+      const name = error.dataset.field;
+      const input = document.querySelector(`main [name="${CSS.escape(name)}"], main [name="${CSS.escape(name.replace(/_s$/, ""))}"]`);
+      if (!input) continue;
+      const text = document.createElement("small");
+      [text.className, text.id, text.textContent] = ["error", `e-${name}`, error.textContent];
+      input.after(text);
+      input.setAttribute("aria-invalid", "true");
+      input.setAttribute("aria-errormessage", text.id);
+      error.remove();
+    }
+    if (list && !list.children.length) list.remove();
   };
   const ready = (page) => { showTimes(page); label(page); offerCopies(page); };
   const update = (page) => {
@@ -161,6 +177,7 @@
     show();
   };
 
+  place();
   const where = document.getElementById("zone");
   if (where) set(where, zone);
   ready(document);

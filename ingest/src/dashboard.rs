@@ -10,6 +10,7 @@ mod confirm;
 mod days;
 mod fields;
 mod keys;
+mod labels;
 mod live;
 mod monitor;
 mod overview;

@@ -482,10 +482,13 @@ impl Notify {
                 let text: String = error.reason.chars().take(MAX_ERROR).collect();
                 let first_attempt = delivery.first_attempt().unwrap_or(now);
                 let wait_ms = backoff_ms(delivery.attempts, self.store.world().jitter());
-                let at = now + wait_ms.max(error.wait_ms);
-                if error.permanent || at > first_attempt + self.config.delivery_window_ms {
+                let at = now + wait_ms;
+                let last = first_attempt + self.config.delivery_window_ms;
+                if error.permanent || at > last {
                     Settled::Dead { error: text }
                 } else {
+                    // A receiver can't ask to wait until it is too late.
+                    let at = at.max((now + error.wait_ms).min(last));
                     Settled::Retry { at, error: text }
                 }
             }

@@ -38,7 +38,7 @@ pub fn check_metric(name: &str, value: f64) -> Result<(), String> {
     }
     if matches!(name, INTERVAL | DURATION) {
         return Err(format!(
-            "must have another name: `{name}` is the series that Thrum computes itself"
+            "must not be called `{name}`: Thrum computes that series itself"
         ));
     }
     if value != 0.0 && !(1e-100..1e100).contains(&value.abs()) {
@@ -198,8 +198,8 @@ mod tests {
     fn metrics_have_names_and_values_of_their_own() {
         assert_eq!(parse_metric("rows", "12.5"), Ok(12.5));
         for (name, value, problem) in [
-            ("duration", "1", "another name"),
-            ("interval", "1", "another name"),
+            ("duration", "1", "must not be called"),
+            ("interval", "1", "must not be called"),
             ("a b", "1", "must have a name"),
             ("", "1", "must have a name"),
             ("rows", "", "must have a number"),

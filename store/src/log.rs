@@ -16,7 +16,11 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Leaves out lines of a place in the code that writes too many. Whatever clients or receivers do,
 /// they can't fill the disk or hide other lines. What is left out is counted and reported.
 #[derive(Debug, Default)]
-pub struct Quiet(Mutex<HashMap<Identifier, Window>>);
+pub struct Quiet {
+    windows: Mutex<HashMap<Identifier, Window>>,
+    /// Whether the lines are JSON.
+    json: bool,
+}
 
 #[derive(Debug)]
 struct Window {
@@ -25,11 +29,19 @@ struct Window {
 }
 
 impl Quiet {
+    /// For a log whose lines are JSON.
+    pub fn json() -> Self {
+        Self {
+            json: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether a line of `place` may be written at `now`.
     fn passes(&self, metadata: &'static Metadata<'static>, now: Instant) -> bool {
         let mut left_out = 0;
         let passes = {
-            let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
             let window = windows.entry(metadata.callsite()).or_insert(Window {
                 began: now,
                 lines: 0,
@@ -47,12 +59,18 @@ impl Quiet {
         if left_out > 0 {
             // Not a line of the log itself, because this runs while one is written; and if it can't be
             // written, nobody can be notified.
-            let _ = writeln!(
-                std::io::stderr(),
-                "thrum: {left_out} more lines like the next one were left out, from {}:{}",
+            let text = format!(
+                "{left_out} more lines like the next one were left out, from {}:{}",
                 metadata.file().unwrap_or_default(),
                 metadata.line().unwrap_or_default()
             );
+            let _ = match self.json {
+                true => writeln!(
+                    std::io::stderr(),
+                    "{{\"level\":\"WARN\",\"message\":{text:?}}}"
+                ),
+                false => writeln!(std::io::stderr(), "thrum: {text}"),
+            };
         }
         passes
     }

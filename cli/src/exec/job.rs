@@ -1,12 +1,15 @@
 //! Runs the command, and passes signals on to it.
 
-use super::output::{Outputs, Streams};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use super::output::{Outputs, Streams, end_of};
+use anyhow::Context;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, getsid, kill_process, waitid};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,14 +37,24 @@ pub struct Ended {
     pub output: Vec<u8>,
 }
 
+/// What signals are for.
+enum Phase {
+    /// The command, which runs.
+    Running(Pid),
+    /// Thrum's report. The command has ended with this exit code.
+    Reporting(u8),
+}
+
 /// Runs a command until it ends, and keeps the end of its output if `keep` is set.
 pub fn run(command: &[String], keep: bool) -> anyhow::Result<Ended> {
     // Before the command starts, so that no signal is lost.
     let ignored = ignored_signals();
-    let signals = SIGNALS.into_iter().map(|(number, _)| number);
-    let signals =
-        SignalsInfo::<WithOrigin>::new(signals.filter(|signal| ignored & 1 << (signal - 1) == 0))?;
-    let handle = signals.handle();
+    let is_ignored = |signal: i32| ignored & 1 << (signal - 1) != 0;
+    let passed_on = SIGNALS.into_iter().map(|(number, _)| number);
+    let passed_on = passed_on.filter(|signal| !is_ignored(*signal));
+    // If SIGCHLD is ignored, the kernel forgets how the command ended.
+    let ends = Some(SIGCHLD).filter(|signal| is_ignored(*signal));
+    let signals = SignalsInfo::<WithOrigin>::new(passed_on.chain(ends))?;
     let (outputs, streams) = Outputs::plan(keep)?;
     let started = start(command, &streams);
     // The command has the only writing ends.
@@ -52,20 +65,22 @@ pub fn run(command: &[String], keep: bool) -> anyhow::Result<Ended> {
             let text = format!("can't run {}: {error}", command[0]);
             say!("{text}");
             let found = error.kind() != std::io::ErrorKind::NotFound;
+            let code = if found { NOT_EXECUTABLE } else { NOT_FOUND };
+            let phase = Arc::new(Mutex::new(Phase::Reporting(code)));
+            std::thread::spawn(move || handle(signals, &phase));
             return Ok(Ended {
-                code: if found { NOT_EXECUTABLE } else { NOT_FOUND },
+                code,
                 output: format!("thrum: {text}").into_bytes(),
             });
         }
     };
-    let target = Arc::new(Mutex::new(Pid::from_raw(i32::try_from(child.id())?)));
-    let forwarding = {
-        let target = Arc::clone(&target);
-        std::thread::spawn(move || forward(signals, &target))
-    };
-    let status = wait(&mut child, &target)?;
-    handle.close();
-    let _ = forwarding.join();
+    let pid = Pid::from_raw(i32::try_from(child.id())?).context("a process has an ID")?;
+    let phase = Arc::new(Mutex::new(Phase::Running(pid)));
+    {
+        let phase = Arc::clone(&phase);
+        std::thread::spawn(move || handle(signals, &phase));
+    }
+    let status = wait(&mut child, pid, &phase)?;
     let (mut output, lost) = outputs.finish();
     let mut code = exit_code(status);
     if let Some(lost) = lost {
@@ -79,33 +94,43 @@ pub fn run(command: &[String], keep: bool) -> anyhow::Result<Ended> {
             code = lost.exit_code();
         }
     }
-    Ok(Ended { code, output })
+    Ok(Ended {
+        code,
+        output: end_of(output),
+    })
 }
 
-/// Passes signals on, until the command has ended. Those that the kernel sends, for Ctrl-C or a closed
-/// terminal, go to the whole process group, and so to the command already.
-fn forward(mut signals: SignalsInfo<WithOrigin>, target: &Mutex<Option<Pid>>) {
+/// Passes signals on while the command runs, and ends the process when it only reports.
+///
+/// Skips signals from the kernel (Ctrl-C, a closed terminal): the command's process group gets them, too. Only if this
+/// process leads the session, a closed terminal sends SIGHUP to nobody else.
+fn handle(mut signals: SignalsInfo<WithOrigin>, phase: &Mutex<Phase>) {
+    let leads = getsid(None).is_ok_and(|leader| leader == getpid());
     for Origin { signal, cause, .. } in &mut signals {
-        let target = target.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = SIGNALS.iter().find(|(number, _)| *number == signal);
-        if cause != Cause::Kernel
-            && let (Some(pid), Some((_, signal))) = (*target, known)
-        {
-            // An error means that the process has ended.
-            let _ = kill_process(pid, *signal);
+        let Some((number, signal)) = SIGNALS.iter().find(|(number, _)| *number == signal) else {
+            continue;
+        };
+        let is_sent = cause == Cause::Kernel && !(leads && *number == SIGHUP);
+        match *phase.lock().unwrap_or_else(PoisonError::into_inner) {
+            Phase::Running(_) if is_sent => {}
+            Phase::Running(pid) => {
+                // An error means that the process has ended.
+                let _ = kill_process(pid, *signal);
+            }
+            Phase::Reporting(_) if matches!(*number, SIGUSR1 | SIGUSR2) => {}
+            Phase::Reporting(code) => std::process::exit(code.into()),
         }
     }
 }
 
 /// Waits for the command. Its process id is forgotten before another process can get it.
-fn wait(child: &mut Child, target: &Mutex<Option<Pid>>) -> std::io::Result<ExitStatus> {
-    let pid = *target.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pid) = pid {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
-    }
-    *target.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    child.wait()
+fn wait(child: &mut Child, pid: Pid, phase: &Mutex<Phase>) -> std::io::Result<ExitStatus> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
+    let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
+    let status = child.wait()?;
+    *phase = Phase::Reporting(exit_code(status));
+    Ok(status)
 }
 
 /// The signals that were ignored when this process started, as SIGHUP is below `nohup`, as bits: the command must
@@ -125,11 +150,27 @@ fn start(command: &[String], streams: &Streams) -> std::io::Result<Child> {
     match job.spawn() {
         Err(error) if error.raw_os_error() == Some(NO_FORMAT) => {
             let mut shell = Command::new("/bin/sh");
-            shell.args(command);
+            shell.arg(found(&command[0])).args(&command[1..]);
             streams.connect(&mut shell)?;
             shell.spawn()
         }
         started => started,
+    }
+}
+
+/// The file of a command: `sh` does not look for its script in PATH.
+fn found(command: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = |folder: PathBuf| {
+        let file = folder.join(command);
+        let mode = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        (mode.permissions().mode() & 0o111 != 0).then_some(file)
+    };
+    match command.contains('/') {
+        true => command.into(),
+        false => std::env::split_paths(&path)
+            .find_map(in_path)
+            .unwrap_or_else(|| command.into()),
     }
 }
 

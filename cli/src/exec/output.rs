@@ -1,6 +1,6 @@
 //! The command's output: where it goes, and its end for the report.
 //!
-//! A file is passed to the command as it is, and its end is read afterwards. For a pipe or a terminal, Thrum passes
+//! The command writes to a file directly, and Thrum reads its end afterwards. For a pipe or a terminal, Thrum passes
 //! the output on. When that fails, it closes the command's pipe, so that the command sees the failure with its
 //! next write.
 
@@ -50,7 +50,7 @@ pub struct Lost {
     error: io::Error,
 }
 
-/// How passing the output on ended.
+/// The outcome of passing output on.
 enum Passed {
     /// At the end of the output.
     Complete,
@@ -176,7 +176,8 @@ impl Followed {
         // The position is shared with the command.
         let mut position = &self.file;
         let end = position.stream_position()?;
-        let start = self.start.max(end.saturating_sub(KEPT));
+        // One byte more shows that there is more.
+        let start = self.start.max(end.saturating_sub(KEPT + 1));
         let path = format!(
             "/proc/self/fd/{}",
             std::os::fd::AsRawFd::as_raw_fd(&self.file)
@@ -206,8 +207,27 @@ impl Lost {
 
 impl Display for Lost {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "can't write its {}: {}", self.name, self.error)
+        write!(f, "can't write to {}: {}", self.name, self.error)
     }
+}
+
+/// The end of an output, of at most [`KEPT`] bytes. If something is missing before it, it begins with an ellipsis, and
+/// not within a character.
+pub fn end_of(mut output: Vec<u8>) -> Vec<u8> {
+    const ELLIPSIS: &[u8] = "…".as_bytes();
+    let kept = usize::try_from(KEPT).unwrap_or(0);
+    if output.len() <= kept {
+        return output;
+    }
+    let mut start = output.len() - (kept - ELLIPSIS.len());
+    let is_within = |b: u8| b & 0xc0 == 0x80;
+    let skipped = output[start..]
+        .iter()
+        .take(3)
+        .take_while(|b| is_within(**b));
+    start += skipped.count();
+    output.splice(..start, ELLIPSIS.iter().copied());
+    output
 }
 
 fn is_same(a: &File, b: &File) -> io::Result<bool> {
@@ -312,7 +332,7 @@ fn leave(from: PipeReader, to: File) {
         pass.spawn()
     });
     if let Err(error) = started {
-        say!("a process in the background can't write any more: {error}");
+        say!("can't pass on the output of a background process: {error}");
     }
 }
 
@@ -322,4 +342,19 @@ pub fn pass() -> io::Result<()> {
     let mut to = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut from = io::BufReader::new(from);
     io::copy(&mut from, &mut to).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_output_is_cut_before_a_character() {
+        assert_eq!(end_of(b"short".to_vec()), b"short");
+        let kept = end_of("ü".repeat(6_000).into_bytes());
+        let kept = String::from_utf8(kept).expect("whole characters");
+        assert!(kept.starts_with("…ü") && kept.len() <= 10_000 && kept.len() > 9_990);
+        let binary = end_of(vec![0xff; 20_000]);
+        assert_eq!(binary.len(), 10_000);
+    }
 }

@@ -40,12 +40,12 @@ impl Reporter {
         let form = PING_URL;
         let Some(text) = url else {
             return Err(format!(
-                "there is no ping URL; {form}, as an argument or in {URL_VARIABLE}"
+                "no ping URL is given: pass it as an argument or in {URL_VARIABLE}; {form}"
             ));
         };
         // What a variable holds is secret.
         let got = match std::env::var(URL_VARIABLE) {
-            Ok(hidden) if hidden == text => format!("the one in {URL_VARIABLE} is not"),
+            Ok(hidden) if hidden == text => format!("check {URL_VARIABLE}"),
             _ => format!("got {text:?}"),
         };
         let wrong = || format!("the ping URL is wrong: {form} ({got})");
@@ -75,7 +75,7 @@ impl Reporter {
         for metric in metrics {
             let (name, value) = metric.split_once('=').unwrap_or((metric, ""));
             match parse_metric(name, value) {
-                Ok(_) => valid.push((format!("metric.{name}"), value.to_owned())),
+                Ok(value) => valid.push((format!("metric.{name}"), value.to_string())),
                 Err(problem) => {
                     ignored.push(format!("--metric {metric} was ignored: it {problem}"));
                 }
@@ -103,16 +103,27 @@ impl Reporter {
 
     /// Reports the start.
     pub async fn start(&self) -> Result<(), String> {
-        self.send("start", Vec::new(), Instant::now() + START).await
+        let sent = self.send("start", Vec::new(), Instant::now() + START);
+        sent.await.map(drop)
     }
 
-    /// Reports the exit status, with the end of the output.
-    pub async fn end(&self, code: u8, output: Vec<u8>, give_up: Instant) -> Result<(), String> {
+    /// Reports the exit status, with the end of the output. Returns what the server left out.
+    pub async fn end(
+        &self,
+        code: u8,
+        output: Vec<u8>,
+        give_up: Instant,
+    ) -> Result<Option<String>, String> {
         self.send(&code.to_string(), output, give_up).await
     }
 
     /// Sends a report until the server accepts or refuses it.
-    async fn send(&self, action: &str, body: Vec<u8>, give_up: Instant) -> Result<(), String> {
+    async fn send(
+        &self,
+        action: &str,
+        body: Vec<u8>,
+        give_up: Instant,
+    ) -> Result<Option<String>, String> {
         let mut url = self.url.clone();
         url.set_path(&format!("{}/{action}", self.url.path()));
         if action != "start" && !self.metrics.is_empty() {
@@ -124,7 +135,14 @@ impl Reporter {
         loop {
             let request = self.client.post(url.clone()).body(body.clone());
             match timeout_at(give_up, request.send()).await {
-                Ok(Ok(answer)) if answer.status().is_success() => return Ok(()),
+                Ok(Ok(answer)) if answer.status().is_success() => {
+                    let text = timeout_at(give_up, answer.text()).await;
+                    let text = text.ok().and_then(Result::ok).unwrap_or_default();
+                    // `OK; metrics.x must …`
+                    return Ok(text
+                        .split_once("; ")
+                        .map(|(_, warnings)| warnings.to_owned()));
+                }
                 Ok(Ok(answer)) => {
                     let status = answer.status();
                     let text = timeout_at(give_up, answer.text()).await;
@@ -136,7 +154,7 @@ impl Reporter {
                     problem = format!("the server answered {status}: {text}");
                     if refused {
                         if status == StatusCode::NOT_FOUND {
-                            problem += " (check the URL; --create creates the monitor of a slug)";
+                            problem += " (check the URL; to create the monitor, add --create)";
                         }
                         return Err(problem);
                     }
@@ -166,14 +184,24 @@ fn cause(error: &reqwest::Error) -> String {
     format!("the server can't be reached: {cause}")
 }
 
-/// Explains what is wrong with the slug of `/ping/KEY/SLUG`, if it is.
+/// Explains what is wrong with the part of a ping URL after `/ping/`: it is a uuid, or a ping key and a slug.
 fn check_slug(path: &str) -> Result<(), String> {
-    let Some(slug) = path
-        .rsplit_once("/ping/")
-        .and_then(|(_, rest)| rest.split_once('/'))
-        .map(|(_, slug)| slug)
-    else {
+    let Some((_, rest)) = path.rsplit_once("/ping/") else {
         return Ok(());
+    };
+    let (first, slug) = match rest.split_once('/') {
+        Some((first, slug)) => (first, Some(slug)),
+        None => (rest, None),
+    };
+    let slug = match (Uuid::try_parse(first).is_ok(), slug) {
+        (true, None) => return Ok(()),
+        (true, Some(action)) => return Err(format!("the ping URL is wrong: leave out /{action}")),
+        (false, None) => {
+            return Err(format!(
+                "the ping URL is wrong: the slug is missing after the ping key; {PING_URL}"
+            ));
+        }
+        (false, Some(slug)) => slug,
     };
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
     if slug.bytes().all(plain) {

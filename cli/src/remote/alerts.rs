@@ -10,6 +10,9 @@ Examples:
   thrum alerts redeliver ID     retry the dead deliveries of an alert
   thrum redrive                 retry the dead deliveries of all alerts";
 
+/// How many characters of an error the table shows; --json shows all.
+const MAX_ERROR: usize = 60;
+
 /// Arguments of `thrum alerts`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -29,7 +32,7 @@ pub struct Alerts {
 #[derive(Debug, Clone, Args)]
 struct Filter {
     /// Only alerts in this state
-    #[arg(long, value_parser = ["pending", "delivered", "dead", "suppressed"])]
+    #[arg(long, value_parser = ["pending", "delivered", "dead"])]
     state: Option<String>,
     /// Show at most this many
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
@@ -53,7 +56,8 @@ enum AlertAction {
 /// The server refused the request or can't be reached.
 pub async fn alerts(args: Alerts) -> anyhow::Result<()> {
     let remote = args.remote;
-    match args.action.unwrap_or(AlertAction::List(args.filter)) {
+    let given = args.filter;
+    match args.action.unwrap_or(AlertAction::List(given)) {
         AlertAction::List(filter) => {
             let path = match &filter.state {
                 Some(state) => format!("/v1/alerts?state={state}"),
@@ -68,9 +72,12 @@ pub async fn alerts(args: Alerts) -> anyhow::Result<()> {
             {
                 for alert in alerts {
                     alert["monitor"] = alert["monitor"]["name"].take();
-                    let errors = alert["deliveries"].as_array().into_iter().flatten();
-                    let errors: Vec<String> = errors.map(|d| cell(&d["error"])).collect();
-                    alert["error"] = errors.concat().into();
+                    let deliveries = alert["deliveries"].as_array().into_iter().flatten();
+                    let errors: Vec<String> = deliveries
+                        .map(|delivery| cell(&delivery["error"]))
+                        .filter(|error| !error.is_empty())
+                        .collect();
+                    alert["error"] = short(&errors.join("; ")).into();
                 }
             }
             let columns = ["created_at", "type", "monitor", "state", "error", "id"];
@@ -81,5 +88,13 @@ pub async fn alerts(args: Alerts) -> anyhow::Result<()> {
             let reply = remote.call(Method::POST, &path, None).await?;
             remote.done(&reply, "Redelivering.")
         }
+    }
+}
+
+/// The start of a text, for a table.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(MAX_ERROR) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }

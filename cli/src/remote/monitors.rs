@@ -11,12 +11,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
+use thrum_schema::monitor::slugify;
 
 const EXAMPLES: &str = "\
 Examples:
   thrum monitors                            list all monitors
-  thrum monitors --down                     list those that are down
-  thrum monitors show 'Nightly Backup'      show one, with its last pings
+  thrum monitors --down                     list the monitors that are down
+  thrum monitors show 'Nightly Backup'      show a monitor and its last pings
   thrum monitors add backup --schedule '0 3 * * *' --tz Europe/Berlin --grace 30m
   thrum monitors set backup --grace 1h30m --tag prod,db
   thrum monitors snooze backup 2h
@@ -53,6 +54,23 @@ struct Filter {
     tag: Option<String>,
     #[command(flatten)]
     part: Part,
+}
+
+impl Filter {
+    fn or(self, other: Self) -> Self {
+        Self {
+            status: self.status.or(other.status),
+            down: self.down || other.down,
+            tag: self.tag.or(other.tag),
+            part: Part {
+                limit: self.part.limit.or(other.part.limit),
+            },
+        }
+    }
+
+    fn is_given(&self) -> bool {
+        self.status.is_some() || self.down || self.tag.is_some() || self.part.limit.is_some()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -99,7 +117,7 @@ enum MonitorAction {
         /// Name, slug or UUID of the monitor
         monitor: String,
         /// How long, such as 30m, 2h or 7days, at most a year; 0s ends the snooze
-        #[arg(value_parser = humantime::parse_duration)]
+        #[arg(value_parser = crate::remote::duration)]
         duration: Duration,
     },
     /// Delete a monitor
@@ -160,14 +178,33 @@ pub async fn monitors(args: Monitors) -> anyhow::Result<()> {
         };
         format!("{name} is {}.", cell(&reply["status"]))
     };
-    match action.unwrap_or(MonitorAction::List(filter)) {
+    let action = match action {
+        None => MonitorAction::List(filter),
+        Some(MonitorAction::List(inner)) => MonitorAction::List(inner.or(filter)),
+        Some(_) if filter.is_given() => {
+            anyhow::bail!("--status, --down, --tag and --limit belong to the list of monitors")
+        }
+        Some(action) => action,
+    };
+    match action {
         MonitorAction::List(filter) => list(&remote, filter).await,
         MonitorAction::Show { monitor } => {
             let monitor = remote.call(Method::GET, &at(&monitor, "")?, None).await?;
             show::show(&remote, &monitor)
         }
         MonitorAction::Add { name, fields } => {
-            let body = fields.body(Some(name))?;
+            let mut body = fields.body(Some(name.clone()))?;
+            if body.get("slug").is_none() {
+                // As for a monitor that a heartbeat creates: a slug like the name, if it is free.
+                let slug = slugify(&name);
+                let all = remote
+                    .list("/v1/monitors", "monitors", Part::default())
+                    .await?;
+                let mut all = all["monitors"].as_array().into_iter().flatten();
+                if !slug.is_empty() && !all.any(|monitor| monitor["slug"] == *slug) {
+                    body["slug"] = slug.into();
+                }
+            }
             let reply = remote
                 .call(Method::POST, "/v1/monitors", Some(body))
                 .await?;

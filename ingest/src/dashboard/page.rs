@@ -1,5 +1,6 @@
 //! The frame around every page, and the security headers of every response.
 
+use super::labels::at_fields;
 use super::live::Live;
 use super::session::Viewer;
 use crate::http::Problem;
@@ -82,7 +83,7 @@ pub struct Page<'a> {
     pub said: &'a str,
     /// The error to show.
     pub wrong: Option<&'a Problem>,
-    /// Whether errors stand at fields of the page instead.
+    /// Whether the page shows errors next to its fields instead.
     pub invalid: bool,
     /// How the page stays up to date.
     pub live: Live,
@@ -94,6 +95,8 @@ struct Frame<'a> {
     page: Page<'a>,
     sections: &'static [(&'static str, &'static str)],
     said: Option<&'static str>,
+    /// What is wrong with which fields.
+    wrong: Vec<(String, String)>,
     body: String,
     version: &'static str,
     assets: &'static str,
@@ -113,6 +116,7 @@ impl Page<'_> {
                 page: self,
                 sections: &SECTIONS,
                 said: said.map(|(_, text)| *text),
+                wrong: self.wrong.map(at_fields).unwrap_or_default(),
                 body,
                 version: env!("CARGO_PKG_VERSION"),
                 assets: &super::assets::VERSION,

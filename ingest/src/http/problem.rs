@@ -152,7 +152,7 @@ impl From<Invalid> for Problem {
     }
 }
 
-/// All fields that are wrong. The first is also where a single one would be.
+/// All fields that are wrong. The first one also sets `field` and `detail`.
 impl From<Vec<Invalid>> for Problem {
     fn from(invalid: Vec<Invalid>) -> Self {
         let Some(first) = invalid.first() else {

@@ -128,7 +128,7 @@ fn subject(text: &str) -> HeaderValue {
     HeaderValue::dangerous_new_pre_encoded(name, text.to_owned(), encoded.join("\r\n "))
 }
 
-/// The replies that no retry changes: no such mailbox, or the server wants no mail from here or for there
+/// The replies that no retry changes: the mailbox does not exist, or the server refuses the sender or recipient
 /// (RFC 5321 §4.2.3).
 const PERMANENT: [u16; 4] = [550, 551, 553, 554];
 /// The longest part of a server's words that is shown.

@@ -1,7 +1,6 @@
-//! Five-field cron expressions, as Debian's cron and the `cronsim` package read them.
+//! Five-field cron expressions, as the `cronsim` package reads them: Debian's cron with extensions.
 //!
-//! - In the two day fields, a field that starts with `*` is unrestricted, so both must match. If neither
-//!   does, one of the two is enough.
+//! - If one of the two day fields starts with `*`, both must match. Otherwise, one match is enough.
 //! - `5/15` means from 5 on. In the day field, `L` is the last day and `LW` the last weekday of the month.
 //!   In the weekday field, `5L` is the last Friday and `5#2` the second.
 //! - When the clock changes, a job whose minute and hour don't start with `*` runs once: right after the hour
@@ -79,7 +78,9 @@ pub fn parse(expr: &str) -> Result<Cron, String> {
         "@daily" | "@midnight" => "0 0 * * *",
         "@hourly" => "0 * * * *",
         "@reboot" => {
-            return Err("@reboot has no times: monitor the start with a period instead".to_owned());
+            return Err(
+                "@reboot has no scheduled times: use a period (`period_s`) instead".to_owned(),
+            );
         }
         other if other.starts_with("@every") => {
             return Err("@every is not cron: use a period (`period_s`) instead".to_owned());

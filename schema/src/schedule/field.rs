@@ -6,7 +6,7 @@ pub struct Field {
     name: &'static str,
     low: u32,
     high: u32,
-    /// Names of the values from `low` on, in lower case.
+    /// Names of the values from `low` on, in lowercase.
     names: &'static [&'static str],
 }
 

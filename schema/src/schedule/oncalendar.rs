@@ -91,7 +91,7 @@ impl Event {
         match words.next() {
             None => Ok(event),
             Some(word) => Err(format!(
-                "`{word}` is neither a date, a time nor a known time zone, in its place"
+                "`{word}` is not expected here: write DATE TIME ZONE, with a zone such as Europe/Berlin"
             )),
         }
     }
@@ -132,7 +132,11 @@ impl Event {
         self.days_from_end = match word.find('~') {
             None => false,
             Some(at) if at + 1 + days.len() == word.len() => true,
-            Some(_) => return Err(format!("`{word}`: ~ stands before the day")),
+            Some(_) => {
+                return Err(format!(
+                    "`{word}`: write ~ only before the day, as in *-02~01"
+                ));
+            }
         };
         if let Some(years) = years {
             self.years = Part::parse(&YEAR, years)?;
@@ -399,7 +403,8 @@ impl Part {
                 (None, Some(_)) => micros(bounds.high) + 999_999,
                 (None, None) => start,
             };
-            let step = step.unwrap_or(1_000_000);
+            // Fractions are rounded down: a shorter step matches every second.
+            let step = step.unwrap_or(1_000_000).max(1_000_000);
             let mut at = start;
             while at <= last {
                 part.add_micros(at);
@@ -493,10 +498,18 @@ impl Item {
                 return refuse(bounds.name, item, "the range is shorter than a second");
             }
             (None, Some(step)) if bounds.from_end && start < low + step => {
-                return refuse(bounds.name, item, "the step leaves the month at once");
+                return refuse(
+                    bounds.name,
+                    item,
+                    "the step after / is too large: it allows only one value",
+                );
             }
             (None, Some(step)) if !bounds.from_end && start + step > high_end => {
-                return refuse(bounds.name, item, "the step leaves the range at once");
+                return refuse(
+                    bounds.name,
+                    item,
+                    "the step after / is too large: it allows only one value",
+                );
             }
             _ => {}
         }

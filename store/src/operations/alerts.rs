@@ -58,7 +58,11 @@ impl Store {
         let Some(before) = before else {
             return self.recent_alerts(project, now, days, limit).await;
         };
-        let at = UnixMs(before.created_ms());
+        // An id that was made up may be of any time.
+        let at = UnixMs(before.created_ms()).min(now);
+        if now - at > (days + 1) * 86_400_000 {
+            return Ok(Vec::new());
+        }
         let day = Query::of(Key::alerts_of(project, at))
             .between("", before.to_string())
             .eventual();

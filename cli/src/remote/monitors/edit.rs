@@ -43,16 +43,16 @@ pub struct Fields {
     /// Failures in a row before it goes down
     #[arg(long, value_name = "N")]
     failures: Option<u64>,
-    /// How early a run may come, or `none`
+    /// Mark a run as early if it comes more than this long before it is due; `none` never marks one
     #[arg(long, value_name = "DURATION", value_parser = span_or_none)]
     early: Option<Nullable>,
-    /// Interval of reminders while it is down, or `none`
+    /// How often to send a reminder while the monitor is down; `none` uses the project's interval
     #[arg(long, value_name = "DURATION", value_parser = span_or_none)]
     remind: Option<Nullable>,
     /// Watch every run by its run ID
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set)]
     all_runs: Option<bool>,
-    /// A ping does not end a pause
+    /// Keep a paused monitor paused until you resume it, even if it pings
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set)]
     manual_resume: Option<bool>,
     /// Only POST requests count as pings

@@ -67,7 +67,7 @@ pub async fn export(remote: &Remote, file: Option<&Path>, format: Format) -> any
     let n = documents.len();
     let whole = json!({ "monitors": documents });
     let text = match format {
-        Format::Yaml => serde_yaml_ng::to_string(&whole)?,
+        Format::Yaml => to_yaml(whole)?,
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&whole)?),
     };
     match file {
@@ -82,6 +82,30 @@ pub async fn export(remote: &Remote, file: Option<&Path>, format: Format) -> any
     Ok(())
 }
 
+/// Words that some readers of YAML take for true, false or null.
+const WORDS: [&str; 10] = [
+    "y", "n", "yes", "no", "on", "off", "true", "false", "null", "~",
+];
+/// Makes the writer quote a text; no text of a monitor has it.
+const MARK: char = '\u{1}';
+
+/// The document as YAML, with [`WORDS`] in quotes.
+fn to_yaml(mut document: Value) -> anyhow::Result<String> {
+    fn mark(value: &mut Value) {
+        match value {
+            Value::String(text) if WORDS.contains(&text.to_ascii_lowercase().as_str()) => {
+                text.insert(0, MARK);
+            }
+            Value::Array(items) => items.iter_mut().for_each(mark),
+            Value::Object(fields) => fields.values_mut().for_each(mark),
+            _ => {}
+        }
+    }
+    mark(&mut document);
+    let text = serde_yaml_ng::to_string(&document)?;
+    Ok(text.replace("\"\\x01", "\"").replace("\"\\u0001", "\""))
+}
+
 /// A monitor of the server.
 struct Existing {
     uuid: String,
@@ -89,8 +113,8 @@ struct Existing {
     document: Value,
 }
 
-/// The monitors of the server, oldest name first. Channels are given by name where it is unique, so that
-/// the file also works on another server.
+/// The server's monitors, sorted by name. Channels appear by name if the name is unique, so that the file also works
+/// on another server.
 async fn existing(remote: &Remote) -> anyhow::Result<Vec<Existing>> {
     let channels = remote
         .list("/v1/channels", "channels", Part::default())
@@ -169,13 +193,19 @@ pub async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Resu
         progress(i + 1, steps.len());
     }
     progress(0, 0);
+    let created = steps.iter().filter(|step| matches!(step, Step::Create(_)));
+    errors.extend(too_many(remote, created.count()).await?);
     if !errors.is_empty() {
         let count = errors.len();
         let shown = errors.iter().take(MAX_ERRORS).cloned();
         let shown: Vec<String> = shown.collect();
         bail!(
-            "nothing was imported, because of {count} error{}:\n{}",
-            if count == 1 { "" } else { "s" },
+            "nothing was imported; fix {} and import again:\n{}",
+            match count {
+                1 => "this error".to_owned(),
+                MAX_ERRORS.. => format!("these and more errors ({count})"),
+                _ => format!("these {count} errors"),
+            },
             shown.join("\n")
         );
     }
@@ -223,10 +253,28 @@ pub async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Resu
     ))
 }
 
+/// Why the server has no room for that many more monitors, if it has not.
+async fn too_many(remote: &Remote, more: usize) -> anyhow::Result<Option<String>> {
+    if more == 0 {
+        return Ok(None);
+    }
+    let project = remote.call(Method::GET, "/v1/project", None).await?;
+    let Some(limit) = project["limits"]["monitors"].as_u64() else {
+        return Ok(None);
+    };
+    let now = project["monitors"].as_u64().unwrap_or(0);
+    let is_full = now + more as u64 > limit;
+    Ok(is_full.then(|| {
+        format!(
+            "  the project's plan allows {limit} monitors: it has {now}, and the file adds {more}"
+        )
+    }))
+}
+
 /// The most errors that are shown.
 const MAX_ERRORS: usize = 100;
 
-/// Shows how far an import is, if a person watches.
+/// Shows how far an import is, if stderr is a terminal.
 fn progress(done: usize, of: usize) {
     use std::io::{IsTerminal, Write};
     let mut stderr = std::io::stderr();
@@ -269,8 +317,8 @@ fn parse(text: &str, format: Format) -> anyhow::Result<Vec<Value>> {
     wanted.context("it has no list `monitors`; `thrum monitors export` shows the format")
 }
 
-/// Replaces durations by seconds, and what YAML takes for something else by the texts and switches that are meant.
-/// Returns everything that is wrong.
+/// Replaces durations by seconds, and converts values that YAML misreads (`name: 123`, `paused: off`). Returns
+/// everything that is wrong.
 fn normalize(document: &mut Value) -> Vec<String> {
     let Some(fields) = document.as_object_mut() else {
         return vec!["must be an object".to_owned()];
@@ -300,6 +348,12 @@ fn normalize(document: &mut Value) -> Vec<String> {
             name if CONFIGURATION.contains(&name) => {}
             name => errors.push(format!("unknown field `{name}`")),
         }
+    }
+    let now = SystemWorld::arc().now();
+    if is_past(&document["snoozed_until"], now)
+        && let Some(fields) = document.as_object_mut()
+    {
+        fields.remove("snoozed_until");
     }
     if identity(document).is_none() {
         errors.push("a slug or a name is required to identify the monitor".to_owned());
@@ -335,53 +389,60 @@ fn text(value: &mut Value) {
     }
 }
 
-/// Matches the monitors of a file with those of the server. Monitors with the same identity are matched in order.
+/// Matches the monitors of a file with those of the server. Those with a slug come first, so that they get the monitor
+/// of that slug; monitors with the same identity are matched in order.
 fn steps(wanted: &[Value], before: &[Existing]) -> Vec<Step> {
-    let mut used: Vec<bool> = vec![false; before.len()];
-    let slug = |document: &Value| cell(&document["slug"]);
-    let shares_slug = |document: &Value| {
-        let slug = slug(document);
-        let same = |other: &Value| !slug.is_empty() && other["slug"] == *slug;
-        wanted.iter().filter(|other| same(other)).count() > 1
-            || before.iter().filter(|other| same(&other.document)).count() > 1
+    let mut used = vec![false; before.len()];
+    let mut steps: Vec<Step> = wanted.iter().map(|_| Step::Same).collect();
+    let has_slug = |document: &Value| !cell(&document["slug"]).is_empty();
+    let (first, second): (Vec<usize>, Vec<usize>) =
+        (0..wanted.len()).partition(|i| has_slug(&wanted[*i]));
+    for i in first.into_iter().chain(second) {
+        let document = &wanted[i];
+        let Some((field, value)) = identity(document) else {
+            continue;
+        };
+        let free = |j: &usize| !used[*j] && before[*j].document[field] == *value;
+        let free: Vec<usize> = (0..before.len()).filter(free).collect();
+        // Of several, the one that is like it in the other name, too.
+        let other = if field == "slug" { "name" } else { "slug" };
+        let like = |j: &&usize| cell(&before[**j].document[other]) == cell(&document[other]);
+        let shared = wanted.iter().filter(|one| one[field] == *value).count() > 1 || free.len() > 1;
+        let found = match free.iter().find(like) {
+            Some(found) => Some(*found),
+            None if shared => None,
+            None => free.first().copied(),
+        };
+        if let Some(found) = found {
+            used[found] = true;
+        }
+        steps[i] = step(document, found.map(|found| &before[found]));
+    }
+    steps
+}
+
+/// What to do with a monitor of the file, and the one on the server.
+fn step(document: &Value, existing: Option<&Existing>) -> Step {
+    let mut body = document.clone();
+    let paused = body.as_object_mut().and_then(|body| body.remove("paused"));
+    let Some(existing) = existing else {
+        return Step::Create(body);
     };
-    wanted
-        .iter()
-        .map(|document| {
-            let Some((field, value)) = identity(document) else {
-                return Step::Same;
-            };
-            let matches = |other: &Value| {
-                other[field] == *value
-                    && (!shares_slug(document) || cell(&other["name"]) == cell(&document["name"]))
-            };
-            let mut found = before.iter().enumerate();
-            let found = found.find(|(i, other)| !used[*i] && matches(&other.document));
-            let mut body = document.clone();
-            let paused = body.as_object_mut().and_then(|body| body.remove("paused"));
-            let Some((i, existing)) = found else {
-                return Step::Create(body);
-            };
-            used[i] = true;
-            let held = &existing.document;
-            let changed: Map<String, Value> = body
-                .as_object()
-                .into_iter()
-                .flatten()
-                .filter(|(field, value)| !same_value(&held[field.as_str()], value))
-                .map(|(field, value)| (field.clone(), value.clone()))
-                .collect();
-            let uuid = existing.uuid.clone();
-            let is_paused = held["paused"] == true;
-            if !changed.is_empty() {
-                Step::Update(uuid, Value::Object(changed))
-            } else if paused.is_some_and(|paused| paused != is_paused) {
-                Step::Pause(uuid)
-            } else {
-                Step::Same
-            }
-        })
-        .collect()
+    let held = &existing.document;
+    let fields = body.as_object().into_iter().flatten();
+    let changed: Map<String, Value> = fields
+        .filter(|(field, value)| !same_value(&held[field.as_str()], value))
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect();
+    let uuid = existing.uuid.clone();
+    let is_paused = held["paused"] == true;
+    if !changed.is_empty() {
+        Step::Update(uuid, Value::Object(changed))
+    } else if paused.is_some_and(|paused| paused != is_paused) {
+        Step::Pause(uuid)
+    } else {
+        Step::Same
+    }
 }
 
 /// Whether a field already has a value; empty and absent are the same.
@@ -476,10 +537,12 @@ mod tests {
             "0123",
             "2026-11-28",
         ];
-        let exported = serde_yaml_ng::to_string(&json!({ "tags": words })).unwrap();
+        let exported = to_yaml(json!({ "tags": words })).unwrap();
         for line in exported.lines().skip(1) {
             assert!(line.contains(['\'', '"']), "{line}");
         }
+        let read: Value = serde_yaml_ng::from_str(&exported).unwrap();
+        assert_eq!(read, json!({ "tags": words }));
     }
 
     #[test]
@@ -502,5 +565,16 @@ mod tests {
         );
         assert!(matches!(&steps[2], Step::Pause(uuid) if uuid == "3"));
         assert!(matches!(&steps[3], Step::Create(_)));
+        // An entry without a slug does not take the monitor that another one identifies by its slug.
+        let before = ["1", "2"].map(|uuid| Existing {
+            uuid: uuid.to_owned(),
+            document: json!({"name": "backup", "slug": if uuid == "1" { "backup" } else { "" }}),
+        });
+        let wanted = [
+            json!({"name": "backup"}),
+            json!({"name": "backup", "slug": "backup"}),
+        ];
+        let steps = super::steps(&wanted, &before);
+        assert!(steps.iter().all(|step| matches!(step, Step::Same)));
     }
 }

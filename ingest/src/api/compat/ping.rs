@@ -12,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use route::{Refused, Target};
+use std::borrow::Cow;
 use thrum_schema::PingKind;
 use thrum_schema::ping::{Ping, first_part, parse_metric};
 use thrum_schema::time::secs_to_wait;
@@ -122,7 +123,7 @@ async fn receive(app: &App, request: Request) -> Result<(Recorded, Vec<String>),
     };
     let mut warnings = Vec::new();
     for (name, value) in query.metrics {
-        incoming.add_metric(name, parse_metric(name, value), &mut warnings);
+        incoming.add_metric(&name, parse_metric(&name, &value), &mut warnings);
     }
     let recorded = match target {
         Target::Monitor { id, .. } => app.monitors.record(id, incoming).await?,
@@ -187,7 +188,7 @@ struct Query<'a> {
     rid: Option<String>,
     create: bool,
     /// `metric.rows=12.5`
-    metrics: Vec<(&'a str, &'a str)>,
+    metrics: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
 impl<'a> Query<'a> {
@@ -198,14 +199,25 @@ impl<'a> Query<'a> {
             match name {
                 "rid" => query.rid = Some(value.to_owned()),
                 "create" => query.create = value == "1",
-                name => {
-                    let metric = name.strip_prefix("metric.");
-                    query.metrics.extend(metric.map(|name| (name, value)));
+                name if name.starts_with("metric.") => {
+                    let name = decoded(name.trim_start_matches("metric."));
+                    query.metrics.push((name, decoded(value)));
                 }
+                _ => {}
             }
         }
         query
     }
+}
+
+/// A part of a query without escapes. A `+` means itself, as in `1e+06`.
+fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let escaped = text.replace('+', "%2B");
+    let pair = url::form_urlencoded::parse(escaped.as_bytes()).next();
+    Cow::Owned(pair.map_or_else(String::new, |(text, _)| text.into_owned()))
 }
 
 /// The name and value of each parameter, not decoded, because neither parameter needs escapes.

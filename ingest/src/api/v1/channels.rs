@@ -108,7 +108,7 @@ pub async fn create(
 ) -> Result<(StatusCode, axum::Json<ChannelView>), Problem> {
     let project = writer.project;
     let world = app.store.world();
-    let via = request.via(None, &app)?;
+    let via = request.check(None, &app)?;
     let channel = request.applied_to(Channel {
         id: ChannelId(world.uuid_v4()),
         project,
@@ -119,7 +119,7 @@ pub async fn create(
         group_threshold: DEFAULT_GROUP_THRESHOLD,
         daily_limit: None,
         created: world.now(),
-    })?;
+    });
     let mut charged = false;
     for attempt in 0.. {
         let counted = app.store.before_count(project, Kind::Channels).await?;
@@ -164,9 +164,9 @@ pub async fn update(
     }: Edit<Channel>,
     Json(request): Json<ChannelRequest>,
 ) -> Result<axum::Json<ChannelView>, Problem> {
-    channel.via = request.via(Some(&channel.via), &app)?;
+    channel.via = request.check(Some(&channel.via), &app)?;
     let asks = request.to.is_some();
-    let channel = request.applied_to(channel)?;
+    let channel = request.applied_to(channel);
     writer.caller.charge(&app).await?;
     let check = next_check(&app, &channel).await?.filter(|_| asks);
     match app.store.replace_channel(&channel, check).await {

@@ -158,7 +158,7 @@ fn refuse_all(results: &[Answer]) -> Result<(), Problem> {
     if errors.len() < results.len() || results.is_empty() {
         return Ok(());
     }
-    // All were too fast, or above the plan's limit: the status of one. Otherwise, the request is wrong.
+    // If all items failed with the same status, return it; otherwise, 400.
     let same = errors
         .iter()
         .all(|error| error.map(|(status, _)| status) == errors[0].map(|(status, _)| status));
@@ -172,7 +172,7 @@ fn refuse_all(results: &[Answer]) -> Result<(), Problem> {
                 .filter(|_| same)
                 .map_or(StatusCode::BAD_REQUEST, |(status, _)| status),
             format!(
-                "none of the {} heartbeats was recorded; see results",
+                "Thrum recorded none of these heartbeats ({}); `results` has the reasons",
                 results.len()
             ),
         ),

@@ -265,7 +265,7 @@ fn none_accepted(rejected: &[Rejected]) -> Problem {
     let first = rejected.first().map_or("", |first| &first.error);
     let count = rejected.len();
     Problem::bad_request(format!(
-        "none of the {count} items was accepted; the first: {first}"
+        "Thrum accepted none of these items ({count}); the first error: {first}"
     ))
     .with("rejected", &rejected)
 }

@@ -1,6 +1,7 @@
 //! The form that creates or edits a monitor, with a preview of its next deadlines.
 
 use super::super::fields::{Fields, RequestFields, span_of};
+use super::super::labels::label;
 use super::super::overview::path_of;
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer, read_only};
@@ -54,27 +55,6 @@ impl Form<'_> {
     fn error(&self, name: &str) -> Option<String> {
         let wrong = self.wrong.iter().find(|wrong| wrong.field == name)?;
         Some(format!("{} {}", label(name), wrong.problem))
-    }
-}
-
-/// A field as the page labels it.
-fn label(field: &str) -> &str {
-    match field {
-        "name" => "Name",
-        "slug" => "Slug",
-        "tags" => "Tags",
-        "desc" => "Description",
-        "period" => "Period",
-        "schedule" => "Schedule",
-        "tz" => "Time zone",
-        "grace" => "Grace",
-        "channel" => "Channels",
-        "remind" => "Reminder interval",
-        "failures" => "Failures in a row",
-        "start_grace" => "Run grace",
-        "early" => "Early runs",
-        "windows" => "Maintenance windows",
-        other => other,
     }
 }
 
@@ -250,7 +230,7 @@ fn request(
         Ok(windows) => body.set("windows", windows),
         Err(error) => note(Err(error)),
     }
-    // What schedule_of has found is not found again.
+    // schedule_of already reports these fields.
     if wrong
         .iter()
         .all(|error| !matches!(&*error.field, "period" | "grace" | "schedule" | "tz"))
@@ -328,7 +308,7 @@ async fn show(
         Some(problem) => wrong_fields(problem),
         None => early,
     };
-    // What stands at a field need not stand above the form, too.
+    // Don't repeat a field's error above the form.
     let known = |wrong: &Invalid| label(&wrong.field) != wrong.field;
     let wrong = wrong.filter(|_| at_fields.is_empty() || !at_fields.iter().all(known));
     let form = Form {

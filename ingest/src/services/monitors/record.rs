@@ -311,7 +311,7 @@ impl Monitors {
             Err(StoreError::Conflict)
                 if !self.store.monitor_count(project).await?.has_room(limit) =>
             {
-                tracing::warn!(%project, "refused a heartbeat of a new host: the project has as many monitors as its plan allows");
+                tracing::warn!(%project, "did not create a monitor for a ping: the project has reached its plan's limit of monitors; raise the plan or delete monitors");
                 return Err(RecordError::Full);
             }
             Err(error) => return Err(error.into()),

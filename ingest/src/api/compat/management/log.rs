@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// Runs longer than this have no duration, in milliseconds: 72 hours.
 const MAX_DURATION_MS: i64 = 72 * 3_600_000;
-/// With more pings that need a look beyond the log, no ping has a duration, as in the original.
+/// If more pings than this have no predecessor in the log, Thrum shows no durations, as the original does.
 const MAX_LONE: usize = 10;
 /// The largest value of `seconds`: a year.
 const MAX_SPAN_S: i64 = 31_536_000;

@@ -93,7 +93,7 @@ impl ChannelRequest {
     ///
     /// # Errors
     /// A field is missing, invalid, or belongs to another kind.
-    pub fn via(&self, before: Option<&ChannelKind>, app: &App) -> Result<ChannelKind, Invalid> {
+    fn via(&self, before: Option<&ChannelKind>, app: &App) -> Result<ChannelKind, Invalid> {
         let kind = self.kind(before)?;
         let required = |name: &str, given: &Option<String>, before: Option<&String>| {
             let value = given.as_ref().or(before).cloned();
@@ -165,30 +165,46 @@ impl ChannelRequest {
         Ok(kind)
     }
 
-    /// The channel with the request applied, except for its kind and destination.
-    pub fn applied_to(self, mut channel: Channel) -> Result<Channel, Invalid> {
-        if let Some(name) = self.name {
-            if name.is_empty() || name.chars().count() > MAX_NAME {
-                return Err(Invalid::new(
-                    "name",
-                    format!("must be 1 to {MAX_NAME} characters"),
-                ));
+    /// How the channel delivers after this request, as [`Self::via`], if all other fields are valid, too.
+    ///
+    /// # Errors
+    /// Every invalid field.
+    pub fn check(
+        &self,
+        before: Option<&ChannelKind>,
+        app: &App,
+    ) -> Result<ChannelKind, Vec<Invalid>> {
+        let mut invalid = Vec::new();
+        if let Some(name) = &self.name
+            && !(1..=MAX_NAME).contains(&name.chars().count())
+        {
+            let problem = format!("must be 1 to {MAX_NAME} characters");
+            invalid.push(Invalid::new("name", problem));
+        }
+        if self.daily_limit == Some(Some(0)) {
+            let problem = "must be at least 1, or null for no limit";
+            invalid.push(Invalid::new("daily_limit", problem));
+        }
+        match self.via(before, app) {
+            Ok(via) if invalid.is_empty() => Ok(via),
+            Ok(_) => Err(invalid),
+            Err(error) => {
+                invalid.push(error);
+                Err(invalid)
             }
+        }
+    }
+
+    /// The channel with the checked request applied, except for its kind and destination.
+    pub fn applied_to(self, mut channel: Channel) -> Channel {
+        if let Some(name) = self.name {
             channel.name = name;
         }
         channel.notify_down = self.notify_down.unwrap_or(channel.notify_down);
         channel.notify_up = self.notify_up.unwrap_or(channel.notify_up);
         channel.group_threshold = self.group_threshold.unwrap_or(channel.group_threshold);
-        if let Some(daily_limit) = self.daily_limit {
-            if daily_limit == Some(0) {
-                return Err(Invalid::new(
-                    "daily_limit",
-                    "must be at least 1, or null for no limit",
-                ));
-            }
-            channel.daily_limit = daily_limit;
-        }
-        Ok(channel)
+        channel.daily_limit = self.daily_limit.unwrap_or(channel.daily_limit);
+        channel
     }
 }
 

@@ -86,10 +86,13 @@ pub fn validate(
         .map(|grace_s| check_grace_s(&field("grace_s"), grace_s))
         .transpose()?;
     let mut warnings = Vec::new();
-    let exit_status = heartbeat.exit_status.filter(|status| !status.is_null());
-    let failed = exit_status
-        .as_ref()
-        .is_some_and(|status| status.as_f64() != Some(0.0));
+    let given = heartbeat.exit_status.filter(|status| !status.is_null());
+    // Shells send it as text.
+    let exit_status = given.as_ref().and_then(|status| match status {
+        Value::String(text) => text.trim().parse().ok(),
+        status => status.as_i64(),
+    });
+    let failed = exit_status.is_some_and(|status| status != 0);
     let kind = match heartbeat.status {
         Some(HeartbeatStatus::Ok) => PingKind::Success,
         Some(HeartbeatStatus::Fail) => PingKind::Fail,
@@ -101,14 +104,12 @@ pub fn validate(
     let mut incoming = template.clone();
     incoming.kind = kind;
     incoming.rules = Rules { period_s, grace_s };
-    if let Some(status) = exit_status {
-        incoming.ping.exit_status = status.as_u64().and_then(|status| u8::try_from(status).ok());
-        if incoming.ping.exit_status.is_none() {
-            warnings.push(format!(
-                "exit_status must be between 0 and 255 (got {}); it was left out",
-                short(&status)
-            ));
-        }
+    incoming.ping.exit_status = exit_status.and_then(|status| u8::try_from(status).ok());
+    if let Some(given) = given.filter(|_| incoming.ping.exit_status.is_none()) {
+        warnings.push(format!(
+            "exit_status must be between 0 and 255 (got {}); it was left out",
+            short(&given)
+        ));
     }
     let limit = app.config.body_limit;
     match heartbeat.message {
@@ -129,16 +130,11 @@ pub fn validate(
         None | Some(Value::Null) => {}
         Some(Value::Object(metrics)) => {
             for (name, value) in metrics {
-                match value.as_f64() {
-                    Some(value) => incoming.add_metric(
-                        &name,
-                        check_metric(&name, value).map(|()| value),
-                        &mut warnings,
-                    ),
-                    None => {
-                        warnings.push(format!("metrics.{name} must be a number; it was left out"));
-                    }
-                }
+                let value = match value.as_f64() {
+                    Some(value) => check_metric(&name, value).map(|()| value),
+                    None => Err("must be a number".to_owned()),
+                };
+                incoming.add_metric(&name, value, &mut warnings);
             }
         }
         Some(_) => {

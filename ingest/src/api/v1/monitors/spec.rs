@@ -131,7 +131,7 @@ impl MonitorRequest {
     pub fn check(self, channels: &[Channel], now: UnixMs) -> Result<ValidRequest, Vec<Invalid>> {
         let mut invalid = Vec::new();
         self.check_texts(&mut invalid);
-        self.check_times(&mut invalid);
+        self.check_times(now, &mut invalid);
         let mut note = |checked: Result<(), Invalid>| invalid.extend(checked.err());
         if !matches!(self.methods.as_deref(), None | Some("" | "POST")) {
             note(Err(Invalid::new("methods", "must be POST or empty")));
@@ -204,7 +204,7 @@ impl MonitorRequest {
         }
     }
 
-    fn check_times(&self, invalid: &mut Vec<Invalid>) {
+    fn check_times(&self, now: UnixMs, invalid: &mut Vec<Invalid>) {
         if let Some(period_s) = self.period_s {
             invalid.extend(Schedule::simple("period_s", period_s).err());
             if self.schedule.is_some() {
@@ -214,8 +214,13 @@ impl MonitorRequest {
         }
         if self.schedule.is_some() || self.tz.is_some() {
             let expr = self.schedule.as_deref().unwrap_or("* * * * *");
-            let parsed = Schedule::parse(expr, self.tz.as_deref().unwrap_or("UTC"));
-            invalid.extend(parsed.err());
+            match Schedule::parse(expr, self.tz.as_deref().unwrap_or("UTC")) {
+                Ok(schedule) if schedule.next_after(now).is_none() => {
+                    invalid.push(Invalid::new("schedule", "has no time after now"));
+                }
+                Ok(_) => {}
+                Err(error) => invalid.push(error),
+            }
         }
         if let Some(grace_s) = self.grace_s {
             invalid.extend(check_grace_s("grace_s", grace_s).err());
