@@ -226,6 +226,15 @@ fn lists_have_filters_pages_and_one_json_form() {
     let second = thrum.get(&format!("/v1/alerts?limit=1&cursor={next}"));
     assert_ne!(first["alerts"][0]["id"], second["alerts"][0]["id"]);
     assert_eq!(second["next_cursor"], Value::Null);
+    // An id that was made up, of the year 10889, costs no more than another.
+    thrum.get("/v1/alerts?cursor=ffffffff-ffff-7fff-bfff-ffffffffffff");
+    thrum.get("/v1/alerts?cursor=00000000-0000-7000-8000-000000000000");
+    // Filters count before and after the word `list`, and for the list only.
+    assert_eq!(
+        ok(&thrum, &["monitors", "--down", "list"]).lines().count(),
+        3
+    );
+    fails(&thrum, &["monitors", "--down", "pause", "host-001"]);
     for path in [
         "/v1/monitors?limit=0",
         "/v1/monitors?cursor=~",

@@ -370,6 +370,8 @@ mod tests {
             ("03-05", "2026-03-05T00:00:00Z"),
             ("12:00 America/New_York", "2026-01-01T17:00:00Z"),
             ("12:00\n06:00", "2026-01-01T06:00:00Z"),
+            // Short steps match every second, and cost no more.
+            ("*:*:0/0.000001,5/0.000001", "2026-01-01T00:00:01Z"),
         ] {
             check(expr, "UTC", new_year, &[expected]);
         }

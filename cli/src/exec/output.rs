@@ -130,10 +130,6 @@ impl Outputs {
             let _ = file.read_end(&mut tail);
         }
         tail.extend_from_slice(&self.tail.lock().unwrap_or_else(PoisonError::into_inner));
-        let excess = tail
-            .len()
-            .saturating_sub(usize::try_from(KEPT).unwrap_or(0));
-        tail.drain(..excess);
         (tail, lost)
     }
 }
@@ -265,9 +261,10 @@ fn pass_on(
         }
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
         tail.extend_from_slice(&buffer[..n]);
+        // One byte more shows that there is more.
         let excess = tail
             .len()
-            .saturating_sub(usize::try_from(KEPT).unwrap_or(0));
+            .saturating_sub(usize::try_from(KEPT + 1).unwrap_or(0));
         tail.drain(..excess);
         rest = rest.map(|rest: usize| rest.saturating_sub(n));
     }

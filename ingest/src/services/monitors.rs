@@ -154,15 +154,19 @@ impl Monitors {
         project: ProjectId,
         text: &str,
     ) -> std::result::Result<Option<MonitorId>, FindError> {
-        if !(1..=MAX_NAME).contains(&text.chars().count()) {
-            return Ok(None);
+        let is_short = check_heartbeat_name("id", text).is_ok();
+        if is_short && let Some(id) = self.store.monitor_named(project, text).await? {
+            return Ok(Some(id));
         }
-        // Only heartbeats have an index of names. Others may share one, and then none of them is meant.
-        let monitors = self.list(project).await?;
-        let named = monitors.iter().filter(|monitor| monitor.name == text);
-        let mut found: Vec<MonitorId> = named.map(|monitor| monitor.id).collect();
-        if found.is_empty() && check_heartbeat_name("id", text).is_ok() {
-            found = self.store.monitors_with_slug(project, text).await?;
+        let mut found = match is_short {
+            true => self.store.monitors_with_slug(project, text).await?,
+            false => Vec::new(),
+        };
+        // Only heartbeats need an index of names, and they can't have others.
+        if found.is_empty() && (1..=MAX_NAME).contains(&text.chars().count()) {
+            let monitors = self.list(project).await?;
+            let named = monitors.iter().filter(|monitor| monitor.name == text);
+            found = named.map(|monitor| monitor.id).collect();
         }
         match *found {
             [] => Ok(None),

@@ -89,19 +89,26 @@ const WORDS: [&str; 10] = [
 /// Makes the writer quote a text; no text of a monitor has it.
 const MARK: char = '\u{1}';
 
-/// The document as YAML, with [`WORDS`] in quotes.
+/// The document as YAML, with quotes around texts that other readers take for something else.
 fn to_yaml(mut document: Value) -> anyhow::Result<String> {
-    fn mark(value: &mut Value) {
+    // YAML 1.1 also takes dates, and times such as 12:30.
+    let like_number = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_digit())
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b"-:._".contains(&b))
+    };
+    let misread =
+        |text: &str| WORDS.contains(&text.to_ascii_lowercase().as_str()) || like_number(text);
+    fn mark(value: &mut Value, misread: &impl Fn(&str) -> bool) {
         match value {
-            Value::String(text) if WORDS.contains(&text.to_ascii_lowercase().as_str()) => {
-                text.insert(0, MARK);
-            }
-            Value::Array(items) => items.iter_mut().for_each(mark),
-            Value::Object(fields) => fields.values_mut().for_each(mark),
+            Value::String(text) if misread(text) => text.insert(0, MARK),
+            Value::Array(items) => items.iter_mut().for_each(|item| mark(item, misread)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| mark(field, misread)),
             _ => {}
         }
     }
-    mark(&mut document);
+    mark(&mut document, &misread);
     let text = serde_yaml_ng::to_string(&document)?;
     Ok(text.replace("\"\\x01", "\"").replace("\"\\u0001", "\""))
 }
@@ -536,6 +543,7 @@ mod tests {
             "1e3",
             "0123",
             "2026-11-28",
+            "12:30",
         ];
         let exported = to_yaml(json!({ "tags": words })).unwrap();
         for line in exported.lines().skip(1) {
