@@ -435,7 +435,7 @@ fn show(line: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes text to stdout, as [`out`] does.
+/// Writes text to stdout. Exits quietly if the reader has closed the pipe.
 ///
 /// # Errors
 /// Stdout can't be written.
