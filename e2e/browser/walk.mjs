@@ -216,10 +216,16 @@ const steps = {
     await page.keyboard.press("Tab");
     assert.equal(await page.evaluate(() => document.activeElement.className), "skip");
     await page.goto(`${thrum.root}/monitors/${await unique("backup")}`);
-    const time = page.locator("#log time").first();
-    const [at, shown, title] = [await time.getAttribute("datetime"), await time.innerText(), await time.getAttribute("title")];
-    assert.equal(new Date(shown.replace(" ", "T") + "+05:30").getTime(), Math.floor(new Date(at) / 1000) * 1000, "times are in the viewer's time zone");
-    assert.match(title, /UTC/);
+    const shows = async (selector, offset, what) => {
+      const time = page.locator(selector).first();
+      const [at, shown, title] = [await time.getAttribute("datetime"), await time.innerText(), await time.getAttribute("title")];
+      assert.equal(new Date(shown.replace(" ", "T") + offset).getTime(), Math.floor(new Date(at) / 1000) * 1000, what);
+      assert.match(title, /UTC/);
+    };
+    await shows("#log time", "Z", "times beside charts are in UTC, as the charts");
+    assert.equal(await text(page, "#zone"), "UTC");
+    await page.goto(`${thrum.root}/keys`);
+    await shows("table.keys time:not(.ago)", "+05:30", "times are in the viewer's time zone");
     await context.close();
   },
 
