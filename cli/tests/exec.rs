@@ -330,9 +330,9 @@ fn exec_says_within_a_second_what_is_wrong_with_the_server() {
         let mut line = String::new();
         let stderr = child.stderr.as_mut().unwrap();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line).unwrap();
-        // A second, and time to start.
+        // A second, and time to start on a busy machine.
         assert!(
-            begun.elapsed() < Duration::from_millis(1_500),
+            begun.elapsed() < Duration::from_millis(2_500),
             "{url}: {:?}",
             begun.elapsed()
         );
@@ -343,7 +343,7 @@ fn exec_says_within_a_second_what_is_wrong_with_the_server() {
             (Some(9), &b"ran\n"[..]),
             "{url}"
         );
-        let limit = Duration::from_secs(if at_once { 2 } else { 4 });
+        let limit = Duration::from_secs(if at_once { 3 } else { 6 });
         assert!(begun.elapsed() < limit, "{url}: {:?}", begun.elapsed());
     }
 }

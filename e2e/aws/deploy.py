@@ -277,8 +277,8 @@ def main():
 
     # The operator's commands.
     table = outputs["Table"]
-    assert "backup" in thrum("--table", table, "monitors")
-    created = thrum("--table", table, "projects", "create", "tiny", "--plan", "tiny", "--json", THRUM_PLANS=plans)
+    assert "backup" in thrum("monitors", "--table", table)
+    created = thrum("projects", "create", "tiny", "--plan", "tiny", "--json", "--table", table, THRUM_PLANS=plans)
     tiny = {"x-api-key": json.loads(created)["api_key"]}
     statuses = [call("GET", f"{url}/v1/channels", headers=tiny)[0] for _ in range(3)]
     assert statuses == [200, 200, 429], statuses
