@@ -126,8 +126,10 @@ fn is_deliberate(Case { expr, zone, after }: &Case, theirs: &str, ours: &str) ->
     let odd = ["Antarctica/Troll", "Pacific/Chatham"];
     let odd = odd.iter().any(|odd| expr.contains(odd) || zone == odd);
     // Such a repetition leaves its field into the next day.
+    let own = expr.rsplit(' ').next().and_then(Zone::named);
+    let own = own.or_else(|| Zone::named(zone)).unwrap();
     let day = |at: UnixMs| {
-        let offset = Zone::named(zone).unwrap().offset_s(at);
+        let offset = own.offset_s(at);
         (at.0 / 1000 + i64::from(offset)).div_euclid(86_400)
     };
     let next_day = ours
