@@ -106,7 +106,7 @@ pub async fn exec(args: Exec) -> anyhow::Result<u8> {
             Some(started) => started,
             None => match timeout(args.report_within / 3, start).await {
                 Ok(started) => started,
-                Err(_) => Err("the server did not answer".to_owned()),
+                Err(_) => Err(report::NO_ANSWER.to_owned()),
             },
         };
         (

@@ -429,10 +429,7 @@ pub(crate) fn out(line: &str) -> anyhow::Result<()> {
 
 /// Writes a line that may have colours.
 fn show(line: &str) -> anyhow::Result<()> {
-    match writeln!(std::io::stdout(), "{line}") {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        written => Ok(written?),
-    }
+    print(format!("{line}\n").as_bytes())
 }
 
 /// Writes text to stdout. Exits quietly if the reader has closed the pipe.

@@ -262,6 +262,51 @@ fn exec_passes_signals_on_and_stays() {
     assert_eq!(left.stdout, b"", "no orphan remains");
 }
 
+/// A terminal sends Ctrl-C to the whole process group, so the command gets it once; and when it is closed, only the
+/// leader of the session gets SIGHUP, so that must be passed on.
+#[test]
+fn exec_treats_a_terminal_as_a_shell_does() {
+    const TERMINAL: &str = r#"
+import os, pty, sys, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+seen = b""
+def read_until(word):
+    global seen
+    while word not in seen:
+        seen += os.read(terminal, 1024)
+read_until(b"ready")
+os.write(terminal, b"\x03")
+read_until(b"interrupted")
+time.sleep(0.5)
+os.close(terminal)
+os.waitpid(pid, 0)
+"#;
+    let directory = tempfile::tempdir().unwrap();
+    let script = "trap 'echo interrupted; echo int >> signals' INT; trap 'echo hup >> signals; exit 5' HUP
+        echo ready; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.2; done";
+    let done = Command::new("python3")
+        .args([
+            "-c",
+            TERMINAL,
+            env!("CARGO_BIN_EXE_thrum"),
+            "exec",
+            "--report-within",
+            "1s",
+            "/wrong",
+            "--",
+        ])
+        .args(["sh", "-c", script])
+        .current_dir(directory.path())
+        .env_remove("THRUM_PING_URL")
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let signals = std::fs::read_to_string(directory.path().join("signals")).unwrap();
+    assert_eq!(signals, "int\nhup\n");
+}
+
 /// A broken server delays nothing, and the wrapper says what is wrong within a second.
 #[test]
 fn exec_says_within_a_second_what_is_wrong_with_the_server() {

@@ -187,6 +187,11 @@ fn lists_have_filters_pages_and_one_json_form() {
     for host in ["host-007", "host-123"] {
         thrum.post("/v1/heartbeats", json!({"monitor": host, "status": "fail"}));
     }
+    let zones = thrum.get("/v1/status")["time_zones"]["release"].clone();
+    assert!(
+        zones.as_str().is_some_and(|release| release >= "2026f"),
+        "{zones}"
+    );
     assert_eq!(ok(&thrum, &["monitors"]).lines().count(), 501);
     assert_eq!(ok(&thrum, &["monitors", "--limit", "3"]).lines().count(), 4);
     let down = ok(&thrum, &["monitors", "--down"]);

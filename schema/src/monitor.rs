@@ -216,30 +216,37 @@ impl Monitor {
     /// before a scheduled time counts for it, because clocks differ: up to `early_s` before, but at most half of the
     /// time until the next one; without `early_s`, up to [`EARLY_MS`], but at most a tenth.
     pub fn counts_from(&self, seen: UnixMs) -> UnixMs {
+        self.counted(seen).0
+    }
+
+    /// When the next success is expected after one at `seen`.
+    pub fn expected_after(&self, seen: UnixMs) -> Option<UnixMs> {
+        self.counted(seen).1
+    }
+
+    /// What a success at `seen` counts up to, and the next expected time.
+    fn counted(&self, seen: UnixMs) -> (UnixMs, Option<UnixMs>) {
         if self.schedule.period_s().is_some() {
-            return seen;
+            return (seen, self.schedule.next_after(seen));
         }
         let (early_ms, parts) = match self.options.early_s {
             Some(early_s) => (i64::from(early_s) * 1000, 2),
             None => (EARLY_MS, 10),
         };
         let mut times = self.schedule.times(seen);
-        match (times.next(), times.next()) {
-            (Some(next), following) if next - seen <= early_ms => {
-                let gap_ms = following.map_or(i64::MAX, |following| following - next);
-                if next - seen <= gap_ms / parts {
-                    next
-                } else {
-                    seen
-                }
-            }
-            _ => seen,
+        let Some(next) = times.next() else {
+            return (seen, None);
+        };
+        let ahead_ms = next - seen;
+        if ahead_ms > early_ms {
+            return (seen, Some(next));
         }
-    }
-
-    /// When the next success is expected after one at `seen`.
-    pub fn expected_after(&self, seen: UnixMs) -> Option<UnixMs> {
-        self.schedule.next_after(self.counts_from(seen))
+        let following = times.next();
+        let gap_ms = following.map_or(i64::MAX, |following| following - next);
+        match ahead_ms <= gap_ms / parts {
+            true => (next, following),
+            false => (seen, Some(next)),
+        }
     }
 
     /// How many runs were missed since the last one at `seen`, if it is `now`.

@@ -20,7 +20,8 @@ const START: Duration = Duration::from_secs(30);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-const NO_ANSWER: &str = "the server did not answer";
+/// What is wrong with a server that is silent.
+pub const NO_ANSWER: &str = "the server did not answer";
 
 /// Reports one run.
 pub struct Reporter {

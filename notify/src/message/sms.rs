@@ -41,7 +41,8 @@ pub fn about(name: &str, slug: &str, text: impl Fn(&str) -> String) -> String {
 
 /// A message, cut to one segment.
 pub fn cut(text: &str) -> String {
-    let text = clean(text);
+    // The text of a group is long; one character more than fits shows that there is more.
+    let text: String = clean(text).chars().take(SEPTETS + 1).collect();
     if fits(&text) {
         return text;
     }
