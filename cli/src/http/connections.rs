@@ -23,9 +23,9 @@ const IDLE: Duration = Duration::from_secs(300);
 const WRITE: Duration = Duration::from_secs(30);
 /// A client may have this share of all connections. Clients behind a trusted proxy may have all.
 const PEER_SHARE: usize = 4;
-/// The share of the connections that is closed at once when there are too many, so that a flood
-/// does not search them for each new one.
-const CLOSED_AT_ONCE: usize = 64;
+/// The share of the connections, or of the requests, that is freed at once when there are too many,
+/// so that a flood does not search them for each new one.
+const FREED_AT_ONCE: usize = 64;
 
 /// The open connections.
 #[derive(Debug)]
@@ -39,7 +39,15 @@ struct Open {
     next: u64,
     connections: HashMap<u64, Arc<Connection>>,
     by_client: HashMap<IpAddr, BTreeSet<u64>>,
+    /// The requests in progress on `connections`.
     requests: usize,
+}
+
+/// What there are too many of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TooMany {
+    Connections,
+    Requests,
 }
 
 /// An open connection.
@@ -136,10 +144,13 @@ impl Connections {
         } else {
             (self.most / PEER_SHARE).max(1)
         };
-        if held >= most_of_client && !open.close_waiting_of(client, most_of_client, false) {
+        if held >= most_of_client
+            && !open.close_waiting_of(client, most_of_client, TooMany::Connections)
+        {
             return None;
         }
-        if open.connections.len() >= self.most && !open.close_some(self.most, false) {
+        if open.connections.len() >= self.most && !open.close_some(self.most, TooMany::Connections)
+        {
             return None;
         }
         let number = open.next;
@@ -192,9 +203,9 @@ impl Connections {
 }
 
 impl Open {
-    /// Closes connections of the client that has the most of those that wait; if `busy`, of those with
-    /// requests. False if none waits.
-    fn close_some(&mut self, most: usize, busy: bool) -> bool {
+    /// Closes connections that wait, of the client that has the most connections, until a share of
+    /// `most` is free again. False if none waits.
+    fn close_some(&mut self, most: usize, too_many: TooMany) -> bool {
         let mut clients: Vec<(usize, IpAddr)> = self
             .by_client
             .iter()
@@ -203,32 +214,39 @@ impl Open {
         clients.sort_unstable_by(|a, b| b.cmp(a));
         clients
             .into_iter()
-            .any(|(_, client)| self.close_waiting_of(client, most, busy))
+            .any(|(_, client)| self.close_waiting_of(client, most, too_many))
     }
 
-    /// Closes those connections of `client` that have waited longest for it; if `busy`, of those with
-    /// requests. False if none waits.
-    fn close_waiting_of(&mut self, client: IpAddr, most: usize, busy: bool) -> bool {
+    /// Closes those connections of `client` that have waited longest for it, and no more than it
+    /// takes to free a share of `most`: one that came just now must not go with them. False if none
+    /// waits.
+    fn close_waiting_of(&mut self, client: IpAddr, most: usize, too_many: TooMany) -> bool {
         let numbers = self.by_client.get(&client).into_iter().flatten();
-        let mut waiting: Vec<(Instant, u64)> = numbers
+        let mut waiting: Vec<(Instant, u64, usize)> = numbers
             .filter_map(|number| {
                 let progress = self.connections.get(number)?.lock();
-                let counts = !busy || !progress.requests.is_empty();
-                Some((progress.waiting().filter(|_| counts)?, *number))
+                let frees = match too_many {
+                    TooMany::Connections => 1,
+                    TooMany::Requests => progress.requests.len(),
+                };
+                (frees > 0).then_some((progress.waiting()?, *number, frees))
             })
             .collect();
-        let closed = (most / CLOSED_AT_ONCE).max(1).min(waiting.len());
-        if closed == 0 {
-            return false;
+        waiting.sort_unstable();
+        let wanted = (most / FREED_AT_ONCE).max(1);
+        let mut freed = 0;
+        for (_, number, frees) in waiting {
+            if freed >= wanted {
+                break;
+            }
+            freed += frees;
+            self.remove(number);
         }
-        waiting.select_nth_unstable(closed - 1);
-        for (_, number) in &waiting[..closed] {
-            self.remove(*number);
-        }
-        true
+        freed > 0
     }
 
-    /// Closes a connection. It no longer counts, although its socket may be open a moment longer.
+    /// Closes a connection. It and its requests no longer count, although its socket may be open a
+    /// moment longer.
     fn remove(&mut self, number: u64) {
         let Some(connection) = self.connections.remove(&number) else {
             return;
@@ -239,6 +257,7 @@ impl Open {
                 self.by_client.remove(&connection.client);
             }
         }
+        self.requests -= std::mem::take(&mut connection.lock().requests).len();
         connection.close();
     }
 }
@@ -313,6 +332,11 @@ impl Request {
         connection: &Arc<Connection>,
         is_shared: bool,
     ) -> Option<Self> {
+        let mut open = connections.lock();
+        if !open.connections.contains_key(&connection.number) {
+            return None;
+        }
+        open.requests += 1;
         let number = {
             let mut progress = connection.lock();
             let number = progress.next;
@@ -322,9 +346,8 @@ impl Request {
             progress.is_shared = is_shared;
             number
         };
-        let mut open = connections.lock();
-        open.requests += 1;
-        let has_room = open.requests <= MAX_REQUESTS || open.close_some(MAX_REQUESTS, true);
+        let has_room =
+            open.requests <= MAX_REQUESTS || open.close_some(MAX_REQUESTS, TooMany::Requests);
         drop(open);
         let request = Self {
             connections: Arc::clone(connections),
@@ -345,11 +368,13 @@ impl Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
+        let mut open = self.connections.lock();
         let mut progress = self.connection.lock();
-        progress.requests.remove(&self.number);
         progress.since = Instant::now();
-        drop(progress);
-        self.connections.lock().requests -= 1;
+        // Those of a connection that was closed no longer count.
+        if progress.requests.remove(&self.number).is_some() {
+            open.requests -= 1;
+        }
     }
 }
 
@@ -415,6 +440,30 @@ mod tests {
         requests[2].now(Stage::Sending(Instant::now()));
         let new = connections.open(peer(2), false);
         assert!(new.is_some() && is_closing(&held[2]));
+    }
+
+    #[test]
+    fn a_request_that_came_just_now_is_not_closed_for_others() {
+        let connections = Connections::new(1_000);
+        let mut held = Vec::new();
+        let mut flood = || {
+            let shared = connections.open(peer(1), true).unwrap();
+            for _ in 0..100 {
+                let request = Request::new(&connections, &shared.connection, true).unwrap();
+                request.now(Stage::Sending(Instant::now()));
+                held.push(request);
+            }
+            shared
+        };
+        let first: Vec<Guard> = (0..20).map(|_| flood()).collect();
+        let heartbeat = connections.open(peer(1), true).unwrap();
+        let request = Request::new(&connections, &heartbeat.connection, false).unwrap();
+        request.now(Stage::Sending(Instant::now()));
+        let later: Vec<Guard> = (0..10).map(|_| flood()).collect();
+        assert!(!is_closing(&heartbeat));
+        assert!(is_closing(&first[0]) && !is_closing(&later[9]));
+        drop((held, request, first, later, heartbeat));
+        assert_eq!(connections.lock().requests, 0);
     }
 
     #[test]
