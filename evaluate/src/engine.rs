@@ -4,6 +4,7 @@
 //! everything that past bars contribute to future signals: the same state and the same bars give
 //! the same signals, byte for byte.
 
+mod account;
 mod backtest;
 mod explain;
 mod indicator;

@@ -134,8 +134,10 @@ proptest! {
         }
         let strategy = builtin("sma-cross").unwrap();
         let compiled = strategy.compile(None, &BTreeMap::from([("fast".into(), 2.0), ("slow".into(), 5.0)]), Timeframe::HOUR).unwrap();
+        let positive: Vec<Bar> = prices.iter().enumerate().map(|(i, x)| Bar::value(UnixMs(i as i64 * HOUR), x.abs().max(1e-99))).collect();
         for fill in [Fill::NextOpen, Fill::CloseToClose] {
             let spec = Backtest { fill, ..Backtest::default() };
+            let bars = positive.clone();
             let report = backtest(strategy, &compiled, &bars, &[], &spec).unwrap();
             let numbers = [report.performance.total_return, report.performance.max_drawdown, report.performance.equity_end, report.exposure];
             prop_assert!(numbers.iter().all(|x| x.is_finite()), "{numbers:?}");
@@ -263,18 +265,95 @@ fn win_rates_count_round_trips_flips_pay_twice_and_fills_follow_signals() {
         ..Backtest::default()
     };
     let report = backtest(&strategy, program.compiled(), &bars, &[], &costly).unwrap();
-    let expected: f64 = [
-        (100.0 / 105.0 - 1.0) - 0.01,
-        95.0 / 100.0 - 1.0,
-        -(85.0 / 95.0 - 1.0) - 0.02,
-        -(80.0 / 85.0 - 1.0),
-    ]
-    .iter()
-    .map(|r| 1.0 + r)
-    .product();
+    // 1/(105 × 1.01) units bought and sold, then as many as that pays for sold short.
+    let units = 1.0 / (105.0 * 1.01);
+    let cash = units * 95.0 * 0.99;
+    let short = cash / (95.0 * 1.01);
+    let expected = cash + short * (95.0 - 80.0) - short * 95.0 * 0.01;
     assert!(
         (report.performance.equity_end - expected).abs() < 1e-12,
         "{report:?}"
+    );
+    let product: f64 = report.trades.iter().map(|t| 1.0 + t.net_return).product();
+    assert!(
+        (product - expected).abs() < 1e-12,
+        "trades and equity agree"
+    );
+}
+
+/// A strategy that is short from the second bar to the fourth, and the bars of `opens`.
+fn short_for_two_bars(opens: [f64; 5]) -> (thrum_schema::signal::Strategy, Program, Vec<Bar>) {
+    let strategy = json!({
+        "buy": { "any": [] },
+        "sell": { "left": "volume", "op": ">", "right": 1 },
+    });
+    let (strategy, program) = custom(strategy);
+    let bars = opens.iter().zip([2.0, 2.0, 0.0, 0.0, 0.0]).enumerate();
+    let bars = bars.map(|(i, (price, volume))| Bar {
+        volume: Some(volume),
+        ..Bar::value(UnixMs(i as i64 * HOUR), *price)
+    });
+    (strategy, program, bars.collect())
+}
+
+#[test]
+fn a_short_position_holds_its_units() {
+    let (strategy, program, bars) = short_for_two_bars([400.0, 409.79, 460.0, 379.75, 379.75]);
+    let report = backtest(
+        &strategy,
+        program.compiled(),
+        &bars,
+        &[],
+        &Backtest::default(),
+    )
+    .unwrap();
+    let trade = &report.trades[0];
+    assert_eq!(
+        (trade.side, trade.entry_price, trade.exit_price),
+        ("short", 409.79, 379.75)
+    );
+    assert!((trade.net_return - 0.0703).abs() < 5e-5, "{trade:?}");
+    assert!((report.performance.total_return - trade.net_return).abs() < 1e-12);
+    // The loss on the way is that of the units, marked at the close.
+    assert!(report.performance.max_drawdown < -0.12);
+}
+
+#[test]
+fn ruin_ends_a_backtest() {
+    let (strategy, program, bars) = short_for_two_bars([1.0, 1.0, 5.0, 1.0, 1.0]);
+    let report = backtest(
+        &strategy,
+        program.compiled(),
+        &bars,
+        &[],
+        &Backtest::default(),
+    )
+    .unwrap();
+    assert_eq!(
+        report.performance.ruined_at,
+        Some(UnixMs(3 * HOUR).rfc3339())
+    );
+    assert_eq!(
+        (report.performance.equity_end, report.trades.len()),
+        (0.0, 1)
+    );
+    assert_eq!(report.trades[0].net_return, -1.0);
+}
+
+#[test]
+fn prices_that_fall_through_zero_are_refused() {
+    let (strategy, program, bars) = short_for_two_bars([2.0, 1.0, 0.5, -0.5, -1.0]);
+    let error = backtest(
+        &strategy,
+        program.compiled(),
+        &bars,
+        &[],
+        &Backtest::default(),
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("1970-01-01T03:00:00") && error.contains("-0.5"),
+        "{error}"
     );
 }
 

@@ -1,14 +1,17 @@
 //! Backtests: the performance of a strategy on past bars, under explicit and bounded assumptions.
 //!
 //! A signal sets the position from the next fill on: BUY 1, SELL -1 (or 0 without shorts), HOLD and
-//! unknown 0. Costs are charged on turnover, `|Δposition|`: a flip from long to short pays twice.
+//! unknown 0. An entry invests the whole equity and holds that number of units until the exit; each
+//! order pays its costs, so a flip from long to short pays twice.
 
+use super::account::trade;
 use super::performance::{Performance, count, equity, ratio};
-use super::periods::{Judged, Periods, first_row, periods, trades, verdicts};
+use super::periods::{Judged, Periods, first_row, periods, verdicts};
 use super::program::Program;
 use super::report::{LookAhead, Point, Predecessor, Report, Trade};
 use super::walk::{Tested, walk};
 use std::ops::Range;
+use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::request::{Backtest, Fill};
@@ -34,6 +37,7 @@ pub fn backtest(
     scores: &[Score],
     spec: &Backtest,
 ) -> Result<Report, Invalid> {
+    check_prices(bars)?;
     let program = Program::new(compiled.clone());
     let all = verdicts(&program, bars, scores);
     let rows = tested(&program, bars, &all, spec)?;
@@ -44,20 +48,26 @@ pub fn backtest(
     let cost = (spec.fee_bps + spec.slippage_bps) / 10_000.0;
     let annualization = annualization(compiled, &judged, spec);
     let periods = periods(&judged, compiled, spec);
+    let traded = trade(&periods, &periods.positions, cost);
     let (times, began) = (periods.times(), periods.began());
     let performance_of =
         |returns: &[f64], epsilon| Performance::new(returns, &times, began, annualization, epsilon);
-    let mut net = periods.net(cost);
-    let by_turnover = performance_of(&net, 0.0);
-    let held = performance_of(&periods.returns, 0.0);
-    let trades = trades(&periods, cost);
-    let (mut performance, mut predecessor) = (by_turnover.clone(), None);
+    let mut net = traded.returns();
+    let mut performance = performance_of(&net, 0.0);
+    let bought = vec![1; periods.positions.len()];
+    let held_returns = trade(&periods, &bought, 0.0).returns();
+    let held = performance_of(&held_returns, 0.0);
+    let mut trade_returns: Vec<f64> = traded.trades.iter().map(|t| t.net_return).collect();
+    let (mut by_turnover, mut predecessor) = (None, None);
     if spec.fill == Fill::CloseToClose {
+        let by_change = |before: i8, now: i8| cost * f64::from((now - before).abs());
+        by_turnover = Some(performance_of(&periods.rebalanced(by_change), 0.0));
         // The predecessor charges one cost per change of position, so a flip from long to short
         // pays only half.
-        net = periods.net_by(|before, now| if before == now { 0.0 } else { cost });
+        net = periods.rebalanced(|before, now| if before == now { 0.0 } else { cost });
         performance = performance_of(&net, EPSILON);
         predecessor = Some(as_predecessor(&performance, &periods, &net, &held));
+        trade_returns = periods.rebalanced_trades(cost);
     }
     let of = Tested {
         strategy,
@@ -84,18 +94,33 @@ pub fn backtest(
         turnover: periods.turnover(),
         position_changes: periods.changes(),
         direct_flips: periods.direct_flips(),
-        round_trips: trades.len(),
-        win_rate: win_rate(&trades),
-        profit_factor: profit_factor(&trades),
+        round_trips: traded.trades.len(),
+        win_rate: win_rate(&trade_returns),
+        profit_factor: profit_factor(&trade_returns),
         buy_and_hold: held,
         performance,
-        by_turnover: predecessor.is_some().then_some(by_turnover),
+        by_turnover,
         predecessor,
         look_ahead: look_ahead(&program, bars, scores, &all),
         walk_forward,
-        equity: points(&net, &periods),
-        trades: last_trades(trades),
+        equity: points(&net, &held_returns, &times),
+        trades: last_trades(traded.trades),
     })
+}
+
+/// Returns have no meaning if prices are not above zero.
+fn check_prices(bars: &[Bar]) -> Result<(), Invalid> {
+    let Some(bar) = bars.iter().find(|bar| bar.low <= 0.0) else {
+        return Ok(());
+    };
+    Err(Invalid::new(
+        "the bars",
+        format!(
+            "must have prices above zero for a backtest; the one of {} has a low of {}",
+            bar.time.rfc3339(),
+            bar.low
+        ),
+    ))
 }
 
 /// The bars to test: those with a signal, within the requested time.
@@ -162,15 +187,14 @@ fn missing_bars(compiled: &CompiledStrategy, bars: &[Bar]) -> i64 {
     missing.max(0)
 }
 
-fn win_rate(trades: &[Trade]) -> Option<f64> {
-    let won = trades.iter().filter(|trade| trade.net_return > 0.0);
-    ratio(count(won.count()), count(trades.len()))
+fn win_rate(returns: &[f64]) -> Option<f64> {
+    let won = returns.iter().filter(|r| **r > 0.0);
+    ratio(count(won.count()), count(returns.len()))
 }
 
-fn profit_factor(trades: &[Trade]) -> Option<f64> {
-    let returns = || trades.iter().map(|trade| trade.net_return);
-    let gained: f64 = returns().filter(|r| *r > 0.0).sum();
-    let lost: f64 = returns().map(|r| r.min(0.0).abs()).sum();
+fn profit_factor(returns: &[f64]) -> Option<f64> {
+    let gained: f64 = returns.iter().filter(|r| **r > 0.0).sum();
+    let lost: f64 = returns.iter().map(|r| r.min(0.0).abs()).sum();
     ratio(gained.max(0.0), lost)
 }
 
@@ -229,14 +253,14 @@ fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, spec: &Backte
 }
 
 /// The equity at no more than [`MAX_POINTS`] times, including the last.
-fn points(net: &[f64], periods: &Periods) -> Vec<Point> {
-    let (equity, held) = (equity(net), equity(&periods.returns));
+fn points(net: &[f64], held: &[f64], times: &[UnixMs]) -> Vec<Point> {
+    let (equity, held) = (equity(net), equity(held));
     let step = equity.len().div_ceil(MAX_POINTS).max(1);
     let last = equity.len().saturating_sub(1);
     (0..equity.len())
         .filter(|i| (last - i) % step == 0)
         .map(|i| Point {
-            time: periods.ends[i].0.rfc3339(),
+            time: times[i].rfc3339(),
             equity: equity[i],
             buy_and_hold: held[i],
         })

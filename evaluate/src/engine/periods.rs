@@ -1,54 +1,55 @@
-//! The periods of a backtest, and the trades in them.
+//! The periods of a backtest, and the positions in them.
 
 use super::performance::{count, ratio};
 use super::program::{Program, run};
-use super::report::Trade;
 use thrum_schema::UnixMs;
 use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::request::{Backtest, Fill};
 use thrum_schema::signal::{Bar, Score, Verdict};
 
-/// The periods of a backtest. Each lasts from one possible fill to the next.
+/// The periods of a backtest. Each begins with a possible fill and ends with a close.
 #[derive(Debug)]
 pub struct Periods {
     /// The position in each period: 1, 0 or -1.
     pub positions: Vec<i8>,
-    /// The return of a long position in each period.
-    pub returns: Vec<f64>,
-    /// The start of each period: time and price.
-    pub begins: Vec<(UnixMs, f64)>,
-    /// The end of each period: time and price.
-    pub ends: Vec<(UnixMs, f64)>,
+    /// The possible fill of each period: time and price.
+    pub fills: Vec<(UnixMs, f64)>,
+    /// The end of each period: time and close.
+    pub marks: Vec<(UnixMs, f64)>,
 }
 
 impl Periods {
-    /// The return of each period net of costs, with `cost` per unit of turnover.
-    pub fn net(&self, cost: f64) -> Vec<f64> {
-        self.net_by(|before, now| cost * f64::from((now - before).abs()))
-    }
-
-    /// The net returns of other positions in these periods.
-    pub fn net_of(&self, positions: &[i8], cost: f64) -> Vec<f64> {
-        self.net_with(positions, |before, now| {
-            cost * f64::from((now - before).abs())
-        })
-    }
-
-    /// The return of each period net of costs. `cost` takes the position before the period and in
-    /// it.
-    pub fn net_by(&self, cost: impl Fn(i8, i8) -> f64) -> Vec<f64> {
-        self.net_with(&self.positions, cost)
-    }
-
-    fn net_with(&self, positions: &[i8], cost: impl Fn(i8, i8) -> f64) -> Vec<f64> {
-        let mut before = 0;
-        let periods = positions.iter().zip(&self.returns);
+    /// The returns as the predecessor computes them, which only makes sense if each period begins
+    /// with the close of the one before: a position has the same value at the start of each
+    /// period. `cost` takes the position before the period and in it.
+    pub fn rebalanced(&self, cost: impl Fn(i8, i8) -> f64) -> Vec<f64> {
+        let prices = self.fills.iter().zip(&self.marks);
+        let periods = self.moves().zip(prices);
         periods
-            .map(|(position, r)| {
-                let cost = cost(std::mem::replace(&mut before, *position), *position);
-                f64::from(*position) * r - cost
+            .map(|((before, now), (fill, mark))| {
+                let r = ratio(mark.1, fill.1).map_or(0.0, |ratio| ratio - 1.0);
+                f64::from(now) * r - cost(before, now)
             })
             .collect()
+    }
+
+    /// The return of each position from entry to exit, computed like [`Self::rebalanced`], net of
+    /// the costs of its two orders.
+    pub fn rebalanced_trades(&self, cost: f64) -> Vec<f64> {
+        let returns = self.rebalanced(|_, _| 0.0);
+        let rows = self.positions.iter().zip(&returns);
+        let rows: Vec<(i8, f64)> = rows.map(|(position, r)| (*position, *r)).collect();
+        let positions = rows.chunk_by(|before, now| before.0 == now.0);
+        let mut end = 0;
+        let trades = positions.filter_map(|rows| {
+            end += rows.len();
+            let exit = if end < returns.len() { 1.0 - cost } else { 1.0 };
+            let held = rows.iter().fold(1.0 - cost, |value, (_, r)| {
+                (value * (1.0 + r).max(0.0)).min(1e300)
+            });
+            (rows[0].0 != 0).then_some(held * exit - 1.0)
+        });
+        trades.collect()
     }
 
     /// For each period, the position before it and in it.
@@ -90,12 +91,12 @@ impl Periods {
 
     /// The end time of each period.
     pub fn times(&self) -> Vec<UnixMs> {
-        self.ends.iter().map(|(at, _)| *at).collect()
+        self.marks.iter().map(|(at, _)| *at).collect()
     }
 
     /// The start time of the first period.
     pub fn began(&self) -> UnixMs {
-        self.begins.first().map_or(UnixMs(0), |(at, _)| *at)
+        self.fills.first().map_or(UnixMs(0), |(at, _)| *at)
     }
 }
 
@@ -144,17 +145,13 @@ pub fn periods(judged: &Judged<'_>, compiled: &CompiledStrategy, spec: &Backtest
     let n = bars.len();
     let mut periods = Periods {
         positions: Vec::with_capacity(n),
-        returns: Vec::with_capacity(n),
-        begins: Vec::with_capacity(n),
-        ends: Vec::with_capacity(n),
+        fills: Vec::with_capacity(n),
+        marks: Vec::with_capacity(n),
     };
-    let mut push = |position, begin: (UnixMs, f64), end: (UnixMs, f64)| {
+    let mut push = |position, fill: (UnixMs, f64), mark: (UnixMs, f64)| {
         periods.positions.push(position);
-        periods
-            .returns
-            .push(ratio(end.1, begin.1).map_or(0.0, |ratio| ratio - 1.0));
-        periods.begins.push(begin);
-        periods.ends.push(end);
+        periods.fills.push(fill);
+        periods.marks.push(mark);
     };
     match spec.fill {
         // Like the predecessor: one row per bar, the first without a position or a return.
@@ -170,49 +167,13 @@ pub fn periods(judged: &Judged<'_>, compiled: &CompiledStrategy, spec: &Backtest
         }
         Fill::NextOpen => {
             for i in 1..n {
-                let opens = |bar: &Bar| (bar.time, bar.open);
-                let end = bars.get(i + 1).map_or_else(|| closes(&bars[i]), opens);
-                push(position(verdicts[i - 1]), opens(&bars[i]), end);
+                push(
+                    position(verdicts[i - 1]),
+                    (bars[i].time, bars[i].open),
+                    closes(&bars[i]),
+                );
             }
         }
     }
     periods
-}
-
-/// The trades: positions from entry to exit, each net of the costs of its two orders.
-pub fn trades(periods: &Periods, cost: f64) -> Vec<Trade> {
-    let mut trades: Vec<Trade> = Vec::new();
-    let positions = &periods.positions;
-    let mut begin = 0;
-    while begin < positions.len() {
-        let position = positions[begin];
-        let same = positions[begin..]
-            .iter()
-            .take_while(|other| **other == position);
-        let bars = same.count();
-        let end = begin + bars;
-        if position != 0 {
-            let mut value = 1.0 - cost;
-            for r in &periods.returns[begin..end] {
-                value = (value * (1.0 + f64::from(position) * r).max(0.0)).min(1e300);
-            }
-            let open = end == positions.len();
-            if !open {
-                value *= 1.0 - cost;
-            }
-            let (entered, exited) = (periods.begins[begin], periods.ends[end - 1]);
-            trades.push(Trade {
-                side: if position > 0 { "long" } else { "short" },
-                entered_at: entered.0.rfc3339(),
-                entry_price: entered.1,
-                exited_at: exited.0.rfc3339(),
-                exit_price: exited.1,
-                open,
-                bars,
-                net_return: value - 1.0,
-            });
-        }
-        begin = end;
-    }
-    trades
 }

@@ -1,6 +1,7 @@
 //! Walk-forward tests: for each stretch of bars, chooses the parameters on the bars before it, and
 //! tests them on the stretch.
 
+use super::account::trade;
 use super::performance::{Performance, finite};
 use super::periods::{Judged, Periods, periods, verdicts};
 use super::program::Program;
@@ -64,9 +65,8 @@ impl Tested<'_> {
             let mut periods = self.periods(compiled);
             if !tried.is_empty() {
                 // These are the same for all combinations: keep them once.
-                periods.begins = Vec::new();
-                periods.ends = Vec::new();
-                periods.returns = Vec::new();
+                periods.fills = Vec::new();
+                periods.marks = Vec::new();
             }
             tried.push(periods);
         }
@@ -105,38 +105,34 @@ pub fn walk(of: &Tested<'_>, forward: &WalkForward) -> Result<Walked, Invalid> {
     let cost = (spec.fee_bps + spec.slippage_bps) / 10_000.0;
     let net: Vec<Vec<f64>> = tried
         .iter()
-        .map(|periods| tried[0].net_of(&periods.positions, cost))
+        .map(|periods| trade(&tried[0], &periods.positions, cost).returns())
         .collect();
     let (train, n) = (forward.train_bars as usize, net.first().map_or(0, Vec::len));
     check_stretches(forward, n)?;
-    let times = tried[0].times();
-    let mut stitched: Vec<i8> = Vec::with_capacity(n - train);
-    let mut stretches = Vec::new();
-    let mut begin = train;
-    while begin < n {
+    // Nothing is held while the first parameters are chosen.
+    let mut stitched = vec![0; train];
+    let mut chosen = Vec::new();
+    while stitched.len() < n {
+        let begin = stitched.len();
         let end = (begin + forward.test_bars as usize).min(n);
         let (best, train_sharpe) = best(&net, begin - train..begin, of.annualization);
         stitched.extend(&tried[best].positions[begin..end]);
-        let tested = net[best][begin..end].iter();
-        stretches.push(Stretch {
-            from: times[begin - 1].rfc3339(),
-            to: times[end - 1].rfc3339(),
-            params: combinations[best].clone(),
-            train_sharpe,
-            test_return: tested.fold(1.0, |value, r| value * (1.0 + r).max(0.0)) - 1.0,
-        });
-        begin = end;
+        chosen.push((begin..end, best, train_sharpe));
     }
-    let whole = Periods {
-        positions: stitched,
-        returns: tried[0].returns[train..].to_vec(),
-        ..tried.swap_remove(0)
+    let periods = tried.swap_remove(0);
+    let (times, returns) = (periods.times(), trade(&periods, &stitched, cost).returns());
+    let stretch = |(rows, best, train_sharpe): (Range<usize>, usize, _)| Stretch {
+        from: times[rows.start - 1].rfc3339(),
+        to: times[rows.end - 1].rfc3339(),
+        params: combinations[best].clone(),
+        train_sharpe,
+        test_return: returns[rows].iter().fold(1.0, |value, r| value * (1.0 + r)) - 1.0,
     };
-    let (returns, after, began) = (whole.net(cost), &times[train..], times[train - 1]);
+    let (tested, after, began) = (&returns[train..], &times[train..], times[train - 1]);
     Ok(Walked {
         combinations: combinations.len(),
-        stretches,
-        performance: Performance::new(&returns, after, began, of.annualization, 0.0),
+        performance: Performance::new(tested, after, began, of.annualization, 0.0),
+        stretches: chosen.into_iter().map(stretch).collect(),
     })
 }
 

@@ -23,8 +23,12 @@ pub fn data(file: &str) -> Option<PathBuf> {
 
 /// The bars of a CSV file with `time,open,high,low,close,volume`.
 pub fn bars_of(path: &PathBuf) -> Vec<Bar> {
-    let mut reader = csv::Reader::from_path(path).expect("a CSV file");
-    reader
+    read_bars(std::fs::File::open(path).expect("a file"))
+}
+
+/// The bars of CSV with `time,open,high,low,close,volume`.
+pub fn read_bars(from: impl std::io::Read) -> Vec<Bar> {
+    csv::Reader::from_reader(from)
         .records()
         .map(|row| {
             let row = row.expect("a row");
