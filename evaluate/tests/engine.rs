@@ -8,8 +8,9 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use support::{custom, letters, program, walk};
 use thrum_evaluate::engine::periods::verdicts;
-use thrum_evaluate::engine::{Program, backtest, run};
+use thrum_evaluate::engine::{Program, Stepper, backtest, run};
 use thrum_schema::UnixMs;
+use thrum_schema::signal::indicator::Kind;
 use thrum_schema::signal::request::{Backtest, Fill, WalkForward, check_backtest};
 use thrum_schema::signal::strategy::{builtin, builtins};
 use thrum_schema::signal::{Bar, Score, Timeframe, Verdict};
@@ -41,6 +42,15 @@ fn transcript(program: &Program, bars: &[Bar], scores: &[Score]) -> Vec<String> 
         },
     );
     transcript
+}
+
+/// The parameters of an indicator, at their defaults; windows without one have 10 bars.
+fn default_args(kind: Kind) -> [f64; 3] {
+    let mut args = [0.0; 3];
+    for (value, arg) in args.iter_mut().zip(kind.args()) {
+        *value = arg.default.unwrap_or(10.0);
+    }
+    args
 }
 
 fn all_programs() -> Vec<(String, Program)> {
@@ -118,6 +128,50 @@ proptest! {
                 *bar = Bar::value(bar.time, 1.0);
             }
             prop_assert_eq!(&transcript(&program, &other, &known)[..cut], &whole[..cut], "{}", name);
+        }
+    }
+
+    /// Prices in another unit give the same signals. Powers of two change no digit.
+    #[test]
+    fn signals_do_not_depend_on_the_unit_of_prices(seed in any::<u64>(), power in -40..40_i32) {
+        let scale = 2_f64.powi(power);
+        let bars = walk(seed, 300);
+        let scaled: Vec<Bar> = bars
+            .iter()
+            .map(|bar| Bar {
+                open: bar.open * scale,
+                high: bar.high * scale,
+                low: bar.low * scale,
+                close: bar.close * scale,
+                ..*bar
+            })
+            .collect();
+        let scores = scores(&bars, 5);
+        for (name, strategy) in builtins() {
+            for mode in strategy.modes.keys() {
+                let program = program(name, Some(mode));
+                let (a, b) = (verdicts(&program, &bars, &scores), verdicts(&program, &scaled, &scores));
+                prop_assert!(a == b, "{} {}", name, mode);
+            }
+        }
+        for kind in Kind::ALL {
+            let mut steppers = [(), ()].map(|()| Stepper::new(kind, default_args(kind)));
+            for (bar, other) in bars.iter().zip(&scaled) {
+                let [mut a, b] = [(0, bar), (1, other)].map(|(i, bar)| steppers[i].step(bar, bar.close));
+                // These are prices themselves.
+                let is_price = !matches!(
+                    kind,
+                    Kind::Rsi | Kind::RsiCutler | Kind::Adx | Kind::Stochastic | Kind::Obv
+                        | Kind::Zscore | Kind::Roc | Kind::LogReturn | Kind::EwmaZ
+                );
+                if is_price {
+                    a = a.map(|x| x * scale);
+                }
+                for (a, b) in a.iter().zip(b) {
+                    let same = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+                    prop_assert!(same, "{:?}: {} and {}", kind, a, b);
+                }
+            }
         }
     }
 

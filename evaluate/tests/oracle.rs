@@ -217,7 +217,7 @@ proptest! {
                 weighted / (n * (n + 1) / 2) as f64,
                 if flat { 0.0 } else { deviation },
                 if flat { 0.0 } else { (window[n - 1] - mean) / deviation },
-                100.0 - 100.0 / (1.0 + gain / (loss + 1e-9)),
+                if gain == 0.0 { 0.0 } else { 100.0 - 100.0 / (1.0 + gain / loss) },
                 (closes[i] / closes[i - n]).ln(),
                 high - low,
             ];

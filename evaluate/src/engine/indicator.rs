@@ -10,8 +10,6 @@ use thrum_schema::signal::indicator::Kind;
 pub type Output = [f64; 3];
 
 const NONE: Output = [f64::NAN; 3];
-/// Keeps Cutler's RSI from dividing by zero; the predecessor's value.
-const CUTLER_EPSILON: f64 = 1e-9;
 /// How many times the rest of a weighted mean a leaving value may be before the mean is recomputed.
 const MAX_DWARFED: f64 = 1024.0;
 /// Largest absolute z-score, so that it is finite even if the deviation is 0.
@@ -253,7 +251,12 @@ fn cutler(last: &mut f64, gain: &mut Mean, loss: &mut Mean, x: f64) -> f64 {
     let change = if change.is_nan() { 0.0 } else { change };
     gain.push(change.max(0.0));
     loss.push((-change).max(0.0));
-    let ratio = gain.get() / (loss.get() + CUTLER_EPSILON);
+    // Without any change it is 0, like the predecessor's, which adds 1e-9 to the loss.
+    let ratio = if gain.get() == 0.0 {
+        0.0
+    } else {
+        gain.get() / loss.get()
+    };
     100.0 - 100.0 / (1.0 + ratio)
 }
 
