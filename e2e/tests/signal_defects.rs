@@ -798,7 +798,7 @@ async fn a_poisoned_request_fails_alone() {
     stage.carry().await;
     assert_eq!(
         get(&stage, &format!("/v1/watches/{good}")).await.json()["signal"],
-        "HOLD"
+        "NORMAL"
     );
 }
 

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{Method, Request};
 use e2e::{API_KEY, Receiver, Stage};
 use serde_json::{Value, json};
-use thrum_schema::signal::strategy::builtin;
+use thrum_schema::signal::strategy::{BUILTIN_VERSION, builtin};
 use thrum_schema::signal::track::{TrackId, month};
 use thrum_schema::signal::{Bar, SeriesName, Timeframe};
 use thrum_schema::{ProjectId, UnixMs, World};
@@ -191,7 +191,7 @@ async fn the_cost_of_a_bar_does_not_depend_on_the_history() {
             .unwrap()
             .compile(None, &Default::default(), timeframe)
             .unwrap();
-        let track = TrackId::new(project, &series, "trend-rsi", 1, &compiled);
+        let track = TrackId::new(project, &series, "trend-rsi", BUILTIN_VERSION, &compiled);
         assert_eq!(
             stage.store.track(&track).await.unwrap().unwrap().last,
             Some(last - HOUR)
@@ -490,8 +490,7 @@ async fn the_metrics_of_heartbeats_are_series() {
     for i in 0..25 {
         beat(1_000.0 + f64::from(i % 3)).await;
     }
-    let watch =
-        json!({ "series": "monitor:backup:rows", "strategy": "zscore", "params": { "k": 3 } });
+    let watch = json!({ "series": "monitor:backup:rows", "strategy": "auto" });
     let reply = stage.call(Method::POST, "/v1/watches", watch).await;
     assert_eq!(reply.status, 201, "{}", reply.text());
     stage.carry().await;
@@ -515,14 +514,18 @@ async fn the_metrics_of_heartbeats_are_series() {
     assert_eq!(message.body["data"]["series"], "monitor:backup:rows");
     assert_eq!(
         (&message.body["data"]["from"], &message.body["data"]["to"]),
-        (&json!("HOLD"), &json!("BUY"))
+        (&json!("NORMAL"), &json!("LOW"))
     );
     // The durations of runs, and the intervals between successes.
     for name in ["duration", "interval"] {
         let body = json!({ "series": format!("monitor:backup:{name}"), "strategy": "threshold", "params": { "max": 30 } });
         let found = signal(&stage, body).await;
         assert_eq!(found["status"], "done", "{found}");
-        let expected = if name == "interval" { "BUY" } else { "WARMING" };
+        let expected = if name == "interval" {
+            "HIGH"
+        } else {
+            "WARMING"
+        };
         assert_eq!(found["signal"], expected, "{name}: {found}");
     }
     stage
@@ -582,7 +585,7 @@ async fn a_value_that_stops_changing_raises_an_alert() {
             )
         })
         .collect();
-    assert_eq!(changes, ["\"HOLD\" \"SELL\"", "\"SELL\" \"HOLD\""]);
+    assert_eq!(changes, ["\"NORMAL\" \"STALE\"", "\"STALE\" \"NORMAL\""]);
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@
 //! the same signals, byte for byte.
 
 mod account;
+mod anomaly;
 mod backtest;
+mod detector;
 mod explain;
 mod indicator;
 mod performance;

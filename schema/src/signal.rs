@@ -5,6 +5,7 @@
 
 pub mod bar;
 pub mod compile;
+pub mod detector;
 pub mod explanation;
 pub mod indicator;
 pub mod lexicon;
@@ -27,7 +28,8 @@ pub use watch::Watch;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A strategy's verdict on a bar: one of three decisions, or why there is none.
+/// A strategy's verdict on a bar: a decision, or why there is none. Trading strategies decide
+/// between BUY, HOLD and SELL, detectors between NORMAL, LOW and HIGH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -38,6 +40,12 @@ pub enum Verdict {
     Hold,
     /// Sell.
     Sell,
+    /// A detector: as expected.
+    Normal,
+    /// A detector: below the expected range.
+    Low,
+    /// A detector: above the expected range.
+    High,
     /// Unknown: fewer bars than the windows need.
     Warming,
     /// Unknown: the newest bar is too old.
@@ -55,6 +63,9 @@ impl Verdict {
             Self::Buy => "BUY",
             Self::Hold => "HOLD",
             Self::Sell => "SELL",
+            Self::Normal => "NORMAL",
+            Self::Low => "LOW",
+            Self::High => "HIGH",
             Self::Warming => "WARMING",
             Self::Stale => "STALE",
             Self::Gap => "GAP",
@@ -64,12 +75,20 @@ impl Verdict {
 
     /// Whether it calls for action.
     pub const fn acts(self) -> bool {
-        matches!(self, Self::Buy | Self::Sell)
+        matches!(self, Self::Buy | Self::Sell) || self.is_anomalous()
+    }
+
+    /// Whether a detector found that the value is not normal.
+    pub const fn is_anomalous(self) -> bool {
+        matches!(self, Self::Low | Self::High)
     }
 
     /// Whether it is a decision.
     pub const fn is_known(self) -> bool {
-        matches!(self, Self::Buy | Self::Hold | Self::Sell)
+        !matches!(
+            self,
+            Self::Warming | Self::Stale | Self::Gap | Self::NoSentiment
+        )
     }
 
     /// The position it stands for: 1, 0 or -1; 0 if unknown.

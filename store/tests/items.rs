@@ -329,6 +329,7 @@ fn signal_items() {
         explanation: Explanation {
             conditions: Vec::new(),
             changed: Vec::new(),
+            expected: None,
             summary: "why".into(),
         },
         bar_rev: 1,

@@ -1,5 +1,6 @@
 //! Explanations of a signal, from the state after a step.
 
+use super::anomaly;
 use super::program::{Program, State, holds};
 use thrum_schema::signal::compile::show;
 use thrum_schema::signal::explanation::{Condition, Explanation, Side};
@@ -9,6 +10,9 @@ use thrum_schema::signal::{Bar, Verdict};
 impl Program {
     /// Explains the signal of the last bar, which must be `bar`.
     pub fn explain(&self, state: &State, bar: &Bar) -> Explanation {
+        if let (Some(detector), Some(of)) = (&state.detector, &self.compiled().detector) {
+            return anomaly::explain(&detector.judged, of, bar);
+        }
         let known = |x: f64| (!x.is_nan()).then_some(x);
         let leaves = || self.compiled().leaves.iter().zip(&state.leaves);
         let conditions: Vec<Condition> = leaves()
@@ -49,6 +53,7 @@ impl Program {
             summary: self.summary(state, bar, &conditions),
             conditions,
             changed,
+            expected: None,
         }
     }
 
@@ -103,7 +108,7 @@ impl Program {
                 ),
                 None => "Unknown: a value that a condition needs is missing.".to_owned(),
             },
-            Verdict::Stale => String::new(),
+            Verdict::Stale | Verdict::Normal | Verdict::Low | Verdict::High => String::new(),
         };
         let hole = state.hole.filter(|hole| hole.since < self.refill());
         if let (Gaps::Count, Some(hole)) = (self.compiled().gaps, hole) {

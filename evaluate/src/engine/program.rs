@@ -1,6 +1,7 @@
 //! A compiled strategy that is ready to run, and the one step that live bars, replays and backtests
 //! share.
 
+use super::detector::{DetectorState, Params, Value};
 use super::indicator::{Output, Stepper};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -10,7 +11,7 @@ use thrum_schema::signal::strategy::{Field, Gaps};
 use thrum_schema::signal::{Bar, CompiledStrategy, Score, Verdict};
 
 /// The format of [`State`]. Any change of its fields increments it, and tracks then start over.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 /// A compiled strategy that is ready to run.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Program {
     needs: u64,
     /// Bars after a gap until all windows are refilled.
     refill: u64,
+    /// The parameters of the detector, if it is one.
+    detector: Option<Params>,
 }
 
 /// Everything that past bars contribute to future signals.
@@ -43,6 +46,8 @@ pub struct State {
     frames: Vec<Frame>,
     /// The comparisons, in the order of `leaves` of the compiled strategy.
     pub(super) leaves: Vec<Compared>,
+    /// The detector's part.
+    pub(super) detector: Option<DetectorState>,
 }
 
 /// A gap: bars that are missing.
@@ -106,10 +111,12 @@ impl Program {
             Some(bars * (frame / base).unsigned_abs())
         });
         let refill = longer.max().unwrap_or(0).max(needs);
+        let detector = compiled.detector.as_ref().map(Params::new);
         Self {
             compiled,
             needs,
             refill,
+            detector,
         }
     }
 
@@ -174,6 +181,9 @@ impl Program {
                 };
                 compiled.leaves.len()
             ],
+            detector: self
+                .detector
+                .map(|params| DetectorState::new(&params, compiled.timeframe.ms())),
         }
     }
 
@@ -186,7 +196,8 @@ impl Program {
             && state.indicators.len() == compiled.indicators.len()
             && state.sources.len() == compiled.sources.len()
             && state.frames.len() == compiled.frames.len()
-            && state.leaves.len() == compiled.leaves.len();
+            && state.leaves.len() == compiled.leaves.len()
+            && state.detector.is_some() == compiled.detector.is_some();
         fits.then_some(state)
     }
 
@@ -200,6 +211,16 @@ impl Program {
         self.note_hole(state, bar);
         state.bars += 1;
         state.last = Some(bar.time);
+        if let (Some(detector), Some(params)) = (&mut state.detector, &self.detector) {
+            let value = Value {
+                at: bar.time,
+                x: bar.close,
+                interval_ms: compiled.timeframe.ms(),
+            };
+            let verdict = detector.step(params, value, None);
+            state.verdict = Some(verdict);
+            return verdict;
+        }
         // A score from after the close is still unknown.
         if let Some(score) = score.filter(|score| score.time <= close) {
             state.score = Some(score);

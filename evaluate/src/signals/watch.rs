@@ -12,6 +12,18 @@ use thrum_schema::signal::watch::{Change, Judgement, On, View, Watch, WatchState
 use thrum_store::Result;
 use thrum_store::StoreError;
 
+/// Most earlier values that are judged one by one. More than that are an import.
+const MAX_UNSEEN: usize = 100;
+
+/// Which signal of a watch was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    /// The last one.
+    Newest,
+    /// An earlier one; there is more to do.
+    Earlier,
+}
+
 impl Evaluate {
     /// Whether the timer of a watch is still valid. 1 RU.
     pub(crate) async fn is_watch_timer_valid(&self, watch: WatchId, epoch: u32) -> Result<bool> {
@@ -29,15 +41,19 @@ impl Evaluate {
         budget: &mut usize,
         asked: bool,
     ) -> Result<Progress<()>> {
-        for _ in 0..MAX_ATTEMPTS {
+        let mut conflicts = 0;
+        while conflicts < MAX_ATTEMPTS {
             match self.evaluate_watch_once(project, id, budget, asked).await {
-                Err(StoreError::Conflict) => {}
+                Err(StoreError::Conflict) => conflicts += 1,
+                Ok(Progress::Done(Judged::Earlier)) => {}
+                Ok(Progress::Done(Judged::Newest)) => return Ok(Progress::Done(())),
+                Ok(Progress::More) => return Ok(Progress::More),
                 Err(StoreError::Corrupt(error)) => {
                     // It must not hold up the others. An operator must fix the item.
                     tracing::error!(%error, watch = %id, "skipped a watch that needs an item that can't be read");
                     return Ok(Progress::Done(()));
                 }
-                result => return result,
+                Err(error) => return Err(error),
             }
         }
         Err(StoreError::Conflict)
@@ -49,29 +65,29 @@ impl Evaluate {
         id: WatchId,
         budget: &mut usize,
         asked: bool,
-    ) -> Result<Progress<()>> {
+    ) -> Result<Progress<Judged>> {
         // Read the state first: a change of the watch changes it too, so that the write below
         // conflicts.
         let state = self.store.watch_state(id).await?;
         let watch = self.store.watch(project, id).await?;
         let (Some(watch), Some(state)) = (watch, state) else {
-            return Ok(Progress::Done(()));
+            return Ok(Progress::Done(Judged::Newest));
         };
         if watch.on != On::Bar && !asked {
-            return Ok(Progress::Done(()));
+            return Ok(Progress::Done(Judged::Newest));
         }
         let now = self.store.world().now();
         if watch.expires.is_some_and(|end| end <= now) {
             if state.due.is_some() {
                 self.suspend(&watch, state, None, None, now).await?;
             }
-            return Ok(Progress::Done(()));
+            return Ok(Progress::Done(Judged::Newest));
         }
         let (program, version) = match self.program_of(&watch).await? {
             Ok(found) => found,
             Err(error) => {
                 self.record_error(&watch, state, error, now).await?;
-                return Ok(Progress::Done(()));
+                return Ok(Progress::Done(Judged::Newest));
             }
         };
         let head = self
@@ -92,7 +108,6 @@ impl Evaluate {
             Progress::Done(newest) => newest,
             Progress::More => return Ok(Progress::More),
         };
-        let recent = self.recent(&track, &watch, newest).await?;
         let now = self.store.world().now();
         let baseline = match (state.signal, watch.from) {
             (None, Some(bar)) => self.verdict_at(&track, Some(bar)).await?,
@@ -100,17 +115,77 @@ impl Evaluate {
         };
         let changed_at = state.change.map(|change| change.bar);
         let view = View {
-            recent: &recent,
+            recent: &[],
             baseline: baseline.unwrap_or(Verdict::Warming),
             at_change: self.verdict_at(&track, changed_at).await?,
             version,
             heard: head.heard,
+            current_for_ms: None,
             now,
         };
-        let judgement = watch.judge(&state, &view);
+        let mut judged = state.clone();
+        let is_detector = program.compiled().detector.is_some();
+        let bar = newest.as_ref().map(|newest| newest.bar);
+        if is_detector {
+            for signal in self.unseen(&track, &watch, &state, bar).await? {
+                let recent = std::slice::from_ref(&signal);
+                let mut judgement = watch.judge(&judged, &View { recent, ..view });
+                judgement.state.seen = Some(signal.bar);
+                if judgement.notifies.is_some() {
+                    self.write_evaluation(&watch, state, judgement, Some(&signal), &program, now)
+                        .await?;
+                    return Ok(Progress::Done(Judged::Earlier));
+                }
+                judged = judgement.state;
+            }
+        }
+        let recent = self.recent(&track, &watch, newest).await?;
+        let view = View {
+            recent: &recent,
+            current_for_ms: program.compiled().current_for_ms(),
+            ..view
+        };
+        let mut judgement = watch.judge(&judged, &view);
+        if is_detector {
+            judgement.state.seen = bar;
+        }
         self.write_evaluation(&watch, state, judgement, recent.first(), &program, now)
             .await?;
-        Ok(Progress::Done(()))
+        Ok(Progress::Done(Judged::Newest))
+    }
+
+    /// The signals before the last one, at `newest`, that a watch with a detector has not judged
+    /// yet, in order of time: at most [`MAX_UNSEEN`]. Several values in a request are each judged.
+    async fn unseen(
+        &self,
+        track: &TrackId,
+        watch: &Watch,
+        state: &WatchState,
+        newest: Option<UnixMs>,
+    ) -> Result<Vec<Signal>> {
+        let Some(newest) = newest else {
+            return Ok(Vec::new());
+        };
+        if watch.confirm_bars > 1 || watch.on != On::Bar {
+            return Ok(Vec::new());
+        }
+        let from = state.seen.or(watch.from).map_or(UnixMs(0), |bar| bar + 1);
+        if from >= newest {
+            return Ok(Vec::new());
+        }
+        let found = self
+            .store
+            .signals(track, from, newest - 1, Some(MAX_UNSEEN), true)
+            .await?;
+        // Newest first, and superseded revisions after the latest of their bar.
+        let mut unseen: Vec<Signal> = Vec::new();
+        for signal in found {
+            if unseen.last().is_none_or(|later| signal.bar < later.bar) {
+                unseen.push(signal);
+            }
+        }
+        unseen.reverse();
+        Ok(unseen)
     }
 
     /// The verdict of a bar's signal.

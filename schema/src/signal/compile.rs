@@ -1,12 +1,14 @@
 //! Compiled strategies: one mode of a strategy with its numbers filled in, for bars of one
 //! timeframe. This is what evaluate's engine steps.
 
+use super::detector::{Detector, MAX_ARGS};
 use super::explanation::{Op, Side};
-use super::indicator::Kind;
+use super::indicator::{Arg, Kind};
 use super::series::Timeframe;
 use super::strategy::{
     Comparison, Field, Gaps, MAX_INDICATORS, MAX_WINDOWS, Number, Operand, Rule, Strategy,
 };
+use super::track::STALE_BARS;
 use crate::error::Invalid;
 use std::collections::BTreeMap;
 
@@ -27,6 +29,8 @@ pub struct CompiledStrategy {
     pub sources: Vec<Source>,
     /// Its comparisons, without duplicates.
     pub leaves: Vec<Leaf>,
+    /// The detector, if it is one; then it has no conditions.
+    pub detector: Option<Detector>,
     /// When to buy.
     pub buy: Tree,
     /// When to sell.
@@ -119,6 +123,20 @@ impl CompiledStrategy {
         self.sources.iter().any(is)
     }
 
+    /// How long after its close the newest bar counts as current, in milliseconds; `None` for ever.
+    pub fn current_for_ms(&self) -> Option<i64> {
+        let bars = |bars| self.timeframe.ms().map(|ms| bars * ms);
+        match &self.detector {
+            #[expect(clippy::cast_possible_truncation, reason = "at most a year")]
+            Some(detector) if detector.arg("after_s") > 0.0 => {
+                Some(detector.arg("after_s") as i64 * 1_000)
+            }
+            // One missing value means nothing.
+            Some(_) => bars(STALE_BARS + 1),
+            None => bars(STALE_BARS),
+        }
+    }
+
     /// How many bars of its own timeframe it needs before it gives a signal; longer timeframes may
     /// need more.
     pub fn needs(&self) -> u32 {
@@ -173,6 +191,17 @@ impl Strategy {
             super::bar::check_number(&place, *value)?;
             *param = *value;
         }
+        let detector = self.detector.map(|kind| {
+            let mut args = [0.0; MAX_ARGS];
+            for (slot, arg) in args.iter_mut().zip(kind.args()) {
+                let value = params.get(arg.name).copied().or(arg.default);
+                *slot = value.unwrap_or_default();
+                check_arg(format!("params.{}", arg.name), arg, *slot)?;
+            }
+            let detector = Detector { kind, args };
+            detector.check()?;
+            Ok(detector)
+        });
         let mut planner = Planner {
             compiled: CompiledStrategy {
                 mode: mode.to_owned(),
@@ -182,6 +211,7 @@ impl Strategy {
                 indicators: Vec::new(),
                 sources: Vec::new(),
                 leaves: Vec::new(),
+                detector: detector.transpose()?,
                 buy: Tree::Any(Vec::new()),
                 sell: Tree::Any(Vec::new()),
                 warmup: self.warmup,
@@ -341,19 +371,7 @@ impl Planner {
                 (None, Some(default)) => default,
                 (None, None) => return Err(Invalid::new(place, "is required")),
             };
-            let fits = (arg.min..=arg.max).contains(&value) && (!arg.whole || value.fract() == 0.0);
-            if !fits {
-                let whole = if arg.whole { "a whole number " } else { "" };
-                return Err(Invalid::new(
-                    place,
-                    format!(
-                        "must be {whole}between {} and {} (got {})",
-                        arg.min,
-                        arg.max,
-                        show(value)
-                    ),
-                ));
-            }
+            check_arg(place, arg, value)?;
             *slot = value;
             shown.push(show(value));
         }
@@ -422,6 +440,23 @@ impl Planner {
     }
 }
 
+/// Checks the bounds of a parameter.
+fn check_arg(place: String, arg: &Arg, value: f64) -> Result<(), Invalid> {
+    let fits = (arg.min..=arg.max).contains(&value) && (!arg.whole || value.fract() == 0.0);
+    if fits {
+        return Ok(());
+    }
+    let whole = if arg.whole { "a whole number " } else { "" };
+    let (min, max) = (show(arg.min), show(arg.max));
+    Err(Invalid::new(
+        place,
+        format!(
+            "must be {whole}between {min} and {max} (got {})",
+            show(value)
+        ),
+    ))
+}
+
 /// The index of an item in a list without duplicates; it is added if it is new.
 fn index_of<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
     let known = list.iter().position(|known| *known == item);
@@ -450,6 +485,30 @@ pub fn show(number: f64) -> String {
     } else {
         text
     }
+}
+
+/// A quantity as shown to users: at most five significant digits, with commas between thousands.
+pub fn quantity(number: f64) -> String {
+    if number == 0.0 || !(1e-4..1e15).contains(&number.abs()) {
+        return show(number);
+    }
+    let digits = 4.0 - number.abs().log10().floor();
+    let unit = 10_f64.powf(digits.max(0.0));
+    let text = show((number * unit).round() / unit);
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let mut grouped = String::new();
+    for (i, c) in whole.chars().enumerate() {
+        let left = whole.len() - i;
+        if i > 0 && left.is_multiple_of(3) && grouped != "-" {
+            grouped.push(',');
+        }
+        grouped.push(c);
+    }
+    if !fraction.is_empty() {
+        grouped.push('.');
+        grouped.push_str(fraction);
+    }
+    grouped
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Explanations: the reasons for a signal, as data and as a paragraph.
 
+use super::compile::quantity;
 use serde::{Deserialize, Serialize};
 
 /// The side a condition supports.
@@ -112,6 +113,92 @@ impl Condition {
     }
 }
 
+/// What a detector compares a value with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// The median of the last few values.
+    Recent,
+    /// The median of the last 50 values, or of the window.
+    Level,
+    /// The median of the same hour on past days.
+    Day,
+    /// The median of the same hour of past weeks.
+    Week,
+    /// The median of the same weekday of past weeks.
+    Weekday,
+    /// Exponential smoothing of level and season.
+    Smoothing,
+    /// The exponentially weighted mean of the earlier values.
+    Mean,
+    /// The level; small deviations from it add up.
+    Sum,
+    /// An earlier value.
+    Before,
+    /// Fixed limits.
+    Limits,
+    /// The values before: whether they changed.
+    Changes,
+}
+
+impl Basis {
+    /// It as an end of a sentence, such as `compared with the same weekday of past weeks`.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Recent => "compared with the last few values",
+            Self::Level => "compared with the values before it",
+            Self::Day => "compared with the same hour on past days",
+            Self::Week => "compared with the same hour of past weeks",
+            Self::Weekday => "compared with the same weekday of past weeks",
+            Self::Smoothing => "by exponential smoothing of level and season",
+            Self::Mean => "compared with the weighted mean of the values before it",
+            Self::Sum => "by the sum of small deviations",
+            Self::Before => "compared with the value before it",
+            Self::Limits => "by the limits set",
+            Self::Changes => "by whether it changes",
+        }
+    }
+}
+
+impl Expected {
+    /// The range in words, such as `118,000 to 126,000`; `None` if there is no limit.
+    pub fn range(&self) -> Option<String> {
+        let [low, high] = [self.low, self.high].map(|limit| limit.map(quantity));
+        match (low, high) {
+            (Some(low), Some(high)) => Some(format!("{low} to {high}")),
+            (Some(low), None) => Some(format!("at least {low}")),
+            (None, Some(high)) => Some(format!("at most {high}")),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether a value is twice as far from the typical one as the limits are.
+    pub fn is_far(&self, x: f64) -> bool {
+        let limit = if Some(x) < self.low {
+            self.low
+        } else {
+            self.high
+        };
+        let pair = self.typical.zip(limit);
+        pair.is_some_and(|(typical, limit)| (x - typical).abs() > 2.0 * (limit - typical).abs())
+    }
+}
+
+/// The range that a detector expected a value in.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Expected {
+    /// The least normal value; null if there is none.
+    pub low: Option<f64>,
+    /// The greatest normal value; null if there is none.
+    pub high: Option<f64>,
+    /// The value that was expected; null for fixed limits.
+    pub typical: Option<f64>,
+    /// What the value was compared with.
+    pub basis: Basis,
+}
+
 /// The reasons for a signal. The age of the data changes, so it is added on display.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
@@ -119,6 +206,9 @@ pub struct Explanation {
     pub conditions: Vec<Condition>,
     /// The conditions whose outcome changed since the previous bar.
     pub changed: Vec<String>,
+    /// The range that a detector expected the value in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
     /// A summary for users.
     pub summary: String,
 }
@@ -129,6 +219,7 @@ impl Explanation {
     pub fn says_the_same_as(&self, other: &Self) -> bool {
         self.conditions == other.conditions
             && self.changed == other.changed
+            && self.expected == other.expected
             && numbers(&self.summary).eq(numbers(&other.summary))
     }
 }
@@ -147,6 +238,7 @@ mod tests {
         let explanation = |summary: &str| Explanation {
             conditions: Vec::new(),
             changed: Vec::new(),
+            expected: None,
             summary: summary.to_owned(),
         };
         let before = explanation("Unknown, for 2 bars are missing.");

@@ -6,6 +6,12 @@
 //!  "sell": {"left": {"indicator": "sma", "n": "$fast"}, "op": "crosses_below", "right": {"indicator": "sma", "n": "$slow"}}}
 //! ```
 //!
+//! Or an anomaly detector, with its parameters:
+//!
+//! ```json
+//! {"description": "rows of the nightly backup", "detector": "seasonal", "params": {"k": 4}}
+//! ```
+//!
 //! Parsed by hand, so that errors name the exact place.
 
 mod builtin;
@@ -13,6 +19,7 @@ mod json;
 
 pub use builtin::{VERSION as BUILTIN_VERSION, builtin, builtins};
 
+use super::detector;
 use super::explanation::Op;
 use super::indicator::Kind;
 use super::series::Timeframe;
@@ -49,6 +56,8 @@ pub struct Strategy {
     pub description: String,
     /// Its parameters and their defaults.
     pub params: BTreeMap<String, f64>,
+    /// The detector, if it is one; then it has no rules.
+    pub detector: Option<detector::Kind>,
     /// Its rules, by mode.
     pub modes: BTreeMap<String, Rules>,
     /// The mode used if none is named.

@@ -1,9 +1,9 @@
 //! Signals as shown to users.
 
 use super::compile::{CompiledStrategy, show};
-use super::explanation::{Condition, Explanation};
+use super::explanation::{Condition, Expected, Explanation};
 use super::series::SeriesName;
-use super::track::{STALE_BARS, Signal};
+use super::track::Signal;
 use super::{Timeframe, Verdict};
 use crate::time::UnixMs;
 use serde::Serialize;
@@ -28,6 +28,9 @@ pub struct Applied {
     pub mode: String,
     /// All its parameters.
     pub params: BTreeMap<String, f64>,
+    /// How long its newest signal counts as current.
+    #[serde(skip)]
+    pub current_for_ms: Option<i64>,
 }
 
 impl Applied {
@@ -45,6 +48,7 @@ impl Applied {
             version,
             mode: compiled.mode.clone(),
             params: compiled.params.clone(),
+            current_for_ms: compiled.current_for_ms(),
         }
     }
 }
@@ -86,6 +90,9 @@ pub struct ExplanationView {
     pub conditions: Vec<Condition>,
     /// The conditions whose outcome changed since the previous bar.
     pub changed: Vec<String>,
+    /// The range that a detector expected the value in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
     /// The age of the data, in seconds.
     pub age_s: Option<i64>,
     /// A summary for users.
@@ -98,6 +105,7 @@ impl ExplanationView {
         Self {
             conditions: explanation.conditions,
             changed: explanation.changed,
+            expected: explanation.expected,
             age_s: Some(age_s),
             summary: explanation.summary,
         }
@@ -110,13 +118,16 @@ impl SignalView {
         let timeframe = applied.timeframe;
         let closed = timeframe.close_of(signal.bar);
         let age_ms = (now - closed).max(0);
-        let too_old = stale && timeframe.ms().is_some_and(|ms| age_ms > STALE_BARS * ms);
+        let too_old = stale && applied.current_for_ms.is_some_and(|ms| age_ms > ms);
         let mut explanation = ExplanationView::new(signal.explanation, age_ms / 1000);
         let mut verdict = signal.verdict;
         if too_old {
             explanation.summary = format!(
-                "Unknown: the last bar closed {} ago, but {timeframe} bars should arrive more often. \
-                 The last signal: {}",
+                "Unknown: the last {} {} ago, but the next should have come by now. The last signal: {}",
+                match timeframe.ms() {
+                    Some(_) => format!("{timeframe} bar closed"),
+                    None => "value came".to_owned(),
+                },
                 ago(age_ms / 1000),
                 explanation.summary
             );
@@ -151,6 +162,7 @@ impl SignalView {
             explanation: ExplanationView {
                 conditions: Vec::new(),
                 changed: Vec::new(),
+                expected: None,
                 age_s: None,
                 summary: "Unknown: no bar had closed by then.".to_owned(),
             },

@@ -1,7 +1,7 @@
 //! Watches: standing requests that notify users when a signal changes.
 
 use super::series::{SeriesName, Timeframe};
-use super::track::{STALE_BARS, Signal};
+use super::track::Signal;
 use super::{Explanation, Verdict};
 use crate::id::{AlertId, ProjectId, WatchId};
 use crate::schedule::Schedule;
@@ -78,6 +78,9 @@ pub struct WatchState {
     /// The bar at which the signal became that.
     #[serde(rename = "told_bar", skip_serializing_if = "Option::is_none")]
     pub signal_bar: Option<UnixMs>,
+    /// The last bar that was judged; only kept for detectors, which judge every value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<UnixMs>,
     /// The last change that users were notified of, unless it was STALE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change: Option<Notified>,
@@ -148,6 +151,14 @@ pub struct Change {
 // The floats are finite, and are only compared for identity.
 impl Eq for Change {}
 
+impl Change {
+    /// Whether a detector found it, so that it says nothing about buying and selling.
+    pub fn is_of_a_detector(&self) -> bool {
+        let decides = |verdict: Verdict| verdict.is_anomalous() || verdict == Verdict::Normal;
+        decides(self.from) || decides(self.to)
+    }
+}
+
 /// The input of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
@@ -161,6 +172,8 @@ pub struct View<'a> {
     pub version: u32,
     /// When bars last arrived.
     pub heard: Option<UnixMs>,
+    /// How long the newest bar counts as current, in milliseconds; `None` for ever.
+    pub current_for_ms: Option<i64>,
     /// Now.
     pub now: UnixMs,
 }
@@ -226,7 +239,12 @@ impl Watch {
         let cooling = cooled.filter(|end| *end > now && self.cooldown_s > 0);
         let mut notifies = None;
         let mut later = None;
-        if let Some(current) = current.filter(|current| *current != before) {
+        // An alert of a detector lasts until a value is normal again, or values stop coming.
+        let says_nothing = |current: Verdict| {
+            before.is_anomalous() && !current.is_known() && current != Verdict::Stale
+        };
+        let current = current.filter(|current| *current != before && !says_nothing(*current));
+        if let Some(current) = current {
             let worth_notifying = |verdict: Verdict| verdict.acts() || verdict == Verdict::Stale;
             let worth = worth_notifying(before) || worth_notifying(current);
             match cooling {
@@ -278,21 +296,20 @@ impl Watch {
         confirmed.then_some(newest.verdict)
     }
 
-    /// When the newest bar becomes stale: some timeframes after its close, its arrival or the
-    /// creation of the watch, whichever is latest.
+    /// When the newest bar becomes stale, counted from its close, its arrival or the creation of the
+    /// watch, whichever is latest.
     fn stale_at(&self, view: &View<'_>) -> Option<UnixMs> {
         let newest = view.recent.first()?;
-        let ms = self.timeframe.ms()?;
         let closed = self.timeframe.close_of(newest.bar);
         let heard = view.heard.unwrap_or(closed).max(self.created);
-        Some(closed.max(heard) + STALE_BARS * ms)
+        Some(closed.max(heard) + view.current_for_ms?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signal::Verdict::{Buy, Gap, Hold, Sell, Stale, Warming};
+    use crate::signal::Verdict::{Buy, Gap, High, Hold, Low, Normal, Sell, Stale, Warming};
 
     const HOUR: i64 = 3_600_000;
     const NOW: UnixMs = UnixMs(1_763_697_600_000);
@@ -327,6 +344,7 @@ mod tests {
             explanation: Explanation {
                 conditions: Vec::new(),
                 changed: Vec::new(),
+                expected: None,
                 summary: String::new(),
             },
             bar_rev: 0,
@@ -342,6 +360,7 @@ mod tests {
             at_change: None,
             version: 1,
             heard: recent.first().map(|signal| signal.bar + HOUR),
+            current_for_ms: Some(2 * HOUR),
             now,
         };
         watch.judge(state, &view)
@@ -365,11 +384,31 @@ mod tests {
             (Hold, Gap, false),
             (Warming, Hold, false),
             (Buy, Buy, false),
+            (Warming, Normal, false),
+            (Normal, Low, true),
+            (Low, High, true),
+            (High, Normal, true),
         ] {
             let judgement = look(&watch(), &known(before), &[signal(NOW, after)], NOW);
             assert_eq!(judgement.notifies.is_some(), notifies, "{before} {after}");
             assert_eq!(judgement.state.signal, Some(after));
         }
+    }
+
+    #[test]
+    fn a_detectors_alert_stays_until_recovery() {
+        let low = known(Low);
+        for unknown in [Gap, Warming] {
+            let judgement = look(&watch(), &low, &[signal(NOW, unknown)], NOW);
+            assert_eq!(
+                (judgement.notifies, judgement.state.signal),
+                (None, Some(Low))
+            );
+        }
+        let stopped = look(&watch(), &low, &[signal(NOW, Low)], NOW + 2 * HOUR);
+        assert_eq!(stopped.notifies, Some((Low, Stale, false)));
+        let back = look(&watch(), &low, &[signal(NOW, Normal)], NOW);
+        assert_eq!(back.notifies, Some((Low, Normal, false)));
     }
 
     #[test]
@@ -386,6 +425,7 @@ mod tests {
                 at_change,
                 version,
                 heard: None,
+                current_for_ms: Some(2 * HOUR),
                 now: NOW + HOUR,
             };
             watch.judge(state, &view).notifies.unwrap().2

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// Their version; increment it when any rule here changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 static BUILTINS: LazyLock<BTreeMap<&'static str, Strategy>> = LazyLock::new(|| {
     let all = [
@@ -17,8 +17,15 @@ static BUILTINS: LazyLock<BTreeMap<&'static str, Strategy>> = LazyLock::new(|| {
         ("bollinger", bollinger()),
         ("donchian", donchian()),
         ("zscore", zscore()),
-        ("threshold", threshold()),
+        ("auto", auto()),
+        ("seasonal", seasonal()),
+        ("holt-winters", holt_winters()),
+        ("robust-zscore", robust_zscore()),
         ("ewma", ewma()),
+        ("cusum", cusum()),
+        ("threshold", threshold()),
+        ("rate-of-change", rate_of_change()),
+        ("absence", absence()),
         ("absent-change", absent_change()),
     ];
     let parse = |(name, value)| {
@@ -139,33 +146,86 @@ fn zscore() -> Value {
     })
 }
 
-fn threshold() -> Value {
+fn auto() -> Value {
     json!({
-        "description": "BUY if the value is above its maximum, SELL if it is below its minimum.",
-        "params": { "min": -1e99, "max": 1e99 },
-        "buy": compare("close", ">", "$max"),
-        "sell": compare("close", "<", "$min"),
+        "description": "An anomaly detector that needs no tuning. It compares a value with the median of \
+                        the last values, of the same hour on past days, or of the same hour or weekday of \
+                        past weeks, whichever came closest so far. Warm-up: 14 values; 26 hours if they come \
+                        about hourly.",
+        "detector": "auto",
+    })
+}
+
+fn seasonal() -> Value {
+    json!({
+        "description": "LOW or HIGH if the value is far from the median of the same hour (or weekday, for \
+                        daily values) of past weeks. Warm-up: two weeks.",
+        "detector": "seasonal",
+    })
+}
+
+fn holt_winters() -> Value {
+    json!({
+        "description": "LOW or HIGH if the value is far from what exponential smoothing of level and season \
+                        expects. The season has `period` values: by default 24, or 7 for values that come \
+                        once a day. Warm-up: three seasons.",
+        "detector": "holt-winters",
+    })
+}
+
+fn robust_zscore() -> Value {
+    json!({
+        "description": "LOW or HIGH if the value is k robust standard deviations from the median of the n \
+                        values before it. Warm-up: n values.",
+        "detector": "robust-zscore",
     })
 }
 
 fn ewma() -> Value {
-    let z = || json!({ "indicator": "ewma_z", "alpha": "$alpha", "n": "$n" });
     json!({
-        "description": "Control chart: BUY if the value is k standard deviations below the \
-                        exponentially weighted mean of the previous values, SELL if it is k \
-                        above.",
-        "params": { "alpha": 0.2, "n": 20, "k": 3 },
-        "buy": compare(z(), "<", "-$k"),
-        "sell": compare(z(), ">", "$k"),
+        "description": "Control chart: LOW or HIGH if the value is k standard deviations from the \
+                        exponentially weighted mean of the values before it. Warm-up: n values.",
+        "detector": "ewma",
+    })
+}
+
+fn cusum() -> Value {
+    json!({
+        "description": "Shifts of the level that no single value shows: LOW or HIGH if deviations from the \
+                        median, less the drift, add up to h standard deviations. Warm-up: n values.",
+        "detector": "cusum",
+    })
+}
+
+fn threshold() -> Value {
+    json!({
+        "description": "HIGH if the value is above max, LOW if it is below min, until it is back by more than \
+                        the hysteresis.",
+        "detector": "threshold",
+    })
+}
+
+fn rate_of_change() -> Value {
+    json!({
+        "description": "LOW or HIGH if the value differs by more than pct percent from the one n normal \
+                        values before it.",
+        "detector": "rate-of-change",
+    })
+}
+
+fn absence() -> Value {
+    json!({
+        "description": "STALE if no value comes for after_s seconds, or if the last n values differ by no more \
+                        than the tolerance; 0 turns a rule off.",
+        "detector": "absence",
     })
 }
 
 fn absent_change() -> Value {
     json!({
-        "description": "A value that should change but does not: SELL if the last n values differ \
-                        by no more than the tolerance.",
+        "description": "A value that should change but does not: STALE if the last n values differ by no \
+                        more than the tolerance.",
+        "detector": "absence",
         "params": { "n": 10, "tolerance": 0 },
-        "buy": { "any": [] },
-        "sell": compare(of_n("range"), "<=", "$tolerance"),
     })
 }

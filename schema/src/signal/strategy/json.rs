@@ -6,6 +6,7 @@ use super::{
 };
 use crate::error::Invalid;
 use crate::signal::bar::check_number;
+use crate::signal::detector;
 use crate::signal::explanation::Op;
 use crate::signal::indicator::{Kind, MAX_WINDOW};
 use crate::signal::series::Timeframe;
@@ -25,6 +26,7 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
         &[
             "description",
             "params",
+            "detector",
             "modes",
             "default_mode",
             "warmup",
@@ -39,6 +41,10 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
             "description",
             format!("must be at most {MAX_DESCRIPTION} characters"),
         ));
+    }
+    let params = params(fields.get("params"))?;
+    if fields.contains_key("detector") {
+        return detector_of(fields, description, params);
     }
     let modes = modes(fields)?;
     let default_mode = match text(fields, "", "default_mode")? {
@@ -65,11 +71,60 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
     };
     Ok(Strategy {
         description,
-        params: params(fields.get("params"))?,
+        params,
+        detector: None,
         modes,
         default_mode,
         warmup,
         gaps,
+    })
+}
+
+/// A detector. It has no rules, and exactly the parameters of its kind.
+fn detector_of(
+    fields: &Fields,
+    description: String,
+    given: BTreeMap<String, f64>,
+) -> Result<Strategy, Invalid> {
+    only(fields, "", &["description", "params", "detector"])?;
+    let name = text(fields, "", "detector")?.unwrap_or_default();
+    let kind = detector::Kind::ALL
+        .into_iter()
+        .find(|kind| kind.as_str() == name)
+        .ok_or_else(|| {
+            let names = detector::Kind::ALL.map(detector::Kind::as_str);
+            Invalid::new("detector", format!("must be one of {}", names.join(", ")))
+        })?;
+    let defaults = kind.args().iter();
+    let mut params: BTreeMap<String, f64> = defaults
+        .map(|arg| (arg.name.to_owned(), arg.default.unwrap_or_default()))
+        .collect();
+    for (name, value) in given {
+        let names: Vec<&str> = kind.args().iter().map(|arg| arg.name).collect();
+        let param = params.get_mut(&name).ok_or_else(|| {
+            Invalid::new(
+                format!("params.{name}"),
+                format!(
+                    "is not a parameter of {}; its parameters are {}",
+                    kind.as_str(),
+                    names.join(", ")
+                ),
+            )
+        })?;
+        *param = value;
+    }
+    let never = Rules {
+        buy: Rule::Any(Vec::new()),
+        sell: Rule::Any(Vec::new()),
+    };
+    Ok(Strategy {
+        description,
+        params,
+        detector: Some(kind),
+        modes: BTreeMap::from([(DEFAULT_MODE.to_owned(), never)]),
+        default_mode: DEFAULT_MODE.to_owned(),
+        warmup: 0,
+        gaps: Gaps::Count,
     })
 }
 
@@ -431,6 +486,10 @@ pub fn to_json(strategy: &Strategy) -> Value {
             .map(|(name, value)| (name.clone(), plain(*value)))
             .collect();
         fields.insert("params".into(), params.into());
+    }
+    if let Some(kind) = strategy.detector {
+        fields.insert("detector".into(), kind.as_str().into());
+        return fields.into();
     }
     if strategy.warmup > 0 {
         fields.insert("warmup".into(), strategy.warmup.into());
