@@ -31,6 +31,8 @@ enum Action {
     /// Run many monitors for minutes, with or without `kill -9`: no missed alert, no false alert,
     /// no growth
     Endure(endure::Endure),
+    /// Compare the anomaly detectors with those of other libraries, on series with known incidents
+    Detectors(e2e::detectors::Detectors),
     /// Run a baseline server that answers OK to every ping and has no table
     #[command(hide = true)]
     Floor,
@@ -44,6 +46,7 @@ fn main() -> anyhow::Result<()> {
     match &command {
         Action::Simulate(options) => return simulate::simulate(options),
         Action::Mutants(options) => return mutants::run(options),
+        Action::Detectors(options) => return e2e::detectors::run(options),
         _ => {}
     }
     let runtime = tokio::runtime::Runtime::new()?;
@@ -54,7 +57,7 @@ fn main() -> anyhow::Result<()> {
             Action::Endure(options) => endure::run(options).await,
             Action::Floor => server::serve_floor().await,
             Action::Serve(options) => serve(*options).await,
-            Action::Simulate(_) | Action::Mutants(_) => {
+            Action::Simulate(_) | Action::Mutants(_) | Action::Detectors(_) => {
                 unreachable!("handled above, without this runtime")
             }
         }

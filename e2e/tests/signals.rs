@@ -5,7 +5,7 @@ use axum::http::{Method, Request};
 use e2e::{API_KEY, Receiver, Stage};
 use serde_json::{Value, json};
 use thrum_schema::signal::strategy::{BUILTIN_VERSION, builtin};
-use thrum_schema::signal::track::{TrackId, month};
+use thrum_schema::signal::track::{Holds, TrackId, month};
 use thrum_schema::signal::{Bar, SeriesName, Timeframe};
 use thrum_schema::{ProjectId, UnixMs, World};
 
@@ -173,7 +173,7 @@ async fn the_cost_of_a_bar_does_not_depend_on_the_history() {
         let months = past.iter().map(|bar| month(bar.time)).collect();
         stage
             .store
-            .extend_series(project, &series, timeframe, &months)
+            .extend_series(project, &series, timeframe, &months, Some(Holds::Bars))
             .await
             .unwrap();
         for chunk in past.chunks(5_000) {

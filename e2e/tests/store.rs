@@ -763,7 +763,7 @@ async fn bars_are_written_once_and_can_be_corrected(table: Table) {
         .map(|bar| thrum_schema::signal::track::month(bar.time))
         .collect();
     store
-        .extend_series(PROJECT, &series, hours, &months)
+        .extend_series(PROJECT, &series, hours, &months, None)
         .await
         .unwrap();
     let head = store.head(PROJECT, &series, hours).await.unwrap().unwrap();
@@ -809,7 +809,7 @@ async fn nudges_are_counted_and_a_series_head_never_goes_back(table: Table) {
     let (series, hours) = series_x();
     let none = BTreeSet::new();
     store
-        .extend_series(PROJECT, &series, hours, &none)
+        .extend_series(PROJECT, &series, hours, &none, None)
         .await
         .unwrap();
     store.mark_followed(PROJECT, &series, hours).await.unwrap();

@@ -163,7 +163,7 @@ impl Evaluate {
         let Some(compiled) = compiled else {
             return Ok(Progress::Done(()));
         };
-        let program = Program::new(compiled);
+        let program = Program::new(compiled.along(Some(head)));
         let followed = self.follow(track, (&program, of), head, budget, false);
         Ok(match followed.await? {
             Progress::Done(_) => Progress::Done(()),

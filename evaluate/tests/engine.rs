@@ -417,7 +417,12 @@ fn a_gap_in_the_bars_is_reported_and_counts_no_bars() {
     for bar in &mut bars[100..] {
         bar.time = bar.time + 5 * HOUR;
     }
-    let found = letters(&verdicts(&program("sma-cross", None), &bars, &[]));
+    let mean = json!({ "indicator": "sma", "n": 30 });
+    let (_, careful) = custom(json!({
+        "buy": { "left": "close", "op": ">", "right": mean },
+        "sell": { "left": "close", "op": "<", "right": mean },
+    }));
+    let found = letters(&verdicts(&careful, &bars, &[]));
     // The windows of 30 bars must refill.
     assert_eq!(found[100..129], "g".repeat(29), "{found}");
     assert!(found[129..].chars().all(|c| "BHS".contains(c)));

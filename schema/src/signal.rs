@@ -4,6 +4,7 @@
 //! engine steps it bar by bar.
 
 pub mod bar;
+pub mod calendar;
 pub mod compile;
 pub mod detector;
 pub mod explanation;
@@ -17,6 +18,7 @@ pub mod view;
 pub mod watch;
 
 pub use bar::{Bar, Score};
+pub use calendar::Calendar;
 pub use compile::CompiledStrategy;
 pub use explanation::Explanation;
 pub use request::{Request, RequestKind, RequestState};

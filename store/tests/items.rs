@@ -346,6 +346,7 @@ fn signal_items() {
         since: bar.time,
         begun: NOW,
         sentiment: false,
+        levels: None,
         state: vec![1, 2, 3],
     };
     assert_json_snapshot!("track", show(&item::track(&track, &state, NOW)));

@@ -14,7 +14,7 @@ use thrum_schema::error::Invalid;
 use thrum_schema::signal::compile::show;
 use thrum_schema::signal::request::{self, Fill};
 use thrum_schema::signal::strategy::builtin;
-use thrum_schema::signal::{Bar, Strategy, Timeframe};
+use thrum_schema::signal::{Bar, Calendar, Strategy, Timeframe};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -148,9 +148,12 @@ fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
     let timeframe = Timeframe::parse("--timeframe", &args.timeframe)?;
     let path = args.file.as_deref().context("a CSV file is required")?;
     let mut bars = BTreeMap::new();
+    let mut first = None;
     for (line, row) in csv::read(path, args.utc)? {
         let bar = row.map_err(|error| anyhow::anyhow!("line {line}: {error}"))?;
-        bar.check(timeframe, UnixMs(i64::MAX / 2))
+        let first = *first.get_or_insert(bar.time);
+        let calendar = Calendar::of_bars(timeframe, first, bar.time);
+        bar.check(timeframe, &calendar, UnixMs(i64::MAX / 2))
             .map_err(|error| anyhow::anyhow!("line {line}: {error}"))?;
         bars.insert(bar.time, bar);
     }

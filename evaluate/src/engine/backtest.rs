@@ -180,11 +180,12 @@ fn as_predecessor(
 
 /// How many bars are missing between the first and the last.
 fn missing_bars(compiled: &CompiledStrategy, bars: &[Bar]) -> i64 {
-    let span = bars[bars.len() - 1].time - bars[0].time;
-    let missing = compiled.timeframe.ms().map_or(0, |ms| {
-        span / ms + 1 - i64::try_from(bars.len()).unwrap_or(0)
+    let pairs = bars.windows(2);
+    let missing = pairs.map(|pair| {
+        let (calendar, timeframe) = (&compiled.calendar, compiled.timeframe);
+        calendar.missing(timeframe, pair[0].time, pair[1].time)
     });
-    missing.max(0)
+    i64::try_from(missing.sum::<u64>()).unwrap_or(i64::MAX)
 }
 
 fn win_rate(returns: &[f64]) -> Option<f64> {
@@ -244,7 +245,7 @@ fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, spec: &Backte
     } else {
         1.0
     };
-    match compiled.timeframe.bars_a_year() {
+    match compiled.calendar.bars_a_year(compiled.timeframe) {
         // The predecessor ignores gaps.
         Some(full) if spec.fill == Fill::CloseToClose => full,
         Some(full) => real.min(full),

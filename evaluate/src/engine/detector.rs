@@ -368,7 +368,9 @@ impl DetectorState {
         let outlook = self.model.expect(value);
         let centre = self.model.centre(&outlook);
         let is_marked = mark.is_some() && mark != self.accepted;
-        if is_marked {
+        if is_marked && self.judged.seen == 0 {
+            self.accepted = mark;
+        } else if is_marked {
             self.accepted = mark;
             self.learning = if self.run.count > 0 { 1 } else { LEARN as u8 };
         }

@@ -57,6 +57,23 @@ impl Program {
         }
     }
 
+    /// The sides of conditions that have no value at the last bar.
+    fn unknowns(&self, state: &State) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for (leaf, compared) in self.compiled().leaves.iter().zip(&state.leaves) {
+            let sides = [
+                (&leaf.left_label, compared.left),
+                (&leaf.right_label, compared.right),
+            ];
+            for (label, value) in sides {
+                if value.is_nan() && !names.contains(&label.as_str()) {
+                    names.push(label);
+                }
+            }
+        }
+        names.join(", ")
+    }
+
     fn summary(&self, state: &State, bar: &Bar, conditions: &[Condition]) -> String {
         let verdict = state.verdict.unwrap_or(Verdict::Warming);
         let reasons = |side: Side, met: bool| {
@@ -100,13 +117,17 @@ impl Program {
             },
             Verdict::Gap => match state.hole.filter(|hole| hole.since < self.refill()) {
                 Some(hole) => format!(
-                    "Unknown: a gap of {} ended {} ago, and the windows need {} bars without a gap; {} to go.",
+                    "Unknown: a gap of {} ended {} ago, and the windows need {} bars without a gap; {} to go. If \
+                     those bars were never due, set the series' calendar.",
                     bars(hole.missing),
                     bars(hole.since),
                     self.refill(),
                     self.refill() - hole.since
                 ),
-                None => "Unknown: a value that a condition needs is missing.".to_owned(),
+                None => format!(
+                    "Unknown: a value that a condition needs is missing: {}.",
+                    self.unknowns(state)
+                ),
             },
             Verdict::Stale | Verdict::Normal | Verdict::Low | Verdict::High => String::new(),
         };

@@ -217,7 +217,10 @@ impl Program {
                 x: bar.close,
                 interval_ms: compiled.timeframe.ms(),
             };
-            let verdict = detector.step(params, value, None);
+            let levels = &compiled.levels;
+            let known = levels.partition_point(|level| *level <= bar.time);
+            let level = known.checked_sub(1).map(|last| levels[last]);
+            let verdict = detector.step(params, value, level);
             state.verdict = Some(verdict);
             return verdict;
         }
@@ -246,10 +249,13 @@ impl Program {
         if let (Some(ms), Some(last)) = (self.compiled.timeframe.ms(), state.last) {
             let apart = bar.time - last;
             if apart > ms {
-                state.hole = Some(Hole {
-                    missing: (apart / ms - 1).unsigned_abs(),
-                    since: 1,
-                });
+                let compiled = &self.compiled;
+                let missing = compiled
+                    .calendar
+                    .missing(compiled.timeframe, last, bar.time);
+                if missing > 0 {
+                    state.hole = Some(Hole { missing, since: 1 });
+                }
             }
         }
     }

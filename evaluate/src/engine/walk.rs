@@ -61,7 +61,8 @@ impl Tested<'_> {
             let mut params = self.compiled.params.clone();
             params.extend(given.clone());
             let (mode, timeframe) = (&self.compiled.mode, self.compiled.timeframe);
-            let compiled = self.strategy.compile(Some(mode), &params, timeframe)?;
+            let mut compiled = self.strategy.compile(Some(mode), &params, timeframe)?;
+            compiled.calendar = self.compiled.calendar.clone();
             let mut periods = self.periods(compiled);
             if !tried.is_empty() {
                 // These are the same for all combinations: keep them once.

@@ -106,7 +106,18 @@ impl Evaluate {
             // Backtests take too long for the stream.
             RequestKind::Backtest(_) if budget != usize::MAX => Ok(Progress::More),
             RequestKind::Backtest(spec) => {
-                let (bars, scores) = match self.history(request, &compiled, spec).await? {
+                let head = match &request.series {
+                    Some(series) => {
+                        let head = self.store.head(request.project, series, request.timeframe);
+                        head.await?
+                    }
+                    None => None,
+                };
+                let compiled = compiled.along(head.as_ref());
+                let (bars, scores) = match self
+                    .history(request, head.as_ref(), &compiled, spec)
+                    .await?
+                {
                     Ok(history) => history,
                     Err(error) => return Ok(Progress::Done(Err(error))),
                 };
@@ -132,8 +143,12 @@ impl Evaluate {
         mut budget: usize,
     ) -> Result<Progress<Outcome>> {
         let now = self.store.world().now();
-        let program = Program::new(compiled);
         let timeframe = request.timeframe;
+        let head = match &request.series {
+            Some(series) => self.store.head(request.project, series, timeframe).await?,
+            None => None,
+        };
+        let program = Program::new(compiled.along(head.as_ref()));
         let view = |view: SignalView| {
             let value = serde_json::to_value(view).expect("a signal serializes to JSON");
             Ok(Progress::Done(Ok(value)))
@@ -147,9 +162,9 @@ impl Evaluate {
             };
             // Inline bars are never stale: the client that sent them knows their age.
             let seen = at.unwrap_or_else(|| timeframe.close_of(signal.bar));
-            return view(SignalView::new(applied, signal, seen, true));
+            let stale_at = stale_at(&program, &signal);
+            return view(SignalView::new(applied, signal, seen, stale_at));
         };
-        let head = self.store.head(request.project, series, timeframe).await?;
         let Some(head) = head else {
             return view(SignalView::without_bars(applied, now));
         };
@@ -176,7 +191,15 @@ impl Evaluate {
             }
         };
         match signal {
-            Some(signal) => view(SignalView::new(applied, signal, at.unwrap_or(now), true)),
+            Some(signal) => {
+                let stale_at = stale_at(&program, &signal);
+                view(SignalView::new(
+                    applied,
+                    signal,
+                    at.unwrap_or(now),
+                    stale_at,
+                ))
+            }
             None => view(SignalView::without_bars(applied, at.unwrap_or(now))),
         }
     }
@@ -244,23 +267,20 @@ impl Evaluate {
     async fn history(
         &self,
         request: &Request,
+        head: Option<&Head>,
         compiled: &CompiledStrategy,
         spec: &Backtest,
     ) -> Result<std::result::Result<(Vec<Bar>, Vec<Score>), Invalid>> {
         let Some(series) = &request.series else {
             return Ok(Ok((self.store.request_bars(request.id).await?, Vec::new())));
         };
-        let head = self
-            .store
-            .head(request.project, series, request.timeframe)
-            .await?;
         let Some(head) = head else {
             return Ok(Ok((Vec::new(), Vec::new())));
         };
         let to = spec.to.map_or(UnixMs::LATEST, |to| to - 1);
         let mut bars = self
             .store
-            .last_bars(request.project, &head, to, MAX_BACKTEST_BARS + 1)
+            .last_bars(request.project, head, to, MAX_BACKTEST_BARS + 1)
             .await?;
         bars.reverse();
         if bars.len() > MAX_BACKTEST_BARS {
@@ -288,6 +308,13 @@ impl Evaluate {
         };
         Ok(Ok((bars.iter().map(|bar| bar.bar()).collect(), scores)))
     }
+}
+
+/// When a signal becomes too old, if its bar was received when it closed.
+fn stale_at(program: &Program, signal: &Signal) -> Option<UnixMs> {
+    let compiled = program.compiled();
+    let closed = compiled.timeframe.close_of(signal.bar);
+    compiled.stale_at(signal.bar, closed)
 }
 
 /// The signal of the last bar.

@@ -2,7 +2,7 @@
 
 use super::MAX_ATTEMPTS;
 use crate::Evaluate;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use thrum_schema::UnixMs;
 use thrum_schema::id::ProjectId;
 use thrum_schema::signal::Score;
@@ -33,6 +33,9 @@ impl Evaluate {
             .store
             .tracks(project, &head.series, head.timeframe)
             .await?;
+        for (track, stored) in &tracks {
+            self.accept_levels(track, stored.clone(), head).await?;
+        }
         let (Some(from), Some(to)) = (head.from, head.to) else {
             return Ok(tracks);
         };
@@ -50,6 +53,35 @@ impl Evaluate {
                 .await?;
         }
         Ok(tracks)
+    }
+
+    /// Rewinds the track of a detector to before the first level that was accepted since, or that
+    /// is no longer accepted.
+    async fn accept_levels(
+        &self,
+        track: &TrackId,
+        mut stored: TrackState,
+        head: &Head,
+    ) -> Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(applied) = &stored.levels else {
+                return Ok(());
+            };
+            let changed = applied.symmetric_difference(&head.levels);
+            let Some(first) = changed.filter_map(|at| at.parse().ok().map(UnixMs)).min() else {
+                return Ok(());
+            };
+            let levels = Some(head.levels.clone());
+            match self.rewind(track, &stored, first, levels).await {
+                Err(StoreError::Conflict) => {}
+                result => return result,
+            }
+            match self.store.track(track).await? {
+                Some(newer) => stored = newer,
+                None => return Ok(()),
+            }
+        }
+        Err(StoreError::Conflict)
     }
 
     async fn correct_track(
@@ -74,7 +106,8 @@ impl Evaluate {
             let Some(at) = stale else {
                 return Ok(());
             };
-            match self.rewind(track, &stored, at).await {
+            let levels = stored.levels.clone();
+            match self.rewind(track, &stored, at, levels).await {
                 Err(StoreError::Conflict) => {}
                 result => return result,
             }
@@ -177,7 +210,13 @@ impl Evaluate {
     }
 
     /// Rewinds a track to its last checkpoint before `at`, or to its start.
-    async fn rewind(&self, track: &TrackId, stored: &TrackState, at: UnixMs) -> Result<()> {
+    async fn rewind(
+        &self,
+        track: &TrackId,
+        stored: &TrackState,
+        at: UnixMs,
+        levels: Option<BTreeSet<String>>,
+    ) -> Result<()> {
         let now = self.store.world().now();
         let checkpoint = self.store.checkpoint_before(track, at).await?;
         // Before the state is written: if another handler advances the track in the meantime, that
@@ -196,6 +235,7 @@ impl Evaluate {
             since: stored.since,
             begun: now,
             sentiment: stored.sentiment,
+            levels,
             state,
         };
         let advance = Advance {

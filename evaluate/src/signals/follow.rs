@@ -47,6 +47,19 @@ struct Position {
 }
 
 impl Position {
+    /// The program with the accepted levels that the track has applied. Those that were accepted
+    /// since then first rewind it.
+    fn program(&self, program: &Program) -> Program {
+        let mut compiled = program.compiled().clone();
+        if let Some(levels) = &self.stored.levels {
+            let levels = levels.iter();
+            compiled.levels = levels
+                .filter_map(|at| at.parse().ok().map(UnixMs))
+                .collect();
+        }
+        Program::new(compiled)
+    }
+
     /// Updates the stored track from the state. `at_end`: there are no more bars.
     fn save_state(&mut self, at_end: bool) {
         let stored = &mut self.stored;
@@ -136,6 +149,7 @@ impl Evaluate {
         let Some(mut position) = self.position(track, program, of, head, through).await? else {
             return Ok(Progress::Done(None));
         };
+        let program = &position.program(program);
         // Precise to a day, to save writes.
         let record_request = asked && now - position.stored.asked > 86_400_000;
         if asked {
@@ -219,6 +233,7 @@ impl Evaluate {
                     since: first.t,
                     begun: now,
                     sentiment: program.compiled().uses_sentiment(),
+                    levels: program.compiled().detector.map(|_| head.levels.clone()),
                     state: Vec::new(),
                 }
             }

@@ -6,9 +6,9 @@ use crate::engine::Program;
 use thrum_schema::UnixMs;
 use thrum_schema::alert::Alert;
 use thrum_schema::id::{AlertId, ProjectId, WatchId};
-use thrum_schema::signal::Verdict;
 use thrum_schema::signal::track::{Followed, Head, Signal, TrackId};
 use thrum_schema::signal::watch::{Change, Judgement, On, View, Watch, WatchState};
+use thrum_schema::signal::{CompiledStrategy, Verdict};
 use thrum_store::Result;
 use thrum_store::StoreError;
 
@@ -83,7 +83,7 @@ impl Evaluate {
             }
             return Ok(Progress::Done(Judged::Newest));
         }
-        let (program, version) = match self.program_of(&watch).await? {
+        let (compiled, version) = match self.compiled_of(&watch).await? {
             Ok(found) => found,
             Err(error) => {
                 self.record_error(&watch, state, error, now).await?;
@@ -95,6 +95,7 @@ impl Evaluate {
             .head(project, &watch.series, watch.timeframe)
             .await?;
         let head = head.unwrap_or_else(|| Head::new(&watch.series, watch.timeframe));
+        let program = Program::new(compiled.along(Some(&head)));
         let track = TrackId::new(
             project,
             &watch.series,
@@ -119,8 +120,7 @@ impl Evaluate {
             baseline: baseline.unwrap_or(Verdict::Warming),
             at_change: self.verdict_at(&track, changed_at).await?,
             version,
-            heard: head.heard,
-            current_for_ms: None,
+            stale_at: None,
             now,
         };
         let mut judged = state.clone();
@@ -142,7 +142,11 @@ impl Evaluate {
         let recent = self.recent(&track, &watch, newest).await?;
         let view = View {
             recent: &recent,
-            current_for_ms: program.compiled().current_for_ms(),
+            stale_at: recent.first().and_then(|newest| {
+                let heard = head.heard.unwrap_or_default();
+                let received = heard.max(watch.created);
+                program.compiled().stale_at(newest.bar, received)
+            }),
             ..view
         };
         let mut judgement = watch.judge(&judged, &view);
@@ -324,10 +328,10 @@ impl Evaluate {
 
     /// The strategy of a watch, compiled, with its version; or a readable reason why it can't be
     /// compiled.
-    async fn program_of(
+    async fn compiled_of(
         &self,
         watch: &Watch,
-    ) -> Result<std::result::Result<(Program, u32), String>> {
+    ) -> Result<std::result::Result<(CompiledStrategy, u32), String>> {
         let Some((strategy, version)) = self.strategy(watch.project, &watch.strategy, None).await?
         else {
             return Ok(Err(format!(
@@ -337,7 +341,7 @@ impl Evaluate {
         };
         Ok(strategy
             .compile(watch.mode.as_deref(), &watch.params, watch.timeframe)
-            .map(|compiled| (Program::new(compiled), version))
+            .map(|compiled| (compiled, version))
             .map_err(|error| format!("the strategy no longer fits this watch: {error}")))
     }
 }

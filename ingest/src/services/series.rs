@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::strategy::{BUILTIN_VERSION, builtin, check_name};
-use thrum_schema::signal::track::{Head, month};
+use thrum_schema::signal::track::{Head, Holds, month};
 use thrum_schema::signal::{Bar, CompiledStrategy, SeriesName, Strategy, Timeframe};
 use thrum_schema::{ProjectId, UnixMs};
 use thrum_store::{Fed, Nudge, PutBar, Result, Store};
@@ -121,6 +121,7 @@ impl Series {
         series: &SeriesName,
         timeframe: Timeframe,
         head: Option<Head>,
+        holds: Holds,
         bars: &[Bar],
     ) -> Result<Vec<PutBar>> {
         let (Some(first), Some(last)) = (bars.first(), bars.last()) else {
@@ -130,10 +131,10 @@ impl Series {
         let months: BTreeSet<String> = bars.iter().map(|bar| month(bar.time)).collect();
         if head
             .as_ref()
-            .is_none_or(|head| !months.is_subset(&head.months))
+            .is_none_or(|head| head.holds.is_none() || !months.is_subset(&head.months))
         {
             self.store
-                .extend_series(project, series, timeframe, &months)
+                .extend_series(project, series, timeframe, &months, Some(holds))
                 .await?;
         }
         let put = self

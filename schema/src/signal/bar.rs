@@ -1,5 +1,6 @@
 //! Bars and sentiment scores, the input of strategies.
 
+use super::calendar::Calendar;
 use super::series::Timeframe;
 use crate::error::Invalid;
 use crate::time::UnixMs;
@@ -50,13 +51,19 @@ impl Bar {
     ///
     /// # Errors
     /// The first problem found.
-    pub fn check(&self, timeframe: Timeframe, now: UnixMs) -> Result<(), Invalid> {
+    pub fn check(
+        &self,
+        timeframe: Timeframe,
+        calendar: &Calendar,
+        now: UnixMs,
+    ) -> Result<(), Invalid> {
         check_time(self.time)?;
-        if timeframe.open_of(self.time) != self.time {
+        if !calendar.is_on_grid(timeframe, self.time) {
             return Err(Invalid::new(
                 "time",
                 format!(
-                    "must be when a {timeframe} bar opens, in UTC ({} is inside a bar)",
+                    "must be when a {timeframe} bar opens ({} is inside a bar); if the bars of this series open at \
+                     another time, such as 14:30Z, set its offset first",
                     self.time
                 ),
             ));

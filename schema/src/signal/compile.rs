@@ -1,15 +1,18 @@
 //! Compiled strategies: one mode of a strategy with its numbers filled in, for bars of one
 //! timeframe. This is what evaluate's engine steps.
 
+use super::calendar::Calendar;
 use super::detector::{Detector, MAX_ARGS};
 use super::explanation::{Op, Side};
 use super::indicator::{Arg, Kind};
 use super::series::Timeframe;
 use super::strategy::{
-    Comparison, Field, Gaps, MAX_INDICATORS, MAX_WINDOWS, Number, Operand, Rule, Strategy,
+    Comparison, DEFAULT_MODE, Field, Gaps, MAX_INDICATORS, MAX_WINDOWS, Number, Operand, Rule,
+    Strategy,
 };
-use super::track::STALE_BARS;
-use crate::error::Invalid;
+use super::track::{Head, STALE_BARS};
+use crate::error::{Invalid, Invalids};
+use crate::time::UnixMs;
 use std::collections::BTreeMap;
 
 /// A compiled strategy. All indices are valid, all numbers are within their bounds.
@@ -21,6 +24,10 @@ pub struct CompiledStrategy {
     pub params: BTreeMap<String, f64>,
     /// The series' timeframe.
     pub timeframe: Timeframe,
+    /// When the series' bars are due.
+    pub calendar: Calendar,
+    /// For a detector: times from which on the values are the new normal, in order.
+    pub levels: Vec<UnixMs>,
     /// The longer timeframes it uses.
     pub frames: Vec<Timeframe>,
     /// Its indicators, without duplicates.
@@ -123,18 +130,33 @@ impl CompiledStrategy {
         self.sources.iter().any(is)
     }
 
-    /// How long after its close the newest bar counts as current, in milliseconds; `None` for ever.
-    pub fn current_for_ms(&self) -> Option<i64> {
-        let bars = |bars| self.timeframe.ms().map(|ms| bars * ms);
-        match &self.detector {
+    /// For a series with this head, or for one without a calendar.
+    #[must_use]
+    pub fn along(mut self, head: Option<&Head>) -> Self {
+        if let Some(head) = head {
+            self.calendar = head.calendar.clone();
+            if self.detector.is_some() {
+                self.levels = head.levels();
+            }
+        }
+        self
+    }
+
+    /// When a signal is too old: too many bars after the one that opened at `open` and was received
+    /// at `received` should have come; `None` for never.
+    pub fn stale_at(&self, open: UnixMs, received: UnixMs) -> Option<UnixMs> {
+        let bars = match &self.detector {
             #[expect(clippy::cast_possible_truncation, reason = "at most a year")]
             Some(detector) if detector.arg("after_s") > 0.0 => {
-                Some(detector.arg("after_s") as i64 * 1_000)
+                let after = self.timeframe.close_of(open).max(received);
+                return Some(after + detector.arg("after_s") as i64 * 1_000);
             }
             // One missing value means nothing.
-            Some(_) => bars(STALE_BARS + 1),
-            None => bars(STALE_BARS),
-        }
+            Some(_) => STALE_BARS + 1,
+            None => STALE_BARS,
+        };
+        self.calendar
+            .overdue_at(self.timeframe, open, received, bars)
     }
 
     /// How many bars of its own timeframe it needs before it gives a signal; longer timeframes may
@@ -161,13 +183,26 @@ impl Strategy {
     /// parameters.
     ///
     /// # Errors
-    /// There is no such mode or parameter, or a number is out of bounds.
+    /// There is no such mode or parameter, or a number is out of bounds: the first of the problems.
     pub fn compile(
         &self,
         mode: Option<&str>,
         given: &BTreeMap<String, f64>,
         timeframe: Timeframe,
     ) -> Result<CompiledStrategy, Invalid> {
+        Ok(self.compile_all(mode, given, timeframe)?)
+    }
+
+    /// Like [`Self::compile`], with all problems.
+    ///
+    /// # Errors
+    /// There is no such mode or parameter, or numbers are out of bounds.
+    pub fn compile_all(
+        &self,
+        mode: Option<&str>,
+        given: &BTreeMap<String, f64>,
+        timeframe: Timeframe,
+    ) -> Result<CompiledStrategy, Invalids> {
         let mode = mode.unwrap_or(&self.default_mode);
         let rules = self.modes.get(mode).ok_or_else(|| {
             let names: Vec<&str> = self.modes.keys().map(String::as_str).collect();
@@ -183,46 +218,60 @@ impl Strategy {
                 } else {
                     format!("its parameters are {}", names.join(", "))
                 };
-                return Err(Invalid::new(
-                    place,
-                    format!("is not a parameter of this strategy; {known}"),
-                ));
+                let problem = format!("is not a parameter of this strategy; {known}");
+                return Err(Invalid::new(place, problem).into());
             };
             super::bar::check_number(&place, *value)?;
             *param = *value;
         }
+        let mut problems = Vec::new();
         let detector = self.detector.map(|kind| {
             let mut args = [0.0; MAX_ARGS];
             for (slot, arg) in args.iter_mut().zip(kind.args()) {
                 let value = params.get(arg.name).copied().or(arg.default);
                 *slot = value.unwrap_or_default();
-                check_arg(format!("params.{}", arg.name), arg, *slot)?;
+                problems.extend(check_arg(format!("params.{}", arg.name), arg, *slot).err());
             }
             let detector = Detector { kind, args };
-            detector.check()?;
-            Ok(detector)
+            if problems.is_empty() {
+                problems.extend(detector.check().err());
+            }
+            detector
         });
         let mut planner = Planner {
             compiled: CompiledStrategy {
                 mode: mode.to_owned(),
                 params,
                 timeframe,
+                calendar: Calendar::default(),
+                levels: Vec::new(),
                 frames: Vec::new(),
                 indicators: Vec::new(),
                 sources: Vec::new(),
                 leaves: Vec::new(),
-                detector: detector.transpose()?,
+                detector,
                 buy: Tree::Any(Vec::new()),
                 sell: Tree::Any(Vec::new()),
                 warmup: self.warmup,
                 gaps: self.gaps,
             },
             straight: Vec::new(),
+            problems,
         };
-        planner.compiled.buy = planner.tree(&rules.buy, Side::Buy, false)?;
-        planner.compiled.sell = planner.tree(&rules.sell, Side::Sell, false)?;
-        planner.check_size()?;
-        Ok(planner.compiled)
+        let place = if self.modes.len() == 1 && mode == DEFAULT_MODE {
+            String::new()
+        } else {
+            format!("modes.{mode}.")
+        };
+        let [buy, sell] = ["buy", "sell"].map(|side| format!("{place}{side}"));
+        planner.compiled.buy = planner.tree(&rules.buy, Side::Buy, false, &buy);
+        planner.compiled.sell = planner.tree(&rules.sell, Side::Sell, false, &sell);
+        if planner.problems.is_empty() {
+            planner.check_size()?;
+            Ok(planner.compiled)
+        } else {
+            Err(Invalids(planner.problems))
+        }
     }
 }
 
@@ -230,28 +279,54 @@ struct Planner {
     compiled: CompiledStrategy,
     /// Whether a leaf has appeared without a `not` around it.
     straight: Vec<bool>,
+    /// What is wrong.
+    problems: Vec<Invalid>,
 }
 
 impl Planner {
-    fn tree(&mut self, rule: &Rule, side: Side, negated: bool) -> Result<Tree, Invalid> {
-        let mut list = |rules: &[Rule]| -> Result<Vec<Tree>, Invalid> {
+    fn tree(&mut self, rule: &Rule, side: Side, negated: bool, place: &str) -> Tree {
+        let mut list = |rules: &[Rule], name: &str| -> Vec<Tree> {
+            let rules = rules.iter().enumerate();
             rules
-                .iter()
-                .map(|rule| self.tree(rule, side, negated))
+                .map(|(i, rule)| self.tree(rule, side, negated, &format!("{place}.{name}[{i}]")))
                 .collect()
         };
-        Ok(match rule {
-            Rule::All(rules) => Tree::All(list(rules)?),
-            Rule::Any(rules) => Tree::Any(list(rules)?),
-            Rule::Not(rule) => Tree::Not(Box::new(self.tree(rule, side, !negated)?)),
-            Rule::Compare(compare) => Tree::Leaf(self.leaf(compare, side, negated)?),
-        })
+        match rule {
+            Rule::All(rules) => Tree::All(list(rules, "all")),
+            Rule::Any(rules) => Tree::Any(list(rules, "any")),
+            Rule::Not(rule) => {
+                let inner = self.tree(rule, side, !negated, &format!("{place}.not"));
+                Tree::Not(Box::new(inner))
+            }
+            Rule::Compare(compare) => match self.leaf(compare, side, negated, place) {
+                Ok(index) => Tree::Leaf(index),
+                Err(problem) => {
+                    self.problems.push(problem);
+                    Tree::Any(Vec::new())
+                }
+            },
+        }
     }
 
-    fn leaf(&mut self, compare: &Comparison, side: Side, negated: bool) -> Result<usize, Invalid> {
-        let (left, left_label) = self.source(&compare.left)?;
-        let (right, right_label) = self.source(&compare.right)?;
+    fn leaf(
+        &mut self,
+        compare: &Comparison,
+        side: Side,
+        negated: bool,
+        place: &str,
+    ) -> Result<usize, Invalid> {
+        let at = |side: &str, problem: Invalid| {
+            if problem.field.starts_with("params.") || problem.field.starts_with('$') {
+                return problem;
+            }
+            Invalid::new(format!("{place}.{side}.{}", problem.field), problem.problem)
+        };
+        let left = self.source(&compare.left);
+        let (left, left_label) = left.map_err(|problem| at("left", problem))?;
+        let right = self.source(&compare.right);
+        let (right, right_label) = right.map_err(|problem| at("right", problem))?;
         let op = compare.op;
+        self.check_possible(compare, left, right, place)?;
         let same = |leaf: &Leaf| (leaf.left, leaf.op, leaf.right) == (left, op, right);
         if let Some(index) = self.compiled.leaves.iter().position(same) {
             // An occurrence without a `not` decides which side it supports.
@@ -275,6 +350,62 @@ impl Planner {
         Ok(self.compiled.leaves.len() - 1)
     }
 
+    /// Refuses a comparison with a number that the other side can never reach.
+    fn check_possible(
+        &self,
+        compare: &Comparison,
+        left: usize,
+        right: usize,
+        place: &str,
+    ) -> Result<(), Invalid> {
+        let sources = &self.compiled.sources;
+        let (of, number, given, wants_more) = match (sources[left].what, sources[right].what) {
+            (What::Indicator { index, .. }, What::Const(number)) => {
+                (index, number, &compare.right, compare.op.wants_more())
+            }
+            (What::Const(number), What::Indicator { index, .. }) => {
+                (index, number, &compare.left, !compare.op.wants_more())
+            }
+            _ => return Ok(()),
+        };
+        let indicator = &self.compiled.indicators[of];
+        let Some((least, most)) = indicator.kind.bounds(indicator.args) else {
+            return Ok(());
+        };
+        let is_possible = if wants_more {
+            number < most
+        } else {
+            number > least
+        };
+        let may_equal =
+            matches!(compare.op, Op::Ge | Op::Le) && (number == most || number == least);
+        if is_possible || may_equal {
+            return Ok(());
+        }
+        let place = match given {
+            Operand::Number(Number::Param { name, .. }) => format!("params.{name}"),
+            _ => place.to_owned(),
+        };
+        let why = match indicator.kind {
+            Kind::Zscore => format!(
+                ": with n = {}, no value is more than (n - 1)/√n = {} standard deviations from the mean; choose \
+                 a smaller k, or a larger n",
+                indicator.args[0],
+                show((most * 100.0).floor() / 100.0)
+            ),
+            kind => format!(
+                ": {} is always between {} and {}",
+                kind.as_str(),
+                show(least),
+                show(most)
+            ),
+        };
+        Err(Invalid::new(
+            place,
+            format!("can never be reached{why} (got {})", show(number)),
+        ))
+    }
+
     fn source(&mut self, operand: &Operand) -> Result<(usize, String), Invalid> {
         let (what, ago, mut label) = match operand {
             Operand::Number(number) => {
@@ -294,7 +425,7 @@ impl Planner {
                     Some(s) if (1.0..=1e10).contains(&s) => Some((s * 1000.0) as i64),
                     Some(_) => {
                         return Err(Invalid::new(
-                            "max_age_s",
+                            "sentiment.max_age_s",
                             "must be at least 1 second, or 0 for any age",
                         ));
                     }
@@ -365,7 +496,10 @@ impl Planner {
         let mut args = [0.0; 3];
         let mut shown = Vec::new();
         for (slot, arg) in args.iter_mut().zip(kind.args()) {
-            let place = format!("{}.{}", kind.as_str(), arg.name);
+            let place = match given.get(arg.name) {
+                Some(Number::Param { name, .. }) => format!("params.{name}"),
+                _ => arg.name.to_owned(),
+            };
             let value = match (given.get(arg.name), arg.default) {
                 (Some(number), _) => self.number(number)?,
                 (None, Some(default)) => default,
@@ -376,7 +510,7 @@ impl Planner {
             shown.push(show(value));
         }
         if kind == Kind::Macd && args[0] >= args[1] {
-            return Err(Invalid::new("macd.fast", "must be less than slow"));
+            return Err(Invalid::new("fast", "must be less than slow"));
         }
         Ok((args, shown))
     }
@@ -600,15 +734,18 @@ mod tests {
                 of(compare(json!({ "indicator": "sma", "m": 1 }))),
                 "buy.left.m",
             ),
-            (of(compare(json!({ "indicator": "sma" }))), "sma.n"),
-            (of(compare(json!({ "indicator": "sma", "n": 0 }))), "sma.n"),
+            (of(compare(json!({ "indicator": "sma" }))), "buy.left.n"),
+            (
+                of(compare(json!({ "indicator": "sma", "n": 0 }))),
+                "buy.left.n",
+            ),
             (
                 of(compare(json!({ "indicator": "sma", "n": 1.5 }))),
-                "sma.n",
+                "buy.left.n",
             ),
             (
                 of(compare(json!({ "indicator": "sma", "n": 1e6 }))),
-                "sma.n",
+                "buy.left.n",
             ),
             (of(compare(json!({ "indicator": "sma", "n": "$m" }))), "$m"),
             (
@@ -623,7 +760,7 @@ mod tests {
             ),
             (
                 of(compare(json!({ "indicator": "macd", "fast": 26 }))),
-                "macd.fast",
+                "buy.left.fast",
             ),
             (
                 of(compare(json!({ "field": "close", "ago": 101 }))),
@@ -637,9 +774,35 @@ mod tests {
             (of(many), "buy.any[32]"),
         ];
         for (strategy, field) in cases {
-            let error = Strategy::parse(&strategy).unwrap_err();
+            let error = Invalid::from(Strategy::parse(&strategy).unwrap_err());
             assert_eq!(error.field, field, "{error}");
         }
+        // All problems at once.
+        let strategy = json!({
+            "params": { "n": 1.5, "a b": 1 }, "warmup": -1,
+            "buy": { "all": [compare(json!("clos")), { "left": 1, "op": "=", "right": "volum" }] },
+        });
+        let Invalids(problems) = Strategy::parse(&strategy).unwrap_err();
+        let fields: Vec<&str> = problems.iter().map(|p| p.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "params.a b",
+                "buy.all[0].left",
+                "buy.all[1].right",
+                "buy.all[1].op",
+                "sell",
+                "warmup"
+            ]
+        );
+        let strategy = of(json!({ "any": [
+            compare(json!({ "indicator": "sma", "n": 0 })),
+            compare(json!({ "indicator": "rsi", "n": "$x" })),
+            { "left": { "indicator": "zscore", "n": 10 }, "op": ">", "right": 3 },
+        ] }));
+        let Invalids(problems) = Strategy::parse(&strategy).unwrap_err();
+        let fields: Vec<&str> = problems.iter().map(|p| p.field.as_str()).collect();
+        assert_eq!(fields, ["buy.any[0].left.n", "$x", "buy.any[2]"]);
         let strategy = builtin("sma-cross").unwrap();
         let compiled = |mode, params: &[(&str, f64)]| {
             let params = params
@@ -652,7 +815,10 @@ mod tests {
         };
         assert_eq!(compiled(Some("x"), &[]), Err("mode".into()));
         assert_eq!(compiled(None, &[("n", 1.0)]), Err("params.n".into()));
-        assert_eq!(compiled(None, &[("fast", 2000.0)]), Err("sma.n".into()));
+        assert_eq!(
+            compiled(None, &[("fast", 2000.0)]),
+            Err("params.fast".into())
+        );
         assert_eq!(
             compiled(None, &[("fast", f64::NAN)]),
             Err("params.fast".into())

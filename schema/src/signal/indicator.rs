@@ -131,6 +131,18 @@ impl Kind {
         }
     }
 
+    /// The least and the greatest value that it can have, if there are any.
+    pub fn bounds(self, args: [f64; 3]) -> Option<(f64, f64)> {
+        match self {
+            Self::Rsi | Self::RsiCutler | Self::Adx | Self::Stochastic => Some((0.0, 100.0)),
+            Self::Zscore => {
+                let most = (args[0] - 1.0) / args[0].sqrt();
+                Some((-most, most))
+            }
+            _ => None,
+        }
+    }
+
     /// Its parameters, in the order of [`super::compile::Indicator::args`].
     pub const fn args(self) -> &'static [Arg] {
         const N: &[Arg] = &[bars("n", None, 1)];

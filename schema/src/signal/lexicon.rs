@@ -167,8 +167,9 @@ const NOT: &[&str] = &[
 /// How many words a negation reaches.
 const REACH: usize = 3;
 
-/// The score of a text, 0 to 1; 0.5 if it has no known word, or as many good as bad ones.
-pub fn score(text: &str) -> f64 {
+/// The score of a text, 0 to 1; 0.5 if it has as many good as bad words; `None` if it has none that
+/// are known.
+pub fn score(text: &str) -> Option<f64> {
     let words: Vec<String> = text
         .split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’')
         .map(|word| {
@@ -197,7 +198,7 @@ pub fn score(text: &str) -> f64 {
         }
     }
     // Add one to both counts, so that a single word does not mean certainty.
-    (f64::from(good) + 1.0) / (f64::from(good + bad) + 2.0)
+    (good + bad > 0).then(|| (f64::from(good) + 1.0) / (f64::from(good + bad) + 2.0))
 }
 
 #[cfg(test)]
@@ -215,8 +216,6 @@ mod tests {
     #[test]
     fn texts_are_scored() {
         for (text, expected) in [
-            ("", 0.5),
-            ("The committee met on Tuesday.", 0.5),
             ("Prices SURGE!", 2.0 / 3.0),
             ("Fear of a crash", 0.25),
             ("no recovery, growth is not strong", 0.2),
@@ -224,8 +223,11 @@ mod tests {
             ("not one of the many bad ones", 1.0 / 3.0),
             ("gains and losses", 0.5),
         ] {
-            let found = score(text);
+            let found = score(text).unwrap();
             assert!((found - expected).abs() < 1e-12, "{text}: {found}");
+        }
+        for text in ["", "The committee met on Tuesday."] {
+            assert_eq!(score(text), None, "{text}");
         }
     }
 }

@@ -23,7 +23,7 @@ use super::detector;
 use super::explanation::Op;
 use super::indicator::Kind;
 use super::series::Timeframe;
-use crate::error::Invalid;
+use crate::error::{Invalid, Invalids};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -206,14 +206,23 @@ impl Strategy {
     /// Parses a strategy, and checks all its modes with its own parameters.
     ///
     /// # Errors
-    /// What is wrong, and where.
-    pub fn parse(value: &Value) -> Result<Self, Invalid> {
+    /// All that is wrong, and where.
+    pub fn parse(value: &Value) -> Result<Self, Invalids> {
         let strategy = json::strategy(value)?;
+        let mut problems: Vec<Invalid> = Vec::new();
         for mode in strategy.modes.keys() {
             // The series' timeframe is not known yet. Ticks accept any longer timeframe.
-            strategy.compile(Some(mode), &BTreeMap::new(), Timeframe::TICK)?;
+            let compiled = strategy.compile_all(Some(mode), &BTreeMap::new(), Timeframe::TICK);
+            if let Err(Invalids(found)) = compiled {
+                problems.extend(found);
+            }
         }
-        Ok(strategy)
+        if problems.is_empty() {
+            Ok(strategy)
+        } else {
+            problems.dedup();
+            Err(Invalids(problems))
+        }
     }
 
     /// The JSON that [`Self::parse`] reads.

@@ -4,7 +4,7 @@ use super::bar::Score;
 use super::compile::CompiledStrategy;
 use super::explanation::Explanation;
 use super::series::{SeriesName, Timeframe};
-use super::{Bar, Verdict};
+use super::{Bar, Calendar, Verdict};
 use crate::id::ProjectId;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -213,6 +213,9 @@ pub struct TrackState {
     /// Whether it uses sentiment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sentiment: bool,
+    /// For a detector: the levels of the series that a person accepted, as this track applied them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub levels: Option<std::collections::BTreeSet<String>>,
     /// The engine's state; empty before the first bar.
     #[serde(with = "super::super::ping::bytes")]
     pub state: Vec<u8>,
@@ -263,6 +266,39 @@ pub struct Head {
     /// When bars last arrived.
     #[serde(default)]
     pub heard: Option<UnixMs>,
+    /// When its bars are due.
+    #[serde(default, with = "json_text", skip_serializing_if = "is_default")]
+    pub calendar: Calendar,
+    /// Times from which on the values are the new normal, as a person said: Unix milliseconds.
+    #[serde(default)]
+    pub levels: std::collections::BTreeSet<String>,
+    /// Whether it holds bars or plain values, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<Holds>,
+}
+
+impl Head {
+    /// The times from which on the values are the new normal, in order.
+    pub fn levels(&self) -> Vec<UnixMs> {
+        let levels = self.levels.iter();
+        levels
+            .filter_map(|at| at.parse().ok().map(UnixMs))
+            .collect()
+    }
+}
+
+/// What a series holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Holds {
+    /// Bars.
+    Bars,
+    /// Plain values.
+    Values,
+}
+
+fn is_default(calendar: &Calendar) -> bool {
+    *calendar == Calendar::default()
 }
 
 impl Head {
@@ -280,6 +316,9 @@ impl Head {
             to: None,
             sentiment: false,
             heard: None,
+            calendar: Calendar::default(),
+            levels: std::collections::BTreeSet::new(),
+            holds: None,
         }
     }
 }

@@ -28,9 +28,6 @@ pub struct Applied {
     pub mode: String,
     /// All its parameters.
     pub params: BTreeMap<String, f64>,
-    /// How long its newest signal counts as current.
-    #[serde(skip)]
-    pub current_for_ms: Option<i64>,
 }
 
 impl Applied {
@@ -48,7 +45,6 @@ impl Applied {
             version,
             mode: compiled.mode.clone(),
             params: compiled.params.clone(),
-            current_for_ms: compiled.current_for_ms(),
         }
     }
 }
@@ -113,17 +109,18 @@ impl ExplanationView {
 }
 
 impl SignalView {
-    /// A signal as shown at `now`; with `stale`, it is STALE if it is too old.
-    pub fn new(applied: Applied, signal: Signal, now: UnixMs, stale: bool) -> Self {
+    /// A signal as shown at `now`, which is STALE from `stale_at` on.
+    pub fn new(applied: Applied, signal: Signal, now: UnixMs, stale_at: Option<UnixMs>) -> Self {
         let timeframe = applied.timeframe;
         let closed = timeframe.close_of(signal.bar);
         let age_ms = (now - closed).max(0);
-        let too_old = stale && applied.current_for_ms.is_some_and(|ms| age_ms > ms);
+        let too_old = stale_at.is_some_and(|at| now > at);
         let mut explanation = ExplanationView::new(signal.explanation, age_ms / 1000);
         let mut verdict = signal.verdict;
         if too_old {
             explanation.summary = format!(
-                "Unknown: the last {} {} ago, but the next should have come by now. The last signal: {}",
+                "Unknown: the last {} {} ago, but more should have come by now. If none were due, set the \
+                 series' calendar. The last signal: {}",
                 match timeframe.ms() {
                     Some(_) => format!("{timeframe} bar closed"),
                     None => "value came".to_owned(),

@@ -170,10 +170,8 @@ pub struct View<'a> {
     pub at_change: Option<Verdict>,
     /// The version of the strategy that gave these signals.
     pub version: u32,
-    /// When bars last arrived.
-    pub heard: Option<UnixMs>,
-    /// How long the newest bar counts as current, in milliseconds; `None` for ever.
-    pub current_for_ms: Option<i64>,
+    /// When the newest bar becomes too old, if it does.
+    pub stale_at: Option<UnixMs>,
     /// Now.
     pub now: UnixMs,
 }
@@ -231,7 +229,7 @@ impl Watch {
             };
         }
         let before = *state.signal.get_or_insert(view.baseline);
-        let stale_at = self.stale_at(view);
+        let stale_at = view.stale_at;
         let current = self.current(view, stale_at);
         let cooled = state
             .notified_at
@@ -295,15 +293,6 @@ impl Watch {
         let confirmed = view.recent.len() >= enough && same.all(|s| s.verdict == newest.verdict);
         confirmed.then_some(newest.verdict)
     }
-
-    /// When the newest bar becomes stale, counted from its close, its arrival or the creation of the
-    /// watch, whichever is latest.
-    fn stale_at(&self, view: &View<'_>) -> Option<UnixMs> {
-        let newest = view.recent.first()?;
-        let closed = self.timeframe.close_of(newest.bar);
-        let heard = view.heard.unwrap_or(closed).max(self.created);
-        Some(closed.max(heard) + view.current_for_ms?)
-    }
 }
 
 #[cfg(test)]
@@ -359,8 +348,7 @@ mod tests {
             baseline: Warming,
             at_change: None,
             version: 1,
-            heard: recent.first().map(|signal| signal.bar + HOUR),
-            current_for_ms: Some(2 * HOUR),
+            stale_at: recent.first().map(|signal| signal.bar + 3 * HOUR),
             now,
         };
         watch.judge(state, &view)
@@ -424,8 +412,7 @@ mod tests {
                 baseline: Warming,
                 at_change,
                 version,
-                heard: None,
-                current_for_ms: Some(2 * HOUR),
+                stale_at: Some(NOW + 3 * HOUR),
                 now: NOW + HOUR,
             };
             watch.judge(state, &view).notifies.unwrap().2

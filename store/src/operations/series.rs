@@ -3,15 +3,15 @@
 use crate::item::{self, MAPPING_VERSION};
 use crate::key::Key;
 use crate::table::{
-    Query, TableError, Update, Write, add, attr, create, put, set, strings, update,
+    Query, TableError, Update, Write, add, attr, create, delete, put, set, strings, update,
 };
 use crate::{Result, Store, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeSet;
 use thrum_schema::id::ProjectId;
 use thrum_schema::signal::series::{SeriesName, Timeframe};
-use thrum_schema::signal::track::{Head, StoredBar, month};
-use thrum_schema::signal::{Bar, Score};
+use thrum_schema::signal::track::{Head, Holds, StoredBar, month};
+use thrum_schema::signal::{Bar, Calendar, Score};
 use thrum_schema::time::UnixMs;
 
 /// How many bars to write concurrently.
@@ -85,20 +85,128 @@ impl Store {
             .await
     }
 
-    /// Creates a series, or adds months that will have bars. 1 WU.
+    /// Creates a series, or adds months that will have bars. `holds` says what they are, if they
+    /// are known. 1 WU.
     pub async fn extend_series(
         &self,
         project: ProjectId,
         series: &SeriesName,
         timeframe: Timeframe,
         months: &BTreeSet<String>,
+        holds: Option<Holds>,
     ) -> Result<()> {
-        let change = if months.is_empty() {
+        let mut change = if months.is_empty() {
             Update::default()
         } else {
             add("months", strings(months))
         };
+        if let Some(holds) = holds {
+            let name = match holds {
+                Holds::Bars => "bars",
+                Holds::Values => "values",
+            };
+            change = change.set("holds", name);
+        }
         self.write(head_update(project, series, timeframe, false, change))
+            .await
+            .map(drop)
+    }
+
+    /// Sets when the bars of a series are due, and has all strategies on it start over, because
+    /// gaps may be none now. If this is repeated after a crash, the rest happens. 1 WU, and 1 per
+    /// track and checkpoint.
+    pub async fn set_calendar(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        calendar: &Calendar,
+    ) -> Result<()> {
+        let text = serde_json::to_string(calendar).expect("a calendar serializes to JSON");
+        let change = set("calendar", text).add("nudge", 1);
+        for (track, _) in self.tracks(project, series, timeframe).await? {
+            self.forget_checkpoints(&track, UnixMs(0)).await?;
+            self.forget_track(&track).await?;
+        }
+        self.write(head_update(project, series, timeframe, true, change))
+            .await
+            .map(drop)
+    }
+
+    /// Records that the values from `at` on are the new normal, and notifies evaluate. 1 WU.
+    pub async fn accept_level(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        at: UnixMs,
+    ) -> Result<()> {
+        let levels = BTreeSet::from([format!("{:013}", at.0)]);
+        let change = add("levels", strings(&levels))
+            .add("nudge", 1)
+            .set("from", at)
+            .set("to", at)
+            .set("sentiment", false);
+        self.write(head_update(project, series, timeframe, true, change))
+            .await
+            .map(drop)
+    }
+
+    /// Deletes up to `limit` bars from `from` to `to`, with their signals, and notifies evaluate,
+    /// which evaluates later bars again. Returns how many were deleted. 1 WU for each item.
+    pub async fn delete_bars(
+        &self,
+        project: ProjectId,
+        head: &Head,
+        from: UnixMs,
+        to: UnixMs,
+        limit: usize,
+    ) -> Result<usize> {
+        let bars = self.bars(project, head, from, to, limit).await?;
+        let (Some(first), Some(last)) = (bars.first(), bars.last()) else {
+            return Ok(0);
+        };
+        let (series, timeframe) = (&head.series, head.timeframe);
+        let mut writes: Vec<Write> = Vec::new();
+        for (track, _) in self.tracks(project, series, timeframe).await? {
+            let signals = self.signals(&track, first.t, last.t, None, false).await?;
+            let keys = signals
+                .iter()
+                .map(|signal| Key::signal(&track, signal.bar, signal.revision));
+            writes.extend(keys.map(delete));
+        }
+        let keys = bars
+            .iter()
+            .map(|bar| Key::bar(project, series, timeframe, bar.t));
+        writes.extend(keys.map(delete));
+        self.write_many(writes).await?;
+        for (track, stored) in self.tracks(project, series, timeframe).await? {
+            if stored.last.is_some_and(|last| last >= first.t) {
+                self.forget_checkpoints(&track, first.t).await?;
+                self.forget_track(&track).await?;
+            }
+        }
+        let nudge = Nudge {
+            fed: Fed::Bars,
+            from: first.t,
+            to: last.t,
+        };
+        self.nudge(project, series, timeframe, nudge, None).await?;
+        Ok(bars.len())
+    }
+
+    /// Deletes a series that has no bars left, with its tracks. 1 WU for each item.
+    pub async fn delete_series(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+    ) -> Result<()> {
+        for (track, _) in self.tracks(project, series, timeframe).await? {
+            self.forget_checkpoints(&track, UnixMs(0)).await?;
+            self.forget_track(&track).await?;
+        }
+        self.write(delete(Key::head(project, series, timeframe)))
             .await
             .map(drop)
     }

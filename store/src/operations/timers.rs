@@ -191,7 +191,7 @@ impl Store {
     }
 
     /// Writes and deletes in calls of 25, resending what the table left unprocessed. 1 WU each.
-    async fn write_many(&self, mut writes: Vec<Write>) -> Result<()> {
+    pub(super) async fn write_many(&self, mut writes: Vec<Write>) -> Result<()> {
         let mut attempt = 0;
         while !writes.is_empty() {
             let rest = writes.split_off(writes.len().min(MAX_WRITE_BATCH));

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
+use thrum_schema::signal::CompiledStrategy;
 use thrum_schema::signal::track::{Signal, TrackId};
 use thrum_schema::signal::view::{Applied, SignalView};
 use thrum_store::{Store, StoreError};
@@ -95,12 +96,14 @@ pub async fn latest(
     PathId(series): PathId,
     Params(params): Params<LatestParams>,
 ) -> Result<axum::Json<SignalView>, Problem> {
-    let (track, applied) = track(&app, &reader, &series, &params, None).await?;
+    let (track, applied, compiled) = track(&app, &reader, &series, &params, None).await?;
     let found = app.store.signal_at(&track, UnixMs::LATEST).await?;
     let signal = found.ok_or_else(none_yet)?;
     reader.caller.charge(&app).await?;
     let now = app.store.world().now();
-    Ok(axum::Json(SignalView::new(applied, signal, now, true)))
+    let closed = compiled.timeframe.close_of(signal.bar);
+    let stale_at = compiled.stale_at(signal.bar, closed);
+    Ok(axum::Json(SignalView::new(applied, signal, now, stale_at)))
 }
 
 /// Lists the signals of a strategy on a series.
@@ -129,7 +132,7 @@ pub async fn history(
         params: params.params,
         version: params.version,
     };
-    let (track, applied) = track(&app, &reader, &series, &which, known_at).await?;
+    let (track, applied, _) = track(&app, &reader, &series, &which, known_at).await?;
     reader.caller.charge(&app).await?;
     let wanted = Wanted {
         from,
@@ -146,7 +149,7 @@ pub async fn history(
     let now = app.store.world().now();
     let signals = found
         .into_iter()
-        .map(|signal| SignalView::new(applied.clone(), signal, now, false))
+        .map(|signal| SignalView::new(applied.clone(), signal, now, None))
         .collect();
     Ok(axum::Json(History { signals, next_from }))
 }
@@ -235,7 +238,7 @@ async fn track(
     series: &str,
     params: &LatestParams,
     known_at: Option<UnixMs>,
-) -> Result<(TrackId, Applied), Problem> {
+) -> Result<(TrackId, Applied, CompiledStrategy), Problem> {
     let series = series_of(series)?;
     let timeframe = timeframe_of(params.timeframe.as_ref(), Some(&series))?;
     let name = params
@@ -254,7 +257,7 @@ async fn track(
         )
         .await?;
     let head = app.store.head(reader.project, &series, timeframe).await?;
-    head.ok_or_else(|| Problem::not_found("series in this timeframe"))?;
+    let head = head.ok_or_else(|| Problem::not_found("series in this timeframe"))?;
     let track = TrackId::new(
         reader.project,
         &series,
@@ -268,7 +271,8 @@ async fn track(
         strategy_version.version,
         &strategy_version.compiled,
     );
-    Ok((track, applied))
+    let compiled = strategy_version.compiled.along(Some(&head));
+    Ok((track, applied, compiled))
 }
 
 fn none_yet() -> Problem {

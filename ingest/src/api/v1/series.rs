@@ -7,23 +7,31 @@ pub use items::{BarRequest, BarView, Bars, SeriesList, SeriesView};
 use super::signal_params::{check_limit, series_of, timeframe_of, timestamp};
 use crate::app::App;
 use crate::http::body::from_value;
-use crate::http::{Feeder, Json, Missing, Overload, Params, PathId, Problem, Problems, Reader};
+use crate::http::{
+    Feeder, Json, Missing, Overload, Params, PathId, Problem, Problems, Reader, Writer,
+};
 use axum::extract::State;
 use items::{
-    BarsRequest, Rejected, ScoreRequest, SentimentRequest, Taken, TakenScores, TextRequest,
-    ValueRequest, ValuesRequest, check_batch, last_of_each, own_series,
+    AcceptRequest, BarsRequest, Deleted, Rejected, ScoreRequest, SentimentRequest, SeriesRequest,
+    Taken, TakenScores, TextRequest, ValueRequest, ValuesRequest, check_batch, last_of_each,
+    own_series,
 };
 use serde::Deserialize;
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::lexicon::{self, MAX_TEXT};
-use thrum_schema::signal::{Bar, Score, SeriesName, Timeframe};
+use thrum_schema::signal::track::{Head, Holds};
+use thrum_schema::signal::{Bar, Calendar, Score, SeriesName, Timeframe};
 use thrum_store::{Fed, Nudge, PutBar};
 
 /// The most series of a project, counting each timeframe.
 const MAX_SERIES: usize = 1_000;
 const DEFAULT_LIMIT: usize = 500;
 const MAX_LIMIT: usize = 1_000;
+/// The most accepted levels of a series.
+const MAX_LEVELS: usize = 100;
+/// The most bars that a request deletes.
+const MAX_DELETED: usize = 5_000;
 
 /// Which bars to show.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -41,6 +49,19 @@ pub struct BarsParams {
     pub limit: Option<usize>,
 }
 
+/// Which bars to delete.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RangeParams {
+    /// The default is `tick` for series from heartbeats.
+    pub timeframe: Option<String>,
+    /// Bars from this time on.
+    pub from: Option<String>,
+    /// Bars before this time.
+    pub to: Option<String>,
+}
+
 /// Lists the series of the project.
 #[utoipa::path(
     get, path = "/v1/series", operation_id = "list_series", tag = "series",
@@ -52,17 +73,7 @@ pub async fn list(
 ) -> Result<axum::Json<SeriesList>, Problem> {
     reader.caller.charge(&app).await?;
     let heads = app.store.heads(reader.project).await?;
-    let month = |text: Option<&String>| text.map(|text| format!("{}-{}", &text[..4], &text[4..]));
-    let series = heads
-        .iter()
-        .map(|head| SeriesView {
-            series: head.series.to_string(),
-            timeframe: head.timeframe.to_string(),
-            first_month: month(head.months.first()),
-            last_month: month(head.months.last()),
-            watches: head.watches.len(),
-        })
-        .collect();
+    let series = heads.iter().map(SeriesView::new).collect();
     Ok(axum::Json(SeriesList { series }))
 }
 
@@ -83,10 +94,12 @@ pub async fn post_bars(
     let timeframe = Timeframe::parse("timeframe", &request.timeframe)?;
     let now = app.store.world().now();
     let items = check_batch("bars", request.bars)?;
+    let series = Target::find(&app, &feeder, series, timeframe, Holds::Bars).await?;
+    let calendar = series.calendar();
     let checked = items
         .into_iter()
-        .map(|item| from_value::<BarRequest>(item, "")?.check(timeframe, now));
-    take(&app, &feeder, &series, timeframe, checked.collect()).await
+        .map(|item| from_value::<BarRequest>(item, "")?.check(timeframe, &calendar, now));
+    take(&app, &feeder, series, checked.collect()).await
 }
 
 /// Sends plain values. Each becomes a bar with four equal prices.
@@ -107,14 +120,16 @@ pub async fn post_values(
     let timeframe = Timeframe::parse("timeframe", timeframe)?;
     let now = app.store.world().now();
     let items = check_batch("values", request.values)?;
+    let series = Target::find(&app, &feeder, series, timeframe, Holds::Values).await?;
+    let calendar = series.calendar();
     let checked = items.into_iter().map(|item| {
         let item: ValueRequest = from_value(item, "")?;
         thrum_schema::signal::bar::check_number("value", item.value)?;
         let bar = Bar::value(UnixMs::parse("time", &item.time)?, item.value);
-        bar.check(timeframe, now)?;
+        bar.check(timeframe, &calendar, now)?;
         Ok(bar)
     });
-    take(&app, &feeder, &series, timeframe, checked.collect()).await
+    take(&app, &feeder, series, checked.collect()).await
 }
 
 /// Sends sentiment, as scores or as texts that Thrum scores by their words.
@@ -137,7 +152,7 @@ pub async fn post_sentiment(
         score.check(now)?;
         Ok(score)
     });
-    let (valid, rejected) = last_of_each(checked.collect(), |score: &Score| score.time);
+    let (valid, _, rejected) = last_of_each(checked.collect(), |score: &Score| score.time);
     if valid.is_empty() {
         return Err(none_accepted(&rejected));
     }
@@ -196,7 +211,12 @@ fn scores_of(request: SentimentRequest) -> Result<Vec<Result<Score, Invalid>>, I
                     ));
                 }
                 let time = UnixMs::parse("time", &item.time)?;
-                let score = lexicon::score(&item.text);
+                let score = lexicon::score(&item.text).ok_or_else(|| {
+                    Invalid::new(
+                        "text",
+                        "has none of the words that Thrum scores, so it says nothing; send a score instead",
+                    )
+                })?;
                 Ok(Score { time, score })
             })
             .collect(),
@@ -270,23 +290,76 @@ fn none_accepted(rejected: &[Rejected]) -> Problem {
     .with("rejected", &rejected)
 }
 
+/// A series to send bars to.
+struct Target {
+    series: SeriesName,
+    timeframe: Timeframe,
+    holds: Holds,
+    head: Option<Head>,
+}
+
+impl Target {
+    /// Finds the series, and checks that it holds what is sent: a plain value must not overwrite
+    /// the prices of a bar.
+    async fn find(
+        app: &App,
+        feeder: &Feeder,
+        series: SeriesName,
+        timeframe: Timeframe,
+        holds: Holds,
+    ) -> Result<Self, Problem> {
+        let head = app.store.head(feeder.project, &series, timeframe).await?;
+        let known = match &head {
+            Some(head) if head.holds.is_some() => head.holds,
+            // It is from before Thrum noted that.
+            Some(head) => {
+                let last = app.store.last_bars(feeder.project, head, UnixMs::LATEST, 1);
+                let last = last.await?;
+                let bar = last.first().map(|bar| bar.bar());
+                bar.filter(|bar| *bar != Bar::value(bar.time, bar.close))
+                    .map(|_| Holds::Bars)
+            }
+            None => None,
+        };
+        match (known, holds) {
+            (Some(Holds::Bars), Holds::Values) => Err(Problem::conflict(format!(
+                "{series} in {timeframe} holds bars, and a value would overwrite the prices of one; send values to \
+                 another series"
+            ))),
+            (Some(Holds::Values), Holds::Bars) => Err(Problem::conflict(format!(
+                "{series} in {timeframe} holds plain values; send bars to another series"
+            ))),
+            _ => Ok(Self {
+                series,
+                timeframe,
+                holds,
+                head,
+            }),
+        }
+    }
+
+    fn calendar(&self) -> Calendar {
+        let head = self.head.as_ref();
+        head.map(|head| head.calendar.clone()).unwrap_or_default()
+    }
+}
+
 async fn take(
     app: &App,
     feeder: &Feeder,
-    series: &SeriesName,
-    timeframe: Timeframe,
+    to: Target,
     checked: Vec<Result<Bar, Invalid>>,
 ) -> Result<axum::Json<Taken>, Problem> {
-    let (bars, rejected) = last_of_each(checked, |bar| bar.time);
+    let (bars, same, rejected) = last_of_each(checked, |bar| bar.time);
     let mut taken = Taken {
+        unchanged: same,
         rejected,
         ..Taken::default()
     };
     if bars.is_empty() {
         return Err(none_accepted(&taken.rejected));
     }
-    let head = app.store.head(feeder.project, series, timeframe).await?;
-    if head.is_none() && app.store.heads(feeder.project).await?.len() >= MAX_SERIES {
+    if to.head.is_none() && app.store.heads(feeder.project).await?.len() >= MAX_SERIES {
         return Err(Problem::conflict(format!(
             "a project has at most {MAX_SERIES} series"
         )));
@@ -294,7 +367,14 @@ async fn take(
     feeder.caller.charge(app).await?;
     let put = app
         .series
-        .put_bars(feeder.project, series, timeframe, head, &bars)
+        .put_bars(
+            feeder.project,
+            &to.series,
+            to.timeframe,
+            to.head,
+            to.holds,
+            &bars,
+        )
         .await?;
     for put in put {
         match put {
@@ -304,4 +384,125 @@ async fn take(
         }
     }
     Ok(axum::Json(taken))
+}
+
+/// Sets when the bars of a series are due. Everything computed from it is computed again.
+#[utoipa::path(
+    patch, path = "/v1/series/{series}", operation_id = "update_series", tag = "series",
+    request_body = SeriesRequest,
+    params(("series" = String, Path, description = "The series; it is created if it does not exist")),
+    responses((status = 200, body = SeriesView), Problems, Overload),
+)]
+pub async fn update(
+    State(app): State<App>,
+    writer: Writer,
+    PathId(series): PathId,
+    Json(request): Json<SeriesRequest>,
+) -> Result<axum::Json<SeriesView>, Problem> {
+    let series = series_of(&series)?;
+    let timeframe = timeframe_of(request.timeframe.as_ref(), Some(&series))?;
+    let head = app.store.head(writer.project, &series, timeframe).await?;
+    if head.is_none() && app.store.heads(writer.project).await?.len() >= MAX_SERIES {
+        return Err(Problem::conflict(format!(
+            "a project has at most {MAX_SERIES} series"
+        )));
+    }
+    let mut head = head.unwrap_or_else(|| Head::new(&series, timeframe));
+    let offset_s = request.offset_s.unwrap_or(head.calendar.offset_s);
+    let most = timeframe.ms().unwrap_or(0) / 1_000;
+    if i64::from(offset_s) >= most.max(1) {
+        return Err(Invalid::new(
+            "offset_s",
+            format!("must be less than the {most} seconds of a bar (got {offset_s})"),
+        )
+        .into());
+    }
+    let calendar = request.calendar.unwrap_or_else(|| head.calendar.to_json());
+    head.calendar = Calendar::parse(&calendar, offset_s)?;
+    writer.caller.charge(&app).await?;
+    app.store
+        .set_calendar(writer.project, &series, timeframe, &head.calendar)
+        .await?;
+    Ok(axum::Json(SeriesView::new(&head)))
+}
+
+/// Accepts the level of the last values as the new normal, for all detectors.
+#[utoipa::path(
+    post, path = "/v1/series/{series}/accept", operation_id = "accept_level", tag = "series",
+    request_body = AcceptRequest,
+    params(("series" = String, Path, description = "The series")),
+    responses((status = 200, body = SeriesView), Problems, Overload, Missing),
+)]
+pub async fn accept(
+    State(app): State<App>,
+    writer: Writer,
+    PathId(series): PathId,
+    Json(request): Json<AcceptRequest>,
+) -> Result<axum::Json<SeriesView>, Problem> {
+    let series = series_of(&series)?;
+    let timeframe = timeframe_of(request.timeframe.as_ref(), Some(&series))?;
+    let given = timestamp("at", request.at.as_ref())?;
+    let head = app.store.head(writer.project, &series, timeframe).await?;
+    let mut head = head.ok_or_else(|| Problem::not_found("series in this timeframe"))?;
+    let to = given.unwrap_or(UnixMs::LATEST);
+    let last = app.store.last_bars(writer.project, &head, to, 1).await?;
+    let last = last.first().map(|bar| bar.t);
+    let at = given
+        .or(last)
+        .ok_or_else(|| Problem::conflict("the series has no values yet"))?;
+    if at > app.store.world().now() {
+        return Err(Invalid::new("at", "must not be in the future").into());
+    }
+    if head.levels.len() >= MAX_LEVELS {
+        return Err(Problem::conflict(format!(
+            "a series has at most {MAX_LEVELS} accepted levels"
+        )));
+    }
+    writer.caller.charge(&app).await?;
+    app.store
+        .accept_level(writer.project, &series, timeframe, at)
+        .await?;
+    head.levels.insert(format!("{:013}", at.0));
+    Ok(axum::Json(SeriesView::new(&head)))
+}
+
+/// Deletes bars of a series, or all of it if neither `from` nor `to` is given. At most 5,000 bars
+/// are deleted at a time.
+#[utoipa::path(
+    delete, path = "/v1/series/{series}", operation_id = "delete_series", tag = "series",
+    params(("series" = String, Path, description = "The series"), RangeParams),
+    responses((status = 200, body = Deleted), Problems, Overload, Missing),
+)]
+pub async fn delete(
+    State(app): State<App>,
+    writer: Writer,
+    PathId(series): PathId,
+    Params(params): Params<RangeParams>,
+) -> Result<axum::Json<Deleted>, Problem> {
+    let series = series_of(&series)?;
+    let timeframe = timeframe_of(params.timeframe.as_ref(), Some(&series))?;
+    let from = timestamp("from", params.from.as_ref())?;
+    let to = timestamp("to", params.to.as_ref())?;
+    let head = app.store.head(writer.project, &series, timeframe).await?;
+    let head = head.ok_or_else(|| Problem::not_found("series in this timeframe"))?;
+    let all = from.is_none() && to.is_none();
+    if all && !head.watches.is_empty() {
+        return Err(Problem::conflict(format!(
+            "delete the {} watches of this series first",
+            head.watches.len()
+        )));
+    }
+    writer.caller.charge(&app).await?;
+    let (from, to) = (from.unwrap_or(UnixMs(0)), to.unwrap_or(UnixMs::LATEST));
+    let deleted = app
+        .store
+        .delete_bars(writer.project, &head, from, to - 1, MAX_DELETED)
+        .await?;
+    let complete = deleted < MAX_DELETED;
+    if all && complete {
+        app.store
+            .delete_series(writer.project, &series, timeframe)
+            .await?;
+    }
+    Ok(axum::Json(Deleted { deleted, complete }))
 }

@@ -16,7 +16,7 @@ use thrum_schema::error::Invalid;
 use thrum_schema::id::RequestId;
 use thrum_schema::signal::request::{MAX_INLINE_BARS, Request, RequestKind, RequestState};
 use thrum_schema::signal::view::SignalView;
-use thrum_schema::signal::{Bar, SeriesName, Timeframe};
+use thrum_schema::signal::{Bar, Calendar, SeriesName, Timeframe};
 use thrum_schema::{ProjectId, UnixMs};
 use thrum_store::StoreError;
 use tokio::time::Instant;
@@ -237,9 +237,15 @@ fn check_bars(items: Vec<Value>, timeframe: Timeframe, now: UnixMs) -> Result<Ve
         .into());
     }
     let mut bars = BTreeMap::new();
+    let mut first = None;
     for (i, item) in items.into_iter().enumerate() {
         let place = format!("bars[{i}]");
-        let bar = from_value::<BarRequest>(item, &place)?.check(timeframe, now);
+        let bar: BarRequest = from_value(item, &place)?;
+        let calendar = UnixMs::parse("time", &bar.time).map(|at| {
+            let first = *first.get_or_insert(at);
+            Calendar::of_bars(timeframe, first, at)
+        });
+        let bar = bar.check(timeframe, &calendar.unwrap_or_default(), now);
         let bar =
             bar.map_err(|error| Invalid::new(format!("{place}.{}", error.field), error.problem))?;
         bars.insert(bar.time, bar);

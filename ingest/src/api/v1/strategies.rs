@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use thrum_schema::error::Invalids;
 use thrum_schema::signal::Strategy;
 use thrum_schema::signal::strategy::{
     BUILTIN_VERSION, MAX_STRATEGIES, Stored, builtin, builtins, check_name,
@@ -149,7 +150,8 @@ pub async fn put(
             "{name} is built in; PUT its definition under another name to change it"
         )));
     }
-    let strategy = Strategy::parse(&Value::Object(definition))?;
+    let strategy = Strategy::parse(&Value::Object(definition))
+        .map_err(|Invalids(problems)| Problem::from(problems))?;
     let mut charged = false;
     for _ in 0..MAX_ATTEMPTS {
         let counted = app.store.before_count(writer.project, Kind::Strategies);

@@ -90,8 +90,11 @@ pub struct WatchView {
     pub confirm_bars: u32,
     pub expires_at: Option<String>,
     pub created: String,
-    /// `watching`, `expired`, or `failing`.
+    /// `watching`, `waiting` (nothing received yet), `expired`, or `failing`.
     pub state: &'static str,
+    /// What may be wrong with it, for example that nobody feeds its series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// Why it can't check.
     pub error: Option<String>,
     /// The signal of the last alert, or else the signal when the watch was created.
@@ -129,10 +132,18 @@ pub async fn list(
     let key = |watch: &Watch| format!("{:020}{}", watch.created.0, watch.id);
     let (watches, next_cursor) = page.of(watches, key)?;
     let ids: Vec<WatchId> = watches.iter().map(|watch| watch.id).collect();
-    let watch_states = app.store.watch_states(&ids).await?;
+    let (watch_states, heads) = futures::try_join!(
+        app.store.watch_states(&ids),
+        app.store.heads(reader.project)
+    )?;
     let now = app.store.world().now();
     let watches = watches.iter().zip(watch_states);
-    let watches = watches.map(|(watch, state)| view(watch, &state.unwrap_or_default(), now));
+    let watches = watches.map(|(watch, state)| {
+        let of_watch =
+            |head: &&Head| head.series == watch.series && head.timeframe == watch.timeframe;
+        let head = heads.iter().find(of_watch);
+        view(watch, &state.unwrap_or_default(), head, now)
+    });
     Ok(axum::Json(Watches {
         watches: watches.collect(),
         next_cursor,
@@ -149,8 +160,13 @@ pub async fn get(
     State(app): State<App>,
     Read { it: watch, .. }: Read<Watch>,
 ) -> Result<axum::Json<WatchView>, Problem> {
-    let state = app.store.watch_state(watch.id).await?.unwrap_or_default();
-    Ok(axum::Json(view(&watch, &state, app.store.world().now())))
+    let (state, head) = futures::try_join!(
+        app.store.watch_state(watch.id),
+        app.store
+            .head(watch.project, &watch.series, watch.timeframe)
+    )?;
+    let (state, now) = (state.unwrap_or_default(), app.store.world().now());
+    Ok(axum::Json(view(&watch, &state, head.as_ref(), now)))
 }
 
 /// Creates a watch. It takes the current signal as known, and alerts on changes from there.
@@ -218,7 +234,7 @@ pub async fn create(
         }
         match app.store.create_watch(&watch, &counted).await {
             Ok(()) => {
-                let body = view(&watch, &WatchState::default(), now);
+                let body = view(&watch, &WatchState::default(), head.as_ref(), now);
                 return Ok((StatusCode::CREATED, axum::Json(body)));
             }
             Err(StoreError::Conflict) => app.store.back_off(attempt).await,
@@ -275,7 +291,13 @@ pub async fn update(
         state.due = None;
         state.epoch = state.epoch.wrapping_add(1);
         match app.store.replace_watch(&watch, Some(&state)).await {
-            Ok(()) => return Ok(axum::Json(view(&watch, &state, now))),
+            Ok(()) => {
+                let head = app
+                    .store
+                    .head(watch.project, &watch.series, watch.timeframe)
+                    .await?;
+                return Ok(axum::Json(view(&watch, &state, head.as_ref(), now)));
+            }
             Err(StoreError::Conflict) => {}
             Err(error) => return Err(error.into()),
         }
@@ -457,7 +479,7 @@ impl Named for Watch {
     }
 }
 
-fn view(watch: &Watch, state: &WatchState, now: UnixMs) -> WatchView {
+fn view(watch: &Watch, state: &WatchState, head: Option<&Head>, now: UnixMs) -> WatchView {
     let on = match &watch.on {
         On::Bar => "bar".into(),
         On::Schedule(Schedule::Simple { period_s }) => serde_json::json!({ "every_s": period_s }),
@@ -466,6 +488,18 @@ fn view(watch: &Watch, state: &WatchState, now: UnixMs) -> WatchView {
         }
     };
     let expired = watch.expires.is_some_and(|expires| expires <= now);
+    let is_empty = head.is_none_or(|head| head.months.is_empty());
+    let warning = is_empty.then(|| {
+        let (series, timeframe) = (&watch.series, watch.timeframe);
+        match series.monitor() {
+            Some((slug, figure)) => {
+                format!("nothing received yet: no heartbeat of {slug} has had a {figure}")
+            }
+            None => format!(
+                "nothing received yet for {series} in {timeframe}: POST /v1/series/{series}/values, or bars"
+            ),
+        }
+    });
     WatchView {
         id: watch.id,
         name: watch.name.clone(),
@@ -483,8 +517,10 @@ fn view(watch: &Watch, state: &WatchState, now: UnixMs) -> WatchView {
         state: match (expired, &state.error) {
             (true, _) => "expired",
             (false, Some(_)) => "failing",
+            (false, None) if is_empty => "waiting",
             (false, None) => "watching",
         },
+        warning,
         error: state.error.clone(),
         signal: state.signal,
         alerts: state.alerts,

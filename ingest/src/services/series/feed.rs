@@ -10,6 +10,7 @@ use crate::services::{ServiceError, ServiceResult};
 use thrum_schema::error::Invalid;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::ping::{DURATION, INTERVAL};
+use thrum_schema::signal::track::Holds;
 use thrum_schema::signal::{Bar, SeriesName, Timeframe};
 use thrum_schema::state::{Feeds, MAX_FEEDS};
 use thrum_schema::{MonitorState, Ping, PingKind, UnixMs};
@@ -57,12 +58,19 @@ impl Series {
         let mut log = self.store.pings(monitor).await?;
         log.reverse();
         let bars = bars_of(&log, name);
-        self.put_bars(project, series, timeframe, head.clone(), &bars)
-            .await?;
+        self.put_bars(
+            project,
+            series,
+            timeframe,
+            head.clone(),
+            Holds::Values,
+            &bars,
+        )
+        .await?;
         if head.is_none() && bars.is_empty() {
             let none = std::collections::BTreeSet::new();
             self.store
-                .extend_series(project, series, timeframe, &none)
+                .extend_series(project, series, timeframe, &none, Some(Holds::Values))
                 .await?;
         }
         Ok(())
@@ -151,8 +159,15 @@ impl Series {
             .head(state.project, series, Timeframe::TICK)
             .await?;
         let bar = Bar::value(ping.at, value);
-        self.put_bars(state.project, series, Timeframe::TICK, head, &[bar])
-            .await?;
+        self.put_bars(
+            state.project,
+            series,
+            Timeframe::TICK,
+            head,
+            Holds::Values,
+            &[bar],
+        )
+        .await?;
         Ok(())
     }
 }

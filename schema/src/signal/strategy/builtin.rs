@@ -97,6 +97,7 @@ fn cross(mean: &str) -> Value {
     json!({
         "description": "The fast mean above (BUY) or below (SELL) the slow mean.",
         "params": { "fast": 10, "slow": 30 },
+        "gaps": "count",
         "buy": compare(fast(), ">", slow()),
         "sell": compare(fast(), "<", slow()),
     })
@@ -107,6 +108,7 @@ fn macd() -> Value {
     json!({
         "description": "MACD above (BUY) or below (SELL) its signal line.",
         "params": { "fast": 12, "slow": 26, "signal": 9 },
+        "gaps": "count",
         "buy": compare(output("macd"), ">", output("signal")),
         "sell": compare(output("macd"), "<", output("signal")),
     })
@@ -119,6 +121,7 @@ fn bollinger() -> Value {
         "description": "Mean reversion: BUY if the close is below the lower Bollinger band, SELL \
                         if it is above the upper one.",
         "params": { "n": 20, "k": 2 },
+        "gaps": "count",
         "buy": compare("close", "<", band("lower")),
         "sell": compare("close", ">", band("upper")),
     })
@@ -131,6 +134,7 @@ fn donchian() -> Value {
         "description": "Breakout: BUY if the close is above the highest high of the previous n \
                         bars, SELL if it is below the lowest low.",
         "params": { "n": 20 },
+        "gaps": "count",
         "buy": compare("close", ">", channel("upper")),
         "sell": compare("close", "<", channel("lower")),
     })
@@ -141,6 +145,7 @@ fn zscore() -> Value {
         "description": "Mean reversion: BUY if the value is k standard deviations below its mean, \
                         SELL if it is k above.",
         "params": { "n": 20, "k": 2 },
+        "gaps": "count",
         "buy": compare(of_n("zscore"), "<", "-$k"),
         "sell": compare(of_n("zscore"), ">", "$k"),
     })

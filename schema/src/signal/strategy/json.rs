@@ -4,7 +4,7 @@ use super::{
     Comparison, DEFAULT_MODE, Field, Gaps, MAX_AGO, MAX_CONDITIONS, MAX_DEPTH, MAX_LEAVES,
     MAX_PARAMS, Number, Operand, Rule, Rules, Strategy, check_name,
 };
-use crate::error::Invalid;
+use crate::error::{Invalid, Invalids};
 use crate::signal::bar::check_number;
 use crate::signal::detector;
 use crate::signal::explanation::Op;
@@ -18,66 +18,244 @@ const MAX_DESCRIPTION: usize = 1_000;
 
 type Fields = Map<String, Value>;
 
-pub fn strategy(value: &Value) -> Result<Strategy, Invalid> {
-    let fields = object(value, "the strategy")?;
-    only(
-        fields,
-        "",
-        &[
-            "description",
-            "params",
-            "detector",
-            "modes",
-            "default_mode",
-            "warmup",
-            "gaps",
-            "buy",
-            "sell",
-        ],
-    )?;
-    let description = text(fields, "", "description")?.unwrap_or_default();
-    if description.chars().count() > MAX_DESCRIPTION {
-        return Err(Invalid::new(
-            "description",
-            format!("must be at most {MAX_DESCRIPTION} characters"),
-        ));
+/// Reads a strategy; if anything is wrong, returns all problems.
+pub fn strategy(value: &Value) -> Result<Strategy, Invalids> {
+    let mut reader = Reader::default();
+    let strategy = reader.strategy(value);
+    if reader.problems.is_empty() {
+        Ok(strategy?)
+    } else {
+        let mut problems = reader.problems;
+        problems.extend(strategy.err());
+        Err(Invalids(problems))
     }
-    let params = params(fields.get("params"))?;
-    if fields.contains_key("detector") {
-        return detector_of(fields, description, params);
+}
+
+/// Reads strategies, and collects what is wrong with them.
+#[derive(Default)]
+struct Reader {
+    problems: Vec<Invalid>,
+    /// How many more comparisons and conditions the mode may have.
+    comparisons: usize,
+    conditions: usize,
+}
+
+impl Reader {
+    /// The result, or `otherwise` after noting the problem.
+    fn or<T>(&mut self, result: Result<T, Invalid>, otherwise: T) -> T {
+        result.unwrap_or_else(|problem| {
+            self.problems.push(problem);
+            otherwise
+        })
     }
-    let modes = modes(fields)?;
-    let default_mode = match text(fields, "", "default_mode")? {
-        Some(mode) => mode,
-        None => modes.keys().next().cloned().unwrap_or_default(),
-    };
-    if !modes.contains_key(&default_mode) {
-        return Err(Invalid::new("default_mode", "must be one of the modes"));
-    }
-    let warmup = match fields.get("warmup") {
-        None => 0,
-        Some(value) => whole(value, "warmup", 0, MAX_WINDOW)?,
-    };
-    let gaps = match text(fields, "", "gaps")?.as_deref() {
-        None | Some("unknown") => Gaps::Unknown,
-        Some("count") => Gaps::Count,
-        Some(_) => {
-            return Err(Invalid::new(
+
+    fn strategy(&mut self, value: &Value) -> Result<Strategy, Invalid> {
+        let fields = object(value, "the strategy")?;
+        let known = only(
+            fields,
+            "",
+            &[
+                "description",
+                "params",
+                "detector",
+                "modes",
+                "default_mode",
+                "warmup",
                 "gaps",
-                "must be unknown (a gap in the bars makes the signal GAP until the windows are full again), or count \
-                 (windows count bars and ignore gaps)",
+                "buy",
+                "sell",
+            ],
+        );
+        self.or(known, ());
+        let description = self.or(text(fields, "", "description"), None);
+        let description = description.unwrap_or_default();
+        if description.chars().count() > MAX_DESCRIPTION {
+            self.problems.push(Invalid::new(
+                "description",
+                format!("must be at most {MAX_DESCRIPTION} characters"),
             ));
         }
-    };
-    Ok(Strategy {
-        description,
-        params,
-        detector: None,
-        modes,
-        default_mode,
-        warmup,
-        gaps,
-    })
+        let params = params(fields.get("params"));
+        let params = self.or(params, BTreeMap::new());
+        if fields.contains_key("detector") {
+            return detector_of(fields, description, params);
+        }
+        let modes = self.modes(fields);
+        let default_mode = self.or(text(fields, "", "default_mode"), None);
+        let default_mode =
+            default_mode.unwrap_or_else(|| modes.keys().next().cloned().unwrap_or_default());
+        if !modes.is_empty() && !modes.contains_key(&default_mode) {
+            let problem = Invalid::new("default_mode", "must be one of the modes");
+            self.problems.push(problem);
+        }
+        let warmup = match fields.get("warmup") {
+            None => 0,
+            Some(value) => self.or(whole(value, "warmup", 0, MAX_WINDOW), 0),
+        };
+        let gaps = text(fields, "", "gaps").and_then(|gaps| gaps_of(gaps.as_deref()));
+        Ok(Strategy {
+            description,
+            params,
+            detector: None,
+            modes,
+            default_mode,
+            warmup,
+            gaps: self.or(gaps, Gaps::Unknown),
+        })
+    }
+
+    /// The modes of a strategy. A strategy without modes has its rules at the top.
+    fn modes(&mut self, fields: &Fields) -> BTreeMap<String, Rules> {
+        let Some(value) = fields.get("modes") else {
+            let rules = self.rules(fields, "");
+            return BTreeMap::from([(DEFAULT_MODE.to_owned(), rules)]);
+        };
+        if fields.contains_key("buy") || fields.contains_key("sell") {
+            self.problems.push(Invalid::new(
+                "modes",
+                "must not be combined with buy and sell",
+            ));
+        }
+        let none = Fields::new();
+        let given = self.or(object(value, "modes"), &none);
+        let mut modes = BTreeMap::new();
+        for (name, value) in given {
+            let place = format!("modes.{name}");
+            self.or(check_name(&place, name), ());
+            let fields = self.or(object(value, &place), &none);
+            self.or(only(fields, &place, &["buy", "sell"]), ());
+            modes.insert(name.clone(), self.rules(fields, &place));
+        }
+        if modes.is_empty() || modes.len() > MAX_PARAMS {
+            self.problems.push(Invalid::new(
+                "modes",
+                format!("must have 1 to {MAX_PARAMS} entries"),
+            ));
+        }
+        modes
+    }
+
+    fn rules(&mut self, fields: &Fields, place: &str) -> Rules {
+        (self.comparisons, self.conditions) = (MAX_LEAVES, MAX_CONDITIONS);
+        let mut side = |name: &str| {
+            let place = join(place, name);
+            if let Some(value) = fields.get(name) {
+                return self.rule(value, &place, 1);
+            }
+            self.problems.push(Invalid::new(
+                &place,
+                "is required: a condition, or {\"any\": []} for never",
+            ));
+            NEVER
+        };
+        Rules {
+            buy: side("buy"),
+            sell: side("sell"),
+        }
+    }
+
+    fn rule(&mut self, value: &Value, place: &str, depth: usize) -> Rule {
+        let rule = self.try_rule(value, place, depth);
+        self.or(rule, NEVER)
+    }
+
+    fn several(&mut self, value: &Value, place: &str, depth: usize) -> Result<Vec<Rule>, Invalid> {
+        let items = value
+            .as_array()
+            .ok_or_else(|| Invalid::new(place, "must be a list of conditions"))?;
+        let rules = items.iter().enumerate();
+        Ok(rules
+            .map(|(i, item)| self.rule(item, &format!("{place}[{i}]"), depth + 1))
+            .collect())
+    }
+
+    fn try_rule(&mut self, value: &Value, place: &str, depth: usize) -> Result<Rule, Invalid> {
+        self.conditions = self.conditions.checked_sub(1).ok_or_else(|| {
+            Invalid::new(
+                place,
+                format!("exceeds the limit of {MAX_CONDITIONS} conditions"),
+            )
+        })?;
+        if depth > MAX_DEPTH {
+            return Err(Invalid::new(
+                place,
+                format!("is nested more than {MAX_DEPTH} levels deep"),
+            ));
+        }
+        let fields = object(value, place)?;
+        match (fields.len(), fields.iter().next()) {
+            (1, Some((name, value))) if name == "all" => {
+                let place = join(place, name);
+                let rules = self.several(value, &place, depth)?;
+                if rules.is_empty() {
+                    return Err(Invalid::new(place, "must have at least one condition"));
+                }
+                Ok(Rule::All(rules))
+            }
+            (1, Some((name, value))) if name == "any" => {
+                Ok(Rule::Any(self.several(value, &join(place, name), depth)?))
+            }
+            (1, Some((name, value))) if name == "not" => {
+                let inner = self.rule(value, &join(place, name), depth + 1);
+                Ok(Rule::Not(Box::new(inner)))
+            }
+            _ => {
+                let comparison = self.comparison(fields, place)?;
+                Ok(Rule::Compare(Box::new(comparison)))
+            }
+        }
+    }
+
+    fn comparison(&mut self, fields: &Fields, place: &str) -> Result<Comparison, Invalid> {
+        let fits = ["left", "op", "right"]
+            .iter()
+            .all(|name| fields.contains_key(*name));
+        if !fits || fields.len() != 3 {
+            return Err(Invalid::new(
+                place,
+                "must be {\"all\": […]}, {\"any\": […]}, {\"not\": …}, or a comparison {\"left\", \"op\", \"right\"}",
+            ));
+        }
+        self.comparisons = self.comparisons.checked_sub(1).ok_or_else(|| {
+            Invalid::new(
+                place,
+                format!("exceeds the limit of {MAX_LEAVES} comparisons"),
+            )
+        })?;
+        let op = fields["op"].as_str().unwrap_or_default();
+        let op = Op::ALL.into_iter().find(|known| known.as_str() == op);
+        let op = op.ok_or_else(|| {
+            Invalid::new(
+                join(place, "op"),
+                "must be >, >=, <, <=, crosses_above or crosses_below",
+            )
+        });
+        let mut side = |name: &str| {
+            let operand = operand(&fields[name], &join(place, name));
+            self.or(operand, Operand::Number(Number::Is(0.0)))
+        };
+        let (left, right) = (side("left"), side("right"));
+        Ok(Comparison {
+            left,
+            op: self.or(op, Op::Gt),
+            right,
+        })
+    }
+}
+
+/// A condition that never holds.
+const NEVER: Rule = Rule::Any(Vec::new());
+
+fn gaps_of(text: Option<&str>) -> Result<Gaps, Invalid> {
+    match text {
+        None | Some("unknown") => Ok(Gaps::Unknown),
+        Some("count") => Ok(Gaps::Count),
+        Some(_) => Err(Invalid::new(
+            "gaps",
+            "must be unknown (a gap in the bars makes the signal GAP until the windows are full again), or count \
+             (windows count bars and ignore gaps)",
+        )),
+    }
 }
 
 /// A detector. It has no rules, and exactly the parameters of its kind.
@@ -114,8 +292,8 @@ fn detector_of(
         *param = value;
     }
     let never = Rules {
-        buy: Rule::Any(Vec::new()),
-        sell: Rule::Any(Vec::new()),
+        buy: NEVER,
+        sell: NEVER,
     };
     Ok(Strategy {
         description,
@@ -126,35 +304,6 @@ fn detector_of(
         warmup: 0,
         gaps: Gaps::Count,
     })
-}
-
-/// The modes of a strategy. A strategy without modes has its rules at the top.
-fn modes(fields: &Fields) -> Result<BTreeMap<String, Rules>, Invalid> {
-    let Some(value) = fields.get("modes") else {
-        let rules = rules(fields, "")?;
-        return Ok(BTreeMap::from([(DEFAULT_MODE.to_owned(), rules)]));
-    };
-    if fields.contains_key("buy") || fields.contains_key("sell") {
-        return Err(Invalid::new(
-            "modes",
-            "must not be combined with buy and sell",
-        ));
-    }
-    let mut modes = BTreeMap::new();
-    for (name, value) in object(value, "modes")? {
-        let place = format!("modes.{name}");
-        check_name(&place, name)?;
-        let fields = object(value, &place)?;
-        only(fields, &place, &["buy", "sell"])?;
-        modes.insert(name.clone(), rules(fields, &place)?);
-    }
-    if modes.is_empty() || modes.len() > MAX_PARAMS {
-        return Err(Invalid::new(
-            "modes",
-            format!("must have 1 to {MAX_PARAMS} entries"),
-        ));
-    }
-    Ok(modes)
 }
 
 fn params(value: Option<&Value>) -> Result<BTreeMap<String, f64>, Invalid> {
@@ -178,110 +327,6 @@ fn params(value: Option<&Value>) -> Result<BTreeMap<String, f64>, Invalid> {
         ));
     }
     Ok(params)
-}
-
-fn rules(fields: &Fields, place: &str) -> Result<Rules, Invalid> {
-    let mut left = Left {
-        comparisons: MAX_LEAVES,
-        conditions: MAX_CONDITIONS,
-    };
-    let mut side = |name: &str| {
-        let place = join(place, name);
-        let value = fields.get(name).ok_or_else(|| {
-            Invalid::new(
-                &place,
-                "is required: a condition, or {\"any\": []} for never",
-            )
-        })?;
-        rule(value, &place, 1, &mut left)
-    };
-    Ok(Rules {
-        buy: side("buy")?,
-        sell: side("sell")?,
-    })
-}
-
-/// How many more are allowed.
-struct Left {
-    comparisons: usize,
-    conditions: usize,
-}
-
-fn rule(value: &Value, place: &str, depth: usize, left: &mut Left) -> Result<Rule, Invalid> {
-    left.conditions = left.conditions.checked_sub(1).ok_or_else(|| {
-        Invalid::new(
-            place,
-            format!("exceeds the limit of {MAX_CONDITIONS} conditions"),
-        )
-    })?;
-    if depth > MAX_DEPTH {
-        return Err(Invalid::new(
-            place,
-            format!("is nested more than {MAX_DEPTH} levels deep"),
-        ));
-    }
-    let fields = object(value, place)?;
-    let several = |name: &str, value: &Value, left: &mut Left| {
-        let place = join(place, name);
-        let items = value
-            .as_array()
-            .ok_or_else(|| Invalid::new(&place, "must be a list of conditions"))?;
-        let rules = items.iter().enumerate();
-        rules
-            .map(|(i, item)| rule(item, &format!("{place}[{i}]"), depth + 1, left))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    match (fields.len(), fields.iter().next()) {
-        (1, Some((name, value))) if name == "all" => {
-            let rules = several(name, value, left)?;
-            if rules.is_empty() {
-                return Err(Invalid::new(
-                    join(place, name),
-                    "must have at least one condition",
-                ));
-            }
-            Ok(Rule::All(rules))
-        }
-        (1, Some((name, value))) if name == "any" => Ok(Rule::Any(several(name, value, left)?)),
-        (1, Some((name, value))) if name == "not" => {
-            let inner = rule(value, &join(place, name), depth + 1, left)?;
-            Ok(Rule::Not(Box::new(inner)))
-        }
-        _ => {
-            let comparison = comparison(fields, place, left)?;
-            Ok(Rule::Compare(Box::new(comparison)))
-        }
-    }
-}
-
-fn comparison(fields: &Fields, place: &str, left: &mut Left) -> Result<Comparison, Invalid> {
-    let fits = ["left", "op", "right"]
-        .iter()
-        .all(|name| fields.contains_key(*name));
-    if !fits || fields.len() != 3 {
-        return Err(Invalid::new(
-            place,
-            "must be {\"all\": […]}, {\"any\": […]}, {\"not\": …}, or a comparison {\"left\", \"op\", \"right\"}",
-        ));
-    }
-    left.comparisons = left.comparisons.checked_sub(1).ok_or_else(|| {
-        Invalid::new(
-            place,
-            format!("exceeds the limit of {MAX_LEAVES} comparisons"),
-        )
-    })?;
-    let op = fields["op"].as_str().unwrap_or_default();
-    let op = Op::ALL.into_iter().find(|known| known.as_str() == op);
-    Ok(Comparison {
-        left: operand(&fields["left"], &join(place, "left"))?,
-        op: op.ok_or_else(|| {
-            Invalid::new(
-                join(place, "op"),
-                "must be >, >=, <, <=, crosses_above or crosses_below",
-            )
-        })?,
-        right: operand(&fields["right"], &join(place, "right"))?,
-    })
 }
 
 fn operand(value: &Value, place: &str) -> Result<Operand, Invalid> {

@@ -7,8 +7,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
-use thrum_schema::signal::track::StoredBar;
-use thrum_schema::signal::{Bar, SeriesName, Timeframe};
+use thrum_schema::signal::track::{Head, StoredBar};
+use thrum_schema::signal::{Bar, Calendar, SeriesName, Timeframe};
 use utoipa::ToSchema;
 
 /// The most bars, values, scores or texts in a request.
@@ -43,7 +43,12 @@ pub struct BarRequest {
 
 impl BarRequest {
     /// The bar, checked.
-    pub fn check(&self, timeframe: Timeframe, now: UnixMs) -> Result<Bar, Invalid> {
+    pub fn check(
+        &self,
+        timeframe: Timeframe,
+        calendar: &Calendar,
+        now: UnixMs,
+    ) -> Result<Bar, Invalid> {
         let bar = Bar {
             time: UnixMs::parse("time", &self.time)?,
             open: self.open,
@@ -52,7 +57,7 @@ impl BarRequest {
             close: self.close,
             volume: self.volume,
         };
-        bar.check(timeframe, now)?;
+        bar.check(timeframe, calendar, now)?;
         Ok(bar)
     }
 }
@@ -184,6 +189,68 @@ pub struct SeriesView {
     pub last_month: Option<String>,
     /// How many watches it has.
     pub watches: usize,
+    /// When its bars are due: `"24/7"`, `"weekdays"`, or `{"tz", "days", "open", "close",
+    /// "holidays"}`.
+    #[schema(value_type = Value)]
+    pub calendar: Value,
+    /// How many seconds after the timeframe's grid its bars open.
+    #[schema(value_type = i32)]
+    pub offset_s: u32,
+    /// Times from which on its values are the new normal, as a person said.
+    pub accepted_levels: Vec<String>,
+}
+
+impl SeriesView {
+    /// A series as shown to users.
+    pub fn new(head: &Head) -> Self {
+        let month =
+            |text: Option<&String>| text.map(|text| format!("{}-{}", &text[..4], &text[4..]));
+        Self {
+            series: head.series.to_string(),
+            timeframe: head.timeframe.to_string(),
+            first_month: month(head.months.first()),
+            last_month: month(head.months.last()),
+            watches: head.watches.len(),
+            calendar: head.calendar.to_json(),
+            offset_s: head.calendar.offset_s,
+            accepted_levels: head.levels().into_iter().map(UnixMs::rfc3339).collect(),
+        }
+    }
+}
+
+/// When the bars of a series are due. Absent fields keep their value.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SeriesRequest {
+    /// The default is `tick` for series from heartbeats.
+    pub timeframe: Option<String>,
+    /// `"24/7"` (the default of a series), `"weekdays"`, or the sessions of a market: `{"tz":
+    /// "America/New_York", "days": [1, 2, 3, 4, 5], "open": "09:30", "close": "16:00", "holidays":
+    /// ["2026-12-25"]}`.
+    #[schema(value_type = Option<Value>)]
+    pub calendar: Option<Value>,
+    /// How many seconds after the timeframe's grid its bars open, such as 18000 for daily bars at
+    /// 05:00Z. The grid is UTC's; for bars of a day or longer with a time zone, that zone's.
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 604_800)]
+    pub offset_s: Option<u32>,
+}
+
+/// A level to accept.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptRequest {
+    /// The default is `tick` for series from heartbeats.
+    pub timeframe: Option<String>,
+    /// The first value of the new level, RFC 3339; the last value if absent.
+    pub at: Option<String>,
+}
+
+/// How many bars were deleted.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Deleted {
+    pub deleted: usize,
+    /// Whether all of them were. If not, send the request again.
+    pub complete: bool,
 }
 
 impl From<StoredBar> for BarView {
@@ -221,17 +288,22 @@ pub fn check_batch(field: &str, items: Vec<Value>) -> Result<Vec<Value>, Invalid
     Ok(items)
 }
 
-/// The valid items by time, the last one for each time, and the rejected items.
-pub fn last_of_each<T>(
+/// The valid items by time, the last one for each time; how many were the same as another one; and
+/// the rejected items.
+pub fn last_of_each<T: PartialEq>(
     checked: Vec<Result<T, Invalid>>,
     time: impl Fn(&T) -> UnixMs,
-) -> (Vec<T>, Vec<Rejected>) {
+) -> (Vec<T>, usize, Vec<Rejected>) {
     let mut valid: BTreeMap<UnixMs, (usize, T)> = BTreeMap::new();
     let mut rejected = Vec::new();
+    let mut same = 0;
     for (index, checked) in checked.into_iter().enumerate() {
         match checked {
             Ok(item) => {
-                if let Some((index, _)) = valid.insert(time(&item), (index, item)) {
+                let at = time(&item);
+                if valid.get(&at).is_some_and(|(_, other)| *other == item) {
+                    same += 1;
+                } else if let Some((index, _)) = valid.insert(at, (index, item)) {
                     let error = "another of the same time follows, and replaces it".to_owned();
                     rejected.push(Rejected { index, error });
                 }
@@ -245,6 +317,7 @@ pub fn last_of_each<T>(
     rejected.sort_by_key(|rejected| rejected.index);
     (
         valid.into_values().map(|(_, item)| item).collect(),
+        same,
         rejected,
     )
 }
