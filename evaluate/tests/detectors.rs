@@ -116,7 +116,7 @@ fn a_new_level_is_low_until_it_is_accepted() {
         Some(
             format!(
                 "LOW at {}",
-                thrum_schema::signal::compile::quantity(values[62].1)
+                thrum_schema::signal::number::quantity(values[62].1)
             )
             .as_str()
         )

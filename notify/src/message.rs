@@ -12,7 +12,7 @@ use thrum_schema::flip::Reason;
 use thrum_schema::id::AlertId;
 use thrum_schema::monitor::unique_key;
 use thrum_schema::signal::Verdict;
-use thrum_schema::signal::compile::{quantity, show};
+use thrum_schema::signal::number::{quantity, show};
 use thrum_schema::signal::view::{ExplanationView, ago};
 use thrum_schema::signal::watch::Change;
 

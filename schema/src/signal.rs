@@ -10,6 +10,7 @@ pub mod detector;
 pub mod explanation;
 pub mod indicator;
 pub mod lexicon;
+pub mod number;
 pub mod request;
 pub mod series;
 pub mod strategy;

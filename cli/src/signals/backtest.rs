@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
-use thrum_schema::signal::compile::show;
+use thrum_schema::signal::number::show;
 use thrum_schema::signal::request::{self, Fill};
 use thrum_schema::signal::strategy::builtin;
 use thrum_schema::signal::{Bar, Calendar, Strategy, Timeframe};

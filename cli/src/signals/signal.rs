@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::Value;
 use std::fmt::Write;
-use thrum_schema::signal::compile::show;
+use thrum_schema::signal::number::show;
 
 const EXAMPLES: &str = "\
 Examples:

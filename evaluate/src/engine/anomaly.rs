@@ -1,9 +1,9 @@
 //! Explanations of a detector's verdict.
 
 use super::detector::Judged;
-use thrum_schema::signal::compile::quantity;
 use thrum_schema::signal::detector::Detector;
 use thrum_schema::signal::explanation::{Basis, Expected, Explanation};
+use thrum_schema::signal::number::quantity;
 use thrum_schema::signal::{Bar, Verdict};
 
 /// Limits beyond this are none.

@@ -3,6 +3,7 @@
 //! person.
 
 mod baseline;
+mod shift;
 mod slots;
 mod smoothing;
 mod spread;
@@ -10,8 +11,9 @@ mod window;
 
 use baseline::{Baseline, Outlook};
 use serde::{Deserialize, Serialize};
+use shift::Shift;
 use smoothing::Smoothing;
-use spread::{Compared, share};
+use spread::{Compared, Limits};
 use thrum_schema::UnixMs;
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::detector::{Detector, Kind};
@@ -85,22 +87,6 @@ impl Params {
     /// The least deviation that counts.
     fn least(&self, centre: f64) -> f64 {
         self.min_abs.max(self.min_rel * centre.abs())
-    }
-}
-
-/// A change of level.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub enum Shift {
-    Times(f64),
-    Plus(f64),
-}
-
-impl Shift {
-    pub fn of(self, x: f64) -> f64 {
-        match self {
-            Self::Times(factor) => x * factor,
-            Self::Plus(by) => x + by,
-        }
     }
 }
 
@@ -190,40 +176,6 @@ enum Model {
     Change(Window),
     Threshold,
     Absence { last: f64, same: u32 },
-}
-
-/// What is too low and too high, and where a value is between them.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    low: f64,
-    high: f64,
-    compared: Compared,
-}
-
-impl Limits {
-    /// As far below the expected value as above it.
-    fn around(centre: f64, compared: Compared) -> Self {
-        Self {
-            low: centre - compared.limit,
-            high: centre + compared.limit,
-            compared,
-        }
-    }
-
-    /// Limits for the value `x` alone.
-    fn of(centre: f64, limit: f64, x: f64) -> Self {
-        let compared = Compared::of(share(x - centre, limit), 0.0, limit);
-        Self::around(centre, compared)
-    }
-
-    /// Wider, if deviations below `least` do not count.
-    fn at_least(self, centre: f64, least: f64) -> Self {
-        Self {
-            low: self.low.min(centre - least),
-            high: self.high.max(centre + least),
-            ..self
-        }
-    }
 }
 
 /// A value at a time.
@@ -415,6 +367,9 @@ impl DetectorState {
         };
         let basis = self.model.basis();
         if verdict == Verdict::Normal {
+            if let ([(x, _)], Model::Baseline(baseline)) = (&self.run.values[..], &mut self.model) {
+                baseline.was_alone(*x);
+            }
             self.run = Run::new();
             self.model.learn(params, value);
             return judged(verdict, false, basis);

@@ -2,8 +2,8 @@
 
 use super::anomaly;
 use super::program::{Program, State, holds};
-use thrum_schema::signal::compile::show;
 use thrum_schema::signal::explanation::{Condition, Explanation, Side};
+use thrum_schema::signal::number::show;
 use thrum_schema::signal::strategy::Gaps;
 use thrum_schema::signal::{Bar, Verdict};
 

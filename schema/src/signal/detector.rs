@@ -139,14 +139,14 @@ impl Kind {
     /// Its parameters.
     pub const fn args(self) -> &'static [Arg] {
         const AUTO: &[Arg] = &[
-            arg("k", 3.5, 1.0, 20.0),
+            arg("k", 3.25, 1.0, 20.0),
             MIN_ABS,
             MIN_REL,
             ACCEPT_DAYS,
             DIRECTION,
         ];
         const SEASONAL: &[Arg] = &[
-            arg("k", 3.5, 1.0, 20.0),
+            arg("k", 3.25, 1.0, 20.0),
             MIN_ABS,
             MIN_REL,
             ACCEPT_DAYS,
@@ -155,7 +155,7 @@ impl Kind {
             whole("weeks", 6.0, 2.0, 8.0),
         ];
         const HOLT_WINTERS: &[Arg] = &[
-            arg("k", 4.0, 1.0, 20.0),
+            arg("k", 3.5, 1.0, 20.0),
             MIN_ABS,
             MIN_REL,
             ACCEPT_DAYS,

@@ -1,6 +1,6 @@
 //! Explanations: the reasons for a signal, as data and as a paragraph.
 
-use super::compile::quantity;
+use super::number::quantity;
 use serde::{Deserialize, Serialize};
 
 /// The side a condition supports.

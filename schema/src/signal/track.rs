@@ -23,8 +23,6 @@ pub const MAX_FOLLOWED: usize = 8;
 pub const MAX_TRACKS: usize = 50;
 /// How long tracks and their signals are kept after the last write, in seconds: 400 days.
 pub const TRACK_TTL_S: i64 = 400 * 86_400;
-/// How many timeframes after its close a bar becomes stale.
-pub const STALE_BARS: i64 = 2;
 
 /// The id of a track: a series, and a strategy's version with its mode and parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -284,6 +282,20 @@ impl Head {
         levels
             .filter_map(|at| at.parse().ok().map(UnixMs))
             .collect()
+    }
+}
+
+impl CompiledStrategy {
+    /// For a series with this head, or for one without a calendar.
+    #[must_use]
+    pub fn along(mut self, head: Option<&Head>) -> Self {
+        if let Some(head) = head {
+            self.calendar = head.calendar.clone();
+            if self.detector.is_some() {
+                self.levels = head.levels();
+            }
+        }
+        self
     }
 }
 

@@ -1,7 +1,8 @@
 //! Signals as shown to users.
 
-use super::compile::{CompiledStrategy, show};
+use super::compile::CompiledStrategy;
 use super::explanation::{Condition, Expected, Explanation};
+use super::number::show;
 use super::series::SeriesName;
 use super::track::Signal;
 use super::{Timeframe, Verdict};

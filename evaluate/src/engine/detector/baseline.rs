@@ -1,12 +1,13 @@
 //! What a value is expected to be, from the series' own history: the last values, the same hour of
 //! the day, or the same hour or day of the week, whichever came closest so far.
 
+use super::shift::Shift;
 use super::slots::{Place, Slots};
-use super::spread::{Compared, Scale, Spread, Strictness};
+use super::spread::{Compared, Limits, Scale, Spread, Strictness};
 use super::window::{Window, median};
-use super::{Basis, Limits, Shift};
 use serde::{Deserialize, Serialize};
 use thrum_schema::UnixMs;
+use thrum_schema::signal::explanation::Basis;
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -39,6 +40,9 @@ const ERROR_WEIGHT: f64 = 0.015;
 const BETTER: f64 = 0.95;
 /// A value of a series that is mostly 0 may exceed the largest one so far by this factor.
 const RECORD: f64 = 1.5;
+
+/// How often something must happen to be usual now and then.
+const NOW_AND_THEN: usize = 3;
 
 /// The candidates.
 const CANDIDATES: [Basis; 4] = [Basis::Recent, Basis::Level, Basis::Day, Basis::Week];
@@ -156,6 +160,8 @@ pub struct Baseline {
     least: f64,
     most: f64,
     record: f64,
+    /// The last values that were alone beyond the limits.
+    singles: Vec<f64>,
 }
 
 impl Baseline {
@@ -182,6 +188,7 @@ impl Baseline {
             least: f64::INFINITY,
             most: f64::NEG_INFINITY,
             record: 0.0,
+            singles: Vec::new(),
         }
     }
 
@@ -241,7 +248,8 @@ impl Baseline {
                 .compare(middle, deviation, Strictness::new(k, clock.interval_ms));
         let mut low = scale.back(middle - compared.limit);
         let mut high = scale.back(middle + compared.limit);
-        if centre == 0.0 && self.least >= 0.0 {
+        let is_mostly_zero = self.level.median() == Some(0.0);
+        if is_mostly_zero && self.least >= 0.0 {
             high = high.max(RECORD * self.record);
             compared.together = 0.0;
         }
@@ -456,6 +464,17 @@ impl Baseline {
             if let (Some(slots), Some(place)) = (slots, place) {
                 slots.learn(place, x, clock.weight, are_positive);
             }
+        }
+    }
+
+    /// Notes that a value was alone beyond the limits. In a series that is mostly 0, what happens
+    /// now and then is usual.
+    pub fn was_alone(&mut self, x: f64) {
+        self.singles.push(x.abs());
+        if self.singles.len() == NOW_AND_THEN {
+            let least = self.singles.iter().copied().fold(f64::INFINITY, f64::min);
+            self.record = self.record.max(least);
+            self.singles.remove(0);
         }
     }
 

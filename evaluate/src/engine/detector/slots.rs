@@ -1,6 +1,6 @@
 //! The values of the same hour or day in the past: their medians.
 
-use super::Shift;
+use super::shift::Shift;
 use serde::{Deserialize, Serialize};
 
 /// How far a value moves the offset, at most: as if it were this far from the median.

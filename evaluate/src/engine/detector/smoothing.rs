@@ -1,9 +1,8 @@
 //! Holt-Winters: exponential smoothing of the level and of the season, each value against the same
 //! step of the period before.
 
-use super::Limits;
-use super::Shift;
-use super::spread::{Compared, Scale, Spread, Strictness};
+use super::shift::Shift;
+use super::spread::{Compared, Limits, Scale, Spread, Strictness};
 use serde::{Deserialize, Serialize};
 use thrum_schema::UnixMs;
 

@@ -11,9 +11,9 @@ const WEIGHT: f64 = 0.02;
 const NORMAL: f64 = 1.253_314;
 /// Steps of the quantiles: largest at the start, smallest later.
 const STEPS: (f64, f64) = (0.1, 0.04);
-/// The share of `q99² / q90` that limits have. For normally distributed values, it gives 3.6
-/// standard deviations, which one of 3,000 values exceeds; for heavier tails it gives more.
-const TAIL: f64 = 0.9;
+/// The share of `q99² / q90` that limits have. For normally distributed values, it gives 3.3
+/// standard deviations, which one of 1,000 values exceeds; for heavier tails it gives more.
+const TAIL: f64 = 0.83;
 /// How much wider limits are for few values: by this over their number.
 const FEW: f64 = 4.0;
 /// Weight of a new deviation in the relation between level and deviation.
@@ -253,8 +253,42 @@ impl Spread {
     }
 }
 
+/// What is too low and too high, and where a value is between them.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub low: f64,
+    pub high: f64,
+    pub compared: Compared,
+}
+
+impl Limits {
+    /// As far below the expected value as above it.
+    pub fn around(centre: f64, compared: Compared) -> Self {
+        Self {
+            low: centre - compared.limit,
+            high: centre + compared.limit,
+            compared,
+        }
+    }
+
+    /// Limits for the value `x` alone.
+    pub fn of(centre: f64, limit: f64, x: f64) -> Self {
+        let compared = Compared::of(share(x - centre, limit), 0.0, limit);
+        Self::around(centre, compared)
+    }
+
+    /// Wider, if deviations below `least` do not count.
+    pub fn at_least(self, centre: f64, least: f64) -> Self {
+        Self {
+            low: self.low.min(centre - least),
+            high: self.high.max(centre + least),
+            ..self
+        }
+    }
+}
+
 /// A deviation as a fraction of its limit.
-pub fn share(deviation: f64, limit: f64) -> f64 {
+fn share(deviation: f64, limit: f64) -> f64 {
     if deviation == 0.0 {
         0.0
     } else {

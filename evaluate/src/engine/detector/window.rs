@@ -1,6 +1,6 @@
 //! The last values, sorted: their median and their median absolute deviation.
 
-use super::Shift;
+use super::shift::Shift;
 use serde::{Deserialize, Serialize};
 
 /// The standard deviation of normally distributed values, as a multiple of their median absolute
