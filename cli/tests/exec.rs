@@ -252,7 +252,15 @@ fn exec_passes_signals_on_and_stays() {
         assert_eq!(child.wait().unwrap().code(), Some(7), "{signal}");
         assert_eq!(last(&thrum).1, 7);
     }
-    // To the group, as at the end of a session: nothing remains.
+    // To the group, as at the end of a session: the end is reported, in whatever order the signal arrives, and nothing
+    // remains.
+    for code in 1..9 {
+        let script = format!("trap 'exit {code}' HUP; echo; while :; do sleep 0.01; done");
+        let mut child = start(&script, true);
+        kill("HUP", format!("-{}", child.id()));
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert_eq!(last(&thrum).1, u64::try_from(code).unwrap());
+    }
     let mut child = start("echo; exec sleep 30", true);
     kill("HUP", format!("-{}", child.id()));
     assert_eq!(child.wait().unwrap().code(), Some(129));

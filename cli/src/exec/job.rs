@@ -12,6 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The exit statuses that shells use for a command that can't be executed, and for one that does not exist.
 const NOT_EXECUTABLE: u8 = 126;
@@ -41,9 +42,26 @@ pub struct Ended {
 enum Phase {
     /// The command, which runs.
     Running(Pid),
-    /// Thrum's report. The command has ended with this exit code.
-    Reporting(u8),
+    /// Thrum's report.
+    Reporting(Reporting),
 }
+
+/// The command has ended with an exit code.
+struct Reporting {
+    code: u8,
+    since: Instant,
+}
+
+impl Reporting {
+    fn of(code: u8) -> Phase {
+        let since = Instant::now();
+        Phase::Reporting(Self { code, since })
+    }
+}
+
+/// A signal so soon after the end of the command was for the command: one to the whole process group ends the command, and
+/// may be handled here only after that.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Runs a command until it ends, and keeps the end of its output if `keep` is set.
 pub fn run(command: &[String], keep: bool) -> anyhow::Result<Ended> {
@@ -66,7 +84,7 @@ pub fn run(command: &[String], keep: bool) -> anyhow::Result<Ended> {
             say!("{text}");
             let found = error.kind() != std::io::ErrorKind::NotFound;
             let code = if found { NOT_EXECUTABLE } else { NOT_FOUND };
-            let phase = Arc::new(Mutex::new(Phase::Reporting(code)));
+            let phase = Arc::new(Mutex::new(Reporting::of(code)));
             std::thread::spawn(move || handle(signals, &phase));
             return Ok(Ended {
                 code,
@@ -111,14 +129,15 @@ fn handle(mut signals: SignalsInfo<WithOrigin>, phase: &Mutex<Phase>) {
             continue;
         };
         let is_sent = cause == Cause::Kernel && !(leads && *number == SIGHUP);
-        match *phase.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*phase.lock().unwrap_or_else(PoisonError::into_inner) {
             Phase::Running(_) if is_sent => {}
             Phase::Running(pid) => {
                 // An error means that the process has ended.
-                let _ = kill_process(pid, *signal);
+                let _ = kill_process(*pid, *signal);
             }
+            Phase::Reporting(Reporting { since, .. }) if since.elapsed() < SAME_SIGNAL => {}
             Phase::Reporting(_) if matches!(*number, SIGUSR1 | SIGUSR2) => {}
-            Phase::Reporting(code) => std::process::exit(code.into()),
+            Phase::Reporting(Reporting { code, .. }) => std::process::exit((*code).into()),
         }
     }
 }
@@ -129,7 +148,7 @@ fn wait(child: &mut Child, pid: Pid, phase: &Mutex<Phase>) -> std::io::Result<Ex
     while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
     let mut phase = phase.lock().unwrap_or_else(PoisonError::into_inner);
     let status = child.wait()?;
-    *phase = Phase::Reporting(exit_code(status));
+    *phase = Reporting::of(exit_code(status));
     Ok(status)
 }
 
