@@ -104,8 +104,9 @@ enum Command {
     Import(signals::Import),
     /// Show the signal of a strategy on a series, and why
     ///
-    /// The signal is BUY, SELL or HOLD, or says why it is unknown: WARMING (too few bars), GAP
-    /// (bars are missing), NO_SENTIMENT or STALE (no recent bar).
+    /// A trading strategy says BUY, SELL or HOLD, a detector NORMAL, LOW or HIGH. Either may say why
+    /// the signal is unknown: WARMING (too few bars), GAP (bars are missing), NO_SENTIMENT or STALE
+    /// (no recent bar).
     Signal(signals::Signal),
     /// Backtest a strategy on a CSV file, or on a series of the server
     ///

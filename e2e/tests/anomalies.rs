@@ -129,6 +129,38 @@ async fn a_person_accepts_a_new_level() {
     assert_eq!(alerts.latest(), ["NORMAL HIGH at 100.0"]);
     let (status, _) = call(&stage, Method::POST, "/v1/series/none/accept", json!({})).await;
     assert_eq!(status, 400, "a timeframe is required");
+    // A detector does not trade.
+    let body = json!({ "series": "hits", "timeframe": "1h", "strategy": "auto" });
+    let found = post(&stage, "/v1/backtests", body).await;
+    let found = get(&stage, found["href"].as_str().unwrap()).await;
+    let error = found["error"].as_str().unwrap();
+    assert!(error.contains("auto finds anomalies"), "{found}");
+}
+
+#[tokio::test]
+async fn values_that_stop_coming_at_arbitrary_times_alert() {
+    let stage = Stage::new().await;
+    let mut alerts = Alerts::of(&stage).await;
+    let value = async |x: f64| {
+        let time = stage.world.now().rfc3339();
+        let body = json!({ "values": [{ "time": time, "value": x }] });
+        post(&stage, "/v1/series/queue/values", body).await;
+    };
+    let body = json!({
+        "series": "queue", "timeframe": "tick", "strategy": "absence", "params": { "after_s": 600 },
+    });
+    post(&stage, "/v1/watches", body).await;
+    value(1.0).await;
+    stage.world.advance(500_000);
+    stage.tick().await;
+    stage.carry().await;
+    assert!(alerts.latest().is_empty());
+    stage.world.advance(200_000);
+    stage.tick().await;
+    stage.carry().await;
+    assert_eq!(alerts.latest(), ["NORMAL STALE at 1.0"]);
+    value(2.0).await;
+    assert_eq!(alerts.latest(), ["STALE NORMAL at 2.0"]);
 }
 
 #[tokio::test]

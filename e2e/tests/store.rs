@@ -18,14 +18,16 @@ use thrum_schema::channel::{Channel, ChannelKind, Subscription, SubscriptionStat
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use thrum_schema::key::{ApiKey, Scope, hash};
 use thrum_schema::signal::request::{Request, RequestKind, RequestState};
+use thrum_schema::signal::track::{Followed, Holds, Signal, TrackId, TrackState};
 use thrum_schema::signal::watch::{On, Watch, WatchState};
-use thrum_schema::signal::{Bar, Score, SeriesName, Timeframe};
+use thrum_schema::signal::{Bar, Calendar, Explanation, Score, SeriesName, Timeframe};
 use thrum_schema::timer::{Timer, What};
 use thrum_schema::world::ManualWorld;
 use thrum_schema::{
     DeliveryState, Event, Monitor, MonitorState, Outage, PingKind, Project, Rate, Status, UnixMs,
     World, transition,
 };
+use thrum_store::Advance;
 use thrum_store::dynamodb::{DynamoTable, retrying};
 use thrum_store::sqlite::{Options, SqliteTable};
 use thrum_store::table::Table as Port;
@@ -140,6 +142,7 @@ on_each!(
     channels_keep_their_subscriptions_and_failures,
     bars_are_written_once_and_can_be_corrected,
     nudges_are_counted_and_a_series_head_never_goes_back,
+    a_series_is_set_up_and_deleted_in_parts,
     a_request_is_finished_once,
     the_state_of_a_watch_is_guarded_by_its_version,
     keys_rotate_and_projects_are_replaced_only_if_unchanged,
@@ -802,6 +805,103 @@ async fn bars_are_written_once_and_can_be_corrected(table: Table) {
         .await
         .unwrap();
     assert_eq!(last, Some(scores[1]));
+}
+
+async fn a_series_is_set_up_and_deleted_in_parts(table: Table) {
+    let store = &table.store;
+    let (series, hours) = series_x();
+    let bars: Vec<Bar> = (0..30).map(|i| bar(i, i as f64 + 0.1)).collect();
+    store
+        .put_bars(PROJECT, &series, hours, &bars, NOW)
+        .await
+        .unwrap();
+    let months = bars
+        .iter()
+        .map(|bar| thrum_schema::signal::track::month(bar.time))
+        .collect();
+    store
+        .extend_series(PROJECT, &series, hours, &months, Some(Holds::Bars))
+        .await
+        .unwrap();
+    let calendar = Calendar::parse(&serde_json::json!("weekdays"), 0).unwrap();
+    store
+        .set_calendar(PROJECT, &series, hours, &calendar)
+        .await
+        .unwrap();
+    store
+        .accept_level(PROJECT, &series, hours, bars[3].time)
+        .await
+        .unwrap();
+    let score = Score {
+        time: bars[0].time,
+        score: 0.5,
+    };
+    store.put_scores(PROJECT, &series, &[score]).await.unwrap();
+    let head = store.head(PROJECT, &series, hours).await.unwrap().unwrap();
+    assert_eq!((&head.calendar, head.holds), (&calendar, Some(Holds::Bars)));
+    assert_eq!(head.levels(), [bars[3].time]);
+    // Signals of a track that is gone are deleted with their bars, too.
+    let compiled = thrum_schema::signal::strategy::builtin("macd").unwrap();
+    let compiled = compiled.compile(None, &Default::default(), hours).unwrap();
+    let track = TrackId::new(PROJECT, &series, "macd", 1, &compiled);
+    let signals = bars.iter().map(|bar| Signal {
+        bar: bar.time,
+        revision: 0,
+        verdict: thrum_schema::signal::Verdict::Hold,
+        close: bar.close,
+        explanation: Explanation {
+            conditions: Vec::new(),
+            changed: Vec::new(),
+            expected: None,
+            summary: "x".into(),
+        },
+        bar_rev: 0,
+        score: None,
+        computed: NOW,
+    });
+    let signals: Vec<Signal> = signals.collect();
+    let state = TrackState {
+        of: Followed::new("macd", 1, &compiled),
+        asked: NOW,
+        version: 1,
+        last: Some(bars[29].time),
+        high: None,
+        since: bars[0].time,
+        begun: NOW,
+        sentiment: false,
+        levels: None,
+        state: vec![1],
+    };
+    let advance = Advance {
+        before: None,
+        state: &state,
+        signals: &signals,
+        checkpoints: &[],
+        nudge: None,
+    };
+    store.advance_track(&track, &advance, NOW).await.unwrap();
+    let left = async || {
+        let signals = store.signals(&track, UnixMs(0), UnixMs::LATEST, None, false);
+        let bars = store.bars(PROJECT, &head, UnixMs(0), UnixMs::LATEST, 100);
+        (signals.await.unwrap().len(), bars.await.unwrap().len())
+    };
+    let (first, last) = (bars[5].time, UnixMs::LATEST);
+    let delete = async || store.delete_bars(PROJECT, &head, first, last, 10).await;
+    assert_eq!(delete().await.unwrap(), 10);
+    assert_eq!(left().await, (20, 20));
+    assert!(
+        store.track(&track).await.unwrap().is_none(),
+        "it starts over"
+    );
+    assert_eq!(delete().await.unwrap(), 10);
+    assert_eq!(delete().await.unwrap(), 5);
+    assert_eq!(left().await, (5, 5));
+    let after = store.head(PROJECT, &series, hours).await.unwrap().unwrap();
+    assert!(after.nudge > head.nudge);
+    store.delete_series(PROJECT, &series, hours).await.unwrap();
+    assert_eq!(store.head(PROJECT, &series, hours).await.unwrap(), None);
+    let scores = store.scores(PROJECT, &series, None, UnixMs::LATEST);
+    assert!(scores.await.unwrap().is_empty());
 }
 
 async fn nudges_are_counted_and_a_series_head_never_goes_back(table: Table) {

@@ -147,6 +147,40 @@ fn a_weekday_pattern_hides_nothing() {
     }
 }
 
+/// Business hours in a zone whose clocks go forward: the pattern moves by an hour in UTC.
+#[test]
+fn clocks_that_are_put_forward_raise_few_alerts_and_hide_nothing() {
+    let change = 24 * 7 * 6;
+    let mut noise = noise(7);
+    let values = hourly((0..24 * 7 * 9).map(|i| {
+        let local = if i < change { i } else { i + 1 };
+        let is_open = (9..18).contains(&(local % 24)) && local / 24 % 7 < 5;
+        let down = if i == change + 24 * 7 + 11 { 0.3 } else { 1.0 };
+        down * if is_open { 1_000.0 } else { 100.0 } * (1.0 + 0.05 * noise())
+    }));
+    let program = detector("auto", &[], Timeframe::HOUR);
+    let shown = shown(&judge(&program, &values));
+    let (week, later) = shown[change..].split_at(24 * 7);
+    let alerts = week.chars().filter(|c| "LH".contains(*c)).count();
+    assert!((1..=6).contains(&alerts), "{alerts}: {week}");
+    assert_eq!(later.find(['L', 'H']), Some(11), "{later}");
+    assert!(!later[12..].contains(['L', 'H']), "{later}");
+}
+
+#[test]
+fn the_state_of_a_detector_is_small() {
+    let values = hourly((0..24 * 7 * 12).map(|i| 100.0 + f64::from(i % 24)));
+    for name in detectors() {
+        let program = detector(name, &[], Timeframe::HOUR);
+        let mut state = program.begin();
+        for (at, x) in &values {
+            program.step(&mut state, &Bar::value(*at, *x), None);
+        }
+        let bytes = state.encode().len();
+        assert!(bytes < 20_000, "{name}: {bytes} bytes");
+    }
+}
+
 #[test]
 fn thresholds_have_hysteresis() {
     let limits = detector(

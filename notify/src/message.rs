@@ -479,7 +479,9 @@ mod tests {
     use thrum_schema::Targets;
     use thrum_schema::channel::ChannelKind;
     use thrum_schema::flip::Flip;
-    use thrum_schema::id::{ChannelId, MonitorId, ProjectId};
+    use thrum_schema::id::{ChannelId, MonitorId, ProjectId, WatchId};
+    use thrum_schema::signal::explanation::{Basis, Expected};
+    use thrum_schema::signal::{Explanation, SeriesName, Timeframe};
     use thrum_schema::world::{ManualWorld, World};
     use thrum_schema::{Outage, Status};
 
@@ -570,6 +572,64 @@ mod tests {
                 .contains("Thrum itself was unavailable from 2025-11-21 01:53:20 UTC")
         );
         assert!(message.json["data"]["outage"]["start"].is_string());
+    }
+
+    #[test]
+    fn an_anomaly_is_told_in_words() {
+        let expected = |low, high| Expected {
+            low: Some(low),
+            high: Some(high),
+            typical: Some(f64::midpoint(low, high)),
+            basis: Basis::Weekday,
+        };
+        let change = |from, to, close| {
+            let change = Change {
+                watch: WatchId(uuid::Uuid::from_u128(1)),
+                name: "backup rows".into(),
+                series: SeriesName::of_monitor("backup", "rows"),
+                timeframe: Timeframe::TICK,
+                strategy: "auto".into(),
+                mode: "default".into(),
+                from,
+                to,
+                bar: UnixMs(1_763_700_006_000),
+                close,
+                age_s: 4,
+                undone: false,
+                explanation: Explanation {
+                    conditions: Vec::new(),
+                    changed: Vec::new(),
+                    expected: Some(expected(118_000.0, 126_000.0)),
+                    summary: String::new(),
+                },
+            };
+            let mut alert = alert("", AlertKind::Signal);
+            (alert.monitor, alert.signal) = (None, Some(Box::new(change)));
+            let message = Message::of_alert(&alert, &channel());
+            (message.subject, message.text)
+        };
+        let (subject, text) = change(Verdict::Normal, Verdict::Low, 60_000.0);
+        assert_eq!(
+            subject,
+            "LOW: rows of backup is 60,000, usually 118,000 to 126,000"
+        );
+        assert_eq!(
+            text,
+            "rows of backup is 60,000, far below its usual 118,000 to 126,000. The value is of \
+             2025-11-21 04:40:06 UTC (4 s before this alert), compared with the same weekday of past weeks.\n\
+             Watch: backup rows."
+        );
+        let (subject, text) = change(Verdict::Low, Verdict::Normal, 121_408.0);
+        assert_eq!(subject, "Back to normal: rows of backup is 121,408");
+        assert!(
+            text.starts_with(
+                "rows of backup is back to normal: it is 121,408, and 118,000 to 126,000 is usual."
+            ),
+            "{text}"
+        );
+        let (subject, text) = change(Verdict::Normal, Verdict::Stale, 121_408.0);
+        assert_eq!(subject, "No data: rows of backup, last 121,408");
+        assert!(text.starts_with("rows of backup has stopped"), "{text}");
     }
 
     #[test]

@@ -306,6 +306,11 @@ impl Key {
         )
     }
 
+    /// The signals of all tracks of a series and timeframe; the sort key is a prefix.
+    pub fn signals_of(project: ProjectId, series: &SeriesName, timeframe: Timeframe) -> Self {
+        Self::new(format!("S#{project}#{series}"), format!("SIG#{timeframe}#"))
+    }
+
     /// A track's progress.
     pub fn track(track: &TrackId) -> Self {
         Self::new(Self::tracks_of(track), format!("STATE#{}", track.key))

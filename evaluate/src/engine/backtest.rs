@@ -37,6 +37,15 @@ pub fn backtest(
     scores: &[Score],
     spec: &Backtest,
 ) -> Result<Report, Invalid> {
+    if let Some(detector) = &compiled.detector {
+        return Err(Invalid::new(
+            "strategy",
+            format!(
+                "must trade, and {} finds anomalies; request its signals instead",
+                detector.kind.as_str()
+            ),
+        ));
+    }
     check_prices(bars)?;
     let program = Program::new(compiled.clone());
     let all = verdicts(&program, bars, scores);

@@ -72,11 +72,7 @@ impl Evaluate {
                 return Ok(());
             };
             let levels = Some(head.levels.clone());
-            match self.rewind(track, &stored, first, levels).await {
-                Err(StoreError::Conflict) => {}
-                result => return result,
-            }
-            match self.store.track(track).await? {
+            match self.try_rewind(track, stored, first, levels).await? {
                 Some(newer) => stored = newer,
                 None => return Ok(()),
             }
@@ -107,11 +103,7 @@ impl Evaluate {
                 return Ok(());
             };
             let levels = stored.levels.clone();
-            match self.rewind(track, &stored, at, levels).await {
-                Err(StoreError::Conflict) => {}
-                result => return result,
-            }
-            match self.store.track(track).await? {
+            match self.try_rewind(track, stored, at, levels).await? {
                 Some(newer) => stored = newer,
                 None => return Ok(()),
             }
@@ -207,6 +199,20 @@ impl Evaluate {
             .into_iter()
             .map(|signal| (signal.bar, signal))
             .collect())
+    }
+
+    /// Rewinds a track. If it was advanced in the meantime, returns its new state, to try again.
+    async fn try_rewind(
+        &self,
+        track: &TrackId,
+        stored: TrackState,
+        at: UnixMs,
+        levels: Option<BTreeSet<String>>,
+    ) -> Result<Option<TrackState>> {
+        match self.rewind(track, &stored, at, levels).await {
+            Err(StoreError::Conflict) => self.store.track(track).await,
+            result => result.map(|()| None),
+        }
     }
 
     /// Rewinds a track to its last checkpoint before `at`, or to its start.

@@ -47,10 +47,10 @@ struct Position {
 }
 
 impl Position {
-    /// The program with the accepted levels that the track has applied. Those that were accepted
-    /// since then first rewind it.
-    fn program(&self, program: &Program) -> Program {
-        let mut compiled = program.compiled().clone();
+    /// The program with the calendar of the series, and with the accepted levels that the track has
+    /// applied. Those that were accepted since then first rewind it.
+    fn program(&self, program: &Program, head: &Head) -> Program {
+        let mut compiled = program.compiled().clone().along(Some(head));
         if let Some(levels) = &self.stored.levels {
             let levels = levels.iter();
             compiled.levels = levels
@@ -149,7 +149,7 @@ impl Evaluate {
         let Some(mut position) = self.position(track, program, of, head, through).await? else {
             return Ok(Progress::Done(None));
         };
-        let program = &position.program(program);
+        let program = &position.program(program, head);
         // Precise to a day, to save writes.
         let record_request = asked && now - position.stored.asked > 86_400_000;
         if asked {

@@ -174,7 +174,9 @@ impl Evaluate {
             return Ok(Vec::new());
         }
         let from = state.seen.or(watch.from).map_or(UnixMs(0), |bar| bar + 1);
-        if from >= newest {
+        // Usually, one bar has arrived.
+        let next = from - 1 + watch.timeframe.ms().unwrap_or(1);
+        if next >= newest {
             return Ok(Vec::new());
         }
         let found = self

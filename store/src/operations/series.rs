@@ -112,9 +112,9 @@ impl Store {
             .map(drop)
     }
 
-    /// Sets when the bars of a series are due, and has all strategies on it start over, because
-    /// gaps may be none now. If this is repeated after a crash, the rest happens. 1 WU, and 1 per
-    /// track and checkpoint.
+    /// Sets when the bars of a series are due, has all strategies on it start over, because gaps may
+    /// be none now, and notifies evaluate. If this is repeated after a crash, the rest happens. 2 WU,
+    /// and 1 per track and checkpoint.
     pub async fn set_calendar(
         &self,
         project: ProjectId,
@@ -123,14 +123,33 @@ impl Store {
         calendar: &Calendar,
     ) -> Result<()> {
         let text = serde_json::to_string(calendar).expect("a calendar serializes to JSON");
+        // The first nudge makes steps by the old calendar fail.
         let change = set("calendar", text).add("nudge", 1);
-        for (track, _) in self.tracks(project, series, timeframe).await? {
-            self.forget_checkpoints(&track, UnixMs(0)).await?;
-            self.forget_track(&track).await?;
-        }
-        self.write(head_update(project, series, timeframe, true, change))
+        self.write(head_update(project, series, timeframe, false, change))
+            .await?;
+        self.forget_tracks(project, series, timeframe, UnixMs(0))
+            .await?;
+        let nudge = add("nudge", 1);
+        self.write(head_update(project, series, timeframe, true, nudge))
             .await
             .map(drop)
+    }
+
+    /// Has the tracks that are past `from` start over. 1 WU for each, and for each checkpoint.
+    async fn forget_tracks(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        from: UnixMs,
+    ) -> Result<()> {
+        for (track, stored) in self.tracks(project, series, timeframe).await? {
+            if stored.last.is_none_or(|last| last >= from) {
+                self.forget_checkpoints(&track, UnixMs(0)).await?;
+                self.forget_track(&track).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Records that the values from `at` on are the new normal, and notifies evaluate. 1 WU.
@@ -152,8 +171,9 @@ impl Store {
             .map(drop)
     }
 
-    /// Deletes up to `limit` bars from `from` to `to`, with their signals, and notifies evaluate,
-    /// which evaluates later bars again. Returns how many were deleted. 1 WU for each item.
+    /// Deletes up to `limit` bars from `from` to `to`, with their signals, has the strategies that are
+    /// past `from` start over, and notifies evaluate. Returns how many were deleted. If this is
+    /// repeated after a crash, the rest happens. 1 WU for each item.
     pub async fn delete_bars(
         &self,
         project: ProjectId,
@@ -162,49 +182,74 @@ impl Store {
         to: UnixMs,
         limit: usize,
     ) -> Result<usize> {
-        let bars = self.bars(project, head, from, to, limit).await?;
-        let (Some(first), Some(last)) = (bars.first(), bars.last()) else {
-            return Ok(0);
-        };
         let (series, timeframe) = (&head.series, head.timeframe);
-        let mut writes: Vec<Write> = Vec::new();
-        for (track, _) in self.tracks(project, series, timeframe).await? {
-            let signals = self.signals(&track, first.t, last.t, None, false).await?;
-            let keys = signals
-                .iter()
-                .map(|signal| Key::signal(&track, signal.bar, signal.revision));
-            writes.extend(keys.map(delete));
-        }
-        let keys = bars
-            .iter()
-            .map(|bar| Key::bar(project, series, timeframe, bar.t));
-        writes.extend(keys.map(delete));
-        self.write_many(writes).await?;
-        for (track, stored) in self.tracks(project, series, timeframe).await? {
-            if stored.last.is_some_and(|last| last >= first.t) {
-                self.forget_checkpoints(&track, first.t).await?;
-                self.forget_track(&track).await?;
-            }
-        }
+        let bars = self.bars(project, head, from, to, limit).await?;
+        let until = match bars.last() {
+            Some(last) if bars.len() == limit => last.t,
+            _ => to,
+        };
+        let mut keys = self
+            .signal_keys(project, series, timeframe, from, until)
+            .await?;
+        let deleted = bars.len();
+        let bars = bars.iter();
+        keys.extend(bars.map(|bar| Key::bar(project, series, timeframe, bar.t)));
+        self.write_many(keys.into_iter().map(delete).collect())
+            .await?;
         let nudge = Nudge {
             fed: Fed::Bars,
-            from: first.t,
-            to: last.t,
+            from,
+            to: until,
         };
+        // The first nudge makes steps fail that read these bars before.
         self.nudge(project, series, timeframe, nudge, None).await?;
-        Ok(bars.len())
+        self.forget_tracks(project, series, timeframe, from).await?;
+        self.nudge(project, series, timeframe, nudge, None).await?;
+        Ok(deleted)
     }
 
-    /// Deletes a series that has no bars left, with its tracks. 1 WU for each item.
+    /// The keys of all signals of bars from `from` to `to`, also those of tracks that are gone.
+    async fn signal_keys(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        timeframe: Timeframe,
+        from: UnixMs,
+        to: UnixMs,
+    ) -> Result<Vec<Key>> {
+        #[derive(serde::Deserialize)]
+        struct Keyed {
+            pk: String,
+            sk: String,
+        }
+        let any = Key::signals_of(project, series, timeframe);
+        let found: Vec<Keyed> = self.query(Query::of(any.pk).prefix(any.sk)).await?;
+        let is_meant = |found: &Keyed| {
+            let bar = found.sk.rsplit('#').nth(1).and_then(|ms| ms.parse().ok());
+            bar.is_some_and(|ms| (from..=to).contains(&UnixMs(ms)))
+        };
+        let meant = found.into_iter().filter(is_meant);
+        Ok(meant.map(|found| Key::new(found.pk, found.sk)).collect())
+    }
+
+    /// Deletes a series that has no bars left, with its tracks, and its sentiment if no other
+    /// timeframe has it. 1 WU for each item.
     pub async fn delete_series(
         &self,
         project: ProjectId,
         series: &SeriesName,
         timeframe: Timeframe,
     ) -> Result<()> {
-        for (track, _) in self.tracks(project, series, timeframe).await? {
-            self.forget_checkpoints(&track, UnixMs(0)).await?;
-            self.forget_track(&track).await?;
+        self.forget_tracks(project, series, timeframe, UnixMs(0))
+            .await?;
+        let others = self.heads(project).await?;
+        let is_other = |head: &Head| head.series == *series && head.timeframe != timeframe;
+        if !others.iter().any(is_other) {
+            let scores = self.scores(project, series, None, UnixMs::LATEST).await?;
+            let keys = scores
+                .iter()
+                .map(|score| Key::score(project, series, score.time));
+            self.write_many(keys.map(delete).collect()).await?;
         }
         self.write(delete(Key::head(project, series, timeframe)))
             .await

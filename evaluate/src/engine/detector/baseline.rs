@@ -47,8 +47,8 @@ const NOW_AND_THEN: usize = 3;
 /// The candidates.
 const CANDIDATES: [Basis; 4] = [Basis::Recent, Basis::Level, Basis::Day, Basis::Week];
 
-/// Weight of a new error in the mean error of shifted hours, and the share of the error as it is
-/// that theirs must fall below.
+/// Weight of a new error in the mean error of shifted hours, and the share of the
+/// present error that theirs must fall below.
 const CLOCK_WEIGHT: f64 = 0.02;
 const CLOCK_BETTER: f64 = 0.6;
 

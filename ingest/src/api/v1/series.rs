@@ -444,12 +444,16 @@ pub async fn accept(
     let given = timestamp("at", request.at.as_ref())?;
     let head = app.store.head(writer.project, &series, timeframe).await?;
     let mut head = head.ok_or_else(|| Problem::not_found("series in this timeframe"))?;
-    let to = given.unwrap_or(UnixMs::LATEST);
-    let last = app.store.last_bars(writer.project, &head, to, 1).await?;
-    let last = last.first().map(|bar| bar.t);
-    let at = given
-        .or(last)
-        .ok_or_else(|| Problem::conflict("the series has no values yet"))?;
+    let at = match given {
+        Some(at) => at,
+        None => {
+            let last = app
+                .store
+                .last_bars(writer.project, &head, UnixMs::LATEST, 1);
+            let last = last.await?.first().map(|bar| bar.t);
+            last.ok_or_else(|| Problem::conflict("the series has no values yet"))?
+        }
+    };
     if at > app.store.world().now() {
         return Err(Invalid::new("at", "must not be in the future").into());
     }
