@@ -270,6 +270,34 @@ fn exec_passes_signals_on_and_stays() {
     assert_eq!(left.stdout, b"", "no orphan remains");
 }
 
+/// In a container, the leader of the session may be a process outside, which has no ID.
+#[test]
+fn exec_works_where_the_leader_of_its_session_is_outside() {
+    let unshare = |command: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--"]).args(command);
+        unshare.env_remove("THRUM_PING_URL").output().unwrap()
+    };
+    if !unshare(&["true"]).status.success() {
+        eprintln!("skipped: this machine does not allow another PID namespace");
+        return;
+    }
+    let thrum = env!("CARGO_BIN_EXE_thrum");
+    let done = unshare(&[
+        thrum,
+        "exec",
+        "/wrong",
+        "--",
+        "sh",
+        "-c",
+        "echo ran; exit 7",
+    ]);
+    assert_eq!(done.status.code(), Some(7), "{done:?}");
+    assert_eq!(done.stdout, b"ran\n");
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(without_own_lines(&done.stderr), "", "{stderr}");
+}
+
 /// A terminal sends Ctrl-C to the whole process group, so the command gets it once; and when it is closed, only the
 /// leader of the session gets SIGHUP, so that must be passed on.
 #[test]

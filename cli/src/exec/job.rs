@@ -2,7 +2,7 @@
 
 use super::output::{Outputs, Streams, end_of};
 use anyhow::Context;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, getsid, kill_process, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -123,7 +123,7 @@ pub fn run(command: &[String], keep: bool) -> anyhow::Result<Ended> {
 /// Skips signals from the kernel (Ctrl-C, a closed terminal): the command's process group gets them, too. Only if this
 /// process leads the session, a closed terminal sends SIGHUP to nobody else.
 fn handle(mut signals: SignalsInfo<WithOrigin>, phase: &Mutex<Phase>) {
-    let leads = getsid(None).is_ok_and(|leader| leader == getpid());
+    let leads = leads_session();
     for Origin { signal, cause, .. } in &mut signals {
         let Some((number, signal)) = SIGNALS.iter().find(|(number, _)| *number == signal) else {
             continue;
@@ -155,10 +155,22 @@ fn wait(child: &mut Child, pid: Pid, phase: &Mutex<Phase>) -> std::io::Result<Ex
 /// The signals that were ignored when this process started, as SIGHUP is below `nohup`, as bits: the command must
 /// ignore them, too.
 fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+    let mask = of_status("SigIgn:");
+    mask.and_then(|mask| u64::from_str_radix(&mask, 16).ok())
         .unwrap_or(0)
+}
+
+/// Whether this process leads its session. In a container, the leader may be outside and its ID is 0, which rustix's
+/// `getsid` does not allow.
+fn leads_session() -> bool {
+    of_status("NSsid:").is_some_and(|leader| leader == std::process::id().to_string())
+}
+
+/// What the kernel says about this process. If a PID has several namespaces, the last is the process's own.
+fn of_status(name: &str) -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    value.split_whitespace().last().map(str::to_owned)
 }
 
 /// Starts the command. Like a shell, runs a script without an interpreter line by `sh`.
