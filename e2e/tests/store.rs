@@ -865,6 +865,7 @@ async fn a_series_is_set_up_and_deleted_in_parts(table: Table) {
         asked: NOW,
         version: 1,
         last: Some(bars[29].time),
+        start: UnixMs(0),
         high: None,
         since: bars[0].time,
         begun: NOW,

@@ -49,6 +49,7 @@ pub struct Evaluate {
     gap_ms: i64,
     /// Notices steps of the wall clock, in a process that always runs.
     clock: Option<ClockWatch>,
+    following: signals::Following,
 }
 
 impl Evaluate {
@@ -62,6 +63,7 @@ impl Evaluate {
             name: name.into(),
             gap_ms,
             clock: None,
+            following: signals::Following::default(),
         }
     }
 

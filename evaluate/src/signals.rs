@@ -4,12 +4,14 @@
 //! version, those to the state of a watch by that state's version, and a request is finished only
 //! once.
 
+mod alone;
 mod answer;
 mod correct;
 mod follow;
 mod strategy;
 mod watch;
 
+pub(crate) use alone::Following;
 pub use answer::offline;
 
 use crate::engine::Program;

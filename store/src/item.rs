@@ -63,6 +63,18 @@ pub fn decode<T: DeserializeOwned>(item: Item) -> Result<T, StoreError> {
         .map_err(|error| StoreError::Corrupt(format!("{key:?}: {error}")))
 }
 
+/// Reads many items back.
+pub fn decode_all<T: DeserializeOwned>(
+    items: Vec<Item>,
+    into: &mut Vec<T>,
+) -> Result<(), StoreError> {
+    into.reserve(items.len());
+    items.into_iter().try_for_each(|item| {
+        into.push(decode(item)?);
+        Ok(())
+    })
+}
+
 /// The owner of a monitor.
 pub fn owner(monitor: &Monitor) -> Item {
     #[derive(Serialize)]

@@ -244,21 +244,26 @@ impl Store {
     /// Reads all pages of a range of a partition. 1 RU per 4 kB, or half if not consistent.
     async fn query<T: DeserializeOwned>(&self, query: Query) -> Result<Vec<T>> {
         let mut found = Vec::new();
-        let mut next = Some(query);
-        while let Some(query) = next.take() {
-            let (limit, mut rest) = (query.limit, query.clone());
-            let page = self.table.query(query).await?;
-            let read = page.items.len();
-            for item in page.items {
-                found.push(item::decode(item)?);
-            }
-            rest.limit = limit.map(|limit| limit.saturating_sub(read));
-            if let (Some(after), true) = (page.next, rest.limit != Some(0)) {
-                rest.after = Some(after);
-                next = Some(rest);
-            }
+        let mut left = query.limit;
+        let mut page = self.table.query(query.clone()).await?;
+        loop {
+            left = left.map(|left| left.saturating_sub(page.items.len()));
+            let next = page.next.take().filter(|_| left != Some(0));
+            let Some(after) = next else {
+                item::decode_all(page.items, &mut found)?;
+                return Ok(found);
+            };
+            let rest = Query {
+                limit: left,
+                after: Some(after),
+                ..query.clone()
+            };
+            // The next page is read while this one is decoded.
+            let decoded = async { item::decode_all(page.items, &mut found) };
+            let (read, decoded) = futures::join!(self.table.query(rest), decoded);
+            decoded?;
+            page = read?;
         }
-        Ok(found)
     }
 
     /// Carries out all of `writes` or none. 2 WU per item. Conflicts and throttling are retried

@@ -342,6 +342,7 @@ fn signal_items() {
         asked: NOW,
         version: 9,
         last: Some(bar.time),
+        start: UnixMs(0),
         high: Some(bar.time),
         since: bar.time,
         begun: NOW,

@@ -13,6 +13,14 @@ use thrum_schema::signal::{Bar, CompiledStrategy, Score, Verdict};
 /// The format of [`State`]. Any change of its fields increments it, and tracks then start over.
 const FORMAT: u16 = 2;
 
+/// How many times the bars that fill all windows a strategy steps before its first signal counts, if the series is longer
+/// than that. The first of these bars then weighs at most e^-40 in an exponential mean: nothing.
+const RUN_UP: u64 = 40;
+/// The least bars of such a start.
+const MIN_RUN_UP: u64 = 2_000;
+/// The same for a detector, which learns what each hour of the week is like: four weeks of values each minute.
+const DETECTOR_RUN_UP: u64 = 40_000;
+
 /// A compiled strategy that is ready to run.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -133,6 +141,15 @@ impl Program {
     /// How many bars after a gap all windows are refilled.
     pub const fn refill(&self) -> u64 {
         self.refill
+    }
+
+    /// How many bars before the first signal that counts a long series is stepped from.
+    pub fn run_up(&self) -> usize {
+        let bars = match self.detector {
+            Some(_) => DETECTOR_RUN_UP,
+            None => (RUN_UP * self.refill).max(MIN_RUN_UP),
+        };
+        usize::try_from(bars).unwrap_or(usize::MAX)
     }
 
     /// The state before the first bar.

@@ -13,7 +13,7 @@ use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::request::{
     Backtest, MAX_BACKTEST_BARS, MAX_REQUEST_AGE_MS, Request, RequestKind, RequestState,
 };
-use thrum_schema::signal::track::{Followed, Head, Signal, TrackId};
+use thrum_schema::signal::track::{Followed, Head, Signal, StoredBar, TrackId};
 use thrum_schema::signal::view::{Applied, SignalView};
 use thrum_schema::signal::{Bar, Score, Strategy};
 use thrum_store::Result;
@@ -225,6 +225,13 @@ impl Evaluate {
         }
         let checkpoint = self.store.checkpoint_before(track, bar.t).await?;
         let begun = checkpoint.and_then(|checkpoint| program.decode(&checkpoint.state));
+        let ahead = match &begun {
+            Some(_) => Vec::new(),
+            None => {
+                self.last_bars(track, head, bar.t, program.run_up() + 1)
+                    .await?
+            }
+        };
         let mut state = begun.unwrap_or_else(|| program.begin());
         let close = head.timeframe.close_of(bar.t);
         let after = state.score.map(|score| score.time);
@@ -233,6 +240,10 @@ impl Evaluate {
             .scores(track.project, &track.series, after, close)
             .await?;
         let mut verdict = None;
+        let ahead: Vec<Bar> = ahead.iter().map(StoredBar::bar).collect();
+        run(program, &mut state, &ahead, &scores, |_, _, current| {
+            verdict = Some(current);
+        });
         while state.last < Some(bar.t) {
             let from = state.last.map_or(UnixMs(0), |last| last + 1);
             let page = self

@@ -46,7 +46,9 @@ impl Evaluate {
         };
         for (track, stored) in &tracks {
             let ahead = stored.last.is_none_or(|last| last < from);
-            if ahead || (head.sentiment && !stored.sentiment) {
+            // A score applies to later bars, too.
+            let ignored = to < stored.start && !head.sentiment;
+            if ahead || ignored || (head.sentiment && !stored.sentiment) {
                 continue;
             }
             self.correct_track(track, stored.clone(), head, from, to)
@@ -89,6 +91,7 @@ impl Evaluate {
         to: UnixMs,
     ) -> Result<()> {
         for _ in 0..MAX_ATTEMPTS {
+            let from = from.max(stored.start);
             let Some(last) = stored.last.filter(|last| *last >= from) else {
                 return Ok(());
             };
@@ -237,6 +240,7 @@ impl Evaluate {
             asked: stored.asked,
             version: stored.version + 1,
             last,
+            start: stored.start,
             high: stored.high.max(stored.last),
             since: stored.since,
             begun: now,

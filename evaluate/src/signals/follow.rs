@@ -1,13 +1,13 @@
 //! Follows a strategy along a series, from the position of its track to the last bar.
 
-use super::{MAX_ATTEMPTS, Progress};
+use super::{INLINE_BARS, MAX_ATTEMPTS, Progress};
 use crate::Evaluate;
 use crate::engine::{Program, State};
 use std::collections::HashMap;
 use thrum_schema::UnixMs;
 use thrum_schema::signal::track::{
-    BACKFILL_BARS, CHECKPOINT_BARS, Checkpoint, Followed, Head, MAX_TRACKS, Signal, StoredBar,
-    TrackId, TrackState,
+    BACKFILL_BARS, CHECKPOINT_BARS, Checkpoint, FOLLOW_MS, Followed, Head, MAX_TRACKS, Signal,
+    StoredBar, TrackId, TrackState,
 };
 use thrum_schema::signal::{Score, Verdict};
 use thrum_store::StoreError;
@@ -109,6 +109,15 @@ impl Evaluate {
         left: &mut usize,
         asked: bool,
     ) -> Result<Progress<Option<Signal>>> {
+        let _alone = if *left > INLINE_BARS {
+            self.following.wait(track).await
+        } else {
+            // The stream does not wait.
+            match self.following.attempt(track) {
+                Some(alone) => alone,
+                None => return Ok(Progress::More),
+            }
+        };
         if !head.followed {
             // From now on, corrections of past bars are nudges.
             self.store
@@ -146,8 +155,11 @@ impl Evaluate {
         let now = self.store.world().now();
         // Later bars may be part of a request that is still being written.
         let through = head.through.unwrap_or(UnixMs::LATEST);
-        let Some(mut position) = self.position(track, program, of, head, through).await? else {
-            return Ok(Progress::Done(None));
+        let found = self.position(track, (program, of), head, through, *left);
+        let (mut position, mut ahead) = match found.await? {
+            Progress::Done(Some(found)) => found,
+            Progress::Done(None) => return Ok(Progress::Done(None)),
+            Progress::More => return Ok(Progress::More),
         };
         let program = &position.program(program, head);
         // Precise to a day, to save writes.
@@ -160,12 +172,23 @@ impl Evaluate {
             if *left == 0 {
                 return Ok(Progress::More);
             }
-            let from = position.stored.last.map_or(UnixMs(0), |last| last + 1);
+            let from = position
+                .stored
+                .last
+                .map_or(position.stored.start, |last| last + 1);
             let wanted = PAGE.min(*left);
-            let bars = self
-                .store
-                .bars(track.project, head, from, through, wanted)
-                .await?;
+            let (bars, is_last) = if ahead.is_empty() {
+                let bars = self
+                    .store
+                    .bars(track.project, head, from, through, wanted)
+                    .await?;
+                let is_last = bars.len() < wanted;
+                (bars, is_last)
+            } else {
+                let rest = ahead.split_off(wanted.min(ahead.len()));
+                let bars = std::mem::replace(&mut ahead, rest);
+                (bars, ahead.is_empty())
+            };
             let Some(end) = bars.last() else {
                 break;
             };
@@ -173,7 +196,7 @@ impl Evaluate {
             let page = Page {
                 scores: self.scores_until(track, program, &position, end).await?,
                 nudge: head.nudge,
-                is_last: bars.len() < wanted,
+                is_last,
                 bars,
             };
             let stepped = self.step_page(track, program, &mut position, &page).await?;
@@ -200,42 +223,58 @@ impl Evaluate {
         Ok(Progress::Done(newest))
     }
 
-    /// The position of a track, or the start of a new one. `None` if there are no bars.
+    /// The position of a track, with the bars that are next if they are read already. `None` if there
+    /// are no bars.
     async fn position(
         &self,
         track: &TrackId,
-        program: &Program,
-        of: &Followed,
+        (program, of): (&Program, &Followed),
         head: &Head,
         through: UnixMs,
-    ) -> Result<Option<Position>> {
+        budget: usize,
+    ) -> Result<Progress<Option<(Position, Vec<StoredBar>)>>> {
         let now = self.store.world().now();
         let found = self.store.track(track).await?;
         let before = found.as_ref().map(|stored| stored.version);
-        let mut stored = match found {
-            Some(stored) => stored,
-            None => {
-                self.make_room(track).await?;
-                let last = self
-                    .store
-                    .last_bars(track.project, head, through, BACKFILL_BARS)
+        let (mut stored, ahead) = match found {
+            Some(stored) if !is_left_behind(&stored, program, track, through.min(now)) => {
+                (stored, Vec::new())
+            }
+            found => {
+                let most = BACKFILL_BARS + program.run_up();
+                let bars = self
+                    .last_bars(track, head, through, most.min(budget.saturating_add(1)))
                     .await?;
-                let Some(first) = last.last() else {
-                    return Ok(None);
+                let Some(first) = bars.first() else {
+                    return Ok(Progress::Done(None));
                 };
-                TrackState {
+                if bars.len() > budget {
+                    return Ok(Progress::More);
+                }
+                match found {
+                    None => self.make_room(track).await?,
+                    Some(_) => self.store.forget_checkpoints(track, UnixMs(0)).await?,
+                }
+                let since = bars[bars.len().saturating_sub(BACKFILL_BARS)].t;
+                let stored = TrackState {
                     of: of.clone(),
-                    asked: now,
-                    version: 0,
+                    asked: found.map_or(now, |stored| stored.asked),
+                    version: before.unwrap_or(0),
                     last: None,
+                    start: if bars.len() < most {
+                        UnixMs(0)
+                    } else {
+                        first.t
+                    },
                     // Signals of an evicted track may still exist.
                     high: Some(UnixMs::LATEST),
-                    since: first.t,
+                    since,
                     begun: now,
                     sentiment: program.compiled().uses_sentiment(),
                     levels: program.compiled().detector.map(|_| head.levels.clone()),
                     state: Vec::new(),
-                }
+                };
+                (stored, bars)
             }
         };
         let state = match stored.last {
@@ -247,11 +286,26 @@ impl Evaluate {
                 program.begin()
             }),
         };
-        Ok(Some(Position {
+        let position = Position {
             before,
             stored,
             state,
-        }))
+        };
+        Ok(Progress::Done(Some((position, ahead))))
+    }
+
+    /// The last bars up to `through`, in order, at most `most`.
+    pub(super) async fn last_bars(
+        &self,
+        track: &TrackId,
+        head: &Head,
+        through: UnixMs,
+        most: usize,
+    ) -> Result<Vec<StoredBar>> {
+        let bars = self.store.last_bars(track.project, head, through, most);
+        let mut bars = bars.await?;
+        bars.reverse();
+        Ok(bars)
     }
 
     /// The scores up to the close of the bar `end`, if the strategy uses any.
@@ -365,6 +419,20 @@ impl Evaluate {
             .map(|signal| (signal.bar, signal))
             .collect())
     }
+}
+
+/// Whether a track that nobody has asked for lately is so far behind `end` that it starts over near
+/// there.
+fn is_left_behind(stored: &TrackState, program: &Program, track: &TrackId, end: UnixMs) -> bool {
+    let most = i64::try_from(BACKFILL_BARS + program.run_up()).unwrap_or(i64::MAX);
+    let far_ms = match track.timeframe.ms() {
+        Some(ms) => ms.saturating_mul(most),
+        None => FOLLOW_MS,
+    };
+    stored
+        .last
+        .is_some_and(|last| end - last > far_ms.max(FOLLOW_MS))
+        && end - stored.asked > FOLLOW_MS
 }
 
 /// Whether a signal need not be stored again: it has the same content, from the same bar and score.

@@ -201,6 +201,9 @@ pub struct TrackState {
     /// The last bar it processed; `None` at the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<UnixMs>,
+    /// It ignores the bars before: a track of a long series starts near the end.
+    #[serde(default = "beginning", skip_serializing_if = "is_beginning")]
+    pub start: UnixMs,
     /// The latest bar it ever processed: signals up to here may exist already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high: Option<UnixMs>,
@@ -217,6 +220,18 @@ pub struct TrackState {
     /// The engine's state; empty before the first bar.
     #[serde(with = "super::super::ping::bytes")]
     pub state: Vec<u8>,
+}
+
+const fn beginning() -> UnixMs {
+    UnixMs(0)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_beginning(start: &UnixMs) -> bool {
+    start.0 == 0
 }
 
 /// The engine's state after a bar.

@@ -16,6 +16,10 @@ use thrum_schema::time::UnixMs;
 
 /// How many bars to write concurrently.
 const CONCURRENCY: usize = 32;
+/// How many months to read concurrently.
+const MONTHS_AT_A_TIME: usize = 2;
+/// The longest month, in milliseconds.
+const MONTH_MS: i64 = 31 * 86_400_000;
 /// How many times to retry a correction that conflicts with another one of the same bar.
 const MAX_ATTEMPTS: usize = 10;
 
@@ -365,19 +369,13 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StoredBar>> {
         let (first, last) = (month(from), month(to));
-        let mut bars = Vec::new();
         if first > last {
-            return Ok(bars);
+            return Ok(Vec::new());
         }
-        for month in head.months.range(first..=last) {
-            let left = limit.saturating_sub(bars.len());
-            if left == 0 {
-                break;
-            }
-            let query = bars_of_month(project, head, month, from, to);
-            bars.extend(self.query::<StoredBar>(query.limit(left)).await?);
-        }
-        Ok(bars)
+        let months = head.months.range(first..=last);
+        let queries = months.map(|month| bars_of_month(project, head, month, from, to));
+        self.bars_of_months(head.timeframe, queries.collect(), limit)
+            .await
     }
 
     /// The last bars of a series up to `to`, newest first, at most `limit`. Costs the same as
@@ -389,15 +387,40 @@ impl Store {
         to: UnixMs,
         limit: usize,
     ) -> Result<Vec<StoredBar>> {
+        let months = head.months.range(..=month(to)).rev();
+        let queries =
+            months.map(|month| bars_of_month(project, head, month, UnixMs(0), to).newest_first());
+        self.bars_of_months(head.timeframe, queries.collect(), limit)
+            .await
+    }
+
+    /// The first `limit` bars that these queries find. Months that are needed in any case, because
+    /// no month has more bars than fit into it, are read at the same time.
+    async fn bars_of_months(
+        &self,
+        timeframe: Timeframe,
+        mut queries: Vec<Query>,
+        limit: usize,
+    ) -> Result<Vec<StoredBar>> {
+        let fit = timeframe
+            .ms()
+            .and_then(|ms| usize::try_from(MONTH_MS / ms).ok());
         let mut bars = Vec::new();
-        for month in head.months.range(..=month(to)).rev() {
-            let left = limit.saturating_sub(bars.len());
-            if left == 0 {
-                break;
+        while let left @ 1.. = limit.saturating_sub(bars.len())
+            && !queries.is_empty()
+        {
+            let needed = fit.map_or(1, |fit| (left / fit.max(1)).max(1));
+            let rest = queries.split_off(needed.min(queries.len()));
+            let mut found = stream::iter(queries)
+                .map(|query| self.query::<StoredBar>(query.limit(left)))
+                .buffered(MONTHS_AT_A_TIME);
+            while let Some(month) = found.try_next().await? {
+                bars.extend(month);
             }
-            let query = bars_of_month(project, head, month, UnixMs(0), to).newest_first();
-            bars.extend(self.query::<StoredBar>(query.limit(left)).await?);
+            drop(found);
+            queries = rest;
         }
+        bars.truncate(limit);
         Ok(bars)
     }
 
