@@ -1,26 +1,15 @@
-//! The signal engine: pure functions, the same for live bars, replays and backtests.
-//!
-//! A [`Program`] steps a [`State`] bar by bar. The state is small and serializable, and holds
-//! everything that past bars contribute to future signals: the same state and the same bars give
-//! the same signals, byte for byte.
+//! Backtests: pure functions over the signals that the engine gives.
 
 mod account;
-mod anomaly;
 mod backtest;
-mod detector;
-mod explain;
-mod indicator;
 mod performance;
 pub mod periods;
-mod program;
 #[expect(
     missing_docs,
     reason = "most fields are standard statistics under their usual names"
 )]
 pub mod report;
-mod rolling;
 mod walk;
 
 pub use backtest::backtest;
-pub use indicator::{Output, Stepper};
-pub use program::{Program, State, run};
+pub use thrum_schema::signal::engine::{Output, Program, State, Stepper, run};

@@ -1,12 +1,13 @@
 //! Signals: series, strategies, watches and requests, and the rules that need no history.
 //!
-//! A strategy is data ([`Strategy`]). A [`CompiledStrategy`] has its numbers filled in; evaluate's
-//! engine steps it bar by bar.
+//! A strategy is data ([`Strategy`]). A [`CompiledStrategy`] has its numbers filled in; the
+//! [engine] steps it bar by bar.
 
 pub mod bar;
 pub mod calendar;
 pub mod compile;
 pub mod detector;
+pub mod engine;
 pub mod explanation;
 pub mod indicator;
 pub mod lexicon;

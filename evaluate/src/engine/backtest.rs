@@ -7,7 +7,7 @@
 use super::account::trade;
 use super::performance::{Performance, count, equity, ratio};
 use super::periods::{Judged, Periods, first_row, periods, verdicts};
-use super::program::Program;
+use super::Program;
 use super::report::{LookAhead, Point, Predecessor, Report, Trade};
 use super::walk::{Tested, walk};
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! The periods of a backtest, and the positions in them.
 
 use super::performance::{count, ratio};
-use super::program::{Program, run};
+use super::{Program, run};
 use thrum_schema::UnixMs;
 use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::request::{Backtest, Fill};

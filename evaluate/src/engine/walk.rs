@@ -4,7 +4,7 @@
 use super::account::trade;
 use super::performance::{Performance, finite};
 use super::periods::{Judged, Periods, periods, verdicts};
-use super::program::Program;
+use super::Program;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;

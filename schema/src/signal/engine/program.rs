@@ -5,10 +5,10 @@ use super::detector::{DetectorState, Params, Value};
 use super::indicator::{Output, Stepper};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use thrum_schema::UnixMs;
-use thrum_schema::signal::compile::{Tree, What};
-use thrum_schema::signal::strategy::{Field, Gaps};
-use thrum_schema::signal::{Bar, CompiledStrategy, Score, Verdict};
+use crate::UnixMs;
+use crate::signal::compile::{Tree, What};
+use crate::signal::strategy::{Field, Gaps};
+use crate::signal::{Bar, CompiledStrategy, Score, Verdict};
 
 /// The format of [`State`]. Any change of its fields increments it, and tracks then start over.
 const FORMAT: u16 = 2;
@@ -401,11 +401,11 @@ impl Slot {
 impl Compared {
     fn outcome(
         &self,
-        op: thrum_schema::signal::explanation::Op,
+        op: crate::signal::explanation::Op,
         left: f64,
         right: f64,
     ) -> Option<bool> {
-        use thrum_schema::signal::explanation::Op;
+        use crate::signal::explanation::Op;
         if left.is_nan() || right.is_nan() {
             return None;
         }

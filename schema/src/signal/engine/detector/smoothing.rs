@@ -4,7 +4,7 @@
 use super::shift::Shift;
 use super::spread::{Compared, Limits, Scale, Spread, Strictness};
 use serde::{Deserialize, Serialize};
-use thrum_schema::UnixMs;
+use crate::UnixMs;
 
 const DAY_MS: i64 = 86_400_000;
 /// Periods before the first verdict.

@@ -1,10 +1,10 @@
 //! Explanations of a detector's verdict.
 
 use super::detector::Judged;
-use thrum_schema::signal::detector::Detector;
-use thrum_schema::signal::explanation::{Basis, Expected, Explanation};
-use thrum_schema::signal::number::quantity;
-use thrum_schema::signal::{Bar, Verdict};
+use crate::signal::detector::Detector;
+use crate::signal::explanation::{Basis, Expected, Explanation};
+use crate::signal::number::quantity;
+use crate::signal::{Bar, Verdict};
 
 /// Limits beyond this are none.
 const NO_LIMIT: f64 = 1e99;

@@ -6,8 +6,8 @@ use super::slots::{Place, Slots};
 use super::spread::{Compared, Limits, Scale, Spread, Strictness};
 use super::window::{Window, median};
 use serde::{Deserialize, Serialize};
-use thrum_schema::UnixMs;
-use thrum_schema::signal::explanation::Basis;
+use crate::UnixMs;
+use crate::signal::explanation::Basis;
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;

@@ -212,7 +212,7 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::detector::window::median;
+    use crate::signal::engine::detector::window::median;
     use proptest::prelude::*;
 
     proptest! {

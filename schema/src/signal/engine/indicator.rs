@@ -3,8 +3,8 @@
 
 use super::rolling::{Highest, Mean, Moments, Ring};
 use serde::{Deserialize, Serialize};
-use thrum_schema::signal::Bar;
-use thrum_schema::signal::indicator::Kind;
+use crate::signal::Bar;
+use crate::signal::indicator::Kind;
 
 /// The outputs of an indicator, in the order of [`Kind::outputs`]; NaN where there is no value yet.
 pub type Output = [f64; 3];

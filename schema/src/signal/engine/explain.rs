@@ -2,10 +2,10 @@
 
 use super::anomaly;
 use super::program::{Program, State, holds};
-use thrum_schema::signal::explanation::{Condition, Explanation, Side};
-use thrum_schema::signal::number::show;
-use thrum_schema::signal::strategy::Gaps;
-use thrum_schema::signal::{Bar, Verdict};
+use crate::signal::explanation::{Condition, Explanation, Side};
+use crate::signal::number::show;
+use crate::signal::strategy::Gaps;
+use crate::signal::{Bar, Verdict};
 
 impl Program {
     /// Explains the signal of the last bar, which must be `bar`.

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use shift::Shift;
 use smoothing::Smoothing;
 use spread::{Compared, Limits};
-use thrum_schema::UnixMs;
-use thrum_schema::signal::Verdict;
-use thrum_schema::signal::detector::{Detector, Kind};
-use thrum_schema::signal::explanation::Basis;
+use crate::UnixMs;
+use crate::signal::Verdict;
+use crate::signal::detector::{Detector, Kind};
+use crate::signal::explanation::Basis;
 use window::{Mean, Window};
 
 const DAY: i64 = 86_400_000;
