@@ -168,6 +168,7 @@ fn uuid_like(n: u128) -> Uuid {
 
 fn success(at: UnixMs) -> Event<'static> {
     Event::Ping {
+        unexpected: None,
         kind: PingKind::Success,
         rid: None,
         at,

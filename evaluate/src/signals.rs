@@ -19,7 +19,7 @@ use crate::{Evaluate, WorkError};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 use thrum_schema::id::{ProjectId, RequestId, WatchId};
-use thrum_schema::signal::track::{FOLLOW_MS, Head, MAX_FOLLOWED, TrackId, TrackState};
+use thrum_schema::signal::track::{FOLLOW_MS, Followed, Head, MAX_FOLLOWED, TrackId, TrackState};
 use thrum_schema::work::EvaluateWork;
 use thrum_store::StoreError;
 
@@ -129,6 +129,11 @@ impl Evaluate {
                 progress?;
             }
         }
+        // Monitors judge by this one.
+        if let Some(of) = &head.expect {
+            let track = self.follow_expected(project, head, of, &mut budget).await;
+            works.extend(track?);
+        }
         // Watches come first, because they alert users; then the recently requested tracks.
         for (track, stored) in tracks.iter().take(MAX_FOLLOWED) {
             match self.follow_stored(track, stored, head, &mut budget).await {
@@ -143,6 +148,39 @@ impl Evaluate {
             }
         }
         Ok(works)
+    }
+
+    /// Follows the detector by which a monitor judges a metric. Returns the work that is left.
+    async fn follow_expected(
+        &self,
+        project: ProjectId,
+        head: &Head,
+        of: &Followed,
+        budget: &mut usize,
+    ) -> Result<Option<EvaluateWork>, StoreError> {
+        let found = self.strategy(project, &of.strategy, Some(of.version));
+        let compiled = found.await?.and_then(|(strategy, _)| {
+            let compiled = strategy.compile(Some(&of.mode), &of.params, head.timeframe);
+            compiled.ok()
+        });
+        let Some(compiled) = compiled else {
+            return Ok(None);
+        };
+        let track = TrackId::new(project, &head.series, &of.strategy, of.version, &compiled);
+        let program = Program::new(compiled.along(Some(head)));
+        match self
+            .follow(&track, (&program, of), head, budget, true)
+            .await
+        {
+            Ok(Progress::Done(_)) => Ok(None),
+            Ok(Progress::More) | Err(StoreError::Conflict) => Ok(Some(EvaluateWork::Track {
+                project,
+                series: head.series.clone(),
+                timeframe: head.timeframe,
+                key: track.key,
+            })),
+            Err(error) => Err(error),
+        }
     }
 
     /// Follows a stored track, by the strategy that is stored with it.

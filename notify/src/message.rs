@@ -324,6 +324,9 @@ fn change(alert: &Alert) -> Value {
             "tags": subject.tags,
         })),
     });
+    if let Some(why) = why(alert) {
+        change["why"] = why.into();
+    }
     if alert.flapping {
         change["flapping"] = true.into();
     }
@@ -348,11 +351,17 @@ fn headline(alert: &Alert, name: &str) -> String {
     match alert.what {
         AlertKind::Up => format!("UP: {name}"),
         AlertKind::Reminder => format!("Still DOWN: {name}"),
-        _ => match cause(alert) {
-            Some(cause) => format!("DOWN: {name} {cause}"),
-            None => format!("DOWN: {name}"),
+        _ => match (why(alert), cause(alert)) {
+            (Some(why), _) => format!("DOWN: {name}: {why}"),
+            (None, Some(cause)) => format!("DOWN: {name} {cause}"),
+            (None, None) => format!("DOWN: {name}"),
         },
     }
+}
+
+/// What was not as expected in the run that took a monitor down.
+fn why(alert: &Alert) -> Option<&str> {
+    alert.flip.as_ref()?.why.as_deref()
 }
 
 /// Why a monitor is down, as a verb phrase.
@@ -374,7 +383,9 @@ fn sentence(alert: &Alert) -> String {
         _ => format!("{name} is UP again. It recovered at {at}"),
     };
     if alert.what != AlertKind::Up {
-        if let Some(cause) = cause(alert) {
+        if let Some(why) = why(alert) {
+            let _ = write!(text, ": {why}");
+        } else if let Some(cause) = cause(alert) {
             let _ = write!(text, ": it {cause}");
         }
         match alert.last_ping {
@@ -411,9 +422,10 @@ fn sentence(alert: &Alert) -> String {
 fn sms(alert: &Alert, name: &str) -> String {
     let time = alert.happened().utc().format("%H:%M:%S");
     match alert.what {
-        AlertKind::Down => match cause(alert) {
-            Some(cause) => format!("Thrum: {name} is DOWN, {cause} at {time} UTC"),
-            None => format!("Thrum: {name} is DOWN since {time} UTC"),
+        AlertKind::Down => match (why(alert), cause(alert)) {
+            (Some(why), _) => format!("Thrum: {name} is DOWN since {time} UTC: {why}"),
+            (None, Some(cause)) => format!("Thrum: {name} is DOWN, {cause} at {time} UTC"),
+            (None, None) => format!("Thrum: {name} is DOWN since {time} UTC"),
         },
         AlertKind::Reminder => {
             let since = alert.happened().utc().format("%Y-%m-%d %H:%M:%S");
@@ -518,6 +530,7 @@ mod tests {
                 silenced: false,
                 deadline: down.then_some(UnixMs(1_763_700_009_000)),
                 outage: None,
+                why: None,
                 missed: 0,
             }),
             last_ping: Some(UnixMs(1_763_700_006_000)),

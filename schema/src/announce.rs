@@ -198,6 +198,7 @@ pub fn flip_of_state(state: &MonitorState, now: UnixMs) -> Flip {
         silenced: true,
         deadline: None,
         outage: None,
+        why: None,
         missed: 0,
     }
 }

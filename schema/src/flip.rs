@@ -49,6 +49,9 @@ pub struct Flip {
     /// Thrum's own outage that moved the deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outage: Option<Outage>,
+    /// What was not as expected in the run that took it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// How many runs were missed; set on the flip back up.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u32,

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod confirm;
 pub mod delivery;
 pub mod error;
+pub mod expect;
 pub mod flip;
 mod hex;
 pub mod id;

@@ -2,6 +2,7 @@
 //! heartbeat is in the [state](crate::state).
 
 use crate::error::Invalid;
+use crate::expect::Expectation;
 use crate::hex::hex;
 use crate::id::{BadgeId, MonitorId, ProjectId};
 use crate::ping::PingKind;
@@ -11,6 +12,7 @@ use crate::targets::Targets;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
+use std::collections::BTreeMap;
 use unicode_normalization::UnicodeNormalization;
 
 /// Maximum length of names and slugs, in characters.
@@ -103,6 +105,12 @@ pub struct Options {
     /// Recurring maintenance windows: no alerts, and no downtime is counted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Window>,
+    /// What it expects of the numbers that its runs report, by their names.
+    #[serde(
+        with = "crate::signal::track::json_text",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub expect: BTreeMap<String, Expectation>,
 }
 
 impl Options {
@@ -210,6 +218,7 @@ impl Monitor {
             && !self.post_only
             && !self.filter.http_body
             && self.options.early_s.is_none()
+            && self.options.expect.is_empty()
     }
 
     /// The time up to which a success at `seen` satisfies the schedule. On a cron or OnCalendar schedule, one shortly

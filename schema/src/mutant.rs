@@ -53,11 +53,13 @@ pub enum Mutant {
     FirstDownLimited,
     /// A delivery waits for a name server as long as it takes.
     LookupForever,
+    /// A run that reports unexpected numbers is a success.
+    ExpectationsIgnored,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -82,6 +84,7 @@ impl Mutant {
         Self::FlappingAlerts,
         Self::FirstDownLimited,
         Self::LookupForever,
+        Self::ExpectationsIgnored,
     ];
 }
 

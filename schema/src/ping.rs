@@ -140,6 +140,9 @@ pub struct Ping {
     /// Metrics sent with it (`{"rows": 12.5}`).
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub metrics: std::collections::BTreeMap<String, f64>,
+    /// What was not as expected in its metrics or its duration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unexpected: Vec<String>,
     /// The first bytes of its body, as sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "bytes")]
     pub body: Vec<u8>,

@@ -24,6 +24,8 @@ pub enum Event<'a> {
         rid: Option<Uuid>,
         /// When it was received.
         at: UnixMs,
+        /// For a failure: what was not as expected in a run that reported a success.
+        unexpected: Option<&'a str>,
     },
     /// A timer fired: check the deadline, which Thrum's own outages may have moved.
     Timer {
@@ -124,7 +126,17 @@ pub fn transitions(
     };
     for event in events {
         match *event {
-            Event::Ping { kind, rid, at } => step.ping(monitor, kind, rid, at),
+            Event::Ping {
+                kind,
+                rid,
+                at,
+                unexpected,
+            } => {
+                step.ping(monitor, kind, rid, at);
+                if let Some(flip) = step.flip.as_mut().filter(|flip| flip.to == Status::Down) {
+                    flip.why = unexpected.map(str::to_owned);
+                }
+            }
             Event::Timer { outages } => step.timer(monitor, outages, now),
             Event::Pause if step.state.status != Status::Paused => step.pause(now),
             Event::Resume if step.state.status == Status::Paused => step.resume(now),
@@ -359,6 +371,7 @@ impl Step {
             silenced: false,
             deadline: None,
             outage: None,
+            why: None,
             missed: 0,
         });
     }

@@ -87,6 +87,7 @@ mod tests {
             silenced: false,
             deadline: None,
             outage: None,
+            why: None,
             missed: 0,
         };
         use Status::{Down, New, Up};
@@ -163,7 +164,7 @@ mod tests {
                 let to = statuses[to];
                 flips.push(Flip {
                     n: 0, at: UnixMs(at), from: status, to, reason: Reason::Timeout, alert: false,
-                    silenced: false, deadline: None, outage: None, missed: 0,
+                    silenced: false, deadline: None, outage: None, why: None, missed: 0,
                 });
                 status = to;
             }

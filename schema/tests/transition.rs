@@ -29,7 +29,12 @@ fn monitor(manual_resume: bool) -> Monitor {
 
 fn ping(kind: PingKind, at: UnixMs) -> Event<'static> {
     let rid = None;
-    Event::Ping { kind, rid, at }
+    Event::Ping {
+        kind,
+        rid,
+        at,
+        unexpected: None,
+    }
 }
 
 fn s(seconds: i64) -> UnixMs {
@@ -225,12 +230,14 @@ fn runs_are_matched_by_their_ids() {
         let up = state(&monitor, Status::Up, false);
         let at = s(1);
         let start_event = Event::Ping {
+            unexpected: None,
             kind: PingKind::Start,
             rid: start,
             at,
         };
         let running = transition(&monitor, &up, &start_event, at).state;
         let end_event = Event::Ping {
+            unexpected: None,
             kind,
             rid: end,
             at: s(6),
@@ -443,7 +450,12 @@ fn with(options: Options) -> Monitor {
 
 fn run(kind: PingKind, rid: Option<u8>, at: UnixMs) -> Event<'static> {
     let rid = rid.map(|rid| Uuid::from_u128(rid.into()));
-    Event::Ping { kind, rid, at }
+    Event::Ping {
+        kind,
+        rid,
+        at,
+        unexpected: None,
+    }
 }
 
 /// Plays events, each at its second, and returns the last outcome.
@@ -825,6 +837,7 @@ proptest! {
             now = then;
             let event = match step {
                 Step::Ping(kind, rid, lag) => Event::Ping {
+                    unexpected: None,
                     kind,
                     rid: rid.map(|rid| Uuid::from_u128(rid.into())),
                     at: now - lag,

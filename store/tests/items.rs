@@ -8,6 +8,7 @@ use thrum_schema::Targets;
 use thrum_schema::alert::{Alert, AlertState};
 use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::delivery::{Delivery, DeliveryState};
+use thrum_schema::expect::Expectation;
 use thrum_schema::flip::Flip;
 use thrum_schema::flip::Reason;
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId};
@@ -65,6 +66,10 @@ fn monitor() -> Monitor {
             remind_s: Some(3_600),
             snoozed_until: Some(NOW),
             windows: vec![Window::new("w", "0 3 * * 0", 3_600, "UTC").unwrap()],
+            expect: BTreeMap::from([(
+                "rows".to_owned(),
+                Expectation::parse("rows", &json!("auto k=6 min 1000 warn")).unwrap(),
+            )]),
         },
         ..Monitor::new(MonitorId(id(1)), ProjectId::FIRST, NOW)
     }
@@ -79,6 +84,7 @@ fn flip() -> Flip {
         reason: Reason::Timeout,
         alert: true,
         silenced: true,
+        why: Some("rows is 500, far below its usual 900 to 1,100".into()),
         missed: 3,
         deadline: Some(NOW),
         outage: Some(Outage::total(NOW - 900_000, NOW - 300_000)),
@@ -182,6 +188,7 @@ fn pings_and_flips() {
         early: true,
         overlap: true,
         metrics: BTreeMap::from([("rows".into(), 12.5)]),
+        unexpected: vec!["rows is 500, below the minimum of 1,000".to_owned()],
         truncated: true,
         body: b"\xff\x00disk full".to_vec(),
     };

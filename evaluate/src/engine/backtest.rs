@@ -4,10 +4,10 @@
 //! unknown 0. An entry invests the whole equity and holds that number of units until the exit; each
 //! order pays its costs, so a flip from long to short pays twice.
 
+use super::Program;
 use super::account::trade;
 use super::performance::{Performance, count, equity, ratio};
 use super::periods::{Judged, Periods, first_row, periods, verdicts};
-use super::Program;
 use super::report::{LookAhead, Point, Predecessor, Report, Trade};
 use super::walk::{Tested, walk};
 use std::ops::Range;

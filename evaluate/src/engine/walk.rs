@@ -1,10 +1,10 @@
 //! Walk-forward tests: for each stretch of bars, chooses the parameters on the bars before it, and
 //! tests them on the stretch.
 
+use super::Program;
 use super::account::trade;
 use super::performance::{Performance, finite};
 use super::periods::{Judged, Periods, periods, verdicts};
-use super::Program;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;

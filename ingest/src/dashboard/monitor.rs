@@ -42,7 +42,7 @@ struct FlipRow {
     at: At,
     from: &'static str,
     to: &'static str,
-    reason: &'static str,
+    reason: String,
     lasted: String,
     notified: &'static str,
 }
@@ -63,7 +63,7 @@ struct MonitorPage<'a> {
     found: &'a Snapshot,
     row: Row<'a>,
     path: String,
-    down_since: Option<(At, &'static str)>,
+    down_since: Option<(At, String)>,
     /// A summary of the last failure, if a failure took it down.
     failure: Option<String>,
     run_since: Option<Relative>,
@@ -156,7 +156,7 @@ async fn show(
         row: Row::of(monitor, state, silent, &outages, now),
         path: path_of(monitor),
         failure: last_down.and_then(|flip| failure(flip, &pings, viewer)),
-        down_since: last_down.map(|flip| (At(flip.at), reason(flip.reason))),
+        down_since: last_down.map(|flip| (At(flip.at), why(flip))),
         run_since: run.map(|at| Relative { at, now }),
         extended: outage.map(|outage| (At(outage.start), At(outage.end))),
         missed: state.missed_so_far(monitor, now),
@@ -203,6 +203,12 @@ fn last_down(flips: &[Flip]) -> Option<&Flip> {
     flips.iter().rev().find(|flip| flip.to == Status::Down)
 }
 
+/// Why a monitor's status changed.
+fn why(flip: &Flip) -> String {
+    let known = flip.why.clone();
+    known.unwrap_or_else(|| reason(flip.reason).to_owned())
+}
+
 /// A summary of the last failure, if `flip` was caused by one.
 fn failure(flip: &Flip, pings: &[Ping], viewer: &Viewer) -> Option<String> {
     let mut failures = pings.iter().filter(|ping| ping.kind == PingKind::Fail);
@@ -221,8 +227,10 @@ fn flip_rows(flips: &[Flip], now: UnixMs) -> Vec<FlipRow> {
             from: flip.from.as_str(),
             to: flip.to.as_str(),
             reason: match flip.from {
-                Status::New if flip.reason == Reason::Success => "it pinged for the first time",
-                _ => reason(flip.reason),
+                Status::New if flip.reason == Reason::Success => {
+                    "it pinged for the first time".to_owned()
+                }
+                _ => why(flip),
             },
             lasted: match next {
                 Some(_) => lasted,

@@ -2,6 +2,7 @@
 
 mod cache;
 mod change;
+mod expect;
 mod history;
 mod known_states;
 mod record;

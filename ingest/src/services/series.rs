@@ -103,7 +103,7 @@ impl Series {
         timeframe: Timeframe,
     ) -> ServiceResult<()> {
         if series.monitor().is_some() {
-            return self.feed(project, series, timeframe).await;
+            return self.feed(project, series, timeframe, false).await;
         }
         match self.store.head(project, series, timeframe).await? {
             Some(_) => Ok(()),

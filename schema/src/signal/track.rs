@@ -144,7 +144,7 @@ impl Signal {
 }
 
 /// Stores a value as JSON text, because the table's numbers have a smaller range than `f64`.
-pub(super) mod json_text {
+pub(crate) mod json_text {
     use serde::de::{DeserializeOwned, Error as _};
     use serde::ser::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -245,7 +245,7 @@ pub struct Checkpoint {
 }
 
 /// A series and timeframe: which bars exist, and who watches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Head {
     /// The series.
     pub series: SeriesName,
@@ -285,6 +285,10 @@ pub struct Head {
     /// Times from which on the values are the new normal, as a person said: Unix milliseconds.
     #[serde(default)]
     pub levels: std::collections::BTreeSet<String>,
+    /// For a metric of heartbeats: the detector by which its monitor judges it, which is followed at
+    /// every value.
+    #[serde(default, with = "json_text", skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Followed>,
     /// Whether it holds bars or plain values, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds: Option<Holds>,
@@ -345,6 +349,7 @@ impl Head {
             heard: None,
             calendar: Calendar::default(),
             levels: std::collections::BTreeSet::new(),
+            expect: None,
             holds: None,
         }
     }

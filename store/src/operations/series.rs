@@ -3,14 +3,14 @@
 use crate::item::{self, MAPPING_VERSION};
 use crate::key::Key;
 use crate::table::{
-    Query, TableError, Update, Write, add, attr, create, delete, put, set, strings, update,
+    Query, TableError, Update, Write, add, attr, create, delete, put, remove, set, strings, update,
 };
 use crate::{Result, Store, StoreError};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeSet;
 use thrum_schema::id::ProjectId;
 use thrum_schema::signal::series::{SeriesName, Timeframe};
-use thrum_schema::signal::track::{Head, Holds, StoredBar, month};
+use thrum_schema::signal::track::{Followed, Head, Holds, StoredBar, month};
 use thrum_schema::signal::{Bar, Calendar, Score};
 use thrum_schema::time::UnixMs;
 
@@ -256,6 +256,26 @@ impl Store {
             self.write_many(keys.map(delete).collect()).await?;
         }
         self.write(delete(Key::head(project, series, timeframe)))
+            .await
+            .map(drop)
+    }
+
+    /// Records by which detector a monitor judges a metric, if any, and has evaluate follow it. 1 WU.
+    pub async fn set_expected(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        expect: Option<&Followed>,
+    ) -> Result<()> {
+        let change = match expect {
+            Some(_) => {
+                let text = serde_json::to_string(&expect).expect("numbers are finite");
+                set("expect", text).set("followed", true)
+            }
+            None => remove("expect"),
+        };
+        let change = change.add("nudge", 1);
+        self.write(head_update(project, series, Timeframe::TICK, true, change))
             .await
             .map(drop)
     }

@@ -49,6 +49,13 @@ pub struct Fields {
     /// How often to send a reminder while the monitor is down; `none` uses the project's interval
     #[arg(long, value_name = "DURATION", value_parser = span_or_none)]
     remind: Option<Nullable>,
+    /// What a metric of a run, or its `duration`, must be; can be repeated, replaces all
+    ///
+    /// `METRIC: RULES`, where the rules are a detector that learns what is usual (`auto`), `min N`, `max N`, and `warn`
+    /// if a violation is only shown and does not count as a failure. `none` removes all. Examples: "rows: auto", "rows: min 1000",
+    /// "duration: max 30m", "rows: auto warn".
+    #[arg(long, value_name = "METRIC: RULES", value_parser = expectation)]
+    expect: Option<Vec<Expected>>,
     /// Watch every run by its run ID
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set)]
     all_runs: Option<bool>,
@@ -58,6 +65,21 @@ pub struct Fields {
     /// Only POST requests count as pings
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set)]
     post_only: Option<bool>,
+}
+
+/// What is expected of a metric, or `None` for nothing.
+type Expected = Option<(String, String)>;
+
+fn expectation(text: &str) -> Result<Expected, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let parts = text.split_once(':');
+    let (name, rules) = parts.ok_or("must be METRIC: RULES, as in \"rows: auto\", or none")?;
+    let (name, rules) = (name.trim(), rules.trim());
+    let read = thrum_schema::expect::Expectation::parse(name, &json!(rules));
+    read.map_err(|error| error.to_string())?;
+    Ok(Some((name.to_owned(), rules.to_owned())))
 }
 
 /// Seconds, or `none`.
@@ -107,6 +129,14 @@ impl Fields {
         set("failures", self.failures.map(Value::from));
         set("early_s", seconds(self.early));
         set("remind_s", seconds(self.remind));
+        set(
+            "expect",
+            self.expect.as_ref().map(|expect| {
+                let expect = expect.iter().flatten();
+                let expect = expect.map(|(name, rules)| (name.clone(), json!(rules)));
+                Value::Object(expect.collect())
+            }),
+        );
         set("all_runs", self.all_runs.map(Value::from));
         set("manual_resume", self.manual_resume.map(Value::from));
         let methods = self

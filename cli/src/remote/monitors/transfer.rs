@@ -12,7 +12,7 @@ use thrum_schema::time::parse_span;
 use thrum_schema::world::SystemWorld;
 
 /// The fields of a monitor that are its configuration, in the order of an exported file.
-const CONFIGURATION: [&str; 19] = [
+const CONFIGURATION: [&str; 20] = [
     "name",
     "slug",
     "desc",
@@ -31,6 +31,7 @@ const CONFIGURATION: [&str; 19] = [
     "all_runs",
     "remind_s",
     "windows",
+    "expect",
     "snoozed_until",
 ];
 /// Fields that are seconds, and may be durations such as `15m`.
@@ -141,6 +142,7 @@ async fn existing(remote: &Remote) -> anyhow::Result<Vec<Existing>> {
         for field in CONFIGURATION {
             match &monitor[field] {
                 Value::Null => {}
+                Value::Object(none) if field == "expect" && none.is_empty() => {}
                 Value::Array(ids) if field == "channels" => {
                     let ids = ids.iter().map(cell).filter_map(|id| {
                         let name = names.get(&id)?;

@@ -118,6 +118,7 @@ async fn receive(app: &App, request: Request) -> Result<(Recorded, Vec<String>),
             overlap: false,
             metrics: Default::default(),
             body,
+            unexpected: Vec::new(),
             truncated,
         },
     };

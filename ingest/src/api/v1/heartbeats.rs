@@ -264,7 +264,7 @@ async fn record_one(app: &App, project: ProjectId, heartbeat: Valid) -> Result<A
     let Valid {
         name,
         incoming,
-        warnings,
+        mut warnings,
     } = heartbeat;
     let recorded = app
         .monitors
@@ -278,6 +278,7 @@ async fn record_one(app: &App, project: ProjectId, heartbeat: Valid) -> Result<A
     match recorded {
         Ok(recorded) => {
             let state = recorded.state;
+            warnings.extend(recorded.unexpected);
             Ok(Answer::Recorded {
                 monitor: name.clone(),
                 uuid: state.monitor,

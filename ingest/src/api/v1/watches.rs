@@ -209,7 +209,9 @@ pub async fn create(
     };
     let mut watch = request.applied_to(&app, blank, now).await?;
     if watch.series.monitor().is_some() {
-        app.series.feed(project, &watch.series, timeframe).await?;
+        app.series
+            .feed(project, &watch.series, timeframe, false)
+            .await?;
     }
     let mut charged = false;
     for attempt in 0..COUNT_ATTEMPTS {

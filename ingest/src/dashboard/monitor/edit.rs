@@ -68,7 +68,7 @@ fn field_of(api: &str) -> &str {
         "remind_s" => "remind",
         "early_s" => "early",
         "channels" => "channel",
-        "windows" | "tags" => field,
+        "windows" | "tags" | "expect" => field,
         _ if rest.is_empty() => field,
         _ => api,
     }
@@ -88,7 +88,10 @@ fn wrong_fields(problem: &Problem) -> Vec<Invalid> {
                     let part = part.trim_start_matches('.');
                     format!("line {line}: {part} {}", wrong.problem)
                 }
-                None => wrong.problem,
+                None => match wrong.field.strip_prefix("expect.") {
+                    Some(path) => format!("{path} {}", wrong.problem),
+                    None => wrong.problem,
+                },
             };
             Invalid { field, problem }
         })
@@ -154,6 +157,9 @@ fn fields_of(monitor: &Monitor) -> Fields {
         format!("{} | {length} | {}", window.cron, window.tz)
     });
     fields = fields.with("windows", windows.collect::<Vec<_>>().join("\n"));
+    let expect = options.expect.iter();
+    let expect = expect.map(|(name, expectation)| format!("{name}: {}", expectation.to_text(name)));
+    fields = fields.with("expect", expect.collect::<Vec<_>>().join("\n"));
     fields = match &monitor.schedule {
         Schedule::Simple { period_s } => fields
             .with("kind", "period")
@@ -230,6 +236,10 @@ fn request(
         Ok(windows) => body.set("windows", windows),
         Err(error) => note(Err(error)),
     }
+    match expectations(fields.text("expect")) {
+        Ok(expect) => body.set("expect", expect),
+        Err(error) => note(Err(error)),
+    }
     // schedule_of already reports these fields.
     if wrong
         .iter()
@@ -258,6 +268,25 @@ fn request(
     } else {
         Err(wrong)
     }
+}
+
+/// Parses what is expected of metrics, one per line: `rows: auto`, `duration: max 30m`.
+fn expectations(text: &str) -> Result<Value, Invalid> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut expect = serde_json::Map::new();
+    for line in lines {
+        let Some((name, rules)) = line.split_once(':') else {
+            return Err(Invalid::new(
+                "expect",
+                "must have one metric per line, like rows: auto",
+            ));
+        };
+        let before = expect.insert(name.trim().to_owned(), json!(rules.trim()));
+        if before.is_some() {
+            return Err(Invalid::new("expect", format!("has {} twice", name.trim())));
+        }
+    }
+    Ok(Value::Object(expect))
 }
 
 /// Parses maintenance windows, one per line: `0 2 * * 0 | 2 h | Europe/Berlin`.

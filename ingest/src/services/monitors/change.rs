@@ -87,6 +87,7 @@ impl Monitors {
             self.forget(&before);
             self.forget(&after.monitor);
             self.note(&after.monitor, after.state.version);
+            self.expectations_changed(&before, &after.monitor).await;
         }
         Ok(after)
     }
@@ -147,7 +148,10 @@ impl Monitors {
                 after: means.map(|_| count),
             };
             match self.store.create_monitor(&creation, now).await {
-                Ok(()) => return Ok(self.created(monitor, outcome)),
+                Ok(()) => {
+                    self.follow_expected(&monitor).await;
+                    return Ok(self.created(monitor, outcome));
+                }
                 Err(StoreError::Conflict) => self.store.back_off(attempt).await,
                 Err(error) => return Err(error.into()),
             }

@@ -1,7 +1,9 @@
 //! Recording a ping: one write on the fast path, and the state machine on the slow one.
 
 use super::Monitors;
+use super::expect::Judging;
 use thiserror::Error;
+use thrum_schema::expect::Known;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::metrics::Count;
 use thrum_schema::monitor::{DEFAULT_GRACE_S, DEFAULT_PERIOD_S, slugify};
@@ -58,6 +60,8 @@ pub struct Recorded {
     pub state: MonitorState,
     /// Whether this ping created the monitor.
     pub created: bool,
+    /// What was not as expected in the run.
+    pub unexpected: Vec<String>,
 }
 
 /// Why a ping was not recorded.
@@ -98,6 +102,7 @@ impl Monitors {
                 Ok(Recorded {
                     state: *state,
                     created: false,
+                    unexpected: Vec::new(),
                 })
             }
             Fast::TooMany(wait_ms) => Err(RecordError::TooMany(wait_ms)),
@@ -200,10 +205,14 @@ impl Monitors {
         let first = self.store.snapshot(id).await?;
         let first = first.ok_or(RecordError::NotFound)?;
         let (mut decided, mut reconfigured) = (None, false);
+        let Judging { known, unfollowed } = self.judging(&first.monitor).await?;
+        let mut incoming = incoming;
+        let mut unexpected = Vec::new();
         let updated = self
             .store
             .update_monitor(first, RETRY_WRITES_MS, |current, now| {
-                let change = self.change_of(current, &incoming, now)?;
+                let change;
+                (change, unexpected) = self.change_of(current, &incoming, &known, now)?;
                 reconfigured = change.monitor.is_some();
                 if mutant::is(Mutant::AnswersAnyway) {
                     decided = Some(change.outcome.state.clone());
@@ -215,6 +224,7 @@ impl Monitors {
                 return Ok(Recorded {
                     state,
                     created: false,
+                    unexpected: Vec::new(),
                 });
             }
             (updated, _) => updated?.ok_or(RecordError::NotFound)?,
@@ -223,23 +233,30 @@ impl Monitors {
             self.note(&updated.now.monitor, updated.now.state.version);
         }
         let state = updated.now.state;
+        incoming.ping.unexpected.clone_from(&unexpected);
         if let Some(outcome) = &updated.outcome {
             let understood = Understood::of(outcome, incoming.kind);
             self.log(id, &state, understood, incoming).await?;
         }
+        if unfollowed {
+            self.follow_expected(&updated.now.monitor).await;
+        }
         Ok(Recorded {
             state,
             created: false,
+            unexpected,
         })
     }
 
-    /// The change that a ping makes: first its schedule, then the ping itself.
+    /// The change that a ping makes, first its schedule, then the ping itself; and what was not as
+    /// expected in the run that it reports.
     fn change_of(
         &self,
         current: &Snapshot,
         incoming: &Incoming,
+        known: &Known,
         now: UnixMs,
-    ) -> Result<Change, RecordError> {
+    ) -> Result<(Change, Vec<String>), RecordError> {
         let wanted = incoming.rules.applied_to(&current.monitor);
         let monitor = wanted.as_ref().unwrap_or(&current.monitor);
         let tat = match self.rate() {
@@ -249,14 +266,33 @@ impl Monitors {
             }
             None => None,
         };
-        let events = [Event::Reconfigured, event(monitor, incoming)];
-        let events = &events[usize::from(wanted.is_none())..];
-        let mut outcome = transitions(monitor, &current.state, events, now);
+        let apply = |ping: Event<'_>| {
+            let events = [Event::Reconfigured, ping];
+            let events = &events[usize::from(wanted.is_none())..];
+            transitions(monitor, &current.state, events, now)
+        };
+        let mut outcome = apply(event(monitor, incoming));
+        let mut unexpected = Vec::new();
+        if outcome.kind == Some(PingKind::Success) {
+            let ping = &incoming.ping;
+            unexpected = monitor.unexpected(&ping.metrics, outcome.duration_ms, ping.at, known);
+        }
+        let failures = unexpected.iter().filter(|one| !one.warn);
+        let failures: Vec<&str> = failures.map(|one| &*one.text).collect();
+        if !failures.is_empty() {
+            outcome = apply(Event::Ping {
+                kind: PingKind::Fail,
+                rid: incoming.ping.rid,
+                at: incoming.ping.at,
+                unexpected: Some(&failures.join("; ")),
+            });
+        }
         outcome.state.tat = tat;
-        Ok(Change {
-            monitor: wanted,
+        let change = Change {
+            monitor: wanted.clone(),
             ..Change::of(outcome)
-        })
+        };
+        Ok((change, unexpected.into_iter().map(|one| one.text).collect()))
     }
 
     /// Creates a monitor with its first ping. Its slug is derived from `name`, if that slug is
@@ -322,6 +358,7 @@ impl Monitors {
         Ok(Recorded {
             state: outcome.state,
             created: true,
+            unexpected: Vec::new(),
         })
     }
 
@@ -420,5 +457,6 @@ fn event(monitor: &Monitor, incoming: &Incoming) -> Event<'static> {
         kind: monitor.classify(incoming.kind, method, body),
         rid,
         at,
+        unexpected: None,
     }
 }

@@ -10,7 +10,7 @@ use crate::services::{ServiceError, ServiceResult};
 use thrum_schema::error::Invalid;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::ping::{DURATION, INTERVAL};
-use thrum_schema::signal::track::Holds;
+use thrum_schema::signal::track::{Followed, Holds};
 use thrum_schema::signal::{Bar, SeriesName, Timeframe};
 use thrum_schema::state::{Feeds, MAX_FEEDS};
 use thrum_schema::{MonitorState, Ping, PingKind, UnixMs};
@@ -20,12 +20,14 @@ use thrum_store::{Result, StoreError};
 const MAX_ATTEMPTS: usize = 50;
 
 impl Series {
-    /// Makes heartbeats feed a series from now on, and imports what their log has.
+    /// Makes heartbeats feed a series from now on, and imports what their log has; `anew` also if they
+    /// feed it already.
     pub async fn feed(
         &self,
         project: ProjectId,
         series: &SeriesName,
         timeframe: Timeframe,
+        anew: bool,
     ) -> ServiceResult<()> {
         let Some((slug, name)) = series.monitor() else {
             return Ok(());
@@ -52,7 +54,7 @@ impl Series {
         let head = self.store.head(project, series, timeframe).await?;
         // An earlier attempt may have marked the state and then failed, so look for the series,
         // too.
-        if !marked && head.is_some() {
+        if !marked && head.is_some() && !anew {
             return Ok(());
         }
         let mut log = self.store.pings(monitor).await?;
@@ -74,6 +76,20 @@ impl Series {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Has heartbeats feed the series of a metric, and evaluate follow the detector by which its
+    /// monitor judges it.
+    pub async fn expect(
+        &self,
+        project: ProjectId,
+        series: &SeriesName,
+        followed: &Followed,
+    ) -> ServiceResult<()> {
+        // It may have been deleted, and begun again with the last heartbeat.
+        self.feed(project, series, Timeframe::TICK, true).await?;
+        let followed = self.store.set_expected(project, series, Some(followed));
+        Ok(followed.await?)
     }
 
     /// Marks in a monitor's state that a value of its heartbeats feeds a series; false if it is

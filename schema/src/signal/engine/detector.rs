@@ -9,15 +9,15 @@ mod smoothing;
 mod spread;
 mod window;
 
+use crate::UnixMs;
+use crate::signal::Verdict;
+use crate::signal::detector::{Detector, Kind};
+use crate::signal::explanation::Basis;
 use baseline::{Baseline, Outlook};
 use serde::{Deserialize, Serialize};
 use shift::Shift;
 use smoothing::Smoothing;
 use spread::{Compared, Limits};
-use crate::UnixMs;
-use crate::signal::Verdict;
-use crate::signal::detector::{Detector, Kind};
-use crate::signal::explanation::Basis;
 use window::{Mean, Window};
 
 const DAY: i64 = 86_400_000;

@@ -2,9 +2,9 @@
 //! the first window.
 
 use super::rolling::{Highest, Mean, Moments, Ring};
-use serde::{Deserialize, Serialize};
 use crate::signal::Bar;
 use crate::signal::indicator::Kind;
+use serde::{Deserialize, Serialize};
 
 /// The outputs of an indicator, in the order of [`Kind::outputs`]; NaN where there is no value yet.
 pub type Output = [f64; 3];

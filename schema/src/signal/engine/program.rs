@@ -3,12 +3,12 @@
 
 use super::detector::{DetectorState, Params, Value};
 use super::indicator::{Output, Stepper};
-use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use crate::UnixMs;
 use crate::signal::compile::{Tree, What};
 use crate::signal::strategy::{Field, Gaps};
 use crate::signal::{Bar, CompiledStrategy, Score, Verdict};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 
 /// The format of [`State`]. Any change of its fields increments it, and tracks then start over.
 const FORMAT: u16 = 2;
@@ -399,12 +399,7 @@ impl Slot {
 }
 
 impl Compared {
-    fn outcome(
-        &self,
-        op: crate::signal::explanation::Op,
-        left: f64,
-        right: f64,
-    ) -> Option<bool> {
+    fn outcome(&self, op: crate::signal::explanation::Op, left: f64, right: f64) -> Option<bool> {
         use crate::signal::explanation::Op;
         if left.is_nan() || right.is_nan() {
             return None;

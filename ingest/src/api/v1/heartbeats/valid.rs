@@ -184,6 +184,7 @@ pub fn template(at: UnixMs, method: &Method, headers: &HeaderMap) -> Incoming {
             overlap: false,
             metrics: BTreeMap::new(),
             body: Vec::new(),
+            unexpected: Vec::new(),
             truncated: false,
         },
     }

@@ -4,9 +4,11 @@ use super::view::{Keywords, WindowSpec};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use thrum_schema::Targets;
 use thrum_schema::channel::{Channel, identify};
 use thrum_schema::error::Invalid;
+use thrum_schema::expect::{Expectation, parse_all};
 use thrum_schema::monitor::{
     KeywordFilter, MAX_DESC, MAX_FAILURES, MAX_KEYWORDS, MAX_NAME, MAX_TAGS, MIN_REMIND_S,
     check_grace_s,
@@ -74,6 +76,11 @@ pub struct MonitorRequest {
     snoozed_until: Option<Option<String>>,
     /// Recurring maintenance windows.
     windows: Option<Vec<WindowSpec>>,
+    /// What is expected of the metrics, and of `duration`, of a run: by its name, an object with
+    /// `detector` (such as `auto`), `params`, `min`, `max` and `effect` (`down` or `warn`), or a text
+    /// such as `"auto"` or `"min 1000 warn"`. Replaces all that was expected before.
+    #[schema(value_type = Option<Object>)]
+    expect: Option<Map<String, Value>>,
     /// When creating: update the existing monitor that has the same value in all of these fields,
     /// if there is one.
     unique: Option<Vec<UniqueMember>>,
@@ -115,6 +122,7 @@ pub struct ValidRequest {
     targets: Option<Targets>,
     windows: Option<Vec<Window>>,
     snoozed_until: Option<Option<UnixMs>>,
+    expect: Option<BTreeMap<String, Expectation>>,
 }
 
 impl MonitorRequest {
@@ -164,10 +172,18 @@ impl MonitorRequest {
                 None
             }
         };
+        let expect = match self.expect.as_ref().map(parse_all).transpose() {
+            Ok(expect) => expect,
+            Err(errors) => {
+                invalid.extend(errors);
+                None
+            }
+        };
         if !invalid.is_empty() {
             return Err(invalid);
         }
         Ok(ValidRequest {
+            expect,
             targets,
             windows,
             snoozed_until,
@@ -348,6 +364,9 @@ impl ValidRequest {
         }
         if let Some(until) = self.snoozed_until {
             options.snoozed_until = until;
+        }
+        if let Some(expect) = &self.expect {
+            options.expect.clone_from(expect);
         }
     }
 

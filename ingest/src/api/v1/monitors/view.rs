@@ -83,6 +83,9 @@ pub struct MonitorView {
     pub remind_s: Option<u32>,
     pub snoozed_until: Option<String>,
     pub windows: Vec<WindowSpec>,
+    /// What is expected of the metrics, and of `duration`, of a run, by name.
+    #[schema(value_type = Object)]
+    pub expect: BTreeMap<String, serde_json::Value>,
     /// When it was created.
     pub created: String,
     /// Its last changes of status, newest first; absent in lists.
@@ -140,6 +143,9 @@ pub struct FlipView {
     /// Whether it was silenced. If the status is still the same when the silence ends, an alert is
     /// sent then.
     pub silenced: bool,
+    /// What was not as expected in the run that took it down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// How many runs were missed before it.
     pub missed: u32,
     pub outage: Option<OutageView>,
@@ -167,6 +173,9 @@ pub struct PingView {
     /// Whether the run started while another one was in progress.
     pub overlap: bool,
     pub metrics: BTreeMap<String, f64>,
+    /// What was not as expected in the metrics or the duration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unexpected: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -263,6 +272,7 @@ impl From<&Flip> for FlipView {
             reason: flip.reason,
             alert: flip.alert,
             silenced: flip.silenced,
+            why: flip.why.clone(),
             missed: flip.missed,
             outage: flip.outage.map(Into::into),
         }
@@ -295,6 +305,7 @@ impl PingView {
             early: ping.early,
             overlap: ping.overlap,
             metrics: ping.metrics.clone(),
+            unexpected: ping.unexpected.clone(),
             body: text.map(str::to_owned),
             body_base64: text.is_none().then(|| BASE64_STANDARD.encode(&ping.body)),
             body_truncated: ping.truncated,
@@ -384,6 +395,11 @@ impl Around<'_> {
             remind_s: options.remind_s,
             snoozed_until: options.snoozed_until.map(UnixMs::rfc3339),
             windows: options.windows.iter().map(Into::into).collect(),
+            expect: options
+                .expect
+                .iter()
+                .map(|(name, expectation)| (name.clone(), expectation.to_json()))
+                .collect(),
             created: monitor.created.rfc3339(),
             flips: None,
             last_pings: None,

@@ -5,9 +5,9 @@ use super::shift::Shift;
 use super::slots::{Place, Slots};
 use super::spread::{Compared, Limits, Scale, Spread, Strictness};
 use super::window::{Window, median};
-use serde::{Deserialize, Serialize};
 use crate::UnixMs;
 use crate::signal::explanation::Basis;
+use serde::{Deserialize, Serialize};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;

@@ -3,8 +3,8 @@
 
 use super::shift::Shift;
 use super::spread::{Compared, Limits, Scale, Spread, Strictness};
-use serde::{Deserialize, Serialize};
 use crate::UnixMs;
+use serde::{Deserialize, Serialize};
 
 const DAY_MS: i64 = 86_400_000;
 /// Periods before the first verdict.
