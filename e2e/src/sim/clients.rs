@@ -82,7 +82,13 @@ pub async fn set_up(cast: &Cast) -> Setup {
     for (i, script) in cast.scenario.scripts.iter().enumerate() {
         let mut id = None;
         if script.door != Door::Name {
+            // The second one is always as expected, but a detector must learn that.
+            let expect = match script.expects {
+                true => json!({ "rows": "min 50", "size": "auto" }),
+                false => json!({}),
+            };
             let body = json!({
+                "expect": expect,
                 "name": name(i),
                 "slug": name(i),
                 "period_s": script.period_s,
@@ -222,6 +228,8 @@ fn request(
         (Kind::Fail, Door::Name) => by_name("fail"),
         (Kind::Start, Door::Name) => by_name("start"),
         (Kind::Log, Door::Name) => by_name("log"),
+        (Kind::Success, _) if script.expects => by_path("?metric.rows=100&metric.size=7"),
+        (Kind::Fail, _) if script.expects => by_path("?metric.rows=1&metric.size=7"),
         (Kind::Success, _) => by_path(""),
         (Kind::Fail, _) => by_path("/fail"),
         (Kind::Start, _) => by_path("/start"),

@@ -415,6 +415,7 @@ mod tests {
             grace_s: 5,
             then_s: Some((10, 5)),
             failures: 1,
+            expects: false,
             door: Door::Url,
             acts: Vec::new(),
         };

@@ -69,6 +69,10 @@ pub struct Script {
     pub then_s: Option<(i64, i64)>,
     /// Consecutive failures that take it down.
     pub failures: u32,
+    /// Whether it expects something of its runs' metrics. Its clients then report a failure as a
+    /// success with too few rows.
+    #[serde(default)]
+    pub expects: bool,
     /// How clients address it.
     pub door: Door,
     /// The actions of its clients, in order.
@@ -364,6 +368,7 @@ impl Scenario {
                     grace_s: *chance.pick(&[10, 20, 60]),
                     then_s: None,
                     failures: 1,
+                    expects: false,
                     door: *chance.pick(&[Door::Url, Door::Slug, Door::Name]),
                     acts,
                 }
@@ -508,6 +513,7 @@ fn script(chance: &Chance, serve: bool, begin: i64, scenario: &Scenario) -> Scri
         } else {
             1
         },
+        expects: door != Door::Name && chance.per_mille(250),
         door,
         acts,
     }
