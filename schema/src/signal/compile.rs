@@ -1,5 +1,5 @@
 //! Compiled strategies: one mode of a strategy with its numbers filled in, for bars of one
-//! timeframe. This is what evaluate's engine steps.
+//! timeframe. This is what the engine steps.
 
 use super::calendar::Calendar;
 use super::detector::{Detector, MAX_ARGS};
