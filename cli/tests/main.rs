@@ -1,6 +1,7 @@
 //! Tests of the real binary, with real clients.
 
 mod clients;
+mod csv;
 mod disk;
 mod exec;
 mod operator;

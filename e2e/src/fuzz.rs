@@ -317,7 +317,15 @@ pub fn csv(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first() else {
         return;
     };
-    let Ok(rows) = thrum::signals::csv::parse(rest, "the input", first & 1 == 1) else {
+    let options = thrum::signals::csv::Options {
+        utc: first & 1 == 1,
+        columns: None,
+    };
+    let input = std::io::Cursor::new(rest.to_vec());
+    let Ok(rows) = thrum::signals::csv::read(input, "the input", &options) else {
+        return;
+    };
+    let Ok(rows) = rows.all("the input") else {
         return;
     };
     assert!(!rows.is_empty());

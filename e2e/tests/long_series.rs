@@ -209,3 +209,23 @@ async fn a_signal_as_of_the_past_reads_only_the_bars_before_it() {
     assert_eq!(past["signal"], json!(replayed(&bars[..=30_000], 0).0));
     assert!(cost.read_units < 300.0, "{cost:?}");
 }
+
+/// Longer timeframes need more bars before than are read at once: the strategy starts with the series, in slices.
+#[tokio::test]
+async fn a_strategy_with_long_frames_starts_with_the_series() {
+    let (stage, _) = stage_with(8_000).await;
+    let definition = json!({
+        "buy": { "left": "close", "op": ">", "right": { "indicator": "ema", "n": 20, "timeframe": "1d" } },
+        "sell": { "left": "close", "op": "<", "right": { "indicator": "ema", "n": 20, "timeframe": "1d" } },
+    });
+    let stored = stage
+        .call(Method::PUT, "/v1/strategies/daily", definition)
+        .await;
+    assert!(stored.status.is_success(), "{}", stored.text());
+    let first = signal(&stage, json!({ "strategy": "daily" })).await;
+    assert_eq!(first["signal"], "WARMING");
+    let state = track(&stage).await;
+    assert_eq!((state.start, state.last.is_some()), (UnixMs(0), true));
+    let last = UnixMs(minutes().open_of(stage.world.now()).0 - MINUTE);
+    assert_eq!(state.last, Some(last));
+}

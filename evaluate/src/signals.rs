@@ -12,7 +12,7 @@ mod strategy;
 mod watch;
 
 pub(crate) use alone::Following;
-pub use answer::offline;
+pub use answer::{fit, offline};
 
 use crate::engine::Program;
 use crate::{Evaluate, WorkError};
@@ -219,10 +219,18 @@ impl Evaluate {
                 self.store
                     .head(track.project, &track.series, track.timeframe)
             )?;
-            let (Some(stored), Some(head)) = (stored, head) else {
+            let Some(head) = head else {
                 return Ok(());
             };
             let mut budget = WORK_BARS;
+            let Some(stored) = stored else {
+                // A new one, by which a monitor judges.
+                if let Some(of) = &head.expect {
+                    self.follow_expected(track.project, &head, of, &mut budget)
+                        .await?;
+                }
+                return Ok(());
+            };
             if self
                 .follow_stored(track, &stored, &head, &mut budget)
                 .await?

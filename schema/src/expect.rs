@@ -180,7 +180,7 @@ impl Expectation {
         words.extend(params.map(|(param, value)| format!("{param}={value}")));
         for (key, limit) in [("min", self.min), ("max", self.max)] {
             words.extend(limit.map(|limit| match name {
-                DURATION => format!("{key} {}", span(limit).replace(' ', "")),
+                DURATION if is_exact(limit) => format!("{key} {}", span(limit).replace(' ', "")),
                 _ => format!("{key} {limit}"),
             }));
         }
@@ -232,7 +232,7 @@ impl Expectation {
 
 impl Monitor {
     /// What is not as expected in a successful run that reported these metrics at `at`, and took
-    /// `duration_ms`. A number that is not reported is not judged.
+    /// `duration_ms`. A number that is not reported only marks the run.
     pub fn unexpected(
         &self,
         metrics: &BTreeMap<String, f64>,
@@ -249,10 +249,18 @@ impl Monitor {
             .iter()
             .filter_map(|(name, expectation)| {
                 let x = match name.as_str() {
-                    DURATION => duration_ms.map(seconds),
-                    name => metrics.get(name).copied(),
+                    DURATION => duration_ms.map(seconds)?,
+                    name => match metrics.get(name) {
+                        Some(x) => *x,
+                        None => {
+                            return Some(Unexpected {
+                                text: format!("{name} was not reported"),
+                                warn: true,
+                            });
+                        }
+                    },
                 };
-                let text = expectation.judge(name, x?, at, known)?;
+                let text = expectation.judge(name, x, at, known)?;
                 Some(Unexpected {
                     text: text.chars().take(MAX_TEXT).collect(),
                     warn: expectation.warn,
@@ -307,15 +315,16 @@ fn object_of(path: &str, text: &str) -> Result<Map<String, Value>, Invalid> {
                 let limit = words.next().ok_or_else(|| {
                     Invalid::new(path, format!("must have a number after {word}"))
                 })?;
-                let number = limit.parse::<f64>();
+                let number = limit.parse().ok().filter(|number: &f64| number.is_finite());
                 (
                     word,
-                    number.map_or_else(|_| json!(limit), |number| json!(number)),
+                    number.map_or_else(|| json!(limit), |number| json!(number)),
                 )
             }
             ("warn" | "down", _) => ("effect", json!(word)),
             (_, Some((param, value))) => {
-                let number: f64 = value.parse().map_err(|_| {
+                let number = value.parse().ok().filter(|number: &f64| number.is_finite());
+                let number = number.ok_or_else(|| {
                     Invalid::new(
                         path,
                         format!("must have a number after {param}= (got {value:?})"),
@@ -370,22 +379,32 @@ fn limit_of(
     name: &str,
     object: &Map<String, Value>,
 ) -> Result<Option<f64>, Invalid> {
-    let number = match object.get(key) {
+    let given = match object.get(key) {
         None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) if name == DURATION => {
+        Some(given) => given,
+    };
+    let number = match given {
+        Value::String(text) if name == DURATION => {
             let span = humantime::parse_duration(text).ok();
             span.map(|span| span.as_secs_f64())
         }
-        Some(value) => value.as_f64(),
+        given => given.as_f64(),
     };
     let fits = |x: &f64| *x == 0.0 || (1e-100..1e100).contains(&x.abs());
-    number.filter(fits).map(Some).ok_or_else(|| {
+    let number = number.filter(fits).filter(|x| name != DURATION || *x > 0.0);
+    number.map(Some).ok_or_else(|| {
         let shape = match name {
-            DURATION => "must be seconds, or a duration such as 30m",
-            _ => "must be 0 or a number with a magnitude between 1e-100 and 1e100",
+            DURATION => "must be above zero: seconds, or a duration such as 30m",
+            _ => "must be a plain number such as 1000",
         };
-        Invalid::new(format!("{path}.{key}"), shape)
+        Invalid::new(format!("{path}.{key}"), format!("{shape} (got {given})"))
     })
+}
+
+/// Whether the words for these seconds mean exactly them.
+fn is_exact(seconds: f64) -> bool {
+    let read = humantime::parse_duration(&span(seconds));
+    read.is_ok_and(|read| read.as_secs_f64().to_bits() == seconds.to_bits())
 }
 
 /// Seconds in words, such as `1h 5m`.

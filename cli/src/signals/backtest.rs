@@ -2,13 +2,13 @@
 
 use super::{Choice, chart, csv, finished};
 use crate::remote::{Remote, out, segment};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use reqwest::Method;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::number::show;
@@ -28,7 +28,8 @@ Examples:
 pub struct Backtest {
     /// CSV file of bars, tested on this machine; or use --series
     ///
-    /// The header must have the columns time, open, high, low, close and, optionally, volume.
+    /// Its layout is recognised, as by `thrum import bars`. It may be of any size: the test has at most 200,000 bars up to
+    /// --to.
     file: Option<PathBuf>,
 
     /// Series to test on the server
@@ -81,6 +82,10 @@ pub struct Backtest {
     /// Treat times without a UTC offset as UTC; by default they are rejected
     #[arg(long, requires = "file")]
     utc: bool,
+
+    /// Which column of the file is what, as in time=Date,open=2,high=3,low=4,close=5; see `thrum import bars --help`
+    #[arg(long, requires = "file", value_name = "COLUMNS")]
+    columns: Option<csv::Columns>,
 
     /// Write a chart of price, trades and equity to this SVG file
     #[arg(long, value_name = "FILE")]
@@ -147,25 +152,8 @@ fn timestamp(name: &str, text: Option<&String>) -> Result<Option<UnixMs>, Invali
 fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
     let timeframe = Timeframe::parse("--timeframe", &args.timeframe)?;
     let path = args.file.as_deref().context("a CSV file is required")?;
-    let mut bars = BTreeMap::new();
-    let mut first = None;
-    for (line, row) in csv::read(path, args.utc)? {
-        let bar = row.map_err(|error| anyhow::anyhow!("line {line}: {error}"))?;
-        let first = *first.get_or_insert(bar.time);
-        let calendar = Calendar::of_bars(timeframe, first, bar.time);
-        bar.check(timeframe, &calendar, UnixMs(i64::MAX / 2))
-            .map_err(|error| anyhow::anyhow!("line {line}: {error}"))?;
-        bars.insert(bar.time, bar);
-    }
-    let bars: Vec<Bar> = bars.into_values().collect();
-    if bars.len() > request::MAX_BACKTEST_BARS {
-        bail!(
-            "{} has {} bars; a backtest can have at most {}",
-            path.display(),
-            bars.len(),
-            request::MAX_BACKTEST_BARS
-        );
-    }
+    let to = timestamp("--to", args.to.as_ref())?;
+    let bars = read(args, path, timeframe, to)?;
     let (name, strategy) = match &args.strategy_file {
         Some(file) => {
             let text = std::fs::read_to_string(file)
@@ -189,7 +177,7 @@ fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
     let compiled = strategy.compile(args.choice.mode.as_deref(), &params, timeframe)?;
     let spec = request::Backtest {
         from: timestamp("--from", args.from.as_ref())?,
-        to: timestamp("--to", args.to.as_ref())?,
+        to,
         fee_bps: args.fee_bps,
         slippage_bps: args.slippage_bps,
         fill: fill_of(args),
@@ -197,8 +185,49 @@ fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
         annualization: args.annualization,
         walk_forward: None,
     };
+    let bars = thrum_evaluate::fit(bars, &compiled, &spec)
+        .map_err(|error| anyhow::anyhow!("--{error}"))?;
     let report = thrum_evaluate::offline(&name, &strategy, &compiled, &bars, &[], &spec)?;
     Ok((report, bars))
+}
+
+/// The last bars of a file before `to`, one more than a backtest can have: the file may have any
+/// size, and any order.
+fn read(
+    args: &Backtest,
+    path: &Path,
+    timeframe: Timeframe,
+    to: Option<UnixMs>,
+) -> anyhow::Result<Vec<Bar>> {
+    let options = csv::Options {
+        utc: args.utc,
+        columns: args.columns.clone(),
+    };
+    let rows = csv::open(path, &options)?;
+    if !args.remote.json {
+        eprintln!("{}: {}", path.display(), rows.layout);
+    }
+    let most = request::MAX_BACKTEST_BARS + 1;
+    let mut bars = BTreeMap::new();
+    let mut first = None;
+    for row in rows {
+        let (line, row) = row?;
+        let bar = row.map_err(|error| anyhow::anyhow!("line {line}: {error}"))?;
+        let first = *first.get_or_insert(bar.time);
+        let calendar = Calendar::of_bars(timeframe, first, bar.time);
+        bar.check(timeframe, &calendar, UnixMs(i64::MAX / 2))
+            .map_err(|error| anyhow::anyhow!("line {line}: {error}"))?;
+        if to.is_none_or(|to| bar.time < to) {
+            bars.insert(bar.time, bar);
+        }
+        if bars.len() > 2 * most {
+            let oldest = bars.keys().nth(bars.len() - most).copied();
+            bars = bars.split_off(&oldest.unwrap_or_default());
+        }
+    }
+    ensure!(first.is_some(), "{} has no rows", path.display());
+    let less = bars.len().saturating_sub(most);
+    Ok(bars.into_values().skip(less).collect())
 }
 
 async fn remote(args: &Backtest, series: &str) -> anyhow::Result<(Value, Vec<Bar>)> {

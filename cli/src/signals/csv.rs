@@ -1,117 +1,209 @@
-//! Reads bars from CSV files.
+//! Reads bars or values from CSV files, in the layouts that exchanges and data services use.
+
+mod layout;
+mod time;
+
+pub use layout::{Columns, Layout};
 
 use anyhow::{Context, bail};
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use flate2::read::MultiGzDecoder;
+use layout::Numbers;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use thrum_schema::UnixMs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use thrum_schema::signal::Bar;
 
-/// Names of the time column.
-const TIME: [&str; 5] = ["time", "timestamp", "date", "datetime", "open_time"];
+/// How much of a file is looked at to recognise its layout.
+const HEAD: usize = 64 << 10;
+/// The first bytes of a gzip file.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// A row: its line number, and its bar or an error.
+/// A row: its line number, and its bar or an error. A plain value is a bar with four equal prices.
 pub type Row = (u64, Result<Bar, String>);
 
-/// Reads a CSV file whose header has `time`, `open`, `high`, `low`, `close` and optionally
-/// `volume`, in any order; other columns are ignored. A row with a timestamp without an offset is
-/// an error, unless `utc` says that such timestamps are UTC.
-///
-/// # Errors
-/// The file can't be read, has no rows or lacks a column.
-pub fn read(path: &Path, utc: bool) -> anyhow::Result<Vec<Row>> {
-    let file = File::open(path).with_context(|| format!("can't read {}", path.display()))?;
-    parse(file, &path.display().to_string(), utc)
+/// How to read a file.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Times without an offset are UTC; otherwise they are errors.
+    pub utc: bool,
+    /// Which column is what; recognised if absent.
+    pub columns: Option<Columns>,
 }
 
-/// Like [`read`], from any reader; `name` stands for the file in errors.
+/// A CSV file, row by row.
+pub struct Rows {
+    /// What was recognised.
+    pub layout: Layout,
+    records: csv::StringRecordsIntoIter<Box<dyn Read>>,
+    utc: bool,
+    /// Lines that were skipped before the reader began to count.
+    skipped: u64,
+    read: Arc<AtomicU64>,
+    /// The size of the file, in bytes; 0 if unknown.
+    pub size: u64,
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rows")
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts the bytes that are read.
+struct Counted<R> {
+    inner: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+/// Opens a CSV file, which may be compressed with gzip, and recognises its layout.
 ///
 /// # Errors
-/// The input can't be read, has no rows or lacks a column.
-pub fn parse(from: impl Read, name: &str, utc: bool) -> anyhow::Result<Vec<Row>> {
-    let mut reader = ::csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(::csv::Trim::All)
-        .from_reader(from);
-    let header: Vec<String> = reader
-        .headers()?
-        .iter()
-        .map(|name| name.trim_start_matches('\u{feff}').to_lowercase())
-        .collect();
-    let column = |names: &[&str]| {
-        header
-            .iter()
-            .position(|name| names.contains(&name.as_str()))
-    };
-    let required = |names: &[&str]| {
-        column(names).with_context(|| {
-            format!(
-                "{name} has no column {:?}; the header must be time,open,high,low,close,volume",
-                names[0]
-            )
-        })
-    };
-    let time = required(&TIME)?;
-    let prices = [
-        required(&["open"])?,
-        required(&["high"])?,
-        required(&["low"])?,
-        required(&["close"])?,
-    ];
-    let volume = column(&["volume"]);
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record?;
-        let line = record.position().map_or(0, ::csv::Position::line);
-        let number = |i: usize| {
-            let name = header.get(i).map_or("", String::as_str);
-            let text = record.get(i).unwrap_or_default();
-            text.parse::<f64>()
-                .ok()
-                .filter(|x| x.is_finite())
-                .ok_or_else(|| format!("{name} must be a number (got {text:?})"))
-        };
-        let bar = || -> Result<Bar, String> {
-            Ok(Bar {
-                time: timestamp(record.get(time).unwrap_or_default(), utc)?,
-                open: number(prices[0])?,
-                high: number(prices[1])?,
-                low: number(prices[2])?,
-                close: number(prices[3])?,
-                volume: match volume.and_then(|i| record.get(i)) {
-                    None | Some("") => None,
-                    Some(_) => Some(number(volume.unwrap_or_default())?),
-                },
-            })
-        };
-        rows.push((line, bar()));
-    }
-    if rows.is_empty() {
-        bail!("{name} has no rows");
-    }
+/// The file can't be read, is empty, or has no layout that is known.
+pub fn open(path: &Path, options: &Options) -> anyhow::Result<Rows> {
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("can't read {name}"))?;
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut rows = read(file, &name, options)?;
+    rows.size = size;
     Ok(rows)
 }
 
-fn timestamp(text: &str, utc: bool) -> Result<UnixMs, String> {
-    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Ok(UnixMs(at.timestamp_millis()));
+/// Like [`open`], from any reader; `name` stands for the file in errors.
+///
+/// # Errors
+/// The input can't be read, is empty, or has no layout that is known.
+pub fn read(from: impl Read + 'static, name: &str, options: &Options) -> anyhow::Result<Rows> {
+    let read = Arc::<AtomicU64>::default();
+    let counted = Counted {
+        inner: from,
+        read: Arc::clone(&read),
+    };
+    let cant = || format!("can't read {name}");
+    let mut raw = BufReader::with_capacity(HEAD, counted);
+    let is_gzip = raw.fill_buf().with_context(cant)?.starts_with(&GZIP);
+    let mut plain: Box<dyn Read> = if is_gzip {
+        Box::new(MultiGzDecoder::new(raw))
+    } else {
+        Box::new(raw)
+    };
+    let mut head = Vec::new();
+    plain
+        .by_ref()
+        .take(HEAD as u64)
+        .read_to_end(&mut head)
+        .with_context(cant)?;
+    let recognised = layout::recognise(&head, options.columns.as_ref())
+        .map_err(|problem| anyhow::anyhow!("{name} {problem}"))?;
+    let layout::Recognised {
+        layout,
+        skip,
+        skipped,
+    } = recognised;
+    head.drain(..skip);
+    let whole: Box<dyn Read> = Box::new(std::io::Cursor::new(head).chain(plain));
+    let records = csv::ReaderBuilder::new()
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .delimiter(layout.delimiter)
+        .has_headers(layout.has_header)
+        .from_reader(whole)
+        .into_records();
+    Ok(Rows {
+        layout,
+        records,
+        utc: options.utc,
+        skipped,
+        read,
+        size: 0,
+    })
+}
+
+impl Rows {
+    /// How many bytes of the file were read.
+    pub fn bytes(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
-    let naive = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M"]
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .or_else(|| {
-            NaiveDate::parse_from_str(text, "%Y-%m-%d")
-                .ok()?
-                .and_hms_opt(0, 0, 0)
-        });
-    match naive {
-        Some(naive) if utc => Ok(UnixMs(naive.and_utc().timestamp_millis())),
-        Some(_) => Err(format!(
-            "time {text:?} has no UTC offset; pass --utc if the times are UTC"
-        )),
-        None => Err(format!(
-            "time must be a timestamp such as 2026-11-21T05:00:00Z (got {text:?})"
-        )),
+
+    /// All rows.
+    ///
+    /// # Errors
+    /// The input can't be read, or has no rows.
+    pub fn all(self, name: &str) -> anyhow::Result<Vec<Row>> {
+        let rows = self.collect::<anyhow::Result<Vec<Row>>>()?;
+        if rows.is_empty() {
+            bail!("{name} has no rows");
+        }
+        Ok(rows)
+    }
+
+    fn row(&self, record: &csv::StringRecord) -> Result<Bar, String> {
+        let columns = &self.layout.columns;
+        let field = |i: usize| record.get(i).unwrap_or_default();
+        let number = |i: usize| {
+            let text = field(i);
+            self.layout.numbers.parse(text).ok_or_else(|| {
+                let name = self.layout.names.get(i);
+                let name = name.map_or_else(|| format!("column {}", i + 1), Clone::clone);
+                format!("{name} must be a number (got {text:?})")
+            })
+        };
+        let at = match columns.clock {
+            // A date and a time of day in columns of their own.
+            Some(clock) => time::parse(
+                &format!("{} {}", field(columns.time), field(clock)),
+                self.utc,
+            ),
+            None => time::parse(field(columns.time), self.utc),
+        }?;
+        if let Some(value) = columns.value {
+            return Ok(Bar::value(at, number(value)?));
+        }
+        let [open, high, low, close] = columns.prices;
+        Ok(Bar {
+            time: at,
+            open: number(open)?,
+            high: number(high)?,
+            low: number(low)?,
+            close: number(close)?,
+            volume: match columns.volume.map(|i| (i, field(i))) {
+                None | Some((_, "")) => None,
+                Some((i, _)) => Some(number(i)?),
+            },
+        })
+    }
+}
+
+impl Iterator for Rows {
+    type Item = anyhow::Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let record = match self.records.next()? {
+            Ok(record) => record,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let line = record.position().map_or(0, csv::Position::line) + self.skipped;
+        Some(Ok((line, self.row(&record))))
+    }
+}
+
+impl Numbers {
+    fn parse(self, text: &str) -> Option<f64> {
+        let number = match self {
+            Self::Point => text.parse(),
+            Self::Comma => text.replace('.', "").replace(',', ".").parse(),
+        };
+        number.ok().filter(|x: &f64| x.is_finite())
     }
 }

@@ -225,12 +225,9 @@ impl Evaluate {
         }
         let checkpoint = self.store.checkpoint_before(track, bar.t).await?;
         let begun = checkpoint.and_then(|checkpoint| program.decode(&checkpoint.state));
-        let ahead = match &begun {
-            Some(_) => Vec::new(),
-            None => {
-                self.last_bars(track, head, bar.t, program.run_up() + 1)
-                    .await?
-            }
+        let ahead = match (&begun, program.run_up()) {
+            (None, Some(run_up)) => self.last_bars(track, head, bar.t, run_up + 1).await?,
+            _ => Vec::new(),
         };
         let mut state = begun.unwrap_or_else(|| program.begin());
         let close = head.timeframe.close_of(bar.t);
@@ -294,31 +291,51 @@ impl Evaluate {
             .last_bars(request.project, head, to, MAX_BACKTEST_BARS + 1)
             .await?;
         bars.reverse();
-        if bars.len() > MAX_BACKTEST_BARS {
-            bars.remove(0);
-            let begin = spec.from.unwrap_or(UnixMs(0));
-            let before = bars.partition_point(|bar| bar.t < begin);
-            if before < WARM_TIMES * compiled.needs() as usize {
-                return Ok(Err(Invalid::new(
-                    "from",
-                    format!(
-                        "must be later: a backtest takes at most {MAX_BACKTEST_BARS} bars, including those before \
-                         `from` that warm up the strategy; or test a longer timeframe"
-                    ),
-                )));
-            }
-        }
+        let bars = bars.iter().map(StoredBar::bar).collect();
+        let bars = match fit(bars, compiled, spec) {
+            Ok(bars) => bars,
+            Err(error) => return Ok(Err(error)),
+        };
         let scores = match bars.last() {
             Some(last) if compiled.uses_sentiment() => {
-                let close = request.timeframe.close_of(last.t);
+                let close = request.timeframe.close_of(last.time);
                 self.store
                     .scores(request.project, series, None, close)
                     .await?
             }
             _ => Vec::new(),
         };
-        Ok(Ok((bars.iter().map(|bar| bar.bar()).collect(), scores)))
+        Ok(Ok((bars, scores)))
     }
+}
+
+/// The bars that a backtest takes: at most [`MAX_BACKTEST_BARS`], the last ones. `bars` are those up to
+/// its end, or at least one more than that.
+///
+/// # Errors
+/// It would not have enough bars before `from` that warm up the strategy.
+pub fn fit(
+    mut bars: Vec<Bar>,
+    compiled: &CompiledStrategy,
+    spec: &Backtest,
+) -> std::result::Result<Vec<Bar>, Invalid> {
+    let excess = bars.len().saturating_sub(MAX_BACKTEST_BARS);
+    if excess == 0 {
+        return Ok(bars);
+    }
+    bars.drain(..excess);
+    let begin = spec.from.unwrap_or(UnixMs(0));
+    let before = bars.partition_point(|bar| bar.time < begin);
+    if before < WARM_TIMES * compiled.needs() as usize {
+        return Err(Invalid::new(
+            "from",
+            format!(
+                "must be later: a backtest takes at most {MAX_BACKTEST_BARS} bars, including those before \
+                 `from` that warm up the strategy; or test a longer timeframe"
+            ),
+        ));
+    }
+    Ok(bars)
 }
 
 /// When a signal becomes too old, if its bar was received when it closed.

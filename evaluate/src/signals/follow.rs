@@ -241,8 +241,8 @@ impl Evaluate {
                 (stored, Vec::new())
             }
             found => {
-                let most = BACKFILL_BARS + program.run_up();
-                let bars = self
+                let most = BACKFILL_BARS + program.run_up().unwrap_or(0);
+                let mut bars = self
                     .last_bars(track, head, through, most.min(budget.saturating_add(1)))
                     .await?;
                 let Some(first) = bars.first() else {
@@ -251,21 +251,26 @@ impl Evaluate {
                 if bars.len() > budget {
                     return Ok(Progress::More);
                 }
-                match found {
-                    None => self.make_room(track).await?,
-                    Some(_) => self.store.forget_checkpoints(track, UnixMs(0)).await?,
+                if found.is_none() {
+                    self.make_room(track).await?;
                 }
+                // Also those of an evicted track.
+                self.store.forget_checkpoints(track, UnixMs(0)).await?;
                 let since = bars[bars.len().saturating_sub(BACKFILL_BARS)].t;
+                let is_whole = bars.len() < most;
+                let start = match program.run_up() {
+                    Some(_) if !is_whole => first.t,
+                    _ => UnixMs(0),
+                };
+                if program.run_up().is_none() && !is_whole {
+                    bars.clear();
+                }
                 let stored = TrackState {
                     of: of.clone(),
                     asked: found.map_or(now, |stored| stored.asked),
                     version: before.unwrap_or(0),
                     last: None,
-                    start: if bars.len() < most {
-                        UnixMs(0)
-                    } else {
-                        first.t
-                    },
+                    start,
                     // Signals of an evicted track may still exist.
                     high: Some(UnixMs::LATEST),
                     since,
@@ -424,7 +429,10 @@ impl Evaluate {
 /// Whether a track that nobody has asked for lately is so far behind `end` that it starts over near
 /// there.
 fn is_left_behind(stored: &TrackState, program: &Program, track: &TrackId, end: UnixMs) -> bool {
-    let most = i64::try_from(BACKFILL_BARS + program.run_up()).unwrap_or(i64::MAX);
+    let Some(run_up) = program.run_up() else {
+        return false;
+    };
+    let most = i64::try_from(BACKFILL_BARS + run_up).unwrap_or(i64::MAX);
     let far_ms = match track.timeframe.ms() {
         Some(ms) => ms.saturating_mul(most),
         None => FOLLOW_MS,

@@ -101,6 +101,20 @@ impl Fields {
     /// The request of the API.
     pub fn body(&self, name: Option<String>) -> anyhow::Result<Value> {
         let mut body = Map::new();
+        let mut expected: Vec<&String> = self
+            .expect
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|(name, _)| name)
+            .collect();
+        expected.sort();
+        if let Some(twice) = expected.windows(2).find(|pair| pair[0] == pair[1]) {
+            anyhow::bail!(
+                "--expect has {} twice; write all its rules in one, as in \"rows: auto min 1000\"",
+                twice[0]
+            );
+        }
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 body.insert(name.to_owned(), value);

@@ -222,7 +222,7 @@ pub async fn create(
         return Err(Problem::bad_request("name or slug is required"));
     }
     if valid.unique().is_none() {
-        app.monitors.check_expectations(&new).await?;
+        app.monitors.check_expectations(&new, None).await?;
     }
     if valid.unique().is_none() && !app.monitors.has_room(project).await? {
         return Err(Problem::no_room_for_monitor());
@@ -265,7 +265,8 @@ pub async fn update(
     let valid = request.check(&channels, app.store.world().now())?;
     // Check the request together with the monitor's other fields.
     let changed = valid.applied_to(&found.monitor, false)?;
-    app.monitors.check_expectations(&changed).await?;
+    let state = Some(&found.state);
+    app.monitors.check_expectations(&changed, state).await?;
     writer.caller.charge(&app).await?;
     if check {
         return show_checked(&app, &writer, &changed, &found.state).await;

@@ -2,16 +2,18 @@
 
 use super::Monitors;
 use crate::services::{ServiceError, ServiceResult};
-use thrum_schema::Monitor;
-use thrum_schema::error::Invalid;
+use std::collections::BTreeSet;
 use thrum_schema::expect::Known;
 use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::strategy::BUILTIN_VERSION;
 use thrum_schema::signal::track::Followed;
-use thrum_schema::signal::{CompiledStrategy, SeriesName, TrackId};
+use thrum_schema::signal::{CompiledStrategy, SeriesName, Timeframe, TrackId};
+use thrum_schema::state::MAX_FEEDS;
+use thrum_schema::{Monitor, MonitorState, UnixMs};
 use thrum_store::StoreError;
 
 /// A number with a detector.
+#[derive(Debug)]
 struct Detected {
     name: String,
     series: SeriesName,
@@ -36,6 +38,10 @@ fn detected(monitor: &Monitor) -> Vec<Detected> {
 }
 
 impl Detected {
+    fn followed(&self) -> Followed {
+        Followed::new(&self.detector, BUILTIN_VERSION, &self.compiled)
+    }
+
     fn track(&self, monitor: &Monitor) -> TrackId {
         let (detector, compiled) = (&self.detector, &self.compiled);
         TrackId::new(
@@ -48,25 +54,57 @@ impl Detected {
     }
 }
 
-/// What is known about the numbers of a monitor, and the names of those that nobody follows yet.
+/// How long evaluate can leave a track without renewing its request, in milliseconds: it does once a
+/// day.
+const RENEWED_MS: i64 = 2 * 86_400_000;
+
+/// What is known about the numbers of a monitor, and those that nobody follows yet.
 #[derive(Debug, Default)]
 pub(super) struct Judging {
     pub known: Known,
-    pub unfollowed: bool,
+    unfollowed: Vec<Detected>,
 }
 
 impl Monitors {
-    /// What the detectors know about the numbers that a monitor expects. 1 RU for each.
-    pub(super) async fn judging(&self, monitor: &Monitor) -> Result<Judging, StoreError> {
+    /// What the detectors know about the numbers that a monitor expects. 1 RU for each, and another
+    /// one for each without a value so far.
+    pub(super) async fn judging(
+        &self,
+        monitor: &Monitor,
+        state: &MonitorState,
+    ) -> Result<Judging, StoreError> {
         let mut judging = Judging::default();
+        let now = self.store.world().now();
+        let feeds = state
+            .feeds
+            .as_ref()
+            .filter(|feeds| feeds.slug == monitor.slug);
         for mut detected in detected(monitor) {
-            let Some(stored) = self.store.track(&detected.track(monitor)).await? else {
-                judging.unfollowed = true;
+            let feeds_it = feeds.is_some_and(|feeds| feeds.names.contains(&detected.name));
+            if !feeds_it {
+                // Another monitor with this slug may feed the series.
+                judging.unfollowed.push(detected);
                 continue;
+            }
+            let stored = match self.store.track(&detected.track(monitor)).await {
+                Err(StoreError::Corrupt(error)) => {
+                    // The heartbeat must count in any case.
+                    tracing::error!(%error, monitor = %monitor.id, "can't judge a number: its track can't be read");
+                    continue;
+                }
+                found => found?,
             };
+            let is_fresh = |asked: UnixMs| now - asked < RENEWED_MS;
+            if !stored.as_ref().is_some_and(|stored| is_fresh(stored.asked))
+                && !self.is_followed(monitor, &detected).await?
+            {
+                judging.unfollowed.push(detected);
+                continue;
+            }
+            let Some(stored) = stored else { continue };
             let levels = stored.levels.iter().flatten();
             detected.compiled.levels = levels
-                .filter_map(|at| at.parse().ok().map(thrum_schema::UnixMs))
+                .filter_map(|at| at.parse().ok().map(UnixMs))
                 .collect();
             let program = Program::new(detected.compiled);
             if let Some(state) = program.decode(&stored.state) {
@@ -76,16 +114,36 @@ impl Monitors {
         Ok(judging)
     }
 
+    /// Whether evaluate follows a number, or will with its first value.
+    async fn is_followed(&self, monitor: &Monitor, it: &Detected) -> Result<bool, StoreError> {
+        let head = self
+            .store
+            .head(monitor.project, &it.series, Timeframe::TICK);
+        let head = head.await?;
+        Ok(head.is_some_and(|head| head.expect == Some(it.followed())))
+    }
+
+    /// Has evaluate follow the numbers that nobody follows.
+    pub(super) async fn follow_unfollowed(&self, monitor: &Monitor, judging: Judging) {
+        for detected in judging.unfollowed {
+            self.follow(monitor, &detected).await;
+        }
+    }
+
     /// Has evaluate follow the numbers that a monitor expects, if detectors judge them. If that
     /// fails, the next ping tries again.
     pub(super) async fn follow_expected(&self, monitor: &Monitor) {
         for detected in detected(monitor) {
-            let of = Followed::new(&detected.detector, BUILTIN_VERSION, &detected.compiled);
-            let followed = self.series.expect(monitor.project, &detected.series, &of);
-            if let Err(error) = followed.await {
-                let (monitor, name) = (monitor.id, &detected.name);
-                tracing::error!(%error, %monitor, name, "can't follow a number that a monitor expects");
-            }
+            self.follow(monitor, &detected).await;
+        }
+    }
+
+    async fn follow(&self, monitor: &Monitor, it: &Detected) {
+        let of = it.followed();
+        let followed = self.series.expect(monitor.project, &it.series, &of);
+        if let Err(error) = followed.await {
+            let (monitor, name) = (monitor.id, &it.name);
+            tracing::error!(%error, %monitor, name, "can't follow a number that a monitor expects");
         }
     }
 
@@ -111,25 +169,36 @@ impl Monitors {
         self.follow_expected(after).await;
     }
 
-    /// Checks that the numbers can be series: those with a detector are called after the monitor's
-    /// slug.
-    pub async fn check_expectations(&self, monitor: &Monitor) -> ServiceResult<()> {
+    /// Checks that the numbers of a monitor with this state, if it exists, can be series: those with a
+    /// detector are called after the monitor's slug.
+    pub async fn check_expectations(
+        &self,
+        monitor: &Monitor,
+        state: Option<&MonitorState>,
+    ) -> ServiceResult<()> {
         let detected = detected(monitor);
         let Some(first) = detected.first() else {
             return Ok(());
         };
-        let path = format!("expect.{}", first.name);
-        if monitor.slug.is_empty() {
-            return Err(Invalid::new(path, "needs a monitor with a slug; send slug, too").into());
-        }
         let same = self
             .store
             .monitors_with_slug(monitor.project, &monitor.slug)
             .await?;
         if same.iter().any(|other| *other != monitor.id) {
             return Err(ServiceError::Conflict(format!(
-                "{path} needs a slug that no other monitor has, but several have {}",
-                monitor.slug
+                "expect.{} needs a slug that no other monitor has, but several have {}",
+                first.name, monitor.slug
+            )));
+        }
+        let feeds = state.and_then(|state| state.feeds.as_ref());
+        let feeds = feeds.filter(|feeds| feeds.slug == monitor.slug);
+        let mut names: BTreeSet<&String> = feeds.iter().flat_map(|feeds| &feeds.names).collect();
+        names.extend(detected.iter().map(|detected| &detected.name));
+        if names.len() > MAX_FEEDS {
+            let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+            return Err(ServiceError::Conflict(format!(
+                "a monitor feeds at most {MAX_FEEDS} series, but with these it would feed {}",
+                names.join(", ")
             )));
         }
         Ok(())

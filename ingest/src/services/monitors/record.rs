@@ -205,14 +205,21 @@ impl Monitors {
         let first = self.store.snapshot(id).await?;
         let first = first.ok_or(RecordError::NotFound)?;
         let (mut decided, mut reconfigured) = (None, false);
-        let Judging { known, unfollowed } = self.judging(&first.monitor).await?;
+        // Only a success is judged.
+        let judging = match event(&first.monitor, &incoming) {
+            Event::Ping {
+                kind: PingKind::Success,
+                ..
+            } => self.judging(&first.monitor, &first.state).await?,
+            _ => Judging::default(),
+        };
         let mut incoming = incoming;
         let mut unexpected = Vec::new();
         let updated = self
             .store
             .update_monitor(first, RETRY_WRITES_MS, |current, now| {
                 let change;
-                (change, unexpected) = self.change_of(current, &incoming, &known, now)?;
+                (change, unexpected) = self.change_of(current, &incoming, &judging.known, now)?;
                 reconfigured = change.monitor.is_some();
                 if mutant::is(Mutant::AnswersAnyway) {
                     decided = Some(change.outcome.state.clone());
@@ -238,9 +245,7 @@ impl Monitors {
             let understood = Understood::of(outcome, incoming.kind);
             self.log(id, &state, understood, incoming).await?;
         }
-        if unfollowed {
-            self.follow_expected(&updated.now.monitor).await;
-        }
+        self.follow_unfollowed(&updated.now.monitor, judging).await;
         Ok(Recorded {
             state,
             created: false,

@@ -20,14 +20,14 @@ use thrum_store::{Result, StoreError};
 const MAX_ATTEMPTS: usize = 50;
 
 impl Series {
-    /// Makes heartbeats feed a series from now on, and imports what their log has; `anew` also if they
-    /// feed it already.
+    /// Makes heartbeats feed a series from now on, and imports what their log has. If the monitor
+    /// judges its runs by the series, it has only runs that were reported as successes.
     pub async fn feed(
         &self,
         project: ProjectId,
         series: &SeriesName,
         timeframe: Timeframe,
-        anew: bool,
+        judges: bool,
     ) -> ServiceResult<()> {
         let Some((slug, name)) = series.monitor() else {
             return Ok(());
@@ -54,11 +54,12 @@ impl Series {
         let head = self.store.head(project, series, timeframe).await?;
         // An earlier attempt may have marked the state and then failed, so look for the series,
         // too.
-        if !marked && head.is_some() && !anew {
+        if !marked && head.is_some() {
             return Ok(());
         }
         let mut log = self.store.pings(monitor).await?;
         log.reverse();
+        log.retain(|ping| !judges || is_reported_success(ping));
         let bars = bars_of(&log, name);
         self.put_bars(
             project,
@@ -86,7 +87,6 @@ impl Series {
         series: &SeriesName,
         followed: &Followed,
     ) -> ServiceResult<()> {
-        // It may have been deleted, and begun again with the last heartbeat.
         self.feed(project, series, Timeframe::TICK, true).await?;
         let followed = self.store.set_expected(project, series, Some(followed));
         Ok(followed.await?)
@@ -174,6 +174,10 @@ impl Series {
             .store
             .head(state.project, series, Timeframe::TICK)
             .await?;
+        let judges = head.as_ref().is_some_and(|head| head.expect.is_some());
+        if judges && !is_reported_success(ping) {
+            return Ok(());
+        }
         let bar = Bar::value(ping.at, value);
         self.put_bars(
             state.project,
@@ -186,6 +190,12 @@ impl Series {
         .await?;
         Ok(())
     }
+}
+
+/// Whether a run reported a success, even if its numbers made it a failure: what is usual is learned
+/// from these.
+fn is_reported_success(ping: &Ping) -> bool {
+    ping.kind != PingKind::Fail || !ping.unexpected.is_empty()
 }
 
 /// The duration of a ping's run, or one of its metrics.

@@ -20,6 +20,8 @@ const RUN_UP: u64 = 40;
 const MIN_RUN_UP: u64 = 2_000;
 /// The same for a detector, which learns what each hour of the week is like: four weeks of values each minute.
 const DETECTOR_RUN_UP: u64 = 40_000;
+/// The most bars of such a start. They are read at once, and are fewer than the worker steps at once.
+const MAX_RUN_UP: u64 = 60_000;
 
 /// A compiled strategy that is ready to run.
 #[derive(Debug, Clone)]
@@ -144,12 +146,16 @@ impl Program {
     }
 
     /// How many bars before the first signal that counts a long series is stepped from.
-    pub fn run_up(&self) -> usize {
+    ///
+    /// `None` if that would be more than 60,000, as with longer timeframes: then it is stepped
+    /// from its beginning.
+    pub fn run_up(&self) -> Option<usize> {
         let bars = match self.detector {
             Some(_) => DETECTOR_RUN_UP,
             None => (RUN_UP * self.refill).max(MIN_RUN_UP),
         };
-        usize::try_from(bars).unwrap_or(usize::MAX)
+        let bars = Some(bars).filter(|bars| *bars <= MAX_RUN_UP)?;
+        usize::try_from(bars).ok()
     }
 
     /// The state before the first bar.

@@ -79,8 +79,9 @@ pub struct MonitorRequest {
     /// What is expected of the metrics, and of `duration`, of a run: by its name, an object with
     /// `detector` (such as `auto`), `params`, `min`, `max` and `effect` (`down` or `warn`), or a text
     /// such as `"auto"` or `"min 1000 warn"`. Replaces all that was expected before.
+    #[serde(deserialize_with = "some")]
     #[schema(value_type = Option<Object>)]
-    expect: Option<Map<String, Value>>,
+    expect: Option<Option<Map<String, Value>>>,
     /// When creating: update the existing monitor that has the same value in all of these fields,
     /// if there is one.
     unique: Option<Vec<UniqueMember>>,
@@ -172,7 +173,16 @@ impl MonitorRequest {
                 None
             }
         };
-        let expect = match self.expect.as_ref().map(parse_all).transpose() {
+        let expect = match self
+            .expect
+            .as_ref()
+            .map(|given| {
+                given
+                    .as_ref()
+                    .map_or_else(|| Ok(BTreeMap::new()), parse_all)
+            })
+            .transpose()
+        {
             Ok(expect) => expect,
             Err(errors) => {
                 invalid.extend(errors);
@@ -339,6 +349,15 @@ impl ValidRequest {
             };
         }
         self.apply_options(&mut monitor);
+        let mut expect = monitor.options.expect.iter();
+        if monitor.slug.is_empty()
+            && let Some((name, _)) = expect.find(|(_, expectation)| expectation.detector.is_some())
+        {
+            return Err(Invalid::new(
+                format!("expect.{name}"),
+                "needs a monitor with a slug; send slug, too",
+            ));
+        }
         Ok(monitor)
     }
 
