@@ -102,6 +102,8 @@ enum Command {
     Redrive(remote::Redrive),
     /// Import a CSV file into a series
     Import(signals::Import),
+    /// List series, accept new levels, set calendars, and delete bars
+    Series(remote::Series),
     /// Show the signal of a strategy on a series, and why
     ///
     /// A trading strategy says BUY, SELL or HOLD, a detector NORMAL, LOW or HIGH. Either may say why
@@ -150,6 +152,7 @@ impl Command {
             Self::Usage(args) => &mut args.remote,
             Self::Redrive(args) => &mut args.remote,
             Self::Import(args) => &mut args.remote,
+            Self::Series(args) => &mut args.remote,
             Self::Signal(args) => &mut args.remote,
             Self::Backtest(args) => &mut args.remote,
             _ => return Ok(None),
@@ -239,6 +242,7 @@ async fn main() -> ExitCode {
         Command::Smoke(args) => remote::smoke(args).await,
         Command::Redrive(args) => remote::redrive(args).await,
         Command::Import(args) => signals::import(args).await,
+        Command::Series(args) => remote::series(args).await,
         Command::Signal(args) => signals::signal(args).await,
         Command::Backtest(args) => signals::backtest(*args).await,
         Command::DemoBars(args) => signals::demo_bars(&args),

@@ -8,6 +8,7 @@ mod monitors;
 mod ping;
 mod projects;
 mod redrive;
+mod series;
 mod smoke;
 
 pub use alerts::{Alerts, alerts};
@@ -18,6 +19,7 @@ pub use monitors::{Monitors, monitors};
 pub use ping::{Ping, ping};
 pub use projects::{Projects, Usage, projects, usage};
 pub use redrive::{Redrive, redrive};
+pub use series::{Series, series};
 pub use smoke::{Smoke, smoke};
 
 use anyhow::{Context, bail};

@@ -153,6 +153,7 @@ fn importing_an_export_is_idempotent() {
             "manual_resume": true, "methods": "POST", "keywords": {"failure": "ERROR", "http_body": true},
             "start_grace_s": 7200, "failures": 3, "early_s": 60, "all_runs": true, "remind_s": 3600,
             "windows": [{"cron": "0 3 * * 0", "duration_s": 3600, "tz": "UTC"}],
+            "expect": {"rows": "auto min 5", "duration": {"max": "30m", "effect": "warn"}},
         }),
     );
     for ending in ["yaml", "json"] {

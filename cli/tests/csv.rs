@@ -218,6 +218,32 @@ fn values_are_imported_as_values() {
     assert!(text(&done.stdout).contains("2 accepted"), "{done:?}");
     let stored = server.get("/v1/series/rows/bars?timeframe=tick");
     assert_eq!(stored["bars"][1]["close"], 121_000.0);
+    let listed = thrum(&server.url, &["series"]);
+    assert!(text(&listed.stdout).contains("rows    tick"), "{listed:?}");
+    let accept = ["series", "accept", "rows", "--timeframe", "tick"];
+    assert!(thrum(&server.url, &accept).status.success());
+    let list = server.get("/v1/series");
+    assert_eq!(
+        list["series"][0]["accepted_levels"][0],
+        "2024-01-03T02:00:00.000Z"
+    );
+    let delete = [
+        "series",
+        "delete",
+        "rows",
+        "-t",
+        "tick",
+        "--to",
+        "2024-01-03T00:00:00Z",
+    ];
+    let deleted = thrum(&server.url, &delete);
+    assert!(text(&deleted.stdout).contains("Bars: 1."), "{deleted:?}");
+    assert!(
+        thrum(&server.url, &["series", "delete", "rows", "-t", "tick"])
+            .status
+            .success()
+    );
+    assert_eq!(server.get("/v1/series")["series"], serde_json::json!([]));
 }
 
 /// A file may be longer than a backtest: `--from` and `--to` choose the part, wherever it is, in any order.

@@ -160,10 +160,42 @@ fn monitors_are_exported_and_imported_as_people_mean_them() {
     assert_eq!(list(&to).len(), 4);
     std::fs::write(
         wrong,
-        "\u{feff}monitors:\n- {name: new, period_s: 15m, grace_s: 1h30m, manual_resume: yes}\n",
+        "\u{feff}monitors:\n- {name: new, period_s: 15m, grace_s: 1h30m, manual_resume: yes, slug: new, \
+         expect: {rows: auto, duration: {max: 30m}}}\n",
     )
     .unwrap();
     ok(&to, &["monitors", "import", wrong]);
+    assert_eq!(
+        ok(&to, &["monitors", "import", wrong]),
+        "0 created, 0 updated, 1 unchanged\n"
+    );
+    let shown = ok(&to, &["monitors", "show", "new"]);
+    assert!(
+        shown.contains("expects        duration: max 30m\n               rows: auto"),
+        "{shown}"
+    );
+    for (rules, said) in [
+        (
+            "rows: min 1,000",
+            "expect.rows.min must be a plain number such as 1000 (got \"1,000\")",
+        ),
+        ("rows", "must be METRIC: RULES"),
+    ] {
+        let refused = fails(&to, &["monitors", "set", "new", "--expect", rules]);
+        assert!(refused.contains(said), "{rules}: {refused}");
+    }
+    let twice = [
+        "monitors",
+        "set",
+        "new",
+        "--expect",
+        "rows: auto",
+        "--expect",
+        "rows: min 5",
+    ];
+    assert!(fails(&to, &twice).contains("--expect has rows twice"));
+    ok(&to, &["monitors", "set", "new", "--expect", "none"]);
+    assert_eq!(to.get("/v1/monitors/new")["expect"], json!({}));
     let new = to.get("/v1/monitors/new");
     assert_eq!(
         (&new["period_s"], &new["grace_s"], &new["manual_resume"]),

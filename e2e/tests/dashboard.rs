@@ -686,3 +686,82 @@ async fn displayed_rows_are_always_current() {
     stage.world.advance(10_000);
     assert!(list("/").await.contains("1 down"), "the counts follow");
 }
+
+/// What a monitor expects, what was not as expected, the usual range, and a button to accept a new level.
+#[tokio::test]
+async fn the_pages_show_what_is_expected_and_accept_a_new_level() {
+    let stage = Stage::new().await;
+    let session = Session::of(&stage, API_KEY).await;
+    let form = "name=backup&slug=backup&kind=period&period=1+d&grace=2+h&all=on&failures=1&\
+                expect=rows:+auto+direction%3D-1%0D%0Aduration:+max+30m";
+    let saved = session.post(&stage, "/monitors/new", form).await;
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.text());
+    let shown = stage.monitor("backup").await;
+    assert_eq!(
+        shown["expect"],
+        json!({
+            "rows": { "detector": "auto", "params": { "direction": -1.0 }, "effect": "down" },
+            "duration": { "max": 1800.0, "effect": "down" },
+        })
+    );
+    for night in 0..40 {
+        let rows = 1_000 + night * 7 % 13;
+        stage
+            .heartbeat(json!({ "monitor": "backup", "metrics": { "rows": rows } }))
+            .await;
+        stage.carry().await;
+        stage.world.advance(86_400_000);
+    }
+    let half = json!({ "monitor": "backup", "metrics": { "rows": 500 } });
+    assert_eq!(stage.heartbeat(half).await["status"], "down");
+    stage.carry().await;
+    // The one before has ended.
+    let session = Session::of(&stage, API_KEY).await;
+    let path = format!("/monitors/{}", shown["unique_key"].as_str().unwrap());
+    let page = session.get(&stage, &path).await.text();
+    for text in [
+        "duration: max 30m",
+        "auto direction=-1",
+        "rows is 500, far below its usual ",
+        "/signals/monitor%3Abackup%3Arows?timeframe=tick",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    let edit = session.get(&stage, &format!("{path}/edit")).await.text();
+    assert!(
+        edit.contains("duration: max 30m\nrows: auto direction=-1"),
+        "{edit}"
+    );
+    let alerts = session.get(&stage, "/alerts").await.text();
+    assert!(
+        alerts.contains("rows is 500, far below its usual "),
+        "{alerts}"
+    );
+    let series = "/signals/monitor:backup:rows?timeframe=tick";
+    let page = session.get(&stage, series).await.text();
+    assert!(
+        page.contains("This is the new normal") && page.contains("lower limit"),
+        "{page}"
+    );
+    let since = page.split("name=\"accept\" value=\"").nth(1).unwrap();
+    let since = since.split('"').next().unwrap();
+    let form = format!("timeframe=tick&strategy=auto&accept={since}");
+    let refused = {
+        let reader = Session::of(&stage, READ_KEY).await;
+        reader.post(&stage, series, &form).await
+    };
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    let accepted = session
+        .post(&stage, "/signals/monitor:backup:rows", &form)
+        .await;
+    assert_eq!(
+        accepted.status,
+        StatusCode::SEE_OTHER,
+        "{}",
+        accepted.text()
+    );
+    stage.carry().await;
+    stage.world.advance(86_400_000);
+    let half = json!({ "monitor": "backup", "metrics": { "rows": 503 } });
+    assert_eq!(stage.heartbeat(half).await["status"], "up");
+}

@@ -104,6 +104,13 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
                 cell(&reply["name"]),
                 cell(&reply["id"])
             );
+            // It is shown only now.
+            let words = match reply["secret"].as_str() {
+                Some(secret) => {
+                    format!("{words}\nSecret to verify its messages with, shown only now: {secret}")
+                }
+                None => words,
+            };
             remote.done(&reply, &words)
         }
         ChannelAction::Test { id } => {

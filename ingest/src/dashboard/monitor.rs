@@ -28,6 +28,7 @@ use axum::response::Response;
 use log::{Entry, Stroke};
 use snippets::Snippet;
 use thrum_schema::flip::{Flip, Reason};
+use thrum_schema::signal::SeriesName;
 use thrum_schema::uptime::Uptime;
 use thrum_schema::{Ping, PingKind, Status, UnixMs, silence};
 use thrum_store::Snapshot;
@@ -85,6 +86,19 @@ struct MonitorPage<'a> {
 impl MonitorPage<'_> {
     fn silenced(&self) -> Option<Relative> {
         self.row.silenced.map(|at| Relative { at, now: self.now })
+    }
+
+    /// What is expected of its metrics: the name, the rules, and the page of the series, if a detector
+    /// judges it.
+    fn expectations(&self) -> Vec<(&str, String, Option<String>)> {
+        let monitor = &self.found.monitor;
+        let expected = monitor.options.expect.iter().map(|(name, expectation)| {
+            let series = SeriesName::of_monitor(&monitor.slug, name);
+            let page = expectation.detector.is_some();
+            let page = page.then(|| super::signals::path_of(series.as_str(), "tick"));
+            (name.as_str(), expectation.to_text(name), page)
+        });
+        expected.collect()
     }
 
     fn due(&self) -> Option<Relative> {

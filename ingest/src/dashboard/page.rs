@@ -28,7 +28,7 @@ const SECTIONS: [(&str, &str); 8] = [
 ];
 
 /// The confirmation that a page shows after a form, by the word after `done=` in its URL.
-const SAID: [(&str, &str); 18] = [
+const SAID: [(&str, &str); 19] = [
     ("created", "Created."),
     ("saved", "Saved."),
     ("deleted", "Deleted."),
@@ -63,6 +63,10 @@ const SAID: [(&str, &str); 18] = [
     ),
     ("no-channels", "There is no channel to test. Add one first."),
     ("asked", "Signal requested."),
+    (
+        "accepted",
+        "This is the new normal: the values from then on are judged by it.",
+    ),
     (
         "watched",
         "Watch created: Thrum sends an alert when the signal changes.",

@@ -3,6 +3,7 @@
 use crate::remote::{Remote, ago, cell, colours, out, painted, show as line};
 use serde_json::Value;
 use thrum_schema::UnixMs;
+use thrum_schema::expect::Expectation;
 use thrum_schema::world::SystemWorld;
 
 /// How many pings and status changes to show.
@@ -47,6 +48,7 @@ pub fn show(remote: &Remote, monitor: &Value) -> anyhow::Result<()> {
         ("schedule", schedule),
         ("grace", seconds(&monitor["grace_s"])),
         ("run grace", seconds(&monitor["start_grace_s"])),
+        ("expects", expectations(&monitor["expect"])),
         ("last ping", time(&monitor["last_ping"])),
         ("deadline", time(&monitor["deadline"])),
         ("snoozed until", time(&monitor["snoozed_until"])),
@@ -64,13 +66,27 @@ pub fn show(remote: &Remote, monitor: &Value) -> anyhow::Result<()> {
     })?;
     rows(&monitor["flips"], "Status changes", FLIPS, |flip| {
         let at = flip["at"].as_str().unwrap_or_default();
+        let why = match flip["why"].as_str() {
+            Some(why) => format!(": {why}"),
+            None => String::new(),
+        };
         format!(
-            "{:<12} {} → {}",
+            "{:<12} {} → {}{why}",
             ago(at, now),
             cell(&flip["from"]),
             cell(&flip["to"])
         )
     })
+}
+
+/// What is expected of metrics, one per line, as `--expect` takes it.
+fn expectations(expect: &Value) -> String {
+    let expect = expect.as_object().into_iter().flatten();
+    let lines = expect.filter_map(|(name, value)| {
+        let expectation = Expectation::parse(name, value).ok()?;
+        Some(format!("{name}: {}", expectation.to_text(name)))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn rows(
@@ -100,6 +116,9 @@ fn ping_row(ping: &Value, now: UnixMs) -> String {
             " took {}",
             humantime::format_duration(std::time::Duration::from_millis(ms))
         );
+    }
+    for problem in ping["unexpected"].as_array().into_iter().flatten() {
+        row += &format!("  {}", cell(problem));
     }
     let body = ping["body"].as_str().unwrap_or_default().trim();
     if let Some(last) = body.lines().last() {

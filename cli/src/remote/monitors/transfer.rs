@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use thrum_schema::UnixMs;
+use thrum_schema::expect::Expectation;
 use thrum_schema::time::parse_span;
 use thrum_schema::world::SystemWorld;
 
@@ -142,7 +143,6 @@ async fn existing(remote: &Remote) -> anyhow::Result<Vec<Existing>> {
         for field in CONFIGURATION {
             match &monitor[field] {
                 Value::Null => {}
-                Value::Object(none) if field == "expect" && none.is_empty() => {}
                 Value::Array(ids) if field == "channels" => {
                     let ids = ids.iter().map(cell).filter_map(|id| {
                         let name = names.get(&id)?;
@@ -354,6 +354,7 @@ fn normalize(document: &mut Value) -> Vec<String> {
                     }
                 }
             }
+            "expect" => expect(value, &mut errors),
             name if CONFIGURATION.contains(&name) => {}
             name => errors.push(format!("unknown field `{name}`")),
         }
@@ -368,6 +369,23 @@ fn normalize(document: &mut Value) -> Vec<String> {
         errors.push("a slug or a name is required to identify the monitor".to_owned());
     }
     errors
+}
+
+/// Writes expectations as the server does, so that they can be compared.
+fn expect(value: &mut Value, errors: &mut Vec<String>) {
+    if value.is_null() {
+        *value = json!({});
+    }
+    let Some(expected) = value.as_object_mut() else {
+        errors.push("expect must have metrics, as in `expect: {rows: auto}`".to_owned());
+        return;
+    };
+    for (name, rules) in expected.iter_mut() {
+        match Expectation::parse(name, rules) {
+            Ok(expectation) => *rules = expectation.to_json(),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
 }
 
 fn seconds(field: &str, value: &mut Value, errors: &mut Vec<String>) {

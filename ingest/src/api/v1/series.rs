@@ -2,7 +2,7 @@
 
 mod items;
 
-pub use items::{BarRequest, BarView, Bars, SeriesList, SeriesView};
+pub use items::{AcceptRequest, BarRequest, BarView, Bars, SeriesList, SeriesView};
 
 use super::signal_params::{check_limit, series_of, timeframe_of, timestamp};
 use crate::app::App;
@@ -12,9 +12,8 @@ use crate::http::{
 };
 use axum::extract::State;
 use items::{
-    AcceptRequest, BarsRequest, Deleted, Rejected, ScoreRequest, SentimentRequest, SeriesRequest,
-    Taken, TakenScores, TextRequest, ValueRequest, ValuesRequest, check_batch, last_of_each,
-    own_series,
+    BarsRequest, Deleted, Rejected, ScoreRequest, SentimentRequest, SeriesRequest, Taken,
+    TakenScores, TextRequest, ValueRequest, ValuesRequest, check_batch, last_of_each, own_series,
 };
 use serde::Deserialize;
 use thrum_schema::UnixMs;

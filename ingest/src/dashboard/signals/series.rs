@@ -10,7 +10,7 @@ use super::super::session::{Post, Viewer};
 use super::super::words::{At, Relative, at, number};
 use super::{DEFAULT_STRATEGY, path_of, quoted, wait_for_result};
 use crate::api::v1::history::{self, HistoryParams};
-use crate::api::v1::series::{self, BarView, BarsParams};
+use crate::api::v1::series::{self, AcceptRequest, BarView, BarsParams};
 use crate::api::v1::signal_params::params_of;
 use crate::api::v1::signals as requests;
 use crate::api::v1::strategies::{self, StrategyView};
@@ -23,6 +23,7 @@ use axum::response::Response;
 use charts::Pane;
 use explanation::{Missing, Outcome, optional};
 use serde_json::json;
+use thrum_schema::signal::strategy::builtin;
 use thrum_schema::signal::track::TrackState;
 use thrum_schema::signal::view::SignalView;
 use thrum_schema::signal::{SeriesName, Timeframe};
@@ -74,6 +75,17 @@ struct SeriesPage<'a> {
     flips: Vec<(&'static str, Vec<Missing>)>,
     rows: Vec<Row>,
     last: Option<(String, At)>,
+}
+
+impl SeriesPage<'_> {
+    /// Whether the strategy is a detector.
+    fn is_detector(&self) -> bool {
+        let detector = builtin(self.strategy).is_some_and(|strategy| strategy.detector.is_some());
+        detector
+            || self
+                .signal
+                .is_some_and(|signal| signal.explanation.expected.is_some())
+    }
 }
 
 /// `GET /signals/{series}`
@@ -307,9 +319,29 @@ fn rows(found: &[SignalView], chosen: Option<&SignalView>, here: &str) -> Vec<Ro
 }
 
 /// `POST /signals/{series}`: requests a signal. From then on, the strategy is evaluated at each bar
-/// of the series.
+/// of the series. With `accept`, the values from that time on are the new normal.
 pub async fn ask(State(app): State<App>, PathId(name): PathId, post: Post) -> Response {
     let fields = &post.fields;
+    if let Some(since) = fields.given("accept") {
+        let request = AcceptRequest {
+            timeframe: fields.given("timeframe").map(str::to_owned),
+            at: Some(since.to_owned()),
+        };
+        let accepted = series::accept(
+            State(app.clone()),
+            post.writer(),
+            PathId(name.clone()),
+            Json(request),
+        );
+        return match accepted.await {
+            Ok(_) => {
+                let of = Chosen::new(fields, &[], &[]);
+                let path = of.path(&name, fields.text("timeframe"));
+                see_other(&format!("{path}&done=accepted"))
+            }
+            Err(problem) => failed(Some(&post.viewer), &problem),
+        };
+    }
     let asked = async {
         let mut body = RequestFields::default();
         body.set("series", name.as_str());

@@ -26,6 +26,9 @@ pub struct AlertView {
     pub flip_at: Option<String>,
     #[schema(value_type = Option<String>)]
     pub reason: Option<Reason>,
+    /// What was not as expected in the run that took it down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     pub deadline: Option<String>,
     pub outage: Option<OutageView>,
     pub monitor: Option<SubjectView>,
@@ -112,6 +115,7 @@ pub fn view(alert: &Alert, deliveries: &[Delivery], sees_secrets: bool) -> Alert
         created_at: UnixMs(alert.id.created_ms()).rfc3339(),
         flip_at: flip.map(|flip| flip.at.rfc3339()),
         reason: flip.map(|flip| flip.reason),
+        why: flip.and_then(|flip| flip.why.clone()),
         deadline: flip.and_then(|flip| flip.deadline).map(UnixMs::rfc3339),
         outage: alert.outage().map(Into::into),
         monitor: alert.monitor.as_ref().map(|subject| SubjectView {

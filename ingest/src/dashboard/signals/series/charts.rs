@@ -18,7 +18,7 @@ pub type Points = Vec<(UnixMs, Option<f64>)>;
 /// An operand and its chart.
 pub type Pane = (String, Option<Svg>);
 
-/// The operands of the conditions over time: first those that are compared with the close, to draw
+/// The range that a detector expects, and the operands of the conditions over time: first those that are compared with the close, to draw
 /// over the price, and then a pane for each of the others.
 pub fn operands(found: &[SignalView]) -> (Vec<(String, Points)>, Vec<Pane>) {
     let mut along: Vec<(String, Points)> = Vec::new();
@@ -27,6 +27,10 @@ pub fn operands(found: &[SignalView]) -> (Vec<(String, Points)>, Vec<Pane>) {
         let Some(bar) = signal.bar.as_deref().map(|bar| at(bar).0) else {
             continue;
         };
+        if let Some(expected) = &signal.explanation.expected {
+            push(&mut along, "lower limit", bar, expected.low);
+            push(&mut along, "upper limit", bar, expected.high);
+        }
         for condition in &signal.explanation.conditions {
             let (left, right) = (&condition.left, &condition.right);
             if left == "close" || right == "close" {
@@ -94,7 +98,8 @@ fn add(points: &mut Points, bar: UnixMs, value: Option<f64>) {
     }
 }
 
-/// A chart of the price, with marks where the signal became BUY or SELL.
+/// A chart of the price or value, with marks where the signal became BUY or SELL, and at every LOW or
+/// HIGH.
 pub fn price(bars: &[BarView], found: &[SignalView], overlays: &[(String, Points)]) -> Option<Svg> {
     if bars.len() < 2 {
         return None;
@@ -115,15 +120,15 @@ pub fn price(bars: &[BarView], found: &[SignalView], overlays: &[(String, Points
             .collect();
         lines.push(Line { color, points });
     }
-    let turns = found
-        .windows(2)
-        .filter(|pair| pair[0].signal != pair[1].signal);
-    let marks = turns.filter_map(|pair| {
-        let signal = &pair[1];
+    let before = std::iter::once(None).chain(found.iter().map(|signal| Some(signal.signal)));
+    let marks = found.iter().zip(before).filter_map(|(signal, before)| {
         let bar = at(signal.bar.as_deref()?).0;
+        let turns = before.is_some_and(|before| before != signal.signal);
         let (triangle, color) = match signal.signal {
-            Verdict::Buy => (true, BLUE),
-            Verdict::Sell => (false, ORANGE),
+            Verdict::Buy if turns => (true, BLUE),
+            Verdict::Sell if turns => (false, ORANGE),
+            Verdict::High => (true, BLUE),
+            Verdict::Low => (false, ORANGE),
             _ => return None,
         };
         (bar >= first).then_some(Mark {
