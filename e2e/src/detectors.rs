@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use thrum_evaluate::engine::Program;
 use thrum_schema::UnixMs;
+use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::strategy::builtin;
 use thrum_schema::signal::{Bar, Timeframe};
 

@@ -3,7 +3,7 @@
 use axum::http::Method;
 use e2e::Stage;
 use serde_json::{Value, json};
-use thrum_evaluate::engine::{Program, run};
+use thrum_schema::signal::engine::{Program, run};
 use thrum_schema::signal::strategy::builtin;
 use thrum_schema::signal::track::{Holds, TrackState, month};
 use thrum_schema::signal::{Bar, SeriesName, Timeframe, Verdict};

@@ -6,8 +6,9 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use thrum_evaluate::engine::{Program, Stepper, backtest, run};
+use thrum_evaluate::backtests::backtest;
 use thrum_schema::UnixMs;
+use thrum_schema::signal::engine::{Program, Stepper, run};
 use thrum_schema::signal::indicator::Kind;
 use thrum_schema::signal::request::Backtest;
 use thrum_schema::signal::strategy::builtin;

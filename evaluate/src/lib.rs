@@ -1,10 +1,10 @@
 //! Evaluation: sweeps due timers on a schedule; relays alerts from the table's stream to the bus
 //! and restores states that TTL removed; computes signals.
 
+pub mod backtests;
 mod bus;
 mod clock;
 mod deadlines;
-pub mod engine;
 #[cfg(feature = "lambda")]
 mod eventbridge;
 mod lookahead;

@@ -14,11 +14,11 @@ mod watch;
 pub(crate) use alone::Following;
 pub use answer::{fit, offline};
 
-use crate::engine::Program;
 use crate::{Evaluate, WorkError};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 use thrum_schema::id::{ProjectId, RequestId, WatchId};
+use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::track::{FOLLOW_MS, Followed, Head, MAX_FOLLOWED, TrackId, TrackState};
 use thrum_schema::work::EvaluateWork;
 use thrum_store::StoreError;
@@ -129,12 +129,13 @@ impl Evaluate {
                 progress?;
             }
         }
-        // Monitors judge by this one.
+        // Watches come first, because they alert users; then the track by which a monitor judges, and the recently
+        // requested ones.
         if let Some(of) = &head.expect {
-            let track = self.follow_expected(project, head, of, &mut budget).await;
-            works.extend(track?);
+            let left = self.follow_expected(project, head, of, &mut budget).await?;
+            works.extend(left);
+            tracks.retain(|(_, stored)| stored.of != *of);
         }
-        // Watches come first, because they alert users; then the recently requested tracks.
         for (track, stored) in tracks.iter().take(MAX_FOLLOWED) {
             match self.follow_stored(track, stored, head, &mut budget).await {
                 Ok(Progress::More) | Err(StoreError::Conflict) => works.push(EvaluateWork::Track {
@@ -225,11 +226,15 @@ impl Evaluate {
             let mut budget = WORK_BARS;
             let Some(stored) = stored else {
                 // A new one, by which a monitor judges.
-                if let Some(of) = &head.expect {
-                    self.follow_expected(track.project, &head, of, &mut budget)
-                        .await?;
-                }
-                return Ok(());
+                let Some(of) = &head.expect else {
+                    return Ok(());
+                };
+                let followed = self.follow_expected(track.project, &head, of, &mut budget);
+                return match followed.await? {
+                    None => Ok(()),
+                    // It kept conflicting: this work is delivered again.
+                    Some(_) => Err(StoreError::Conflict),
+                };
             };
             if self
                 .follow_stored(track, &stored, &head, &mut budget)

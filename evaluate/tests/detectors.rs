@@ -4,8 +4,8 @@ mod support;
 
 use std::collections::BTreeMap;
 use support::letters;
-use thrum_evaluate::engine::Program;
 use thrum_schema::UnixMs;
+use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::strategy::{builtin, builtins};
 use thrum_schema::signal::{Bar, Explanation, Timeframe, Verdict};
 

@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 use ta_lib::{Core, MAType, OutRange};
-use thrum_evaluate::engine::Stepper;
 use thrum_schema::UnixMs;
 use thrum_schema::signal::Bar;
+use thrum_schema::signal::engine::Stepper;
 use thrum_schema::signal::indicator::Kind;
 
 /// A stretch of a series.

@@ -4,7 +4,7 @@
 use crate::error::Invalid;
 use crate::monitor::Monitor;
 use crate::mutant::{self, Mutant};
-use crate::ping::{DURATION, INTERVAL, check_metric};
+use crate::ping::{DURATION, INTERVAL, check_metric, seconds};
 use crate::signal::engine::{Program, State};
 use crate::signal::number::quantity;
 use crate::signal::strategy::builtin;
@@ -420,12 +420,4 @@ fn span(seconds: f64) -> String {
         u64::try_from(shown.as_millis()).unwrap_or(u64::MAX),
     ))
     .to_string()
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the milliseconds of many years fit"
-)]
-fn seconds(ms: i64) -> f64 {
-    ms as f64 / 1000.0
 }

@@ -47,6 +47,15 @@ pub fn check_metric(name: &str, value: f64) -> Result<(), String> {
     Ok(())
 }
 
+/// Milliseconds as the value of [`DURATION`] or [`INTERVAL`].
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the milliseconds of many years fit"
+)]
+pub fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
+}
+
 /// The value of a metric that is written as text.
 ///
 /// # Errors

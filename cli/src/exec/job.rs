@@ -166,7 +166,8 @@ fn leads_session() -> bool {
     of_status("NSsid:").is_some_and(|leader| leader == std::process::id().to_string())
 }
 
-/// What the kernel says about this process. If a PID has several namespaces, the last is the process's own.
+/// What the kernel says about this process. In nested PID namespaces it has several IDs; the last one belongs to its own
+/// namespace.
 fn of_status(name: &str) -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -5,7 +5,7 @@ mod time;
 
 pub use layout::{Columns, Layout};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use flate2::read::MultiGzDecoder;
 use layout::Numbers;
 use std::fs::File;
@@ -134,18 +134,6 @@ impl Rows {
     /// How many bytes of the file were read.
     pub fn bytes(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
-    }
-
-    /// All rows.
-    ///
-    /// # Errors
-    /// The input can't be read, or has no rows.
-    pub fn all(self, name: &str) -> anyhow::Result<Vec<Row>> {
-        let rows = self.collect::<anyhow::Result<Vec<Row>>>()?;
-        if rows.is_empty() {
-            bail!("{name} has no rows");
-        }
-        Ok(rows)
     }
 
     fn row(&self, record: &csv::StringRecord) -> Result<Bar, String> {

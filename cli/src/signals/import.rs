@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Rows per request.
 const BATCH: usize = 500;
 /// How often to say how far the import is, if stderr is no terminal.
-const TELL_EVERY: Duration = Duration::from_secs(5);
+const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Maximum number of rejected rows to print.
 const MAX_SHOWN: usize = 10;
 
@@ -73,9 +73,10 @@ enum What {
 struct Source {
     /// CSV file, or one compressed with gzip
     ///
-    /// Known are time,open,high,low,close,volume in any order, also separated by semicolons or tabs, and the files of
-    /// Binance (with and without a header), Kraken, CryptoDataDownload, TradingView, Yahoo Finance and Stooq. The time
-    /// of a bar is when it opens: 2026-11-21T05:00:00Z, a date, or a Unix time.
+    /// These layouts are recognised: columns with the names time, open, high, low, close and volume, in any order, separated
+    /// by commas, semicolons or tabs; and the files of Binance (with and without a header), Kraken, CryptoDataDownload,
+    /// TradingView, Yahoo Finance and Stooq. The time of a bar is when it opens: 2026-11-21T05:00:00Z, a date, or a Unix
+    /// time.
     file: PathBuf,
     /// Name of the series
     #[arg(long, value_name = "NAME")]
@@ -221,7 +222,7 @@ impl Shown {
     fn at(&mut self, rows: &Rows, total: usize) {
         self.bar.set_position(rows.bytes().min(self.size));
         self.bar.set_message(format!("{total} rows"));
-        if self.bar.is_hidden() && self.last_line.elapsed() >= TELL_EVERY {
+        if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_EVERY {
             self.last_line = Instant::now();
             let percent = (100 * rows.bytes())
                 .checked_div(self.size)

@@ -53,7 +53,7 @@ impl Drop for Alone {
         self.guard = None;
         let following = &self.following.0;
         let mut held = following.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever waits has a reference, too, and references are only taken while the map is locked.
+        // A task that waits has a reference, too, and references are only taken while the map is locked.
         if held
             .get(&self.track)
             .is_some_and(|held| Arc::strong_count(held) == 1)

@@ -2,14 +2,15 @@
 
 use super::Progress;
 use crate::Evaluate;
-use crate::engine::report::Report;
-use crate::engine::{Program, backtest, run};
+use crate::backtests::backtest;
+use crate::backtests::report::Report;
 use serde::Serialize;
 use serde_json::Value;
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
 use thrum_schema::id::RequestId;
 use thrum_schema::signal::compile::CompiledStrategy;
+use thrum_schema::signal::engine::{Program, run};
 use thrum_schema::signal::request::{
     Backtest, MAX_BACKTEST_BARS, MAX_REQUEST_AGE_MS, Request, RequestKind, RequestState,
 };

@@ -2,9 +2,9 @@
 
 use super::{INLINE_BARS, MAX_ATTEMPTS, Progress};
 use crate::Evaluate;
-use crate::engine::{Program, State};
 use std::collections::HashMap;
 use thrum_schema::UnixMs;
+use thrum_schema::signal::engine::{Program, State};
 use thrum_schema::signal::track::{
     BACKFILL_BARS, CHECKPOINT_BARS, Checkpoint, FOLLOW_MS, Followed, Head, MAX_TRACKS, Signal,
     StoredBar, TrackId, TrackState,
@@ -51,12 +51,7 @@ impl Position {
     /// applied. Those that were accepted since then first rewind it.
     fn program(&self, program: &Program, head: &Head) -> Program {
         let mut compiled = program.compiled().clone().along(Some(head));
-        if let Some(levels) = &self.stored.levels {
-            let levels = levels.iter();
-            compiled.levels = levels
-                .filter_map(|at| at.parse().ok().map(UnixMs))
-                .collect();
-        }
+        compiled.levels = self.stored.levels();
         Program::new(compiled)
     }
 
@@ -242,7 +237,7 @@ impl Evaluate {
             }
             found => {
                 let most = BACKFILL_BARS + program.run_up().unwrap_or(0);
-                let mut bars = self
+                let bars = self
                     .last_bars(track, head, through, most.min(budget.saturating_add(1)))
                     .await?;
                 let Some(first) = bars.first() else {
@@ -257,14 +252,12 @@ impl Evaluate {
                 // Also those of an evicted track.
                 self.store.forget_checkpoints(track, UnixMs(0)).await?;
                 let since = bars[bars.len().saturating_sub(BACKFILL_BARS)].t;
-                let is_whole = bars.len() < most;
-                let start = match program.run_up() {
-                    Some(_) if !is_whole => first.t,
-                    _ => UnixMs(0),
+                let (start, ahead) = match program.run_up() {
+                    _ if bars.len() < most => (UnixMs(0), bars),
+                    Some(_) => (first.t, bars),
+                    // All bars are too many to read at once.
+                    None => (UnixMs(0), Vec::new()),
                 };
-                if program.run_up().is_none() && !is_whole {
-                    bars.clear();
-                }
                 let stored = TrackState {
                     of: of.clone(),
                     asked: found.map_or(now, |stored| stored.asked),
@@ -279,7 +272,7 @@ impl Evaluate {
                     levels: program.compiled().detector.map(|_| head.levels.clone()),
                     state: Vec::new(),
                 };
-                (stored, bars)
+                (stored, ahead)
             }
         };
         let state = match stored.last {

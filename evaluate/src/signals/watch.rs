@@ -2,10 +2,10 @@
 
 use super::{MAX_ATTEMPTS, Progress};
 use crate::Evaluate;
-use crate::engine::Program;
 use thrum_schema::UnixMs;
 use thrum_schema::alert::Alert;
 use thrum_schema::id::{AlertId, ProjectId, WatchId};
+use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::track::{Followed, Head, Signal, TrackId};
 use thrum_schema::signal::watch::{Change, Judgement, On, View, Watch, WatchState};
 use thrum_schema::signal::{CompiledStrategy, Verdict};

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use thrum_evaluate::engine::Program;
 use thrum_schema::UnixMs;
+use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::strategy::{Strategy, builtin};
 use thrum_schema::signal::{Bar, Timeframe, Verdict};
 

@@ -222,6 +222,19 @@ pub struct TrackState {
     pub state: Vec<u8>,
 }
 
+impl TrackState {
+    /// The accepted levels that it has applied, in order.
+    pub fn levels(&self) -> Vec<UnixMs> {
+        self.levels.as_ref().map(times).unwrap_or_default()
+    }
+}
+
+/// The timestamps that a set of the table has as texts.
+fn times(texts: &std::collections::BTreeSet<String>) -> Vec<UnixMs> {
+    let times = texts.iter();
+    times.filter_map(|at| at.parse().ok().map(UnixMs)).collect()
+}
+
 const fn beginning() -> UnixMs {
     UnixMs(0)
 }
@@ -297,10 +310,7 @@ pub struct Head {
 impl Head {
     /// The times from which on the values are the new normal, in order.
     pub fn levels(&self) -> Vec<UnixMs> {
-        let levels = self.levels.iter();
-        levels
-            .filter_map(|at| at.parse().ok().map(UnixMs))
-            .collect()
+        times(&self.levels)
     }
 }
 

@@ -101,18 +101,11 @@ impl Fields {
     /// The request of the API.
     pub fn body(&self, name: Option<String>) -> anyhow::Result<Value> {
         let mut body = Map::new();
-        let mut expected: Vec<&String> = self
-            .expect
-            .iter()
-            .flatten()
-            .flatten()
-            .map(|(name, _)| name)
-            .collect();
-        expected.sort();
-        if let Some(twice) = expected.windows(2).find(|pair| pair[0] == pair[1]) {
-            anyhow::bail!(
-                "--expect has {} twice; write all its rules in one, as in \"rows: auto min 1000\"",
-                twice[0]
+        let mut expect = Map::new();
+        for (name, rules) in self.expect.iter().flatten().flatten() {
+            anyhow::ensure!(
+                expect.insert(name.clone(), json!(rules)).is_none(),
+                "--expect has {name} twice; write all its rules in one, as in \"rows: auto min 1000\""
             );
         }
         let mut set = |name: &str, value: Option<Value>| {
@@ -143,14 +136,7 @@ impl Fields {
         set("failures", self.failures.map(Value::from));
         set("early_s", seconds(self.early));
         set("remind_s", seconds(self.remind));
-        set(
-            "expect",
-            self.expect.as_ref().map(|expect| {
-                let expect = expect.iter().flatten();
-                let expect = expect.map(|(name, rules)| (name.clone(), json!(rules)));
-                Value::Object(expect.collect())
-            }),
-        );
+        set("expect", self.expect.is_some().then_some(expect.into()));
         set("all_runs", self.all_runs.map(Value::from));
         set("manual_resume", self.manual_resume.map(Value::from));
         let methods = self

@@ -132,15 +132,14 @@ pub fn recognise(head: &[u8], given: Option<&Columns>) -> Result<Recognised, Str
         let end = rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
         (String::from_utf8_lossy(&rest[..end]).trim().to_owned(), end)
     };
-    let (mut line, mut end) = first_line(skip);
+    let (mut line, end) = first_line(skip);
     // A line that names the source, as CryptoDataDownload has it.
     let is_note = line.starts_with("http") || line.starts_with('#');
     if is_note || line.is_empty() {
         skip = (skip + end + 1).min(head.len());
         skipped = 1;
-        (line, end) = first_line(skip);
+        (line, _) = first_line(skip);
     }
-    let _ = end;
     if line.is_empty() {
         return Err("has no rows".to_owned());
     }
@@ -165,7 +164,7 @@ pub fn recognise(head: &[u8], given: Option<&Columns>) -> Result<Recognised, Str
     } else {
         Vec::new()
     };
-    let (columns, what) = match given {
+    let (columns, mut what) = match given {
         Some(given) => (
             given.places(&names, fields.len())?,
             "the given columns".to_owned(),
@@ -174,7 +173,6 @@ pub fn recognise(head: &[u8], given: Option<&Columns>) -> Result<Recognised, Str
         None => by_count(&fields)?,
     };
     let numbers = numbers(head, skip, delimiter, has_header, &columns);
-    let mut what = what;
     if delimiter == b';' {
         what.push_str(", separated by semicolons");
     }

@@ -102,10 +102,7 @@ impl Monitors {
                 continue;
             }
             let Some(stored) = stored else { continue };
-            let levels = stored.levels.iter().flatten();
-            detected.compiled.levels = levels
-                .filter_map(|at| at.parse().ok().map(UnixMs))
-                .collect();
+            detected.compiled.levels = stored.levels();
             let program = Program::new(detected.compiled);
             if let Some(state) = program.decode(&stored.state) {
                 judging.known.0.insert(detected.name, (program, state));
@@ -149,8 +146,7 @@ impl Monitors {
 
     /// Follows what a changed monitor expects, and no longer what it expected before.
     pub(super) async fn expectations_changed(&self, before: &Monitor, after: &Monitor) {
-        let key = |monitor: &Monitor| (monitor.slug.clone(), monitor.options.expect.clone());
-        if key(before) == key(after) {
+        if (&before.slug, &before.options.expect) == (&after.slug, &after.options.expect) {
             return;
         }
         let now = detected(after);

@@ -9,7 +9,7 @@ use super::Series;
 use crate::services::{ServiceError, ServiceResult};
 use thrum_schema::error::Invalid;
 use thrum_schema::id::{MonitorId, ProjectId};
-use thrum_schema::ping::{DURATION, INTERVAL};
+use thrum_schema::ping::{DURATION, INTERVAL, seconds};
 use thrum_schema::signal::track::{Followed, Holds};
 use thrum_schema::signal::{Bar, SeriesName, Timeframe};
 use thrum_schema::state::{Feeds, MAX_FEEDS};
@@ -224,12 +224,4 @@ fn bars_of(log: &[Ping], name: &str) -> Vec<Bar> {
         }
     }
     bars
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "the milliseconds of many years fit"
-)]
-fn seconds(ms: i64) -> f64 {
-    ms as f64 / 1000.0
 }

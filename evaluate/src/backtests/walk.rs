@@ -1,7 +1,6 @@
 //! Walk-forward tests: for each stretch of bars, chooses the parameters on the bars before it, and
 //! tests them on the stretch.
 
-use super::Program;
 use super::account::trade;
 use super::performance::{Performance, finite};
 use super::periods::{Judged, Periods, periods, verdicts};
@@ -10,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::compile::CompiledStrategy;
+use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::request::{Backtest, WalkForward};
 use thrum_schema::signal::{Bar, Score, Strategy};
 

@@ -1,9 +1,9 @@
 //! The periods of a backtest, and the positions in them.
 
 use super::performance::{count, ratio};
-use super::{Program, run};
 use thrum_schema::UnixMs;
 use thrum_schema::signal::compile::CompiledStrategy;
+use thrum_schema::signal::engine::{Program, run};
 use thrum_schema::signal::request::{Backtest, Fill};
 use thrum_schema::signal::{Bar, Score, Verdict};
 

@@ -4,7 +4,6 @@
 //! unknown 0. An entry invests the whole equity and holds that number of units until the exit; each
 //! order pays its costs, so a flip from long to short pays twice.
 
-use super::Program;
 use super::account::trade;
 use super::performance::{Performance, count, equity, ratio};
 use super::periods::{Judged, Periods, first_row, periods, verdicts};
@@ -14,6 +13,7 @@ use std::ops::Range;
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::compile::CompiledStrategy;
+use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::request::{Backtest, Fill};
 use thrum_schema::signal::{Bar, Score, Strategy, Verdict};
 

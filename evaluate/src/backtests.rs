@@ -12,4 +12,3 @@ pub mod report;
 mod walk;
 
 pub use backtest::backtest;
-pub use thrum_schema::signal::engine::{Output, Program, State, Stepper, run};
