@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use thrum_evaluate::backtests::periods::verdicts;
 use thrum_schema::signal::engine::{Program, run};
+use thrum_schema::signal::strategy::{BUILTIN_VERSION, builtin, builtins};
 use thrum_schema::signal::track::{Signal, TrackId};
 use thrum_schema::signal::{self, Bar, Score, SeriesName, Timeframe};
 use thrum_schema::{ProjectId, UnixMs, World};
@@ -49,7 +50,37 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 10..50)
 }
 
-fn definition(gaps: &str) -> Value {
+/// What is followed: a built-in strategy, or one of these.
+fn definition(of: &str) -> Option<Value> {
+    match of {
+        "positions" => Some(positions()),
+        "unknown" | "count" => Some(mixed(of)),
+        _ => None,
+    }
+}
+
+/// A strategy with memory, arithmetic, indicators of indicators and confirmation.
+fn positions() -> Value {
+    let smooth = json!({ "indicator": "ema", "n": 3, "of": { "indicator": "rsi", "n": 4 } });
+    let band = |op: &str| {
+        json!({ "op": op, "left": { "position": "best" },
+                "right": { "op": "*", "left": 2, "right": { "indicator": "atr", "n": 5 } } })
+    };
+    json!({
+        "long": {
+            "enter": { "confirm": { "left": smooth, "op": ">", "right": 50 }, "bars": 2 },
+            "exit": { "left": "close", "op": "<", "right": band("-") },
+            "stop_loss_pct": 6, "take_profit_pct": 12,
+        },
+        "short": {
+            "enter": { "left": smooth, "op": "<", "right": { "op": "-", "left": 60, "right": { "indicator": "std", "n": 4 } } },
+            "exit": { "confirm": { "left": "close", "op": ">", "right": { "position": "entry" } }, "bars": 2 },
+            "trailing_stop_pct": 9, "time_stop_bars": 7,
+        },
+    })
+}
+
+fn mixed(gaps: &str) -> Value {
     json!({
         "gaps": gaps,
         "buy": { "all": [
@@ -100,22 +131,28 @@ async fn stored(stage: &Stage, track: &TrackId) -> BTreeMap<UnixMs, Signal> {
         .collect()
 }
 
-async fn check(steps: &[Step], gaps: &str) {
+async fn check(steps: &[Step], of: &str) {
     let stage = Stage::new().await;
     let (series, project) = (SeriesName::parse("s", "x").unwrap(), ProjectId::FIRST);
-    let strategy = signal::Strategy::parse(&definition(gaps)).unwrap();
+    let (strategy, name, version) = match definition(of) {
+        Some(definition) => {
+            let strategy = signal::Strategy::parse(&definition).unwrap();
+            let created = stage
+                .call(Method::PUT, "/v1/strategies/mine", definition)
+                .await;
+            assert_eq!(created.status, 201, "{}", created.text());
+            (strategy, "mine", 1)
+        }
+        None => (builtin(of).unwrap().clone(), of, BUILTIN_VERSION),
+    };
     let compiled = strategy
         .compile(None, &BTreeMap::new(), Timeframe::HOUR)
         .unwrap();
-    let track = TrackId::new(project, &series, "mixed", 1, &compiled);
+    let track = TrackId::new(project, &series, name, version, &compiled);
     let program = Program::new(compiled);
-    let created = stage
-        .call(Method::PUT, "/v1/strategies/mixed", definition(gaps))
-        .await;
-    assert_eq!(created.status, 201, "{}", created.text());
     // The first bar exists before the watch, so that the stored signals start with it.
     send_bars(&stage, &[(0, close(0))]).await;
-    let body = json!({ "series": "x", "timeframe": "1h", "strategy": "mixed" });
+    let body = json!({ "series": "x", "timeframe": "1h", "strategy": name });
     assert_eq!(
         stage.call(Method::POST, "/v1/watches", body).await.status,
         201
@@ -237,23 +274,39 @@ async fn check(steps: &[Step], gaps: &str) {
     assert!(stage.world.now() > UnixMs(0));
 }
 
-#[test]
-fn stored_signals_match_a_replay() {
+/// Plays random arrivals of bars, for what `of` names.
+fn play(of: impl Strategy<Value = String>, cases: u32) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    let is_long = std::env::var_os("THRUM_LONG_TESTS").is_some();
     let config = Config {
-        cases: if std::env::var_os("THRUM_LONG_TESTS").is_some() {
-            400
-        } else {
-            8
-        },
+        cases: if is_long { 50 * cases } else { cases },
         failure_persistence: None,
         ..Config::default()
     };
-    let cases = (steps(), prop_oneof![Just("unknown"), Just("count")]);
     TestRunner::new(config)
-        .run(&cases, |(steps, gaps)| {
-            runtime.block_on(check(&steps, gaps));
+        .run(&(steps(), of), |(steps, of)| {
+            runtime.block_on(check(&steps, &of));
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn stored_signals_match_a_replay() {
+    play(
+        prop_oneof![Just("unknown".to_owned()), Just("count".to_owned())],
+        8,
+    );
+}
+
+#[test]
+fn positions_match_a_replay() {
+    play(Just("positions".to_owned()), 5);
+}
+
+#[test]
+fn signals_of_every_built_in_strategy_and_detector_match_a_replay() {
+    for (name, _) in builtins() {
+        play(Just(name.to_owned()), 1);
+    }
 }

@@ -854,6 +854,7 @@ async fn a_series_is_set_up_and_deleted_in_parts(table: Table) {
             conditions: Vec::new(),
             changed: Vec::new(),
             expected: None,
+            position: None,
             summary: "x".into(),
         },
         bar_rev: 0,

@@ -12,7 +12,7 @@ mod strategy;
 mod watch;
 
 pub(crate) use alone::Following;
-pub use answer::{fit, offline};
+pub use answer::{Input, Other, fit, offline};
 
 use crate::{Evaluate, WorkError};
 use futures::FutureExt;

@@ -74,6 +74,22 @@ fn all_programs() -> Vec<(String, Program)> {
         ] },
     });
     programs.push(("longer".into(), custom(longer).1));
+    let positions = json!({
+        "long": {
+            "enter": { "confirm": { "left": { "indicator": "sma", "n": 3, "of": { "indicator": "rsi", "n": 5 } },
+                                    "op": ">", "right": 55 }, "bars": 2 },
+            "exit": { "left": "close", "op": "<", "right": { "op": "-", "left": { "position": "best" },
+                "right": { "op": "*", "left": 2, "right": { "indicator": "atr", "n": 5, "timeframe": "4h" } } } },
+            "stop_loss_pct": 1,
+        },
+        "short": {
+            "enter": { "left": { "indicator": "ema", "n": 3, "timeframe": "4h",
+                                 "of": { "op": "/", "left": "typical", "right": { "indicator": "sma", "n": 4 } } },
+                       "op": "<", "right": 1 },
+            "trailing_stop_pct": 1.5, "take_profit_pct": 2, "time_stop_bars": 9,
+        },
+    });
+    programs.push(("positions".into(), custom(positions).1));
     programs
 }
 

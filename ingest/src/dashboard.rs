@@ -23,6 +23,8 @@ mod system;
 mod usage;
 mod words;
 
+pub use signals::{equity_csv, html as backtest_html, trades_csv};
+
 use crate::app::App;
 use crate::http::Problem;
 use askama::Template;
@@ -106,6 +108,7 @@ pub fn routes(app: App) -> Router<App> {
             get(signals::backtest_form).post(signals::backtest),
         )
         .route("/backtests/{id}", get(signals::backtest_result))
+        .route("/backtests/{id}/{file}", get(signals::backtest_file))
         .route("/alerts", get(alerts::get))
         .route("/alerts/{id}/redeliver", post(alerts::redeliver))
         .route("/channels", get(channels::get).post(channels::create))

@@ -17,6 +17,7 @@ pub use config::{
     AdminKey, Config, ConfirmMail, PINGS_PER_MINUTE, Proxies, SecretSource, check_admin_key,
     check_metrics_key, check_site_url,
 };
+pub use dashboard::{backtest_html, equity_csv, trades_csv};
 #[cfg(feature = "lambda")]
 pub use http::function_url;
 pub use openapi::document;

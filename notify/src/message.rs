@@ -613,6 +613,7 @@ mod tests {
                     conditions: Vec::new(),
                     changed: Vec::new(),
                     expected: Some(expected(118_000.0, 126_000.0)),
+                    position: None,
                     summary: String::new(),
                 },
             };

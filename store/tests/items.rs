@@ -337,6 +337,7 @@ fn signal_items() {
             conditions: Vec::new(),
             changed: Vec::new(),
             expected: None,
+            position: None,
             summary: "why".into(),
         },
         bar_rev: 1,

@@ -1,4 +1,7 @@
-//! `thrum backtest`: backtests a strategy, on the server's series or offline on a CSV file.
+//! `thrum backtest`: backtests a strategy, on the server's series or offline on CSV files.
+
+mod options;
+mod print;
 
 use super::{Choice, chart, csv, finished};
 use crate::remote::{Remote, out, segment};
@@ -7,44 +10,50 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use thrum_evaluate::Input;
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
-use thrum_schema::signal::number::show;
-use thrum_schema::signal::request::{self, Fill};
+use thrum_schema::signal::request::{self, Fill, Grid, MonteCarlo, Part, Sizing, WalkForward};
 use thrum_schema::signal::strategy::builtin;
-use thrum_schema::signal::{Bar, Calendar, Strategy, Timeframe};
+use thrum_schema::signal::{Bar, Calendar, SeriesName, Strategy, Timeframe};
+
+/// [`request::MAX_BACKTEST_BARS`], as a number of points.
+const MAX_BACKTEST_BARS: u32 = 200_000;
 
 const EXAMPLES: &str = "\
 Examples:
   thrum backtest eth.csv --strategy sma-cross --param fast=5 --svg chart.svg
-  thrum backtest eth.csv --strategy-file mine.json --long-only --trades
+  thrum backtest eth.csv --strategy-file mine.json --long-only --trades --html report.html
+  thrum backtest eth.csv btc.csv --weights 0.6,0.4 --size volatility=0.2 --benchmark btc.csv
+  thrum backtest eth.csv --strategy sma-cross --grid fast=5,10,20 --grid slow=50,100
+  thrum backtest eth.csv --strategy sma-cross --grid fast=5,10,20 --walk-forward 2000,500
+  thrum backtest rows.csv --strategy auto
   thrum backtest --series eth --timeframe 1d --from 2026-01-01T00:00:00Z";
 
 /// Arguments of `thrum backtest`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Backtest {
-    /// CSV file of bars, tested on this machine; or use --series
+    /// CSV files of bars, tested on this machine; several share one account. Or use --series
     ///
-    /// Its layout is recognised, as by `thrum import bars`. It may be of any size: the test has at most 200,000 bars up to
-    /// --to.
-    file: Option<PathBuf>,
+    /// Their layout is recognised, as by `thrum import bars`. They may be of any size: the test has at most 200,000 bars up to
+    /// --to. With a detector, a file of times and values shows how often it would have sent an alert.
+    files: Vec<PathBuf>,
 
-    /// Series to test on the server
-    #[arg(long, conflicts_with = "file", value_name = "NAME")]
-    series: Option<String>,
+    /// Series to test on the server; repeatable: several share one account
+    #[arg(long, conflicts_with = "files", value_name = "NAME")]
+    series: Vec<String>,
 
-    /// Length of a bar: 1m, 15m, 1h, 4h, 1d, 1w …
-    #[arg(long, short, default_value = "1h")]
-    timeframe: String,
+    /// Length of a bar: 1m, 15m, 1h, 4h, 1d, 1w …; default: 1h, or tick for a file of values
+    #[arg(long, short)]
+    timeframe: Option<String>,
 
     #[command(flatten)]
     choice: Choice,
 
     /// JSON file with a strategy to use instead of --strategy; only with a CSV file
-    #[arg(long, requires = "file", value_name = "FILE")]
+    #[arg(long, requires = "files", value_name = "FILE")]
     strategy_file: Option<PathBuf>,
 
     /// First bar, RFC 3339, such as 2026-01-01T00:00:00Z; default: the first bar
@@ -79,17 +88,58 @@ pub struct Backtest {
     #[arg(long)]
     long_only: bool,
 
+    /// Share of each series, such as 0.6,0.4; default: equal shares
+    #[arg(long, value_delimiter = ',', value_name = "SHARES")]
+    weights: Vec<f64>,
+
+    /// How much an entry invests: fraction=0.5 of the equity, fixed=0.1 of the starting capital, or volatility=0.2 (the part
+    /// of the equity that has this annual volatility, over the last 20 bars; volatility=0.2,50 over 50); default: all
+    #[arg(long, value_name = "SIZE", value_parser = options::sizing)]
+    size: Option<Sizing>,
+
+    /// Series to compare with; with CSV files, another one
+    #[arg(long, value_name = "SERIES")]
+    benchmark: Option<String>,
+
+    /// Values to try for a parameter, such as fast=5,10,20; repeatable: every combination is tried
+    #[arg(long, value_name = "NAME=NUMBERS", value_parser = options::values)]
+    grid: Vec<(String, Vec<f64>)>,
+
+    /// Choose among --grid on TRAIN bars, and test the choice on the next TEST bars, again and again
+    #[arg(long, requires = "grid", value_name = "TRAIN,TEST", value_parser = options::stretches)]
+    walk_forward: Option<(u32, u32)>,
+
+    /// Simulate this many other orders of the trades, 100 to 10,000
+    #[arg(long, value_name = "RUNS")]
+    monte_carlo: Option<u32>,
+
+    /// Seed of --monte-carlo: the same seed gives the same result
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    seed: u64,
+
     /// Treat times without a UTC offset as UTC; by default they are rejected
-    #[arg(long, requires = "file")]
+    #[arg(long, requires = "files")]
     utc: bool,
 
     /// Which column of the file is what, as in time=Date,open=2,high=3,low=4,close=5; see `thrum import bars --help`
-    #[arg(long, requires = "file", value_name = "COLUMNS")]
+    #[arg(long, requires = "files", value_name = "COLUMNS")]
     columns: Option<csv::Columns>,
 
     /// Write a chart of price, trades and equity to this SVG file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+
+    /// Write a report to this HTML file, which needs no other files
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
+    /// Write the trades to this CSV file
+    #[arg(long, value_name = "FILE")]
+    trades_csv: Option<PathBuf>,
+
+    /// Write the equity curve to this CSV file
+    #[arg(long, value_name = "FILE")]
+    equity_csv: Option<PathBuf>,
 
     /// List all trades
     #[arg(long)]
@@ -105,37 +155,125 @@ pub struct Backtest {
 /// # Errors
 /// The file or the strategy is invalid, or the server refused the request or can't be reached.
 pub async fn backtest(args: Backtest) -> anyhow::Result<()> {
-    let (report, bars) = match (&args.file, &args.series) {
-        (Some(_), None) => offline(&args)?,
-        (None, Some(_)) if args.strategy_file.is_some() => {
+    let (report, bars) = match (args.files.is_empty(), args.series.is_empty()) {
+        (false, _) => offline(&args)?,
+        (true, false) if args.strategy_file.is_some() => {
             bail!(
                 "--strategy-file needs a CSV file; to test the strategy on a series, store it with \
                  PUT /v1/strategies/NAME and use --strategy NAME"
             )
         }
-        (None, Some(series)) => remote(&args, series).await?,
-        _ => bail!("a CSV file or --series is required"),
+        (true, false) => remote(&args).await?,
+        (true, true) => bail!("a CSV file or --series is required"),
     };
     if args.remote.json {
         out(&serde_json::to_string_pretty(&report)?)?;
     } else {
-        print(&report, args.trades)?;
+        print::print(&report, args.trades)?;
     }
-    if let Some(path) = &args.svg {
+    let write =
+        |path: &Option<PathBuf>, what: &str, content: &dyn Fn() -> anyhow::Result<String>| {
+            let Some(path) = path else {
+                return Ok(());
+            };
+            std::fs::write(path, content()?)
+                .with_context(|| format!("can't write {}", path.display()))?;
+            eprintln!("Wrote the {what} to {}", path.display());
+            anyhow::Ok(())
+        };
+    write(&args.svg, "chart", &|| {
+        ensure!(
+            report["equity"].is_array() && names(&args).len() == 1,
+            "--svg draws the backtest of one trading strategy on one series"
+        );
         let title = format!(
             "{} {}, {}",
             report["strategy"].as_str().unwrap_or_default(),
             report["timeframe"].as_str().unwrap_or_default(),
-            args.series.clone().unwrap_or_else(|| {
-                let file = args.file.as_deref().and_then(|file| file.file_stem());
-                file.unwrap_or_default().to_string_lossy().into_owned()
-            })
+            names(&args).join(", ")
         );
-        let svg = chart::draw(&title, &bars, &report)?;
-        std::fs::write(path, svg).with_context(|| format!("can't write {}", path.display()))?;
-        eprintln!("Wrote the chart to {}", path.display());
+        chart::draw(&title, &bars, &report)
+    })?;
+    write(&args.html, "report", &|| {
+        Ok(thrum_ingest::backtest_html(&report))
+    })?;
+    write(&args.trades_csv, "trades", &|| {
+        Ok(thrum_ingest::trades_csv(&report))
+    })?;
+    write(&args.equity_csv, "equity curve", &|| {
+        Ok(thrum_ingest::equity_csv(&report))
+    })
+}
+
+/// The names of what is tested.
+fn names(args: &Backtest) -> Vec<String> {
+    if args.files.is_empty() {
+        return args.series.clone();
     }
-    Ok(())
+    args.files.iter().map(|file| stem(file)).collect()
+}
+
+/// The name of a file, without its folder and endings.
+fn stem(file: &Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    name.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// What is tested, and how, without the strategy.
+fn spec(args: &Backtest, names: &[String]) -> anyhow::Result<request::Backtest> {
+    if !args.weights.is_empty() && args.weights.len() != names.len() {
+        bail!(
+            "--weights has {} shares, and there are {} series",
+            args.weights.len(),
+            names.len()
+        );
+    }
+    let parts = if names.len() > 1 { names } else { &[] };
+    let portfolio = parts.iter().enumerate().map(|(i, name)| {
+        #[expect(clippy::cast_precision_loss, reason = "a few series")]
+        let equal = 1.0 / names.len() as f64;
+        Ok(Part {
+            series: SeriesName::parse("the name of a series", name)?,
+            weight: args.weights.get(i).copied().unwrap_or(equal),
+        })
+    });
+    let portfolio = portfolio.collect::<Result<Vec<Part>, Invalid>>()?;
+    let grid: Grid = args.grid.iter().cloned().collect();
+    let walk_forward = args
+        .walk_forward
+        .map(|(train_bars, test_bars)| WalkForward {
+            train_bars,
+            test_bars,
+            grid: grid.clone(),
+        });
+    Ok(request::Backtest {
+        from: timestamp("--from", args.from.as_ref())?,
+        to: timestamp("--to", args.to.as_ref())?,
+        fee_bps: args.fee_bps,
+        slippage_bps: args.slippage_bps,
+        fill: fill_of(args),
+        short: !args.long_only,
+        annualization: args.annualization,
+        search: if walk_forward.is_some() {
+            Grid::new()
+        } else {
+            grid
+        },
+        walk_forward,
+        sizing: args.size.unwrap_or_default(),
+        portfolio,
+        benchmark: None,
+        monte_carlo: args.monte_carlo.map(|runs| MonteCarlo {
+            runs,
+            seed: args.seed,
+        }),
+        // As many as the equity curve may have.
+        points: (args.equity_csv.is_some()).then_some(if args.files.is_empty() {
+            request::MAX_POINTS
+        } else {
+            MAX_BACKTEST_BARS
+        }),
+    })
 }
 
 fn fill_of(args: &Backtest) -> Fill {
@@ -150,60 +288,76 @@ fn timestamp(name: &str, text: Option<&String>) -> Result<Option<UnixMs>, Invali
 }
 
 fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
-    let timeframe = Timeframe::parse("--timeframe", &args.timeframe)?;
-    let path = args.file.as_deref().context("a CSV file is required")?;
-    let to = timestamp("--to", args.to.as_ref())?;
-    let bars = read(args, path, timeframe, to)?;
-    let (name, strategy) = match &args.strategy_file {
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("can't read {}", file.display()))?;
-            let value: Value = serde_json::from_str(&text)
-                .with_context(|| format!("{} is not JSON", file.display()))?;
-            (file.display().to_string(), Strategy::parse(&value)?)
-        }
-        None => {
-            let name = &args.choice.strategy;
-            let strategy = builtin(name).with_context(|| {
-                format!(
-                    "{name} is not a built-in strategy; use --strategy-file for your own, or \
-                     --series for one on the server"
-                )
-            })?;
-            (name.clone(), strategy.clone())
-        }
-    };
+    let names = names(args);
+    let spec = spec(args, &names)?;
+    let (name, strategy) = strategy(args)?;
     let params = args.choice.params.iter().cloned().collect();
-    let compiled = strategy.compile(args.choice.mode.as_deref(), &params, timeframe)?;
-    let spec = request::Backtest {
-        from: timestamp("--from", args.from.as_ref())?,
-        to,
-        fee_bps: args.fee_bps,
-        slippage_bps: args.slippage_bps,
-        fill: fill_of(args),
-        short: !args.long_only,
-        annualization: args.annualization,
-        walk_forward: None,
+    let (mut inputs, mut timeframe) = (Vec::new(), args.timeframe.clone());
+    for (i, path) in args.files.iter().enumerate() {
+        let (bars, frame) = read(args, path, timeframe.as_deref(), spec.to)?;
+        timeframe.get_or_insert_with(|| frame.to_string());
+        let compiled = strategy.compile(args.choice.mode.as_deref(), &params, frame)?;
+        let bars = thrum_evaluate::fit(bars, &compiled, &spec, request::MAX_BACKTEST_BARS)
+            .map_err(|error| anyhow::anyhow!("--{error}"))?;
+        inputs.push(Input {
+            series: (names.len() > 1).then(|| names[i].clone()),
+            weight: spec.portfolio.get(i).map_or(1.0, |part| part.weight),
+            compiled,
+            bars,
+            scores: Vec::new(),
+        });
+    }
+    let other = match &args.benchmark {
+        Some(file) => {
+            let path = Path::new(file);
+            let (bars, _) = read(args, path, timeframe.as_deref(), spec.to)?;
+            Some((stem(path), bars))
+        }
+        None => None,
     };
-    let bars = thrum_evaluate::fit(bars, &compiled, &spec)
-        .map_err(|error| anyhow::anyhow!("--{error}"))?;
-    let report = thrum_evaluate::offline(&name, &strategy, &compiled, &bars, &[], &spec)?;
+    let report = thrum_evaluate::offline(&name, &strategy, &inputs, other.as_ref(), &spec)?;
+    let bars = inputs
+        .into_iter()
+        .next()
+        .map_or_else(Vec::new, |input| input.bars);
     Ok((report, bars))
 }
 
-/// The last bars of a file before `to`, one more than a backtest can have: the file may have any
-/// size, and any order.
+/// The strategy of an offline test, and its name.
+fn strategy(args: &Backtest) -> anyhow::Result<(String, Strategy)> {
+    if let Some(file) = &args.strategy_file {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("can't read {}", file.display()))?;
+        let value: Value = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not JSON", file.display()))?;
+        return Ok((file.display().to_string(), Strategy::parse(&value)?));
+    }
+    let name = &args.choice.strategy;
+    let strategy = builtin(name).with_context(|| {
+        format!(
+            "{name} is not a built-in strategy; use --strategy-file for your own, or --series for \
+             one on the server"
+        )
+    })?;
+    Ok((name.clone(), strategy.clone()))
+}
+
+/// The last bars of a file before `to`, one more than a backtest can have, and their timeframe: the
+/// file may have any size, and any order.
 fn read(
     args: &Backtest,
     path: &Path,
-    timeframe: Timeframe,
+    timeframe: Option<&str>,
     to: Option<UnixMs>,
-) -> anyhow::Result<Vec<Bar>> {
+) -> anyhow::Result<(Vec<Bar>, Timeframe)> {
     let options = csv::Options {
         utc: args.utc,
         columns: args.columns.clone(),
     };
     let rows = csv::open(path, &options)?;
+    let has_values = rows.layout.columns.value.is_some();
+    let timeframe = timeframe.unwrap_or(if has_values { "tick" } else { "1h" });
+    let timeframe = Timeframe::parse("--timeframe", timeframe)?;
     if !args.remote.json {
         eprintln!("{}: {}", path.display(), rows.layout);
     }
@@ -227,23 +381,28 @@ fn read(
     }
     ensure!(first.is_some(), "{} has no rows", path.display());
     let less = bars.len().saturating_sub(most);
-    Ok(bars.into_values().skip(less).collect())
+    Ok((bars.into_values().skip(less).collect(), timeframe))
 }
 
-async fn remote(args: &Backtest, series: &str) -> anyhow::Result<(Value, Vec<Bar>)> {
-    let mut body: Map<String, Value> = args.choice.fields(&args.timeframe);
-    body.insert("series".into(), series.into());
-    body.insert("fee_bps".into(), args.fee_bps.into());
-    body.insert("slippage_bps".into(), args.slippage_bps.into());
-    body.insert("fill".into(), args.fill.replace('-', "_").into());
-    body.insert("short".into(), (!args.long_only).into());
-    for (name, value) in [("from", &args.from), ("to", &args.to)] {
-        if let Some(value) = value {
-            body.insert(name.into(), value.clone().into());
+async fn remote(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
+    let names = names(args);
+    let spec = spec(args, &names)?;
+    let timeframe = args.timeframe.as_deref().unwrap_or("1h");
+    let mut body: Map<String, Value> = args.choice.fields(timeframe);
+    // The fields of the request are those of its stored form, apart from times.
+    if let Value::Object(fields) = serde_json::to_value(&spec)? {
+        body.extend(fields);
+    }
+    for (name, time) in [("from", spec.from), ("to", spec.to)] {
+        if let Some(time) = time {
+            body.insert(name.into(), time.rfc3339().into());
         }
     }
-    if let Some(annualization) = args.annualization {
-        body.insert("annualization".into(), annualization.into());
+    if let [series] = &names[..] {
+        body.insert("series".into(), series.clone().into());
+    }
+    if let Some(benchmark) = &args.benchmark {
+        body.insert("benchmark".into(), benchmark.clone().into());
     }
     let mut reply = args
         .remote
@@ -257,14 +416,14 @@ async fn remote(args: &Backtest, series: &str) -> anyhow::Result<(Value, Vec<Bar
     }
     let report = finished(reply)?;
     let mut bars = Vec::new();
-    if args.svg.is_some() {
+    if let ([series], true) = (&names[..], args.svg.is_some()) {
         let mut from = report["from"].as_str().unwrap_or_default().to_owned();
         let to = report["to"].as_str().unwrap_or_default().to_owned();
         loop {
             let path = format!(
                 "/v1/series/{}/bars?timeframe={}&limit=1000&from={from}",
                 segment(series)?,
-                args.timeframe
+                timeframe
             );
             let page = args.remote.call(Method::GET, &path, None).await?;
             for bar in page["bars"].as_array().into_iter().flatten() {
@@ -286,113 +445,4 @@ async fn remote(args: &Backtest, series: &str) -> anyhow::Result<(Value, Vec<Bar
         }
     }
     Ok((report, bars))
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or("-").to_owned()
-}
-
-fn percent(value: &Value) -> String {
-    value
-        .as_f64()
-        .map_or_else(|| "-".to_owned(), |x| format!("{:.2} %", x * 100.0))
-}
-
-fn number(value: &Value) -> String {
-    value.as_f64().map_or_else(|| "-".to_owned(), show)
-}
-
-fn print(report: &Value, trades: bool) -> anyhow::Result<()> {
-    let mut lines = String::new();
-    print_inputs(&mut lines, report);
-    lines.push('\n');
-    print_results(&mut lines, report);
-    if trades {
-        lines.push('\n');
-        print_trades(&mut lines, report);
-    }
-    out(lines.trim_end())
-}
-
-fn print_inputs(lines: &mut String, report: &Value) {
-    let _ = writeln!(
-        lines,
-        "{} ({}) on {} bars of {}, {} to {}",
-        text(&report["strategy"]),
-        text(&report["mode"]),
-        number(&report["rows"]),
-        text(&report["timeframe"]),
-        text(&report["from"]),
-        text(&report["to"])
-    );
-    let _ = writeln!(
-        lines,
-        "fill {}, fee {} bps, slippage {} bps, {} bars per year{}",
-        text(&report["fill"]).replace('_', " "),
-        number(&report["fee_bps"]),
-        number(&report["slippage_bps"]),
-        number(&report["annualization"]),
-        match report["missing_bars"].as_i64() {
-            Some(missing @ 1..) => format!(", {missing} bars missing"),
-            _ => String::new(),
-        }
-    );
-}
-
-fn print_results(lines: &mut String, report: &Value) {
-    let _ = writeln!(lines, "{:<16}{:>14}{:>16}", "", "strategy", "buy and hold");
-    let held = &report["buy_and_hold"];
-    for (label, name, is_percent) in [
-        ("total return", "total_return", true),
-        ("CAGR", "cagr", true),
-        ("volatility", "volatility", true),
-        ("Sharpe", "sharpe", false),
-        ("Sortino", "sortino", false),
-        ("max drawdown", "max_drawdown", true),
-    ] {
-        let cell = |of: &Value| {
-            if is_percent {
-                percent(&of[name])
-            } else {
-                number(&of[name])
-            }
-        };
-        let _ = writeln!(lines, "{label:<16}{:>14}{:>16}", cell(report), cell(held));
-    }
-    for (label, cell) in [
-        ("round trips", number(&report["round_trips"])),
-        ("win rate", percent(&report["win_rate"])),
-        ("profit factor", number(&report["profit_factor"])),
-        ("exposure", percent(&report["exposure"])),
-        ("turnover", number(&report["turnover"])),
-    ] {
-        let _ = writeln!(lines, "{label:<16}{cell:>14}");
-    }
-    let _ = writeln!(
-        lines,
-        "\nMaximum drawdown from {} to {}. Look-ahead: {}.",
-        text(&report["max_drawdown_from"]),
-        text(&report["max_drawdown_to"]),
-        if report["look_ahead"]["clean"] == true {
-            "none (no signal changed when later bars were removed)"
-        } else {
-            "FOUND (signals changed when later bars were removed)"
-        }
-    );
-}
-
-fn print_trades(lines: &mut String, report: &Value) {
-    for trade in report["trades"].as_array().into_iter().flatten() {
-        let _ = writeln!(
-            lines,
-            "{:<6}{} at {:<12}{} at {:<12}{:>10}{}",
-            text(&trade["side"]),
-            text(&trade["entered_at"]),
-            number(&trade["entry_price"]),
-            text(&trade["exited_at"]),
-            number(&trade["exit_price"]),
-            percent(&trade["net_return"]),
-            if trade["open"] == true { "  open" } else { "" }
-        );
-    }
 }

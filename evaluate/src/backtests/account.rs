@@ -1,24 +1,41 @@
 //! The account of a backtest: it holds a number of units from entry to exit, pays costs on the
-//! amount of each order, and is valued at closes. These are the rules of backtesting.py.
+//! amount of each order, and is valued at closes. For one series and its whole equity, these are the
+//! rules of backtesting.py.
 
-use super::periods::Periods;
+use super::periods::{Periods, Rows};
 use super::report::Trade;
 use thrum_schema::UnixMs;
+use thrum_schema::signal::explanation::Exit;
+use thrum_schema::signal::request::Sizing;
 
 /// Largest equity, so that it never becomes infinite.
 const MAX_EQUITY: f64 = 1e300;
 
+/// What is traded of one series.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// The name of the series, in a portfolio.
+    pub series: Option<&'a str>,
+    /// Its share of the equity.
+    pub weight: f64,
+    pub periods: &'a Periods,
+    /// The position in each period: 1, 0 or -1.
+    pub positions: &'a [i8],
+}
+
 /// What an account did.
 #[derive(Debug)]
 pub struct Ledger {
-    /// The equity at the end of each period; it starts with 1. Once it is 0, it stays 0.
+    /// The equity at the end of each row; it starts with 1. Once it is 0, it stays 0.
     pub equity: Vec<f64>,
     /// The positions, from entry to exit.
     pub trades: Vec<Trade>,
+    /// What each of them gained, as a fraction of the equity at its entry.
+    pub gains: Vec<f64>,
 }
 
 impl Ledger {
-    /// The return of each period.
+    /// The return of each row.
     pub fn returns(&self) -> Vec<f64> {
         let before = std::iter::once(&1.0).chain(&self.equity);
         let both = before.zip(&self.equity);
@@ -34,78 +51,218 @@ impl Ledger {
 }
 
 /// An open position.
+#[derive(Clone, Copy)]
 struct Held {
     side: i8,
     /// Negative for a short position.
     units: f64,
     entered: (UnixMs, f64),
-    /// The equity before the entry, and the period of the entry.
+    /// What was invested, with its cost, and the equity at the entry.
+    amount: f64,
     before: f64,
     period: usize,
 }
 
-/// Trades `positions` (1, 0 or -1) in `periods`, with costs of `cost` per traded amount. An entry
-/// invests the whole equity: `equity / (price × (1 + cost))` units. A position that loses
-/// everything ends the test.
-pub fn trade(periods: &Periods, positions: &[i8], cost: f64) -> Ledger {
-    let mut ledger = Ledger {
-        equity: Vec::with_capacity(positions.len()),
-        trades: Vec::new(),
+/// The account while it trades.
+struct Account<'a> {
+    plans: &'a [Plan<'a>],
+    cost: f64,
+    cash: f64,
+    held: Vec<Option<Held>>,
+    /// The last known price of each series.
+    prices: Vec<f64>,
+    ledger: Ledger,
+}
+
+/// Trades `plans` on a common time axis, with costs of `cost` per traded amount.
+///
+/// At each row, positions whose side ends are closed first. Then new ones are entered, each with its
+/// weight times what `sizing` says of the equity; if that is more than the part of the equity that
+/// is not invested, all new ones get proportionally less. `amount / (price × (1 + cost))` units are
+/// held. An account that loses everything ends.
+pub fn trade(plans: &[Plan<'_>], rows: &Rows, cost: f64, sizing: Sizing) -> Ledger {
+    let mut account = Account {
+        plans,
+        cost,
+        cash: 1.0,
+        held: vec![None; plans.len()],
+        prices: vec![0.0; plans.len()],
+        ledger: Ledger {
+            equity: Vec::with_capacity(rows.ends.len()),
+            trades: Vec::new(),
+            gains: Vec::new(),
+        },
     };
-    let (mut cash, mut held) = (1.0_f64, None::<Held>);
-    for (i, side) in positions.iter().enumerate() {
-        let (fill, mark) = (periods.fills[i], periods.marks[i]);
-        if let Some(old) = held.take_if(|held| held.side != *side) {
-            cash = sold(cash, &old, fill.1, cost);
-            ledger.trades.push(closed(&old, fill, i, cash));
-        }
-        if held.is_none() && *side != 0 && cash > 0.0 {
-            let units = f64::from(*side) * cash / (fill.1 * (1.0 + cost));
-            held = Some(Held {
-                side: *side,
-                units,
-                entered: fill,
-                before: cash,
-                period: i,
-            });
-            cash -= units * fill.1 + (units * fill.1).abs() * cost;
-        }
-        let mut equity = held
-            .as_ref()
-            .map_or(cash, |held| cash + held.units * mark.1);
-        if equity <= 0.0 {
-            if let Some(lost) = held.take() {
-                ledger.trades.push(closed(&lost, mark, i + 1, 0.0));
+    // The next period of each series, and the entries of a row: which series, and how much.
+    let mut next = vec![0; plans.len()];
+    let mut entries: Vec<(usize, f64)> = Vec::new();
+    for row in 0..rows.ends.len() {
+        let trades_now = |m: usize, next: &[usize]| rows.of[m].get(next[m]) == Some(&row);
+        for m in 0..plans.len() {
+            if trades_now(m, &next) {
+                account.prices[m] = plans[m].periods.fills[next[m]].1;
+                account.exit(m, next[m]);
             }
-            (cash, equity) = (0.0, 0.0);
         }
-        ledger.equity.push(equity.min(MAX_EQUITY));
+        let equity = account.equity();
+        entries.clear();
+        for (m, plan) in plans.iter().enumerate() {
+            if trades_now(m, &next)
+                && plan.positions[next[m]] != 0
+                && account.held[m].is_none()
+                && equity > 0.0
+            {
+                let amount = match sizing {
+                    Sizing::Fraction(fraction) => fraction * equity,
+                    Sizing::Fixed(amount) => amount,
+                    Sizing::Volatility { .. } => plan.periods.sizes[next[m]] * equity,
+                };
+                entries.push((m, plan.weight * amount));
+            }
+        }
+        account.enter(&entries, &next, equity);
+        let mut last = None;
+        for m in 0..plans.len() {
+            if trades_now(m, &next) {
+                account.prices[m] = plans[m].periods.marks[next[m]].1;
+                last = Some(plans[m].periods.marks[next[m]].0);
+                next[m] += 1;
+            }
+        }
+        account.mark(last, &next);
     }
-    if let (Some(open), Some(mark)) = (held, periods.marks.last()) {
-        let worth = cash + open.units * mark.1;
-        ledger.trades.push(Trade {
-            open: true,
-            ..closed(&open, *mark, positions.len(), worth)
+    account.close(&next);
+    account.ledger
+}
+
+impl Account<'_> {
+    /// The equity, at the last known prices.
+    fn equity(&self) -> f64 {
+        let held = self.held.iter().zip(&self.prices);
+        held.fold(self.cash, |equity, (held, price)| {
+            equity + held.map_or(0.0, |held| held.units * price)
+        })
+    }
+
+    /// Closes the position of a series if its side ends with this period.
+    fn exit(&mut self, m: usize, period: usize) {
+        let plan = self.plans[m];
+        let Some(old) = self.held[m].take_if(|held| held.side != plan.positions[period]) else {
+            return;
+        };
+        let price = self.prices[m];
+        let amount = old.units * price;
+        let worth = amount - amount.abs() * self.cost;
+        self.cash = (self.cash + worth).min(MAX_EQUITY);
+        if self.plans.len() == 1 {
+            self.cash = self.cash.max(0.0);
+        }
+        let why = Some(plan.periods.ends[period]);
+        self.record(m, &old, (plan.periods.fills[period].0, price), period, why);
+    }
+
+    /// Enters positions, each with its amount.
+    fn enter(&mut self, entries: &[(usize, f64)], next: &[usize], equity: f64) {
+        let wanted: f64 = entries.iter().map(|(_, amount)| amount).sum();
+        let held = self.held.iter().zip(&self.prices);
+        let invested: f64 = held
+            .map(|(held, price)| held.map_or(0.0, |held| (held.units * price).abs()))
+            .sum();
+        let free = (equity - invested).max(0.0);
+        let scale = if wanted > free { free / wanted } else { 1.0 };
+        for (m, amount) in entries {
+            let (m, amount) = (*m, amount * scale);
+            let plan = self.plans[m];
+            let (period, price) = (next[m], self.prices[m]);
+            let side = plan.positions[period];
+            let units = f64::from(side) * amount / (price * (1.0 + self.cost));
+            if units == 0.0 {
+                continue;
+            }
+            self.held[m] = Some(Held {
+                side,
+                units,
+                entered: plan.periods.fills[period],
+                amount,
+                before: equity,
+                period,
+            });
+            self.cash -= units * price + (units * price).abs() * self.cost;
+        }
+    }
+
+    /// Values the account at the end of a row.
+    fn mark(&mut self, at: Option<UnixMs>, next: &[usize]) {
+        let mut equity = self.equity();
+        if equity <= 0.0 {
+            for m in 0..self.plans.len() {
+                if let Some(lost) = self.held[m].take() {
+                    let exited = (at.unwrap_or(lost.entered.0), self.prices[m]);
+                    self.lose(m, &lost, exited, next[m]);
+                }
+            }
+            (self.cash, equity) = (0.0, 0.0);
+        }
+        self.ledger.equity.push(equity.min(MAX_EQUITY));
+    }
+
+    /// Records the positions that are still open at the end.
+    fn close(&mut self, next: &[usize]) {
+        for m in 0..self.plans.len() {
+            let plan = self.plans[m];
+            if let (Some(open), Some(mark)) = (self.held[m].take(), plan.periods.marks.last()) {
+                self.record(m, &open, *mark, next[m], None);
+            }
+        }
+    }
+
+    /// Records a position that was lost with everything else.
+    fn lose(&mut self, m: usize, lost: &Held, exited: (UnixMs, f64), end: usize) {
+        self.record(m, lost, exited, end, Some(Exit::Ruin));
+        if let (1, Some(trade)) = (self.plans.len(), self.ledger.trades.last_mut()) {
+            trade.net_return = -1.0;
+        }
+    }
+
+    /// Records a position that ended at `exited`, or is still open.
+    fn record(
+        &mut self,
+        m: usize,
+        held: &Held,
+        exited: (UnixMs, f64),
+        end: usize,
+        why: Option<Exit>,
+    ) {
+        let paid = held.units * held.entered.1;
+        let paid = paid + paid.abs() * self.cost;
+        let got = held.units * exited.1;
+        let exit_cost = match why {
+            Some(why) if why != Exit::Ruin => got.abs() * self.cost,
+            _ => 0.0,
+        };
+        let gain = (got - exit_cost - paid).min(MAX_EQUITY);
+        // The whole account can't lose more than everything.
+        let bound = |gain: f64| {
+            if self.plans.len() == 1 {
+                gain.max(-1.0)
+            } else {
+                gain
+            }
+        };
+        self.ledger.gains.push(bound(gain / held.before));
+        let whole = held.amount == held.before;
+        self.ledger.trades.push(Trade {
+            series: self.plans[m].series.map(str::to_owned),
+            side: if held.side > 0 { "long" } else { "short" },
+            entered_at: held.entered.0.rfc3339(),
+            entry_price: held.entered.1,
+            exited_at: exited.0.rfc3339(),
+            exit_price: exited.1,
+            open: why.is_none(),
+            exit: why,
+            bars: end - held.period,
+            size: (!whole).then_some(held.amount / held.before),
+            net_return: bound(gain / held.amount),
         });
-    }
-    ledger
-}
-
-/// The cash after a position was closed.
-fn sold(cash: f64, held: &Held, price: f64, cost: f64) -> f64 {
-    let amount = held.units * price;
-    (cash + amount - amount.abs() * cost).clamp(0.0, MAX_EQUITY)
-}
-
-fn closed(held: &Held, exited: (UnixMs, f64), end: usize, equity: f64) -> Trade {
-    Trade {
-        side: if held.side > 0 { "long" } else { "short" },
-        entered_at: held.entered.0.rfc3339(),
-        entry_price: held.entered.1,
-        exited_at: exited.0.rfc3339(),
-        exit_price: exited.1,
-        open: false,
-        bars: end - held.period,
-        net_return: equity.min(MAX_EQUITY) / held.before - 1.0,
     }
 }

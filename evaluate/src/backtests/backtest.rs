@@ -1,32 +1,116 @@
 //! Backtests: the performance of a strategy on past bars, under explicit and bounded assumptions.
 //!
 //! A signal sets the position from the next fill on: BUY 1, SELL -1 (or 0 without shorts), HOLD and
-//! unknown 0. An entry invests the whole equity and holds that number of units until the exit; each
-//! order pays its costs, so a flip from long to short pays twice.
+//! unknown 0. An entry holds its number of units until the exit; each order pays its costs, so a
+//! flip from long to short pays twice. Several series share one account.
 
-use super::account::trade;
+use super::account::{Ledger, Plan, trade};
+use super::benchmark::Benchmark;
+use super::chances::simulate;
 use super::performance::{Performance, count, equity, ratio};
-use super::periods::{Judged, Periods, first_row, periods, verdicts};
-use super::report::{LookAhead, Point, Predecessor, Report, Trade};
-use super::walk::{Tested, walk};
+use super::periods::{Judged, Periods, Rows, Signal, first_row, periods, signals};
+use super::report::{LookAhead, PartReport, Point, Predecessor, Report, Trade};
+use super::search::search;
+use super::walk::walk;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::engine::Program;
-use thrum_schema::signal::request::{Backtest, Fill};
-use thrum_schema::signal::{Bar, Score, Strategy, Verdict};
+use thrum_schema::signal::request::{Backtest, Fill, Sizing};
+use thrum_schema::signal::{Bar, Score, Strategy};
 
 /// Most trades in a report.
 const MAX_TRADES: usize = 5_000;
-/// Most points of the equity curve in a report.
+/// Most points of the equity curve in a report, if the request does not say.
 const MAX_POINTS: usize = 500;
 /// Where the look-ahead check cuts the bars off, in quarters.
 const CUTS: [usize; 3] = [1, 2, 3];
 /// What the predecessor adds to the divisor of its Sharpe ratio.
 const EPSILON: f64 = 1e-12;
 
-/// Backtests a strategy on `bars` and `scores`, both in time order.
+/// A series of a backtest.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// Its name, in a portfolio.
+    pub series: Option<&'a str>,
+    /// Its share of the equity.
+    pub weight: f64,
+    /// The strategy, for this series.
+    pub compiled: &'a CompiledStrategy,
+    /// Its bars, in time order.
+    pub bars: &'a [Bar],
+    /// Its sentiment scores, in time order.
+    pub scores: &'a [Score],
+}
+
+/// A part with the signals of its bars, and the bars to test.
+struct Prepared<'a> {
+    part: Part<'a>,
+    program: Program,
+    all: Vec<Signal>,
+    rows: Range<usize>,
+    annualization: f64,
+}
+
+/// What a walk-forward and a search test with other parameters.
+pub struct Tested<'a> {
+    strategy: &'a Strategy,
+    pub parts: Vec<Part<'a>>,
+    /// The bars of each part that are tested, and how many a year has.
+    tested: Vec<(Range<usize>, f64)>,
+    periods: &'a [Periods],
+    pub rows: &'a Rows,
+    pub cost: f64,
+    pub spec: &'a Backtest,
+    /// Rows per year.
+    pub annualization: f64,
+}
+
+impl Tested<'_> {
+    /// The position of each part in each period, with other parameters. All are tested on the same
+    /// rows; without a signal yet, there is no position.
+    pub fn positions(&self, params: &BTreeMap<String, f64>) -> Result<Vec<Vec<i8>>, Invalid> {
+        let parts = self.parts.iter().zip(&self.tested);
+        let positions = parts.map(|(part, (rows, annualization))| {
+            let mut all = part.compiled.params.clone();
+            all.extend(params.clone());
+            let (mode, timeframe) = (&part.compiled.mode, part.compiled.timeframe);
+            let mut compiled = self.strategy.compile(Some(mode), &all, timeframe)?;
+            compiled.calendar = part.compiled.calendar.clone();
+            let program = Program::new(compiled);
+            let found = signals(&program, part.bars, part.scores);
+            let judged = Judged {
+                all: part.bars,
+                bars: &part.bars[rows.clone()],
+                signals: &found[rows.clone()],
+            };
+            let spec = Backtest {
+                // The sizes are those of the bars, whatever the parameters.
+                sizing: Sizing::default(),
+                ..self.spec.clone()
+            };
+            Ok(periods(&judged, program.compiled(), &spec, *annualization).positions)
+        });
+        positions.collect()
+    }
+
+    /// The plans for these positions.
+    pub fn plans<'b>(&'b self, positions: &'b [Vec<i8>]) -> Vec<Plan<'b>> {
+        let parts = self.parts.iter().zip(self.periods).zip(positions);
+        parts
+            .map(|((part, periods), positions)| Plan {
+                series: part.series,
+                weight: part.weight,
+                periods,
+                positions,
+            })
+            .collect()
+    }
+}
+
+/// Backtests a strategy on one series.
 ///
 /// # Errors
 /// There are too few bars or signals, or the walk-forward does not fit them.
@@ -37,84 +121,272 @@ pub fn backtest(
     scores: &[Score],
     spec: &Backtest,
 ) -> Result<Report, Invalid> {
-    if let Some(detector) = &compiled.detector {
-        return Err(Invalid::new(
-            "strategy",
-            format!(
-                "must trade, and {} finds anomalies; request its signals instead",
-                detector.kind.as_str()
-            ),
-        ));
-    }
-    check_prices(bars)?;
-    let program = Program::new(compiled.clone());
-    let all = verdicts(&program, bars, scores);
-    let rows = tested(&program, bars, &all, spec)?;
-    let judged = Judged {
-        bars: &bars[rows.clone()],
-        verdicts: all[rows.clone()].to_vec(),
+    let part = Part {
+        series: None,
+        weight: 1.0,
+        compiled,
+        bars,
+        scores,
     };
+    portfolio(strategy, &[part], None, spec)
+}
+
+/// Backtests a strategy on several series that share one account.
+///
+/// # Errors
+/// There are too few bars or signals, or the rest of the request does not fit them.
+pub fn portfolio(
+    strategy: &Strategy,
+    parts: &[Part<'_>],
+    benchmark: Option<Benchmark<'_>>,
+    spec: &Backtest,
+) -> Result<Report, Invalid> {
+    let prepared = parts
+        .iter()
+        .map(|part| prepare(*part, spec).map_err(|problem| in_part(part, problem)))
+        .collect::<Result<Vec<Prepared<'_>>, Invalid>>()?;
     let cost = (spec.fee_bps + spec.slippage_bps) / 10_000.0;
-    let annualization = annualization(compiled, &judged, spec);
-    let periods = periods(&judged, compiled, spec);
-    let traded = trade(&periods, &periods.positions, cost);
-    let (times, began) = (periods.times(), periods.began());
-    let performance_of =
-        |returns: &[f64], epsilon| Performance::new(returns, &times, began, annualization, epsilon);
+    let all: Vec<Periods> = prepared.iter().map(|part| part.periods(spec)).collect();
+    let rows = Rows::new(&all);
+    let annualization = match &prepared[..] {
+        [one] => one.annualization,
+        _ => spec.annualization.unwrap_or_else(|| rows_a_year(&rows)),
+    };
+    let of = Tested {
+        strategy,
+        parts: parts.to_vec(),
+        tested: prepared
+            .iter()
+            .map(|part| (part.rows.clone(), part.annualization))
+            .collect(),
+        periods: &all,
+        rows: &rows,
+        cost,
+        spec,
+        annualization,
+    };
+    let positions: Vec<Vec<i8>> = all.iter().map(|part| part.positions.clone()).collect();
+    let traded = trade(&of.plans(&positions), &rows, cost, spec.sizing);
+    let performance_of = |returns: &[f64], epsilon| {
+        Performance::new(returns, &rows.ends, rows.began, annualization, epsilon)
+    };
     let mut net = traded.returns();
     let mut performance = performance_of(&net, 0.0);
-    let bought = vec![1; periods.positions.len()];
-    let held_returns = trade(&periods, &bought, 0.0).returns();
+    let held_returns = hold(parts, &all, &rows).returns();
     let held = performance_of(&held_returns, 0.0);
     let mut trade_returns: Vec<f64> = traded.trades.iter().map(|t| t.net_return).collect();
     let (mut by_turnover, mut predecessor) = (None, None);
     if spec.fill == Fill::CloseToClose {
+        let periods = &all[0];
         let by_change = |before: i8, now: i8| cost * f64::from((now - before).abs());
         by_turnover = Some(performance_of(&periods.rebalanced(by_change), 0.0));
         // The predecessor charges one cost per change of position, so a flip from long to short
         // pays only half.
         net = periods.rebalanced(|before, now| if before == now { 0.0 } else { cost });
         performance = performance_of(&net, EPSILON);
-        predecessor = Some(as_predecessor(&performance, &periods, &net, &held));
+        predecessor = Some(as_predecessor(&performance, periods, &net, &held));
         trade_returns = periods.rebalanced_trades(cost);
     }
-    let of = Tested {
-        strategy,
-        compiled,
-        bars,
-        scores,
-        rows,
-        spec,
-        annualization,
-    };
     let walk_forward = spec.walk_forward.as_ref();
     let walk_forward = walk_forward.map(|forward| walk(&of, forward)).transpose()?;
+    let is_searched = !spec.search.is_empty();
+    let found = is_searched.then(|| search(&of, &spec.search)).transpose()?;
+    let chances = spec.monte_carlo.map(|spec| simulate(&traded.gains, spec));
+    let benchmarked = match benchmark {
+        Some(benchmark) => {
+            let own = benchmark.returns(&rows)?;
+            let performance_of_it = performance_of(&own, 0.0);
+            let strategy = (&net[..], performance.total_return);
+            let compared = benchmark.compare(performance_of_it, strategy, &own);
+            Some((compared, own))
+        }
+        None => None,
+    };
+    let (benchmark, own) = benchmarked.unzip();
+    let weighted = |of: &dyn Fn(&Periods) -> f64| -> f64 {
+        let parts = parts.iter().zip(&all);
+        parts.map(|(part, periods)| part.weight * of(periods)).sum()
+    };
+    let total = |of: &dyn Fn(&Periods) -> usize| -> usize { all.iter().map(of).sum() };
+    let of_parts: Vec<PartReport> = prepared
+        .iter()
+        .zip(&all)
+        .filter_map(|(part, periods)| part.report(periods, &traded))
+        .collect();
+    let bars = prepared
+        .iter()
+        .map(|part| &part.part.bars[part.rows.clone()]);
+    let firsts = bars.clone().filter_map(|bars| bars.first());
+    let lasts = bars.clone().filter_map(|bars| bars.last());
+    let time = |bar: Option<UnixMs>| bar.unwrap_or_default().rfc3339();
     Ok(Report {
         fill: spec.fill,
         fee_bps: spec.fee_bps,
         slippage_bps: spec.slippage_bps,
+        sizing: spec.sizing,
         annualization,
-        rows: judged.bars.len(),
-        from: judged.bars[0].time.rfc3339(),
-        to: judged.bars[judged.bars.len() - 1].time.rfc3339(),
-        unknown_bars: judged.verdicts.iter().filter(|v| !v.is_known()).count(),
-        missing_bars: missing_bars(compiled, judged.bars),
-        exposure: periods.exposure(),
-        turnover: periods.turnover(),
-        position_changes: periods.changes(),
-        direct_flips: periods.direct_flips(),
+        rows: bars.map(<[Bar]>::len).sum(),
+        from: time(firsts.map(|bar| bar.time).min()),
+        to: time(lasts.map(|bar| bar.time).max()),
+        unknown_bars: prepared.iter().map(Prepared::unknown_bars).sum(),
+        missing_bars: prepared.iter().map(Prepared::missing_bars).sum(),
+        exposure: exposure(&all, &rows),
+        turnover: weighted(&Periods::turnover),
+        position_changes: total(&Periods::changes),
+        direct_flips: total(&Periods::direct_flips),
         round_trips: traded.trades.len(),
         win_rate: win_rate(&trade_returns),
         profit_factor: profit_factor(&trade_returns),
         buy_and_hold: held,
+        benchmark,
+        portfolio: of_parts,
+        monte_carlo: chances.transpose()?,
+        search: found,
         performance,
         by_turnover,
         predecessor,
-        look_ahead: look_ahead(&program, bars, scores, &all),
+        look_ahead: look_ahead(&prepared),
         walk_forward,
-        equity: points(&net, &held_returns, &times),
+        equity: points(&net, &held_returns, own.as_deref(), &rows.ends, spec),
         trades: last_trades(traded.trades),
     })
+}
+
+/// A problem with the bars of a part, named.
+fn in_part(part: &Part<'_>, problem: Invalid) -> Invalid {
+    match part.series {
+        Some(series) if problem.field == "the bars" => {
+            Invalid::new(format!("the bars of {series}"), problem.problem)
+        }
+        _ => problem,
+    }
+}
+
+/// Computes the signals of a part, and finds the bars to test.
+fn prepare<'a>(part: Part<'a>, spec: &Backtest) -> Result<Prepared<'a>, Invalid> {
+    if let Some(detector) = &part.compiled.detector {
+        return Err(Invalid::new(
+            "strategy",
+            format!(
+                "must trade, and {} finds anomalies; test it on one series, without a portfolio",
+                detector.kind.as_str()
+            ),
+        ));
+    }
+    check_prices(part.bars)?;
+    let program = Program::new(part.compiled.clone());
+    let all = signals(&program, part.bars, part.scores);
+    let rows = tested(&program, part.bars, &all, spec)?;
+    let annualization = annualization(part.compiled, &part.bars[rows.clone()], spec);
+    Ok(Prepared {
+        part,
+        program,
+        all,
+        rows,
+        annualization,
+    })
+}
+
+impl Prepared<'_> {
+    fn periods(&self, spec: &Backtest) -> Periods {
+        let judged = Judged {
+            all: self.part.bars,
+            bars: &self.part.bars[self.rows.clone()],
+            signals: &self.all[self.rows.clone()],
+        };
+        periods(&judged, self.part.compiled, spec, self.annualization)
+    }
+
+    fn unknown_bars(&self) -> usize {
+        let tested = self.all[self.rows.clone()].iter();
+        tested.filter(|(verdict, _)| !verdict.is_known()).count()
+    }
+
+    /// How many bars are missing between the first and the last.
+    fn missing_bars(&self) -> i64 {
+        let (bars, compiled) = (&self.part.bars[self.rows.clone()], self.part.compiled);
+        let missing = bars.windows(2).map(|pair| {
+            let (calendar, timeframe) = (&compiled.calendar, compiled.timeframe);
+            calendar.missing(timeframe, pair[0].time, pair[1].time)
+        });
+        i64::try_from(missing.sum::<u64>()).unwrap_or(i64::MAX)
+    }
+
+    /// Its part in a portfolio.
+    fn report(&self, periods: &Periods, traded: &Ledger) -> Option<PartReport> {
+        let series = self.part.series?;
+        let trades = traded.trades.iter().zip(&traded.gains);
+        let own: Vec<(&Trade, f64)> = trades
+            .filter(|(trade, _)| trade.series.as_deref() == Some(series))
+            .map(|(trade, gain)| (trade, *gain))
+            .collect();
+        let bars = &self.part.bars[self.rows.clone()];
+        let returns: Vec<f64> = own.iter().map(|(trade, _)| trade.net_return).collect();
+        Some(PartReport {
+            series: series.to_owned(),
+            weight: self.part.weight,
+            rows: bars.len(),
+            from: bars[0].time.rfc3339(),
+            to: bars[bars.len() - 1].time.rfc3339(),
+            unknown_bars: self.unknown_bars(),
+            missing_bars: self.missing_bars(),
+            exposure: periods.exposure(),
+            round_trips: own.len(),
+            win_rate: win_rate(&returns),
+            contribution: own.iter().map(|(_, gain)| gain).sum(),
+        })
+    }
+}
+
+/// Holding every series with its weight, without costs.
+fn hold(parts: &[Part<'_>], all: &[Periods], rows: &Rows) -> Ledger {
+    let bought: Vec<Vec<i8>> = all
+        .iter()
+        .map(|part| vec![1; part.positions.len()])
+        .collect();
+    let plans = parts.iter().zip(all).zip(&bought);
+    let plans: Vec<Plan<'_>> = plans
+        .map(|((part, periods), positions)| Plan {
+            series: None,
+            weight: part.weight,
+            periods,
+            positions,
+        })
+        .collect();
+    trade(&plans, rows, 0.0, Sizing::default())
+}
+
+/// The fraction of rows in which any series has a position.
+fn exposure(all: &[Periods], rows: &Rows) -> f64 {
+    if let [one] = all {
+        return one.exposure();
+    }
+    let mut is_held = vec![false; rows.ends.len()];
+    for (part, at) in all.iter().zip(&rows.of) {
+        for (i, row) in at.iter().enumerate() {
+            // It lasts until the next bar of the series.
+            let end = at.get(i + 1).copied().unwrap_or(row + 1);
+            if part.positions[i] != 0 {
+                is_held[*row..end].fill(true);
+            }
+        }
+    }
+    let held = is_held.iter().filter(|is_held| **is_held).count();
+    count(held) / count(is_held.len()).max(1.0)
+}
+
+/// Rows per year of a portfolio, by those that exist.
+fn rows_a_year(rows: &Rows) -> f64 {
+    let Some(last) = rows.ends.last() else {
+        return 1.0;
+    };
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of some years")]
+    let years = (*last - rows.began) as f64 / (365.0 * 86_400_000.0);
+    if years > 0.0 {
+        count(rows.ends.len()) / years
+    } else {
+        1.0
+    }
 }
 
 /// Returns have no meaning if prices are not above zero.
@@ -136,7 +408,7 @@ fn check_prices(bars: &[Bar]) -> Result<(), Invalid> {
 fn tested(
     program: &Program,
     bars: &[Bar],
-    all: &[Verdict],
+    all: &[Signal],
     spec: &Backtest,
 ) -> Result<Range<usize>, Invalid> {
     let first = first_row(all, bars, spec);
@@ -152,7 +424,7 @@ fn tested(
             "are too few: there are {given}, but the first signal needs {needed}, and a backtest needs two signals"
         )
     } else {
-        let last = all.last().map_or("none", |verdict| verdict.as_str());
+        let last = all.last().map_or("none", |(verdict, _)| verdict.as_str());
         format!(
             "have fewer than two signals in the requested period; the signal of the last bar is {last}"
         )
@@ -187,16 +459,6 @@ fn as_predecessor(
     }
 }
 
-/// How many bars are missing between the first and the last.
-fn missing_bars(compiled: &CompiledStrategy, bars: &[Bar]) -> i64 {
-    let pairs = bars.windows(2);
-    let missing = pairs.map(|pair| {
-        let (calendar, timeframe) = (&compiled.calendar, compiled.timeframe);
-        calendar.missing(timeframe, pair[0].time, pair[1].time)
-    });
-    i64::try_from(missing.sum::<u64>()).unwrap_or(i64::MAX)
-}
-
 fn win_rate(returns: &[f64]) -> Option<f64> {
     let won = returns.iter().filter(|r| **r > 0.0);
     ratio(count(won.count()), count(returns.len()))
@@ -214,26 +476,33 @@ fn last_trades(trades: Vec<Trade>) -> Vec<Trade> {
 }
 
 /// Cuts off later bars and scores, and checks whether any earlier signal changes.
-fn look_ahead(program: &Program, bars: &[Bar], scores: &[Score], all: &[Verdict]) -> LookAhead {
-    let timeframe = program.compiled().timeframe;
+fn look_ahead(parts: &[Prepared<'_>]) -> LookAhead {
     let mut check = LookAhead {
         clean: true,
         cuts: Vec::new(),
         first_changed: None,
     };
-    for quarter in CUTS {
-        let cut = bars.len() * quarter / 4;
-        let Some(last) = bars[..cut].last() else {
-            continue;
-        };
-        let known = scores.partition_point(|score| score.time <= timeframe.close_of(last.time));
-        let again = verdicts(program, &bars[..cut], &scores[..known]);
-        check.cuts.push(cut);
-        if let Some(changed) = again.iter().zip(all).position(|(again, all)| again != all) {
-            check.clean = false;
-            check
-                .first_changed
-                .get_or_insert_with(|| bars[changed].time.rfc3339());
+    for of in parts {
+        let Part { bars, scores, .. } = of.part;
+        let timeframe = of.part.compiled.timeframe;
+        for quarter in CUTS {
+            let cut = bars.len() * quarter / 4;
+            let Some(last) = bars[..cut].last() else {
+                continue;
+            };
+            let known = scores.partition_point(|score| score.time <= timeframe.close_of(last.time));
+            let again = signals(&of.program, &bars[..cut], &scores[..known]);
+            check.cuts.push(cut);
+            if let Some(changed) = again
+                .iter()
+                .zip(&of.all)
+                .position(|(again, all)| again != all)
+            {
+                check.clean = false;
+                check
+                    .first_changed
+                    .get_or_insert_with(|| bars[changed].time.rfc3339());
+            }
         }
     }
     check
@@ -241,11 +510,10 @@ fn look_ahead(program: &Program, bars: &[Bar], scores: &[Score], all: &[Verdict]
 
 /// Bars per year: as given, or by the timeframe, or, if bars are missing (nights, weekends, gaps),
 /// by the bars that exist.
-fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, spec: &Backtest) -> f64 {
+fn annualization(compiled: &CompiledStrategy, bars: &[Bar], spec: &Backtest) -> f64 {
     if let Some(given) = spec.annualization {
         return given;
     }
-    let bars = judged.bars;
     let span = bars[bars.len() - 1].time - bars[0].time;
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of some years")]
     let years = span as f64 / (365.0 * 86_400_000.0);
@@ -262,17 +530,25 @@ fn annualization(compiled: &CompiledStrategy, judged: &Judged<'_>, spec: &Backte
     }
 }
 
-/// The equity at no more than [`MAX_POINTS`] times, including the last.
-fn points(net: &[f64], held: &[f64], times: &[UnixMs]) -> Vec<Point> {
-    let (equity, held) = (equity(net), equity(held));
-    let step = equity.len().div_ceil(MAX_POINTS).max(1);
-    let last = equity.len().saturating_sub(1);
-    (0..equity.len())
+/// The equity at no more than [`MAX_POINTS`] times, or as many as requested, including the last.
+fn points(
+    net: &[f64],
+    held: &[f64],
+    benchmark: Option<&[f64]>,
+    times: &[UnixMs],
+    spec: &Backtest,
+) -> Vec<Point> {
+    let most = spec.points.map_or(MAX_POINTS, |points| points as usize);
+    let (equity_of, held, benchmark) = (equity(net), equity(held), benchmark.map(equity));
+    let step = equity_of.len().div_ceil(most).max(1);
+    let last = equity_of.len().saturating_sub(1);
+    (0..equity_of.len())
         .filter(|i| (last - i) % step == 0)
         .map(|i| Point {
             time: times[i].rfc3339(),
-            equity: equity[i],
+            equity: equity_of[i],
             buy_and_hold: held[i],
+            benchmark: benchmark.as_ref().map(|benchmark| benchmark[i]),
         })
         .collect()
 }

@@ -4,7 +4,8 @@ use super::performance::{count, ratio};
 use thrum_schema::UnixMs;
 use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::engine::{Program, run};
-use thrum_schema::signal::request::{Backtest, Fill};
+use thrum_schema::signal::explanation::Exit;
+use thrum_schema::signal::request::{Backtest, Fill, Sizing};
 use thrum_schema::signal::{Bar, Score, Verdict};
 
 /// The periods of a backtest. Each begins with a possible fill and ends with a close.
@@ -16,6 +17,49 @@ pub struct Periods {
     pub fills: Vec<(UnixMs, f64)>,
     /// The end of each period: time and close.
     pub marks: Vec<(UnixMs, f64)>,
+    /// Why a position that ends with the fill of each period ends.
+    pub ends: Vec<Exit>,
+    /// The fraction of the equity that is invested at the fill of each period, if it depends on
+    /// volatility.
+    pub sizes: Vec<f64>,
+}
+
+/// The time axis of a portfolio: a row for each time at which any of its series may trade.
+#[derive(Debug)]
+pub struct Rows {
+    /// When the first row begins.
+    pub began: UnixMs,
+    /// When each row ends.
+    pub ends: Vec<UnixMs>,
+    /// The row of each period, by series.
+    pub of: Vec<Vec<usize>>,
+}
+
+impl Rows {
+    /// The time axis of several series.
+    pub fn new(parts: &[Periods]) -> Self {
+        let mut times: Vec<(UnixMs, UnixMs)> = Vec::new();
+        for part in parts {
+            let fills = part.fills.iter().zip(&part.marks);
+            times.extend(fills.map(|(fill, mark)| (fill.0, mark.0)));
+        }
+        if parts.len() > 1 {
+            times.sort_unstable();
+            times.dedup_by_key(|(fill, _)| *fill);
+        }
+        let of = parts.iter().map(|part| {
+            if parts.len() == 1 {
+                return (0..part.fills.len()).collect();
+            }
+            let row = |fill: &(UnixMs, f64)| times.partition_point(|(time, _)| *time < fill.0);
+            part.fills.iter().map(row).collect()
+        });
+        Self {
+            began: times.first().map_or(UnixMs(0), |(fill, _)| *fill),
+            of: of.collect(),
+            ends: times.into_iter().map(|(_, mark)| mark).collect(),
+        }
+    }
 }
 
 impl Periods {
@@ -88,58 +132,76 @@ impl Periods {
         let flips = self.moves().filter(|(before, now)| before * now < 0);
         flips.count()
     }
-
-    /// The end time of each period.
-    pub fn times(&self) -> Vec<UnixMs> {
-        self.marks.iter().map(|(at, _)| *at).collect()
-    }
-
-    /// The start time of the first period.
-    pub fn began(&self) -> UnixMs {
-        self.fills.first().map_or(UnixMs(0), |(at, _)| *at)
-    }
 }
 
 /// The tested bars, and the signal of each.
 #[derive(Debug)]
 pub struct Judged<'a> {
-    /// The bars.
+    /// All bars.
+    pub all: &'a [Bar],
+    /// Those that are tested.
     pub bars: &'a [Bar],
-    /// The signal of each bar.
-    pub verdicts: Vec<Verdict>,
+    /// The signal of each bar that is tested.
+    pub signals: &'a [Signal],
 }
 
+/// The signal of a bar, and why a position ended at it, for a strategy that holds them.
+pub type Signal = (Verdict, Option<Exit>);
+
 /// The signal of each bar.
-pub fn verdicts(program: &Program, bars: &[Bar], scores: &[Score]) -> Vec<Verdict> {
-    let mut verdicts = Vec::with_capacity(bars.len());
+pub fn signals(program: &Program, bars: &[Bar], scores: &[Score]) -> Vec<Signal> {
+    let mut signals = Vec::with_capacity(bars.len());
     run(
         program,
         &mut program.begin(),
         bars,
         scores,
-        |_, _, verdict| verdicts.push(verdict),
+        |state, _, verdict| signals.push((verdict, state.ended())),
     );
-    verdicts
+    signals
 }
 
-/// The index of the first bar to test: it has a signal, and does not open before `spec.from`.
-pub fn first_row(verdicts: &[Verdict], bars: &[Bar], spec: &Backtest) -> usize {
+/// The signal of each bar, without positions.
+pub fn verdicts(program: &Program, bars: &[Bar], scores: &[Score]) -> Vec<Verdict> {
+    let signals = signals(program, bars, scores).into_iter();
+    signals.map(|(verdict, _)| verdict).collect()
+}
+
+/// The index of the first bar to test: it has a signal and, if sizes depend on volatility, enough
+/// bars before it, and does not open before `spec.from`.
+pub fn first_row(signals: &[Signal], bars: &[Bar], spec: &Backtest) -> usize {
     let from = spec
         .from
         .map_or(0, |from| bars.partition_point(|bar| bar.time < from));
-    let known = verdicts
+    let from = match spec.sizing {
+        Sizing::Volatility { bars, .. } => from.max(bars as usize),
+        _ => from,
+    };
+    let known = signals
         .iter()
         .skip(from)
-        .position(|verdict| verdict.is_known());
+        .position(|(verdict, _)| verdict.is_known());
     known.map_or(bars.len(), |known| from + known)
 }
 
-/// The periods between fills.
-pub fn periods(judged: &Judged<'_>, compiled: &CompiledStrategy, spec: &Backtest) -> Periods {
-    let (bars, verdicts) = (judged.bars, &judged.verdicts);
+/// The periods between fills, for bars of which a year has `annualization`.
+pub fn periods(
+    judged: &Judged<'_>,
+    compiled: &CompiledStrategy,
+    spec: &Backtest,
+    annualization: f64,
+) -> Periods {
+    let (bars, signals) = (judged.bars, judged.signals);
     let position = |verdict: Verdict| match verdict.position() {
         -1 if !spec.short => 0,
         position => position,
+    };
+    // Why a position that was held before this signal ends with it.
+    let end = |(verdict, ended): Signal| match ended {
+        Some(why) => why,
+        None if !verdict.is_known() => Exit::Unknown,
+        None if position(verdict) != 0 => Exit::Reversal,
+        None => Exit::Signal,
     };
     let closes = |bar: &Bar| (compiled.timeframe.close_of(bar.time), bar.close);
     let n = bars.len();
@@ -147,33 +209,61 @@ pub fn periods(judged: &Judged<'_>, compiled: &CompiledStrategy, spec: &Backtest
         positions: Vec::with_capacity(n),
         fills: Vec::with_capacity(n),
         marks: Vec::with_capacity(n),
+        ends: Vec::with_capacity(n),
+        sizes: Vec::new(),
     };
-    let mut push = |position, fill: (UnixMs, f64), mark: (UnixMs, f64)| {
-        periods.positions.push(position);
+    let mut push = |signal: Signal, fill: (UnixMs, f64), mark: (UnixMs, f64)| {
+        periods.positions.push(position(signal.0));
+        periods.ends.push(end(signal));
         periods.fills.push(fill);
         periods.marks.push(mark);
     };
     match spec.fill {
         // Like the predecessor: one row per bar, the first without a position or a return.
         Fill::CloseToClose => {
-            push(0, closes(&bars[0]), closes(&bars[0]));
+            push((Verdict::Hold, None), closes(&bars[0]), closes(&bars[0]));
             for i in 1..n {
-                push(
-                    position(verdicts[i - 1]),
-                    closes(&bars[i - 1]),
-                    closes(&bars[i]),
-                );
+                push(signals[i - 1], closes(&bars[i - 1]), closes(&bars[i]));
             }
         }
         Fill::NextOpen => {
             for i in 1..n {
                 push(
-                    position(verdicts[i - 1]),
+                    signals[i - 1],
                     (bars[i].time, bars[i].open),
                     closes(&bars[i]),
                 );
             }
         }
     }
+    if let Sizing::Volatility { target, bars: n } = spec.sizing {
+        let first = judged.all.partition_point(|bar| bar.time < bars[0].time);
+        let sized = (1..bars.len()).map(|i| {
+            let known = &judged.all[..first + i];
+            size(known, n as usize, target, annualization)
+        });
+        periods.sizes = sized.collect();
+    }
     periods
+}
+
+/// The fraction of the equity to invest so that its volatility is `target`: the volatility is that
+/// of the last `n` returns from close to close, annualized.
+fn size(known: &[Bar], n: usize, target: f64, annualization: f64) -> f64 {
+    let from = known.len().saturating_sub(n + 1);
+    let closes = known[from..].windows(2);
+    let returns: Vec<f64> = closes
+        .map(|pair| pair[1].close / pair[0].close - 1.0)
+        .collect();
+    if returns.len() < 2 {
+        return 0.0;
+    }
+    let mean = returns.iter().sum::<f64>() / count(returns.len());
+    let squares: f64 = returns.iter().map(|r| (r - mean).powi(2)).sum();
+    let volatility = (squares / (count(returns.len()) - 1.0) * annualization).sqrt();
+    if volatility > target {
+        target / volatility
+    } else {
+        1.0
+    }
 }

@@ -1,9 +1,13 @@
 //! The report of a backtest.
 
+use super::benchmark::Compared;
+use super::chances::Chances;
 use super::performance::Performance;
+use super::search::Found;
 use super::walk::Walked;
 use serde::Serialize;
-use thrum_schema::signal::request::Fill;
+use thrum_schema::signal::explanation::Exit;
+use thrum_schema::signal::request::{Fill, Sizing};
 
 /// The result of a backtest.
 #[derive(Debug, Clone, Serialize)]
@@ -12,6 +16,8 @@ pub struct Report {
     pub fill: Fill,
     pub fee_bps: f64,
     pub slippage_bps: f64,
+    /// How much an entry invests.
+    pub sizing: Sizing,
     /// Bars per year, used to annualize performance.
     pub annualization: f64,
     /// How many bars were tested, from the first one with a signal.
@@ -41,6 +47,18 @@ pub struct Report {
     pub profit_factor: Option<f64>,
     /// The performance of holding from the first bar to the last, without costs.
     pub buy_and_hold: Performance,
+    /// The comparison with another series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<Compared>,
+    /// The series of a portfolio.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub portfolio: Vec<PartReport>,
+    /// Other orders of the trades.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monte_carlo: Option<Chances>,
+    /// The parameters that were tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<Found>,
     /// The performance with costs on turnover. Present if `performance` uses the costs of the
     /// predecessor.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,8 +72,25 @@ pub struct Report {
     pub walk_forward: Option<Walked>,
     /// The last 5 000 trades.
     pub trades: Vec<Trade>,
-    /// The equity curve, at no more than 500 times.
+    /// The equity curve, at no more than 500 times, or as many as requested.
     pub equity: Vec<Point>,
+}
+
+/// A series of a portfolio.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartReport {
+    pub series: String,
+    pub weight: f64,
+    pub rows: usize,
+    pub from: String,
+    pub to: String,
+    pub unknown_bars: usize,
+    pub missing_bars: i64,
+    pub exposure: f64,
+    pub round_trips: usize,
+    pub win_rate: Option<f64>,
+    /// The sum of what its trades gained, each as a fraction of the equity at its entry.
+    pub contribution: f64,
 }
 
 /// The performance as the predecessor computes and names it.
@@ -93,6 +128,9 @@ pub struct LookAhead {
 /// A position from entry to exit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trade {
+    /// The series, in a portfolio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<String>,
     /// `long` or `short`.
     pub side: &'static str,
     pub entered_at: String,
@@ -101,8 +139,14 @@ pub struct Trade {
     pub exited_at: String,
     pub exit_price: f64,
     pub open: bool,
+    /// Why it ended; absent while it is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
     pub bars: usize,
-    /// Net of costs.
+    /// The fraction of the equity that was invested; absent if that was all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<f64>,
+    /// Of what was invested, net of costs.
     pub net_return: f64,
 }
 
@@ -112,4 +156,6 @@ pub struct Point {
     pub time: String,
     pub equity: f64,
     pub buy_and_hold: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<f64>,
 }

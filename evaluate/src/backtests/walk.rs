@@ -2,19 +2,15 @@
 //! tests them on the stretch.
 
 use super::account::trade;
+use super::backtest::Tested;
 use super::performance::{Performance, finite};
-use super::periods::{Judged, Periods, periods, verdicts};
+use super::search::try_all;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use thrum_schema::error::Invalid;
-use thrum_schema::signal::compile::CompiledStrategy;
-use thrum_schema::signal::engine::Program;
-use thrum_schema::signal::request::{Backtest, WalkForward};
-use thrum_schema::signal::{Bar, Score, Strategy};
+use thrum_schema::signal::request::WalkForward;
 
-/// Most bars that are stepped, over all combinations.
-const MAX_STEPS: usize = 5_000_000;
 /// Most stretches in a walk-forward.
 const MAX_STRETCHES: usize = 500;
 
@@ -23,6 +19,9 @@ const MAX_STRETCHES: usize = 500;
 pub struct Walked {
     /// How many combinations of parameters were tried on each stretch.
     pub combinations: usize,
+    /// How many combinations are impossible, and were left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub impossible: usize,
     pub stretches: Vec<Stretch>,
     /// The performance over all stretches, net of costs. It is out of sample.
     #[serde(flatten)]
@@ -40,88 +39,47 @@ pub struct Stretch {
     pub test_return: f64,
 }
 
-/// The backtest that a walk-forward belongs to.
-pub struct Tested<'a> {
-    pub strategy: &'a Strategy,
-    pub compiled: &'a CompiledStrategy,
-    pub bars: &'a [Bar],
-    pub scores: &'a [Score],
-    /// The bars that are tested, as indices into `bars`.
-    pub rows: Range<usize>,
-    pub spec: &'a Backtest,
-    /// Bars per year.
-    pub annualization: f64,
-}
-
-impl Tested<'_> {
-    /// The periods of each combination.
-    fn try_all(&self, combinations: &[BTreeMap<String, f64>]) -> Result<Vec<Periods>, Invalid> {
-        let mut tried = Vec::with_capacity(combinations.len());
-        for given in combinations {
-            let mut params = self.compiled.params.clone();
-            params.extend(given.clone());
-            let (mode, timeframe) = (&self.compiled.mode, self.compiled.timeframe);
-            let mut compiled = self.strategy.compile(Some(mode), &params, timeframe)?;
-            compiled.calendar = self.compiled.calendar.clone();
-            let mut periods = self.periods(compiled);
-            if !tried.is_empty() {
-                // These are the same for all combinations: keep them once.
-                periods.fills = Vec::new();
-                periods.marks = Vec::new();
-            }
-            tried.push(periods);
-        }
-        Ok(tried)
-    }
-
-    /// The periods of one combination. All combinations are tested on the same rows; one without
-    /// a signal yet holds no position.
-    fn periods(&self, compiled: CompiledStrategy) -> Periods {
-        let program = Program::new(compiled);
-        let all = verdicts(&program, self.bars, self.scores);
-        let judged = Judged {
-            bars: &self.bars[self.rows.clone()],
-            verdicts: all[self.rows.clone()].to_vec(),
-        };
-        periods(&judged, program.compiled(), self.spec)
-    }
-}
-
 /// Tests the strategy on each stretch, with the parameters that did best before it.
 pub fn walk(of: &Tested<'_>, forward: &WalkForward) -> Result<Walked, Invalid> {
-    let (bars, spec) = (of.bars, of.spec);
-    let combinations = combinations(&forward.grid);
-    if combinations.len() * bars.len() > MAX_STEPS {
-        return Err(Invalid::new(
-            "walk_forward.grid",
-            format!(
-                "must have at most {} combinations for {} bars (got {})",
-                MAX_STEPS / bars.len(),
-                bars.len(),
-                combinations.len()
-            ),
-        ));
-    }
-    let mut tried = of.try_all(&combinations)?;
-    let cost = (spec.fee_bps + spec.slippage_bps) / 10_000.0;
-    let net: Vec<Vec<f64>> = tried
-        .iter()
-        .map(|periods| trade(&tried[0], &periods.positions, cost).returns())
-        .collect();
-    let (train, n) = (forward.train_bars as usize, net.first().map_or(0, Vec::len));
+    let tried = try_all(of, &forward.grid, "walk_forward.grid")?;
+    let all = tried.len();
+    let tried = tried.into_iter();
+    let (combinations, positions): (Vec<BTreeMap<String, f64>>, Vec<Vec<Vec<i8>>>) = tried
+        .filter_map(|(params, positions)| Some((params, positions.ok()?)))
+        .unzip();
+    let returns = |positions: &[Vec<i8>]| {
+        let plans = of.plans(positions);
+        trade(&plans, of.rows, of.cost, of.spec.sizing).returns()
+    };
+    let net: Vec<Vec<f64>> = positions.iter().map(|tried| returns(tried)).collect();
+    let (train, n) = (forward.train_bars as usize, of.rows.ends.len());
     check_stretches(forward, n)?;
-    // Nothing is held while the first parameters are chosen.
-    let mut stitched = vec![0; train];
     let mut chosen = Vec::new();
-    while stitched.len() < n {
-        let begin = stitched.len();
+    let mut begin = train;
+    while begin < n {
         let end = (begin + forward.test_bars as usize).min(n);
         let (best, train_sharpe) = best(&net, begin - train..begin, of.annualization);
-        stitched.extend(&tried[best].positions[begin..end]);
         chosen.push((begin..end, best, train_sharpe));
+        begin = end;
     }
-    let periods = tried.swap_remove(0);
-    let (times, returns) = (periods.times(), trade(&periods, &stitched, cost).returns());
+    // Nothing is held while the first parameters are chosen.
+    let stitched: Vec<Vec<i8>> = of
+        .rows
+        .of
+        .iter()
+        .enumerate()
+        .map(|(m, rows)| {
+            let periods = rows.iter().enumerate();
+            let position = |(period, row): (usize, &usize)| {
+                let stretch = row.checked_sub(train)? / forward.test_bars as usize;
+                Some(positions[chosen[stretch].1][m][period])
+            };
+            periods
+                .map(|period| position(period).unwrap_or(0))
+                .collect()
+        })
+        .collect();
+    let (times, returns) = (&of.rows.ends, returns(&stitched));
     let stretch = |(rows, best, train_sharpe): (Range<usize>, usize, _)| Stretch {
         from: times[rows.start - 1].rfc3339(),
         to: times[rows.end - 1].rfc3339(),
@@ -131,10 +89,19 @@ pub fn walk(of: &Tested<'_>, forward: &WalkForward) -> Result<Walked, Invalid> {
     };
     let (tested, after, began) = (&returns[train..], &times[train..], times[train - 1]);
     Ok(Walked {
+        impossible: all - combinations.len(),
         combinations: combinations.len(),
         performance: Performance::new(tested, after, began, of.annualization, 0.0),
         stretches: chosen.into_iter().map(stretch).collect(),
     })
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// Checks that the stretches fit `n` periods.
@@ -170,24 +137,6 @@ fn best(net: &[Vec<f64>], train: Range<usize>, annualization: f64) -> (usize, Op
         }
     }
     (best, scored[best])
-}
-
-/// All combinations of the values, in grid order.
-fn combinations(grid: &BTreeMap<String, Vec<f64>>) -> Vec<BTreeMap<String, f64>> {
-    let mut all = vec![BTreeMap::new()];
-    for (name, values) in grid {
-        all = all
-            .iter()
-            .flat_map(|given| {
-                values.iter().map(|value| {
-                    let mut given = given.clone();
-                    given.insert(name.clone(), *value);
-                    given
-                })
-            })
-            .collect();
-    }
-    all
 }
 
 fn sharpe(returns: &[f64], annualization: f64) -> Option<f64> {

@@ -2,8 +2,8 @@
 
 use super::Progress;
 use crate::Evaluate;
-use crate::backtests::backtest;
 use crate::backtests::report::Report;
+use crate::backtests::{Benchmark, Detected, Part, detect, portfolio};
 use serde::Serialize;
 use serde_json::Value;
 use thrum_schema::UnixMs;
@@ -16,7 +16,7 @@ use thrum_schema::signal::request::{
 };
 use thrum_schema::signal::track::{Followed, Head, Signal, StoredBar, TrackId};
 use thrum_schema::signal::view::{Applied, SignalView};
-use thrum_schema::signal::{Bar, Score, Strategy};
+use thrum_schema::signal::{Bar, Score, SeriesName, Strategy};
 use thrum_store::Result;
 
 /// How many bars are read at a time.
@@ -34,8 +34,34 @@ struct Tested {
     #[serde(flatten)]
     applied: Applied,
     #[serde(flatten)]
-    report: Report,
+    report: Figures,
 }
+
+/// What a backtest found.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Figures {
+    Traded(Box<Report>),
+    Detected(Detected),
+}
+
+/// A series of a backtest, with its bars and sentiment scores.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Its name, in a portfolio.
+    pub series: Option<String>,
+    /// Its share of the equity.
+    pub weight: f64,
+    /// The strategy, for this series.
+    pub compiled: CompiledStrategy,
+    /// Its bars.
+    pub bars: Vec<Bar>,
+    /// Its sentiment scores.
+    pub scores: Vec<Score>,
+}
+
+/// A series to compare a backtest with: its name and its bars.
+pub type Other = (String, Vec<Bar>);
 
 impl Evaluate {
     /// Answers a request, unless it is answered already, or needs more than `budget` bars to be
@@ -107,25 +133,21 @@ impl Evaluate {
             // Backtests take too long for the stream.
             RequestKind::Backtest(_) if budget != usize::MAX => Ok(Progress::More),
             RequestKind::Backtest(spec) => {
-                let head = match &request.series {
+                let inputs = match self.inputs(request, &compiled, spec).await? {
+                    Ok(inputs) => inputs,
+                    Err(error) => return Ok(Progress::Done(Err(error))),
+                };
+                let other = match &spec.benchmark {
                     Some(series) => {
-                        let head = self.store.head(request.project, series, request.timeframe);
-                        head.await?
+                        let bars = self.bars_to(request, series, spec.to).await?;
+                        Some((series.to_string(), bars))
                     }
                     None => None,
-                };
-                let compiled = compiled.along(head.as_ref());
-                let (bars, scores) = match self
-                    .history(request, head.as_ref(), &compiled, spec)
-                    .await?
-                {
-                    Ok(history) => history,
-                    Err(error) => return Ok(Progress::Done(Err(error))),
                 };
                 let (strategy, spec) = (strategy.into_owned(), spec.clone());
                 // This may take seconds, so it must not block the executor.
                 let tested = tokio::task::spawn_blocking(move || {
-                    test(applied, &strategy, &compiled, &bars, &scores, &spec)
+                    test(applied, &strategy, &inputs, other.as_ref(), &spec)
                 });
                 let tested = tested.await.map_err(|error| {
                     thrum_store::StoreError::Corrupt(format!("a backtest failed: {error}"))
@@ -133,6 +155,68 @@ impl Evaluate {
                 Ok(Progress::Done(tested))
             }
         }
+    }
+
+    /// The series of a backtest, with their bars.
+    async fn inputs(
+        &self,
+        request: &Request,
+        compiled: &CompiledStrategy,
+        spec: &Backtest,
+    ) -> Result<std::result::Result<Vec<Input>, Invalid>> {
+        let parts = match &spec.portfolio[..] {
+            [] => vec![(request.series.as_ref(), 1.0)],
+            parts => parts
+                .iter()
+                .map(|part| (Some(&part.series), part.weight))
+                .collect(),
+        };
+        let most = MAX_BACKTEST_BARS / parts.len();
+        let mut inputs = Vec::with_capacity(parts.len());
+        for (series, weight) in parts {
+            let head = match series {
+                Some(series) => {
+                    let head = self.store.head(request.project, series, request.timeframe);
+                    head.await?
+                }
+                None => None,
+            };
+            let compiled = compiled.clone().along(head.as_ref());
+            let history = self.history(request, series, head.as_ref(), (&compiled, most), spec);
+            let (bars, scores) = match history.await? {
+                Ok(history) => history,
+                Err(error) => return Ok(Err(error)),
+            };
+            let is_portfolio = !spec.portfolio.is_empty();
+            inputs.push(Input {
+                series: series.filter(|_| is_portfolio).map(ToString::to_string),
+                weight,
+                compiled,
+                bars,
+                scores,
+            });
+        }
+        Ok(Ok(inputs))
+    }
+
+    /// The last bars of a series before `to`.
+    async fn bars_to(
+        &self,
+        request: &Request,
+        series: &SeriesName,
+        to: Option<UnixMs>,
+    ) -> Result<Vec<Bar>> {
+        let head = self.store.head(request.project, series, request.timeframe);
+        let Some(head) = head.await? else {
+            return Ok(Vec::new());
+        };
+        let to = to.map_or(UnixMs::LATEST, |to| to - 1);
+        let mut bars = self
+            .store
+            .last_bars(request.project, &head, to, MAX_BACKTEST_BARS + 1)
+            .await?;
+        bars.reverse();
+        Ok(bars.iter().map(StoredBar::bar).collect())
     }
 
     async fn signal(
@@ -276,24 +360,19 @@ impl Evaluate {
     async fn history(
         &self,
         request: &Request,
+        series: Option<&SeriesName>,
         head: Option<&Head>,
-        compiled: &CompiledStrategy,
+        (compiled, most): (&CompiledStrategy, usize),
         spec: &Backtest,
     ) -> Result<std::result::Result<(Vec<Bar>, Vec<Score>), Invalid>> {
-        let Some(series) = &request.series else {
+        let Some(series) = series else {
             return Ok(Ok((self.store.request_bars(request.id).await?, Vec::new())));
         };
-        let Some(head) = head else {
+        if head.is_none() {
             return Ok(Ok((Vec::new(), Vec::new())));
-        };
-        let to = spec.to.map_or(UnixMs::LATEST, |to| to - 1);
-        let mut bars = self
-            .store
-            .last_bars(request.project, head, to, MAX_BACKTEST_BARS + 1)
-            .await?;
-        bars.reverse();
-        let bars = bars.iter().map(StoredBar::bar).collect();
-        let bars = match fit(bars, compiled, spec) {
+        }
+        let bars = self.bars_to(request, series, spec.to).await?;
+        let bars = match fit(bars, compiled, spec, most) {
             Ok(bars) => bars,
             Err(error) => return Ok(Err(error)),
         };
@@ -310,8 +389,8 @@ impl Evaluate {
     }
 }
 
-/// The bars that a backtest takes: at most [`MAX_BACKTEST_BARS`], the last ones. `bars` are those up to
-/// its end, or at least one more than that.
+/// The bars that a backtest takes: at most `most`, the last ones. `bars` are those up to its end, or
+/// at least one more than that.
 ///
 /// # Errors
 /// It would not have enough bars before `from` that warm up the strategy.
@@ -319,8 +398,9 @@ pub fn fit(
     mut bars: Vec<Bar>,
     compiled: &CompiledStrategy,
     spec: &Backtest,
+    most: usize,
 ) -> std::result::Result<Vec<Bar>, Invalid> {
-    let excess = bars.len().saturating_sub(MAX_BACKTEST_BARS);
+    let excess = bars.len().saturating_sub(most);
     if excess == 0 {
         return Ok(bars);
     }
@@ -331,7 +411,7 @@ pub fn fit(
         return Err(Invalid::new(
             "from",
             format!(
-                "must be later: a backtest takes at most {MAX_BACKTEST_BARS} bars, including those before \
+                "must be later: a backtest takes at most {most} bars of a series, including those before \
                  `from` that warm up the strategy; or test a longer timeframe"
             ),
         ));
@@ -369,13 +449,37 @@ fn last_signal(program: &Program, bars: &[Bar], scores: &[Score], now: UnixMs) -
 fn test(
     applied: Applied,
     strategy: &Strategy,
-    compiled: &CompiledStrategy,
-    bars: &[Bar],
-    scores: &[Score],
+    inputs: &[Input],
+    other: Option<&Other>,
     spec: &Backtest,
 ) -> Outcome {
-    let report = backtest(strategy, compiled, bars, scores, spec)?;
-    let tested = Tested { applied, report };
+    let figures = match inputs {
+        [one] if one.series.is_none() && one.compiled.detector.is_some() => {
+            Figures::Detected(detect(&one.compiled, &one.bars, spec)?)
+        }
+        _ => {
+            let parts: Vec<Part<'_>> = inputs
+                .iter()
+                .map(|input| Part {
+                    series: input.series.as_deref(),
+                    weight: input.weight,
+                    compiled: &input.compiled,
+                    bars: &input.bars,
+                    scores: &input.scores,
+                })
+                .collect();
+            let benchmark = other.map(|(series, bars)| Benchmark {
+                series,
+                timeframe: applied.timeframe,
+                bars,
+            });
+            Figures::Traded(Box::new(portfolio(strategy, &parts, benchmark, spec)?))
+        }
+    };
+    let tested = Tested {
+        applied,
+        report: figures,
+    };
     Ok(serde_json::to_value(tested).expect("a report serializes to JSON"))
 }
 
@@ -386,18 +490,14 @@ fn test(
 pub fn offline(
     name: &str,
     strategy: &Strategy,
-    compiled: &CompiledStrategy,
-    bars: &[Bar],
-    scores: &[Score],
+    inputs: &[Input],
+    other: Option<&Other>,
     spec: &Backtest,
 ) -> Outcome {
     thrum_schema::signal::request::check_backtest(spec)?;
-    test(
-        Applied::new(None, name, 0, compiled),
-        strategy,
-        compiled,
-        bars,
-        scores,
-        spec,
-    )
+    let Some(first) = inputs.first() else {
+        return Err(Invalid::new("the bars", "are required"));
+    };
+    let applied = Applied::new(None, name, 0, &first.compiled);
+    test(applied, strategy, inputs, other, spec)
 }

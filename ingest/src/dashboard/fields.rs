@@ -5,6 +5,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use thrum_schema::error::Invalid;
 use thrum_schema::time::parse_span;
@@ -74,6 +75,28 @@ impl Fields {
     }
 }
 
+impl Fields {
+    /// The numbers in a field like `fast = 5 10 20; slow = 50`, by name.
+    pub fn grid(&self, field: &str) -> Result<BTreeMap<String, Vec<f64>>, Invalid> {
+        let wrong = |part: &str| {
+            let problem = format!("must be like `fast = 5 10 20; slow = 50` (got {part:?})");
+            Invalid::new(field, problem)
+        };
+        let parts = self.text(field).split([';', '\n']).map(str::trim);
+        let parts = parts.filter(|part| !part.is_empty());
+        let read = parts.map(|part| {
+            let (name, values) = part.split_once('=').ok_or_else(|| wrong(part))?;
+            let values = values.split([' ', ',']).filter(|text| !text.is_empty());
+            let values: Option<Vec<f64>> = values
+                .map(|text| text.parse().ok().filter(|x: &f64| x.is_finite()))
+                .collect();
+            let values = values.filter(|values| !values.is_empty());
+            Ok((name.trim().to_owned(), values.ok_or_else(|| wrong(part))?))
+        });
+        read.collect()
+    }
+}
+
 /// Extracts the query of the URL. Never fails.
 impl<S: Send + Sync> FromRequestParts<S> for Fields {
     type Rejection = Infallible;
@@ -122,6 +145,28 @@ impl RequestFields {
             }
         }
         Ok(())
+    }
+
+    /// Sets `name` to the numbers in the form's field `name`, unless it is blank.
+    pub fn numbers(&mut self, fields: &Fields, name: &str) -> Result<(), Invalid> {
+        let grid = fields.grid(name)?;
+        if let Some((of, _)) = grid.iter().find(|(_, values)| values.len() != 1) {
+            let problem = format!("must have one number for {of}");
+            return Err(Invalid::new(name, problem));
+        }
+        let numbers: Map<String, Value> = grid
+            .into_iter()
+            .map(|(name, values)| (name, values[0].into()))
+            .collect();
+        if !numbers.is_empty() {
+            self.set(name, numbers);
+        }
+        Ok(())
+    }
+
+    /// The fields as JSON.
+    pub fn value(self) -> Value {
+        self.0.into()
     }
 
     /// Sets `name` to the duration in the form's field `field`, in seconds, unless it is blank.

@@ -4,7 +4,10 @@
 mod backtest;
 mod series;
 
-pub use backtest::{ask as backtest, form as backtest_form, result as backtest_result};
+pub use backtest::{
+    ask as backtest, equity_csv, file as backtest_file, form as backtest_form, html,
+    result as backtest_result, trades_csv,
+};
 pub use series::{ask, get};
 
 use super::fields::{Fields, RequestFields};
@@ -22,6 +25,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
+use thrum_schema::channel::Channel;
 
 /// The strategy that is preselected.
 const DEFAULT_STRATEGY: &str = "trend-rsi";
@@ -33,6 +37,7 @@ struct List<'a> {
     series: Vec<SeriesView>,
     watches: Vec<WatchView>,
     strategies: Vec<StrategyView>,
+    channels: Vec<Channel>,
     fields: &'a Fields,
 }
 
@@ -89,8 +94,13 @@ async fn show_list(
         Ok(listed) => listed,
         Err(problem) => return failed(Some(viewer), &problem),
     };
+    let channels = match app.store.channels(viewer.key.project).await {
+        Ok(channels) => channels,
+        Err(error) => return failed(Some(viewer), &error.into()),
+    };
     let body = List {
         viewer,
+        channels,
         series: series.0.series,
         watches: watches.0.watches,
         strategies: strategies.0.strategies,
@@ -128,6 +138,11 @@ pub async fn watch(State(app): State<App>, post: Post) -> Response {
         body.set("timeframe", timeframe);
         body.span(fields, "cooldown", "cooldown_s")?;
         body.number(fields, "confirm_bars")?;
+        body.numbers(fields, "params")?;
+        let chosen: Vec<&str> = fields.all("channel").collect();
+        if !fields.is_on("all") && !chosen.is_empty() {
+            body.set("channels", serde_json::json!(chosen));
+        }
         watches::create(State(app.clone()), post.writer(), Json(body.read()?)).await
     };
     match created.await {

@@ -1,18 +1,17 @@
 //! Compiled strategies: one mode of a strategy with its numbers filled in, for bars of one
 //! timeframe. This is what the engine steps.
 
+mod plan;
+
 use super::calendar::Calendar;
 use super::detector::{Detector, MAX_ARGS};
-use super::explanation::{Op, Side};
-use super::indicator::{Arg, Kind};
-use super::number::show;
+use super::explanation::{Exit, Op, Side};
+use super::indicator::Kind;
 use super::series::Timeframe;
-use super::strategy::{
-    Comparison, DEFAULT_MODE, Field, Gaps, MAX_INDICATORS, MAX_WINDOWS, Number, Operand, Rule,
-    Strategy,
-};
+use super::strategy::{DEFAULT_MODE, Field, Figure, Gaps, Math, Rules, Strategy};
 use crate::error::{Invalid, Invalids};
 use crate::time::UnixMs;
+use plan::{Planner, check_arg};
 use std::collections::BTreeMap;
 
 /// How many bars that were due may be missing before a signal is too old.
@@ -41,27 +40,68 @@ pub struct CompiledStrategy {
     pub leaves: Vec<Leaf>,
     /// The detector, if it is one; then it has no conditions.
     pub detector: Option<Detector>,
-    /// When to buy.
+    /// The conditions that must hold for some bars in a row; those within others come first.
+    pub confirms: Vec<(Tree, u32)>,
+    /// When to buy, or to enter a long position.
     pub buy: Tree,
-    /// When to sell.
+    /// When to sell, or to enter a short position.
     pub sell: Tree,
+    /// When to leave positions, if it holds any.
+    pub exits: Option<Exits>,
     /// The minimum number of bars.
     pub warmup: u32,
     /// How to treat gaps in the bars.
     pub gaps: Gaps,
 }
 
+/// When to leave long and short positions. The first that holds is the reason.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Exits {
+    /// Long positions.
+    pub long: Vec<(Exit, Tree)>,
+    /// Short positions.
+    pub short: Vec<(Exit, Tree)>,
+}
+
 /// An indicator with its parameters.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Indicator {
     /// Which indicator.
     pub kind: Kind,
     /// Its parameters, in the order of [`Kind::args`].
     pub args: [f64; 3],
-    /// The bar field it is computed from.
-    pub of: Field,
+    /// What it is computed from.
+    pub of: Input,
     /// The longer timeframe it is computed on, as an index into [`CompiledStrategy::frames`].
     pub frame: Option<usize>,
+    /// How many bars of its timeframe it needs before all outputs have a value, including those
+    /// that its input needs.
+    pub warmup: u32,
+}
+
+/// What an indicator is computed from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A field of the bar.
+    Field(Field),
+    /// A number.
+    Const(f64),
+    /// An output of an indicator that comes before it, on the same timeframe.
+    Indicator {
+        /// Its index.
+        index: usize,
+        /// The output.
+        output: usize,
+    },
+    /// Two of these combined.
+    Math {
+        /// How.
+        op: Math,
+        /// The left one.
+        left: Box<Self>,
+        /// The right one.
+        right: Box<Self>,
+    },
 }
 
 /// One side of a comparison.
@@ -92,6 +132,17 @@ pub enum What {
         /// The output.
         output: usize,
     },
+    /// A figure of the position that is held.
+    Position(Figure),
+    /// Two sources that come before it, combined.
+    Math {
+        /// How.
+        op: Math,
+        /// Index of the left one.
+        left: usize,
+        /// Index of the right one.
+        right: usize,
+    },
 }
 
 /// A comparison.
@@ -111,6 +162,8 @@ pub struct Leaf {
     pub right_label: String,
     /// Whether it only appears within `not`, so that explanations show its opposite.
     pub negated: bool,
+    /// Whether it is about the position that is held, so that it is only known while there is one.
+    pub of_position: bool,
 }
 
 /// Conditions over comparisons.
@@ -124,9 +177,16 @@ pub enum Tree {
     Not(Box<Self>),
     /// The comparison with this index holds.
     Leaf(usize),
+    /// The condition with this index in [`CompiledStrategy::confirms`] has held long enough.
+    Confirm(usize),
 }
 
 impl CompiledStrategy {
+    /// Whether it holds positions, so that its signal depends on all bars since the last entry.
+    pub const fn has_memory(&self) -> bool {
+        self.exits.is_some()
+    }
+
     /// Whether it uses sentiment.
     pub fn uses_sentiment(&self) -> bool {
         let is = |source: &Source| matches!(source.what, What::Sentiment { .. });
@@ -156,8 +216,7 @@ impl CompiledStrategy {
         let crosses = u32::from(self.leaves.iter().any(|leaf| leaf.op.crosses()));
         let sources = self.sources.iter().map(|source| match source.what {
             What::Indicator { index, .. } if self.indicators[index].frame.is_none() => {
-                let indicator = &self.indicators[index];
-                indicator.kind.lookback(indicator.args) + source.ago
+                self.indicators[index].warmup + source.ago
             }
             _ => 1 + source.ago,
         });
@@ -241,8 +300,10 @@ impl Strategy {
                 sources: Vec::new(),
                 leaves: Vec::new(),
                 detector,
+                confirms: Vec::new(),
                 buy: Tree::Any(Vec::new()),
                 sell: Tree::Any(Vec::new()),
+                exits: None,
                 warmup: self.warmup,
                 gaps: self.gaps,
             },
@@ -254,9 +315,15 @@ impl Strategy {
         } else {
             format!("modes.{mode}.")
         };
-        let [buy, sell] = ["buy", "sell"].map(|side| format!("{place}{side}"));
-        planner.compiled.buy = planner.tree(&rules.buy, Side::Buy, false, &buy);
-        planner.compiled.sell = planner.tree(&rules.sell, Side::Sell, false, &sell);
+        match rules {
+            Rules::Signals { buy, sell } => {
+                planner.compiled.buy = planner.tree(buy, Side::Buy, &format!("{place}buy"));
+                planner.compiled.sell = planner.tree(sell, Side::Sell, &format!("{place}sell"));
+            }
+            Rules::Positions { long, short } => {
+                planner.positions(long.as_ref(), short.as_ref(), &place);
+            }
+        }
         if planner.problems.is_empty() {
             planner.check_size()?;
             Ok(planner.compiled)
@@ -264,331 +331,6 @@ impl Strategy {
             Err(Invalids(planner.problems))
         }
     }
-}
-
-struct Planner {
-    compiled: CompiledStrategy,
-    /// Whether a leaf has appeared without a `not` around it.
-    straight: Vec<bool>,
-    /// What is wrong.
-    problems: Vec<Invalid>,
-}
-
-impl Planner {
-    fn tree(&mut self, rule: &Rule, side: Side, negated: bool, place: &str) -> Tree {
-        let mut list = |rules: &[Rule], name: &str| -> Vec<Tree> {
-            let rules = rules.iter().enumerate();
-            rules
-                .map(|(i, rule)| self.tree(rule, side, negated, &format!("{place}.{name}[{i}]")))
-                .collect()
-        };
-        match rule {
-            Rule::All(rules) => Tree::All(list(rules, "all")),
-            Rule::Any(rules) => Tree::Any(list(rules, "any")),
-            Rule::Not(rule) => {
-                let inner = self.tree(rule, side, !negated, &format!("{place}.not"));
-                Tree::Not(Box::new(inner))
-            }
-            Rule::Compare(compare) => match self.leaf(compare, side, negated, place) {
-                Ok(index) => Tree::Leaf(index),
-                Err(problem) => {
-                    self.problems.push(problem);
-                    Tree::Any(Vec::new())
-                }
-            },
-        }
-    }
-
-    fn leaf(
-        &mut self,
-        compare: &Comparison,
-        side: Side,
-        negated: bool,
-        place: &str,
-    ) -> Result<usize, Invalid> {
-        let at = |side: &str, problem: Invalid| {
-            if problem.field.starts_with("params.") || problem.field.starts_with('$') {
-                return problem;
-            }
-            Invalid::new(format!("{place}.{side}.{}", problem.field), problem.problem)
-        };
-        let left = self.source(&compare.left);
-        let (left, left_label) = left.map_err(|problem| at("left", problem))?;
-        let right = self.source(&compare.right);
-        let (right, right_label) = right.map_err(|problem| at("right", problem))?;
-        let op = compare.op;
-        self.check_possible(compare, left, right, place)?;
-        let same = |leaf: &Leaf| (leaf.left, leaf.op, leaf.right) == (left, op, right);
-        if let Some(index) = self.compiled.leaves.iter().position(same) {
-            // An occurrence without a `not` decides which side it supports.
-            if !negated && !self.straight[index] {
-                self.straight[index] = true;
-                self.compiled.leaves[index].side = side;
-                self.compiled.leaves[index].negated = false;
-            }
-            return Ok(index);
-        }
-        self.straight.push(!negated);
-        self.compiled.leaves.push(Leaf {
-            side,
-            op,
-            left,
-            right,
-            left_label,
-            right_label,
-            negated,
-        });
-        Ok(self.compiled.leaves.len() - 1)
-    }
-
-    /// Refuses a comparison with a number that the other side can never reach.
-    fn check_possible(
-        &self,
-        compare: &Comparison,
-        left: usize,
-        right: usize,
-        place: &str,
-    ) -> Result<(), Invalid> {
-        let sources = &self.compiled.sources;
-        let (of, number, given, wants_more) = match (sources[left].what, sources[right].what) {
-            (What::Indicator { index, .. }, What::Const(number)) => {
-                (index, number, &compare.right, compare.op.wants_more())
-            }
-            (What::Const(number), What::Indicator { index, .. }) => {
-                (index, number, &compare.left, !compare.op.wants_more())
-            }
-            _ => return Ok(()),
-        };
-        let indicator = &self.compiled.indicators[of];
-        let Some((least, most)) = indicator.kind.bounds(indicator.args) else {
-            return Ok(());
-        };
-        let is_possible = if wants_more {
-            number < most
-        } else {
-            number > least
-        };
-        let may_equal =
-            matches!(compare.op, Op::Ge | Op::Le) && (number == most || number == least);
-        if is_possible || may_equal {
-            return Ok(());
-        }
-        let place = match given {
-            Operand::Number(Number::Param { name, .. }) => format!("params.{name}"),
-            _ => place.to_owned(),
-        };
-        let why = match indicator.kind {
-            Kind::Zscore => format!(
-                ": with n = {}, no value is more than (n - 1)/√n = {} standard deviations from the mean; choose \
-                 a smaller k, or a larger n",
-                indicator.args[0],
-                show((most * 100.0).floor() / 100.0)
-            ),
-            kind => format!(
-                ": {} is always between {} and {}",
-                kind.as_str(),
-                show(least),
-                show(most)
-            ),
-        };
-        Err(Invalid::new(
-            place,
-            format!("can never be reached{why} (got {})", show(number)),
-        ))
-    }
-
-    fn source(&mut self, operand: &Operand) -> Result<(usize, String), Invalid> {
-        let (what, ago, mut label) = match operand {
-            Operand::Number(number) => {
-                let number = self.number(number)?;
-                (What::Const(number), 0, show(number))
-            }
-            Operand::Field { field, ago } => (What::Field(*field), *ago, field.as_str().to_owned()),
-            Operand::Sentiment { max_age_s } => {
-                let max_age_s = max_age_s
-                    .as_ref()
-                    .map(|number| self.number(number))
-                    .transpose()?;
-                let max_age_ms = match max_age_s {
-                    None => None,
-                    Some(0.0) => None,
-                    #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-                    Some(s) if (1.0..=1e10).contains(&s) => Some((s * 1000.0) as i64),
-                    Some(_) => {
-                        return Err(Invalid::new(
-                            "sentiment.max_age_s",
-                            "must be at least 1 second, or 0 for any age",
-                        ));
-                    }
-                };
-                (What::Sentiment { max_age_ms }, 0, "sentiment".to_owned())
-            }
-            Operand::Indicator {
-                kind,
-                args,
-                of,
-                timeframe,
-                output,
-                ago,
-            } => {
-                let (index, mut label) = self.indicator(*kind, args, *of, *timeframe)?;
-                if kind.outputs().len() > 1 {
-                    label = format!("{label} {}", kind.outputs()[*output]);
-                }
-                let output = *output;
-                (What::Indicator { index, output }, *ago, label)
-            }
-        };
-        if ago > 0 {
-            let bars = if ago == 1 { "bar" } else { "bars" };
-            label = format!("{label} {ago} {bars} ago");
-        }
-        let source = Source { what, ago };
-        Ok((index_of(&mut self.compiled.sources, source), label))
-    }
-
-    fn indicator(
-        &mut self,
-        kind: Kind,
-        given: &BTreeMap<String, Number>,
-        of: Option<Field>,
-        timeframe: Option<Timeframe>,
-    ) -> Result<(usize, String), Invalid> {
-        let (args, mut shown) = self.args(kind, given)?;
-        let of = of.unwrap_or(Field::Close);
-        if of != Field::Close {
-            shown.insert(0, of.as_str().to_owned());
-        }
-        let mut label = if shown.is_empty() {
-            kind.as_str().to_owned()
-        } else {
-            format!("{}({})", kind.as_str(), shown.join(", "))
-        };
-        let frame = timeframe.map(|frame| self.frame(frame)).transpose()?;
-        let frame = frame.flatten();
-        if let Some(frame) = frame {
-            label = format!("{label} of {}", self.compiled.frames[frame]);
-        }
-        let indicator = Indicator {
-            kind,
-            args,
-            of,
-            frame,
-        };
-        Ok((index_of(&mut self.compiled.indicators, indicator), label))
-    }
-
-    /// The indicator's parameters: as numbers, and as shown to users.
-    fn args(
-        &self,
-        kind: Kind,
-        given: &BTreeMap<String, Number>,
-    ) -> Result<([f64; 3], Vec<String>), Invalid> {
-        let mut args = [0.0; 3];
-        let mut shown = Vec::new();
-        for (slot, arg) in args.iter_mut().zip(kind.args()) {
-            let place = match given.get(arg.name) {
-                Some(Number::Param { name, .. }) => format!("params.{name}"),
-                _ => arg.name.to_owned(),
-            };
-            let value = match (given.get(arg.name), arg.default) {
-                (Some(number), _) => self.number(number)?,
-                (None, Some(default)) => default,
-                (None, None) => return Err(Invalid::new(place, "is required")),
-            };
-            check_arg(place, arg, value)?;
-            *slot = value;
-            shown.push(show(value));
-        }
-        if kind == Kind::Macd && args[0] >= args[1] {
-            return Err(Invalid::new("fast", "must be less than slow"));
-        }
-        Ok((args, shown))
-    }
-
-    /// The index of a longer timeframe; None if it is the series' own.
-    fn frame(&mut self, timeframe: Timeframe) -> Result<Option<usize>, Invalid> {
-        let base = self.compiled.timeframe;
-        if timeframe == base {
-            return Ok(None);
-        }
-        if !timeframe.is_made_of(base) {
-            return Err(Invalid::new(
-                "timeframe",
-                format!(
-                    "of a condition must be a multiple of the series' timeframe {base} (got {timeframe})"
-                ),
-            ));
-        }
-        Ok(Some(index_of(&mut self.compiled.frames, timeframe)))
-    }
-
-    fn number(&self, number: &Number) -> Result<f64, Invalid> {
-        match number {
-            Number::Is(number) => Ok(*number),
-            Number::Param { name, negated } => {
-                let found = self.compiled.params.get(name).copied();
-                let value = found.ok_or_else(|| {
-                    Invalid::new(
-                        format!("${name}"),
-                        "is not a parameter of this strategy; add it to params",
-                    )
-                })?;
-                Ok(if *negated { -value } else { value })
-            }
-        }
-    }
-
-    fn check_size(&self) -> Result<(), Invalid> {
-        if self.compiled.indicators.len() > MAX_INDICATORS {
-            return Err(Invalid::new(
-                "the strategy",
-                format!("must have at most {MAX_INDICATORS} different indicators"),
-            ));
-        }
-        let windows = self
-            .compiled
-            .indicators
-            .iter()
-            .map(|i| i.kind.lookback(i.args));
-        let windows: u32 =
-            windows.sum::<u32>() + self.compiled.sources.iter().map(|s| s.ago).sum::<u32>();
-        if windows > MAX_WINDOWS {
-            return Err(Invalid::new(
-                "the strategy",
-                format!(
-                    "must use at most {MAX_WINDOWS} bars in all its windows together (got {windows})"
-                ),
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// Checks the bounds of a parameter.
-fn check_arg(place: String, arg: &Arg, value: f64) -> Result<(), Invalid> {
-    let fits = (arg.min..=arg.max).contains(&value) && (!arg.whole || value.fract() == 0.0);
-    if fits {
-        return Ok(());
-    }
-    let whole = if arg.whole { "a whole number " } else { "" };
-    let (min, max) = (show(arg.min), show(arg.max));
-    Err(Invalid::new(
-        place,
-        format!(
-            "must be {whole}between {min} and {max} (got {})",
-            show(value)
-        ),
-    ))
-}
-
-/// The index of an item in a list without duplicates; it is added if it is new.
-fn index_of<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
-    let known = list.iter().position(|known| *known == item);
-    known.unwrap_or_else(|| {
-        list.push(item);
-        list.len() - 1
-    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod anomaly;
 mod detector;
 mod explain;
 mod indicator;
+mod position;
 mod program;
 mod rolling;
 

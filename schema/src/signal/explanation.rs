@@ -1,17 +1,91 @@
 //! Explanations: the reasons for a signal, as data and as a paragraph.
 
 use super::number::quantity;
+use super::strategy::Stop;
 use serde::{Deserialize, Serialize};
 
 /// The side a condition supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Side {
     /// BUY.
     Buy,
     /// SELL.
     Sell,
+    /// Leaving a long position.
+    ExitLong,
+    /// Leaving a short position.
+    ExitShort,
+}
+
+/// Why a position ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// It lost too much.
+    StopLoss,
+    /// It fell too far from its best close.
+    TrailingStop,
+    /// It gained enough.
+    TakeProfit,
+    /// It was held long enough.
+    TimeStop,
+    /// The strategy's own condition, or signal.
+    Signal,
+    /// The conditions of the other side hold.
+    Reversal,
+    /// There is no signal any more.
+    Unknown,
+    /// The account of the backtest lost everything.
+    Ruin,
+}
+
+impl Exit {
+    /// The reason that a stop gives.
+    pub const fn of(stop: Stop) -> Self {
+        match stop {
+            Stop::Loss => Self::StopLoss,
+            Stop::Trailing => Self::TrailingStop,
+            Stop::Profit => Self::TakeProfit,
+            Stop::Time => Self::TimeStop,
+        }
+    }
+
+    /// It in words, as in `the long position ended by its stop-loss`.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::StopLoss => "by its stop-loss",
+            Self::TrailingStop => "by its trailing stop",
+            Self::TakeProfit => "by taking its profit",
+            Self::TimeStop => "by its time stop",
+            Self::Signal => "by its exit rule",
+            Self::Reversal => "because the other side's conditions hold",
+            Self::Unknown => "because the signal is unknown",
+            Self::Ruin => "because everything was lost",
+        }
+    }
+}
+
+/// A position that a strategy holds, or has just left.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Holding {
+    /// Whether it is long; otherwise it is short.
+    pub long: bool,
+    /// When it was entered: the open of the bar after the signal. Null at the bar of the signal.
+    pub entered_at: Option<String>,
+    /// The price at that time.
+    pub entry: Option<f64>,
+    /// How many bars it has been held.
+    #[cfg_attr(feature = "openapi", schema(value_type = i32))]
+    pub bars: u32,
+    /// Its gain at the close, in percent of the entry price, without costs.
+    pub gain_pct: Option<f64>,
+    /// Why it ended at this bar; null while it is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Exit>,
 }
 
 /// A comparison operator.
@@ -209,6 +283,9 @@ pub struct Explanation {
     /// The range that a detector expected the value in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
+    /// The position of a strategy with memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Holding>,
     /// A summary for users.
     pub summary: String,
 }
@@ -220,6 +297,7 @@ impl Explanation {
         self.conditions == other.conditions
             && self.changed == other.changed
             && self.expected == other.expected
+            && self.position == other.position
             && numbers(&self.summary).eq(numbers(&other.summary))
     }
 }
@@ -239,6 +317,7 @@ mod tests {
             conditions: Vec::new(),
             changed: Vec::new(),
             expected: None,
+            position: None,
             summary: summary.to_owned(),
         };
         let before = explanation("Unknown, for 2 bars are missing.");

@@ -99,6 +99,68 @@ pub enum Fill {
     CloseToClose,
 }
 
+/// How much is invested with an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sizing {
+    /// This fraction of the equity.
+    Fraction(f64),
+    /// This fraction of the starting capital, or the whole equity if that is less.
+    Fixed(f64),
+    /// The fraction of the equity whose annual volatility is `target`, at most all of it.
+    Volatility {
+        /// The target, such as 0.2 for 20 percent.
+        target: f64,
+        /// How many returns before the entry the volatility is computed from.
+        bars: u32,
+    },
+}
+
+impl Default for Sizing {
+    fn default() -> Self {
+        Self::Fraction(1.0)
+    }
+}
+
+/// A series of a portfolio.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// The series.
+    pub series: SeriesName,
+    /// Its share of the equity.
+    pub weight: f64,
+}
+
+/// A simulation of other orders of the trades.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonteCarlo {
+    /// How many orders are tried.
+    pub runs: u32,
+    /// The seed of the random numbers: the same seed gives the same result.
+    pub seed: u64,
+}
+
+/// The values to try, by parameter; every combination is tried.
+pub type Grid = BTreeMap<String, Vec<f64>>;
+
+/// All combinations of the values, in grid order.
+pub fn combinations(grid: &Grid) -> Vec<BTreeMap<String, f64>> {
+    let mut all = vec![BTreeMap::new()];
+    for (name, values) in grid {
+        all = all
+            .iter()
+            .flat_map(|given| {
+                values.iter().map(|value| {
+                    let mut given = given.clone();
+                    given.insert(name.clone(), *value);
+                    given
+                })
+            })
+            .collect();
+    }
+    all
+}
+
 /// How a backtest is run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Backtest {
@@ -122,6 +184,24 @@ pub struct Backtest {
     /// Walk-forward testing, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub walk_forward: Option<WalkForward>,
+    /// How much is invested with an entry.
+    #[serde(default)]
+    pub sizing: Sizing,
+    /// The series of a portfolio; empty for one series.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub portfolio: Vec<Part>,
+    /// A series to compare with, beside holding what is traded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<SeriesName>,
+    /// Parameters to try, on all bars.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub search: Grid,
+    /// Other orders of the trades, if requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monte_carlo: Option<MonteCarlo>,
+    /// The most points of the equity curve; 500 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points: Option<u32>,
 }
 
 impl Default for Backtest {
@@ -135,6 +215,12 @@ impl Default for Backtest {
             short: true,
             annualization: None,
             walk_forward: None,
+            sizing: Sizing::default(),
+            portfolio: Vec::new(),
+            benchmark: None,
+            search: Grid::new(),
+            monte_carlo: None,
+            points: None,
         }
     }
 }
@@ -148,7 +234,7 @@ pub struct WalkForward {
     /// How many bars to test on.
     pub test_bars: u32,
     /// The values to try, by parameter; every combination is tried.
-    pub grid: BTreeMap<String, Vec<f64>>,
+    pub grid: Grid,
 }
 
 /// Maximum fee and slippage, in basis points: a tenth of the traded amount.
@@ -157,6 +243,12 @@ const MAX_BPS: f64 = 1_000.0;
 const MAX_ANNUALIZATION: f64 = 31_536_000.0;
 /// Maximum combinations of parameters in walk-forward testing.
 const MAX_COMBINATIONS: usize = 100;
+/// Maximum combinations of parameters in a search.
+const MAX_SEARCH: usize = 400;
+/// Maximum series of a portfolio.
+pub const MAX_PARTS: usize = 20;
+/// Maximum points of an equity curve in a request to the API.
+pub const MAX_POINTS: u32 = 5_000;
 
 /// Checks the assumptions of a backtest.
 ///
@@ -187,6 +279,19 @@ pub fn check_backtest(spec: &Backtest) -> Result<(), Invalid> {
     {
         return Err(Invalid::new("to", "must be after from"));
     }
+    check_sizing(spec.sizing)?;
+    check_portfolio(spec)?;
+    if let Some(chances) = spec.monte_carlo
+        && !(100..=10_000).contains(&chances.runs)
+    {
+        return Err(Invalid::new(
+            "monte_carlo.runs",
+            format!("must be between 100 and 10000 (got {})", chances.runs),
+        ));
+    }
+    if !spec.search.is_empty() {
+        check_grid("search", &spec.search, MAX_SEARCH)?;
+    }
     let Some(forward) = &spec.walk_forward else {
         return Ok(());
     };
@@ -201,17 +306,88 @@ pub fn check_backtest(spec: &Backtest) -> Result<(), Invalid> {
             ));
         }
     }
-    let combinations = forward
-        .grid
+    check_grid("walk_forward.grid", &forward.grid, MAX_COMBINATIONS)
+}
+
+/// Checks the number of combinations of a grid.
+fn check_grid(place: &str, grid: &Grid, most: usize) -> Result<(), Invalid> {
+    let combinations = grid
         .values()
         .try_fold(1_usize, |n, values| n.checked_mul(values.len()));
-    match combinations {
-        Some(1..=MAX_COMBINATIONS) => Ok(()),
-        _ => Err(Invalid::new(
-            "walk_forward.grid",
-            format!(
-                "must have 1 to {MAX_COMBINATIONS} combinations, such as {{\"fast\": [5, 10], \"slow\": [20, 50]}}"
-            ),
-        )),
+    if combinations.is_some_and(|n| (1..=most).contains(&n)) {
+        return Ok(());
     }
+    Err(Invalid::new(
+        place,
+        format!(
+            "must have 1 to {most} combinations, such as {{\"fast\": [5, 10], \"slow\": [20, 50]}}"
+        ),
+    ))
+}
+
+fn check_sizing(sizing: Sizing) -> Result<(), Invalid> {
+    let (name, value, most) = match sizing {
+        Sizing::Fraction(fraction) => ("sizing.fraction", fraction, 1.0),
+        Sizing::Fixed(amount) => ("sizing.fixed", amount, 1.0),
+        Sizing::Volatility { target, bars } => {
+            if !(2..=1_000).contains(&bars) {
+                return Err(Invalid::new(
+                    "sizing.volatility.bars",
+                    format!("must be between 2 and 1000 (got {bars})"),
+                ));
+            }
+            ("sizing.volatility.target", target, 10.0)
+        }
+    };
+    if value > 0.0 && value <= most {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        name,
+        format!("must be above 0 and at most {most} (got {value})"),
+    ))
+}
+
+fn check_portfolio(spec: &Backtest) -> Result<(), Invalid> {
+    if spec.fill == Fill::CloseToClose {
+        let is_default = spec.sizing == Sizing::default() && spec.portfolio.is_empty();
+        if !is_default {
+            return Err(Invalid::new(
+                "fill",
+                "must be next_open with sizing or a portfolio: close_to_close is the arithmetic of an earlier service",
+            ));
+        }
+    }
+    let parts = &spec.portfolio;
+    if parts.is_empty() {
+        return Ok(());
+    }
+    if parts.len() > MAX_PARTS {
+        return Err(Invalid::new(
+            "portfolio",
+            format!("must have at most {MAX_PARTS} series (got {})", parts.len()),
+        ));
+    }
+    for (i, part) in parts.iter().enumerate() {
+        if !(part.weight > 0.0 && part.weight <= 1.0) {
+            return Err(Invalid::new(
+                format!("portfolio[{i}].weight"),
+                format!("must be above 0 and at most 1 (got {})", part.weight),
+            ));
+        }
+        if parts[..i].iter().any(|other| other.series == part.series) {
+            return Err(Invalid::new(
+                format!("portfolio[{i}].series"),
+                format!("must not be named twice (got {})", part.series),
+            ));
+        }
+    }
+    let total: f64 = parts.iter().map(|part| part.weight).sum();
+    if total > 1.0 + 1e-9 {
+        return Err(Invalid::new(
+            "portfolio",
+            format!("must have weights that add up to at most 1 (got {total})"),
+        ));
+    }
+    Ok(())
 }

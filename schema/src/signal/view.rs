@@ -1,7 +1,7 @@
 //! Signals as shown to users.
 
 use super::compile::CompiledStrategy;
-use super::explanation::{Condition, Expected, Explanation};
+use super::explanation::{Condition, Expected, Explanation, Holding};
 use super::number::show;
 use super::series::SeriesName;
 use super::track::Signal;
@@ -90,6 +90,9 @@ pub struct ExplanationView {
     /// The range that a detector expected the value in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
+    /// The position of a strategy with memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<Holding>,
     /// The age of the data, in seconds.
     pub age_s: Option<i64>,
     /// A summary for users.
@@ -103,6 +106,7 @@ impl ExplanationView {
             conditions: explanation.conditions,
             changed: explanation.changed,
             expected: explanation.expected,
+            position: explanation.position,
             age_s: Some(age_s),
             summary: explanation.summary,
         }
@@ -161,6 +165,7 @@ impl SignalView {
                 conditions: Vec::new(),
                 changed: Vec::new(),
                 expected: None,
+                position: None,
                 age_s: None,
                 summary: "Unknown: no bar had closed by then.".to_owned(),
             },

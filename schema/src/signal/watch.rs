@@ -334,6 +334,7 @@ mod tests {
                 conditions: Vec::new(),
                 changed: Vec::new(),
                 expected: None,
+                position: None,
                 summary: String::new(),
             },
             bar_rev: 0,

@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use thrum_schema::ProjectId;
-use thrum_schema::signal::Timeframe;
+use thrum_schema::error::Invalid;
 use thrum_schema::signal::request::{
-    Backtest, Fill, Request, RequestKind, WalkForward, check_backtest,
+    Backtest, Fill, Grid, MAX_POINTS, MonteCarlo, Part, Request, RequestKind, Sizing, WalkForward,
+    check_backtest, combinations,
 };
+use thrum_schema::signal::{SeriesName, Timeframe};
 use utoipa::ToSchema;
 
 /// A request for a backtest.
@@ -51,7 +53,23 @@ pub struct BacktestRequest {
     /// Bars per year; if absent, computed from the timeframe and the existing bars.
     #[schema(minimum = 1, maximum = 31_536_000)]
     annualization: Option<f64>,
+    /// How much an entry invests; the whole equity if absent.
+    sizing: Option<SizingRequest>,
+    /// Several series that share one account, instead of `series`; at most 20.
+    #[serde(default)]
+    #[schema(max_items = 20)]
+    portfolio: Vec<PartRequest>,
+    /// A series of the same timeframe to compare with.
+    benchmark: Option<String>,
     walk_forward: Option<WalkForwardRequest>,
+    /// The values to try, by parameter, on all bars; at most 400 combinations.
+    #[serde(default)]
+    search: BTreeMap<String, Vec<f64>>,
+    monte_carlo: Option<MonteCarloRequest>,
+    /// The most points of the equity curve; 500 if absent.
+    #[schema(minimum = 2, maximum = 5000)]
+    #[schema(value_type = Option<i32>)]
+    points: Option<u32>,
     /// At most 1000 bars to use instead of a series, for this request only.
     #[schema(value_type = Option<Vec<BarRequest>>, max_items = 1000)]
     bars: Option<Vec<Value>>,
@@ -74,6 +92,92 @@ pub struct WalkForwardRequest {
     grid: BTreeMap<String, Vec<f64>>,
 }
 
+/// How much an entry invests: one of these.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SizingRequest {
+    /// This fraction of the equity.
+    fraction: Option<f64>,
+    /// This fraction of the starting capital.
+    fixed: Option<f64>,
+    /// The fraction of the equity that has this volatility.
+    volatility: Option<VolatilityRequest>,
+}
+
+/// A volatility to aim at; an entry never invests more than the equity.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolatilityRequest {
+    /// The annual volatility, such as 0.2.
+    target: f64,
+    /// How many returns before the entry it is computed from; 20 if absent.
+    #[schema(minimum = 2, maximum = 1000)]
+    #[schema(value_type = Option<i32>)]
+    bars: Option<u32>,
+}
+
+/// A series of a portfolio.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PartRequest {
+    series: String,
+    /// Its share of the equity; equal shares if no series has one.
+    weight: Option<f64>,
+}
+
+/// Other orders of the trades: how much of the result is luck.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MonteCarloRequest {
+    /// How many orders to try; 1000 if absent.
+    #[schema(minimum = 100, maximum = 10_000)]
+    #[schema(value_type = Option<i32>)]
+    runs: Option<u32>,
+    /// The same seed gives the same result; 1 if absent.
+    #[schema(value_type = Option<i64>)]
+    seed: Option<u64>,
+}
+
+impl SizingRequest {
+    fn read(self) -> Result<Sizing, Invalid> {
+        match (self.fraction, self.fixed, self.volatility) {
+            (Some(fraction), None, None) => Ok(Sizing::Fraction(fraction)),
+            (None, Some(amount), None) => Ok(Sizing::Fixed(amount)),
+            (None, None, Some(of)) => Ok(Sizing::Volatility {
+                target: of.target,
+                bars: of.bars.unwrap_or(20),
+            }),
+            _ => Err(Invalid::new(
+                "sizing",
+                "must be one of {\"fraction\": 0.5}, {\"fixed\": 0.1} and {\"volatility\": {\"target\": 0.2}}",
+            )),
+        }
+    }
+}
+
+/// The series of a portfolio, with equal weights if none is given.
+fn parts(requested: Vec<PartRequest>) -> Result<Vec<Part>, Invalid> {
+    let given = requested
+        .iter()
+        .filter(|part| part.weight.is_some())
+        .count();
+    if given != 0 && given != requested.len() {
+        let without = requested.iter().position(|part| part.weight.is_none());
+        return Err(Invalid::new(
+            format!("portfolio[{}].weight", without.unwrap_or_default()),
+            "is required, because other series have one",
+        ));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few series")]
+    let equal = 1.0 / requested.len().max(1) as f64;
+    let part = |(i, part): (usize, PartRequest)| {
+        let series = SeriesName::parse(&format!("portfolio[{i}].series"), &part.series)?;
+        let weight = part.weight.unwrap_or(equal);
+        Ok(Part { series, weight })
+    };
+    requested.into_iter().enumerate().map(part).collect()
+}
+
 /// A request for a backtest and, once it is done, its result. A figure that is not defined is null.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BacktestAnswer {
@@ -92,10 +196,25 @@ pub struct BacktestAnswer {
     buy_and_hold: Option<Value>,
     #[schema(value_type = Option<Object>)]
     look_ahead: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    benchmark: Option<Value>,
+    #[schema(value_type = Option<Vec<Object>>)]
+    portfolio: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    walk_forward: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    search: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    monte_carlo: Option<Value>,
     #[schema(value_type = Option<Vec<Object>>)]
     trades: Option<Value>,
     #[schema(value_type = Option<Vec<Object>>)]
     equity: Option<Value>,
+    /// Of a detector: how often it would have sent an alert.
+    alert_count: Option<i64>,
+    /// Of a detector: the alerts.
+    #[schema(value_type = Option<Vec<Object>>)]
+    alerts: Option<Value>,
 }
 
 /// Requests a backtest.
@@ -131,20 +250,37 @@ pub async fn post(
             test_bars: forward.test_bars,
             grid: forward.grid,
         }),
+        sizing: body
+            .sizing
+            .map(SizingRequest::read)
+            .transpose()?
+            .unwrap_or_default(),
+        portfolio: parts(body.portfolio)?,
+        benchmark: body
+            .benchmark
+            .map(|name| SeriesName::parse("benchmark", &name))
+            .transpose()?,
+        search: body.search,
+        monte_carlo: body.monte_carlo.map(|of| MonteCarlo {
+            runs: of.runs.unwrap_or(1_000),
+            seed: of.seed.unwrap_or(1),
+        }),
+        points: body.points,
     };
     check_backtest(&spec)?;
-    if let Some(forward) = &spec.walk_forward {
-        let timeframe = Timeframe::parse("timeframe", body.timeframe.as_deref().unwrap_or("tick"))?;
-        for (name, values) in &forward.grid {
-            for value in values {
-                let mut params = body.params.clone();
-                params.insert(name.clone(), *value);
-                let mode = body.mode.as_deref();
-                app.series
-                    .compile(writer.project, &body.strategy, mode, &params, timeframe)
-                    .await?;
-            }
-        }
+    if spec
+        .points
+        .is_some_and(|points| !(2..=MAX_POINTS).contains(&points))
+    {
+        let problem = format!("must be between 2 and {MAX_POINTS}");
+        return Err(Invalid::new("points", problem).into());
+    }
+    let timeframe = body.timeframe.as_deref().unwrap_or("tick");
+    let timeframe = Timeframe::parse("timeframe", timeframe)?;
+    let forward = spec.walk_forward.iter().map(|forward| &forward.grid);
+    for grid in forward.chain((!spec.search.is_empty()).then_some(&spec.search)) {
+        let of = (body.strategy.as_str(), body.mode.as_deref(), &body.params);
+        check_grid(&app, writer.project, of, grid, timeframe).await?;
     }
     let request = NewRequest {
         series: body.series,
@@ -156,6 +292,33 @@ pub async fn post(
         what: RequestKind::Backtest(spec),
     };
     request.submit(&app, &writer, &headers).await
+}
+
+/// Checks that at least one combination of a grid is possible.
+async fn check_grid(
+    app: &App,
+    project: ProjectId,
+    (strategy, mode, given): (&str, Option<&str>, &BTreeMap<String, f64>),
+    grid: &Grid,
+    timeframe: Timeframe,
+) -> Result<(), Problem> {
+    // This reports a strategy that does not exist.
+    app.series
+        .compile(project, strategy, mode, given, timeframe)
+        .await?;
+    let Some((strategy, _)) = app.series.strategy(project, strategy).await? else {
+        return Ok(());
+    };
+    let mut problem = None;
+    for combination in combinations(grid) {
+        let mut params = given.clone();
+        params.extend(combination);
+        match strategy.compile(mode, &params, timeframe) {
+            Ok(_) => return Ok(()),
+            Err(error) => problem = problem.or(Some(error)),
+        }
+    }
+    problem.map_or(Ok(()), |problem| Err(problem.into()))
 }
 
 /// Shows a backtest.

@@ -156,7 +156,12 @@ impl NewRequest {
                 timeframe,
             )
             .await?;
-        if let Some(series) = &series {
+        let mut needed: Vec<SeriesName> = series.iter().cloned().collect();
+        if let RequestKind::Backtest(spec) = &self.what {
+            needed.extend(spec.portfolio.iter().map(|part| part.series.clone()));
+            needed.extend(spec.benchmark.clone());
+        }
+        for series in &needed {
             app.series.ensure(writer.project, series, timeframe).await?;
         }
         writer.caller.charge(app).await?;
@@ -205,6 +210,15 @@ impl NewRequest {
             .map(|series| SeriesName::parse("series", series))
             .transpose()?;
         let timeframe = timeframe_of(self.timeframe.as_ref(), series.as_ref())?;
+        let is_portfolio =
+            matches!(&self.what, RequestKind::Backtest(spec) if !spec.portfolio.is_empty());
+        if is_portfolio {
+            if series.is_some() || self.bars.is_some() {
+                let problem = "must not be combined with series or bars; leave them out";
+                return Err(Invalid::new("portfolio", problem).into());
+            }
+            return Ok((None, timeframe, None));
+        }
         let bars = match (&series, self.bars.take()) {
             (Some(_), None) => None,
             (None, Some(bars)) => {

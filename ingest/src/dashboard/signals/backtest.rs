@@ -1,11 +1,15 @@
-//! Backtests: the form that starts one, and the result, compared with buy and hold.
+//! Backtests: the form that starts one, and its result. The submodules turn a result into a page
+//! and into files.
 
-use super::super::chart::{BLUE, Chart, GREY, Line, Svg};
+mod export;
+mod report;
+
+pub use export::{equity_csv, html, trades_csv};
+
 use super::super::fields::{Fields, RequestFields};
 use super::super::live::Live;
 use super::super::page::{Page, failed, see_other};
 use super::super::session::{Post, Viewer};
-use super::super::words::{At, at, number, percent};
 use super::{DEFAULT_STRATEGY, wait_for_result};
 use crate::api::v1::backtests;
 use crate::api::v1::series::{self, SeriesView};
@@ -14,15 +18,24 @@ use crate::app::App;
 use crate::http::Problem;
 use crate::http::{Json, PathId, Read};
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
-use serde_json::Value;
+use report::{Outcome, text};
+use serde_json::{Value, json};
+use thrum_schema::channel::Channel;
 use thrum_schema::error::Invalid;
 use thrum_store::StoreError;
 
-/// Maximum number of trades listed.
-const TRADES: usize = 200;
+#[derive(Template)]
+#[template(path = "backtest.html")]
+struct Shown<'a> {
+    viewer: &'a Viewer,
+    id: &'a str,
+    channels: &'a [Channel],
+    outcome: Outcome,
+}
 
 #[derive(Template)]
 #[template(path = "backtests.html")]
@@ -33,39 +46,21 @@ struct Form<'a> {
     fields: &'a Fields,
 }
 
-/// A figure of the strategy, and of buy and hold.
-struct Figure {
-    name: &'static str,
-    value: String,
-    held: String,
-}
-
-struct Trade {
-    side: String,
-    entered: At,
-    entry: String,
-    exited: At,
-    exit: String,
-    bars: String,
-    net: String,
-}
-
-#[derive(Template)]
-#[template(path = "backtest.html")]
-struct Outcome {
-    title: String,
-    /// `queued`, `done` or `failed`.
-    status: String,
-    error: String,
-    from: Option<At>,
-    to: Option<At>,
-    costs: String,
-    figures: Vec<Figure>,
-    more: Vec<(&'static str, String)>,
-    look_ahead: &'static str,
-    equity: Option<Svg>,
-    trades: Vec<Trade>,
-    total: usize,
+impl Form<'_> {
+    /// Whether the less common fields are used.
+    fn has_more(&self) -> bool {
+        [
+            "size",
+            "benchmark",
+            "grid",
+            "train_bars",
+            "test_bars",
+            "more",
+            "monte_carlo",
+        ]
+        .iter()
+        .any(|field| self.fields.given(field).is_some())
+    }
 }
 
 async fn show_form(
@@ -114,10 +109,36 @@ pub async fn ask(State(app): State<App>, post: Post) -> Response {
     let asked = async {
         let mut body = RequestFields::default();
         let (series, timeframe) = fields.text("of").rsplit_once(' ').unwrap_or_default();
-        body.set("series", series);
+        let more: Vec<&str> = fields.all("more").filter(|more| *more != series).collect();
+        if more.is_empty() {
+            body.set("series", series);
+        } else {
+            let parts = std::iter::once(series).chain(more);
+            let parts: Vec<Value> = parts.map(|series| json!({ "series": series })).collect();
+            body.set("portfolio", parts);
+        }
         body.set("timeframe", timeframe);
-        for field in ["strategy", "mode"] {
+        for field in ["strategy", "mode", "benchmark"] {
             body.text(fields, field);
+        }
+        body.numbers(fields, "params")?;
+        if let Some(size) = fields.given("size") {
+            body.set("sizing", sizing(fields.text("sizing"), size)?);
+        }
+        let grid = fields.grid("grid")?;
+        match (fields.given("train_bars"), fields.given("test_bars")) {
+            (None, None) if grid.is_empty() => {}
+            (None, None) => body.set("search", json!(grid)),
+            _ => {
+                let mut walk = RequestFields::default();
+                walk.number(fields, "train_bars")?;
+                walk.number(fields, "test_bars")?;
+                walk.set("grid", json!(grid));
+                body.set("walk_forward", walk.value());
+            }
+        }
+        if fields.is_on("monte_carlo") {
+            body.set("monte_carlo", json!({}));
         }
         // The dates are in UTC, and the period includes the whole of the last day.
         for (field, more) in [("from", 0), ("to", 1)] {
@@ -148,6 +169,21 @@ pub async fn ask(State(app): State<App>, post: Post) -> Response {
     }
 }
 
+/// How much an entry invests, from the percentage in the form.
+fn sizing(kind: &str, percent: &str) -> Result<Value, Invalid> {
+    let number: Option<f64> = percent.parse().ok();
+    let part = number.filter(|x| x.is_finite()).ok_or_else(|| {
+        let problem = format!("must be a number of percent (got {percent:?})");
+        Invalid::new("size", problem)
+    })?;
+    let part = part / 100.0;
+    Ok(match kind {
+        "fixed" => json!({ "fixed": part }),
+        "volatility" => json!({ "volatility": { "target": part } }),
+        _ => json!({ "fraction": part }),
+    })
+}
+
 /// The start of a day in UTC, or of the day `later` days after it.
 fn begin_of_day(field: &str, day: &str, later: u64) -> Result<String, Invalid> {
     let day = chrono::NaiveDate::parse_from_str(day, "%Y-%m-%d").ok();
@@ -167,31 +203,27 @@ async fn read(reply: Response) -> Result<Value, Problem> {
     serde_json::from_slice(&bytes.to_bytes()).map_err(|_| broken())
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_default()
-}
-
-fn when(value: &Value, name: &str) -> Option<At> {
-    value[name].as_str().map(at)
-}
-
 /// `GET /backtests/{id}`
 pub async fn result(State(app): State<App>, viewer: Viewer, id: PathId) -> Response {
-    let found = async {
-        let request = Read::of(&app, viewer.reader(), &id.0).await?;
-        let reply = backtests::get(State(app.clone()), request).await?;
-        read(reply.into_response()).await
-    };
-    let report = match found.await {
+    let report = match find(&app, &viewer, &id.0).await {
         Ok(report) => report,
         Err(problem) => return failed(Some(&viewer), &problem),
     };
-    let body = body(&report);
+    let channels = match app.store.channels(viewer.key.project).await {
+        Ok(channels) => channels,
+        Err(error) => return failed(Some(&viewer), &error.into()),
+    };
+    let body = Shown {
+        viewer: &viewer,
+        id: &id.0,
+        channels: &channels,
+        outcome: Outcome::new(&report),
+    };
     let page = Page {
         section: "/signals",
         title: "Backtest",
         viewer: Some(&viewer),
-        live: if body.status == "queued" {
+        live: if body.outcome.status == "queued" {
             Live::Soon
         } else {
             Live::Not
@@ -201,96 +233,53 @@ pub async fn result(State(app): State<App>, viewer: Viewer, id: PathId) -> Respo
     page.show(&body)
 }
 
-/// A fraction as a percentage, or a dash.
-fn part(x: &Value) -> String {
-    x.as_f64().map_or_else(|| "–".to_owned(), percent)
+/// The files that a result can be saved as.
+#[derive(Debug, Clone, Copy)]
+enum File {
+    Html,
+    Trades,
+    Equity,
 }
 
-/// A number, or a dash.
-fn plain(x: &Value) -> String {
-    x.as_f64().map_or_else(|| "–".to_owned(), number)
-}
-
-fn body(report: &Value) -> Outcome {
-    let figure = |name, field: &str, shown: fn(&Value) -> String| Figure {
-        name,
-        value: shown(&report[field]),
-        held: shown(&report["buy_and_hold"][field]),
+/// `GET /backtests/{id}/{file}`
+pub async fn file(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path((id, file)): Path<(String, String)>,
+) -> Response {
+    let file = match file.as_str() {
+        "report.html" => File::Html,
+        "trades.csv" => File::Trades,
+        "equity.csv" => File::Equity,
+        _ => return failed(Some(&viewer), &Problem::not_found("file")),
     };
-    let trades = report["trades"].as_array().map_or(&[][..], Vec::as_slice);
-    let shown = trades.iter().rev().take(TRADES).filter_map(trade);
-    Outcome {
-        title: format!(
-            "{} on {} ({})",
-            text(report, "strategy"),
-            text(report, "series"),
-            text(report, "timeframe")
-        ),
-        status: text(report, "status").to_owned(),
-        error: text(report, "error").to_owned(),
-        from: when(report, "from"),
-        to: when(report, "to"),
-        costs: format!(
-            "Fee {} and slippage {} basis points, fill: {}",
-            plain(&report["fee_bps"]),
-            plain(&report["slippage_bps"]),
-            text(report, "fill").replace('_', " ")
-        ),
-        figures: vec![
-            figure("Total return", "total_return", part),
-            figure("Annual return (CAGR)", "cagr", part),
-            figure("Annual volatility", "volatility", part),
-            figure("Sharpe ratio", "sharpe", plain),
-            figure("Sortino ratio", "sortino", plain),
-            figure("Maximum drawdown", "max_drawdown", part),
-        ],
-        more: vec![
-            ("Round trips", plain(&report["round_trips"])),
-            ("Win rate", part(&report["win_rate"])),
-            ("Profit factor", plain(&report["profit_factor"])),
-            ("Exposure", part(&report["exposure"])),
-            ("Bars", plain(&report["rows"])),
-        ],
-        look_ahead: match report["look_ahead"]["clean"].as_bool() {
-            Some(true) => "No look-ahead: removing later bars changes no earlier signal.",
-            Some(false) => {
-                "Look-ahead detected: removing later bars changed earlier signals. Do not trust \
-                 these figures."
-            }
-            None => "",
-        },
-        equity: equity(report),
-        trades: shown.collect(),
-        total: trades.len(),
+    let report = match find(&app, &viewer, &id).await {
+        Ok(report) => report,
+        Err(problem) => return failed(Some(&viewer), &problem),
+    };
+    if text(&report, "status") != "done" {
+        let problem = Problem::conflict("the backtest has no result; see its page");
+        return failed(Some(&viewer), &problem);
     }
+    let (kind, name, content) = match file {
+        File::Html => ("text/html; charset=utf-8", "report.html", html(&report)),
+        File::Trades => ("text/csv; charset=utf-8", "trades.csv", trades_csv(&report)),
+        File::Equity => ("text/csv; charset=utf-8", "equity.csv", equity_csv(&report)),
+    };
+    let saved = format!("attachment; filename=\"backtest-{name}\"");
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::from_str(&saved).unwrap_or(HeaderValue::from_static("attachment")),
+        ),
+    ];
+    (headers, content).into_response()
 }
 
-fn trade(trade: &Value) -> Option<Trade> {
-    Some(Trade {
-        side: text(trade, "side").to_owned(),
-        entered: when(trade, "entered_at")?,
-        entry: plain(&trade["entry_price"]),
-        exited: when(trade, "exited_at")?,
-        exit: plain(&trade["exit_price"]),
-        bars: plain(&trade["bars"]),
-        net: part(&trade["net_return"]),
-    })
-}
-
-/// A chart of the equity of the strategy, and of buy and hold.
-fn equity(report: &Value) -> Option<Svg> {
-    let points = report["equity"].as_array().map_or(&[][..], Vec::as_slice);
-    let line = |field: &str, color| Line {
-        color,
-        points: points
-            .iter()
-            .filter_map(|point| Some((when(point, "time")?.0, Some(point[field].as_f64()?))))
-            .collect(),
-    };
-    let chart = Chart {
-        height: 300,
-        lines: vec![line("buy_and_hold", GREY), line("equity", BLUE)],
-        ..Chart::default()
-    };
-    chart.draw()
+/// The result of a backtest, as the API returns it.
+async fn find(app: &App, viewer: &Viewer, id: &str) -> Result<Value, Problem> {
+    let request = Read::of(app, viewer.reader(), id).await?;
+    let reply = backtests::get(State(app.clone()), request).await?;
+    read(reply.into_response()).await
 }

@@ -78,6 +78,11 @@ struct SeriesPage<'a> {
 }
 
 impl SeriesPage<'_> {
+    /// Whether a strategy is a detector.
+    fn detects(&self, view: &&StrategyView) -> bool {
+        view.definition["detector"].is_string()
+    }
+
     /// Whether the strategy is a detector.
     fn is_detector(&self) -> bool {
         let detector = builtin(self.strategy).is_some_and(|strategy| strategy.detector.is_some());

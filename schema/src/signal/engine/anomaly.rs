@@ -32,6 +32,7 @@ pub fn explain(judged: &Judged, detector: &Detector, bar: &Bar) -> Explanation {
         conditions: Vec::new(),
         changed: Vec::new(),
         expected: is_known.then_some(expected),
+        position: None,
         summary: summary(judged, detector, bar, &expected),
     }
 }

@@ -1,8 +1,8 @@
 //! Explanations of a signal, from the state after a step.
 
 use super::anomaly;
-use super::program::{Program, State, holds};
-use crate::signal::explanation::{Condition, Explanation, Side};
+use super::program::{Program, State};
+use crate::signal::explanation::{Condition, Explanation, Holding, Side};
 use crate::signal::number::show;
 use crate::signal::strategy::Gaps;
 use crate::signal::{Bar, Verdict};
@@ -14,8 +14,18 @@ impl Program {
             return anomaly::explain(&detector.judged, of, bar);
         }
         let known = |x: f64| (!x.is_nan()).then_some(x);
-        let leaves = || self.compiled().leaves.iter().zip(&state.leaves);
-        let conditions: Vec<Condition> = leaves()
+        let position = self.holding(state);
+        let is_shown = |side: Side| match side {
+            Side::Buy | Side::Sell => true,
+            // Only the exits of the position that is or was held say something.
+            Side::ExitLong => position.as_ref().is_some_and(|position| position.long),
+            Side::ExitShort => position.as_ref().is_some_and(|position| !position.long),
+        };
+        let leaves = self.compiled().leaves.iter().zip(&state.leaves);
+        let leaves = leaves.filter(|(leaf, compared)| {
+            is_shown(leaf.side) && !(leaf.of_position && compared.met.is_none())
+        });
+        let (conditions, changes): (Vec<Condition>, Vec<bool>) = leaves
             .map(|(leaf, compared)| {
                 let (value, threshold) = (known(compared.left), known(compared.right));
                 // Under a `not`, the opposite must hold.
@@ -32,7 +42,7 @@ impl Program {
                         threshold - value
                     }
                 });
-                Condition {
+                let condition = Condition {
                     side: leaf.side,
                     left,
                     op,
@@ -41,20 +51,106 @@ impl Program {
                     threshold,
                     margin,
                     met: compared.met.map(|met| met != leaf.negated),
-                }
+                };
+                (condition, compared.met != compared.before)
             })
-            .collect();
-        let changed = conditions.iter().zip(&state.leaves);
+            .unzip();
+        let changed = conditions.iter().zip(changes);
         let changed = changed
-            .filter(|(_, compared)| compared.met != compared.before)
+            .filter(|(_, changed)| *changed)
             .map(|(condition, _)| condition.label())
             .collect();
         Explanation {
-            summary: self.summary(state, bar, &conditions),
+            summary: self.summary(state, bar, &conditions, position.as_ref()),
             conditions,
             changed,
             expected: None,
+            position,
         }
+    }
+
+    /// The position that is held, or that ended at the last bar.
+    fn holding(&self, state: &State) -> Option<Holding> {
+        let memory = &state.memory;
+        let ended = memory.ended.map(|(held, why)| held.holding(Some(why)));
+        // After a reversal, the new position is the one to show.
+        memory.held.map(|held| held.holding(None)).or(ended)
+    }
+
+    /// The signal of a strategy with memory, in words.
+    fn position_summary(
+        &self,
+        state: &State,
+        at: &str,
+        conditions: &[Condition],
+        position: Option<&Holding>,
+    ) -> Option<String> {
+        self.compiled().exits.as_ref()?;
+        let side = |is_long| if is_long { "long" } else { "short" };
+        let reasons = |side: Side, met: bool| {
+            let of = |condition: &&Condition| condition.side == side && condition.met == Some(met);
+            let texts: Vec<String> = conditions.iter().filter(of).map(sentence).collect();
+            texts.join("; ")
+        };
+        let because = |texts: String| match texts.as_str() {
+            "" => String::new(),
+            texts => format!(": {texts}"),
+        };
+        let ended = state.memory.ended.map(|(held, why)| {
+            let holding = held.holding(Some(why));
+            let (gain, exit) = match held.is_long {
+                true => (holding.gain_pct, Side::ExitLong),
+                false => (holding.gain_pct, Side::ExitShort),
+            };
+            let gain = gain.map_or_else(String::new, |gain| format!(", with {}", signed(gain)));
+            format!(
+                "the {} position{} ended {} after {}{gain}",
+                side(held.is_long),
+                holding
+                    .entry
+                    .map_or_else(String::new, |entry| format!(" from {}", show(entry))),
+                why.words(),
+                bars(u64::from(holding.bars)),
+            ) + &because(reasons(exit, true))
+        });
+        let held = position.filter(|position| position.ended.is_none());
+        Some(match (ended, held) {
+            (Some(ended), None) => format!("{at}{ended}."),
+            (ended, Some(held)) => {
+                let now = match held.entry {
+                    None => {
+                        let entry = if held.long { Side::Buy } else { Side::Sell };
+                        format!(
+                            "a {} position is entered at the next open{}",
+                            side(held.long),
+                            because(reasons(entry, true))
+                        )
+                    }
+                    Some(entry) => format!(
+                        "the {} position from {} is held for {}{}",
+                        side(held.long),
+                        show(entry),
+                        bars(u64::from(held.bars)),
+                        held.gain_pct
+                            .map_or_else(String::new, |gain| format!(", with {}", signed(gain)))
+                    ),
+                };
+                let ended = ended.map_or_else(String::new, |ended| format!("{ended}; "));
+                format!("{at}{ended}{now}.")
+            }
+            (None, None) => {
+                let lacks = |of, name| match reasons(of, false) {
+                    texts if texts.is_empty() => None,
+                    texts => Some(format!("not {name}, because {texts}")),
+                };
+                let lacks = [lacks(Side::Buy, "long"), lacks(Side::Sell, "short")];
+                let lacks: Vec<String> = lacks.into_iter().flatten().collect();
+                match lacks.join("; ") {
+                    lacks if lacks.is_empty() => format!("{at}no position is entered."),
+                    lacks => format!("{at}{lacks}."),
+                }
+            }
+        })
     }
 
     /// The sides of conditions that have no value at the last bar.
@@ -74,7 +170,13 @@ impl Program {
         names.join(", ")
     }
 
-    fn summary(&self, state: &State, bar: &Bar, conditions: &[Condition]) -> String {
+    fn summary(
+        &self,
+        state: &State,
+        bar: &Bar,
+        conditions: &[Condition],
+        position: Option<&Holding>,
+    ) -> String {
         let verdict = state.verdict.unwrap_or(Verdict::Warming);
         let reasons = |side: Side, met: bool| {
             let of = |condition: &&Condition| condition.side == side && condition.met == Some(met);
@@ -82,10 +184,14 @@ impl Program {
             texts.join("; ")
         };
         let at = format!("{verdict} at {}: ", show(bar.close));
+        let held = (verdict.is_known())
+            .then(|| self.position_summary(state, &at, conditions, position))
+            .flatten();
         let mut text = match verdict {
+            _ if held.is_some() => held.unwrap_or_default(),
             Verdict::Buy => format!("{at}{}.", reasons(Side::Buy, true)),
             Verdict::Sell => format!("{at}{}.", reasons(Side::Sell, true)),
-            Verdict::Hold if holds(&self.compiled().buy, state) => {
+            Verdict::Hold if self.holds(&self.compiled().buy, state) => {
                 format!("{at}the rules for BUY and SELL both hold, so they cancel each other out.")
             }
             Verdict::Hold => {
@@ -145,6 +251,13 @@ impl Program {
 
 fn bars(n: u64) -> String {
     format!("{n} {}", if n == 1 { "bar" } else { "bars" })
+}
+
+/// `+2.5 %`
+fn signed(percent: f64) -> String {
+    let rounded = (percent * 100.0).round() / 100.0;
+    let sign = if rounded > 0.0 { "+" } else { "" };
+    format!("{sign}{} %", show(rounded))
 }
 
 /// `close 4704.56 is above sma(20) 4596.13, by 108.43`

@@ -3,15 +3,17 @@
 
 use super::detector::{DetectorState, Params, Value};
 use super::indicator::{Output, Stepper};
+use super::position::{Held, Memory};
 use crate::UnixMs;
-use crate::signal::compile::{Tree, What};
+use crate::signal::compile::{Input, Tree, What};
+use crate::signal::explanation::{Exit, Op};
 use crate::signal::strategy::{Field, Gaps};
 use crate::signal::{Bar, CompiledStrategy, Score, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// The format of [`State`]. Any change of its fields increments it, and tracks then start over.
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 
 /// How many times the bars that fill all windows a strategy steps before its first signal counts, if the series is longer
 /// than that. The first of these bars then weighs at most e^-40 in an exponential mean: nothing.
@@ -56,6 +58,10 @@ pub struct State {
     frames: Vec<Frame>,
     /// The comparisons, in the order of `leaves` of the compiled strategy.
     pub(super) leaves: Vec<Compared>,
+    /// At how many bars in a row each condition that must be confirmed has held.
+    confirms: Vec<u32>,
+    /// The position of a strategy that holds them.
+    pub(super) memory: Memory,
     /// The detector's part.
     pub(super) detector: Option<DetectorState>,
 }
@@ -108,6 +114,11 @@ impl State {
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_allocvec(self).expect("a state serializes to postcard")
     }
+
+    /// Why the position that was held ended at the last bar, if it did.
+    pub fn ended(&self) -> Option<Exit> {
+        self.memory.ended.map(|(_, why)| why)
+    }
 }
 
 impl Program {
@@ -117,7 +128,7 @@ impl Program {
         let longer = compiled.indicators.iter().filter_map(|indicator| {
             let frame = compiled.frames[indicator.frame?].ms()?;
             let base = compiled.timeframe.ms()?;
-            let bars = u64::from(indicator.kind.lookback(indicator.args)) + 1;
+            let bars = u64::from(indicator.warmup) + 1;
             Some(bars * (frame / base).unsigned_abs())
         });
         let refill = longer.max().unwrap_or(0).max(needs);
@@ -147,10 +158,12 @@ impl Program {
 
     /// How many bars before the first signal that counts a long series is stepped from.
     ///
-    /// `None` if that would be more than 60,000, as with longer timeframes: then it is stepped
-    /// from its beginning.
+    /// `None` if that would be more than 60,000, as with longer timeframes, or if it holds
+    /// positions: then it is stepped from the beginning of the series.
     pub fn run_up(&self) -> Option<usize> {
         let bars = match self.detector {
+            // A position may be as old as the series.
+            None if self.compiled.has_memory() => return None,
             Some(_) => DETECTOR_RUN_UP,
             None => (RUN_UP * self.refill).max(MIN_RUN_UP),
         };
@@ -204,6 +217,8 @@ impl Program {
                 };
                 compiled.leaves.len()
             ],
+            confirms: vec![0; compiled.confirms.len()],
+            memory: Memory::default(),
             detector: self
                 .detector
                 .map(|params| DetectorState::new(&params, compiled.timeframe.ms())),
@@ -220,6 +235,7 @@ impl Program {
             && state.sources.len() == compiled.sources.len()
             && state.frames.len() == compiled.frames.len()
             && state.leaves.len() == compiled.leaves.len()
+            && state.confirms.len() == compiled.confirms.len()
             && state.detector.is_some() == compiled.detector.is_some();
         fits.then_some(state)
     }
@@ -251,11 +267,8 @@ impl Program {
         if let Some(score) = score.filter(|score| score.time <= close) {
             state.score = Some(score);
         }
-        for (slot, indicator) in state.indicators.iter_mut().zip(&compiled.indicators) {
-            if indicator.frame.is_none() {
-                slot.step(bar, indicator.of);
-            }
-        }
+        state.memory.step(bar);
+        self.step_indicators(state, bar, None);
         if !compiled.frames.is_empty() {
             self.step_frames(state, bar, close);
         }
@@ -283,6 +296,20 @@ impl Program {
         }
     }
 
+    /// Steps the indicators on a timeframe. Those that others are computed from come first.
+    #[inline]
+    fn step_indicators(&self, state: &mut State, bar: &Bar, frame: Option<usize>) {
+        for (i, indicator) in self.compiled.indicators.iter().enumerate() {
+            if indicator.frame == frame {
+                let x = match &indicator.of {
+                    Input::Field(field) => field_of(bar, *field),
+                    input => input_of(input, bar, &state.indicators),
+                };
+                state.indicators[i].step(bar, x);
+            }
+        }
+    }
+
     /// Builds the bars of longer timeframes, and steps their indicators when they close.
     fn step_frames(&self, state: &mut State, bar: &Bar, close: UnixMs) {
         for (i, timeframe) in self.compiled.frames.iter().enumerate() {
@@ -305,12 +332,7 @@ impl Program {
                 .bar
                 .take_if(|longer| closes && timeframe.close_of(longer.time) <= close);
             for longer in overdue.into_iter().chain(closed) {
-                for (slot, indicator) in state.indicators.iter_mut().zip(&self.compiled.indicators)
-                {
-                    if indicator.frame == Some(i) {
-                        slot.step(&longer, indicator.of);
-                    }
-                }
+                self.step_indicators(state, &longer, Some(i));
             }
         }
     }
@@ -318,7 +340,7 @@ impl Program {
     /// Updates the values of all sources, and the outcomes of all comparisons.
     fn compare(&self, state: &mut State, bar: &Bar, close: UnixMs) {
         state.no_sentiment = false;
-        for (lag, source) in state.sources.iter_mut().zip(&self.compiled.sources) {
+        for (i, source) in self.compiled.sources.iter().enumerate() {
             let value = match source.what {
                 What::Const(number) => number,
                 What::Field(field) => field_of(bar, field),
@@ -330,7 +352,15 @@ impl Program {
                     score.map_or(f64::NAN, |score| score.score)
                 }
                 What::Indicator { index, output } => state.indicators[index].output[output],
+                What::Position(figure) => {
+                    let held = state.memory.held;
+                    held.map_or(f64::NAN, |held| held.figure(figure))
+                }
+                What::Math { op, left, right } => {
+                    op.of(state.sources[left].now, state.sources[right].now)
+                }
             };
+            let lag = &mut state.sources[i];
             lag.now = if source.ago == 0 {
                 value
             } else {
@@ -351,51 +381,111 @@ impl Program {
         }
     }
 
-    fn judge(&self, state: &State) -> Verdict {
-        if state.leaves.iter().any(|leaf| leaf.met.is_none()) || state.bars < self.needs {
+    fn judge(&self, state: &mut State) -> Verdict {
+        let unknown = self.unknown(state);
+        for (i, (tree, _)) in self.compiled.confirms.iter().enumerate() {
+            let holds = unknown.is_none() && self.holds(tree, state);
+            let before = state.confirms[i];
+            state.confirms[i] = if holds { before.saturating_add(1) } else { 0 };
+        }
+        if let Some(unknown) = unknown {
+            state.memory.end(Exit::Unknown);
+            return unknown;
+        }
+        let entry = match (
+            self.holds(&self.compiled.buy, state),
+            self.holds(&self.compiled.sell, state),
+        ) {
+            (true, false) => Some(true),
+            (false, true) => Some(false),
+            _ => None,
+        };
+        let is_long = match &self.compiled.exits {
+            None => entry,
+            Some(exits) => {
+                let held = state.memory.held;
+                let exit = held.and_then(|held| {
+                    let side = if held.is_long {
+                        &exits.long
+                    } else {
+                        &exits.short
+                    };
+                    let exit = side.iter().find(|(_, when)| self.holds(when, state));
+                    let is_reversed = entry == Some(!held.is_long);
+                    exit.map(|(why, _)| *why)
+                        .or(is_reversed.then_some(Exit::Reversal))
+                });
+                if let Some(why) = exit {
+                    state.memory.end(why);
+                }
+                // What has just been left is not entered again at the same bar.
+                let is_left = |is_long: &bool| held.is_some_and(|held| held.is_long == *is_long);
+                if state.memory.held.is_none() {
+                    let entry = entry.filter(|is_long| !is_left(is_long));
+                    state.memory.held = entry.map(Held::new);
+                }
+                state.memory.held.map(|held| held.is_long)
+            }
+        };
+        match is_long {
+            Some(true) => Verdict::Buy,
+            Some(false) => Verdict::Sell,
+            None => Verdict::Hold,
+        }
+    }
+
+    /// Why there is no signal, if there is none.
+    fn unknown(&self, state: &State) -> Option<Verdict> {
+        let is_held = state.memory.held.is_some();
+        let mut leaves = state.leaves.iter().zip(&self.compiled.leaves);
+        let is_unknown =
+            leaves.any(|(compared, leaf)| compared.met.is_none() && (is_held || !leaf.of_position));
+        if is_unknown || state.bars < self.needs {
             let warm = state.bars >= self.needs
                 && state
                     .indicators
                     .iter()
                     .all(|slot| slot.count >= slot.lookback);
-            return match warm {
+            return Some(match warm {
                 false => Verdict::Warming,
                 true if state.no_sentiment => Verdict::NoSentiment,
                 true => Verdict::Gap,
-            };
+            });
         }
-        if self.compiled.gaps == Gaps::Unknown
-            && state.hole.is_some_and(|hole| hole.since < self.refill)
-        {
-            return Verdict::Gap;
-        }
-        match (
-            holds(&self.compiled.buy, state),
-            holds(&self.compiled.sell, state),
-        ) {
-            (true, false) => Verdict::Buy,
-            (false, true) => Verdict::Sell,
-            _ => Verdict::Hold,
+        let is_gap = self.compiled.gaps == Gaps::Unknown
+            && state.hole.is_some_and(|hole| hole.since < self.refill);
+        is_gap.then_some(Verdict::Gap)
+    }
+
+    /// Whether a rule holds, if all its comparisons are known.
+    pub(super) fn holds(&self, tree: &Tree, state: &State) -> bool {
+        match tree {
+            Tree::Leaf(index) => state.leaves[*index].met == Some(true),
+            Tree::All(trees) => trees.iter().all(|tree| self.holds(tree, state)),
+            Tree::Any(trees) => trees.iter().any(|tree| self.holds(tree, state)),
+            Tree::Not(tree) => !self.holds(tree, state),
+            Tree::Confirm(index) => state.confirms[*index] >= self.compiled.confirms[*index].1,
         }
     }
 }
 
-/// Whether a rule holds, if all its comparisons are known.
-pub(super) fn holds(tree: &Tree, state: &State) -> bool {
-    match tree {
-        Tree::Leaf(index) => state.leaves[*index].met == Some(true),
-        Tree::All(trees) => trees.iter().all(|tree| holds(tree, state)),
-        Tree::Any(trees) => trees.iter().any(|tree| holds(tree, state)),
-        Tree::Not(tree) => !holds(tree, state),
+/// The value that an indicator is computed from, at the bar of its timeframe that just closed.
+fn input_of(input: &Input, bar: &Bar, slots: &[Slot]) -> f64 {
+    match input {
+        Input::Field(field) => field_of(bar, *field),
+        Input::Const(number) => *number,
+        Input::Indicator { index, output } => slots[*index].output[*output],
+        Input::Math { op, left, right } => {
+            op.of(input_of(left, bar, slots), input_of(right, bar, slots))
+        }
     }
 }
 
 impl Slot {
     #[inline]
-    fn step(&mut self, bar: &Bar, of: Field) {
-        let x = field_of(bar, of);
+    fn step(&mut self, bar: &Bar, x: f64) {
         if x.is_nan() {
-            // An unknown volume does not enter the window, and the output at this bar is unknown.
+            // An unknown value does not enter the window, and the output at this bar is unknown.
             self.output = [f64::NAN; 3];
             return;
         }
@@ -405,8 +495,7 @@ impl Slot {
 }
 
 impl Compared {
-    fn outcome(&self, op: crate::signal::explanation::Op, left: f64, right: f64) -> Option<bool> {
-        use crate::signal::explanation::Op;
+    fn outcome(&self, op: Op, left: f64, right: f64) -> Option<bool> {
         if left.is_nan() || right.is_nan() {
             return None;
         }

@@ -17,6 +17,8 @@ static BUILTINS: LazyLock<BTreeMap<&'static str, Strategy>> = LazyLock::new(|| {
         ("bollinger", bollinger()),
         ("donchian", donchian()),
         ("zscore", zscore()),
+        ("turtle", turtle()),
+        ("rsi-dip", rsi_dip()),
         ("auto", auto()),
         ("seasonal", seasonal()),
         ("holt-winters", holt_winters()),
@@ -148,6 +150,50 @@ fn zscore() -> Value {
         "gaps": "count",
         "buy": compare(of_n("zscore"), "<", "-$k"),
         "sell": compare(of_n("zscore"), ">", "$k"),
+    })
+}
+
+fn turtle() -> Value {
+    let channel = |n: &str, output: &str| json!({ "indicator": "donchian", "n": n, "output": output, "ago": 1 });
+    let from_entry = |op: &str| {
+        json!({ "op": op, "left": { "position": "entry" },
+                "right": { "op": "*", "left": "$k", "right": { "indicator": "atr", "n": "$atr" } } })
+    };
+    json!({
+        "description": "Breakout with positions: long when the close is above the highest high of the previous \
+                        `enter` bars, until it is below the lowest low of the previous `exit` bars, or k average \
+                        true ranges below the entry; short the other way round.",
+        "params": { "enter": 20, "exit": 10, "atr": 20, "k": 2 },
+        "gaps": "count",
+        "long": {
+            "enter": compare("close", ">", channel("$enter", "upper")),
+            "exit": { "any": [
+                compare("close", "<", channel("$exit", "lower")),
+                compare("close", "<", from_entry("-")),
+            ] },
+        },
+        "short": {
+            "enter": compare("close", "<", channel("$enter", "lower")),
+            "exit": { "any": [
+                compare("close", ">", channel("$exit", "upper")),
+                compare("close", ">", from_entry("+")),
+            ] },
+        },
+    })
+}
+
+fn rsi_dip() -> Value {
+    json!({
+        "description": "Long only, after a dip: enter when the RSI is back above `dip`, leave when it is above \
+                        `exit`, after a loss of `stop` percent, a fall of `trail` percent from the best close, or \
+                        `bars` bars.",
+        "params": { "n": 14, "dip": 30, "exit": 60, "stop": 5, "trail": 8, "bars": 40 },
+        "gaps": "count",
+        "long": {
+            "enter": compare(of_n("rsi"), "crosses_above", "$dip"),
+            "exit": compare(of_n("rsi"), ">", "$exit"),
+            "stop_loss_pct": "$stop", "trailing_stop_pct": "$trail", "time_stop_bars": "$bars",
+        },
     })
 }
 

@@ -1,16 +1,21 @@
 //! Strategies from and to JSON.
 
+mod operand;
+mod write;
+
+pub use write::to_json;
+
 use super::{
-    Comparison, DEFAULT_MODE, Field, Gaps, MAX_AGO, MAX_CONDITIONS, MAX_DEPTH, MAX_LEAVES,
-    MAX_PARAMS, Number, Operand, Rule, Rules, Strategy, check_name,
+    Comparison, DEFAULT_MODE, Gaps, MAX_CONDITIONS, MAX_DEPTH, MAX_LEAVES, MAX_OPERANDS,
+    MAX_PARAMS, Number, Operand, Position, Rule, Rules, Stop, Strategy, check_name,
 };
 use crate::error::{Invalid, Invalids};
 use crate::signal::bar::check_number;
 use crate::signal::detector;
 use crate::signal::explanation::Op;
-use crate::signal::indicator::{Kind, MAX_WINDOW};
-use crate::signal::series::Timeframe;
-use serde_json::{Map, Value, json};
+use crate::signal::indicator::MAX_WINDOW;
+use operand::number;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Maximum length of a description, in characters.
@@ -35,9 +40,10 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalids> {
 #[derive(Default)]
 struct Reader {
     problems: Vec<Invalid>,
-    /// How many more comparisons and conditions the mode may have.
+    /// How many more comparisons, conditions and operands the mode may have.
     comparisons: usize,
     conditions: usize,
+    operands: usize,
 }
 
 impl Reader {
@@ -64,6 +70,8 @@ impl Reader {
                 "gaps",
                 "buy",
                 "sell",
+                "long",
+                "short",
             ],
         );
         self.or(known, ());
@@ -110,10 +118,10 @@ impl Reader {
             let rules = self.rules(fields, "");
             return BTreeMap::from([(DEFAULT_MODE.to_owned(), rules)]);
         };
-        if fields.contains_key("buy") || fields.contains_key("sell") {
+        if SIDES.iter().any(|side| fields.contains_key(*side)) {
             self.problems.push(Invalid::new(
                 "modes",
-                "must not be combined with buy and sell",
+                "must not be combined with buy and sell, or long and short",
             ));
         }
         let none = Fields::new();
@@ -123,7 +131,7 @@ impl Reader {
             let place = format!("modes.{name}");
             self.or(check_name(&place, name), ());
             let fields = self.or(object(value, &place), &none);
-            self.or(only(fields, &place, &["buy", "sell"]), ());
+            self.or(only(fields, &place, &SIDES), ());
             modes.insert(name.clone(), self.rules(fields, &place));
         }
         if modes.is_empty() || modes.len() > MAX_PARAMS {
@@ -137,6 +145,22 @@ impl Reader {
 
     fn rules(&mut self, fields: &Fields, place: &str) -> Rules {
         (self.comparisons, self.conditions) = (MAX_LEAVES, MAX_CONDITIONS);
+        self.operands = MAX_OPERANDS;
+        let has = |name: &str| fields.contains_key(name);
+        if has("long") || has("short") {
+            if has("buy") || has("sell") {
+                self.problems.push(Invalid::new(
+                    join(place, if has("buy") { "buy" } else { "sell" }),
+                    "must not be combined with long and short",
+                ));
+            }
+            let mut side = |name: &str| {
+                let value = fields.get(name)?;
+                self.position(value, &join(place, name))
+            };
+            let (long, short) = (side("long"), side("short"));
+            return Rules::Positions { long, short };
+        }
         let mut side = |name: &str| {
             let place = join(place, name);
             if let Some(value) = fields.get(name) {
@@ -144,14 +168,41 @@ impl Reader {
             }
             self.problems.push(Invalid::new(
                 &place,
-                "is required: a condition, or {\"any\": []} for never",
+                "is required: a condition, or {\"any\": []} for never (or use long and short, for a strategy that \
+                 holds positions)",
             ));
             NEVER
         };
-        Rules {
+        Rules::Signals {
             buy: side("buy"),
             sell: side("sell"),
         }
+    }
+
+    /// When to enter and leave positions of one side.
+    fn position(&mut self, value: &Value, place: &str) -> Option<Position> {
+        let none = Fields::new();
+        let fields = self.or(object(value, place), &none);
+        let stops = Stop::ALL.map(Stop::as_str);
+        let known: Vec<&str> = ["enter", "exit"].into_iter().chain(stops).collect();
+        self.or(only(fields, place, &known), ());
+        let Some(enter) = fields.get("enter") else {
+            let problem = "is required: the condition to enter a position";
+            let problem = Invalid::new(join(place, "enter"), problem);
+            self.problems.push(problem);
+            return None;
+        };
+        let enter = self.rule(enter, &join(place, "enter"), 1);
+        let exit = fields.get("exit");
+        let exit = exit.map(|value| self.rule(value, &join(place, "exit"), 1));
+        let mut stops = BTreeMap::new();
+        for stop in Stop::ALL {
+            if let Some(value) = fields.get(stop.as_str()) {
+                let number = number(value, &join(place, stop.as_str()));
+                stops.insert(stop, self.or(number, Number::Is(1.0)));
+            }
+        }
+        Some(Position { enter, exit, stops })
     }
 
     fn rule(&mut self, value: &Value, place: &str, depth: usize) -> Rule {
@@ -199,6 +250,14 @@ impl Reader {
                 let inner = self.rule(value, &join(place, name), depth + 1);
                 Ok(Rule::Not(Box::new(inner)))
             }
+            (2, _) if fields.contains_key("confirm") && fields.contains_key("bars") => {
+                let bars = self.or(
+                    number(&fields["bars"], &join(place, "bars")),
+                    Number::Is(1.0),
+                );
+                let inner = self.rule(&fields["confirm"], &join(place, "confirm"), depth + 1);
+                Ok(Rule::Confirm(Box::new(inner), bars))
+            }
             _ => {
                 let comparison = self.comparison(fields, place)?;
                 Ok(Rule::Compare(Box::new(comparison)))
@@ -213,7 +272,8 @@ impl Reader {
         if !fits || fields.len() != 3 {
             return Err(Invalid::new(
                 place,
-                "must be {\"all\": […]}, {\"any\": […]}, {\"not\": …}, or a comparison {\"left\", \"op\", \"right\"}",
+                "must be {\"all\": […]}, {\"any\": […]}, {\"not\": …}, {\"confirm\": …, \"bars\": …}, or a comparison \
+                 {\"left\", \"op\", \"right\"}",
             ));
         }
         self.comparisons = self.comparisons.checked_sub(1).ok_or_else(|| {
@@ -231,7 +291,7 @@ impl Reader {
             )
         });
         let mut side = |name: &str| {
-            let operand = operand(&fields[name], &join(place, name));
+            let operand = self.operand(&fields[name], &join(place, name), 1);
             self.or(operand, Operand::Number(Number::Is(0.0)))
         };
         let (left, right) = (side("left"), side("right"));
@@ -243,6 +303,8 @@ impl Reader {
     }
 }
 
+/// The fields that say what a mode does.
+const SIDES: [&str; 4] = ["buy", "sell", "long", "short"];
 /// A condition that never holds.
 const NEVER: Rule = Rule::Any(Vec::new());
 
@@ -291,7 +353,7 @@ fn detector_of(
         })?;
         *param = value;
     }
-    let never = Rules {
+    let never = Rules::Signals {
         buy: NEVER,
         sell: NEVER,
     };
@@ -327,150 +389,6 @@ fn params(value: Option<&Value>) -> Result<BTreeMap<String, f64>, Invalid> {
         ));
     }
     Ok(params)
-}
-
-fn operand(value: &Value, place: &str) -> Result<Operand, Invalid> {
-    match value {
-        Value::Number(_) => number(value, place).map(Operand::Number),
-        Value::String(text) if text.starts_with('$') || text.starts_with("-$") => {
-            number(value, place).map(Operand::Number)
-        }
-        Value::String(text) if text == "sentiment" => Ok(Operand::Sentiment { max_age_s: None }),
-        Value::String(text) => Ok(Operand::Field {
-            field: field(text, place)?,
-            ago: 0,
-        }),
-        Value::Object(fields) if fields.contains_key("sentiment") => {
-            only(fields, place, &["sentiment"])?;
-            let place = join(place, "sentiment");
-            let fields = object(&fields["sentiment"], &place)?;
-            only(fields, &place, &["max_age_s"])?;
-            let max_age_s = fields
-                .get("max_age_s")
-                .map(|value| number(value, &join(&place, "max_age_s")))
-                .transpose()?;
-            Ok(Operand::Sentiment { max_age_s })
-        }
-        Value::Object(fields) if fields.contains_key("field") => {
-            only(fields, place, &["field", "ago"])?;
-            let name = text(fields, place, "field")?.unwrap_or_default();
-            Ok(Operand::Field {
-                field: field(&name, &join(place, "field"))?,
-                ago: ago(fields, place)?,
-            })
-        }
-        Value::Object(fields) if fields.contains_key("indicator") => indicator(fields, place),
-        _ => Err(Invalid::new(
-            place,
-            "must be a number, a parameter (\"$n\"), open, high, low, close, volume, typical, sentiment, or an object: \
-             {\"indicator\": …}, {\"field\": …, \"ago\": …} or {\"sentiment\": {\"max_age_s\": …}}",
-        )),
-    }
-}
-
-fn indicator(fields: &Fields, place: &str) -> Result<Operand, Invalid> {
-    let name = text(fields, place, "indicator")?.unwrap_or_default();
-    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
-    let kind = kind.ok_or_else(|| {
-        let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-        Invalid::new(
-            join(place, "indicator"),
-            format!("must be one of {}", names.join(", ")),
-        )
-    })?;
-    let mut args = BTreeMap::new();
-    let mut of = None;
-    for (name, value) in fields {
-        let place = join(place, name);
-        match name.as_str() {
-            "indicator" | "timeframe" | "output" | "ago" => {}
-            "of" if kind.is_of_a_value() => {
-                of = Some(field(value.as_str().unwrap_or_default(), &place)?);
-            }
-            name if kind.args().iter().any(|arg| arg.name == name) => {
-                args.insert(name.to_owned(), number(value, &place)?);
-            }
-            _ => {
-                let names = kind.args().iter().map(|arg| arg.name);
-                let names: Vec<&str> = names.chain(kind.is_of_a_value().then_some("of")).collect();
-                return Err(Invalid::new(
-                    place,
-                    format!(
-                        "is not a parameter of {}; its parameters are {}timeframe, output and ago",
-                        kind.as_str(),
-                        names
-                            .iter()
-                            .map(|name| format!("{name}, "))
-                            .collect::<String>()
-                    ),
-                ));
-            }
-        }
-    }
-    let output = match text(fields, place, "output")? {
-        None => 0,
-        Some(name) => {
-            let place = join(place, "output");
-            let found = kind.outputs().iter().position(|output| **output == name);
-            found.ok_or_else(|| {
-                Invalid::new(
-                    place,
-                    format!("must be one of {}", kind.outputs().join(", ")),
-                )
-            })?
-        }
-    };
-    let timeframe = text(fields, place, "timeframe")?;
-    let timeframe = timeframe
-        .map(|text| Timeframe::parse(&join(place, "timeframe"), &text))
-        .transpose()?;
-    Ok(Operand::Indicator {
-        kind,
-        args,
-        of,
-        timeframe,
-        output,
-        ago: ago(fields, place)?,
-    })
-}
-
-fn ago(fields: &Fields, place: &str) -> Result<u32, Invalid> {
-    match fields.get("ago") {
-        None => Ok(0),
-        Some(value) => whole(value, &join(place, "ago"), 0, MAX_AGO),
-    }
-}
-
-fn field(name: &str, place: &str) -> Result<Field, Invalid> {
-    // A plain value has only a close.
-    let name = if name == "value" { "close" } else { name };
-    let found = Field::ALL.into_iter().find(|field| field.as_str() == name);
-    found.ok_or_else(|| {
-        Invalid::new(place, "must be open, high, low, close (or value), volume or typical (or sentiment, but only as a whole side)")
-    })
-}
-
-fn number(value: &Value, place: &str) -> Result<Number, Invalid> {
-    if let Some(number) = value.as_f64() {
-        check_number(place, number)?;
-        return Ok(Number::Is(number));
-    }
-    let text = value.as_str().unwrap_or_default();
-    let (negated, text) = match text.strip_prefix('-') {
-        Some(text) => (true, text),
-        None => (false, text),
-    };
-    match text.strip_prefix('$') {
-        Some(name) => {
-            check_name(place, name)?;
-            let name = name.to_owned();
-            Ok(Number::Param { name, negated })
-        }
-        None => Err(Invalid::new(
-            place,
-            "must be a number, or a parameter such as \"$n\"",
-        )),
-    }
 }
 
 fn whole(value: &Value, place: &str, min: u32, max: u32) -> Result<u32, Invalid> {
@@ -516,116 +434,4 @@ fn join(place: &str, name: &str) -> String {
     } else {
         format!("{place}.{name}")
     }
-}
-
-pub fn to_json(strategy: &Strategy) -> Value {
-    let sides =
-        |rules: &Rules| json!({ "buy": rule_json(&rules.buy), "sell": rule_json(&rules.sell) });
-    let mut fields = Fields::new();
-    if !strategy.description.is_empty() {
-        fields.insert("description".into(), strategy.description.clone().into());
-    }
-    if !strategy.params.is_empty() {
-        let params = strategy.params.iter();
-        let params: Fields = params
-            .map(|(name, value)| (name.clone(), plain(*value)))
-            .collect();
-        fields.insert("params".into(), params.into());
-    }
-    if let Some(kind) = strategy.detector {
-        fields.insert("detector".into(), kind.as_str().into());
-        return fields.into();
-    }
-    if strategy.warmup > 0 {
-        fields.insert("warmup".into(), strategy.warmup.into());
-    }
-    if strategy.gaps == Gaps::Count {
-        fields.insert("gaps".into(), "count".into());
-    }
-    match strategy.modes.get(DEFAULT_MODE) {
-        Some(rules) if strategy.modes.len() == 1 => {
-            fields.insert("buy".into(), rule_json(&rules.buy));
-            fields.insert("sell".into(), rule_json(&rules.sell));
-        }
-        _ => {
-            let modes = strategy.modes.iter();
-            let modes: Fields = modes
-                .map(|(name, rules)| (name.clone(), sides(rules)))
-                .collect();
-            fields.insert("modes".into(), modes.into());
-            fields.insert("default_mode".into(), strategy.default_mode.clone().into());
-        }
-    }
-    fields.into()
-}
-
-fn rule_json(rule: &Rule) -> Value {
-    let list = |rules: &[Rule]| rules.iter().map(rule_json).collect::<Vec<_>>();
-    match rule {
-        Rule::All(rules) => json!({ "all": list(rules) }),
-        Rule::Any(rules) => json!({ "any": list(rules) }),
-        Rule::Not(rule) => json!({ "not": rule_json(rule) }),
-        Rule::Compare(compare) => json!({
-            "left": operand_json(&compare.left),
-            "op": compare.op.as_str(),
-            "right": operand_json(&compare.right),
-        }),
-    }
-}
-
-fn operand_json(operand: &Operand) -> Value {
-    match operand {
-        Operand::Number(number) => number_json(number),
-        Operand::Field { field, ago: 0 } => field.as_str().into(),
-        Operand::Field { field, ago } => json!({ "field": field.as_str(), "ago": ago }),
-        Operand::Sentiment { max_age_s: None } => "sentiment".into(),
-        Operand::Sentiment {
-            max_age_s: Some(max_age_s),
-        } => json!({ "sentiment": { "max_age_s": number_json(max_age_s) } }),
-        Operand::Indicator {
-            kind,
-            args,
-            of,
-            timeframe,
-            output,
-            ago,
-        } => {
-            let mut fields = Fields::new();
-            fields.insert("indicator".into(), kind.as_str().into());
-            for (name, value) in args {
-                fields.insert(name.clone(), number_json(value));
-            }
-            if let Some(of) = of {
-                fields.insert("of".into(), of.as_str().into());
-            }
-            if let Some(timeframe) = timeframe {
-                fields.insert("timeframe".into(), timeframe.to_string().into());
-            }
-            if *output > 0 {
-                fields.insert("output".into(), kind.outputs()[*output].into());
-            }
-            if *ago > 0 {
-                fields.insert("ago".into(), (*ago).into());
-            }
-            fields.into()
-        }
-    }
-}
-
-fn number_json(number: &Number) -> Value {
-    match number {
-        Number::Is(number) => plain(*number),
-        Number::Param { name, negated } => {
-            format!("{}${name}", if *negated { "-" } else { "" }).into()
-        }
-    }
-}
-
-/// A number, without a decimal point if it is whole.
-fn plain(number: f64) -> Value {
-    if number.fract() == 0.0 && number.abs() < 1e15 {
-        #[expect(clippy::cast_possible_truncation, reason = "whole and below 1e15")]
-        return (number as i64).into();
-    }
-    number.into()
 }

@@ -32,6 +32,8 @@ pub fn outcome(condition: &Condition) -> Outcome {
         side: match condition.side {
             Side::Buy => "BUY",
             Side::Sell => "SELL",
+            Side::ExitLong => "exit long",
+            Side::ExitShort => "exit short",
         },
         label: condition.label().replace('_', " "),
         value: optional(condition.value),

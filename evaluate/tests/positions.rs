@@ -1,0 +1,389 @@
+//! Strategies with memory: entries and exits, stops, confirmation, arithmetic between operands, and
+//! indicators of indicators.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{custom, letters, walk};
+use thrum_evaluate::backtests::backtest;
+use thrum_schema::UnixMs;
+use thrum_schema::signal::engine::{Program, Stepper, run};
+use thrum_schema::signal::explanation::{Exit, Holding};
+use thrum_schema::signal::indicator::Kind;
+use thrum_schema::signal::request::Backtest;
+use thrum_schema::signal::{Bar, Strategy, Verdict};
+
+const HOUR: i64 = 3_600_000;
+
+/// Bars that open where the last one closed.
+fn bars(closes: &[f64]) -> Vec<Bar> {
+    let opens = std::iter::once(&closes[0]).chain(closes);
+    let rows = opens.zip(closes).enumerate();
+    rows.map(|(i, (open, close))| Bar {
+        time: UnixMs(1_700_000_000_000 / HOUR * HOUR + i as i64 * HOUR),
+        open: *open,
+        high: open.max(*close),
+        low: open.min(*close),
+        close: *close,
+        volume: Some(1.0),
+    })
+    .collect()
+}
+
+/// The signals, and the position and summary at each bar.
+fn steps(program: &Program, bars: &[Bar]) -> (String, Vec<(Option<Holding>, String)>) {
+    let (mut verdicts, mut shown) = (Vec::new(), Vec::new());
+    run(
+        program,
+        &mut program.begin(),
+        bars,
+        &[],
+        |state, bar, verdict| {
+            let explanation = program.explain(state, bar);
+            verdicts.push(verdict);
+            shown.push((explanation.position, explanation.summary));
+        },
+    );
+    (letters(&verdicts), shown)
+}
+
+fn above(level: f64) -> Value {
+    json!({ "left": "close", "op": ">", "right": level })
+}
+
+fn below(level: f64) -> Value {
+    json!({ "left": "close", "op": "<", "right": level })
+}
+
+fn ended(shown: &[(Option<Holding>, String)]) -> Vec<Option<Exit>> {
+    let ended = shown.iter().map(|(holding, _)| holding.as_ref()?.ended);
+    ended.collect()
+}
+
+#[test]
+fn a_position_is_held_from_entry_to_exit() {
+    let (_, program) = custom(json!({ "long": { "enter": above(110.0), "exit": below(100.0) } }));
+    let (letters, shown) = steps(
+        &program,
+        &bars(&[100.0, 111.0, 105.0, 101.0, 120.0, 99.0, 98.0, 111.0]),
+    );
+    assert_eq!(letters, "HBBBBHHB");
+    let at = |i: usize| shown[i].0.clone().unwrap();
+    assert_eq!((at(1).entry, at(1).bars), (None, 0));
+    // It is entered at the open of the bar after the signal.
+    assert_eq!((at(2).entry, at(2).bars), (Some(111.0), 1));
+    assert_eq!(at(4).gain_pct.unwrap(), (120.0 - 111.0) / 111.0 * 100.0);
+    assert_eq!(at(5).ended, Some(Exit::Signal));
+    assert_eq!(shown[6].0, None);
+    assert_eq!(
+        shown[1].1,
+        "BUY at 111: a long position is entered at the next open: close 111 is above 110, by 1."
+    );
+    assert_eq!(
+        shown[3].1,
+        "BUY at 101: the long position from 111 is held for 2 bars, with -9.01 %."
+    );
+    assert_eq!(
+        shown[5].1,
+        "HOLD at 99: the long position from 111 ended by its exit rule after 4 bars, with -10.81 %: close 99 is \
+         below 100, by 1."
+    );
+    assert_eq!(
+        shown[6].1,
+        "HOLD at 98: not long, because close 98 is below 110, by 12."
+    );
+}
+
+#[test]
+fn every_stop_ends_a_position_and_says_so() {
+    // Entered at 100 by the close of the first bar; each path ends by the stop that it names.
+    let paths: [(&str, f64, &[f64], Exit, usize); 4] = [
+        (
+            "stop_loss_pct",
+            5.0,
+            &[100.0, 100.0, 96.0, 95.1, 95.0, 90.0],
+            Exit::StopLoss,
+            4,
+        ),
+        (
+            "take_profit_pct",
+            10.0,
+            &[100.0, 100.0, 109.9, 110.0, 90.0],
+            Exit::TakeProfit,
+            3,
+        ),
+        (
+            "trailing_stop_pct",
+            10.0,
+            &[100.0, 100.0, 200.0, 181.0, 180.0],
+            Exit::TrailingStop,
+            4,
+        ),
+        (
+            "time_stop_bars",
+            3.0,
+            &[100.0, 100.0, 101.0, 102.0, 103.0],
+            Exit::TimeStop,
+            3,
+        ),
+    ];
+    for (stop, level, closes, why, at) in paths {
+        let enter = json!({ "left": "close", "op": "crosses_above", "right": 99 });
+        let mut side =
+            json!({ "enter": { "any": [enter, { "left": "close", "op": "<", "right": 0 }] } });
+        side[stop] = json!(level);
+        let (_, program) = custom(json!({ "long": side }));
+        // A bar below, so that the first of the path crosses.
+        let mut closes = closes.to_vec();
+        closes.insert(0, 98.0);
+        let (letters, shown) = steps(&program, &bars(&closes));
+        let ended = ended(&shown);
+        assert_eq!(ended[at + 1], Some(why), "{stop}: {letters} {shown:?}");
+        assert!(
+            ended[..=at].iter().all(Option::is_none),
+            "{stop}: {ended:?}"
+        );
+        assert_eq!(&letters[1..=at], "B".repeat(at), "{stop}");
+        assert!(
+            letters[at + 1..].chars().all(|c| c == 'H'),
+            "{stop}: {letters}"
+        );
+    }
+    // The same for a short position, upside down.
+    let short = json!({ "short": { "enter": { "left": "close", "op": "crosses_below", "right": 101 },
+                                   "stop_loss_pct": 5, "trailing_stop_pct": "$t" }, "params": { "t": 20 } });
+    let (_, program) = custom(short);
+    let (letters, shown) = steps(&program, &bars(&[102.0, 100.0, 100.0, 104.9, 105.0, 106.0]));
+    assert_eq!(letters, "wSSSHH");
+    assert_eq!(ended(&shown)[4], Some(Exit::StopLoss));
+    let (letters, shown) = steps(&program, &bars(&[102.0, 100.0, 50.0, 59.0, 60.0, 60.0]));
+    assert_eq!(letters, "wSSSHH");
+    assert_eq!(ended(&shown)[4], Some(Exit::TrailingStop));
+    assert!(
+        shown[4].1.contains("by its trailing stop"),
+        "{}",
+        shown[4].1
+    );
+}
+
+#[test]
+fn the_other_sides_entry_reverses_and_an_unknown_signal_ends_a_position() {
+    let both = json!({ "long": { "enter": above(110.0) }, "short": { "enter": below(90.0) } });
+    let (_, program) = custom(both);
+    let path = bars(&[100.0, 111.0, 100.0, 89.0, 100.0]);
+    let (letters, shown) = steps(&program, &path);
+    assert_eq!(letters, "HBBSS");
+    assert!(
+        shown[3]
+            .1
+            .contains("because the other side's conditions hold after 2 bars")
+            && shown[3]
+                .1
+                .contains("a short position is entered at the next open"),
+        "{}",
+        shown[3].1
+    );
+    // Hours 3 to 5 are missing, and no window is short enough to ignore that.
+    let gap = json!({ "long": { "enter": { "left": "close", "op": ">", "right": { "indicator": "sma", "n": 3 } },
+                                "exit": below(0.0) } });
+    let (_, program) = custom(gap);
+    let mut path = bars(&[
+        100.0, 100.0, 101.0, 100.0, 100.0, 100.0, 100.0, 90.0, 80.0, 95.0,
+    ]);
+    path.drain(4..6);
+    let (letters, shown) = steps(&program, &path);
+    assert_eq!(letters, "wwBBggHB");
+    assert_eq!(ended(&shown)[4], Some(Exit::Unknown));
+}
+
+#[test]
+fn a_confirmed_condition_holds_for_some_bars_in_a_row() {
+    let enter = json!({ "confirm": above(100.0), "bars": "$n" });
+    let (strategy, program) =
+        custom(json!({ "buy": enter, "sell": { "any": [] }, "params": { "n": 3 } }));
+    let path = bars(&[101.0, 101.0, 99.0, 101.0, 101.0, 101.0, 101.0, 99.0]);
+    assert_eq!(steps(&program, &path).0, "HHHHHBBH");
+    assert_eq!(Strategy::parse(&strategy.to_json()), Ok(strategy));
+}
+
+#[test]
+fn operands_are_combined_and_indicators_computed_from_others() {
+    let smooth = json!({ "indicator": "sma", "n": 4, "of": { "indicator": "rsi", "n": 6 } });
+    let bands = json!({ "op": "/", "left": { "op": "-", "left": "close", "right": { "indicator": "ema", "n": 5 } },
+                        "right": { "op": "max", "left": { "indicator": "atr", "n": 7 }, "right": 0.5 } });
+    let (strategy, program) = custom(json!({
+        "buy": { "left": smooth, "op": ">", "right": 50 },
+        "sell": { "left": bands, "op": "<", "right": { "indicator": "roc", "n": 2, "of": "volume" } },
+    }));
+    assert_eq!(Strategy::parse(&strategy.to_json()), Ok(strategy));
+    let path = walk(3, 200);
+    let steppers = [
+        (Kind::Rsi, 6.0),
+        (Kind::Sma, 4.0),
+        (Kind::Ema, 5.0),
+        (Kind::Atr, 7.0),
+        (Kind::Roc, 2.0),
+    ];
+    let [mut rsi, mut sma, mut ema, mut atr, mut roc] =
+        steppers.map(|(kind, n)| Stepper::new(kind, [n, 0.0, 0.0]));
+    let mut compared = 0;
+    run(
+        &program,
+        &mut program.begin(),
+        &path,
+        &[],
+        |state, bar, verdict| {
+            let momentum = rsi.step(bar, bar.close)[0];
+            let smooth = if momentum.is_nan() {
+                f64::NAN
+            } else {
+                sma.step(bar, momentum)[0]
+            };
+            let (ema, atr) = (ema.step(bar, bar.close)[0], atr.step(bar, bar.close)[0]);
+            let roc = roc.step(bar, bar.volume.unwrap())[0];
+            let explanation = program.explain(state, bar);
+            let [buy, sell] = &explanation.conditions[..] else {
+                panic!("two conditions");
+            };
+            assert_eq!(buy.left, "sma(rsi(6), 4)");
+            assert_eq!(sell.left, "(close - ema(5)) / max(atr(7), 0.5)");
+            assert_eq!(sell.right, "roc(volume, 2)");
+            if verdict != Verdict::Warming {
+                assert_eq!(buy.value, Some(smooth));
+                assert_eq!(sell.value, Some((bar.close - ema) / atr.max(0.5)));
+                assert_eq!(sell.threshold, Some(roc));
+                compared += 1;
+            }
+        },
+    );
+    // The first RSI comes with the seventh bar, and its fourth with the tenth.
+    assert_eq!((program.needs(), compared), (10, 191));
+    // A result that is no number is unknown.
+    let ratio =
+        json!({ "op": "/", "left": 1, "right": { "op": "-", "left": "close", "right": 100 } });
+    let (_, program) =
+        custom(json!({ "buy": { "left": ratio, "op": ">", "right": 0 }, "sell": { "any": [] } }));
+    assert_eq!(steps(&program, &bars(&[101.0, 100.0, 99.0])).0, "BgH");
+}
+
+#[test]
+fn what_has_no_meaning_is_refused_with_its_place() {
+    let cases = [
+        (json!({ "long": {} }), "long.enter", "required"),
+        (
+            json!({ "long": { "enter": above(1.0) } }),
+            "long",
+            "must have an end",
+        ),
+        (
+            json!({ "long": { "enter": above(1.0), "exit": below(1.0) }, "buy": above(1.0) }),
+            "buy",
+            "combined",
+        ),
+        (
+            json!({ "long": { "enter": above(1.0), "stop_loss_pct": 0 } }),
+            "long.stop_loss_pct",
+            "between 0.001 and 100",
+        ),
+        (
+            json!({ "long": { "enter": above(1.0), "time_stop_bars": 1.5 } }),
+            "long.time_stop_bars",
+            "whole number",
+        ),
+        (
+            json!({ "long": { "enter": above(1.0), "time_stop_bars": "$n" }, "params": { "n": 0 } }),
+            "params.n",
+            "whole",
+        ),
+        (
+            json!({ "long": { "enter": above(1.0), "time_stop_bars": "$n" } }),
+            "$n",
+            "not a parameter",
+        ),
+        (
+            json!({ "long": { "enter": above(1.0), "stop": 5 } }),
+            "long.stop",
+            "not a known field",
+        ),
+        (
+            json!({ "long": { "enter": { "left": { "position": "bars" }, "op": ">", "right": 1 }, "time_stop_bars": 3 } }),
+            "long.enter",
+            "only known in the exit",
+        ),
+        (
+            json!({ "buy": { "left": { "position": "x" }, "op": ">", "right": 1 }, "sell": { "any": [] } }),
+            "buy.left.position",
+            "entry, best, gain_pct, fall_pct, bars",
+        ),
+        (
+            json!({ "buy": { "confirm": above(1.0), "bars": 0 }, "sell": { "any": [] } }),
+            "buy.bars",
+            "between 1 and 100",
+        ),
+        (
+            json!({ "buy": { "left": { "op": "^", "left": 1, "right": 2 }, "op": ">", "right": 1 }, "sell": { "any": [] } }),
+            "buy.left.op",
+            "min or max",
+        ),
+        (
+            json!({ "buy": { "left": { "op": "+", "left": "close", "right": { "indicator": "sma", "n": 0 } }, "op": ">", "right": 1 },
+                    "sell": { "any": [] } }),
+            "buy.left.right.n",
+            "between 1 and 1000",
+        ),
+        (
+            json!({ "buy": { "left": { "indicator": "sma", "n": 3, "of": { "field": "close", "ago": 1 } }, "op": ">", "right": 1 },
+                    "sell": { "any": [] } }),
+            "buy.left.of",
+            "without ago",
+        ),
+        (
+            json!({ "buy": { "left": { "indicator": "sma", "n": 3, "of": { "indicator": "rsi", "timeframe": "1d" } }, "op": ">", "right": 1 },
+                    "sell": { "any": [] } }),
+            "buy.left.of.timeframe",
+            "must be absent",
+        ),
+    ];
+    for (strategy, place, words) in cases {
+        let problems = Strategy::parse(&strategy).unwrap_err();
+        let first = &problems.0[0];
+        assert_eq!(first.field, place, "{strategy}: {problems}");
+        assert!(first.problem.contains(words), "{first}");
+    }
+    // Nesting is bounded.
+    let deep = (0..9).fold(
+        json!("close"),
+        |inner, _| json!({ "op": "+", "left": inner, "right": 1 }),
+    );
+    let deep = json!({ "buy": { "left": deep, "op": ">", "right": 1 }, "sell": { "any": [] } });
+    let problems = Strategy::parse(&deep).unwrap_err();
+    assert!(problems.0[0].problem.contains("nested"), "{problems}");
+}
+
+#[test]
+fn a_backtest_says_why_positions_ended() {
+    let (strategy, program) = custom(json!({
+        "long": { "enter": { "left": "close", "op": "crosses_above", "right": 100 }, "stop_loss_pct": 10, "take_profit_pct": 20 },
+    }));
+    let path = bars(&[
+        99.0, 101.0, 101.0, 90.0, 90.0, 101.0, 101.0, 130.0, 130.0, 99.0, 105.0, 105.0,
+    ]);
+    let report = backtest(
+        &strategy,
+        program.compiled(),
+        &path,
+        &[],
+        &Backtest::default(),
+    )
+    .unwrap();
+    let ends = report.trades.iter().map(|trade| (trade.exit, trade.open));
+    let ends: Vec<(Option<Exit>, bool)> = ends.collect();
+    assert_eq!(
+        ends,
+        [
+            (Some(Exit::StopLoss), false),
+            (Some(Exit::TakeProfit), false),
+            (None, true)
+        ]
+    );
+}
