@@ -104,16 +104,18 @@ enum Command {
     Import(signals::Import),
     /// List series, accept new levels, set calendars, and delete bars
     Series(remote::Series),
+    /// List, show, check, store and delete strategies
+    Strategies(remote::Strategies),
     /// Show the signal of a strategy on a series, and why
     ///
     /// A trading strategy says BUY, SELL or HOLD, a detector NORMAL, LOW or HIGH. Either may say why
     /// the signal is unknown: WARMING (too few bars), GAP (bars are missing), NO_SENTIMENT or STALE
     /// (no recent bar).
     Signal(signals::Signal),
-    /// Backtest a strategy on a CSV file, or on a series of the server
+    /// Backtest a strategy on CSV files, or on series of the server
     ///
-    /// A CSV file is tested on this machine, without a server; --series is tested by the server. At
-    /// most 200000 bars.
+    /// CSV files are tested on this machine, without a server; --series is tested by the server. At
+    /// most 200000 bars. A detector shows how often it would have sent an alert.
     Backtest(Box<signals::Backtest>),
     /// Print a random walk of bars as CSV, as demo data
     DemoBars(signals::DemoBars),
@@ -153,6 +155,7 @@ impl Command {
             Self::Redrive(args) => &mut args.remote,
             Self::Import(args) => &mut args.remote,
             Self::Series(args) => &mut args.remote,
+            Self::Strategies(args) => &mut args.remote,
             Self::Signal(args) => &mut args.remote,
             Self::Backtest(args) => &mut args.remote,
             _ => return Ok(None),
@@ -243,6 +246,7 @@ async fn main() -> ExitCode {
         Command::Redrive(args) => remote::redrive(args).await,
         Command::Import(args) => signals::import(args).await,
         Command::Series(args) => remote::series(args).await,
+        Command::Strategies(args) => remote::strategies(args).await,
         Command::Signal(args) => signals::signal(args).await,
         Command::Backtest(args) => signals::backtest(*args).await,
         Command::DemoBars(args) => signals::demo_bars(&args),

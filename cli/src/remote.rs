@@ -10,6 +10,7 @@ mod projects;
 mod redrive;
 mod series;
 mod smoke;
+mod strategies;
 
 pub use alerts::{Alerts, alerts};
 pub use channels::{Channels, channels};
@@ -21,6 +22,7 @@ pub use projects::{Projects, Usage, projects, usage};
 pub use redrive::{Redrive, redrive};
 pub use series::{Series, series};
 pub use smoke::{Smoke, smoke};
+pub use strategies::{Strategies, strategies};
 
 use anyhow::{Context, bail};
 use clap::Args;

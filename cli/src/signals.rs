@@ -21,7 +21,8 @@ use serde_json::{Map, Value};
 pub struct Choice {
     /// Strategy: built in, or stored on the server
     ///
-    /// Built in are the trading strategies trend-rsi, sma-cross, ema-cross, macd, bollinger, donchian and zscore, and the
+    /// Built in are the trading strategies trend-rsi, sma-cross, ema-cross, macd, bollinger, donchian, zscore,
+    /// turtle and rsi-dip, and the
     /// detectors auto, seasonal, holt-winters, robust-zscore, ewma, cusum, threshold, rate-of-change and absence.
     #[arg(long, short, default_value = "trend-rsi", value_name = "NAME")]
     strategy: String,

@@ -156,9 +156,8 @@ async fn fixture(stage: &Stage) -> Fixture {
     let watch = json!({"series": "walk", "timeframe": "1h", "strategy": "mine", "name": SCRIPT});
     let watch = ok(stage.call(Method::POST, "/v1/watches", watch).await);
     let test = json!({"series": "walk", "timeframe": "1h", "strategy": "trend-rsi"});
-    let backtest = ok(stage
-        .call(Method::POST, "/v1/backtests", test.clone())
-        .await);
+    let never = json!({"series": "walk", "timeframe": "1h", "strategy": "mine"});
+    let backtest = ok(stage.call(Method::POST, "/v1/backtests", never).await);
     ok(stage.call(Method::POST, "/v1/signals", test).await);
     stage.carry().await;
     let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
@@ -205,8 +204,10 @@ impl Fixture {
             "/settings/{action}" => "name=stolen",
             _ => "",
         };
-        let path = path.replace("{id}", id).replace("{action}", action);
+        let path = path.replace("{action}", action);
         let path = path
+            .replace("backtests/{id}/{file}", "backtests/{id}/report.html")
+            .replace("{id}", id)
             .replace("{series}", "walk")
             .replace("{file}", "style.css");
         (path.replace("{key}", "none").replace("{n}", "1"), form)

@@ -142,6 +142,15 @@ pub fn document() -> serde_json::Value {
     serde_json::to_value(Api::openapi()).expect("the document serializes to JSON")
 }
 
+/// The JSON Schema of strategies, stored as a file for the same reason.
+const STRATEGY: &str = include_str!("../strategy.schema.json");
+
+/// Returns the JSON Schema of strategies.
+pub async fn strategy_schema() -> Response {
+    let headers = [("content-type", "application/schema+json")];
+    (headers, STRATEGY).into_response()
+}
+
 /// Returns the OpenAPI document.
 pub async fn get() -> Response {
     let headers = [("content-type", "application/json")];

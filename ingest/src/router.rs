@@ -34,6 +34,7 @@ pub fn router(app: App) -> Router {
         // Thrum's own API.
         .merge(openapi::operations())
         .route("/openapi.json", get(openapi::get))
+        .route("/strategy.schema.json", get(openapi::strategy_schema))
         // Pages.
         .merge(dashboard::routes(app.clone()))
         .fallback(not_found)

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 /// `UPDATE_OPENAPI=1 cargo test --workspace --test openapi` regenerates the file.
-#[test]
-fn openapi_json_is_up_to_date() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
-    let generated = serde_json::to_string_pretty(&thrum_ingest::document()).unwrap() + "\n";
+/// Compares a stored file with what the code generates.
+fn check_stored(name: &str, generated: &Value) {
+    let path = format!("{}/{name}", env!("CARGO_MANIFEST_DIR"));
+    let generated = serde_json::to_string_pretty(generated).unwrap() + "\n";
     if std::env::var_os("UPDATE_OPENAPI").is_some() {
-        std::fs::write(path, &generated).unwrap();
+        std::fs::write(&path, &generated).unwrap();
     }
     let stored = std::fs::read_to_string(path).unwrap();
     let difference = generated
@@ -17,9 +17,20 @@ fn openapi_json_is_up_to_date() {
         .find(|(generated, stored)| generated != stored);
     assert_eq!(
         difference, None,
-        "openapi.json is out of date (generated and stored line); UPDATE_OPENAPI=1 regenerates it"
+        "{name} is out of date (generated and stored line); UPDATE_OPENAPI=1 regenerates it"
     );
     assert_eq!(generated.len(), stored.len());
+}
+
+#[test]
+fn openapi_json_is_up_to_date() {
+    check_stored("openapi.json", &thrum_ingest::document());
+}
+
+#[test]
+fn strategy_schema_json_is_up_to_date() {
+    let schema = thrum_schema::signal::strategy::schema();
+    check_stored("strategy.schema.json", &schema);
 }
 
 #[test]

@@ -160,7 +160,7 @@ pub async fn backtest(args: Backtest) -> anyhow::Result<()> {
         (true, false) if args.strategy_file.is_some() => {
             bail!(
                 "--strategy-file needs a CSV file; to test the strategy on a series, store it with \
-                 PUT /v1/strategies/NAME and use --strategy NAME"
+                 `thrum strategies set NAME FILE` and use --strategy NAME"
             )
         }
         (true, false) => remote(&args).await?,

@@ -25,6 +25,7 @@ mod builtin;
 mod json;
 
 pub use builtin::{VERSION as BUILTIN_VERSION, builtin, builtins};
+pub use json::schema;
 
 use super::detector;
 use super::explanation::Op;

@@ -1,8 +1,10 @@
 //! Strategies from and to JSON.
 
 mod operand;
+mod shape;
 mod write;
 
+pub use shape::schema;
 pub use write::to_json;
 
 use super::{

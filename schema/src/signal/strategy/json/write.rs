@@ -143,7 +143,7 @@ fn number_json(number: &Number) -> Value {
 }
 
 /// A number, without a decimal point if it is whole.
-fn plain(number: f64) -> Value {
+pub(super) fn plain(number: f64) -> Value {
     if number.fract() == 0.0 && number.abs() < 1e15 {
         #[expect(clippy::cast_possible_truncation, reason = "whole and below 1e15")]
         return (number as i64).into();
