@@ -335,7 +335,7 @@ impl DetectorState {
                 self.model
                     .deviates(value, &outlook, centre, None, Some(f64::INFINITY));
             }
-            self.model.learn(params, value);
+            self.model.learn(params, value, &outlook);
             return Judged {
                 verdict: Verdict::Warming,
                 accepted: false,
@@ -371,7 +371,7 @@ impl DetectorState {
                 baseline.was_alone(*x);
             }
             self.run = Run::new();
-            self.model.learn(params, value);
+            self.model.learn(params, value, &outlook);
             return judged(verdict, false, basis);
         }
         if is_new {
@@ -442,7 +442,8 @@ impl DetectorState {
             self.model.shift(shift);
         }
         self.run = Run::new();
-        self.model.learn(params, value);
+        let outlook = self.model.expect(value);
+        self.model.learn(params, value, &outlook);
     }
 }
 
@@ -528,10 +529,10 @@ impl Model {
         }
     }
 
-    fn learn(&mut self, params: &Params, value: Value) {
+    fn learn(&mut self, params: &Params, value: Value, outlook: &Outlook) {
         let Value { at, x, interval_ms } = value;
         match self {
-            Self::Baseline(baseline) => baseline.learn(at, interval_ms, x),
+            Self::Baseline(baseline) => baseline.learn(at, interval_ms, x, outlook),
             Self::Smoothing(smoothing) => {
                 let (alpha, gamma) = (params.alpha, params.gamma);
                 smoothing.learn(at, interval_ms, x, alpha, gamma);

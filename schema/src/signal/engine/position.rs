@@ -53,6 +53,10 @@ impl Held {
     }
 
     /// A figure of it; NaN if it is unknown.
+    ///
+    /// Not inlined: its divisions would be done ahead of time at every step, on whatever is there
+    /// without a position, which is slow.
+    #[inline(never)]
     pub fn figure(&self, figure: Figure) -> f64 {
         let entry = self.entry.map_or(f64::NAN, |(_, price)| price);
         let sign = if self.is_long { 1.0 } else { -1.0 };

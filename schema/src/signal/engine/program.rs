@@ -267,7 +267,9 @@ impl Program {
         if let Some(score) = score.filter(|score| score.time <= close) {
             state.score = Some(score);
         }
-        state.memory.step(bar);
+        if compiled.has_memory() {
+            state.memory.step(bar);
+        }
         self.step_indicators(state, bar, None);
         if !compiled.frames.is_empty() {
             self.step_frames(state, bar, close);

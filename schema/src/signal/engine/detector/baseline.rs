@@ -67,6 +67,8 @@ pub type Expected = [Option<f64>; 4];
 pub struct Outlook {
     pub expected: Expected,
     places: [Option<Place>; 2],
+    /// Where slots began when it was made.
+    phase_ms: i64,
 }
 
 impl Outlook {
@@ -74,7 +76,7 @@ impl Outlook {
     pub fn of(expected: Option<f64>) -> Self {
         Self {
             expected: [expected, None, None, None],
-            places: [None; 2],
+            ..Self::default()
         }
     }
 }
@@ -93,6 +95,8 @@ struct Clock {
     weight: f64,
     /// What is left of the largest value when another one comes.
     fade: f64,
+    /// How much wider limits are by how often values come.
+    often: f64,
 }
 
 impl Clock {
@@ -115,6 +119,7 @@ impl Clock {
             is_fine,
             weight: (interval_ms as f64 / FOLLOW_MS).min(MAX_WEIGHT),
             fade: 1.0 - (interval_ms as f64 / FADE_MS).min(0.1),
+            often: Strictness::often(interval_ms),
         }
     }
 
@@ -218,6 +223,7 @@ impl Baseline {
                 of(&self.week, &places[1]),
             ],
             places,
+            phase_ms: clock.phase_ms,
         }
     }
 
@@ -243,9 +249,8 @@ impl Baseline {
         let scale = self.scale();
         let middle = scale.of(centre);
         let deviation = scale.of(x) - middle;
-        let mut compared =
-            self.spread
-                .compare(middle, deviation, Strictness::new(k, clock.interval_ms));
+        let strictness = Strictness::new(k, clock.interval_ms, clock.often);
+        let mut compared = self.spread.compare(middle, deviation, strictness);
         let mut low = scale.back(middle - compared.limit);
         let mut high = scale.back(middle + compared.limit);
         let is_mostly_zero = self.level.median() == Some(0.0);
@@ -406,14 +411,19 @@ impl Baseline {
         self.chosen = u8::try_from(best).unwrap_or(1);
     }
 
-    /// Learns a normal value.
-    pub fn learn(&mut self, at: UnixMs, interval_ms: Option<i64>, x: f64) {
-        if self.clock.is_none() {
+    /// Learns a normal value, of which `outlook` was expected.
+    pub fn learn(&mut self, at: UnixMs, interval_ms: Option<i64>, x: f64, outlook: &Outlook) {
+        let Some(clock) = &self.clock else {
             self.start(at, interval_ms, x);
             return;
+        };
+        // Another level, or other clocks, since then.
+        if clock.phase_ms != outlook.phase_ms {
+            let outlook = self.expect(at);
+            self.take(&outlook, x);
+        } else {
+            self.take(outlook, x);
         }
-        let outlook = self.expect(at);
-        self.take(&outlook, x);
     }
 
     fn start(&mut self, at: UnixMs, interval_ms: Option<i64>, x: f64) {

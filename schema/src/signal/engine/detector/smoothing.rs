@@ -64,7 +64,9 @@ impl Smoothing {
     pub fn compare(&self, centre: f64, x: f64, k: f64, interval_ms: Option<i64>) -> Option<Limits> {
         let scale = Scale::new(self.is_factor);
         let middle = scale.of(centre);
-        let strictness = Strictness::new(k, interval_ms.unwrap_or(DAY_MS));
+        let interval_ms = interval_ms.unwrap_or(DAY_MS);
+        let often = Strictness::often(interval_ms);
+        let strictness = Strictness::new(k, interval_ms, often);
         let compared = self
             .spread
             .compare(middle, scale.of(x) - middle, strictness);

@@ -39,14 +39,20 @@ impl Strictness {
         by_tail: false,
     };
 
-    /// The more often values come, the rarer each may be beyond the limits.
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
-    pub fn new(k: f64, interval_ms: i64) -> Self {
-        let per_hour = HOUR_MS as f64 / interval_ms as f64;
+    /// For values that come every `interval_ms`, of which `often` is [`Self::often`].
+    pub fn new(k: f64, interval_ms: i64, often: f64) -> Self {
         Self {
-            k: k * (1.0 + OFTEN * per_hour.max(1.0).ln()).sqrt(),
+            k: k * often,
             by_tail: interval_ms < 12 * HOUR_MS,
         }
+    }
+
+    /// How much wider limits are by how often values come: the more often, the rarer each may be
+    /// beyond the limits.
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
+    pub fn often(interval_ms: i64) -> f64 {
+        let per_hour = HOUR_MS as f64 / interval_ms as f64;
+        (1.0 + OFTEN * per_hour.max(1.0).ln()).sqrt()
     }
 }
 

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 const MAD: f64 = 1.482_602;
 const MEAN: f64 = 1.253_314;
 
+/// Up to how many values are counted instead of searched.
+const COUNTED: usize = 64;
+
 /// The last values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Window {
@@ -32,8 +35,21 @@ impl Window {
         self.values.len() == self.n as usize
     }
 
+    /// How many values are below `x`. Few are counted rather than searched: that has no branches
+    /// to mispredict.
+    fn below(&self, x: f64) -> usize {
+        if self.sorted.len() <= COUNTED {
+            self.sorted
+                .iter()
+                .map(|value| usize::from(*value < x))
+                .sum()
+        } else {
+            self.sorted.partition_point(|value| *value < x)
+        }
+    }
+
     pub fn push(&mut self, x: f64) {
-        let to = self.sorted.partition_point(|value| *value < x);
+        let to = self.below(x);
         if !self.is_full() {
             self.values.push(x);
             self.sorted.insert(to, x);
@@ -45,7 +61,7 @@ impl Window {
             self.next = 0;
         }
         // The new value takes the place of the old one; those between them move by one.
-        let from = self.sorted.partition_point(|value| *value < old);
+        let from = self.below(old);
         if from < to {
             self.sorted.copy_within(from + 1..to, from);
             self.sorted[to - 1] = x;
