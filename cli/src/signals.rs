@@ -68,6 +68,16 @@ impl Choice {
     }
 }
 
+/// The timeframe given, or that of most series: hourly bars, or the values of heartbeats.
+fn timeframe_of<'a>(given: Option<&'a str>, series: &str) -> &'a str {
+    let default = if series.starts_with("monitor:") {
+        "tick"
+    } else {
+        "1h"
+    };
+    given.unwrap_or(default)
+}
+
 /// The result of a signal or backtest request; an error if it failed or is not finished yet.
 fn finished(reply: Value) -> anyhow::Result<Value> {
     match reply["status"].as_str() {

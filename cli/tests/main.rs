@@ -1,5 +1,6 @@
 //! Tests of the real binary, with real clients.
 
+mod backtest;
 mod clients;
 mod csv;
 mod disk;

@@ -126,6 +126,20 @@ impl Expectation {
                 format!("must not be above max (got {min} and {max})"),
             ));
         }
+        let limits = ["min", "max"].map(|name| self.params.contains_key(name));
+        if self.detector.as_deref() == Some("threshold") && limits == [false; 2] {
+            return Err(Invalid::new(
+                format!("{path}.params"),
+                "must have min, max or both for a threshold; without hysteresis, min and max are enough, without a \
+                 detector",
+            ));
+        }
+        if self.detector.as_deref() == Some("absence") && !self.params.contains_key("n") {
+            return Err(Invalid::new(
+                format!("{path}.params"),
+                "must have n, the number of equal values that are too many; the monitor's schedule says when it pings",
+            ));
+        }
         if self.detector.is_some() {
             self.compile()
                 .map_err(|error| Invalid::new(format!("{path}.{}", error.field), error.problem))?;

@@ -55,11 +55,15 @@ pub enum Mutant {
     LookupForever,
     /// A run that reports unexpected numbers is a success.
     ExpectationsIgnored,
+    /// A strategy that goes on from a stored state has forgotten its position.
+    PositionForgotten,
+    /// A detector learns from the values that it finds anomalous.
+    AnomaliesLearned,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -85,6 +89,8 @@ impl Mutant {
         Self::FirstDownLimited,
         Self::LookupForever,
         Self::ExpectationsIgnored,
+        Self::PositionForgotten,
+        Self::AnomaliesLearned,
     ];
 }
 

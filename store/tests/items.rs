@@ -16,7 +16,7 @@ use thrum_schema::id::{RequestId, WatchId};
 use thrum_schema::key::{ApiKey, Scope};
 use thrum_schema::monitor::{KeywordFilter, Options};
 use thrum_schema::ping::Ping;
-use thrum_schema::signal::request::{Backtest, Request, RequestKind, RequestState};
+use thrum_schema::signal::request::{Request, RequestKind, RequestState};
 use thrum_schema::signal::strategy::{Stored, builtin};
 use thrum_schema::signal::track::{Checkpoint, Followed, Signal, StoredBar, TrackId, TrackState};
 use thrum_schema::signal::watch::{Notified, On, Watch, WatchState};
@@ -384,7 +384,7 @@ fn signal_items() {
     let asked = Request {
         id: RequestId(alert_id().0),
         project,
-        what: RequestKind::Backtest(Backtest::default()),
+        what: RequestKind::Backtest(Box::default()),
         series: Some(series.clone()),
         timeframe: Timeframe::HOUR,
         strategy: "trend-rsi".into(),

@@ -3,7 +3,7 @@
 mod options;
 mod print;
 
-use super::{Choice, chart, csv, finished};
+use super::{Choice, chart, csv, finished, timeframe_of};
 use crate::remote::{Remote, out, segment};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
@@ -45,7 +45,7 @@ pub struct Backtest {
     #[arg(long, conflicts_with = "files", value_name = "NAME")]
     series: Vec<String>,
 
-    /// Length of a bar: 1m, 15m, 1h, 4h, 1d, 1w …; default: 1h, or tick for a file of values
+    /// Length of a bar: 1m, 15m, 1h, 4h, 1d, 1w …; default: 1h, or tick for values
     #[arg(long, short)]
     timeframe: Option<String>,
 
@@ -387,7 +387,8 @@ fn read(
 async fn remote(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
     let names = names(args);
     let spec = spec(args, &names)?;
-    let timeframe = args.timeframe.as_deref().unwrap_or("1h");
+    let first = names.first().map_or("", String::as_str);
+    let timeframe = timeframe_of(args.timeframe.as_deref(), first);
     let mut body: Map<String, Value> = args.choice.fields(timeframe);
     // The fields of the request are those of its stored form, apart from times.
     if let Value::Object(fields) = serde_json::to_value(&spec)? {

@@ -1,6 +1,6 @@
 //! `thrum signal`: shows the signal of a strategy on a series, and why.
 
-use super::{Choice, finished};
+use super::{Choice, finished, timeframe_of};
 use crate::remote::{Remote, out};
 use clap::Args;
 use reqwest::Method;
@@ -21,9 +21,10 @@ pub struct Signal {
     /// Name of the series
     series: String,
 
-    /// Length of a bar: 1m, 15m, 1h, 4h, 1d, 1w …; tick for plain values
-    #[arg(long, short, default_value = "1h")]
-    timeframe: String,
+    /// Length of a bar: 1m, 15m, 1h, 4h, 1d, 1w …; tick for plain values; default: 1h, or tick for
+    /// a series from heartbeats
+    #[arg(long, short)]
+    timeframe: Option<String>,
 
     #[command(flatten)]
     choice: Choice,
@@ -42,7 +43,8 @@ pub struct Signal {
 /// # Errors
 /// The server refused the request or can't be reached.
 pub async fn signal(args: Signal) -> anyhow::Result<()> {
-    let mut body = args.choice.fields(&args.timeframe);
+    let timeframe = timeframe_of(args.timeframe.as_deref(), &args.series);
+    let mut body = args.choice.fields(timeframe);
     body.insert("series".into(), args.series.clone().into());
     if let Some(at) = &args.at {
         body.insert("at".into(), at.clone().into());

@@ -125,6 +125,29 @@ pub async fn set_up(cast: &Cast) -> Setup {
         cast.history().bars.push((0, 100.0));
         let watch = json!({"series": "x", "timeframe": "1m", "strategy": "sim"});
         must(&router, api(Method::POST, "/v1/watches", API_KEY, &watch)).await;
+        if cast.scenario.minds {
+            // The judge knows these rules, too.
+            let positions = json!({
+                "long": {
+                    "enter": {"left": "close", "op": ">", "right": 106},
+                    "exit": {"left": "close", "op": "<", "right": 98},
+                    "stop_loss_pct": 6, "time_stop_bars": 9,
+                },
+                "short": {
+                    "enter": {"confirm": {"left": "close", "op": "<", "right": 95}, "bars": 2},
+                    "trailing_stop_pct": 4,
+                },
+            });
+            let put = api(Method::PUT, "/v1/strategies/positions", API_KEY, &positions);
+            must(&router, put).await;
+            for (strategy, params) in [
+                ("positions", json!({})),
+                ("robust-zscore", json!({"n": 10, "k": 3})),
+            ] {
+                let watch = json!({"series": "x", "timeframe": "1m", "strategy": strategy, "params": params});
+                must(&router, api(Method::POST, "/v1/watches", API_KEY, &watch)).await;
+            }
+        }
     }
     setup
 }
@@ -314,7 +337,9 @@ async fn send_bars(cast: Arc<Cast>) {
     for _ in 0..chance.range(0, 4) {
         let i = chance.range(1, BARS - 1);
         let close = if chance.per_mille(700) {
-            price(i) + chance.range(-9, 9) as f64
+            // Some are so wrong that a detector notices.
+            let times = if cast.scenario.minds { 7 } else { 1 };
+            price(i) + (times * chance.range(-9, 9)) as f64
         } else {
             price(i)
         };

@@ -6,6 +6,7 @@ mod case;
 mod hardship;
 mod monitors;
 mod rest;
+mod signals;
 #[cfg(test)]
 mod tests;
 

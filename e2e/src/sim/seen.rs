@@ -6,6 +6,7 @@ use crate::{API_KEY, START};
 use axum::Router;
 use axum::http::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// A flip, as the API shows it.
 #[derive(Debug, Clone)]
@@ -50,8 +51,8 @@ pub struct SeenAlert {
     pub created_ms: i64,
     pub flip_at_ms: Option<i64>,
     pub monitor: Option<String>,
-    /// The old and the new signal, for an alert about a signal.
-    pub signal: Option<(String, String)>,
+    /// The strategy, and the old and the new signal, for an alert about a signal.
+    pub signal: Option<(String, String, String)>,
     pub deliveries: Vec<SeenDelivery>,
 }
 
@@ -73,8 +74,8 @@ pub struct Seen {
     pub alerts: Vec<SeenAlert>,
     /// Index and close.
     pub bars: Vec<(i64, f64)>,
-    /// Bar index and signal.
-    pub signals: Vec<(i64, String)>,
+    /// Bar index and signal, by strategy.
+    pub signals: BTreeMap<&'static str, BTreeMap<i64, String>>,
     /// Every item of the table.
     pub items: Vec<Value>,
 }
@@ -133,10 +134,18 @@ pub async fn read_all(cast: &Cast, setup: &Setup) -> Seen {
         seen.bars = list(&bars["bars"])
             .filter_map(|bar| Some((index(&bar["time"]), bar["close"].as_f64()?)))
             .collect();
-        let signals = get("/v1/series/x/signals?timeframe=1m&strategy=sim&limit=1000").await;
-        seen.signals = list(&signals["signals"])
-            .map(|signal| (index(&signal["bar"]), text(&signal["signal"])))
-            .collect();
+        for strategy in cast.scenario.strategies() {
+            let params = match *strategy {
+                "robust-zscore" => "&params=%7B%22n%22%3A10%2C%22k%22%3A3%7D",
+                _ => "",
+            };
+            let path =
+                format!("/v1/series/x/signals?timeframe=1m&strategy={strategy}{params}&limit=1000");
+            let signals = get(&path).await;
+            let signals = list(&signals["signals"])
+                .map(|signal| (index(&signal["bar"]), text(&signal["signal"])));
+            seen.signals.insert(*strategy, signals.collect());
+        }
     }
     seen
 }
@@ -190,9 +199,10 @@ fn alert(alert: &Value) -> SeenAlert {
         created_ms: ms_of(&alert["created_at"]).unwrap_or_default(),
         flip_at_ms: ms_of(&alert["flip_at"]),
         monitor: alert["monitor"]["uuid"].as_str().map(str::to_owned),
-        signal: alert["signal"]
-            .is_object()
-            .then(|| (text(&alert["signal"]["from"]), text(&alert["signal"]["to"]))),
+        signal: alert["signal"].is_object().then(|| {
+            let text = |field: &str| text(&alert["signal"][field]);
+            (text("strategy"), text("from"), text("to"))
+        }),
         deliveries: list(&alert["deliveries"])
             .map(|delivery| SeenDelivery {
                 channel: text(&delivery["channel"]),

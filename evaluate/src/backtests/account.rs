@@ -195,10 +195,10 @@ impl Account<'_> {
     fn mark(&mut self, at: Option<UnixMs>, next: &[usize]) {
         let mut equity = self.equity();
         if equity <= 0.0 {
-            for m in 0..self.plans.len() {
+            for (m, end) in next.iter().enumerate() {
                 if let Some(lost) = self.held[m].take() {
                     let exited = (at.unwrap_or(lost.entered.0), self.prices[m]);
-                    self.lose(m, &lost, exited, next[m]);
+                    self.lose(m, &lost, exited, *end);
                 }
             }
             (self.cash, equity) = (0.0, 0.0);
@@ -208,10 +208,10 @@ impl Account<'_> {
 
     /// Records the positions that are still open at the end.
     fn close(&mut self, next: &[usize]) {
-        for m in 0..self.plans.len() {
-            let plan = self.plans[m];
-            if let (Some(open), Some(mark)) = (self.held[m].take(), plan.periods.marks.last()) {
-                self.record(m, &open, *mark, next[m], None);
+        for (m, end) in next.iter().enumerate() {
+            let marks = &self.plans[m].periods.marks;
+            if let (Some(open), Some(mark)) = (self.held[m].take(), marks.last()) {
+                self.record(m, &open, *mark, *end, None);
             }
         }
     }

@@ -35,8 +35,12 @@ pub struct Tried {
     pub round_trips: Option<usize>,
 }
 
-/// A combination of parameters: the position in each period of each series, or why it has none.
-pub type Combination = (BTreeMap<String, f64>, Result<Vec<Vec<i8>>, Invalid>);
+/// Parameters, by name.
+pub type Params = BTreeMap<String, f64>;
+/// The position in each period, by series.
+pub type Positions = Vec<Vec<i8>>;
+/// A combination of parameters and its positions, or why it has none.
+pub type Combination = (Params, Result<Positions, Invalid>);
 
 /// Tries all combinations of a grid. `place` names it.
 pub fn try_all(of: &Tested<'_>, grid: &Grid, place: &str) -> Result<Vec<Combination>, Invalid> {

@@ -4,7 +4,7 @@
 use super::account::trade;
 use super::backtest::Tested;
 use super::performance::{Performance, finite};
-use super::search::try_all;
+use super::search::{Params, Positions, try_all};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -44,7 +44,7 @@ pub fn walk(of: &Tested<'_>, forward: &WalkForward) -> Result<Walked, Invalid> {
     let tried = try_all(of, &forward.grid, "walk_forward.grid")?;
     let all = tried.len();
     let tried = tried.into_iter();
-    let (combinations, positions): (Vec<BTreeMap<String, f64>>, Vec<Vec<Vec<i8>>>) = tried
+    let (combinations, positions): (Vec<Params>, Vec<Positions>) = tried
         .filter_map(|(params, positions)| Some((params, positions.ok()?)))
         .unzip();
     let returns = |positions: &[Vec<i8>]| {

@@ -27,7 +27,7 @@ pub enum RequestKind {
         at: Option<UnixMs>,
     },
     /// A backtest.
-    Backtest(Backtest),
+    Backtest(Box<Backtest>),
 }
 
 /// The progress of a request.

@@ -10,9 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use thrum_schema::AlertId;
 use thrum_schema::timer::{Timer, What, decode};
 
-/// How long after bars were acknowledged they must have been evaluated, in milliseconds, whatever
-/// goes wrong.
-const LOOKED_MS: i64 = 100_000;
 /// Maximum number of timer entries per monitor: its own, and a duplicate after a crash.
 const ENTRIES: usize = 2;
 
@@ -305,7 +302,7 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
     }
 }
 
-/// Signals match a replay of the stored bars. The strategy is simple enough to be computed here.
+/// Bars are stored as they were sent, and the signals are right.
 fn signals(case: &Case, note: &mut Note<'_>) {
     if !case.scenario.bars {
         return;
@@ -336,78 +333,5 @@ fn signals(case: &Case, note: &mut Note<'_>) {
             format!("{} of {sent} bars are stored", bars.len()),
         );
     }
-    let said: BTreeMap<i64, &str> = case
-        .seen
-        .signals
-        .iter()
-        .map(|(index, signal)| (*index, signal.as_str()))
-        .collect();
-    for (i, (index, close)) in bars.iter().enumerate() {
-        let expected = match i.checked_sub(2) {
-            None => "WARMING",
-            Some(from) => {
-                let mean = bars[from..=i].iter().map(|(_, close)| close).sum::<f64>() / 3.0;
-                if *close > mean {
-                    "BUY"
-                } else if *close < mean {
-                    "SELL"
-                } else {
-                    "HOLD"
-                }
-            }
-        };
-        if said.get(index) != Some(&expected) {
-            let said = said.get(index);
-            note(
-                "signals match a replay of the bars",
-                format!("bar {index} should be {expected}, but is {said:?}"),
-            );
-            return;
-        }
-    }
-    let last = bars.last().and_then(|(index, _)| said.get(index));
-    watch(case, last.copied().unwrap_or("WARMING"), note);
-}
-
-/// Each change from or to BUY or SELL alerts once, and the alerts lead to the current signal.
-/// Alerts created within a second of each other have no visible order, because clocks differ; but
-/// in any order, each starts at the signal where another ended.
-fn watch(case: &Case, last: &str, note: &mut Note<'_>) {
-    let acts = |signal: &str| matches!(signal, "BUY" | "SELL");
-    let alerts = || {
-        let alerts = case.seen.alerts.iter();
-        alerts.filter_map(|alert| Some((alert.created_ms, alert.signal.as_ref()?)))
-    };
-    let changes: Vec<&(String, String)> = alerts().map(|(_, signal)| signal).collect();
-    let mut shown = None;
-    for signal in ["BUY", "SELL", "STALE"] {
-        let to = changes.iter().filter(|(_, to)| to == signal).count();
-        let from = changes.iter().filter(|(from, _)| from == signal).count();
-        match to.checked_sub(from) {
-            Some(0) => {}
-            Some(1) if shown.is_none() => shown = Some(signal),
-            _ => note(
-                "a signal change alerts once",
-                format!("{to} alerts to {signal}, but {from} from it: {changes:?}"),
-            ),
-        }
-    }
-    // STALE is not a signal: the signal before it still counts, unless a correction came later.
-    if shown == Some("STALE") {
-        let mut stale = alerts().filter(|(_, (_, to))| to == "STALE");
-        let Some((at, (from, _))) = stale.next_back() else {
-            return;
-        };
-        if at < case.history.bars_ended_ms + LOOKED_MS {
-            return;
-        }
-        shown = Some(from);
-    }
-    let shown = shown.filter(|signal| acts(signal));
-    if shown != Some(last).filter(|signal| acts(signal)) {
-        note(
-            "the last signal alert matches the signal",
-            format!("the signal is {last}, but the alerts end at {shown:?}: {changes:?}"),
-        );
-    }
+    super::signals::judge(case, bars, note);
 }

@@ -223,7 +223,8 @@ const FALSIFIED: &[(&str, Falsify)] = &[
         Some(())
     }),
     ("signals match a replay of the bars", |case| {
-        case.seen.signals.pop().map(|_| ())
+        let mut of = case.seen.signals.values_mut();
+        of.next()?.pop_last().map(|_| ())
     }),
     ("a signal change alerts once", |case| {
         let mut alerts = case.seen.alerts.iter();
@@ -233,7 +234,7 @@ const FALSIFIED: &[(&str, Falsify)] = &[
     }),
     ("the last signal alert matches the signal", |case| {
         let alerts = &mut case.seen.alerts;
-        let acts = |(_, to): &(String, String)| matches!(&**to, "BUY" | "SELL");
+        let acts = |(_, _, to): &(String, String, String)| matches!(&**to, "BUY" | "SELL");
         let last = alerts
             .iter()
             .rposition(|alert| alert.signal.as_ref().is_some_and(acts))?;

@@ -289,7 +289,7 @@ pub async fn post(
         mode: body.mode,
         params: body.params,
         bars: body.bars,
-        what: RequestKind::Backtest(spec),
+        what: RequestKind::Backtest(Box::new(spec)),
     };
     request.submit(&app, &writer, &headers).await
 }

@@ -10,6 +10,7 @@ mod spread;
 mod window;
 
 use crate::UnixMs;
+use crate::mutant::{self, Mutant};
 use crate::signal::Verdict;
 use crate::signal::detector::{Detector, Kind};
 use crate::signal::explanation::Basis;
@@ -383,6 +384,9 @@ impl DetectorState {
             let judged = judged(Verdict::Normal, true, basis);
             self.accept(params, value);
             return judged;
+        }
+        if mutant::is(Mutant::AnomaliesLearned) {
+            self.model.learn(params, value, &outlook);
         }
         self.model.pass(value);
         judged(verdict, false, basis)

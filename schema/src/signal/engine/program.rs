@@ -5,6 +5,7 @@ use super::detector::{DetectorState, Params, Value};
 use super::indicator::{Output, Stepper};
 use super::position::{Held, Memory};
 use crate::UnixMs;
+use crate::mutant::{self, Mutant};
 use crate::signal::compile::{Input, Tree, What};
 use crate::signal::explanation::{Exit, Op};
 use crate::signal::strategy::{Field, Gaps};
@@ -228,7 +229,10 @@ impl Program {
     /// Restores a stored state. `None` if it has another format or belongs to another strategy;
     /// then it must be recomputed from the start.
     pub fn decode(&self, bytes: &[u8]) -> Option<State> {
-        let state: State = postcard::from_bytes(bytes).ok()?;
+        let mut state: State = postcard::from_bytes(bytes).ok()?;
+        if mutant::is(Mutant::PositionForgotten) {
+            state.memory = Memory::default();
+        }
         let compiled = &self.compiled;
         let fits = state.format == FORMAT
             && state.indicators.len() == compiled.indicators.len()
