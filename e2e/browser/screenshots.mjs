@@ -12,11 +12,18 @@ try {
   await furnish(thrum, hook.url);
   const key = async (slug) => (await thrum.call("GET", `/v1/monitors/${slug}`)).unique_key;
   const backtest = await thrum.call("POST", "/v1/backtests", { series: "demo", timeframe: "1h", strategy: "trend-rsi" });
+  const search = await thrum.call("POST", "/v1/backtests", {
+    series: "demo", timeframe: "1h", strategy: "sma-cross", monte_carlo: {}, search: { fast: [3, 5, 8, 12], slow: [15, 20, 30, 40, 60] },
+  });
+  const walk = await thrum.call("POST", "/v1/backtests", {
+    series: "demo", timeframe: "1h", strategy: "turtle", walk_forward: { train_bars: 100, test_bars: 50, grid: { enter: [10, 20] } },
+  });
   const { status_page: status } = await thrum.call("GET", "/v1/project");
   const backup = `/monitors/${await key("backup")}`;
   const pages = {
     monitors: "/", monitor: backup, down: `/monitors/${await key("edge-7")}`, edit: `${backup}/edit`, delete: `${backup}/delete`,
     signals: "/signals", series: "/signals/demo?timeframe=1h", backtest: `/backtests/${backtest.id}`, "backtest-form": "/backtests",
+    search: `/backtests/${search.id}`, walk: `/backtests/${walk.id}`,
     alerts: "/alerts", channels: "/channels", usage: "/usage", keys: "/keys", settings: "/settings", system: "/system",
     status: status.path, missing: "/monitors/nothing",
   };

@@ -155,6 +155,37 @@ const steps = {
     await faults.check(page, "watches");
   },
 
+  async "parameters are searched, and a detector is tried on the history and watched"({ page, thrum }) {
+    await thrum.signals("searched");
+    await page.goto(`${thrum.root}/backtests?of=searched+1h&strategy=sma-cross`);
+    await page.click("summary");
+    await page.fill("input[name=grid]", "fast = 3 5 8; slow = 20 30");
+    await page.check("input[name=monte_carlo]");
+    await page.click("button.primary");
+    await page.waitForURL(/backtests\/./);
+    await until("result", async () => (await text(page, "#state")) === "done");
+    assert.equal(await page.locator(".heat tbody tr").count(), 3);
+    await page.waitForSelector("#chances");
+    await faults.check(page, "search");
+    const [saved] = await Promise.all([page.waitForEvent("download"), page.click("text=Save as HTML")]);
+    assert.equal(saved.suggestedFilename(), "backtest-report.html");
+    const hour = 3600000, first = Math.floor(Date.now() / hour) * hour - 600 * hour;
+    const values = Array.from({ length: 500 }, (_, i) => ({
+      time: new Date(first + i * hour).toISOString(), value: i === 450 ? 5 : 100 + (i % 24) + (i * 7 % 5),
+    }));
+    await thrum.call("POST", "/v1/series/load/values", { timeframe: "tick", values });
+    await page.goto(`${thrum.root}/signals/load?timeframe=tick`);
+    await page.click("summary >> text=Find anomalies");
+    await page.selectOption("details select[name=strategy]", "auto");
+    await page.click("button:text('Preview')");
+    await page.waitForURL(/backtests\/./);
+    await until("result", async () => (await text(page, "#state")) === "done");
+    assert.match(await page.innerText("main"), /It would have sent 1 alert in 21 days/);
+    await faults.check(page, "preview");
+    await page.click("button:text('Alert me from now on')");
+    await page.waitForSelector("text=Watch created");
+  },
+
   async "a key is created, rotated and revoked"({ page, thrum }) {
     await page.click("nav >> text=Keys");
     await page.fill("input[name=name]", "laptop");
