@@ -114,8 +114,8 @@ enum Command {
     Signal(signals::Signal),
     /// Backtest a strategy on CSV files, or on series of the server
     ///
-    /// CSV files are tested on this machine, without a server; --series is tested by the server. At
-    /// most 200000 bars. A detector shows how often it would have sent an alert.
+    /// CSV files are tested on this machine, without a server; --series is tested by the server. A
+    /// backtest has at most 200000 bars. For a detector, it shows how often the detector would have sent an alert.
     Backtest(Box<signals::Backtest>),
     /// Print a random walk of bars as CSV, as demo data
     DemoBars(signals::DemoBars),

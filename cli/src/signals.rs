@@ -68,7 +68,7 @@ impl Choice {
     }
 }
 
-/// The timeframe given, or that of most series: hourly bars, or the values of heartbeats.
+/// The timeframe given, or the usual one of the series: hourly bars, or the values of heartbeats.
 fn timeframe_of<'a>(given: Option<&'a str>, series: &str) -> &'a str {
     let default = if series.starts_with("monitor:") {
         "tick"

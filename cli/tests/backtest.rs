@@ -98,7 +98,7 @@ fn files_are_tested_as_a_portfolio_and_saved() {
     for (args, problem) in [
         (
             &["--weights", "0.6"][..],
-            "--weights has 1 shares, and there are 2 series",
+            "--weights must have one number per series (got 1 for 2 series)",
         ),
         (
             &["--weights", "0.6,0.6"],
@@ -110,10 +110,7 @@ fn files_are_tested_as_a_portfolio_and_saved() {
         ),
         (&["--grid", "fast"], "must be NAME=NUMBERS"),
         (&["--walk-forward", "100,50"], "--grid"),
-        (
-            &["--svg", "x.svg"],
-            "--svg draws the backtest of one trading strategy on one series",
-        ),
+        (&["--svg", "x.svg"], "--svg draws one series"),
     ] {
         let all = [&["backtest", name(&a), name(&b)], args].concat();
         let refused = offline(&all);

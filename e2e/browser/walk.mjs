@@ -167,7 +167,7 @@ const steps = {
     assert.equal(await page.locator(".heat tbody tr").count(), 3);
     await page.waitForSelector("#chances");
     await faults.check(page, "search");
-    const [saved] = await Promise.all([page.waitForEvent("download"), page.click("text=Save as HTML")]);
+    const [saved] = await Promise.all([page.waitForEvent("download"), page.click("text=Download HTML report")]);
     assert.equal(saved.suggestedFilename(), "backtest-report.html");
     const hour = 3600000, first = Math.floor(Date.now() / hour) * hour - 600 * hour;
     const values = Array.from({ length: 500 }, (_, i) => ({
@@ -182,7 +182,7 @@ const steps = {
     await until("result", async () => (await text(page, "#state")) === "done");
     assert.match(await page.innerText("main"), /It would have sent 1 alert in 21 days/);
     await faults.check(page, "preview");
-    await page.click("button:text('Alert me from now on')");
+    await page.click("button:text('Create watch')");
     await page.waitForSelector("text=Watch created");
   },
 

@@ -174,6 +174,22 @@ async fn what_does_not_fit_is_refused_with_its_place() {
             400,
             "monte_carlo.runs",
         ),
+        (
+            json!({ "series": "a", "search": (0..21).map(|i| (format!("p{i}"), json!([1]))).collect::<serde_json::Map<_, _>>() }),
+            400,
+            "at most 20 parameters",
+        ),
+        (
+            json!({ "series": "a", "search": { "fast": [5, 1e200] } }),
+            400,
+            "search.fast",
+        ),
+        (json!({ "series": "a", "fee_bps": 1e-200 }), 400, "fee_bps"),
+        (
+            json!({ "series": "a", "timeframe_": "1h" }),
+            400,
+            "timeframe_",
+        ),
         (json!({ "series": "a", "points": 1 }), 400, "points"),
         (json!({ "series": "a", "points": 5001 }), 400, "points"),
     ];
@@ -187,13 +203,25 @@ async fn what_does_not_fit_is_refused_with_its_place() {
         assert!(reply.text().contains(words), "{body}: {}", reply.text());
     }
     // A portfolio of detectors, and a simulation without trades, fail with a reason.
-    let body = json!({ "portfolio": [{ "series": "a" }], "timeframe": "1h", "strategy": "auto" });
-    let failed = backtest(&stage, body).await;
-    let error = failed["error"].as_str().unwrap();
-    assert!(
-        error.contains("must trade, and auto finds anomalies"),
-        "{error}"
-    );
+    for (name, value) in [
+        ("portfolio", json!([{ "series": "a" }])),
+        ("monte_carlo", json!({})),
+        ("search", json!({ "k": [3, 4] })),
+        ("benchmark", json!("a")),
+    ] {
+        let mut body = json!({ "timeframe": "1h", "strategy": "auto" });
+        if name != "portfolio" {
+            body["series"] = "a".into();
+        }
+        body[name] = value;
+        let reply = stage.call(Method::POST, "/v1/backtests", body).await;
+        assert_eq!(reply.status, 400, "{name}: {}", reply.text());
+        assert!(
+            reply.text().contains("has no effect on a detector"),
+            "{}",
+            reply.text()
+        );
+    }
     let body = json!({
         "series": "a", "timeframe": "1h", "strategy": "bollinger", "params": { "k": 99 }, "monte_carlo": {},
     });
@@ -267,6 +295,52 @@ async fn a_detector_shows_how_often_it_would_have_alerted() {
     );
 }
 
+#[tokio::test]
+async fn a_preview_ends_alerts_that_turn_and_notices_missing_values() {
+    let stage = Stage::new().await;
+    let now = stage.world.now().0 / HOUR * HOUR;
+    let rows = [
+        (0, 5.0),
+        (1, 0.0),
+        (2, 100.0),
+        (3, 5.0),
+        (13, 5.0),
+        (14, 0.0),
+        (15, 0.0),
+    ];
+    let values: Vec<Value> = rows
+        .iter()
+        .map(|(hour, value)| json!({ "time": UnixMs(now - (40 - hour) * HOUR).rfc3339(), "value": value }))
+        .collect();
+    let body = json!({ "timeframe": "1h", "values": values });
+    let sent = stage.call(Method::POST, "/v1/series/t/values", body).await;
+    assert_eq!(sent.status, 200, "{}", sent.text());
+    stage.carry().await;
+    let body = json!({ "series": "t", "timeframe": "1h", "strategy": "threshold", "params": { "min": 1, "max": 10 } });
+    let done = backtest(&stage, body).await;
+    let alerts: Vec<(String, bool, u64)> = done["alerts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| {
+            (
+                a["signal"].as_str().unwrap().to_owned(),
+                a["until"].is_string(),
+                a["values"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("LOW", true, 1),
+        ("HIGH", true, 1),
+        ("STALE", true, 0),
+        ("LOW", false, 2),
+    ];
+    let expected = expected.map(|(signal, over, values)| (signal.to_owned(), over, values));
+    assert_eq!(alerts, expected, "{done}");
+    assert_eq!(done["alerts"][0]["until"], done["alerts"][1]["from"]);
+}
+
 /// A browser session.
 struct Session {
     cookie: String,
@@ -329,7 +403,7 @@ async fn the_dashboard_shows_searches_portfolios_and_files_to_save() {
     let session = Session::new(&stage).await;
     let form = session.get(&stage, "/backtests").await.text();
     assert!(
-        form.contains("name=\"more\" value=\"b\"") && form.contains("Simulate other orders"),
+        form.contains("name=\"more\" value=\"b\"") && form.contains("Run a Monte Carlo simulation"),
         "{form}"
     );
     let asked = "of=a+1h&strategy=sma-cross&fee_bps=10&slippage_bps=5&short=on&params=slow+%3D+25&sizing=volatility&\
@@ -342,8 +416,8 @@ async fn the_dashboard_shows_searches_portfolios_and_files_to_save() {
         "Sharpe ratio, by slow (across) and fast (down)",
         "<strong>best</strong>",
         "All 4 combinations",
-        "Luck of the order",
-        "Why they ended",
+        "Monte Carlo simulation",
+        "Exit reasons",
         "<td>reversal</td>",
         "Contribution",
         "Beta",
@@ -356,7 +430,7 @@ async fn the_dashboard_shows_searches_portfolios_and_files_to_save() {
         "attachment; filename=\"backtest-report.html\""
     );
     let html = html.text();
-    assert!(html.contains("<style>") && html.contains("<svg") && html.contains("Why they ended"));
+    assert!(html.contains("<style>") && html.contains("<svg") && html.contains("Exit reasons"));
     // It needs nothing else.
     for other in ["src=", "href=", "<script", "@import", "url("] {
         assert!(!html.contains(other), "{other}");
@@ -399,7 +473,7 @@ async fn a_detector_is_tried_on_the_history_and_then_watched() {
         .get(&stage, "/signals/load?timeframe=tick")
         .await
         .text();
-    assert!(page.contains("try a detector on the history"), "{page}");
+    assert!(page.contains("test a detector on past values"), "{page}");
     assert!(!page.contains("<option selected>trend-rsi</option><option>turtle</option></select></label><label>Parameters"));
     let asked = "of=load+tick&strategy=auto&params=direction+%3D+-1";
     let path = session.post(&stage, "/backtests", asked).await;
@@ -407,8 +481,8 @@ async fn a_detector_is_tried_on_the_history_and_then_watched() {
     for text in [
         "It would have sent 2 alerts in 40 days.",
         "far below its usual",
-        "Alert me from now on",
-        "Alerts as CSV",
+        "Create watch",
+        "Download alerts (CSV)",
     ] {
         assert!(page.contains(text), "{text}: {page}");
     }

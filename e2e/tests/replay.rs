@@ -59,7 +59,7 @@ fn definition(of: &str) -> Option<Value> {
     }
 }
 
-/// A strategy with memory, arithmetic, indicators of indicators and confirmation.
+/// A strategy that holds positions, arithmetic, indicators of indicators and confirmation.
 fn positions() -> Value {
     let smooth = json!({ "indicator": "ema", "n": 3, "of": { "indicator": "rsi", "n": 4 } });
     let band = |op: &str| {

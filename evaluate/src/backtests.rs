@@ -8,14 +8,17 @@ mod chances;
 mod detect;
 mod performance;
 pub mod periods;
+mod points;
 #[expect(
     missing_docs,
     reason = "most fields are standard statistics under their usual names"
 )]
 pub mod report;
 mod search;
+mod tested;
 mod walk;
 
-pub use backtest::{Part, backtest, portfolio};
+pub use backtest::{backtest, portfolio};
 pub use benchmark::Benchmark;
 pub use detect::{Detected, detect};
+pub use tested::Part;

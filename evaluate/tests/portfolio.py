@@ -40,12 +40,13 @@ def trade(case, bars, sides, cost):
     """The equity after each row, and the trades."""
     times = sorted(set().union(*(of.index for of in bars.values())))
     opens = pd.DataFrame({name: of["open"] for name, of in bars.items()}).reindex(times)
-    closes = pd.DataFrame({name: of["close"] for name, of in bars.items()}).reindex(times)
     wanted = pd.DataFrame({name: pd.Series(sides[name], index=of.index) for name, of in bars.items()}).reindex(times)
     shares = {name: fractions(case, name, of) for name, of in bars.items()}
     cash, units, price, equity, trades = 1.0, {}, {}, [], []
     entered = {}
-    for time in times:
+    ends = [(row.end, name, row.close) for name, of in bars.items() for row in of.itertuples()]
+    ends.sort()
+    for i, time in enumerate(times):
         here = [name for name in bars if not math.isnan(opens.at[time, name])]
         for name in here:
             price[name] = opens.at[time, name]
@@ -76,8 +77,11 @@ def trade(case, bars, sides, cost):
             paid = bought * price[name] + abs(bought) * price[name] * cost
             cash -= paid
             entered[name] = (amount, paid)
-        for name in here:
-            price[name] = closes.at[time, name]
+        # What closes before the next row begins is known then.
+        following = times[i + 1] if i + 1 < len(times) else math.inf
+        while ends and ends[0][0] <= following:
+            _, name, close = ends.pop(0)
+            price[name] = close
         equity.append(cash + sum(units.get(name, 0.0) * price[name] for name in price))
     for name, held in units.items():
         if held != 0.0:
@@ -113,12 +117,16 @@ def run(case):
     result["held"] = figures(returns_of(held), case["year"])["total_return"]
     if "benchmark" in case:
         other = frame(case["benchmark"])
-        ends = [max(of["end"].get(time, 0) for of in bars.values()) for time in times]
+        closed = sorted(set().union(*(of["end"] for of in bars.values())))
+        ends = []
+        for time, following in zip(times, times[1:] + [math.inf]):
+            before = [end for end in closed if end <= following]
+            ends.append(before[-1] if before and before[-1] >= time else following)
         value = pd.Series(other["close"].to_numpy(), index=other["end"])
         known = [value[value.index <= end] for end in ends]
         first = other["open"].get(times[0], default=None)
         if first is None:
-            first = other[other.index < times[0]]["close"].iloc[-1]
+            first = other[other["end"] <= times[0]]["close"].iloc[-1]
         path = pd.Series([of.iloc[-1] for of in known], index=times)
         benchmark = path / path.shift(1, fill_value=first) - 1
         result["benchmark"] = figures(benchmark, case["year"])["total_return"]

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use support::walk;
 use thrum_evaluate::backtests::periods::verdicts;
 use thrum_evaluate::backtests::{Benchmark, Part, portfolio};
+use thrum_schema::UnixMs;
 use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::request::{Backtest, MonteCarlo, Sizing, WalkForward};
 use thrum_schema::signal::strategy::builtin;
@@ -51,7 +52,11 @@ fn pandas(cases: &[Value]) -> Option<Vec<Value>> {
 fn three() -> Vec<(&'static str, f64, Vec<Bar>)> {
     let mut gaps = walk(2, 700);
     gaps.drain(300..340);
-    let late = walk(3, 700).split_off(150);
+    // Its bars open 20 minutes later than those of the others.
+    let mut late = walk(3, 700).split_off(150);
+    for bar in &mut late {
+        bar.time = bar.time + 20 * 60_000;
+    }
     vec![("a", 0.5, walk(1, 700)), ("b", 0.3, gaps), ("c", 0.2, late)]
 }
 
@@ -160,7 +165,9 @@ fn portfolios_and_walk_forwards_equal_those_of_pandas() {
             before[*name] = json!(closes);
             let tested = &bars[first..];
             let span = (tested[tested.len() - 1].time - tested[0].time) as f64 / 31_536_000_000.0;
-            years[*name] = json!(((tested.len() - 1) as f64 / span).min(8760.0));
+            // Not the bars that exist, but those of the calendar.
+            assert!((tested.len() - 1) as f64 / span < 8761.0);
+            years[*name] = json!(8760.0);
         }
         let mut case = json!({
             "series": of_series, "cost": (spec.fee_bps + spec.slippage_bps) / 10_000.0,
@@ -236,6 +243,56 @@ fn portfolios_and_walk_forwards_equal_those_of_pandas() {
         let most = found.results.iter().filter_map(|tried| tried.sharpe);
         assert_eq!(best.sharpe, most.reduce(f64::max), "{name}");
     }
+}
+
+/// What another series will close at is not known when a position is entered.
+#[test]
+fn a_portfolio_does_not_look_ahead() {
+    let bars_of = |offset_h: i64, closes: &[f64]| -> Vec<Bar> {
+        let rows = closes.iter().enumerate();
+        rows.map(|(i, close)| {
+            let time = UnixMs(1_700_006_400_000 + (i as i64 * 24 + offset_h) * 3_600_000);
+            let open = if i == 0 { *close } else { closes[i - 1] };
+            Bar {
+                time,
+                open,
+                high: open.max(*close),
+                low: open.min(*close),
+                close: *close,
+                volume: None,
+            }
+        })
+        .collect()
+    };
+    // A doubles on the last day, within which B is entered five hours after A's open.
+    let a = bars_of(0, &[100.0, 110.0, 110.0, 220.0, 220.0]);
+    let b = bars_of(5, &[100.0, 100.0, 110.0, 110.0, 220.0]);
+    let strategy = Strategy::parse(&json!({
+        "buy": { "left": "close", "op": ">", "right": 105 }, "sell": { "any": [] },
+    }))
+    .unwrap();
+    let compiled = strategy
+        .compile(None, &BTreeMap::new(), Timeframe::parse("t", "1d").unwrap())
+        .unwrap();
+    let part = |series, bars| Part {
+        series: Some(series),
+        weight: 0.5,
+        compiled: &compiled,
+        bars,
+        scores: &[],
+    };
+    let spec = Backtest {
+        fee_bps: 0.0,
+        slippage_bps: 0.0,
+        ..Backtest::default()
+    };
+    let report = portfolio(&strategy, &[part("a", &a), part("b", &b)], None, &spec).unwrap();
+    let of_b = report
+        .trades
+        .iter()
+        .find(|trade| trade.series.as_deref() == Some("b"));
+    // Half of the equity, at A's open of that day.
+    assert_eq!(of_b.unwrap().size, Some(0.5), "{:?}", report.trades);
 }
 
 #[test]

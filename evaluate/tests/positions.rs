@@ -1,4 +1,4 @@
-//! Strategies with memory: entries and exits, stops, confirmation, arithmetic between operands, and
+//! Strategies that hold positions: entries and exits, stops, confirmation, arithmetic between operands, and
 //! indicators of indicators.
 
 mod support;
@@ -8,7 +8,7 @@ use support::{custom, letters, walk};
 use thrum_evaluate::backtests::backtest;
 use thrum_schema::UnixMs;
 use thrum_schema::signal::engine::{Program, Stepper, run};
-use thrum_schema::signal::explanation::{Exit, Holding};
+use thrum_schema::signal::explanation::{Exit, Holding, Side};
 use thrum_schema::signal::indicator::Kind;
 use thrum_schema::signal::request::Backtest;
 use thrum_schema::signal::{Bar, Strategy, Verdict};
@@ -77,15 +77,15 @@ fn a_position_is_held_from_entry_to_exit() {
     assert_eq!(shown[6].0, None);
     assert_eq!(
         shown[1].1,
-        "BUY at 111: a long position is entered at the next open: close 111 is above 110, by 1."
+        "BUY at 111: a long position will be entered at the next open: close 111 is above 110, by 1."
     );
     assert_eq!(
         shown[3].1,
-        "BUY at 101: the long position from 111 is held for 2 bars, with -9.01 %."
+        "BUY at 101: the long position entered at 111 has been held for 2 bars, gain -9.01 %."
     );
     assert_eq!(
         shown[5].1,
-        "HOLD at 99: the long position from 111 ended by its exit rule after 4 bars, with -10.81 %: close 99 is \
+        "HOLD at 99: the long position entered at 111 ended by its exit rule after 4 bars, gain -10.81 %: close 99 is \
          below 100, by 1."
     );
     assert_eq!(
@@ -174,12 +174,10 @@ fn the_other_sides_entry_reverses_and_an_unknown_signal_ends_a_position() {
     let (letters, shown) = steps(&program, &path);
     assert_eq!(letters, "HBBSS");
     assert!(
-        shown[3]
-            .1
-            .contains("because the other side's conditions hold after 2 bars")
+        shown[3].1.contains("by a reversal after 2 bars")
             && shown[3]
                 .1
-                .contains("a short position is entered at the next open"),
+                .contains("a short position will be entered at the next open"),
         "{}",
         shown[3].1
     );
@@ -308,7 +306,7 @@ fn what_has_no_meaning_is_refused_with_its_place() {
         (
             json!({ "long": { "enter": { "left": { "position": "bars" }, "op": ">", "right": 1 }, "time_stop_bars": 3 } }),
             "long.enter",
-            "only known in the exit",
+            "only the exit of long or short can",
         ),
         (
             json!({ "buy": { "left": { "position": "x" }, "op": ">", "right": 1 }, "sell": { "any": [] } }),
@@ -385,5 +383,110 @@ fn a_backtest_says_why_positions_ended() {
             (Some(Exit::TakeProfit), false),
             (None, true)
         ]
+    );
+}
+
+#[test]
+fn figures_of_a_position_count_from_its_first_bar() {
+    // A crossing has nothing to cross from at the first bar, which is no reason to leave.
+    let crossing = json!({ "long": {
+        "enter": { "left": "close", "op": "crosses_above", "right": 100 },
+        "exit": { "left": { "position": "gain_pct" }, "op": "crosses_above", "right": 5 },
+    } });
+    let (_, program) = custom(crossing);
+    let path = bars(&[99.0, 101.0, 102.0, 103.0, 107.0, 108.0]);
+    let (letters, shown) = steps(&program, &path);
+    assert_eq!(letters, "wBBBHH");
+    assert_eq!(ended(&shown)[4], Some(Exit::Signal));
+    // What must be confirmed about a position counts neither the time without one, nor the one before.
+    let lasting = json!({ "confirm": { "not": { "left": { "position": "gain_pct" }, "op": ">", "right": 0 } }, "bars": 3 });
+    let (_, program) = custom(json!({
+        "long": { "enter": above(100.0), "exit": lasting },
+        "short": { "enter": below(90.0), "exit": lasting },
+    }));
+    let (letters, shown) = steps(
+        &program,
+        &bars(&[
+            95.0, 95.0, 95.0, 95.0, 101.0, 102.0, 103.0, 89.0, 89.0, 89.0, 89.0, 95.0,
+        ]),
+    );
+    assert_eq!(letters, "HHHHBBBSSSHH");
+    let ended = ended(&shown);
+    assert_eq!(
+        (ended[7], ended[10]),
+        (None, Some(Exit::Signal)),
+        "{shown:?}"
+    );
+    assert!(shown[7].1.contains("by a reversal"), "{}", shown[7].1);
+}
+
+#[test]
+fn each_side_shows_its_own_stops() {
+    let side = |enter: Value| json!({ "enter": enter, "stop_loss_pct": 5 });
+    let (_, program) = custom(json!({ "long": side(above(110.0)), "short": side(below(90.0)) }));
+    let mut state = program.begin();
+    let mut shown = Vec::new();
+    run(
+        &program,
+        &mut state,
+        &bars(&[100.0, 89.0, 89.0, 94.0]),
+        &[],
+        |state, bar, _| {
+            shown.push(program.explain(state, bar));
+        },
+    );
+    let sides: Vec<Side> = shown[2].conditions.iter().map(|c| c.side).collect();
+    assert_eq!(sides, [Side::Buy, Side::Sell, Side::ExitShort]);
+    assert_eq!(
+        shown[2]
+            .position
+            .as_ref()
+            .unwrap()
+            .gain_pct
+            .map(f64::to_bits),
+        Some(0)
+    );
+    assert!(
+        shown[3].summary.contains("by its stop-loss")
+            && shown[3]
+                .summary
+                .contains("gain since entry (%) -5.61798 is below -5"),
+        "{}",
+        shown[3].summary
+    );
+}
+
+#[test]
+fn conditions_that_can_never_hold_and_unused_parameters_are_refused() {
+    let channel = |output: &str, ago: u32| json!({ "indicator": "donchian", "n": 20, "output": output, "ago": ago });
+    let of = |left: Value, op: &str, right: Value| json!({ "buy": { "left": left, "op": op, "right": right }, "sell": { "any": [] } });
+    for (strategy, is_fine) in [
+        (of(json!("close"), ">", channel("upper", 0)), false),
+        (
+            of(json!("close"), "crosses_above", channel("upper", 0)),
+            false,
+        ),
+        (of(channel("lower", 0), ">", json!("low")), false),
+        (of(json!("close"), ">", channel("upper", 1)), true),
+        (of(json!("high"), ">=", channel("upper", 0)), true),
+        (of(json!("close"), "<", channel("upper", 0)), true),
+        (
+            of(
+                json!({ "field": "close", "ago": 1 }),
+                ">",
+                channel("upper", 0),
+            ),
+            true,
+        ),
+    ] {
+        let parsed = Strategy::parse(&strategy);
+        assert_eq!(parsed.is_ok(), is_fine, "{strategy}: {parsed:?}");
+    }
+    let mut unused = of(json!("close"), ">", json!("-$a"));
+    unused["params"] = json!({ "a": 1, "b": 2 });
+    let problems = Strategy::parse(&unused).unwrap_err();
+    assert_eq!(
+        problems.to_string(),
+        "params.b is not used by any condition"
     );
 }

@@ -292,7 +292,9 @@ fn anomaly_text(change: &Change) -> String {
         text.push('.');
     }
     if change.undone {
-        text.push_str(" A correction of past values undid the change that you were notified of.");
+        text.push_str(
+            " The earlier alert no longer holds: its values were corrected, or accepted as normal.",
+        );
     }
     let _ = write!(text, "\nWatch: {}.", change.name);
     text

@@ -130,14 +130,15 @@ impl Expectation {
         if self.detector.as_deref() == Some("threshold") && limits == [false; 2] {
             return Err(Invalid::new(
                 format!("{path}.params"),
-                "must have min, max or both for a threshold; without hysteresis, min and max are enough, without a \
-                 detector",
+                "must have min, max or both for the threshold detector; if you need no hysteresis, leave out detector and set \
+                 min and max directly",
             ));
         }
         if self.detector.as_deref() == Some("absence") && !self.params.contains_key("n") {
             return Err(Invalid::new(
                 format!("{path}.params"),
-                "must have n, the number of equal values that are too many; the monitor's schedule says when it pings",
+                "must have n, the number of equal values in a row that causes an alert; missing pings are covered by the \
+                 monitor's schedule",
             ));
         }
         if self.detector.is_some() {

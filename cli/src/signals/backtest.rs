@@ -35,13 +35,14 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Backtest {
-    /// CSV files of bars, tested on this machine; several share one account. Or use --series
+    /// CSV files of bars, to test on this machine; several form a portfolio. Or use --series
     ///
-    /// Their layout is recognised, as by `thrum import bars`. They may be of any size: the test has at most 200,000 bars up to
-    /// --to. With a detector, a file of times and values shows how often it would have sent an alert.
+    /// Thrum recognises their layout, like `thrum import bars`. A file can have any size; Thrum tests at most the last 200,000
+    /// bars before --to. A detector also accepts a file of times and values, and reports how often it would have sent an
+    /// alert.
     files: Vec<PathBuf>,
 
-    /// Series to test on the server; repeatable: several share one account
+    /// Series to test on the server; repeatable: several form a portfolio
     #[arg(long, conflicts_with = "files", value_name = "NAME")]
     series: Vec<String>,
 
@@ -88,16 +89,17 @@ pub struct Backtest {
     #[arg(long)]
     long_only: bool,
 
-    /// Share of each series, such as 0.6,0.4; default: equal shares
-    #[arg(long, value_delimiter = ',', value_name = "SHARES")]
+    /// Weight of each series, such as 0.6,0.4; default: equal weights
+    #[arg(long, value_delimiter = ',', value_name = "WEIGHTS")]
     weights: Vec<f64>,
 
-    /// How much an entry invests: fraction=0.5 of the equity, fixed=0.1 of the starting capital, or volatility=0.2 (the part
-    /// of the equity that has this annual volatility, over the last 20 bars; volatility=0.2,50 over 50); default: all
+    /// How much an entry invests: fraction=0.5 of the equity, fixed=0.1 of the starting capital, or volatility=0.2 (the fraction
+    /// of the equity that gives this annual volatility, measured over the last 20 bars; volatility=0.2,50 measures over 50);
+    /// default: the whole equity
     #[arg(long, value_name = "SIZE", value_parser = options::sizing)]
     size: Option<Sizing>,
 
-    /// Series to compare with; with CSV files, another one
+    /// Series to compare with; with CSV files, the CSV file of that series
     #[arg(long, value_name = "SERIES")]
     benchmark: Option<String>,
 
@@ -105,11 +107,11 @@ pub struct Backtest {
     #[arg(long, value_name = "NAME=NUMBERS", value_parser = options::values)]
     grid: Vec<(String, Vec<f64>)>,
 
-    /// Choose among --grid on TRAIN bars, and test the choice on the next TEST bars, again and again
+    /// Walk-forward test: repeatedly choose the best combination of --grid on TRAIN bars and test it on the next TEST bars
     #[arg(long, requires = "grid", value_name = "TRAIN,TEST", value_parser = options::stretches)]
     walk_forward: Option<(u32, u32)>,
 
-    /// Simulate this many other orders of the trades, 100 to 10,000
+    /// Shuffle and resample the trades in this many Monte Carlo runs, 100 to 10,000
     #[arg(long, value_name = "RUNS")]
     monte_carlo: Option<u32>,
 
@@ -129,7 +131,7 @@ pub struct Backtest {
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// Write a report to this HTML file, which needs no other files
+    /// Write a self-contained report to this HTML file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 
@@ -155,6 +157,10 @@ pub struct Backtest {
 /// # Errors
 /// The file or the strategy is invalid, or the server refused the request or can't be reached.
 pub async fn backtest(args: Backtest) -> anyhow::Result<()> {
+    ensure!(
+        args.svg.is_none() || names(&args).len() < 2,
+        "--svg draws one series; use --html for a portfolio"
+    );
     let (report, bars) = match (args.files.is_empty(), args.series.is_empty()) {
         (false, _) => offline(&args)?,
         (true, false) if args.strategy_file.is_some() => {
@@ -181,10 +187,13 @@ pub async fn backtest(args: Backtest) -> anyhow::Result<()> {
             eprintln!("Wrote the {what} to {}", path.display());
             anyhow::Ok(())
         };
+    write(&args.html, "report", &|| {
+        Ok(thrum_ingest::backtest_html(&report))
+    })?;
     write(&args.svg, "chart", &|| {
         ensure!(
-            report["equity"].is_array() && names(&args).len() == 1,
-            "--svg draws the backtest of one trading strategy on one series"
+            report["equity"].is_array(),
+            "--svg draws trades, and a detector has none; use --html"
         );
         let title = format!(
             "{} {}, {}",
@@ -194,10 +203,12 @@ pub async fn backtest(args: Backtest) -> anyhow::Result<()> {
         );
         chart::draw(&title, &bars, &report)
     })?;
-    write(&args.html, "report", &|| {
-        Ok(thrum_ingest::backtest_html(&report))
-    })?;
-    write(&args.trades_csv, "trades", &|| {
+    let listed = if report["alerts"].is_array() {
+        "alerts"
+    } else {
+        "trades"
+    };
+    write(&args.trades_csv, listed, &|| {
         Ok(thrum_ingest::trades_csv(&report))
     })?;
     write(&args.equity_csv, "equity curve", &|| {
@@ -223,12 +234,15 @@ fn stem(file: &Path) -> String {
 fn spec(args: &Backtest, names: &[String]) -> anyhow::Result<request::Backtest> {
     if !args.weights.is_empty() && args.weights.len() != names.len() {
         bail!(
-            "--weights has {} shares, and there are {} series",
+            "--weights must have one number per series (got {} for {} series)",
             args.weights.len(),
             names.len()
         );
     }
     let parts = if names.len() > 1 { names } else { &[] };
+    if parts.is_empty() && !args.weights.is_empty() {
+        bail!("--weights needs several series");
+    }
     let portfolio = parts.iter().enumerate().map(|(i, name)| {
         #[expect(clippy::cast_precision_loss, reason = "a few series")]
         let equal = 1.0 / names.len() as f64;
@@ -297,7 +311,8 @@ fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
         let (bars, frame) = read(args, path, timeframe.as_deref(), spec.to)?;
         timeframe.get_or_insert_with(|| frame.to_string());
         let compiled = strategy.compile(args.choice.mode.as_deref(), &params, frame)?;
-        let bars = thrum_evaluate::fit(bars, &compiled, &spec, request::MAX_BACKTEST_BARS)
+        let most = request::MAX_BACKTEST_BARS / names.len();
+        let bars = thrum_evaluate::fit(bars, &compiled, &spec, most)
             .map_err(|error| anyhow::anyhow!("--{error}"))?;
         inputs.push(Input {
             series: (names.len() > 1).then(|| names[i].clone()),
@@ -315,7 +330,12 @@ fn offline(args: &Backtest) -> anyhow::Result<(Value, Vec<Bar>)> {
         }
         None => None,
     };
-    let report = thrum_evaluate::offline(&name, &strategy, &inputs, other.as_ref(), &spec)?;
+    let series = match &names[..] {
+        [one] => SeriesName::parse("file", one).ok(),
+        _ => None,
+    };
+    let of = (name.as_str(), series.as_ref());
+    let report = thrum_evaluate::offline(of, &strategy, &inputs, other.as_ref(), &spec)?;
     let bars = inputs
         .into_iter()
         .next()

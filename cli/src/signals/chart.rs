@@ -90,6 +90,14 @@ fn draw_price(
                 _ => Circle::new((x + 8, y), 4, color.filled()).into_dyn(),
             });
     }
+    let exits = trades.as_array().into_iter().flatten();
+    let exits = exits.filter(|trade| trade["open"] == false);
+    let exits =
+        exits.filter_map(|trade| Some((time(&trade["exited_at"])?, trade["exit_price"].as_f64()?)));
+    chart
+        .draw_series(exits.map(|at| Cross::new(at, 4, PRICE.stroke_width(2))))?
+        .label("exit")
+        .legend(|(x, y)| Cross::new((x + 8, y), 4, PRICE.stroke_width(2)));
     legend(&mut chart)
 }
 

@@ -262,7 +262,7 @@ impl Scenario {
             end_ms: calm_ms + chance.range(9, 11) * MINUTE,
         };
         // Only some seeds, so that the others play as they did before.
-        if seed % 8 == 3 {
+        if seed % 16 == 11 {
             scenario.minds = true;
             scenario.bars |= chance.per_mille(500);
         }

@@ -3,7 +3,7 @@
 //! rules of backtesting.py.
 
 use super::periods::{Periods, Rows};
-use super::report::Trade;
+use serde::Serialize;
 use thrum_schema::UnixMs;
 use thrum_schema::signal::explanation::Exit;
 use thrum_schema::signal::request::Sizing;
@@ -50,6 +50,31 @@ impl Ledger {
     }
 }
 
+/// A position from entry to exit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Trade {
+    /// The series, in a portfolio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<String>,
+    /// `long` or `short`.
+    pub side: &'static str,
+    pub entered_at: String,
+    pub entry_price: f64,
+    /// When the position was closed; if it is still open, the end of the last period.
+    pub exited_at: String,
+    pub exit_price: f64,
+    pub open: bool,
+    /// Why it ended; absent while it is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    pub bars: usize,
+    /// The fraction of the equity that was invested; absent if that was all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<f64>,
+    /// Of what was invested, net of costs.
+    pub net_return: f64,
+}
+
 /// An open position.
 #[derive(Clone, Copy)]
 struct Held {
@@ -76,7 +101,7 @@ struct Account<'a> {
 
 /// Trades `plans` on a common time axis, with costs of `cost` per traded amount.
 ///
-/// At each row, positions whose side ends are closed first. Then new ones are entered, each with its
+/// At each row, positions that a signal ends are closed first. Then new ones are entered, each with its
 /// weight times what `sizing` says of the equity; if that is more than the part of the equity that
 /// is not invested, all new ones get proportionally less. `amount / (price × (1 + cost))` units are
 /// held. An account that loses everything ends.
@@ -94,7 +119,7 @@ pub fn trade(plans: &[Plan<'_>], rows: &Rows, cost: f64, sizing: Sizing) -> Ledg
         },
     };
     // The next period of each series, and the entries of a row: which series, and how much.
-    let mut next = vec![0; plans.len()];
+    let (mut next, mut marked) = (vec![0; plans.len()], vec![0; plans.len()]);
     let mut entries: Vec<(usize, f64)> = Vec::new();
     for row in 0..rows.ends.len() {
         let trades_now = |m: usize, next: &[usize]| rows.of[m].get(next[m]) == Some(&row);
@@ -121,15 +146,21 @@ pub fn trade(plans: &[Plan<'_>], rows: &Rows, cost: f64, sizing: Sizing) -> Ledg
             }
         }
         account.enter(&entries, &next, equity);
-        let mut last = None;
         for m in 0..plans.len() {
             if trades_now(m, &next) {
-                account.prices[m] = plans[m].periods.marks[next[m]].1;
-                last = Some(plans[m].periods.marks[next[m]].0);
                 next[m] += 1;
             }
+            // The last close that is known before the next row begins.
+            let marks = &plans[m].periods.marks;
+            while let Some((at, price)) = marks.get(marked[m])
+                && *at <= rows.nexts[row]
+                && marked[m] < next[m]
+            {
+                account.prices[m] = *price;
+                marked[m] += 1;
+            }
         }
-        account.mark(last, &next);
+        account.mark(rows.ends[row], &next);
     }
     account.close(&next);
     account.ledger
@@ -192,13 +223,12 @@ impl Account<'_> {
     }
 
     /// Values the account at the end of a row.
-    fn mark(&mut self, at: Option<UnixMs>, next: &[usize]) {
+    fn mark(&mut self, at: UnixMs, next: &[usize]) {
         let mut equity = self.equity();
         if equity <= 0.0 {
             for (m, end) in next.iter().enumerate() {
                 if let Some(lost) = self.held[m].take() {
-                    let exited = (at.unwrap_or(lost.entered.0), self.prices[m]);
-                    self.lose(m, &lost, exited, *end);
+                    self.lose(m, &lost, (at, self.prices[m]), *end);
                 }
             }
             (self.cash, equity) = (0.0, 0.0);

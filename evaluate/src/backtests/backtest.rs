@@ -4,15 +4,16 @@
 //! unknown 0. An entry holds its number of units until the exit; each order pays its costs, so a
 //! flip from long to short pays twice. Several series share one account.
 
-use super::account::{Ledger, Plan, trade};
+use super::account::{Ledger, Plan, Trade, trade};
 use super::benchmark::Benchmark;
 use super::chances::simulate;
-use super::performance::{Performance, count, equity, ratio};
+use super::performance::{Performance, count, ratio};
 use super::periods::{Judged, Periods, Rows, Signal, first_row, periods, signals};
-use super::report::{LookAhead, PartReport, Point, Predecessor, Report, Trade};
+use super::points::points;
+use super::report::{LookAhead, PartReport, Predecessor, Report};
 use super::search::search;
+use super::tested::{Part, Tested};
 use super::walk::walk;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
@@ -23,27 +24,10 @@ use thrum_schema::signal::{Bar, Score, Strategy};
 
 /// Most trades in a report.
 const MAX_TRADES: usize = 5_000;
-/// Most points of the equity curve in a report, if the request does not say.
-const MAX_POINTS: usize = 500;
 /// Where the look-ahead check cuts the bars off, in quarters.
 const CUTS: [usize; 3] = [1, 2, 3];
 /// What the predecessor adds to the divisor of its Sharpe ratio.
 const EPSILON: f64 = 1e-12;
-
-/// A series of a backtest.
-#[derive(Debug, Clone, Copy)]
-pub struct Part<'a> {
-    /// Its name, in a portfolio.
-    pub series: Option<&'a str>,
-    /// Its share of the equity.
-    pub weight: f64,
-    /// The strategy, for this series.
-    pub compiled: &'a CompiledStrategy,
-    /// Its bars, in time order.
-    pub bars: &'a [Bar],
-    /// Its sentiment scores, in time order.
-    pub scores: &'a [Score],
-}
 
 /// A part with the signals of its bars, and the bars to test.
 struct Prepared<'a> {
@@ -52,62 +36,6 @@ struct Prepared<'a> {
     all: Vec<Signal>,
     rows: Range<usize>,
     annualization: f64,
-}
-
-/// What a walk-forward and a search test with other parameters.
-pub struct Tested<'a> {
-    strategy: &'a Strategy,
-    pub parts: Vec<Part<'a>>,
-    /// The bars of each part that are tested, and how many a year has.
-    tested: Vec<(Range<usize>, f64)>,
-    periods: &'a [Periods],
-    pub rows: &'a Rows,
-    pub cost: f64,
-    pub spec: &'a Backtest,
-    /// Rows per year.
-    pub annualization: f64,
-}
-
-impl Tested<'_> {
-    /// The position of each part in each period, with other parameters. All are tested on the same
-    /// rows; without a signal yet, there is no position.
-    pub fn positions(&self, params: &BTreeMap<String, f64>) -> Result<Vec<Vec<i8>>, Invalid> {
-        let parts = self.parts.iter().zip(&self.tested);
-        let positions = parts.map(|(part, (rows, annualization))| {
-            let mut all = part.compiled.params.clone();
-            all.extend(params.clone());
-            let (mode, timeframe) = (&part.compiled.mode, part.compiled.timeframe);
-            let mut compiled = self.strategy.compile(Some(mode), &all, timeframe)?;
-            compiled.calendar = part.compiled.calendar.clone();
-            let program = Program::new(compiled);
-            let found = signals(&program, part.bars, part.scores);
-            let judged = Judged {
-                all: part.bars,
-                bars: &part.bars[rows.clone()],
-                signals: &found[rows.clone()],
-            };
-            let spec = Backtest {
-                // The sizes are those of the bars, whatever the parameters.
-                sizing: Sizing::default(),
-                ..self.spec.clone()
-            };
-            Ok(periods(&judged, program.compiled(), &spec, *annualization).positions)
-        });
-        positions.collect()
-    }
-
-    /// The plans for these positions.
-    pub fn plans<'b>(&'b self, positions: &'b [Vec<i8>]) -> Vec<Plan<'b>> {
-        let parts = self.parts.iter().zip(self.periods).zip(positions);
-        parts
-            .map(|((part, periods), positions)| Plan {
-                series: part.series,
-                weight: part.weight,
-                periods,
-                positions,
-            })
-            .collect()
-    }
 }
 
 /// Backtests a strategy on one series.
@@ -188,7 +116,9 @@ pub fn portfolio(
         trade_returns = periods.rebalanced_trades(cost);
     }
     let walk_forward = spec.walk_forward.as_ref();
-    let walk_forward = walk_forward.map(|forward| walk(&of, forward)).transpose()?;
+    let walk_forward = walk_forward
+        .map(|forward| walk(&of, forward, &held_returns))
+        .transpose()?;
     let is_searched = !spec.search.is_empty();
     let found = is_searched.then(|| search(&of, &spec.search)).transpose()?;
     let chances = spec.monte_carlo.map(|spec| simulate(&traded.gains, spec));
@@ -268,7 +198,7 @@ fn prepare<'a>(part: Part<'a>, spec: &Backtest) -> Result<Prepared<'a>, Invalid>
         return Err(Invalid::new(
             "strategy",
             format!(
-                "must trade, and {} finds anomalies; test it on one series, without a portfolio",
+                "must be a trading strategy in a portfolio; {} is a detector, so test it on one series",
                 detector.kind.as_str()
             ),
         ));
@@ -397,7 +327,7 @@ fn check_prices(bars: &[Bar]) -> Result<(), Invalid> {
     Err(Invalid::new(
         "the bars",
         format!(
-            "must have prices above zero for a backtest; the one of {} has a low of {}",
+            "must have prices above zero for a backtest; the bar at {} has a low of {}",
             bar.time.rfc3339(),
             bar.low
         ),
@@ -528,27 +458,4 @@ fn annualization(compiled: &CompiledStrategy, bars: &[Bar], spec: &Backtest) -> 
         Some(full) => real.min(full),
         None => real,
     }
-}
-
-/// The equity at no more than [`MAX_POINTS`] times, or as many as requested, including the last.
-fn points(
-    net: &[f64],
-    held: &[f64],
-    benchmark: Option<&[f64]>,
-    times: &[UnixMs],
-    spec: &Backtest,
-) -> Vec<Point> {
-    let most = spec.points.map_or(MAX_POINTS, |points| points as usize);
-    let (equity_of, held, benchmark) = (equity(net), equity(held), benchmark.map(equity));
-    let step = equity_of.len().div_ceil(most).max(1);
-    let last = equity_of.len().saturating_sub(1);
-    (0..equity_of.len())
-        .filter(|i| (last - i) % step == 0)
-        .map(|i| Point {
-            time: times[i].rfc3339(),
-            equity: equity_of[i],
-            buy_and_hold: held[i],
-            benchmark: benchmark.as_ref().map(|benchmark| benchmark[i]),
-        })
-        .collect()
 }

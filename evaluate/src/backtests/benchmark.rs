@@ -40,13 +40,14 @@ impl Benchmark<'_> {
             return Err(Invalid::new(
                 "benchmark",
                 format!(
-                    "must have prices above zero; the bar of {} has a low of {}",
+                    "must have prices above zero; the bar at {} has a low of {}",
                     bar.time.rfc3339(),
                     bar.low
                 ),
             ));
         }
-        let next = self.bars.partition_point(|bar| bar.time < rows.began);
+        let close = |bar: &Bar| self.timeframe.close_of(bar.time);
+        let next = self.bars.partition_point(|bar| close(bar) <= rows.began);
         let first = match self.bars.get(next) {
             Some(bar) if bar.time == rows.began => bar.open,
             _ => match next.checked_sub(1).map(|before| self.bars[before]) {
@@ -59,7 +60,7 @@ impl Benchmark<'_> {
                             rows.began.rfc3339(),
                             self.bars.first().map_or_else(
                                 || "it has none".to_owned(),
-                                |bar| format!("its first one is of {}", bar.time.rfc3339())
+                                |bar| format!("its first bar is at {}", bar.time.rfc3339())
                             )
                         ),
                     ));
@@ -70,7 +71,7 @@ impl Benchmark<'_> {
         let returns = rows.ends.iter().map(|end| {
             let before = value;
             while let Some(bar) = self.bars.get(next)
-                && self.timeframe.close_of(bar.time) <= *end
+                && close(bar) <= *end
             {
                 value = bar.close;
                 next += 1;

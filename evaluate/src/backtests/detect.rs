@@ -1,6 +1,7 @@
 //! What a detector would have said about past values.
 
 use serde::Serialize;
+use thrum_schema::UnixMs;
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::engine::{Program, run};
@@ -46,7 +47,8 @@ pub struct Alerted {
     pub signal: Verdict,
     /// The time of its first value.
     pub from: String,
-    /// The time of the first normal value after it; null if there was none.
+    /// The time of the first normal value after it, or of the alert that follows it; null if there
+    /// was none.
     pub until: Option<String>,
     /// How many values it lasted.
     pub values: usize,
@@ -54,6 +56,13 @@ pub struct Alerted {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
     pub summary: String,
+}
+
+/// Ends the last alert, unless it is over.
+fn end_last(alerts: &mut [Alerted], is_over: bool, at: UnixMs) {
+    if let Some(alert) = alerts.last_mut().filter(|_| !is_over) {
+        alert.until = Some(at.rfc3339());
+    }
 }
 
 /// What a detector would have said about `bars`.
@@ -77,6 +86,7 @@ pub fn detect(
         ));
     };
     let (mut alerts, mut is_over) = (Vec::<Alerted>::new(), true);
+    let mut before: Option<Bar> = None;
     let mut unknown = 0;
     run(
         &program,
@@ -87,29 +97,51 @@ pub fn detect(
             if !is_asked(bar) {
                 return;
             }
+            // Values that stopped coming for a while.
+            let missed = before.replace(*bar).and_then(|last| {
+                let closed = compiled.timeframe.close_of(last.time);
+                let stale = compiled.stale_at(last.time, closed)?;
+                let arrived = compiled.timeframe.close_of(bar.time);
+                (stale < arrived).then_some((stale, last))
+            });
+            if let Some((at, last)) = missed {
+                end_last(&mut alerts, is_over, at);
+                is_over = true;
+                alerts.push(Alerted {
+                    signal: Verdict::Stale,
+                    from: at.rfc3339(),
+                    until: Some(bar.time.rfc3339()),
+                    values: 0,
+                    value: last.close,
+                    expected: None,
+                    summary: format!(
+                        "STALE: no value after {} until {}.",
+                        last.time.rfc3339(),
+                        bar.time.rfc3339()
+                    ),
+                });
+            }
             let is_wrong = verdict.is_anomalous() || verdict == Verdict::Stale;
             match alerts.last_mut().filter(|_| !is_over) {
-                Some(alert) if verdict == Verdict::Normal => {
-                    alert.until = Some(bar.time.rfc3339());
+                Some(alert) if alert.signal == verdict => alert.values += 1,
+                Some(_) if !is_wrong && verdict != Verdict::Normal => {}
+                _ => {
+                    end_last(&mut alerts, is_over, bar.time);
                     is_over = true;
                 }
-                Some(alert) if alert.signal == verdict || !is_wrong => {
-                    alert.values += usize::from(is_wrong);
-                }
-                _ if is_wrong => {
-                    let explanation = program.explain(state, bar);
-                    is_over = false;
-                    alerts.push(Alerted {
-                        signal: verdict,
-                        from: bar.time.rfc3339(),
-                        until: None,
-                        values: 1,
-                        value: bar.close,
-                        expected: explanation.expected,
-                        summary: explanation.summary,
-                    });
-                }
-                _ => {}
+            }
+            if is_wrong && is_over {
+                let explanation = program.explain(state, bar);
+                is_over = false;
+                alerts.push(Alerted {
+                    signal: verdict,
+                    from: bar.time.rfc3339(),
+                    until: None,
+                    values: 1,
+                    value: bar.close,
+                    expected: explanation.expected,
+                    summary: explanation.summary,
+                });
             }
             unknown += usize::from(!verdict.is_known() && !is_wrong);
         },

@@ -29,8 +29,10 @@ pub struct Periods {
 pub struct Rows {
     /// When the first row begins.
     pub began: UnixMs,
-    /// When each row ends.
+    /// When each row ends: at the last close in it.
     pub ends: Vec<UnixMs>,
+    /// When the next row begins. What closes later than that is not known yet.
+    pub nexts: Vec<UnixMs>,
     /// The row of each period, by series.
     pub of: Vec<Vec<usize>>,
 }
@@ -38,26 +40,37 @@ pub struct Rows {
 impl Rows {
     /// The time axis of several series.
     pub fn new(parts: &[Periods]) -> Self {
-        let mut times: Vec<(UnixMs, UnixMs)> = Vec::new();
-        for part in parts {
-            let fills = part.fills.iter().zip(&part.marks);
-            times.extend(fills.map(|(fill, mark)| (fill.0, mark.0)));
-        }
-        if parts.len() > 1 {
-            times.sort_unstable();
-            times.dedup_by_key(|(fill, _)| *fill);
-        }
+        let of_all = |of: fn(&Periods) -> &Vec<(UnixMs, f64)>| -> Vec<UnixMs> {
+            let all = parts.iter().flat_map(of).map(|(at, _)| *at);
+            let mut all: Vec<UnixMs> = all.collect();
+            if parts.len() > 1 {
+                all.sort_unstable();
+                all.dedup();
+            }
+            all
+        };
+        let times = of_all(|part| &part.fills);
+        let marks = of_all(|part| &part.marks);
+        let last = marks.last().copied().unwrap_or_default();
+        let nexts: Vec<UnixMs> = times.iter().skip(1).copied().chain([last]).collect();
+        let ends = times.iter().zip(&nexts).map(|(begin, next)| {
+            let known = marks.partition_point(|mark| mark <= next);
+            let mark = known.checked_sub(1).map(|last| marks[last]);
+            mark.filter(|mark| mark >= begin).unwrap_or(*next)
+        });
+        let ends = ends.collect();
         let of = parts.iter().map(|part| {
             if parts.len() == 1 {
                 return (0..part.fills.len()).collect();
             }
-            let row = |fill: &(UnixMs, f64)| times.partition_point(|(time, _)| *time < fill.0);
+            let row = |fill: &(UnixMs, f64)| times.partition_point(|time| *time < fill.0);
             part.fills.iter().map(row).collect()
         });
         Self {
-            began: times.first().map_or(UnixMs(0), |(fill, _)| *fill),
+            began: times.first().copied().unwrap_or_default(),
             of: of.collect(),
-            ends: times.into_iter().map(|(_, mark)| mark).collect(),
+            ends,
+            nexts,
         }
     }
 }
@@ -238,9 +251,12 @@ pub fn periods(
     }
     if let Sizing::Volatility { target, bars: n } = spec.sizing {
         let first = judged.all.partition_point(|bar| bar.time < bars[0].time);
+        // Not by the bars that exist, which would be a look ahead.
+        let year = compiled.calendar.bars_a_year(compiled.timeframe);
+        let year = spec.annualization.or(year).unwrap_or(annualization);
         let sized = (1..bars.len()).map(|i| {
             let known = &judged.all[..first + i];
-            size(known, n as usize, target, annualization)
+            size(known, n as usize, target, year)
         });
         periods.sizes = sized.collect();
     }

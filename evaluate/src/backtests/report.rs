@@ -1,12 +1,13 @@
 //! The report of a backtest.
 
+use super::account::Trade;
 use super::benchmark::Compared;
 use super::chances::Chances;
 use super::performance::Performance;
+use super::points::Point;
 use super::search::Found;
 use super::walk::Walked;
 use serde::Serialize;
-use thrum_schema::signal::explanation::Exit;
 use thrum_schema::signal::request::{Fill, Sizing};
 
 /// The result of a backtest.
@@ -123,39 +124,4 @@ pub struct LookAhead {
     /// The first bar whose signal changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_changed: Option<String>,
-}
-
-/// A position from entry to exit.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Trade {
-    /// The series, in a portfolio.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub series: Option<String>,
-    /// `long` or `short`.
-    pub side: &'static str,
-    pub entered_at: String,
-    pub entry_price: f64,
-    /// When the position was closed; if it is still open, the end of the last period.
-    pub exited_at: String,
-    pub exit_price: f64,
-    pub open: bool,
-    /// Why it ended; absent while it is open.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exit: Option<Exit>,
-    pub bars: usize,
-    /// The fraction of the equity that was invested; absent if that was all of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<f64>,
-    /// Of what was invested, net of costs.
-    pub net_return: f64,
-}
-
-/// The equity at a time, for the strategy and for buy and hold.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Point {
-    pub time: String,
-    pub equity: f64,
-    pub buy_and_hold: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub benchmark: Option<f64>,
 }

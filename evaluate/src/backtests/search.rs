@@ -1,8 +1,8 @@
 //! Parameter search: every combination of a grid, on the same bars.
 
 use super::account::trade;
-use super::backtest::Tested;
 use super::performance::Performance;
+use super::tested::Tested;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use thrum_schema::error::Invalid;
@@ -16,8 +16,8 @@ const MAX_STEPS: usize = 5_000_000;
 pub struct Found {
     /// Every combination, in the order of the grid.
     pub results: Vec<Tried>,
-    /// The index of the one with the best Sharpe ratio. The best of many is partly the luckiest: test
-    /// it on other bars, or by walk-forward.
+    /// The index of the one with the best Sharpe ratio. It is partly luck: test it
+    /// on other bars, or with a walk-forward test.
     pub best: Option<usize>,
 }
 

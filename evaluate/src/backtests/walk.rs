@@ -1,10 +1,11 @@
 //! Walk-forward tests: for each stretch of bars, chooses the parameters on the bars before it, and
 //! tests them on the stretch.
 
-use super::account::trade;
-use super::backtest::Tested;
+use super::account::{Ledger, trade};
 use super::performance::{Performance, finite};
+use super::points::{Point, points};
 use super::search::{Params, Positions, try_all};
+use super::tested::Tested;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,6 +24,8 @@ pub struct Walked {
     #[serde(skip_serializing_if = "is_zero")]
     pub impossible: usize,
     pub stretches: Vec<Stretch>,
+    /// The equity curve over all stretches, beside that of holding.
+    pub equity: Vec<Point>,
     /// The performance over all stretches, net of costs. It is out of sample.
     #[serde(flatten)]
     pub performance: Performance,
@@ -40,18 +43,23 @@ pub struct Stretch {
 }
 
 /// Tests the strategy on each stretch, with the parameters that did best before it.
-pub fn walk(of: &Tested<'_>, forward: &WalkForward) -> Result<Walked, Invalid> {
+///
+/// `held` are the returns of holding.
+pub fn walk(of: &Tested<'_>, forward: &WalkForward, held: &[f64]) -> Result<Walked, Invalid> {
     let tried = try_all(of, &forward.grid, "walk_forward.grid")?;
     let all = tried.len();
     let tried = tried.into_iter();
     let (combinations, positions): (Vec<Params>, Vec<Positions>) = tried
         .filter_map(|(params, positions)| Some((params, positions.ok()?)))
         .unzip();
-    let returns = |positions: &[Vec<i8>]| {
+    let ledger = |positions: &[Vec<i8>]| {
         let plans = of.plans(positions);
-        trade(&plans, of.rows, of.cost, of.spec.sizing).returns()
+        trade(&plans, of.rows, of.cost, of.spec.sizing)
     };
-    let net: Vec<Vec<f64>> = positions.iter().map(|tried| returns(tried)).collect();
+    let net: Vec<Net> = positions
+        .iter()
+        .map(|tried| Net::of(&ledger(tried)))
+        .collect();
     let (train, n) = (forward.train_bars as usize, of.rows.ends.len());
     check_stretches(forward, n)?;
     let mut chosen = Vec::new();
@@ -79,7 +87,7 @@ pub fn walk(of: &Tested<'_>, forward: &WalkForward) -> Result<Walked, Invalid> {
                 .collect()
         })
         .collect();
-    let (times, returns) = (&of.rows.ends, returns(&stitched));
+    let (times, returns) = (&of.rows.ends, ledger(&stitched).returns());
     let stretch = |(rows, best, train_sharpe): (Range<usize>, usize, _)| Stretch {
         from: times[rows.start - 1].rfc3339(),
         to: times[rows.end - 1].rfc3339(),
@@ -92,6 +100,7 @@ pub fn walk(of: &Tested<'_>, forward: &WalkForward) -> Result<Walked, Invalid> {
         impossible: all - combinations.len(),
         combinations: combinations.len(),
         performance: Performance::new(tested, after, began, of.annualization, 0.0),
+        equity: points(tested, &held[train..], None, after, of.spec),
         stretches: chosen.into_iter().map(stretch).collect(),
     })
 }
@@ -122,17 +131,40 @@ fn check_stretches(forward: &WalkForward, n: usize) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The combination with the best Sharpe ratio in the periods `train`; the first, if several are
-/// equal. An undefined ratio counts as 0.
-fn best(net: &[Vec<f64>], train: Range<usize>, annualization: f64) -> (usize, Option<f64>) {
+/// The result of a combination in every row.
+struct Net {
+    returns: Vec<f64>,
+    /// The first row in which it had lost everything.
+    ruined: Option<usize>,
+}
+
+impl Net {
+    fn of(ledger: &Ledger) -> Self {
+        Self {
+            returns: ledger.returns(),
+            ruined: ledger.equity.iter().position(|equity| *equity <= 0.0),
+        }
+    }
+}
+
+/// The combination with the best Sharpe ratio in the rows `train`; the first, if several are equal.
+/// An undefined ratio counts as 0, and one that has lost everything as the worst.
+fn best(net: &[Net], train: Range<usize>, annualization: f64) -> (usize, Option<f64>) {
     let scored = net
         .iter()
-        .map(|net| sharpe(&net[train.clone()], annualization));
+        .map(|net| sharpe(&net.returns[train.clone()], annualization));
     let scored: Vec<Option<f64>> = scored.collect();
-    let rank = |sharpe: Option<f64>| sharpe.unwrap_or(0.0);
+    let rank = |i: usize| {
+        let is_ruined = net[i].ruined.is_some_and(|row| row < train.end);
+        if is_ruined {
+            f64::NEG_INFINITY
+        } else {
+            scored[i].unwrap_or(0.0)
+        }
+    };
     let mut best = 0;
-    for (i, sharpe) in scored.iter().enumerate() {
-        if rank(*sharpe) > rank(scored[best]) {
+    for i in 1..scored.len() {
+        if rank(i) > rank(best) {
             best = i;
         }
     }

@@ -13,6 +13,7 @@ use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::engine::{Program, run};
 use thrum_schema::signal::request::{
     Backtest, MAX_BACKTEST_BARS, MAX_REQUEST_AGE_MS, Request, RequestKind, RequestState,
+    check_backtest, check_detector,
 };
 use thrum_schema::signal::track::{Followed, Head, Signal, StoredBar, TrackId};
 use thrum_schema::signal::view::{Applied, SignalView};
@@ -139,7 +140,8 @@ impl Evaluate {
                 };
                 let other = match &spec.benchmark {
                     Some(series) => {
-                        let bars = self.bars_to(request, series, spec.to).await?;
+                        let bars = self.bars_to(request, series, spec.to, MAX_BACKTEST_BARS);
+                        let bars = bars.await?;
                         Some((series.to_string(), bars))
                     }
                     None => None,
@@ -199,12 +201,13 @@ impl Evaluate {
         Ok(Ok(inputs))
     }
 
-    /// The last bars of a series before `to`.
+    /// The last bars of a series before `to`, one more than `most`.
     async fn bars_to(
         &self,
         request: &Request,
         series: &SeriesName,
         to: Option<UnixMs>,
+        most: usize,
     ) -> Result<Vec<Bar>> {
         let head = self.store.head(request.project, series, request.timeframe);
         let Some(head) = head.await? else {
@@ -213,7 +216,7 @@ impl Evaluate {
         let to = to.map_or(UnixMs::LATEST, |to| to - 1);
         let mut bars = self
             .store
-            .last_bars(request.project, &head, to, MAX_BACKTEST_BARS + 1)
+            .last_bars(request.project, &head, to, most + 1)
             .await?;
         bars.reverse();
         Ok(bars.iter().map(StoredBar::bar).collect())
@@ -371,7 +374,7 @@ impl Evaluate {
         if head.is_none() {
             return Ok(Ok((Vec::new(), Vec::new())));
         }
-        let bars = self.bars_to(request, series, spec.to).await?;
+        let bars = self.bars_to(request, series, spec.to, most).await?;
         let bars = match fit(bars, compiled, spec, most) {
             Ok(bars) => bars,
             Err(error) => return Ok(Err(error)),
@@ -455,6 +458,7 @@ fn test(
 ) -> Outcome {
     let figures = match inputs {
         [one] if one.series.is_none() && one.compiled.detector.is_some() => {
+            check_detector(spec)?;
             Figures::Detected(detect(&one.compiled, &one.bars, spec)?)
         }
         _ => {
@@ -483,21 +487,22 @@ fn test(
     Ok(serde_json::to_value(tested).expect("a report serializes to JSON"))
 }
 
-/// Runs a backtest without a table. The result is the same as the API's, as JSON.
+/// Runs a backtest without a table. The result is the same as the API's, as JSON; `series` names a
+/// single series.
 ///
 /// # Errors
 /// The request is invalid, or the bars do not suffice.
 pub fn offline(
-    name: &str,
+    (name, series): (&str, Option<&SeriesName>),
     strategy: &Strategy,
     inputs: &[Input],
     other: Option<&Other>,
     spec: &Backtest,
 ) -> Outcome {
-    thrum_schema::signal::request::check_backtest(spec)?;
+    check_backtest(spec)?;
     let Some(first) = inputs.first() else {
         return Err(Invalid::new("the bars", "are required"));
     };
-    let applied = Applied::new(None, name, 0, &first.compiled);
+    let applied = Applied::new(series, name, 0, &first.compiled);
     test(applied, strategy, inputs, other, spec)
 }

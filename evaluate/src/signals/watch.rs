@@ -365,10 +365,12 @@ fn change(
         );
     }
     if undone {
-        explanation.summary = format!(
-            "A correction of past bars undid the change that you were notified of. {}",
-            explanation.summary
-        );
+        let why = if program.compiled().detector.is_some() {
+            "The earlier alert no longer holds: its values were corrected, or accepted as normal."
+        } else {
+            "A correction of past bars undid the change that you were notified of."
+        };
+        explanation.summary = format!("{why} {}", explanation.summary);
     }
     Change {
         watch: watch.id,

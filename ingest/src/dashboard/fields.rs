@@ -79,7 +79,9 @@ impl Fields {
     /// The numbers in a field like `fast = 5 10 20; slow = 50`, by name.
     pub fn grid(&self, field: &str) -> Result<BTreeMap<String, Vec<f64>>, Invalid> {
         let wrong = |part: &str| {
-            let problem = format!("must be like `fast = 5 10 20; slow = 50` (got {part:?})");
+            let problem = format!(
+                "must be NAME = NUMBERS pairs separated by ;, such as `fast = 5; slow = 50` (got {part:?})"
+            );
             Invalid::new(field, problem)
         };
         let parts = self.text(field).split([';', '\n']).map(str::trim);
@@ -151,7 +153,7 @@ impl RequestFields {
     pub fn numbers(&mut self, fields: &Fields, name: &str) -> Result<(), Invalid> {
         let grid = fields.grid(name)?;
         if let Some((of, _)) = grid.iter().find(|(_, values)| values.len() != 1) {
-            let problem = format!("must have one number for {of}");
+            let problem = format!("must have exactly one number for {of}");
             return Err(Invalid::new(name, problem));
         }
         let numbers: Map<String, Value> = grid

@@ -52,6 +52,10 @@ impl List<'_> {
         if let Some(mode) = &watch.mode {
             path.push_str(&format!("&mode={}", quoted(mode)));
         }
+        if !watch.params.is_empty() {
+            let params = serde_json::json!(watch.params).to_string();
+            path.push_str(&format!("&params={}", quoted(&params)));
+        }
         path
     }
 

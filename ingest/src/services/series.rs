@@ -105,12 +105,23 @@ impl Series {
         if series.monitor().is_some() {
             return self.feed(project, series, timeframe, false).await;
         }
-        match self.store.head(project, series, timeframe).await? {
-            Some(_) => Ok(()),
-            None => Err(ServiceError::NotFound(format!(
-                "there are no bars of {series} in {timeframe}; send some with POST /v1/series/{series}/bars"
-            ))),
+        if self.store.head(project, series, timeframe).await?.is_some() {
+            return Ok(());
         }
+        let heads = self.store.heads(project).await?;
+        let others = heads.iter().filter(|head| head.series == *series);
+        let others: Vec<String> = others.map(|head| head.timeframe.to_string()).collect();
+        Err(ServiceError::NotFound(if others.is_empty() {
+            format!(
+                "there are no bars of {series}; send some with POST /v1/series/{series}/bars, or values with POST \
+                 /v1/series/{series}/values"
+            )
+        } else {
+            format!(
+                "{series} has no timeframe {timeframe}; it has {}",
+                others.join(", ")
+            )
+        }))
     }
 
     /// Writes bars, and then nudges evaluate once if the series is followed. If Thrum crashes in

@@ -41,7 +41,7 @@ pub struct CompiledStrategy {
     /// The detector, if it is one; then it has no conditions.
     pub detector: Option<Detector>,
     /// The conditions that must hold for some bars in a row; those within others come first.
-    pub confirms: Vec<(Tree, u32)>,
+    pub confirms: Vec<Confirm>,
     /// When to buy, or to enter a long position.
     pub buy: Tree,
     /// When to sell, or to enter a short position.
@@ -52,6 +52,17 @@ pub struct CompiledStrategy {
     pub warmup: u32,
     /// How to treat gaps in the bars.
     pub gaps: Gaps,
+}
+
+/// A condition that must hold for some bars in a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confirm {
+    /// The condition.
+    pub condition: Tree,
+    /// The bars.
+    pub bars: u32,
+    /// Whether it is about the position that is held, so that it counts from its first bar on.
+    pub of_position: bool,
 }
 
 /// When to leave long and short positions. The first that holds is the reason.

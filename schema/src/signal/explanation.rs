@@ -53,17 +53,17 @@ impl Exit {
         }
     }
 
-    /// It in words, as in `the long position ended by its stop-loss`.
+    /// The reason in words, as in `the long position ended by its stop-loss`.
     pub const fn words(self) -> &'static str {
         match self {
             Self::StopLoss => "by its stop-loss",
             Self::TrailingStop => "by its trailing stop",
-            Self::TakeProfit => "by taking its profit",
+            Self::TakeProfit => "by its take-profit",
             Self::TimeStop => "by its time stop",
             Self::Signal => "by its exit rule",
-            Self::Reversal => "because the other side's conditions hold",
-            Self::Unknown => "because the signal is unknown",
-            Self::Ruin => "because everything was lost",
+            Self::Reversal => "by a reversal",
+            Self::Unknown => "by an unknown signal",
+            Self::Ruin => "by the loss of all equity",
         }
     }
 }
@@ -283,7 +283,7 @@ pub struct Explanation {
     /// The range that a detector expected the value in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
-    /// The position of a strategy with memory.
+    /// The position of a strategy that holds positions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Holding>,
     /// A summary for users.

@@ -1,6 +1,8 @@
 //! Requests: a signal or a backtest that a client requested, and its result.
 
+use super::bar::check_number;
 use super::series::{SeriesName, Timeframe};
+use super::strategy::MAX_PARAMS;
 use crate::error::Invalid;
 use crate::id::{ProjectId, RequestId};
 use crate::time::UnixMs;
@@ -131,10 +133,10 @@ pub struct Part {
     pub weight: f64,
 }
 
-/// A simulation of other orders of the trades.
+/// A Monte Carlo simulation: it shuffles and resamples the trades.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MonteCarlo {
-    /// How many orders are tried.
+    /// The number of runs.
     pub runs: u32,
     /// The seed of the random numbers: the same seed gives the same result.
     pub seed: u64,
@@ -196,10 +198,10 @@ pub struct Backtest {
     /// Parameters to try, on all bars.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub search: Grid,
-    /// Other orders of the trades, if requested.
+    /// The Monte Carlo simulation, if requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monte_carlo: Option<MonteCarlo>,
-    /// The most points of the equity curve; 500 if absent.
+    /// The maximum number of points in the equity curve; 500 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub points: Option<u32>,
 }
@@ -259,6 +261,7 @@ pub fn check_backtest(spec: &Backtest) -> Result<(), Invalid> {
         ("fee_bps", spec.fee_bps),
         ("slippage_bps", spec.slippage_bps),
     ] {
+        check_number(name, bps)?;
         if !(0.0..=MAX_BPS).contains(&bps) {
             return Err(Invalid::new(
                 name,
@@ -309,8 +312,22 @@ pub fn check_backtest(spec: &Backtest) -> Result<(), Invalid> {
     check_grid("walk_forward.grid", &forward.grid, MAX_COMBINATIONS)
 }
 
-/// Checks the number of combinations of a grid.
+/// Checks the names, the values and the number of combinations of a grid.
 fn check_grid(place: &str, grid: &Grid, most: usize) -> Result<(), Invalid> {
+    if grid.len() > MAX_PARAMS {
+        return Err(Invalid::new(
+            place,
+            format!(
+                "must have at most {MAX_PARAMS} parameters (got {})",
+                grid.len()
+            ),
+        ));
+    }
+    for (name, values) in grid {
+        for value in values {
+            check_number(&format!("{place}.{name}"), *value)?;
+        }
+    }
     let combinations = grid
         .values()
         .try_fold(1_usize, |n, values| n.checked_mul(values.len()));
@@ -323,6 +340,28 @@ fn check_grid(place: &str, grid: &Grid, most: usize) -> Result<(), Invalid> {
             "must have 1 to {most} combinations, such as {{\"fast\": [5, 10], \"slow\": [20, 50]}}"
         ),
     ))
+}
+
+/// Checks the assumptions of a backtest of a detector, which does not trade.
+///
+/// # Errors
+/// The first one that has no effect.
+pub fn check_detector(spec: &Backtest) -> Result<(), Invalid> {
+    let without_effect = [
+        ("sizing", spec.sizing != Sizing::default()),
+        ("portfolio", !spec.portfolio.is_empty()),
+        ("benchmark", spec.benchmark.is_some()),
+        ("search", !spec.search.is_empty()),
+        ("walk_forward", spec.walk_forward.is_some()),
+        ("monte_carlo", spec.monte_carlo.is_some()),
+    ];
+    match without_effect.iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((name, _)) => Err(Invalid::new(
+            *name,
+            "has no effect on a detector, which does not trade; leave it out",
+        )),
+    }
 }
 
 fn check_sizing(sizing: Sizing) -> Result<(), Invalid> {
@@ -339,6 +378,7 @@ fn check_sizing(sizing: Sizing) -> Result<(), Invalid> {
             ("sizing.volatility.target", target, 10.0)
         }
     };
+    check_number(name, value)?;
     if value > 0.0 && value <= most {
         return Ok(());
     }
@@ -354,7 +394,7 @@ fn check_portfolio(spec: &Backtest) -> Result<(), Invalid> {
         if !is_default {
             return Err(Invalid::new(
                 "fill",
-                "must be next_open with sizing or a portfolio: close_to_close is the arithmetic of an earlier service",
+                "must be next_open with sizing or a portfolio; close_to_close supports neither",
             ));
         }
     }
@@ -369,6 +409,7 @@ fn check_portfolio(spec: &Backtest) -> Result<(), Invalid> {
         ));
     }
     for (i, part) in parts.iter().enumerate() {
+        check_number(&format!("portfolio[{i}].weight"), part.weight)?;
         if !(part.weight > 0.0 && part.weight <= 1.0) {
             return Err(Invalid::new(
                 format!("portfolio[{i}].weight"),

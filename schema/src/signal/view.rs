@@ -90,7 +90,7 @@ pub struct ExplanationView {
     /// The range that a detector expected the value in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
-    /// The position of a strategy with memory.
+    /// The position of a strategy that holds positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<Holding>,
     /// The age of the data, in seconds.

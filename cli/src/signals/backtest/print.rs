@@ -43,14 +43,23 @@ pub fn print(report: &Value, trades: bool) -> anyhow::Result<()> {
 fn print_inputs(lines: &mut String, report: &Value) {
     let _ = writeln!(
         lines,
-        "{} ({}) on {} bars of {}, {} to {}",
+        "{} ({}) on {}{} bars of {}, {} to {}",
         text(&report["strategy"]),
         text(&report["mode"]),
+        report["series"]
+            .as_str()
+            .map_or_else(String::new, |series| format!("{series}, ")),
         number(&report["rows"]),
         text(&report["timeframe"]),
         text(&report["from"]),
         text(&report["to"])
     );
+    if report["params"]
+        .as_object()
+        .is_some_and(|params| !params.is_empty())
+    {
+        let _ = writeln!(lines, "parameters {}", params(&report["params"]));
+    }
     let _ = writeln!(
         lines,
         "fill {}, fee {} bps, slippage {} bps{}, {} bars per year{}",
@@ -100,7 +109,8 @@ fn print_detected(lines: &mut String, report: &Value) {
         number(&report["low"]),
         number(&report["high"]),
         match report["unknown_values"].as_u64() {
-            Some(n @ 1..) => format!("; {n} values had no verdict, while it was learning"),
+            Some(n @ 1..) =>
+                format!("; {n} values had no verdict, for example because it was still learning"),
             _ => String::new(),
         }
     );
@@ -112,7 +122,7 @@ fn print_detected(lines: &mut String, report: &Value) {
             text(&alert["signal"]),
             match alert["until"].as_str() {
                 Some(until) => format!(" until {until}"),
-                None => ", not over".to_owned(),
+                None => ", ongoing".to_owned(),
             },
             text(&alert["summary"])
         );
@@ -208,7 +218,7 @@ fn print_search(lines: &mut String, report: &Value) {
     }
     let _ = writeln!(
         lines,
-        "The best of many is partly the luckiest: check it with --walk-forward."
+        "The best of many combinations is partly luck: check it with --walk-forward."
     );
 }
 
@@ -301,11 +311,26 @@ fn print_results(lines: &mut String, report: &Value) {
     ] {
         let _ = writeln!(lines, "{label:<16}{cell:>14}");
     }
+    let benchmark = &report["benchmark"];
+    if benchmark.is_object() {
+        for (label, cell) in [
+            ("excess return", percent(&benchmark["excess_return"])),
+            ("beta", number(&benchmark["beta"])),
+            ("correlation", number(&benchmark["correlation"])),
+        ] {
+            let _ = writeln!(lines, "{label:<16}{cell:>14}");
+        }
+    }
+    let deepest = match report["max_drawdown_from"].as_str() {
+        Some(from) => format!(
+            "Maximum drawdown from {from} to {}.",
+            text(&report["max_drawdown_to"])
+        ),
+        None => "No drawdown.".to_owned(),
+    };
     let _ = writeln!(
         lines,
-        "\nMaximum drawdown from {} to {}. Look-ahead: {}.",
-        text(&report["max_drawdown_from"]),
-        text(&report["max_drawdown_to"]),
+        "\n{deepest} Look-ahead: {}.",
         if report["look_ahead"]["clean"] == true {
             "none (no signal changed when later bars were removed)"
         } else {

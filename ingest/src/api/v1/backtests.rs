@@ -66,7 +66,7 @@ pub struct BacktestRequest {
     #[serde(default)]
     search: BTreeMap<String, Vec<f64>>,
     monte_carlo: Option<MonteCarloRequest>,
-    /// The most points of the equity curve; 500 if absent.
+    /// The maximum number of points in the equity curve; 500 if absent.
     #[schema(minimum = 2, maximum = 5000)]
     #[schema(value_type = Option<i32>)]
     points: Option<u32>,
@@ -125,11 +125,11 @@ pub struct PartRequest {
     weight: Option<f64>,
 }
 
-/// Other orders of the trades: how much of the result is luck.
+/// A Monte Carlo simulation: it shuffles and resamples the trades.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MonteCarloRequest {
-    /// How many orders to try; 1000 if absent.
+    /// The number of runs; 1000 if absent.
     #[schema(minimum = 100, maximum = 10_000)]
     #[schema(value_type = Option<i32>)]
     runs: Option<u32>,
@@ -210,9 +210,9 @@ pub struct BacktestAnswer {
     trades: Option<Value>,
     #[schema(value_type = Option<Vec<Object>>)]
     equity: Option<Value>,
-    /// Of a detector: how often it would have sent an alert.
+    /// For a detector: how often it would have sent an alert.
     alert_count: Option<i64>,
-    /// Of a detector: the alerts.
+    /// For a detector: the alerts.
     #[schema(value_type = Option<Vec<Object>>)]
     alerts: Option<Value>,
 }

@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use thrum_schema::error::Invalid;
 use thrum_schema::id::RequestId;
-use thrum_schema::signal::request::{MAX_INLINE_BARS, Request, RequestKind, RequestState};
+use thrum_schema::signal::request::{
+    MAX_INLINE_BARS, Request, RequestKind, RequestState, check_detector,
+};
 use thrum_schema::signal::view::SignalView;
 use thrum_schema::signal::{Bar, Calendar, SeriesName, Timeframe};
 use thrum_schema::{ProjectId, UnixMs};
@@ -160,6 +162,9 @@ impl NewRequest {
         if let RequestKind::Backtest(spec) = &self.what {
             needed.extend(spec.portfolio.iter().map(|part| part.series.clone()));
             needed.extend(spec.benchmark.clone());
+            if strategy_version.compiled.detector.is_some() {
+                check_detector(spec)?;
+            }
         }
         for series in &needed {
             app.series.ensure(writer.project, series, timeframe).await?;

@@ -7,7 +7,7 @@ use super::super::series::Timeframe;
 use super::super::strategy::{
     Comparison, Field, MAX_AGO, MAX_INDICATORS, MAX_WINDOWS, Number, Operand, Position, Rule, Stop,
 };
-use super::{CompiledStrategy, Exits, Indicator, Input, Leaf, Source, Tree, What};
+use super::{CompiledStrategy, Confirm, Exits, Indicator, Input, Leaf, Source, Tree, What};
 use crate::error::Invalid;
 use std::collections::BTreeMap;
 
@@ -82,7 +82,7 @@ impl Planner {
             let what = if stop == Stop::Time {
                 "a whole number"
             } else {
-                "percent"
+                "a percentage"
             };
             return Err(Invalid::new(
                 "",
@@ -127,7 +127,12 @@ impl Planner {
                     self.problems.push(problem);
                     1
                 });
-                Tree::Confirm(index_of(&mut self.compiled.confirms, (inner, bars)))
+                let confirm = Confirm {
+                    of_position: self.depends_on_position(&inner),
+                    condition: inner,
+                    bars,
+                };
+                Tree::Confirm(index_of(&mut self.compiled.confirms, confirm))
             }
             Rule::Compare(compare) => match self.leaf(compare, side, negated, place) {
                 Ok(index) => Tree::Leaf(index),
@@ -136,6 +141,18 @@ impl Planner {
                     Tree::Any(Vec::new())
                 }
             },
+        }
+    }
+
+    /// Whether a condition is about the position that is held.
+    fn depends_on_position(&self, tree: &Tree) -> bool {
+        match tree {
+            Tree::Leaf(index) => self.compiled.leaves[*index].of_position,
+            Tree::All(trees) | Tree::Any(trees) => {
+                trees.iter().any(|tree| self.depends_on_position(tree))
+            }
+            Tree::Not(tree) => self.depends_on_position(tree),
+            Tree::Confirm(index) => self.compiled.confirms[*index].of_position,
         }
     }
 
@@ -185,7 +202,7 @@ impl Planner {
         if !is_exit && (self.is_of_position(left.0) || self.is_of_position(right.0)) {
             return Err(Invalid::new(
                 place,
-                "uses a figure of the position, which is only known in the exit of long or short",
+                "must not use {\"position\": …}; only the exit of long or short can",
             ));
         }
         Ok(self.add_leaf(compare.op, left, right, side, negated))
@@ -200,7 +217,12 @@ impl Planner {
         side: Side,
         negated: bool,
     ) -> usize {
-        let same = |leaf: &Leaf| (leaf.left, leaf.op, leaf.right) == (left, op, right);
+        // Each side has its own exits, so that explanations show them.
+        let is_exit = |side: Side| matches!(side, Side::ExitLong | Side::ExitShort);
+        let same = |leaf: &Leaf| {
+            (leaf.left, leaf.op, leaf.right) == (left, op, right)
+                && (leaf.side == side || !(is_exit(leaf.side) || is_exit(side)))
+        };
         if let Some(index) = self.compiled.leaves.iter().position(same) {
             // An occurrence without a `not` decides which side it supports.
             if !negated && !self.straight[index] {
@@ -236,6 +258,37 @@ impl Planner {
         }
     }
 
+    /// Refuses a price beyond a Donchian channel that the bar itself is part of.
+    fn check_channel(&self, op: Op, left: usize, right: usize, place: &str) -> Result<(), Invalid> {
+        let sources = &self.compiled.sources;
+        let is_price = |source: &Source| {
+            matches!(source.what, What::Field(field) if field != Field::Volume) && source.ago == 0
+        };
+        // The output of a channel that contains this bar.
+        let channel = |source: &Source| match source.what {
+            What::Indicator { index, output } if source.ago == 0 => {
+                let of = &self.compiled.indicators[index];
+                (of.kind == Kind::Donchian && of.frame.is_none()).then_some(output)
+            }
+            _ => None,
+        };
+        let (left, right) = (&sources[left], &sources[right]);
+        let (output, is_above) = match (channel(left), channel(right)) {
+            (None, Some(output)) if is_price(left) => (output, op.wants_more()),
+            (Some(output), None) if is_price(right) => (output, !op.wants_more()),
+            _ => return Ok(()),
+        };
+        let is_strict = !matches!(op, Op::Ge | Op::Le);
+        // Its outputs are upper, middle and lower.
+        if is_strict && matches!((output, is_above), (0, true) | (2, false)) {
+            return Err(Invalid::new(
+                place,
+                "can never hold: the channel contains this bar; compare with the one before, with \"ago\": 1",
+            ));
+        }
+        Ok(())
+    }
+
     /// Refuses a comparison with a number that the other side can never reach.
     fn check_possible(
         &self,
@@ -244,6 +297,7 @@ impl Planner {
         right: usize,
         place: &str,
     ) -> Result<(), Invalid> {
+        self.check_channel(compare.op, left, right, place)?;
         let sources = &self.compiled.sources;
         let (of, number, given, wants_more) = match (sources[left].what, sources[right].what) {
             (What::Indicator { index, .. }, What::Const(number)) => {
@@ -419,7 +473,7 @@ impl Planner {
                 if timeframe.is_some() && *timeframe != outer {
                     return Err(Invalid::new(
                         "timeframe",
-                        "must be absent, or that of the indicator that is computed from it",
+                        "must be absent, or the same as the timeframe of the outer indicator",
                     ));
                 }
                 let of = (of.as_deref(), frame, outer);

@@ -32,6 +32,9 @@ const CHANCE: f64 = 1.5;
 const SHARE: f64 = 0.5;
 /// Values of a new level that are remembered.
 const NEW_LEVEL: usize = 9;
+/// While a level that a person accepted is learned, how far from it a value may be, as a share of
+/// the level.
+const WITHIN: f64 = 0.5;
 /// How many values a new level has at least before it is accepted by itself.
 const MIN_RUN: u32 = 14;
 /// How many values a person's "this is the new normal" takes, if there is no new level yet.
@@ -318,8 +321,8 @@ impl DetectorState {
 
     fn by_history(&mut self, params: &Params, value: Value, mark: Option<UnixMs>) -> Judged {
         let Value { at, x, .. } = value;
-        let outlook = self.model.expect(value);
-        let centre = self.model.centre(&outlook);
+        let mut outlook = self.model.expect(value);
+        let mut centre = self.model.centre(&outlook);
         let is_marked = mark.is_some() && mark != self.accepted;
         if is_marked && self.judged.seen == 0 {
             self.accepted = mark;
@@ -327,8 +330,15 @@ impl DetectorState {
             self.accepted = mark;
             self.learning = if self.run.count > 0 { 1 } else { LEARN as u8 };
         }
-        if let (Some(centre), 1..) = (centre, self.learning) {
-            return self.relearn(params, value, centre);
+        if let (Some(of), 1..) = (centre, self.learning) {
+            if !self.is_beyond_accepted(x, of) {
+                return self.relearn(params, value, of);
+            }
+            // Nobody accepted this one: it is judged by what was learned so far.
+            self.learning = 0;
+            self.take_level();
+            outlook = self.model.expect(value);
+            centre = self.model.centre(&outlook);
         }
         let limits = centre.and_then(|centre| self.model.compare(params, value, centre));
         let (Some(centre), Some(limits)) = (centre, limits) else {
@@ -440,12 +450,23 @@ impl DetectorState {
         }
     }
 
-    /// Accepts the level of the values in the run.
-    fn accept(&mut self, params: &Params, value: Value) {
+    /// Whether a value is too far from the level of the run to belong to it.
+    fn is_beyond_accepted(&self, x: f64, centre: f64) -> bool {
+        let level = self.run.shift().map(|shift| shift.of(centre));
+        level.is_some_and(|level| (x - level).abs() > WITHIN * level.abs().max(centre.abs()))
+    }
+
+    /// Moves the model to the level of the values in the run.
+    fn take_level(&mut self) {
         if let Some(shift) = self.run.shift() {
             self.model.shift(shift);
         }
         self.run = Run::new();
+    }
+
+    /// Accepts the level of the values in the run.
+    fn accept(&mut self, params: &Params, value: Value) {
+        self.take_level();
         let outlook = self.model.expect(value);
         self.model.learn(params, value, &outlook);
     }

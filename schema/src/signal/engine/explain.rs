@@ -77,7 +77,7 @@ impl Program {
         memory.held.map(|held| held.holding(None)).or(ended)
     }
 
-    /// The signal of a strategy with memory, in words.
+    /// The signal of a strategy that holds positions, in words.
     fn position_summary(
         &self,
         state: &State,
@@ -102,13 +102,13 @@ impl Program {
                 true => (holding.gain_pct, Side::ExitLong),
                 false => (holding.gain_pct, Side::ExitShort),
             };
-            let gain = gain.map_or_else(String::new, |gain| format!(", with {}", signed(gain)));
+            let gain = gain.map_or_else(String::new, |gain| format!(", gain {}", signed(gain)));
             format!(
                 "the {} position{} ended {} after {}{gain}",
                 side(held.is_long),
                 holding
                     .entry
-                    .map_or_else(String::new, |entry| format!(" from {}", show(entry))),
+                    .map_or_else(String::new, |entry| format!(" entered at {}", show(entry))),
                 why.words(),
                 bars(u64::from(holding.bars)),
             ) + &because(reasons(exit, true))
@@ -121,18 +121,18 @@ impl Program {
                     None => {
                         let entry = if held.long { Side::Buy } else { Side::Sell };
                         format!(
-                            "a {} position is entered at the next open{}",
+                            "a {} position will be entered at the next open{}",
                             side(held.long),
                             because(reasons(entry, true))
                         )
                     }
                     Some(entry) => format!(
-                        "the {} position from {} is held for {}{}",
+                        "the {} position entered at {} has been held for {}{}",
                         side(held.long),
                         show(entry),
                         bars(u64::from(held.bars)),
                         held.gain_pct
-                            .map_or_else(String::new, |gain| format!(", with {}", signed(gain)))
+                            .map_or_else(String::new, |gain| format!(", gain {}", signed(gain)))
                     ),
                 };
                 let ended = ended.map_or_else(String::new, |ended| format!("{ended}; "));

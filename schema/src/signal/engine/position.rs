@@ -1,4 +1,4 @@
-//! The position that a strategy with memory holds.
+//! The position that a strategy that holds positions holds.
 
 use crate::UnixMs;
 use crate::signal::Bar;
@@ -18,7 +18,7 @@ pub(super) struct Held {
     bars: u32,
 }
 
-/// What a strategy with memory remembers.
+/// What a strategy that holds positions remembers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Memory {
     /// The position that it holds.
@@ -63,7 +63,8 @@ impl Held {
         // Percentages of what is not above zero have no meaning.
         let percent = |change: f64, of: f64| {
             if of > 0.0 {
-                change / of * 100.0
+                // Not -0.
+                change / of * 100.0 + 0.0
             } else {
                 f64::NAN
             }

@@ -381,7 +381,10 @@ impl Program {
         for (compared, leaf) in state.leaves.iter_mut().zip(&self.compiled.leaves) {
             let (left, right) = (state.sources[leaf.left].now, state.sources[leaf.right].now);
             compared.before = compared.met;
-            compared.met = compared.outcome(leaf.op, left, right);
+            let met = compared.outcome(leaf.op, left, right);
+            // At the first bar of a position, its figures have nothing to cross from.
+            let is_first = leaf.of_position && !left.is_nan() && !right.is_nan();
+            compared.met = met.or(is_first.then_some(false));
             compared.left = left;
             compared.right = right;
         }
@@ -389,8 +392,10 @@ impl Program {
 
     fn judge(&self, state: &mut State) -> Verdict {
         let unknown = self.unknown(state);
-        for (i, (tree, _)) in self.compiled.confirms.iter().enumerate() {
-            let holds = unknown.is_none() && self.holds(tree, state);
+        let is_held = state.memory.held.is_some();
+        for (i, confirm) in self.compiled.confirms.iter().enumerate() {
+            let is_asked = unknown.is_none() && (is_held || !confirm.of_position);
+            let holds = is_asked && self.holds(&confirm.condition, state);
             let before = state.confirms[i];
             state.confirms[i] = if holds { before.saturating_add(1) } else { 0 };
         }
@@ -426,6 +431,13 @@ impl Program {
                 }
                 // What has just been left is not entered again at the same bar.
                 let is_left = |is_long: &bool| held.is_some_and(|held| held.is_long == *is_long);
+                if exit.is_some() {
+                    // The next position's figures are others.
+                    let counts = state.confirms.iter_mut().zip(&self.compiled.confirms);
+                    for (count, _) in counts.filter(|(_, confirm)| confirm.of_position) {
+                        *count = 0;
+                    }
+                }
                 if state.memory.held.is_none() {
                     let entry = entry.filter(|is_long| !is_left(is_long));
                     state.memory.held = entry.map(Held::new);
@@ -470,7 +482,7 @@ impl Program {
             Tree::All(trees) => trees.iter().all(|tree| self.holds(tree, state)),
             Tree::Any(trees) => trees.iter().any(|tree| self.holds(tree, state)),
             Tree::Not(tree) => !self.holds(tree, state),
-            Tree::Confirm(index) => state.confirms[*index] >= self.compiled.confirms[*index].1,
+            Tree::Confirm(index) => state.confirms[*index] >= self.compiled.confirms[*index].bars,
         }
     }
 }

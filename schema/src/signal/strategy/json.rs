@@ -1,5 +1,6 @@
 //! Strategies from and to JSON.
 
+mod fields;
 mod operand;
 mod shape;
 mod write;
@@ -7,7 +8,7 @@ mod write;
 pub use shape::schema;
 pub use write::to_json;
 
-use super::{
+use super::model::{
     Comparison, DEFAULT_MODE, Gaps, MAX_CONDITIONS, MAX_DEPTH, MAX_LEAVES, MAX_OPERANDS,
     MAX_PARAMS, Number, Operand, Position, Rule, Rules, Stop, Strategy, check_name,
 };
@@ -16,14 +17,9 @@ use crate::signal::bar::check_number;
 use crate::signal::detector;
 use crate::signal::explanation::Op;
 use crate::signal::indicator::MAX_WINDOW;
-use operand::number;
-use serde_json::{Map, Value};
+use fields::{Fields, MAX_DESCRIPTION, SIDES, join, number, object, only, text, whole};
+use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// Maximum length of a description, in characters.
-const MAX_DESCRIPTION: usize = 1_000;
-
-type Fields = Map<String, Value>;
 
 /// Reads a strategy; if anything is wrong, returns all problems.
 pub fn strategy(value: &Value) -> Result<Strategy, Invalids> {
@@ -35,6 +31,44 @@ pub fn strategy(value: &Value) -> Result<Strategy, Invalids> {
         let mut problems = reader.problems;
         problems.extend(strategy.err());
         Err(Invalids(problems))
+    }
+}
+
+/// The parameters that no condition uses: probably misspelled.
+pub fn unused(strategy: &Strategy) -> Vec<Invalid> {
+    if strategy.detector.is_some() {
+        return Vec::new();
+    }
+    let mut definition = to_json(strategy);
+    let params = definition
+        .as_object_mut()
+        .and_then(|fields| fields.remove("params"));
+    let mut used = Vec::new();
+    names(&definition, &mut used);
+    let params = params
+        .as_ref()
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
+    let unused = params.filter(|(name, _)| !used.contains(name));
+    unused
+        .map(|(name, _)| Invalid::new(format!("params.{name}"), "is not used by any condition"))
+        .collect()
+}
+
+/// The names of the parameters in a definition.
+fn names(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => {
+            let name = text.strip_prefix('-').unwrap_or(text).strip_prefix('$');
+            found.extend(name.map(str::to_owned));
+        }
+        Value::Array(items) => items.iter().for_each(|item| names(item, found)),
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(name, _)| *name != "description")
+            .for_each(|(_, value)| names(value, found)),
+        _ => {}
     }
 }
 
@@ -305,8 +339,6 @@ impl Reader {
     }
 }
 
-/// The fields that say what a mode does.
-const SIDES: [&str; 4] = ["buy", "sell", "long", "short"];
 /// A condition that never holds.
 const NEVER: Rule = Rule::Any(Vec::new());
 
@@ -391,49 +423,4 @@ fn params(value: Option<&Value>) -> Result<BTreeMap<String, f64>, Invalid> {
         ));
     }
     Ok(params)
-}
-
-fn whole(value: &Value, place: &str, min: u32, max: u32) -> Result<u32, Invalid> {
-    let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
-    number.filter(|n| (min..=max).contains(n)).ok_or_else(|| {
-        Invalid::new(
-            place,
-            format!("must be a whole number between {min} and {max}"),
-        )
-    })
-}
-
-fn object<'a>(value: &'a Value, place: &str) -> Result<&'a Fields, Invalid> {
-    value
-        .as_object()
-        .ok_or_else(|| Invalid::new(place, "must be an object"))
-}
-
-fn text(fields: &Fields, place: &str, name: &str) -> Result<Option<String>, Invalid> {
-    match fields.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(Invalid::new(join(place, name), "must be a string")),
-    }
-}
-
-fn only(fields: &Fields, place: &str, known: &[&str]) -> Result<(), Invalid> {
-    match fields.keys().find(|name| !known.contains(&name.as_str())) {
-        None => Ok(()),
-        Some(name) => Err(Invalid::new(
-            join(place, name),
-            format!(
-                "is not a known field; the known fields are: {}",
-                known.join(", ")
-            ),
-        )),
-    }
-}
-
-fn join(place: &str, name: &str) -> String {
-    if place.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{place}.{name}")
-    }
 }

@@ -1,7 +1,7 @@
 //! The result of a backtest, as a page shows it.
 
 use super::super::super::chart::{BLUE, Chart, GREY, INK, Line, Mark, ORANGE, Svg};
-use super::super::super::words::{At, at, number, percent};
+use super::super::super::words::{At, at, number};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -16,6 +16,8 @@ pub struct Outcome {
     pub error: String,
     pub from: Option<At>,
     pub to: Option<At>,
+    /// The parameters of the strategy.
+    pub params: String,
     pub detected: Option<Detected>,
     pub traded: Option<Traded>,
 }
@@ -58,6 +60,7 @@ pub struct Traded {
     pub trades: Vec<Trade>,
     pub total: usize,
     pub has_parts: bool,
+    pub has_sizes: bool,
 }
 
 /// A figure of the strategy, of buy and hold, and of the benchmark.
@@ -77,12 +80,15 @@ pub struct Trade {
     pub exit: String,
     pub why: String,
     pub bars: String,
+    /// The fraction of the equity that was invested, if not all of it.
+    pub size: String,
     pub net: String,
 }
 
 /// A walk-forward test.
 pub struct Walk {
     pub summary: String,
+    pub equity: Option<Svg>,
     pub stretches: Vec<Stretch>,
 }
 
@@ -119,6 +125,16 @@ pub fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 
 fn when(value: &Value, name: &str) -> Option<At> {
     value[name].as_str().map(at)
+}
+
+/// A fraction as a percentage, rounded.
+fn percent(x: f64) -> String {
+    format!("{:.2} %", x * 100.0)
+}
+
+/// A fraction that was set, as a percentage.
+fn setting(x: f64) -> String {
+    format!("{} %", number(x * 100.0))
 }
 
 /// A fraction as a percentage, or a dash.
@@ -182,6 +198,7 @@ impl Outcome {
             error: text(report, "error").to_owned(),
             from: when(report, "from"),
             to: when(report, "to"),
+            params: params(&report["params"]),
             detected: (is_done && detected).then(|| Detected::new(report)),
             traded: (is_done && !detected).then(|| Traded::new(report)),
         }
@@ -225,8 +242,10 @@ impl Detected {
             ),
             ("strategy", text(report, "strategy").to_owned()),
         ];
-        let given = params(&report["params"]).replace(", ", "; ");
-        watch.push(("params", given));
+        // Not as shown, but exactly.
+        let given = report["params"].as_object().into_iter().flatten();
+        let given: Vec<String> = given.map(|(name, x)| format!("{name} = {x}")).collect();
+        watch.push(("params", given.join("; ")));
         Self {
             verdict: format!(
                 "It would have sent {} in {}.",
@@ -235,7 +254,9 @@ impl Detected {
             ),
             unknown: match report["unknown_values"].as_u64() {
                 Some(n @ 1..) => {
-                    format!("The first values have no verdict: it was still learning ({n}).")
+                    format!(
+                        "{n} of the values have no verdict, for example because the detector was still learning."
+                    )
                 }
                 _ => String::new(),
             },
@@ -290,6 +311,7 @@ impl Traded {
             ("Bars", plain(&report["rows"])),
         ];
         if report["benchmark"].is_object() {
+            more.push(("Excess return", part(&report["benchmark"]["excess_return"])));
             more.push(("Beta", short(&report["benchmark"]["beta"])));
             more.push(("Correlation", short(&report["benchmark"]["correlation"])));
         }
@@ -352,6 +374,7 @@ impl Traded {
             trades: shown.collect(),
             total: trades.len(),
             has_parts: !parts.is_empty(),
+            has_sizes: trades.iter().any(|trade| trade["size"].is_f64()),
         }
     }
 }
@@ -360,18 +383,18 @@ impl Traded {
 fn sizing(of: &Value) -> String {
     if let Some(fraction) = of["fraction"].as_f64() {
         return if fraction < 1.0 {
-            format!(", {} of the equity per entry", percent(fraction))
+            format!(", {} of the equity per entry", setting(fraction))
         } else {
             String::new()
         };
     }
     if let Some(amount) = of["fixed"].as_f64() {
-        return format!(", {} of the starting capital per entry", percent(amount));
+        return format!(", {} of the starting capital per entry", setting(amount));
     }
     match of["volatility"]["target"].as_f64() {
         Some(target) => format!(
             ", sized to {} annual volatility over {} bars",
-            percent(target),
+            setting(target),
             plain(&of["volatility"]["bars"])
         ),
         None => String::new(),
@@ -447,6 +470,9 @@ impl Trade {
                 text(trade, "exit").replace('_', " ")
             },
             bars: plain(&trade["bars"]),
+            size: trade["size"]
+                .as_f64()
+                .map_or_else(|| "100.00 %".to_owned(), percent),
             net: part(&trade["net_return"]),
         })
     }
@@ -470,6 +496,7 @@ impl Walk {
                 part(&of["max_drawdown"]),
                 plain(&of["combinations"])
             ),
+            equity: equity(of),
             stretches: list(of, "stretches").iter().map(stretch).collect(),
         }
     }

@@ -1,12 +1,11 @@
 //! The operands of conditions, from JSON.
 
-use super::super::{Figure, MAX_AGO, MAX_DEPTH, MAX_OPERANDS, Math, Number, Operand, check_name};
-use super::{Fields, Reader, join, object, only, text, whole};
+use super::super::model::{Field, Figure, MAX_AGO, MAX_DEPTH, MAX_OPERANDS, Math, Operand};
+use super::Reader;
+use super::fields::{Fields, join, number, object, only, text, whole};
 use crate::error::Invalid;
-use crate::signal::bar::check_number;
 use crate::signal::indicator::Kind;
 use crate::signal::series::Timeframe;
-use crate::signal::strategy::Field;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -194,27 +193,4 @@ fn figure(fields: &Fields, place: &str) -> Result<Figure, Invalid> {
         let names = Figure::ALL.map(Figure::as_str).join(", ");
         Invalid::new(join(place, "position"), format!("must be one of {names}"))
     })
-}
-
-pub(super) fn number(value: &Value, place: &str) -> Result<Number, Invalid> {
-    if let Some(number) = value.as_f64() {
-        check_number(place, number)?;
-        return Ok(Number::Is(number));
-    }
-    let text = value.as_str().unwrap_or_default();
-    let (negated, text) = match text.strip_prefix('-') {
-        Some(text) => (true, text),
-        None => (false, text),
-    };
-    match text.strip_prefix('$') {
-        Some(name) => {
-            check_name(place, name)?;
-            let name = name.to_owned();
-            Ok(Number::Param { name, negated })
-        }
-        None => Err(Invalid::new(
-            place,
-            "must be a number, or a parameter such as \"$n\"",
-        )),
-    }
 }

@@ -1,7 +1,7 @@
 //! The JSON Schema of strategies, from the same tables that they are read with.
 
-use super::super::{Field, Figure, MAX_AGO, MAX_PARAMS, Math, Stop};
-use super::{MAX_DESCRIPTION, SIDES};
+use super::super::model::{Field, Figure, MAX_AGO, MAX_PARAMS, Math, Stop};
+use super::fields::{MAX_DESCRIPTION, SIDES};
 use crate::signal::detector;
 use crate::signal::explanation::Op;
 use crate::signal::indicator::{Arg, Kind, MAX_WINDOW};

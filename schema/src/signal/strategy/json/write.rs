@@ -1,7 +1,7 @@
 //! Strategies to JSON.
 
-use super::super::{DEFAULT_MODE, Gaps, Number, Operand, Position, Rule, Rules, Strategy};
-use super::Fields;
+use super::super::model::{DEFAULT_MODE, Gaps, Number, Operand, Position, Rule, Rules, Strategy};
+use super::fields::Fields;
 use serde_json::{Value, json};
 
 pub fn to_json(strategy: &Strategy) -> Value {
