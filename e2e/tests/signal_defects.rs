@@ -224,7 +224,7 @@ async fn defect_7_series_names_match_exactly() {
         assert!(
             reply
                 .text()
-                .contains(&format!("there are no bars of {name} in 1h")),
+                .contains(&format!("there are no bars of {name};")),
             "{}",
             reply.text()
         );
