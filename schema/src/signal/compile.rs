@@ -501,7 +501,10 @@ mod tests {
         ] }));
         let Invalids(problems) = Strategy::parse(&strategy).unwrap_err();
         let fields: Vec<&str> = problems.iter().map(|p| p.field.as_str()).collect();
-        assert_eq!(fields, ["buy.any[0].left.n", "$x", "buy.any[2]"]);
+        assert_eq!(
+            fields,
+            ["buy.any[0].left.n", "$x", "buy.any[2]", "params.n"]
+        );
         let strategy = builtin("sma-cross").unwrap();
         let compiled = |mode, params: &[(&str, f64)]| {
             let params = params

@@ -30,7 +30,7 @@ pub use json::schema;
 pub use model::*;
 
 use super::series::Timeframe;
-use crate::error::Invalids;
+use crate::error::{Invalid, Invalids};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ impl Strategy {
     /// All that is wrong, and where.
     pub fn parse(value: &Value) -> Result<Self, Invalids> {
         let strategy = json::strategy(value)?;
-        let mut problems = json::unused(&strategy);
+        let mut problems: Vec<Invalid> = Vec::new();
         for mode in strategy.modes.keys() {
             // The series' timeframe is not known yet. Ticks accept any longer timeframe.
             let compiled = strategy.compile_all(Some(mode), &BTreeMap::new(), Timeframe::TICK);
@@ -50,6 +50,7 @@ impl Strategy {
                 problems.extend(found);
             }
         }
+        problems.extend(json::unused(&strategy));
         if problems.is_empty() {
             Ok(strategy)
         } else {
