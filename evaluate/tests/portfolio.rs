@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use support::walk;
 use thrum_evaluate::backtests::periods::verdicts;
-use thrum_evaluate::backtests::{Benchmark, Part, portfolio};
+use thrum_evaluate::backtests::{Benchmark, Part, backtest, portfolio};
 use thrum_schema::UnixMs;
 use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::request::{Backtest, MonteCarlo, Sizing, WalkForward};
@@ -299,21 +299,15 @@ fn a_portfolio_does_not_look_ahead() {
 fn a_search_lists_every_combination_and_why_one_is_impossible() {
     let bars = walk(4, 400);
     let strategy = builtin("macd").unwrap();
-    let compiled = strategy
-        .compile(None, &BTreeMap::new(), Timeframe::HOUR)
-        .unwrap();
-    let part = Part {
-        series: None,
-        weight: 1.0,
-        compiled: &compiled,
-        bars: &bars,
-        scores: &[],
+    let test = |spec: &Backtest| {
+        let compiled = program(strategy, &BTreeMap::new());
+        backtest(strategy, compiled.compiled(), &bars, &[], spec)
     };
     let spec = |fast: Vec<f64>| Backtest {
         search: BTreeMap::from([("fast".to_owned(), fast)]),
         ..Backtest::default()
     };
-    let report = portfolio(strategy, &[part], None, &spec(vec![5.0, 12.0, 30.0])).unwrap();
+    let report = test(&spec(vec![5.0, 12.0, 30.0])).unwrap();
     let found = report.search.unwrap();
     assert_eq!(
         found.results[1].total_return,
@@ -322,9 +316,9 @@ fn a_search_lists_every_combination_and_why_one_is_impossible() {
     let error = found.results[2].error.as_deref().unwrap();
     assert!(error.contains("must be less than slow"), "{error}");
     assert!(found.results[2].sharpe.is_none());
-    let error = portfolio(strategy, &[part], None, &spec(vec![30.0])).unwrap_err();
+    let error = test(&spec(vec![30.0])).unwrap_err();
     assert!(error.problem.contains("less than slow"), "{error}");
-    let error = portfolio(strategy, &[part], None, &spec(vec![5.0; 20_000])).unwrap_err();
+    let error = test(&spec(vec![5.0; 20_000])).unwrap_err();
     assert_eq!(error.field, "search");
 }
 
@@ -332,22 +326,16 @@ fn a_search_lists_every_combination_and_why_one_is_impossible() {
 fn other_orders_of_the_trades_keep_the_total_and_are_reproducible() {
     let bars = walk(5, 2_000);
     let strategy = builtin("sma-cross").unwrap();
-    let compiled = strategy
-        .compile(None, &BTreeMap::new(), Timeframe::HOUR)
-        .unwrap();
-    let part = Part {
-        series: None,
-        weight: 1.0,
-        compiled: &compiled,
-        bars: &bars,
-        scores: &[],
+    let test = |spec: &Backtest| {
+        let compiled = program(strategy, &BTreeMap::new());
+        backtest(strategy, compiled.compiled(), &bars, &[], spec)
     };
     let run = |runs, seed| {
         let spec = Backtest {
             monte_carlo: Some(MonteCarlo { runs, seed }),
             ..Backtest::default()
         };
-        portfolio(strategy, &[part], None, &spec)
+        test(&spec)
     };
     let report = run(1_000, 7).unwrap();
     let chances = report.monte_carlo.unwrap();

@@ -10,7 +10,7 @@ use thrum_schema::UnixMs;
 use thrum_schema::signal::engine::{Program, Stepper, run};
 use thrum_schema::signal::explanation::{Exit, Holding, Side};
 use thrum_schema::signal::indicator::Kind;
-use thrum_schema::signal::request::Backtest;
+use thrum_schema::signal::request::{Backtest, Sizing, WalkForward};
 use thrum_schema::signal::{Bar, Strategy, Verdict};
 
 const HOUR: i64 = 3_600_000;
@@ -488,5 +488,72 @@ fn conditions_that_can_never_hold_and_unused_parameters_are_refused() {
     assert_eq!(
         problems.to_string(),
         "params.b is not used by any condition"
+    );
+}
+
+#[test]
+fn a_reversal_by_an_exit_says_why_the_old_position_ended() {
+    let (_, program) = custom(json!({
+        "long": { "enter": above(110.0), "stop_loss_pct": 5 },
+        "short": { "enter": below(90.0), "stop_loss_pct": 5 },
+    }));
+    let (letters, shown) = steps(&program, &bars(&[100.0, 111.0, 111.0, 89.0]));
+    assert_eq!(letters, "HBBS");
+    assert!(
+        shown[3].1.contains("by its stop-loss after 2 bars, gain -19.82 %: gain since entry (%) -19.8198 is below -5")
+            && shown[3].1.contains("a short position will be entered"),
+        "{}",
+        shown[3].1
+    );
+}
+
+#[test]
+fn a_part_of_the_equity_may_lose_more_than_itself() {
+    let (strategy, program) = custom(json!({ "buy": { "any": [] }, "sell": above(0.0) }));
+    let path = bars(&[100.0, 100.0, 100.0, 250.0, 250.0]);
+    let report = |fraction| {
+        let spec = Backtest {
+            sizing: Sizing::Fraction(fraction),
+            fee_bps: 0.0,
+            slippage_bps: 0.0,
+            ..Backtest::default()
+        };
+        backtest(&strategy, program.compiled(), &path, &[], &spec).unwrap()
+    };
+    let half = report(0.5);
+    assert_eq!(
+        (half.trades[0].net_return, half.performance.total_return),
+        (-1.5, -0.75)
+    );
+    let all = report(1.0);
+    assert_eq!(
+        (all.trades[0].net_return, all.performance.total_return),
+        (-1.0, -1.0)
+    );
+    assert_eq!(all.trades[0].exit, Some(Exit::Ruin));
+}
+
+#[test]
+fn a_walk_forward_never_prefers_what_has_lost_everything() {
+    let short = json!({ "params": { "x": 0 }, "buy": { "any": [] }, "sell": { "left": "close", "op": ">", "right": "$x" } });
+    let (strategy, program) = custom(short);
+    let mut closes = vec![100.0, 100.0, 100.0, 300.0];
+    closes.extend((0..60).map(|i| 300.0 + f64::from(i % 7)));
+    let spec = Backtest {
+        walk_forward: Some(WalkForward {
+            train_bars: 20,
+            test_bars: 10,
+            // Always short, which ruins, or never.
+            grid: [("x".to_owned(), vec![0.0, 1e6])].into(),
+        }),
+        ..Backtest::default()
+    };
+    let report = backtest(&strategy, program.compiled(), &bars(&closes), &[], &spec).unwrap();
+    let walked = report.walk_forward.unwrap();
+    assert!(
+        walked
+            .stretches
+            .iter()
+            .all(|stretch| stretch.params["x"] == 1e6)
     );
 }

@@ -185,9 +185,6 @@ impl Account<'_> {
         let amount = old.units * price;
         let worth = amount - amount.abs() * self.cost;
         self.cash = (self.cash + worth).min(MAX_EQUITY);
-        if self.plans.len() == 1 {
-            self.cash = self.cash.max(0.0);
-        }
         let why = Some(plan.periods.ends[period]);
         self.record(m, &old, (plan.periods.fills[period].0, price), period, why);
     }
@@ -228,7 +225,8 @@ impl Account<'_> {
         if equity <= 0.0 {
             for (m, end) in next.iter().enumerate() {
                 if let Some(lost) = self.held[m].take() {
-                    self.lose(m, &lost, (at, self.prices[m]), *end);
+                    let exited = (at, self.prices[m]);
+                    self.record(m, &lost, exited, *end, Some(Exit::Ruin));
                 }
             }
             (self.cash, equity) = (0.0, 0.0);
@@ -243,14 +241,6 @@ impl Account<'_> {
             if let (Some(open), Some(mark)) = (self.held[m].take(), marks.last()) {
                 self.record(m, &open, *mark, *end, None);
             }
-        }
-    }
-
-    /// Records a position that was lost with everything else.
-    fn lose(&mut self, m: usize, lost: &Held, exited: (UnixMs, f64), end: usize) {
-        self.record(m, lost, exited, end, Some(Exit::Ruin));
-        if let (1, Some(trade)) = (self.plans.len(), self.ledger.trades.last_mut()) {
-            trade.net_return = -1.0;
         }
     }
 
@@ -270,16 +260,12 @@ impl Account<'_> {
             Some(why) if why != Exit::Ruin => got.abs() * self.cost,
             _ => 0.0,
         };
-        let gain = (got - exit_cost - paid).min(MAX_EQUITY);
-        // The whole account can't lose more than everything.
-        let bound = |gain: f64| {
-            if self.plans.len() == 1 {
-                gain.max(-1.0)
-            } else {
-                gain
-            }
-        };
-        self.ledger.gains.push(bound(gain / held.before));
+        let mut gain = (got - exit_cost - paid).min(MAX_EQUITY);
+        if self.plans.len() == 1 {
+            // Nothing else is in the account, which can't lose more than everything.
+            gain = gain.max(-held.before);
+        }
+        self.ledger.gains.push(gain / held.before);
         let whole = held.amount == held.before;
         self.ledger.trades.push(Trade {
             series: self.plans[m].series.map(str::to_owned),
@@ -292,7 +278,7 @@ impl Account<'_> {
             exit: why,
             bars: end - held.period,
             size: (!whole).then_some(held.amount / held.before),
-            net_return: bound(gain / held.amount),
+            net_return: gain / held.amount,
         });
     }
 }

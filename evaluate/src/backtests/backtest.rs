@@ -4,7 +4,7 @@
 //! unknown 0. An entry holds its number of units until the exit; each order pays its costs, so a
 //! flip from long to short pays twice. Several series share one account.
 
-use super::account::{Ledger, Plan, Trade, trade};
+use super::account::{Ledger, Trade, trade};
 use super::benchmark::Benchmark;
 use super::chances::simulate;
 use super::performance::{Performance, count, ratio};
@@ -83,10 +83,7 @@ pub fn portfolio(
     let of = Tested {
         strategy,
         parts: parts.to_vec(),
-        tested: prepared
-            .iter()
-            .map(|part| (part.rows.clone(), part.annualization))
-            .collect(),
+        tested: prepared.iter().map(|part| part.rows.clone()).collect(),
         periods: &all,
         rows: &rows,
         cost,
@@ -100,7 +97,10 @@ pub fn portfolio(
     };
     let mut net = traded.returns();
     let mut performance = performance_of(&net, 0.0);
-    let held_returns = hold(parts, &all, &rows).returns();
+    // Holding every series with its weight, without costs.
+    let bought: Vec<Vec<i8>> = positions.iter().map(|of| vec![1; of.len()]).collect();
+    let held = trade(&of.plans(&bought), &rows, 0.0, Sizing::default());
+    let held_returns = held.returns();
     let held = performance_of(&held_returns, 0.0);
     let mut trade_returns: Vec<f64> = traded.trades.iter().map(|t| t.net_return).collect();
     let (mut by_turnover, mut predecessor) = (None, None);
@@ -266,24 +266,6 @@ impl Prepared<'_> {
             contribution: own.iter().map(|(_, gain)| gain).sum(),
         })
     }
-}
-
-/// Holding every series with its weight, without costs.
-fn hold(parts: &[Part<'_>], all: &[Periods], rows: &Rows) -> Ledger {
-    let bought: Vec<Vec<i8>> = all
-        .iter()
-        .map(|part| vec![1; part.positions.len()])
-        .collect();
-    let plans = parts.iter().zip(all).zip(&bought);
-    let plans: Vec<Plan<'_>> = plans
-        .map(|((part, periods), positions)| Plan {
-            series: None,
-            weight: part.weight,
-            periods,
-            positions,
-        })
-        .collect();
-    trade(&plans, rows, 0.0, Sizing::default())
 }
 
 /// The fraction of rows in which any series has a position.

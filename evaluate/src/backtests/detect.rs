@@ -58,9 +58,14 @@ pub struct Alerted {
     pub summary: String,
 }
 
-/// Ends the last alert, unless it is over.
-fn end_last(alerts: &mut [Alerted], is_over: bool, at: UnixMs) {
-    if let Some(alert) = alerts.last_mut().filter(|_| !is_over) {
+/// The alert that is not over, if there is one.
+fn open(alerts: &mut [Alerted]) -> Option<&mut Alerted> {
+    alerts.last_mut().filter(|alert| alert.until.is_none())
+}
+
+/// Ends the alert that is not over.
+fn end(alerts: &mut [Alerted], at: UnixMs) {
+    if let Some(alert) = open(alerts) {
         alert.until = Some(at.rfc3339());
     }
 }
@@ -85,7 +90,7 @@ pub fn detect(
             "are none in the requested period",
         ));
     };
-    let (mut alerts, mut is_over) = (Vec::<Alerted>::new(), true);
+    let mut alerts = Vec::<Alerted>::new();
     let mut before: Option<Bar> = None;
     let mut unknown = 0;
     run(
@@ -105,8 +110,7 @@ pub fn detect(
                 (stale < arrived).then_some((stale, last))
             });
             if let Some((at, last)) = missed {
-                end_last(&mut alerts, is_over, at);
-                is_over = true;
+                end(&mut alerts, at);
                 alerts.push(Alerted {
                     signal: Verdict::Stale,
                     from: at.rfc3339(),
@@ -122,17 +126,14 @@ pub fn detect(
                 });
             }
             let is_wrong = verdict.is_anomalous() || verdict == Verdict::Stale;
-            match alerts.last_mut().filter(|_| !is_over) {
+            match open(&mut alerts) {
                 Some(alert) if alert.signal == verdict => alert.values += 1,
+                // Without a verdict, it goes on.
                 Some(_) if !is_wrong && verdict != Verdict::Normal => {}
-                _ => {
-                    end_last(&mut alerts, is_over, bar.time);
-                    is_over = true;
-                }
+                _ => end(&mut alerts, bar.time),
             }
-            if is_wrong && is_over {
+            if is_wrong && open(&mut alerts).is_none() {
                 let explanation = program.explain(state, bar);
-                is_over = false;
                 alerts.push(Alerted {
                     signal: verdict,
                     from: bar.time.rfc3339(),

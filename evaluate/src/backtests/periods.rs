@@ -197,6 +197,23 @@ pub fn first_row(signals: &[Signal], bars: &[Bar], spec: &Backtest) -> usize {
     known.map_or(bars.len(), |known| from + known)
 }
 
+/// The position that a signal stands for.
+const fn position(verdict: Verdict, spec: &Backtest) -> i8 {
+    match verdict.position() {
+        -1 if !spec.short => 0,
+        position => position,
+    }
+}
+
+/// The position in each period between fills, by the signals of the bars that are tested.
+pub fn positions(signals: &[Signal], spec: &Backtest) -> Vec<i8> {
+    // Like the predecessor: its first row has no position.
+    let first = (spec.fill == Fill::CloseToClose).then_some(0);
+    let before = &signals[..signals.len().saturating_sub(1)];
+    let held = before.iter().map(|(verdict, _)| position(*verdict, spec));
+    first.into_iter().chain(held).collect()
+}
+
 /// The periods between fills, for bars of which a year has `annualization`.
 pub fn periods(
     judged: &Judged<'_>,
@@ -205,28 +222,23 @@ pub fn periods(
     annualization: f64,
 ) -> Periods {
     let (bars, signals) = (judged.bars, judged.signals);
-    let position = |verdict: Verdict| match verdict.position() {
-        -1 if !spec.short => 0,
-        position => position,
-    };
     // Why a position that was held before this signal ends with it.
     let end = |(verdict, ended): Signal| match ended {
         Some(why) => why,
         None if !verdict.is_known() => Exit::Unknown,
-        None if position(verdict) != 0 => Exit::Reversal,
+        None if position(verdict, spec) != 0 => Exit::Reversal,
         None => Exit::Signal,
     };
     let closes = |bar: &Bar| (compiled.timeframe.close_of(bar.time), bar.close);
     let n = bars.len();
     let mut periods = Periods {
-        positions: Vec::with_capacity(n),
+        positions: positions(signals, spec),
         fills: Vec::with_capacity(n),
         marks: Vec::with_capacity(n),
         ends: Vec::with_capacity(n),
         sizes: Vec::new(),
     };
     let mut push = |signal: Signal, fill: (UnixMs, f64), mark: (UnixMs, f64)| {
-        periods.positions.push(position(signal.0));
         periods.ends.push(end(signal));
         periods.fills.push(fill);
         periods.marks.push(mark);

@@ -1,13 +1,13 @@
 //! What is tested: series with their bars, and the positions that other parameters give.
 
 use super::account::Plan;
-use super::periods::{Judged, Periods, Rows, periods, signals};
+use super::periods::{Periods, Rows, positions, signals};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use thrum_schema::error::Invalid;
 use thrum_schema::signal::compile::CompiledStrategy;
 use thrum_schema::signal::engine::Program;
-use thrum_schema::signal::request::{Backtest, Sizing};
+use thrum_schema::signal::request::Backtest;
 use thrum_schema::signal::{Bar, Score, Strategy};
 
 /// A series of a backtest.
@@ -29,8 +29,8 @@ pub struct Part<'a> {
 pub struct Tested<'a> {
     pub strategy: &'a Strategy,
     pub parts: Vec<Part<'a>>,
-    /// The bars of each part that are tested, and how many a year has.
-    pub tested: Vec<(Range<usize>, f64)>,
+    /// The bars of each part that are tested.
+    pub tested: Vec<Range<usize>>,
     pub periods: &'a [Periods],
     pub rows: &'a Rows,
     pub cost: f64,
@@ -44,7 +44,7 @@ impl Tested<'_> {
     /// rows; without a signal yet, there is no position.
     pub fn positions(&self, params: &BTreeMap<String, f64>) -> Result<Vec<Vec<i8>>, Invalid> {
         let parts = self.parts.iter().zip(&self.tested);
-        let positions = parts.map(|(part, (rows, annualization))| {
+        let positions = parts.map(|(part, rows)| {
             let mut all = part.compiled.params.clone();
             all.extend(params.clone());
             let (mode, timeframe) = (&part.compiled.mode, part.compiled.timeframe);
@@ -52,17 +52,7 @@ impl Tested<'_> {
             compiled.calendar = part.compiled.calendar.clone();
             let program = Program::new(compiled);
             let found = signals(&program, part.bars, part.scores);
-            let judged = Judged {
-                all: part.bars,
-                bars: &part.bars[rows.clone()],
-                signals: &found[rows.clone()],
-            };
-            let spec = Backtest {
-                // The sizes are those of the bars, whatever the parameters.
-                sizing: Sizing::default(),
-                ..self.spec.clone()
-            };
-            Ok(periods(&judged, program.compiled(), &spec, *annualization).positions)
+            Ok(positions(&found[rows.clone()], self.spec))
         });
         positions.collect()
     }

@@ -302,10 +302,7 @@ async fn check_grid(
     grid: &Grid,
     timeframe: Timeframe,
 ) -> Result<(), Problem> {
-    // This reports a strategy that does not exist.
-    app.series
-        .compile(project, strategy, mode, given, timeframe)
-        .await?;
+    // One that does not exist is reported when the request is submitted.
     let Some((strategy, _)) = app.series.strategy(project, strategy).await? else {
         return Ok(());
     };

@@ -14,12 +14,13 @@ impl Program {
             return anomaly::explain(&detector.judged, of, bar);
         }
         let known = |x: f64| (!x.is_nan()).then_some(x);
-        let position = self.holding(state);
+        let memory = &state.memory;
+        // The position that the exits were about at this bar: not one that begins with it.
+        let of = memory.ended.map(|(held, _)| held).or(memory.held);
         let is_shown = |side: Side| match side {
             Side::Buy | Side::Sell => true,
-            // Only the exits of the position that is or was held say something.
-            Side::ExitLong => position.as_ref().is_some_and(|position| position.long),
-            Side::ExitShort => position.as_ref().is_some_and(|position| !position.long),
+            Side::ExitLong => of.is_some_and(|held| held.is_long),
+            Side::ExitShort => of.is_some_and(|held| !held.is_long),
         };
         let leaves = self.compiled().leaves.iter().zip(&state.leaves);
         let leaves = leaves.filter(|(leaf, compared)| {
@@ -61,20 +62,12 @@ impl Program {
             .map(|(condition, _)| condition.label())
             .collect();
         Explanation {
-            summary: self.summary(state, bar, &conditions, position.as_ref()),
+            summary: self.summary(state, bar, &conditions),
             conditions,
             changed,
             expected: None,
-            position,
+            position: holding(state),
         }
-    }
-
-    /// The position that is held, or that ended at the last bar.
-    fn holding(&self, state: &State) -> Option<Holding> {
-        let memory = &state.memory;
-        let ended = memory.ended.map(|(held, why)| held.holding(Some(why)));
-        // After a reversal, the new position is the one to show.
-        memory.held.map(|held| held.holding(None)).or(ended)
     }
 
     /// The signal of a strategy that holds positions, in words.
@@ -83,26 +76,24 @@ impl Program {
         state: &State,
         at: &str,
         conditions: &[Condition],
-        position: Option<&Holding>,
     ) -> Option<String> {
         self.compiled().exits.as_ref()?;
         let side = |is_long| if is_long { "long" } else { "short" };
-        let reasons = |side: Side, met: bool| {
-            let of = |condition: &&Condition| condition.side == side && condition.met == Some(met);
-            let texts: Vec<String> = conditions.iter().filter(of).map(sentence).collect();
-            texts.join("; ")
-        };
+        let reasons = |side, met| reasons(conditions, side, met);
         let because = |texts: String| match texts.as_str() {
             "" => String::new(),
             texts => format!(": {texts}"),
         };
         let ended = state.memory.ended.map(|(held, why)| {
             let holding = held.holding(Some(why));
-            let (gain, exit) = match held.is_long {
-                true => (holding.gain_pct, Side::ExitLong),
-                false => (holding.gain_pct, Side::ExitShort),
+            let exit = if held.is_long {
+                Side::ExitLong
+            } else {
+                Side::ExitShort
             };
-            let gain = gain.map_or_else(String::new, |gain| format!(", gain {}", signed(gain)));
+            let gain = holding
+                .gain_pct
+                .map_or_else(String::new, |gain| format!(", gain {}", signed(gain)));
             format!(
                 "the {} position{} ended {} after {}{gain}",
                 side(held.is_long),
@@ -113,7 +104,7 @@ impl Program {
                 bars(u64::from(holding.bars)),
             ) + &because(reasons(exit, true))
         });
-        let held = position.filter(|position| position.ended.is_none());
+        let held = state.memory.held.map(|held| held.holding(None));
         Some(match (ended, held) {
             (Some(ended), None) => format!("{at}{ended}."),
             (ended, Some(held)) => {
@@ -170,22 +161,12 @@ impl Program {
         names.join(", ")
     }
 
-    fn summary(
-        &self,
-        state: &State,
-        bar: &Bar,
-        conditions: &[Condition],
-        position: Option<&Holding>,
-    ) -> String {
+    fn summary(&self, state: &State, bar: &Bar, conditions: &[Condition]) -> String {
         let verdict = state.verdict.unwrap_or(Verdict::Warming);
-        let reasons = |side: Side, met: bool| {
-            let of = |condition: &&Condition| condition.side == side && condition.met == Some(met);
-            let texts: Vec<String> = conditions.iter().filter(of).map(sentence).collect();
-            texts.join("; ")
-        };
+        let reasons = |side, met| reasons(conditions, side, met);
         let at = format!("{verdict} at {}: ", show(bar.close));
         let held = (verdict.is_known())
-            .then(|| self.position_summary(state, &at, conditions, position))
+            .then(|| self.position_summary(state, &at, conditions))
             .flatten();
         let mut text = match verdict {
             _ if held.is_some() => held.unwrap_or_default(),
@@ -247,6 +228,21 @@ impl Program {
         }
         text
     }
+}
+
+/// The position that is held, or that ended at the last bar.
+fn holding(state: &State) -> Option<Holding> {
+    let memory = &state.memory;
+    let ended = memory.ended.map(|(held, why)| held.holding(Some(why)));
+    // After a reversal, the new position is the one to show.
+    memory.held.map(|held| held.holding(None)).or(ended)
+}
+
+/// The conditions of a side that are met, or not met, in words.
+fn reasons(conditions: &[Condition], side: Side, met: bool) -> String {
+    let of = |condition: &&Condition| condition.side == side && condition.met == Some(met);
+    let texts: Vec<String> = conditions.iter().filter(of).map(sentence).collect();
+    texts.join("; ")
 }
 
 fn bars(n: u64) -> String {
