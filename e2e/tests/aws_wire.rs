@@ -3,14 +3,12 @@
 //! `THRUM_TEST_PYTHON` is a Python with `moto[server]`; without it these tests report that they are
 //! skipped.
 
-mod support;
-
+use crate::support::Moto;
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use axum::http::Method;
 use e2e::Stage;
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::Moto;
 use thrum_evaluate::{Bus, EventBridge};
 use thrum_notify::send::Sns;
 use thrum_schema::UnixMs;

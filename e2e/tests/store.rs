@@ -5,13 +5,11 @@
 //! `THRUM_TEST_DYNOXIDE` is the path of dynoxide's binary, `THRUM_TEST_PYTHON` a Python with
 //! `moto[server]`; tests without their emulator report that they are skipped.
 
-mod support;
-
+use crate::support::Moto;
 use e2e::dynoxide::Dynoxide;
 use futures::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use support::Moto;
 use thrum_schema::Targets;
 use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{Channel, ChannelKind, Subscription, SubscriptionState};

@@ -5,12 +5,10 @@
 //! `moto[server]`; tests without their emulator report that they are skipped.
 //! `THRUM_TEST_OPERATIONS` is the number of random operations to compare.
 
-mod support;
-
+use crate::support::Moto;
 use e2e::dynoxide::Dynoxide;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
-use support::Moto;
 use thrum_schema::UnixMs;
 use thrum_schema::world::{ManualWorld, SystemWorld, World};
 use thrum_store::dynamodb::{DynamoTable, retrying};

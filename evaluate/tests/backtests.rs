@@ -1,7 +1,5 @@
 //! Compares backtests with backtesting.py, in its rules for fills, fees and units, on its data.
 
-mod support;
-
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -32,7 +30,7 @@ fn script() -> Option<Command> {
 fn bars_of(data: &str) -> Option<Vec<Bar>> {
     let printed = script()?.args(["bars", data]).output().unwrap();
     assert!(printed.status.success(), "{printed:?}");
-    Some(support::read_bars(&printed.stdout[..]))
+    Some(crate::support::read_bars(&printed.stdout[..]))
 }
 
 #[test]

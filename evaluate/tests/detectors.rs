@@ -1,9 +1,7 @@
 //! What the anomaly detectors promise, on small series with known answers.
 
-mod support;
-
+use crate::support::letters;
 use std::collections::BTreeMap;
-use support::letters;
 use thrum_schema::UnixMs;
 use thrum_schema::signal::engine::Program;
 use thrum_schema::signal::strategy::{builtin, builtins};

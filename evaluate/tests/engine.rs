@@ -1,12 +1,10 @@
 //! Tests the engine's guarantees: live bars, replays and backtests share one step, signals never
 //! depend on the future, and missing data gives an unknown signal.
 
-mod support;
-
+use crate::support::{custom, letters, program, walk};
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeMap;
-use support::{custom, letters, program, walk};
 use thrum_evaluate::backtests::backtest;
 use thrum_evaluate::backtests::periods::verdicts;
 use thrum_schema::UnixMs;

@@ -1,13 +1,11 @@
 //! Compares portfolios, sizes, benchmarks, walk-forwards and searches with pandas, to 1e-9.
 
-mod support;
-
+use crate::support::walk;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::walk;
 use thrum_evaluate::backtests::periods::verdicts;
 use thrum_evaluate::backtests::{Benchmark, Part, backtest, portfolio};
 use thrum_schema::UnixMs;

@@ -1,10 +1,8 @@
 //! Strategies that hold positions: entries and exits, stops, confirmation, arithmetic between operands, and
 //! indicators of indicators.
 
-mod support;
-
+use crate::support::{custom, letters, walk};
 use serde_json::{Value, json};
-use support::{custom, letters, walk};
 use thrum_evaluate::backtests::backtest;
 use thrum_schema::UnixMs;
 use thrum_schema::signal::engine::{Program, Stepper, run};

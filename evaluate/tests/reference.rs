@@ -1,11 +1,9 @@
 //! Compares the strategy `trend-rsi` on real hourly bars with independently computed reference
 //! values.
 
-mod support;
-
+use crate::support::{bars_of, data, letters, program};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use support::{bars_of, data, letters, program};
 use thrum_evaluate::backtests::backtest;
 use thrum_evaluate::backtests::periods::verdicts;
 use thrum_evaluate::backtests::report::Report;

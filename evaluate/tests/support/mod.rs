@@ -1,7 +1,5 @@
 //! Series and strategies for tests: bars from a seed, and real bars with known results.
 
-#![allow(dead_code, reason = "not every test uses all of it")]
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use thrum_schema::UnixMs;

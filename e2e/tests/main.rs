@@ -1,0 +1,34 @@
+//! Tests of the whole pipeline: what the crates do together.
+
+mod anomalies;
+mod aws_wire;
+mod backtests;
+mod bad_input;
+mod bootstraps;
+mod dashboard;
+mod detectors;
+mod expectations;
+mod features;
+mod filters;
+mod fuzz;
+mod heartbeats;
+mod hostile;
+mod isolation;
+mod long_series;
+mod lookahead;
+mod management;
+mod outside;
+mod pipeline;
+mod quota;
+mod replay;
+mod sdk_faults;
+mod signal_defects;
+mod signals;
+mod simulation;
+mod store;
+mod strategy_schema;
+mod stream;
+mod support;
+mod table;
+mod template;
+mod throttling;
