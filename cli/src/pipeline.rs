@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thrum_evaluate::{Evaluate, Pulse, SelfPing, event_of};
 use thrum_ingest::App;
-use thrum_notify::send::{Email, Mail, Sns, Webhook};
+use thrum_notify::send::{Email, Http, Mail, Reach, Sns};
 use thrum_notify::{Notify, Sender};
 use thrum_schema::{UnixMs, World};
 use thrum_store::Store;
@@ -54,6 +54,8 @@ pub struct Options {
     pub notify: thrum_notify::Config,
     /// URL of the mail server; without one, e-mails are printed to stdout.
     pub smtp_url: Option<SecretString>,
+    /// The URL of the proxy for messages over HTTP.
+    pub proxy: Option<String>,
     /// Sender address of e-mails.
     pub mail_from: String,
     /// How the pipeline sends its own heartbeat: the way clients do.
@@ -114,7 +116,10 @@ impl Pipeline {
             .with_change_feed()
             .as_only_process();
         store.ensure_pipeline(world.now()).await?;
-        let allow_private = options.ingest.allow_private_webhooks;
+        let reach = Reach {
+            networks: options.ingest.networks.clone(),
+            proxy: options.proxy,
+        };
         let app = App::new(store.clone(), options.ingest);
         let router = thrum_ingest::router(app.clone());
         let outside = Outside::new()?;
@@ -123,7 +128,7 @@ impl Pipeline {
         let email = Email::new(&options.mail_from, options.smtp_url.as_ref())
             .map_err(|error| anyhow!(error))?;
         let sender = Sender {
-            webhook: Webhook::new(allow_private, Arc::clone(&world)),
+            http: Http::new(reach, Arc::clone(&world)),
             mail: Mail::Smtp(email),
             sns: sns(),
         };

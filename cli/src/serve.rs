@@ -21,6 +21,7 @@ use thrum_ingest::{
 use thrum_notify::Confirm;
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{self, API_KEY_LEN, ApiKey, PING_KEY_LEN, Scope};
+use thrum_schema::network::Networks;
 use thrum_schema::world::SystemWorld;
 use thrum_schema::zone::Data;
 use thrum_schema::{Plans, Project, World};
@@ -107,15 +108,24 @@ pub struct Serve {
     #[arg(long, env = "THRUM_CONFIRM_MAIL", default_value = "auto")]
     confirm_mail: AskMail,
 
-    /// Allow webhooks to private addresses
+    /// Private addresses and networks that messages may be sent to, separated by commas; `all` for any
     ///
-    /// Anyone who can add a channel can then reach any address that this machine can reach.
+    /// Anyone who can add a channel can then reach what this machine reaches there.
     #[arg(
         long,
-        env = "THRUM_ALLOW_PRIVATE_WEBHOOKS",
-        value_parser = FalseyValueParser::new()
+        env = "THRUM_ALLOW_NETWORKS",
+        value_parser = Networks::parse,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "LIST"
     )]
-    allow_private_webhooks: bool,
+    allow_networks: Networks,
+
+    /// Proxy for messages over HTTP
+    ///
+    /// The proxy looks up the names of receivers, so it must keep messages from private addresses.
+    #[arg(long, env = "THRUM_PROXY", value_parser = check_proxy, value_name = "http://HOST:PORT")]
+    proxy: Option<String>,
 
     /// Keep a log of every ping with its body; costs one more write per ping
     #[arg(long, env = "THRUM_PING_LOG", default_value = "on")]
@@ -326,9 +336,9 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     let mut options = Options {
         ingest: thrum_ingest::Config {
             ping_log: args.ping_log == OnOff::On,
-            allow_private_webhooks: args.allow_private_webhooks,
+            networks: args.allow_networks,
             pings_per_minute: (args.pings_per_minute > 0).then_some(args.pings_per_minute),
-            site_url: args.site_url,
+            site_url: args.site_url.clone(),
             plans: plans.clone(),
             admin_key: args.admin_key.map_or(AdminKey::None, AdminKey::Key),
             metrics_key: args.metrics_key,
@@ -339,8 +349,10 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
             delivery_window_ms: i64::try_from(args.delivery_window.as_millis())?,
             plans,
             max_at_once: descriptors.deliveries,
+            site_url: args.site_url.clone(),
             confirm: None,
         },
+        proxy: args.proxy,
         smtp_url: args.smtp_url,
         mail_from: args.mail_from,
         door: Arc::new(HttpSelfPing::new(&own_url(address))),
@@ -597,6 +609,16 @@ fn greet(address: SocketAddr, data: &Path, memory: bool, keys: &Shown) {
     ));
     // The server runs whether anybody reads this or not.
     let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
+}
+
+/// Checks the URL of a proxy.
+fn check_proxy(text: &str) -> Result<String, String> {
+    match reqwest::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("must be an http or https URL, such as http://proxy.example.org:3128".to_owned()),
+    }
 }
 
 #[cfg(test)]

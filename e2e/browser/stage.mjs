@@ -48,7 +48,7 @@ export class Thrum {
       ...process.env,
       THRUM_API_KEY: WRITE_KEY, THRUM_READ_KEY: READ_KEY, THRUM_PING_KEY: PING_KEY, THRUM_ADMIN_KEY: ADMIN_KEY,
     };
-    thrum.process = spawn(binary, ["serve", "--memory", "--listen", "127.0.0.1:0", "--allow-private-webhooks"], { env: environment });
+    thrum.process = spawn(binary, ["serve", "--memory", "--listen", "127.0.0.1:0", "--allow-networks", "all"], { env: environment });
     let output = "";
     thrum.process.stderr.on("data", (chunk) => (output += chunk));
     thrum.process.stdout.on("data", (chunk) => (output += chunk));

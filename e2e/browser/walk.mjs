@@ -49,7 +49,9 @@ const steps = {
     // Its alerts need a channel first.
     await page.click("nav >> text=Channels");
     await faults.check(page, "no channels");
-    await page.fill("input[name=url]", hook.url);
+    await page.click("a.button:text-is('Webhook')");
+    await faults.check(page, "form for a webhook");
+    await page.fill("input[name='setting.url']", hook.url);
     await page.fill("input[name=name]", "on call");
     await page.click("button:text('Add channel')");
     await page.waitForSelector("text=Thrum shows it only once");
@@ -222,7 +224,7 @@ const steps = {
     const { status_page: status } = await thrum.call("GET", "/v1/project");
     const paths = ["/", "/?status=down", "/?q=nothing+like+it", `/monitors/${await unique("backup")}`, `/monitors/${await unique("hostile")}`,
       `/monitors/${await unique("hostile")}/edit`, `/monitors/${await unique("edge-7")}`, "/signals", "/signals/demo?timeframe=1h",
-      "/signals/demo?timeframe=1h&strategy=absent-change", "/backtests", "/alerts", "/channels", "/usage", "/keys", "/settings", "/system", status.path, "/monitors/nothing", "/nowhere-to-go"];
+      "/signals/demo?timeframe=1h&strategy=absent-change", "/backtests", "/alerts", "/channels", "/channels/new?kind=slack", "/channels/new?kind=webhook", "/usage", "/keys", "/settings", "/system", status.path, "/monitors/nothing", "/nowhere-to-go"];
     const looks = [
       { colorScheme: "light", viewport: { width: 1280, height: 900 } },
       { colorScheme: "dark", viewport: { width: 1280, height: 900 } },
@@ -309,8 +311,8 @@ const steps = {
     const backtest = page.url();
     await until("result", async () => { await page.goto(backtest); return (await text(page, "#state")) === "done"; });
     await page.goto(`${thrum.root}/channels`);
-    await page.selectOption("select[name=kind]", "email");
-    await page.fill("input[name=to]", "ops@example.org");
+    await page.click("a.button:text-is('E-mail')");
+    await page.fill("input[name='setting.to']", "ops@example.org");
     await page.fill("input[name=name]", "mail");
     await page.click("button:text('Add channel')");
     assert.match(await page.innerText("main"), /ops@example\.org/);

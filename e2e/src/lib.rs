@@ -10,10 +10,11 @@ mod receiver;
 mod records;
 pub mod sim;
 mod stage;
+pub mod vendors;
 
 pub use faulty::Switch;
 pub use receiver::{Received, Receiver};
 pub use records::record;
 pub use stage::{
-    ADMIN_KEY, API_KEY, METRICS_KEY, PING_KEY, READ_KEY, Reply, START, Stage, TABLE, prepare,
+    ADMIN_KEY, API_KEY, METRICS_KEY, PING_KEY, READ_KEY, Reply, SITE, START, Stage, TABLE, prepare,
 };

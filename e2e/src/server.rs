@@ -88,7 +88,8 @@ impl Server {
                 "serve",
                 "--listen",
                 address,
-                "--allow-private-webhooks",
+                "--allow-networks",
+                "all",
                 "--data",
             ])
             .arg(data)

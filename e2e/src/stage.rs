@@ -4,6 +4,7 @@
 use crate::dynoxide::Dynoxide;
 use crate::faulty::Switch;
 use crate::records::record;
+use crate::vendors::Anywhere;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -16,10 +17,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thrum_evaluate::{Bus, BusError, Evaluate, Pulse, SelfPing, Swept, event_of};
 use thrum_ingest::{AdminKey, App, Proxies};
-use thrum_notify::send::{Email, Mail, Sns, Topics, Webhook};
+use thrum_notify::send::{Email, Http, Mail, Reach, Sns, Topics, Transport};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::key::{ApiKey, Scope};
+use thrum_schema::network::Networks;
 use thrum_schema::work::Work;
 use thrum_schema::world::ManualWorld;
 use thrum_schema::{Plans, Project, UnixMs, World};
@@ -42,6 +44,8 @@ pub const ADMIN_KEY: &str = "admin-0123456789abcdefghijklmn";
 /// The metrics key of a stage that has one.
 pub const METRICS_KEY: &str = "metrics-0123456789";
 
+/// Where the pages of a [`Stage`] are, as its messages say.
+pub const SITE: &str = "https://thrum.example.org";
 /// The table's name.
 pub const TABLE: &str = "thrum";
 /// Where the requests of a [`Stage`] come from.
@@ -142,14 +146,15 @@ fn no_sns() -> Sns {
 }
 
 fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, mail: Mail, sns: Sns) -> Notify {
-    let sender = Sender {
-        webhook: Webhook::new(true, world),
-        mail,
-        sns,
-    };
+    notify_with(store, wire, Http::new(Reach::anywhere(), world), mail, sns)
+}
+
+fn notify_with(store: &Store, wire: &Wire, http: Http, mail: Mail, sns: Sns) -> Notify {
+    let sender = Sender { http, mail, sns };
     let config = Config {
         delivery_window_ms: 86_400_000,
         max_at_once: thrum_notify::MAX_AT_ONCE,
+        site_url: Some(SITE.to_owned()),
         confirm: None,
         plans: Plans::default(),
     };
@@ -251,7 +256,7 @@ impl Stage {
         let store = Store::new(port, TABLE, shards, Arc::clone(&shared));
         prepare(&store).await;
         let config = thrum_ingest::Config {
-            allow_private_webhooks: true,
+            networks: Networks::all(),
             proxies: Proxies::parse(&PROXY.ip().to_string()).expect("an address"),
             ..config
         };
@@ -272,6 +277,14 @@ impl Stage {
             wire,
             pulse,
         }
+    }
+
+    /// The same, with requests to receivers that go through `transport`.
+    #[must_use]
+    pub fn calling(mut self, transport: impl Transport + 'static) -> Self {
+        let http = Http::by(transport, Arc::new(Anywhere), self.world.clone());
+        self.notify = notify_with(&self.store, &self.wire, http, printed(), no_sns());
+        self
     }
 
     /// A notify handler that publishes through `sns`.

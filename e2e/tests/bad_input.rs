@@ -207,7 +207,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             channels,
             text(json!({"kind": "pigeon"})),
             400,
-            "kind can't be read: unknown variant `pigeon`, expected one of `webhook`, `email`",
+            "kind must be email, webhook, slack,",
         ),
         (
             &post,
@@ -235,7 +235,7 @@ async fn each_bad_request_gets_a_precise_error_and_writes_nothing() {
             channels,
             text(json!({"kind": "webhook", "url": "https://x", "to": "y"})),
             400,
-            "to does not belong",
+            "to is not a setting of webhook; its settings are url, secret",
         ),
         (
             &post,

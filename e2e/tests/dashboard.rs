@@ -237,6 +237,7 @@ fn is_public(path: &str) -> bool {
     [
         "/sign-in",
         "/status/",
+        "/a/",
         "/confirm/",
         "/assets/",
         "/favicon.ico",
@@ -282,7 +283,9 @@ async fn every_page_requires_authorization() {
                 }
                 let own = owner.get(&stage, &path).await;
                 // Their links are not valid here.
-                let is_link = route == "/status/{key}" || route.starts_with("/confirm/");
+                let is_link = route == "/status/{key}"
+                    || route.starts_with("/confirm/")
+                    || route.starts_with("/a/");
                 if !is_link && route != "/events" {
                     assert_eq!(own.status, 200, "{case}: {}", own.text());
                 }
@@ -318,7 +321,7 @@ async fn every_page_requires_authorization() {
                 for secret in [&*fixture.uuid, "127.0.0.1:9"] {
                     assert!(!read.text().contains(secret), "{case} reveals {secret}");
                 }
-            } else if route.starts_with("/confirm/") {
+            } else if route.starts_with("/confirm/") || route.starts_with("/a/") {
                 // The link itself is the authorization; a visitor without a valid one changes nothing.
                 let reply = none.post(&stage, &path, form).await;
                 assert_eq!(reply.status, StatusCode::NOT_FOUND, "{case}");

@@ -25,7 +25,7 @@ impl Server {
         let data = data.display();
         let script = format!(
             "ulimit -n {files}; exec {thrum} serve --listen 127.0.0.1:0 --data {data} \
-             --allow-private-webhooks {args}"
+             --allow-networks all {args}"
         );
         let mut child = Command::new("bash")
             .args(["-c", &script])

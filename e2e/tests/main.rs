@@ -5,6 +5,8 @@ mod aws_wire;
 mod backtests;
 mod bad_input;
 mod bootstraps;
+mod care;
+mod channels;
 mod dashboard;
 mod detectors;
 mod expectations;

@@ -18,9 +18,10 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thrum_ingest::App;
-use thrum_notify::send::{Email, Lookup, Mail, Post, Posted, SendError, Sns, Webhook};
+use thrum_notify::send::{Answer, Call, Email, Http, Lookup, Mail, SendError, Sns, Transport};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::id::ProjectId;
+use thrum_schema::network::Networks;
 use thrum_schema::work::{NotifyWork, Work};
 use thrum_schema::world::ManualWorld;
 use thrum_schema::{Plans, World};
@@ -100,10 +101,11 @@ impl HttpConnector for Connector {
 #[derive(Debug, Clone, Default)]
 struct Inbox(Arc<Mutex<Vec<String>>>);
 
-impl Post for Inbox {
-    fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<StatusCode, SendError>> {
-        self.0.lock().unwrap().push(posted.id.to_owned());
-        Box::pin(ready(Ok(StatusCode::OK)))
+impl Transport for Inbox {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer, SendError>> {
+        let id = call.header("webhook-id").unwrap_or_default();
+        self.0.lock().unwrap().push(id.to_owned());
+        Box::pin(ready(Ok(Answer::of(StatusCode::OK))))
     }
 }
 
@@ -155,20 +157,21 @@ impl Handlers {
         prepare(&store).await;
         let inbox = Inbox::default();
         let sender = Sender {
-            webhook: Webhook::by(inbox.clone(), Arc::new(Anywhere), shared),
+            http: Http::by(inbox.clone(), Arc::new(Anywhere), shared),
             mail: Mail::Smtp(Email::new("thrum@example.org", None).unwrap()),
             sns: Sns::lazy(|| unreachable!("no channel uses SNS")),
         };
         let config = Config {
             delivery_window_ms: 86_400_000,
             max_at_once: thrum_notify::MAX_AT_ONCE,
+            site_url: None,
             confirm: None,
             plans: Plans::default(),
         };
         let notify = Notify::new(store.clone(), sender, Arc::new(NoQueue), config);
         let config = thrum_ingest::Config {
             ping_log: false,
-            allow_private_webhooks: true,
+            networks: Networks::all(),
             ..thrum_ingest::Config::default()
         };
         Some(Self {

@@ -166,7 +166,7 @@ fn uuid_like(n: u128) -> Uuid {
 
 fn success(at: UnixMs) -> Event<'static> {
     Event::Ping {
-        unexpected: None,
+        why: None,
         kind: PingKind::Success,
         rid: None,
         at,
@@ -659,6 +659,8 @@ async fn channels_keep_their_subscriptions_and_failures(table: Table) {
         notify_up: true,
         group_threshold: 5,
         daily_limit: None,
+        after_s: None,
+        fallback: None,
         created: NOW,
     };
     is_conflict(store.replace_channel(&channel, None).await);

@@ -166,17 +166,6 @@
       form.elements[name].addEventListener("input", () => { form.elements.kind.value = name; });
     }
   };
-  // Shows only the fields of the selected kind of channel.
-  const kinds = () => {
-    const kind = document.querySelector("select[data-shows]");
-    if (!kind) return;
-    const show = () => {
-      for (const field of document.querySelectorAll("[data-for]")) field.hidden = !field.dataset.for.split(" ").includes(kind.value);
-    };
-    kind.addEventListener("change", show);
-    show();
-  };
-
   place();
   const where = document.getElementById("zone");
   if (where) set(where, zone);
@@ -184,6 +173,5 @@
   setInterval(tick, 1000);
   copy();
   preview();
-  kinds();
   live();
 })();

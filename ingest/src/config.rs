@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use std::fmt::Debug;
 use std::sync::Arc;
 use thrum_schema::Plans;
+use thrum_schema::network::Networks;
 
 /// The configuration of an installation.
 #[derive(Debug, Clone)]
@@ -21,8 +22,8 @@ pub struct Config {
     pub ping_log: bool,
     /// How many bytes of a ping's body to store.
     pub body_limit: usize,
-    /// Whether webhooks may be sent to private addresses.
-    pub allow_private_webhooks: bool,
+    /// The private networks to which messages may be sent.
+    pub networks: Networks,
     /// How many pings per minute a monitor may send in the long run, and how many at once; `None`
     /// is unlimited.
     pub pings_per_minute: Option<u32>,
@@ -88,7 +89,7 @@ impl Default for Config {
         Self {
             ping_log: true,
             body_limit: 10_000,
-            allow_private_webhooks: false,
+            networks: Networks::default(),
             pings_per_minute: Some(PINGS_PER_MINUTE),
             site_url: None,
             plans: Plans::default(),
@@ -129,7 +130,9 @@ impl Config {
         Ok(Self {
             ping_log: flag("THRUM_PING_LOG", default.ping_log)?,
             body_limit,
-            allow_private_webhooks: flag("THRUM_ALLOW_PRIVATE_WEBHOOKS", false)?,
+            networks: text("THRUM_ALLOW_NETWORKS").map_or(Ok(default.networks), |list| {
+                Networks::parse(&list).map_err(|error| format!("THRUM_ALLOW_NETWORKS: {error}"))
+            })?,
             pings_per_minute: match text("THRUM_PINGS_PER_MINUTE") {
                 None => default.pings_per_minute,
                 Some(text) => match text.parse() {
@@ -231,7 +234,7 @@ mod tests {
     #[test]
     fn variables_are_checked_and_invalid_ones_named() {
         let none = Config::from_lookup(|_| None).unwrap();
-        assert!(none.ping_log && !none.allow_private_webhooks && none.body_limit == 10_000);
+        assert!(none.ping_log && none.networks == Networks::default() && none.body_limit == 10_000);
         let off = Config::from_lookup(|name| (name == "THRUM_PING_LOG").then(|| "off".into()));
         assert!(!off.unwrap().ping_log);
         for name in ["THRUM_PING_LOG", "THRUM_BODY_LIMIT"] {

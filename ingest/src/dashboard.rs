@@ -2,6 +2,7 @@
 //! JavaScript; one small script keeps them up to date. Pages read and write through the handlers of
 //! `/v1`, with the API key that the viewer signed in with.
 
+mod alert;
 mod alerts;
 mod assets;
 mod channels;
@@ -112,6 +113,7 @@ pub fn routes(app: App) -> Router<App> {
         .route("/alerts", get(alerts::get))
         .route("/alerts/{id}/redeliver", post(alerts::redeliver))
         .route("/channels", get(channels::get).post(channels::create))
+        .route("/channels/new", get(channels::new))
         .route("/channels/{id}", get(channels::edit))
         .route("/channels/{id}/{action}", post(channels::act))
         .route("/usage", get(usage::get))
@@ -122,6 +124,10 @@ pub fn routes(app: App) -> Router<App> {
         .route("/settings/{action}", post(settings::act))
         .route("/system", get(system::get))
         .route("/status/{key}", get(public::get))
+        .route(
+            "/a/{project}/{alert}/{token}",
+            get(alert::get).post(alert::post),
+        )
         .route(
             "/confirm/{project}/{channel}/{token}",
             get(confirm::get).post(confirm::post),

@@ -61,7 +61,7 @@ operations! {
     routes {
         compat::prometheus: by_url, by_header;
         v1::heartbeats: post, legacy;
-        v1::monitors: list, get, create, update, delete, pause, resume, snooze, end_snooze, get_uptime;
+        v1::monitors: list, get, create, update, delete, pause, resume, acknowledge, snooze, end_snooze, get_uptime;
         v1::channels: list, get, create, update, delete, test;
         v1::alerts: list, redeliver;
         v1::keys: list, create, rotate, revoke;

@@ -5,11 +5,11 @@ use crate::message::Message;
 use crate::send::{Email, Mail, SendError};
 use crate::{Notify, NotifyError};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
 use thrum_schema::channel::{Channel, ChannelKind, Subscription, SubscriptionState};
 use thrum_schema::confirm::{address, path};
 use thrum_schema::delivery::MAX_ERROR;
 use thrum_schema::id::{ChannelId, ProjectId};
+use thrum_schema::notice::Notice;
 use thrum_store::{Claim, StoreError};
 
 /// How many such mails a project may cause per day, and how many of them to one address.
@@ -123,18 +123,16 @@ impl Notify {
         }
         let site = &confirm.site;
         let link = path(confirm.secret.expose_secret(), project, id, to);
-        let message = Message {
-            json: Value::Null,
-            subject: "Confirm this address for alerts".to_owned(),
+        let message = Message::of_notice(Notice {
+            title: "Confirm this address for alerts".to_owned(),
             text: format!(
                 "Someone asked Thrum at {site} to send alerts to this address.\n\n\
                  To get them, open this page and confirm:\n\n{site}{link}\n\n\
                  If you don't know what this is about, ignore this mail: Thrum sends nothing without \
                  your confirmation."
             ),
-            sms: String::new(),
-            sns_subject: String::new(),
-        };
+            ..Notice::default()
+        });
         let key = format!("confirm.{}.{id}", now.0);
         Ok(email.send(to, &key, &message).await.map(drop))
     }

@@ -5,15 +5,16 @@ use crate::send::{Mail, SendError};
 use crate::{Notify, NotifyError};
 use futures::future::join_all;
 use std::time::Duration;
-use thrum_schema::UnixMs;
 use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, GATHER_MS, MAX_ERROR, backoff_ms};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::metrics::{Count, Span};
 use thrum_schema::mutant::{self, Mutant};
+use thrum_schema::notice::Voice;
 use thrum_schema::timer::AHEAD_MS;
 use thrum_schema::work::NotifyWork;
+use thrum_schema::{Project, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::{Claim, Settled};
 
@@ -282,10 +283,14 @@ impl Notify {
         }
     }
 
-    /// How many alerts within two seconds a channel gets one by one; 0 means any number. SNS sends
-    /// at most ten mails a second to an address.
+    /// How many alerts within two seconds a channel gets one by one; 0 means any number. A
+    /// receiver that keeps incidents gets each alert. SNS sends at most ten mails a second to an
+    /// address.
     fn threshold(&self, channel: &Channel) -> u32 {
         let by_topics = self.sender.mail.uses_topics();
+        if channel.via.kind().is_some_and(|kind| kind.incidents) {
+            return 0;
+        }
         match (&channel.via, by_topics, channel.group_threshold) {
             (ChannelKind::Email { .. }, true, 0 | MAIL_THRESHOLD..) => MAIL_THRESHOLD,
             (_, _, threshold) => threshold,
@@ -301,11 +306,12 @@ impl Notify {
         delivery: Delivery,
     ) -> Result<(), NotifyError> {
         let is_exempt = alert.what == AlertKind::Limited;
+        let project = self.store.project_or_default(alert.project).await?;
         let refused = if is_exempt {
             None
         } else {
             let about = std::slice::from_ref(alert);
-            self.take_quota(channel, &delivery, about).await?
+            self.take_quota(channel, &project, &delivery, about).await?
         };
         let settled = match refused {
             Some(error) => {
@@ -314,7 +320,7 @@ impl Notify {
             }
             None if self.is_too_late(claim) => return self.retry_at_once(claim).await,
             None => {
-                let message = Message::of_alert(alert, channel);
+                let message = Message::of_alert(alert, channel, &self.voice(&project));
                 if mutant::is(Mutant::MarkedBeforeSent) {
                     let at = self.store.world().now();
                     self.settle(claim, &Settled::Sent { at, note: None })
@@ -338,6 +344,11 @@ impl Notify {
         Ok(())
     }
 
+    /// How messages of a project are written.
+    pub(crate) fn voice<'a>(&'a self, project: &'a Project) -> Voice<'a> {
+        Voice::new(project, self.config.site_url.as_deref())
+    }
+
     /// Whether a send might not finish before the claim ends. Another handler would then send the
     /// message too, and deliver the alerts after it out of order (A8).
     pub(crate) fn is_too_late(&self, claim: &Claim) -> bool {
@@ -358,6 +369,7 @@ impl Notify {
     pub(crate) async fn take_quota(
         &self,
         channel: &Channel,
+        project: &Project,
         delivery: &Delivery,
         about: &[Alert],
     ) -> Result<Option<String>, NotifyError> {
@@ -390,16 +402,20 @@ impl Notify {
                 )));
             }
         }
-        let project = self.store.project(id).await?;
-        let plan = project.map_or_else(|| "free".to_owned(), |project| project.plan);
-        let limits = self.config.plans.limits(&plan);
+        let limits = self.config.plans.limits(&project.plan);
         let (limit, what) = match channel.via {
-            ChannelKind::Webhook { .. } => (limits.webhooks_per_day, "webhook messages"),
+            ChannelKind::Webhook { .. } | ChannelKind::Service { .. } => {
+                (limits.webhooks_per_day, "webhook messages")
+            }
             ChannelKind::Email { .. } => (limits.emails_per_day, "e-mails"),
             ChannelKind::Sms { .. } => (limits.sms_per_day, "text messages"),
             ChannelKind::Sns { .. } => (limits.sns_per_day, "messages to SNS topics"),
         };
-        let meter = format!("deliveries#{}", channel.via.name());
+        let meter = match &channel.via {
+            // Services are requests, too.
+            ChannelKind::Service { .. } => "deliveries#webhook".to_owned(),
+            via => format!("deliveries#{}", via.name()),
+        };
         let taken = self.store.take(id, &meter, now, limit).await?;
         Ok(limit.filter(|_| !taken).map(|limit| {
             format!("the plan's daily limit of {limit} {what} has been reached{maybe_sent}")

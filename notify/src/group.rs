@@ -80,7 +80,9 @@ impl Notify {
         channel: Option<Channel>,
         group: Delivery,
     ) -> Result<(), NotifyError> {
-        let alerts = self.members(claim.project, &group).await?;
+        let (alerts, project) = futures::try_join!(self.members(claim.project, &group), async {
+            Ok(self.store.project_or_default(claim.project).await?)
+        })?;
         let settled = match &channel {
             None => Settled::Dead {
                 error: "the channel was deleted".into(),
@@ -88,16 +90,17 @@ impl Notify {
             Some(_) if alerts.is_empty() => Settled::Dead {
                 error: "the alerts of this group no longer exist".into(),
             },
-            Some(channel) => match self.take_quota(channel, &group, &alerts).await? {
+            Some(channel) => match self.take_quota(channel, &project, &group, &alerts).await? {
                 Some(error) => {
                     self.notify_limit_reached(channel).await?;
                     Settled::Suppressed { error }
                 }
                 None if self.is_too_late(claim) => return self.retry_at_once(claim).await,
                 None => {
+                    let voice = self.voice(&project);
                     let message = match &alerts[..] {
-                        [alone] => Message::of_alert(alone, channel),
-                        many => Message::of_group(claim.alert, many),
+                        [alone] => Message::of_alert(alone, channel, &voice),
+                        many => Message::of_group(claim.alert, many, &voice),
                     };
                     let sent = self.send(channel, &message, claim).await?;
                     self.outcome(sent, &group)

@@ -1,6 +1,7 @@
 //! Notifications: turns alerts into deliveries, groups them, charges quota, claims, sends, and
 //! records the outcome (A3–A8).
 
+pub mod channels;
 mod confirm;
 mod deliver;
 mod group;
@@ -12,6 +13,7 @@ pub mod send;
 mod subscribe;
 
 pub use confirm::Confirm;
+pub use message::Message;
 pub use send::Sender;
 
 use limiter::Limiter;
@@ -44,6 +46,8 @@ pub struct Config {
     pub plans: Plans,
     /// Most deliveries at a time.
     pub max_at_once: usize,
+    /// The public URL of the pages, for links in messages; without it there are none.
+    pub site_url: Option<String>,
     /// How addresses are asked to confirm; `None` if e-mail goes through SNS, which asks by itself.
     pub confirm: Option<Confirm>,
 }

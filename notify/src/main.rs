@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use aws_lambda_events::event::sqs::SqsEvent;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
-use thrum_notify::send::{Mail, Sns, Topics, Webhook};
+use thrum_notify::send::{Http, Mail, Reach, Sns, Topics};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::alert::DELIVERY_WINDOW_S;
 use thrum_schema::world::SystemWorld;
@@ -19,7 +19,7 @@ async fn main() -> anyhow::Result<()> {
     let sns = aws_sdk_sns::Client::new(&aws);
     let mail_topics = required(lookup, "THRUM_MAIL_TOPICS").map_err(|error| anyhow!(error))?;
     let sender = Sender {
-        webhook: Webhook::new(false, SystemWorld::arc()),
+        http: Http::new(Reach::default(), SystemWorld::arc()),
         mail: Mail::Topics(Topics::new(sns.clone(), &mail_topics)),
         sns: Sns::new(sns),
     };
@@ -32,6 +32,9 @@ async fn main() -> anyhow::Result<()> {
     let config = Config {
         delivery_window_ms: DELIVERY_WINDOW_S * 1000,
         max_at_once: thrum_notify::MAX_AT_ONCE,
+        site_url: lookup("THRUM_SITE_URL")
+            .map(|url| url.trim_end_matches('/').to_owned())
+            .filter(|url| !url.is_empty()),
         confirm: None,
         plans,
     };

@@ -2,28 +2,28 @@
 
 mod sms;
 
+use crate::channels::layout::html as escape;
 use serde_json::{Value, json};
-use std::fmt::Write;
 use thrum_schema::UnixMs;
 use thrum_schema::alert::{Alert, AlertKind, Subject};
-use thrum_schema::announce::STABLE_MS;
 use thrum_schema::channel::Channel;
-use thrum_schema::flip::Reason;
+use thrum_schema::flip::Flip;
 use thrum_schema::id::AlertId;
 use thrum_schema::monitor::unique_key;
-use thrum_schema::signal::Verdict;
-use thrum_schema::signal::number::{quantity, show};
-use thrum_schema::signal::view::{ExplanationView, ago};
-use thrum_schema::signal::watch::Change;
+use thrum_schema::notice::template::Values;
+use thrum_schema::notice::{Notice, Voice, cause, headline, lasted, name, one_line, why};
+use thrum_schema::signal::view::ExplanationView;
 
 /// Longest SNS subject, in ASCII characters.
 const MAX_SUBJECT: usize = 100;
-/// How many alerts the text of a group lists.
-const MAX_LISTED: usize = 50;
 
 /// A notification, rendered for every kind of channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Message {
+    /// What it says, in parts.
+    pub notice: Notice,
+    /// What the templates of webhooks can use.
+    pub values: Values,
     /// The body of a webhook, the same at every attempt. Its `type` is also an SNS attribute.
     pub json: Value,
     /// The subject of an e-mail, on one line.
@@ -38,13 +38,13 @@ pub struct Message {
 
 impl Message {
     /// The message for one alert and one channel.
-    pub fn of_alert(alert: &Alert, channel: &Channel) -> Self {
-        let happened = alert.happened();
+    pub fn of_alert(alert: &Alert, channel: &Channel, voice: &Voice<'_>) -> Self {
+        let notice = Notice::of_alert(alert, channel, voice);
         let json = json!({
             "type": alert.what,
-            "timestamp": happened.rfc3339(),
+            "timestamp": alert.happened().rfc3339(),
             "data": match alert.what {
-                AlertKind::Down | AlertKind::Up | AlertKind::Reminder => change(alert),
+                AlertKind::Down | AlertKind::Up | AlertKind::Reminder => change(alert, notice.link.as_deref()),
                 AlertKind::Signal => signal(alert),
                 AlertKind::Test | AlertKind::Limited => json!({
                     "alert_id": alert.id,
@@ -53,42 +53,10 @@ impl Message {
                 }),
             },
         });
-        let (subject, text) = match alert.what {
-            AlertKind::Down | AlertKind::Up | AlertKind::Reminder => {
-                (headline(alert, name(alert)), sentence(alert))
-            }
-            AlertKind::Signal => match &alert.signal {
-                Some(change) => (signal_headline(change), signal_text(change)),
-                None => ("Signal changed".to_owned(), String::new()),
-            },
-            AlertKind::Test => (
-                format!("Test: {}", channel.name),
-                format!(
-                    "This is a test notification for the channel {}. Alerts will arrive the same way.",
-                    channel.name
-                ),
-            ),
-            AlertKind::Limited => (
-                format!("Daily limit reached: {}", channel.name),
-                format!(
-                    "The channel {} reached {} on {} (UTC). For the rest of that day, Thrum records \
-                     further alerts but does not send them, except that a monitor is down for the \
-                     first time that day.",
-                    channel.name,
-                    match channel.daily_limit {
-                        Some(limit) => format!(
-                            "its daily limit of {limit} messages, or one monitor its half of it,"
-                        ),
-                        None => "the daily limit of its plan".to_owned(),
-                    },
-                    happened.utc().format("%Y-%m-%d"),
-                ),
-            ),
-        };
         let (sms, sns_subject) = match (alert.what, &alert.monitor) {
             (AlertKind::Down | AlertKind::Up | AlertKind::Reminder, Some(of)) => (
                 sms::about(name(alert), &of.slug, |name| sms(alert, name)),
-                ascii(&headline(alert, &ascii_name(of)), ""),
+                ascii(&notice.title, &headline(alert, alert.what, &ascii_name(of))),
             ),
             (what, _) => {
                 let other = if what == AlertKind::Test {
@@ -97,65 +65,58 @@ impl Message {
                     "Thrum"
                 };
                 (
-                    sms::cut(&format!("Thrum: {subject}")),
-                    ascii(&subject, other),
+                    sms::cut(&format!("Thrum: {}", notice.title)),
+                    ascii(&notice.title, other),
                 )
             }
         };
         Self {
             json,
             sms,
-            subject: one_line(&subject),
             sns_subject,
-            text,
+            values: Values::new(&notice, Some(alert)),
+            ..Self::of_notice(notice)
         }
     }
 
     /// The message for a group of alerts, which must be in the order in which they happened.
-    pub fn of_group(group: AlertId, alerts: &[Alert]) -> Self {
-        let timestamp = UnixMs(group.created_ms());
-        let of = |what| alerts.iter().filter(|alert| alert.what == what).count();
-        let (ups, signals) = (of(AlertKind::Up), of(AlertKind::Signal));
-        let downs = alerts.len() - ups - signals;
-        let count = match (downs, ups, signals) {
-            (downs, 0, 0) => format!("{downs} monitors are DOWN"),
-            (0, ups, 0) => format!("{ups} monitors are UP"),
-            (downs, ups, 0) => format!("{downs} DOWN, {ups} UP"),
-            (0, 0, signals) => format!("{signals} signals changed"),
-            (downs, ups, 1) => format!("{downs} DOWN, {ups} UP, 1 signal changed"),
-            (downs, ups, signals) => format!("{downs} DOWN, {ups} UP, {signals} signals changed"),
+    pub fn of_group(group: AlertId, alerts: &[Alert], voice: &Voice<'_>) -> Self {
+        let is_signal = |alert: &Alert| alert.what == AlertKind::Signal;
+        let kind = if alerts.iter().all(is_signal) {
+            "signals.changed"
+        } else {
+            "monitors.changed"
         };
-        let mut text = format!("{count}:\n");
-        for alert in alerts.iter().take(MAX_LISTED) {
-            let line = match &alert.signal {
-                Some(change) => signal_headline(change),
-                None => sentence(alert),
-            };
-            let _ = write!(text, "\n- {line}");
-        }
-        if alerts.len() > MAX_LISTED {
-            let _ = write!(text, "\n- … and {} more", alerts.len() - MAX_LISTED);
-        }
-        let names: Vec<&str> = alerts.iter().map(name).collect();
+        let notice = Notice::of_group(group, alerts, voice);
         Self {
             json: json!({
-                "type": if signals == alerts.len() { "signals.changed" } else { "monitors.changed" },
-                "timestamp": timestamp.rfc3339(),
+                "type": kind,
+                "timestamp": UnixMs(group.created_ms()).rfc3339(),
                 "data": {
                     "group_id": group,
                     "changes": alerts.iter().map(any_change).collect::<Vec<_>>(),
                 },
             }),
-            sms: sms::cut(&format!("Thrum: {count}: {}", names.join(", "))),
-            subject: one_line(&count),
-            sns_subject: count.clone(),
-            text,
+            ..Self::of_notice(notice)
         }
     }
 
-    /// The text as an HTML page.
+    /// A message without JSON.
+    pub fn of_notice(notice: Notice) -> Self {
+        Self {
+            values: Values::new(&notice, None),
+            json: Value::Null,
+            subject: notice.title.clone(),
+            text: notice.body(),
+            sms: sms::cut(&format!("Thrum: {}", notice.title)),
+            sns_subject: ascii(&notice.title, "Thrum: several changes"),
+            notice,
+        }
+    }
+
+    /// The text as an HTML page, with links.
     pub fn html(&self) -> String {
-        let lines: Vec<String> = self.text.lines().map(escape).collect();
+        let lines: Vec<String> = self.text.lines().map(linked).collect();
         format!(
             "<!doctype html><html lang=\"en\"><body style=\"font-family:sans-serif;line-height:1.5\">\
              <h2 style=\"font-size:1.1em\">{}</h2><p>{}</p></body></html>",
@@ -163,6 +124,23 @@ impl Message {
             lines.join("<br>\n"),
         )
     }
+}
+
+/// A line as HTML, in which URLs are links and the spaces at its start stay.
+fn linked(line: &str) -> String {
+    let text = line.trim_start_matches(' ');
+    let mut html = "&nbsp;".repeat(line.len() - text.len());
+    for word in text.split_inclusive(' ') {
+        let url = word.trim_end();
+        if url.starts_with("https://") || url.starts_with("http://") {
+            let url = escape(url.trim_end_matches(['.', ',', ';', ')']));
+            let rest = escape(word).replacen(&url, "", 1);
+            html.push_str(&format!("<a href=\"{url}\">{url}</a>{rest}"));
+        } else {
+            html.push_str(&escape(word));
+        }
+    }
+    html
 }
 
 /// The JSON of a changed signal.
@@ -190,126 +168,16 @@ fn signal(alert: &Alert) -> Value {
     data
 }
 
-/// `eth-usd 1h trend-rsi: HOLD -> BUY`, or, for a detector, `LOW: rows of backup is 60,000, usually
-/// 118,000 to 126,000`
-fn signal_headline(change: &Change) -> String {
-    if !change.is_of_a_detector() {
-        let what = match change.series.monitor() {
-            Some((slug, figure)) => format!("{slug}: {figure} is {}", show(change.close)),
-            None => format!("{} {}", change.series, change.timeframe),
-        };
-        return format!(
-            "{what} {}: {} -> {}",
-            change.strategy, change.from, change.to
-        );
-    }
-    let (of, x) = (series_words(change), quantity(change.close));
-    match change.to {
-        Verdict::Low | Verdict::High => {
-            let usual = usual(change).map(|range| format!(", usually {range}"));
-            format!("{}: {of} is {x}{}", change.to, usual.unwrap_or_default())
-        }
-        Verdict::Stale => format!("No data: {of}, last {x}"),
-        _ => format!("Back to normal: {of} is {x}"),
-    }
-}
-
-/// A series in words: `rows of backup`, or its name.
-fn series_words(change: &Change) -> String {
-    match change.series.monitor() {
-        Some((slug, figure)) => format!("{figure} of {slug}"),
-        None => change.series.to_string(),
-    }
-}
-
-/// The range that a detector expected.
-fn usual(change: &Change) -> Option<String> {
-    change.explanation.expected.as_ref()?.range()
-}
-
-fn signal_text(change: &Change) -> String {
-    if change.is_of_a_detector() {
-        return anomaly_text(change);
-    }
-    let changed = &change.explanation.changed;
-    let mut text = format!(
-        "{} changed from {} to {} at the {} bar of {} (closed {} before this alert).\n{}",
-        change.name,
-        change.from,
-        change.to,
-        change.timeframe,
-        clock(change.bar),
-        ago(change.age_s),
-        change.explanation.summary
-    );
-    if !changed.is_empty() && change.to != Verdict::Stale {
-        let _ = write!(
-            text,
-            "\nConditions that changed at that bar: {}.",
-            changed.join("; ")
-        );
-    }
-    text
-}
-
-/// What a detector found, without its vocabulary.
-fn anomaly_text(change: &Change) -> String {
-    let (of, x) = (series_words(change), quantity(change.close));
-    let at = format!(
-        "{} ({} before this alert)",
-        clock(change.bar),
-        ago(change.age_s)
-    );
-    let usual = usual(change);
-    let mut text = match change.to {
-        Verdict::Low | Verdict::High => {
-            let expected = change.explanation.expected.as_ref();
-            let is_far = expected.is_some_and(|expected| expected.is_far(change.close));
-            let far = if is_far { "far " } else { "" };
-            let side = if change.to == Verdict::Low {
-                "below"
-            } else {
-                "above"
-            };
-            match usual {
-                Some(range) => format!("{of} is {x}, {far}{side} its usual {range}."),
-                None => format!("{of} is {x}."),
-            }
-        }
-        Verdict::Stale => {
-            format!("{of} has stopped: no new value since {at}. The last one was {x}.")
-        }
-        _ => match usual {
-            Some(range) => format!("{of} is back to normal: it is {x}, and {range} is usual."),
-            None => format!("{of} is {x}, and this is the new normal."),
-        },
-    };
-    if change.to != Verdict::Stale {
-        let _ = write!(text, " The value is of {at}");
-        if let Some(expected) = &change.explanation.expected {
-            let _ = write!(text, ", {}", expected.basis.words());
-        }
-        text.push('.');
-    }
-    if change.undone {
-        text.push_str(
-            " The earlier alert no longer holds: its values were corrected, or accepted as normal.",
-        );
-    }
-    let _ = write!(text, "\nWatch: {}.", change.name);
-    text
-}
-
 fn any_change(alert: &Alert) -> Value {
     match alert.what {
         AlertKind::Signal => signal(alert),
-        _ => change(alert),
+        _ => change(alert, None),
     }
 }
 
 /// The JSON of a monitor that went down or up, or is still down. Not with its uuid: anyone who knows that
 /// can ping it.
-fn change(alert: &Alert) -> Value {
+fn change(alert: &Alert, link: Option<&str>) -> Value {
     let flip = alert.flip.as_ref();
     let mut change = json!({
         "alert_id": alert.id,
@@ -324,8 +192,23 @@ fn change(alert: &Alert) -> Value {
             "name": subject.name,
             "slug": subject.slug,
             "tags": subject.tags,
+            "description": subject.desc,
+            "schedule": subject.schedule,
         })),
     });
+    let flip_time = |at: fn(&Flip) -> Option<UnixMs>| flip.and_then(at).map(UnixMs::rfc3339);
+    if let Some(success) = flip_time(|flip| flip.last_success) {
+        change["last_success"] = success.into();
+    }
+    if let Some(ms) = lasted(alert) {
+        change["down_s"] = (ms / 1000).into();
+    }
+    if let Some(output) = &alert.output {
+        change["output"] = output.as_str().into();
+    }
+    if let Some(link) = link {
+        change["link"] = link.into();
+    }
     if let Some(why) = why(alert) {
         change["why"] = why.into();
     }
@@ -339,86 +222,6 @@ fn change(alert: &Alert) -> Value {
         change["outage"] = json!({ "start": outage.start.rfc3339(), "end": outage.end.rfc3339() });
     }
     change
-}
-
-fn name(alert: &Alert) -> &str {
-    match &alert.monitor {
-        Some(Subject { name, slug, .. }) if name.is_empty() => slug,
-        Some(Subject { name, .. }) => name,
-        None => alert.signal.as_ref().map_or("", |change| &change.name),
-    }
-}
-
-fn headline(alert: &Alert, name: &str) -> String {
-    match alert.what {
-        AlertKind::Up => format!("UP: {name}"),
-        AlertKind::Reminder => format!("Still DOWN: {name}"),
-        _ => match (why(alert), cause(alert)) {
-            (Some(why), _) => format!("DOWN: {name}: {why}"),
-            (None, Some(cause)) => format!("DOWN: {name} {cause}"),
-            (None, None) => format!("DOWN: {name}"),
-        },
-    }
-}
-
-/// What was not as expected in the run that took a monitor down.
-fn why(alert: &Alert) -> Option<&str> {
-    alert.flip.as_ref()?.why.as_deref()
-}
-
-/// Why a monitor is down, as a verb phrase.
-fn cause(alert: &Alert) -> Option<&'static str> {
-    match alert.flip.as_ref()?.reason {
-        Reason::Timeout => Some("missed its deadline"),
-        Reason::Fail => Some("reported a failure"),
-        Reason::Success | Reason::Paused | Reason::Resumed => None,
-    }
-}
-
-/// What happened, since when, and why: a few short sentences.
-fn sentence(alert: &Alert) -> String {
-    let name = name(alert);
-    let at = clock(alert.happened());
-    let mut text = match alert.what {
-        AlertKind::Down => format!("{name} went DOWN at {at}"),
-        AlertKind::Reminder => format!("{name} is still DOWN. It went down at {at}"),
-        _ => format!("{name} is UP again. It recovered at {at}"),
-    };
-    if alert.what != AlertKind::Up {
-        if let Some(why) = why(alert) {
-            let _ = write!(text, ": {why}");
-        } else if let Some(cause) = cause(alert) {
-            let _ = write!(text, ": it {cause}");
-        }
-        match alert.last_ping {
-            Some(last) => {
-                let _ = write!(text, ". Last ping: {}", clock(last));
-            }
-            None => text.push_str(". It has never pinged"),
-        }
-    }
-    text.push('.');
-    let missed = alert.flip.as_ref().map_or(0, |flip| flip.missed);
-    if missed > 0 {
-        let runs = if missed == 1 { "run" } else { "runs" };
-        let _ = write!(text, " It missed {missed} {runs}.");
-    }
-    if let Some(outage) = alert.outage() {
-        let _ = write!(
-            text,
-            " Thrum itself was unavailable from {} to {}, so it had extended the deadline.",
-            clock(outage.start),
-            clock(outage.end)
-        );
-    }
-    if alert.flapping {
-        let _ = write!(
-            text,
-            " It is flapping: Thrum sends no more alerts about it until it has been stable for {} minutes.",
-            STABLE_MS / 60_000
-        );
-    }
-    text
 }
 
 fn sms(alert: &Alert, name: &str) -> String {
@@ -435,19 +238,6 @@ fn sms(alert: &Alert, name: &str) -> String {
         }
         _ => format!("Thrum: {name} is UP, recovered at {time} UTC"),
     }
-}
-
-/// `2026-11-21 05:00:00 UTC`
-fn clock(at: UnixMs) -> String {
-    at.utc().format("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
-/// Replaces line breaks and control characters by spaces, so that the text is safe in a mail
-/// header.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
 }
 
 /// The name of a monitor in ASCII: its slug stands for a name with other characters.
@@ -472,115 +262,61 @@ fn ascii(text: &str, other: &str) -> String {
     text
 }
 
-fn escape(text: &str) -> String {
-    text.chars()
-        .fold(String::with_capacity(text.len()), |mut html, c| {
-            match c {
-                '&' => html.push_str("&amp;"),
-                '<' => html.push_str("&lt;"),
-                '>' => html.push_str("&gt;"),
-                '"' => html.push_str("&quot;"),
-                '\'' => html.push_str("&#39;"),
-                c => html.push(c),
-            }
-            html
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thrum_schema::Targets;
     use thrum_schema::channel::ChannelKind;
-    use thrum_schema::flip::Flip;
-    use thrum_schema::id::{ChannelId, MonitorId, ProjectId, WatchId};
-    use thrum_schema::signal::explanation::{Basis, Expected};
-    use thrum_schema::signal::{Explanation, SeriesName, Timeframe};
-    use thrum_schema::world::{ManualWorld, World};
-    use thrum_schema::{Outage, Status};
+    use thrum_schema::id::{ChannelId, ProjectId};
+    use thrum_schema::notice::sample;
+    use thrum_schema::{Outage, Project};
 
     fn alert(name: &str, what: AlertKind) -> Alert {
-        let world = ManualWorld::new(UnixMs(1_763_700_010_000), 1);
-        let down = what == AlertKind::Down;
-        Alert {
-            id: AlertId(world.uuid_v7(world.now())),
-            project: ProjectId::FIRST,
-            what,
-            flapping: false,
-            dead: false,
-            open: None,
-            planned: false,
-            targets: Targets::All,
-            monitor: Some(Subject {
-                uuid: MonitorId(world.uuid_v4()),
-                name: name.into(),
-                slug: "web-01".into(),
-                tags: vec!["prod".into()],
-            }),
-            signal: None,
-            flip: Some(Flip {
-                n: 2,
-                at: UnixMs(1_763_700_009_000),
-                from: if down { Status::Up } else { Status::Down },
-                to: if down { Status::Down } else { Status::Up },
-                reason: if down {
-                    Reason::Timeout
-                } else {
-                    Reason::Success
-                },
-                alert: true,
-                silenced: false,
-                deadline: down.then_some(UnixMs(1_763_700_009_000)),
-                outage: None,
-                why: None,
-                missed: 0,
-            }),
-            last_ping: Some(UnixMs(1_763_700_006_000)),
-            prev: None,
-            burst: None,
-        }
+        let mut alert = sample(what, UnixMs(1_763_700_069_000));
+        let subject = alert.monitor.as_mut().unwrap();
+        (subject.name, subject.slug) = (name.to_owned(), "web-01".to_owned());
+        alert
     }
 
     fn channel() -> Channel {
-        Channel {
-            id: ChannelId(uuid::Uuid::from_u128(9)),
-            project: ProjectId::FIRST,
-            name: "ops".into(),
-            via: ChannelKind::Email {
-                to: "ops@example.org".into(),
-            },
-            notify_down: true,
-            notify_up: true,
-            group_threshold: 5,
-            daily_limit: Some(3),
-            created: UnixMs(0),
-        }
+        let to = "ops@example.org".to_owned();
+        let id = ChannelId(uuid::Uuid::from_u128(9));
+        Channel::new(id, ProjectId::FIRST, ChannelKind::Email { to }, UnixMs(0))
+    }
+
+    fn told(alert: &Alert) -> Message {
+        let project = Project {
+            badge_secret: "secret".to_owned(),
+            ..Project::new(ProjectId::FIRST, "")
+        };
+        let voice = Voice::new(&project, Some("https://thrum.example.org"));
+        Message::of_alert(alert, &channel(), &voice)
     }
 
     #[test]
-    fn a_message_says_what_happened_since_when_and_why() {
+    fn the_json_of_an_alert_has_what_its_text_says() {
         let mut down = alert("web-01", AlertKind::Down);
-        let message = Message::of_alert(&down, &channel());
-        assert_eq!(message.subject, "DOWN: web-01 missed its deadline");
-        assert_eq!(
-            message.text,
-            "web-01 went DOWN at 2025-11-21 04:40:09 UTC: it missed its deadline. Last ping: \
-             2025-11-21 04:40:06 UTC."
-        );
+        let message = told(&down);
+        assert_eq!(message.subject, "DOWN: web-01: exit status 4");
         assert_eq!(
             message.sms,
-            "Thrum: web-01 is DOWN, missed its deadline at 04:40:09 UTC"
+            "Thrum: web-01 is DOWN since 04:40:09 UTC: exit status 4"
         );
         assert_eq!(message.json["type"], "monitor.down");
-        assert_eq!(message.json["data"]["status"], "down");
-        assert_eq!(message.json["data"]["reason"], "timeout");
-        assert_eq!(message.json["data"]["flip_at"], "2025-11-21T04:40:09.000Z");
-        assert_eq!(message.json["data"]["monitor"]["slug"], "web-01");
+        let data = &message.json["data"];
+        assert_eq!(data["status"], "down");
+        assert_eq!(data["reason"], "fail");
+        assert_eq!(data["why"], "exit status 4");
+        assert_eq!(data["flip_at"], "2025-11-21T04:40:09.000Z");
+        assert_eq!(data["last_success"], "2025-11-20T04:40:09.000Z");
+        assert_eq!(data["monitor"]["slug"], "web-01");
+        assert_eq!(data["monitor"]["schedule"], "every 1 d, grace 1 h");
+        assert!(data["output"].as_str().unwrap().starts_with("pg_dump"));
+        assert!(data["link"].as_str().unwrap().contains("/a/"));
         down.flip.as_mut().unwrap().outage = Some(Outage::total(
             UnixMs(1_763_690_000_000),
             UnixMs(1_763_700_000_000),
         ));
-        let message = Message::of_alert(&down, &channel());
+        let message = told(&down);
         assert!(
             message
                 .text
@@ -590,71 +326,23 @@ mod tests {
     }
 
     #[test]
-    fn an_anomaly_is_told_in_words() {
-        let expected = |low, high| Expected {
-            low: Some(low),
-            high: Some(high),
-            typical: Some(f64::midpoint(low, high)),
-            basis: Basis::Weekday,
-        };
-        let change = |from, to, close| {
-            let change = Change {
-                watch: WatchId(uuid::Uuid::from_u128(1)),
-                name: "backup rows".into(),
-                series: SeriesName::of_monitor("backup", "rows"),
-                timeframe: Timeframe::TICK,
-                strategy: "auto".into(),
-                mode: "default".into(),
-                from,
-                to,
-                bar: UnixMs(1_763_700_006_000),
-                close,
-                age_s: 4,
-                undone: false,
-                explanation: Explanation {
-                    conditions: Vec::new(),
-                    changed: Vec::new(),
-                    expected: Some(expected(118_000.0, 126_000.0)),
-                    position: None,
-                    summary: String::new(),
-                },
-            };
-            let mut alert = alert("", AlertKind::Signal);
-            (alert.monitor, alert.signal) = (None, Some(Box::new(change)));
-            let message = Message::of_alert(&alert, &channel());
-            (message.subject, message.text)
-        };
-        let (subject, text) = change(Verdict::Normal, Verdict::Low, 60_000.0);
-        assert_eq!(
-            subject,
-            "LOW: rows of backup is 60,000, usually 118,000 to 126,000"
-        );
-        assert_eq!(
-            text,
-            "rows of backup is 60,000, far below its usual 118,000 to 126,000. The value is of \
-             2025-11-21 04:40:06 UTC (4 s before this alert), compared with the same weekday of past weeks.\n\
-             Watch: backup rows."
-        );
-        let (subject, text) = change(Verdict::Low, Verdict::Normal, 121_408.0);
-        assert_eq!(subject, "Back to normal: rows of backup is 121,408");
-        assert!(
-            text.starts_with(
-                "rows of backup is back to normal: it is 121,408, and 118,000 to 126,000 is usual."
-            ),
-            "{text}"
-        );
-        let (subject, text) = change(Verdict::Normal, Verdict::Stale, 121_408.0);
-        assert_eq!(subject, "No data: rows of backup, last 121,408");
-        assert!(text.starts_with("rows of backup has stopped"), "{text}");
+    fn a_recovery_counts_missed_runs_and_tells_how_long_it_lasted() {
+        let mut up = alert("web-01", AlertKind::Up);
+        up.flip.as_mut().unwrap().missed = 3;
+        let message = told(&up);
+        assert_eq!(message.json["data"]["missed"], 3);
+        assert_eq!(message.json["data"]["down_s"], 7_500);
+        let reminder = told(&alert("web-01", AlertKind::Reminder));
+        assert_eq!(reminder.json["type"], "monitor.reminder");
+        assert_eq!(reminder.json["data"]["status"], "down");
     }
 
     #[test]
     fn a_hostile_monitor_name_cannot_break_a_message() {
         let name = format!("<b>\r\nBcc: x@y.z{}{}", "é😀", "x".repeat(300));
-        let message = Message::of_alert(&alert(&name, AlertKind::Up), &channel());
+        let message = told(&alert(&name, AlertKind::Up));
         assert!(!message.subject.contains(['\r', '\n']));
-        let subject = &message.sns_subject;
-        assert_eq!(subject, "UP: web-01");
+        assert_eq!(message.sns_subject, "UP: web-01 after 2 h 5 min");
         assert!(
             message.sms.len() <= 160 && message.sms.contains("UP"),
             "{}",
@@ -666,36 +354,32 @@ mod tests {
     #[test]
     fn names_beyond_ascii_arrive() {
         let name = "日本語バックアップ";
-        let message = Message::of_alert(&alert(name, AlertKind::Down), &channel());
-        assert_eq!(message.subject, format!("DOWN: {name} missed its deadline"));
-        assert_eq!(message.sns_subject, "DOWN: web-01 missed its deadline");
-        assert!(message.sms.starts_with(&format!("Thrum: {name} is DOWN")));
+        let message = told(&alert(name, AlertKind::Down));
+        assert_eq!(message.subject, format!("DOWN: {name}: exit status 4"));
+        assert_eq!(message.sns_subject, "DOWN: web-01: exit status 4");
         let mut alert = alert("Größe", AlertKind::Up);
         alert.monitor.as_mut().unwrap().slug = String::new();
-        let message = Message::of_alert(&alert, &channel());
+        let message = told(&alert);
         assert_eq!(
             message.sns_subject,
-            "UP: a monitor (its name is in the message)"
+            "UP: a monitor (its name is in the message) after 2 h 5 min"
         );
         assert!(message.sms.starts_with("Thrum: Größe is UP"));
     }
 
     #[test]
-    fn a_reminder_says_still_down_and_a_recovery_counts_missed_runs() {
-        let message = Message::of_alert(&alert("web-01", AlertKind::Reminder), &channel());
-        assert_eq!(message.subject, "Still DOWN: web-01");
+    fn links_in_a_mail_can_be_clicked() {
+        let html = told(&alert("web-01", AlertKind::Down)).html();
+        let url = "https://wiki.example.org/backup";
         assert!(
-            message
-                .text
-                .starts_with("web-01 is still DOWN. It went down at 2025-11-21")
+            html.contains(&format!("<a href=\"{url}\">{url}</a>")),
+            "{html}"
         );
-        assert_eq!(message.json["type"], "monitor.reminder");
-        assert_eq!(message.json["data"]["status"], "down");
-        let mut up = alert("web-01", AlertKind::Up);
-        up.flip.as_mut().unwrap().missed = 3;
-        let message = Message::of_alert(&up, &channel());
-        assert!(message.text.contains("It missed 3 runs."));
-        assert_eq!(message.json["data"]["missed"], 3);
+        assert_eq!(
+            linked("see (x) https://e.org/?a=1&b=\"2\", now"),
+            "see (x) <a href=\"https://e.org/?a=1&amp;b=&quot;2&quot;\">\
+             https://e.org/?a=1&amp;b=&quot;2&quot;</a>, now"
+        );
     }
 
     #[test]
@@ -704,14 +388,18 @@ mod tests {
             .map(|i| alert(&format!("web-{i:02}"), AlertKind::Down))
             .chain([alert("db-01", AlertKind::Up)])
             .collect();
-        let message = Message::of_group(alerts[0].id, &alerts);
-        assert_eq!(message.subject, "60 DOWN, 1 UP");
+        let project = Project::new(ProjectId::FIRST, "");
+        let message = Message::of_group(alerts[0].id, &alerts, &Voice::new(&project, None));
+        assert_eq!(
+            message.subject,
+            "60 DOWN, 1 UP: web-00, web-01, web-02 and 58 more"
+        );
         assert_eq!(message.json["type"], "monitors.changed");
         assert_eq!(
             message.json["data"]["changes"].as_array().unwrap().len(),
             61
         );
         assert!(message.text.ends_with("- … and 11 more"));
-        assert_eq!(message.sms.len(), 160);
+        assert!(message.sms.len() <= 160);
     }
 }

@@ -1,6 +1,7 @@
 //! Sends messages, by the kind of the channel.
 
 mod email;
+pub mod http;
 #[cfg(feature = "aws")]
 mod mail;
 mod names;
@@ -11,6 +12,7 @@ mod sns;
 mod webhook;
 
 pub use email::Email;
+pub use http::{Answer, Call, Http, Reach, Transport};
 #[cfg(feature = "aws")]
 pub use mail::Topics;
 pub use names::Lookup;
@@ -18,8 +20,9 @@ pub use names::Lookup;
 pub use no_sns::Sns;
 #[cfg(feature = "aws")]
 pub use sns::{MakeClient, Sns};
-pub use webhook::{Post, Posted, Webhook, signature};
+pub use webhook::signature;
 
+use crate::channels::{self, Letter};
 use crate::message::Message;
 use thiserror::Error;
 use thrum_schema::channel::{Channel, ChannelKind};
@@ -82,8 +85,8 @@ impl Mail {
 /// Sends messages to all kinds of channels.
 #[derive(Debug)]
 pub struct Sender {
-    /// Webhooks.
-    pub webhook: Webhook,
+    /// Webhooks, and services that are reached over HTTP.
+    pub http: Http,
     /// E-mails.
     pub mail: Mail,
     /// SNS topics and text messages.
@@ -109,9 +112,23 @@ impl Sender {
             format!("{}.{}", claim.alert, claim.channel)
         };
         match &channel.via {
-            ChannelKind::Webhook { url, secret } => {
-                let to = (url.as_str(), secret.as_str());
-                self.webhook.send(channel.project, to, &key, message).await
+            ChannelKind::Webhook { url, secret, more } => {
+                let webhook = webhook::Webhook { url, secret, more };
+                let now = self.http.now();
+                let call = webhook.call(message, &key, now)?;
+                let answer = self.http.call(channel.project, &call).await?;
+                webhook::judge(&answer, self.http.now())
+            }
+            ChannelKind::Service { kind, settings } => {
+                let letter = Letter {
+                    settings,
+                    notice: &message.notice,
+                    id: &key,
+                    now: self.http.now(),
+                };
+                let call = channels::call(kind, &letter)?;
+                let answer = self.http.call(channel.project, &call).await?;
+                channels::judge(kind, &answer, self.http.now())
             }
             ChannelKind::Email { to } => match &self.mail {
                 Mail::Smtp(email) => email.send(to, &key, message).await,

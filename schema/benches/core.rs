@@ -23,7 +23,7 @@ fn monitor(schedule: Schedule) -> Monitor {
 
 fn success(at: UnixMs) -> Event<'static> {
     Event::Ping {
-        unexpected: None,
+        why: None,
         kind: PingKind::Success,
         rid: None,
         at,

@@ -4,6 +4,7 @@
 use crate::flip::Flip;
 use crate::id::{AlertId, ChannelId, MonitorId, ProjectId};
 use crate::monitor::Monitor;
+use crate::notice::MAX_DESC;
 use crate::outage::Outage;
 use crate::signal::watch::Change;
 use crate::targets::Targets;
@@ -79,6 +80,34 @@ pub struct Subject {
     /// Its tags.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// The start of its description.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub desc: String,
+    /// Its schedule and grace, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub schedule: String,
+    /// Its grace, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_s: Option<u32>,
+    /// The names of the monitors that depend on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<String>,
+}
+
+impl Subject {
+    /// What an alert keeps of `monitor`.
+    pub fn of(monitor: &Monitor) -> Self {
+        Self {
+            uuid: monitor.id,
+            name: monitor.name.clone(),
+            slug: monitor.slug.clone(),
+            tags: monitor.tags.clone(),
+            desc: monitor.desc.chars().take(MAX_DESC).collect(),
+            schedule: monitor.schedule_in_words(),
+            grace_s: Some(monitor.grace_s),
+            children: Vec::new(),
+        }
+    }
 }
 
 /// An alert.
@@ -112,6 +141,9 @@ pub struct Alert {
     /// The signal change, for alerts about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<Box<Change>>,
+    /// The last lines of the output of the run that took the monitor down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
     /// The last success or failure up to the flip, including a ping that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_ping: Option<UnixMs>,
@@ -150,14 +182,10 @@ impl Alert {
             open: None,
             planned: false,
             targets: monitor.targets.clone(),
-            monitor: Some(Subject {
-                uuid: monitor.id,
-                name: monitor.name.clone(),
-                slug: monitor.slug.clone(),
-                tags: monitor.tags.clone(),
-            }),
+            monitor: Some(Subject::of(monitor)),
             flip: Some(flip.clone()),
             signal: None,
+            output: None,
             last_ping,
             prev,
             burst,
@@ -197,6 +225,7 @@ impl Alert {
             monitor: None,
             flip: None,
             signal: None,
+            output: None,
             last_ping: None,
             prev: None,
             burst: None,
@@ -223,6 +252,7 @@ impl Alert {
             monitor: None,
             flip: None,
             signal: Some(Box::new(change)),
+            output: None,
             last_ping: None,
             prev,
             burst: None,

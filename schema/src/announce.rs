@@ -129,6 +129,9 @@ pub fn remind(
     if (state.flips, state.reminded) != (last.n, n) {
         return Look::Void;
     }
+    if state.acknowledged_at.is_some() && !mutant::is(Mutant::AcknowledgedReminds) {
+        return Look::Void;
+    }
     if let Some(until) = silenced_until(monitor, project, now) {
         return Look::Again(until.min(now + WAKE_MS));
     }
@@ -200,6 +203,8 @@ pub fn flip_of_state(state: &MonitorState, now: UnixMs) -> Flip {
         outage: None,
         why: None,
         missed: 0,
+        lasted_ms: None,
+        last_success: None,
     }
 }
 
@@ -257,7 +262,8 @@ pub fn asks_for_looks(old: &Project, new: &Project) -> bool {
 /// When the next reminder of a monitor is due, after its interval changed; `None` if it is not
 /// down.
 fn next_reminder(state: &MonitorState, every_s: u32, now: UnixMs) -> Option<UnixMs> {
-    let reminded = state.status == Status::Down && !state.silenced;
+    let reminded =
+        state.status == Status::Down && !state.silenced && state.acknowledged_at.is_none();
     let last = state.notified_at.unwrap_or(now);
     reminded.then(|| (last + i64::from(every_s) * 1000).max(now))
 }

@@ -1,12 +1,16 @@
 //! Channels: where alerts go.
 
+pub mod kind;
+
 use crate::alert::AlertKind;
 use crate::confirm;
 use crate::error::Invalid;
 use crate::id::{ChannelId, ProjectId};
+use crate::network::Networks;
 use crate::time::UnixMs;
+use kind::{Kind, Settings};
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// Default group threshold: more alerts than this to one channel within two seconds are sent as one
 /// message.
@@ -36,6 +40,13 @@ pub struct Channel {
     /// Maximum messages per UTC day; alerts beyond that are recorded as suppressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub daily_limit: Option<u32>,
+    /// It is notified only of monitors that are still down, and not acknowledged, this many seconds
+    /// after they went down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_s: Option<u32>,
+    /// The channel that gets what this one fails to deliver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<ChannelId>,
     /// When it was created.
     pub created: UnixMs,
 }
@@ -44,12 +55,15 @@ pub struct Channel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelKind {
-    /// A POST to a URL, signed according to Standard Webhooks.
+    /// A request to a URL, signed according to Standard Webhooks.
     Webhook {
         /// The URL.
         url: String,
         /// The secret, `whsec_` and base64.
         secret: String,
+        /// The other settings: method, headers and bodies.
+        #[serde(flatten)]
+        more: Settings,
     },
     /// An e-mail.
     Email {
@@ -66,16 +80,85 @@ pub enum ChannelKind {
         /// Its ARN.
         topic_arn: String,
     },
+    /// Another kind of [`KINDS`](kind::KINDS).
+    Service {
+        /// The kind's name.
+        kind: String,
+        /// Its settings.
+        settings: Settings,
+    },
 }
 
 impl ChannelKind {
     /// The kind's name.
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Webhook { .. } => "webhook",
             Self::Email { .. } => "email",
             Self::Sms { .. } => "sms",
             Self::Sns { .. } => "sns",
+            Self::Service { kind, .. } => kind,
+        }
+    }
+
+    /// The kind's definition; `None` if a newer version of Thrum created the channel.
+    pub fn kind(&self) -> Option<&'static Kind> {
+        Kind::named(self.name())
+    }
+
+    /// A channel of `kind` with checked settings. A webhook must have a secret.
+    pub fn of(kind: &Kind, mut settings: Settings) -> Self {
+        let mut take = |name: &str| settings.remove(name).unwrap_or_default();
+        match kind.name {
+            "webhook" => Self::Webhook {
+                url: take("url"),
+                secret: take("secret"),
+                more: settings,
+            },
+            "email" => Self::Email { to: take("to") },
+            "sms" => Self::Sms { to: take("to") },
+            "sns" => Self::Sns {
+                topic_arn: take("topic_arn"),
+            },
+            name => Self::Service {
+                kind: name.to_owned(),
+                settings,
+            },
+        }
+    }
+
+    /// Its settings, with their secrets.
+    pub fn settings(&self) -> Settings {
+        let one = |name: &str, value: &String| Settings::from([(name.to_owned(), value.clone())]);
+        match self {
+            Self::Webhook { url, secret, more } => {
+                let mut all = more.clone();
+                all.extend(one("url", url));
+                all.extend(one("secret", secret));
+                all
+            }
+            Self::Email { to } | Self::Sms { to } => one("to", to),
+            Self::Sns { topic_arn } => one("topic_arn", topic_arn),
+            Self::Service { settings, .. } => settings.clone(),
+        }
+    }
+}
+
+impl Channel {
+    /// A channel with default options, named as its kind.
+    pub fn new(id: ChannelId, project: ProjectId, via: ChannelKind, created: UnixMs) -> Self {
+        Self {
+            id,
+            project,
+            name: via.name().to_owned(),
+            via,
+            notify_down: true,
+            notify_up: true,
+            group_threshold: DEFAULT_GROUP_THRESHOLD,
+            daily_limit: None,
+            after_s: None,
+            fallback: None,
+            created,
         }
     }
 }
@@ -226,9 +309,9 @@ pub fn check_topic_arn(field: &str, arn: &str) -> Result<(), Invalid> {
 }
 
 /// Checks a webhook URL: http or https, with a host, without credentials, at most [`MAX_URL`]
-/// bytes. A literal IP address must be public unless `allow_private`; host names are checked when
-/// they are resolved.
-pub fn check_webhook_url(field: &str, url: &str, allow_private: bool) -> Result<(), Invalid> {
+/// bytes. A literal IP address must be public or in `networks`; host names are checked when they
+/// are resolved.
+pub fn check_webhook_url(field: &str, url: &str, networks: &Networks) -> Result<(), Invalid> {
     let invalid = |problem: &str| Err(Invalid::new(field, problem));
     if url.len() > MAX_URL {
         return invalid(&format!(
@@ -245,9 +328,9 @@ pub fn check_webhook_url(field: &str, url: &str, allow_private: bool) -> Result<
     if !url.username().is_empty() || url.password().is_some() {
         return invalid("must not contain a user name or password");
     }
-    if !allow_private && literal_address(&url).is_some_and(|address| !is_public(address)) {
+    if literal_address(&url).is_some_and(|address| !networks.admit(address)) {
         return invalid(
-            "must not be a private address, unless Thrum runs with `thrum serve --allow-private-webhooks`",
+            "must not be a private address, unless the operator allows its network with `thrum serve --allow-networks`",
         );
     }
     match url.host() {
@@ -257,57 +340,12 @@ pub fn check_webhook_url(field: &str, url: &str, allow_private: bool) -> Result<
 }
 
 /// The IP address in a URL, if it has one in place of a host name.
-pub fn literal_address(url: &url::Url) -> Option<IpAddr> {
+fn literal_address(url: &url::Url) -> Option<IpAddr> {
     match url.host()? {
         url::Host::Ipv4(address) => Some(address.into()),
         url::Host::Ipv6(address) => Some(address.into()),
         url::Host::Domain(_) => None,
     }
-}
-
-/// Whether an address is reachable on the public internet: not loopback, private, link-local,
-/// shared, multicast, documentation, benchmarking or reserved, and not an IPv6 address that embeds
-/// such an IPv4 address. Follows IANA's special-purpose registries (RFC 6890).
-pub fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => {
-            if let Some(v4) = v6.to_ipv4_mapped() {
-                return is_public_v4(v4);
-            }
-            let s = v6.segments();
-            let embedded = match s {
-                // 6to4, and NAT64's well-known prefix.
-                [0x2002, a, b, ..] | [0x64, 0xff9b, 0, 0, 0, 0, a, b] => {
-                    Some(Ipv4Addr::from(u32::from(a) << 16 | u32::from(b)))
-                }
-                _ => None,
-            };
-            if let Some(v4) = embedded {
-                return is_public_v4(v4);
-            }
-            // Only 2000::/3 is assigned to the public internet, except for Teredo and
-            // documentation.
-            s[0] & 0xe000 == 0x2000
-                && !(s[0] == 0x2001 && s[1] < 0x200)
-                && !(s[0] == 0x2001 && s[1] == 0xdb8)
-                && !(s[0] == 0x3fff && s[1] < 0x1000)
-        }
-    }
-}
-
-fn is_public_v4(v4: Ipv4Addr) -> bool {
-    let [a, b, c, _] = v4.octets();
-    !(a == 0
-        || v4.is_private()
-        || v4.is_loopback()
-        || v4.is_link_local()
-        || v4.is_documentation()
-        || (a == 100 && b & 0xc0 == 64)
-        || (a == 192 && b == 0 && c == 0)
-        || (a == 192 && b == 88 && c == 99)
-        || (a == 198 && b & 0xfe == 18)
-        || a >= 224)
 }
 
 /// The channel that `identifier` means.
@@ -333,49 +371,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_public_addresses_are_public() {
-        for private in [
-            "0.0.0.0",
-            "10.1.2.3",
-            "100.64.0.1",
-            "127.0.0.1",
-            "169.254.169.254",
-            "172.16.0.1",
-            "192.168.1.1",
-            "192.0.0.8",
-            "198.18.0.1",
-            "203.0.113.9",
-            "224.0.0.1",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "fe80::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "ff02::1",
-            "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1",
-            "2002:7f00:1::",
-            "64:ff9b::a00:1",
-            "2001::1",
-            "2001:db8::1",
-            "::7f00:1",
-        ] {
-            assert!(!is_public(private.parse().unwrap()), "{private}");
-        }
-        for public in [
-            "1.1.1.1",
-            "93.184.216.34",
-            "100.128.0.1",
-            "2606:4700::1111",
-            "64:ff9b::101:101",
-        ] {
-            assert!(is_public(public.parse().unwrap()), "{public}");
-        }
-    }
-
-    #[test]
     fn confirmation_is_requested_once_unless_a_user_asks_again() {
         let now = UnixMs(1_763_700_000_000);
         let mut subscription = Subscription::default();
@@ -396,7 +391,8 @@ mod tests {
 
     #[test]
     fn webhook_urls_are_checked() {
-        let check = |url: &str| check_webhook_url("url", url, false).map_err(|e| e.problem);
+        let check =
+            |url: &str| check_webhook_url("url", url, &Networks::default()).map_err(|e| e.problem);
         assert!(check("https://example.org/hook?x=1").is_ok());
         for bad in [
             "",
@@ -414,7 +410,7 @@ mod tests {
         ] {
             assert!(check(bad).is_err(), "{bad}");
         }
-        assert!(check_webhook_url("url", "http://127.0.0.1:9/", true).is_ok());
+        assert!(check_webhook_url("url", "http://127.0.0.1:9/", &Networks::all()).is_ok());
     }
 
     #[test]

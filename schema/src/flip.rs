@@ -55,6 +55,12 @@ pub struct Flip {
     /// How many runs were missed; set on the flip back up.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missed: u32,
+    /// How long it was down, in milliseconds; set on the flip back up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasted_ms: Option<i64>,
+    /// The last success before it went down, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<UnixMs>,
 }
 
 #[expect(

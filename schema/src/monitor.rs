@@ -9,7 +9,7 @@ use crate::ping::PingKind;
 use crate::schedule::{MAX_PERIOD_S, Schedule};
 use crate::silence::Window;
 use crate::targets::Targets;
-use crate::time::UnixMs;
+use crate::time::{UnixMs, span};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeMap;
@@ -177,6 +177,17 @@ impl KeywordFilter {
 }
 
 impl Monitor {
+    /// Its schedule and grace, for people: `every 5 min, grace 1 min`.
+    pub fn schedule_in_words(&self) -> String {
+        let schedule = match &self.schedule {
+            Schedule::Simple { period_s } => format!("every {}", span(i64::from(*period_s))),
+            Schedule::Cron { expr, tz } | Schedule::OnCalendar { expr, tz } => {
+                format!("{} ({tz})", expr.lines().collect::<Vec<_>>().join("; "))
+            }
+        };
+        format!("{schedule}, grace {}", span(i64::from(self.grace_s)))
+    }
+
     /// A monitor with the defaults of docs/compatibility.md: no name, tags or channels, a period of
     /// one day and a grace of one hour.
     pub fn new(id: MonitorId, project: ProjectId, created: UnixMs) -> Self {

@@ -49,6 +49,8 @@ pub enum Mutant {
     StepIgnored,
     /// A flapping monitor alerts at every flip.
     FlappingAlerts,
+    /// Reminders go on after somebody has acknowledged.
+    AcknowledgedReminds,
     /// A channel's limit holds for the first alert about a monitor, too.
     FirstDownLimited,
     /// A delivery waits for a name server as long as it takes.

@@ -2,6 +2,7 @@
 
 use crate::id::ProjectId;
 use crate::key;
+use crate::notice::template::Templates;
 use crate::plan::OWNER;
 use crate::silence::Window;
 use crate::time::UnixMs;
@@ -39,6 +40,12 @@ pub struct Project {
     /// The status page, public to anyone who has its URL (which starts with the badge key).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_page: Option<StatusPage>,
+    /// The IANA time zone of times in messages; UTC if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Its own texts of messages.
+    #[serde(default, skip_serializing_if = "Templates::is_empty")]
+    pub templates: Templates,
     /// Incremented with every change.
     #[serde(default)]
     pub version: u64,
@@ -71,6 +78,8 @@ impl Project {
             windows: Vec::new(),
             remind_s: None,
             status_page: None,
+            zone: None,
+            templates: Templates::default(),
             version: 0,
         }
     }

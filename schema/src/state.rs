@@ -131,6 +131,9 @@ pub struct MonitorState {
     /// When users were last notified that it is down, by an alert or a reminder.
     #[serde(rename = "told_at", default, skip_serializing_if = "Option::is_none")]
     pub notified_at: Option<UnixMs>,
+    /// When somebody acknowledged that it is down.
+    #[serde(rename = "acked_at", default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<UnixMs>,
     /// The last alert, which the next one follows (A8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_alert: Option<AlertId>,
@@ -204,6 +207,18 @@ impl MonitorState {
         self.missed + u64::from(since)
     }
 
+    /// The last success, unless it is not known because failures followed it.
+    pub fn last_success(&self) -> Option<UnixMs> {
+        self.seen.filter(|_| self.failures == 0)
+    }
+
+    /// How long a run may take, in seconds, if `deadline` is the end of one that takes longer.
+    pub fn overrun(&self, deadline: UnixMs) -> Option<i64> {
+        let limit_ms = self.run_limit_ms();
+        let ends = |run: &Run| run.at + limit_ms == deadline;
+        self.runs().any(ends).then_some(limit_ms / 1000)
+    }
+
     /// The state of a monitor that was never pinged.
     pub fn new(monitor: &Monitor) -> Self {
         let mut state = Self {
@@ -228,6 +243,7 @@ impl MonitorState {
             silenced: false,
             reminded: 0,
             notified_at: None,
+            acknowledged_at: None,
             last_alert: None,
             plain: false,
             period_s: None,

@@ -114,6 +114,9 @@ pub const fn secs_to_wait(ms: i64) -> i64 {
     if ms <= 0 { 0 } else { (ms + 999) / 1000 }
 }
 
+/// Units of time and their seconds.
+const UNITS: [(&str, i64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
+
 /// The whole seconds of a span as people type it: `90`, `90 s`, `5m`, `1h 30min`, `1 day`. `None` if
 /// it is not a span, or not in whole seconds.
 pub fn parse_span(text: &str) -> Option<u64> {
@@ -123,6 +126,23 @@ pub fn parse_span(text: &str) -> Option<u64> {
     let span = humantime::parse_duration(text).ok()?;
     (span.subsec_nanos() == 0).then_some(span.as_secs())
 }
+
+/// A duration in seconds: `1 h 30 min`.
+pub fn span(mut s: i64) -> String {
+    if s == 0 {
+        return "0 s".to_owned();
+    }
+    let mut parts = Vec::new();
+    for (unit, size) in UNITS {
+        let n = s / size;
+        if n > 0 {
+            parts.push(format!("{n} {unit}"));
+            s %= size;
+        }
+    }
+    parts.join(" ")
+}
+
 /// A time `ms` in the future, or in the past if negative: `in 56 s`, `4 min ago`. `relative` in
 /// `script.js` must return the same text.
 pub fn relative(ms: i64) -> String {

@@ -10,7 +10,7 @@ use crate::mutant::{self, Mutant};
 use crate::outage::Outage;
 use crate::ping::PingKind;
 use crate::state::{Extension, MAX_RUNS, MonitorState, Run, Status};
-use crate::time::UnixMs;
+use crate::time::{UnixMs, span};
 use uuid::Uuid;
 
 /// An event that happens to a monitor.
@@ -24,8 +24,9 @@ pub enum Event<'a> {
         rid: Option<Uuid>,
         /// When it was received.
         at: UnixMs,
-        /// For a failure: what was not as expected in a run that reported a success.
-        unexpected: Option<&'a str>,
+        /// Why it is a failure, if it is one and more is known: an exit status, or what was not as
+        /// expected.
+        why: Option<&'a str>,
     },
     /// A timer fired: check the deadline, which Thrum's own outages may have moved.
     Timer {
@@ -36,6 +37,8 @@ pub enum Event<'a> {
     Pause,
     /// A user or a client resumes it.
     Resume,
+    /// Somebody takes care of it while it is down: no more reminders, and nobody else is notified.
+    Acknowledge,
     /// Its configuration changed.
     Reconfigured,
     /// The clock was set back: what is dated in the future happened by now.
@@ -126,21 +129,19 @@ pub fn transitions(
     };
     for event in events {
         match *event {
-            Event::Ping {
-                kind,
-                rid,
-                at,
-                unexpected,
-            } => {
+            Event::Ping { kind, rid, at, why } => {
                 step.ping(monitor, kind, rid, at);
                 if let Some(flip) = step.flip.as_mut().filter(|flip| flip.to == Status::Down) {
-                    flip.why = unexpected.map(str::to_owned);
+                    flip.why = why.map(str::to_owned);
                 }
             }
             Event::Timer { outages } => step.timer(monitor, outages, now),
             Event::Pause if step.state.status != Status::Paused => step.pause(now),
             Event::Resume if step.state.status == Status::Paused => step.resume(now),
-            Event::Pause | Event::Resume => {}
+            Event::Acknowledge if step.state.status == Status::Down => {
+                step.state.acknowledged_at.get_or_insert(now);
+            }
+            Event::Pause | Event::Resume | Event::Acknowledge => {}
             Event::Reconfigured => {
                 step.state.extension = None;
                 step.state.follow(monitor);
@@ -186,6 +187,7 @@ impl Step {
             PingKind::Fail => {
                 // The flip back up will only count runs missed after this failure.
                 self.state.missed += u64::from(self.missed(monitor, at));
+                let last_success = self.state.last_success();
                 self.state.fails += 1;
                 self.state.failures = self.state.failures.saturating_add(1);
                 self.mark_seen(monitor, rid, at, true);
@@ -193,6 +195,9 @@ impl Step {
                 let alerts = self.state.failures >= monitor.failures_to_alert();
                 if down || (alerts && !mutant::is(Mutant::FailIgnored)) {
                     self.flip_to(Status::Down, at, Reason::Fail);
+                    if let Some(flip) = &mut self.flip {
+                        flip.last_success = last_success;
+                    }
                 } else {
                     // A tolerated failure: the monitor is watched from now on.
                     self.flip_to(Status::Up, at, Reason::Fail);
@@ -295,10 +300,14 @@ impl Step {
             return;
         };
         if deadline <= now {
+            let overrun = self.state.overrun(deadline).filter(|_| outage.is_none());
             self.flip_to(Status::Down, deadline, Reason::Timeout);
+            let last_success = self.state.last_success();
             if let Some(flip) = &mut self.flip {
                 flip.deadline = Some(deadline);
                 flip.outage = outage;
+                flip.why = overrun.map(|limit_s| format!("ran longer than {}", span(limit_s)));
+                flip.last_success = last_success;
             }
             if monitor.options.all_runs {
                 self.forget_overdue_runs(now);
@@ -315,7 +324,12 @@ impl Step {
         let state = &mut self.state;
         let runs = state.others.iter_mut().chain(&mut state.run);
         let runs = runs.map(|run| &mut run.at);
-        let times = [&mut state.seen, &mut state.flip_at, &mut state.notified_at];
+        let times = [
+            &mut state.seen,
+            &mut state.flip_at,
+            &mut state.notified_at,
+            &mut state.acknowledged_at,
+        ];
         for at in times.into_iter().flatten().chain(runs) {
             *at = (*at).min(now);
         }
@@ -348,8 +362,10 @@ impl Step {
         if from == to {
             return;
         }
-        let at = self.state.flip_at.map_or(at, |last| last.max(at));
+        let before = self.state.flip_at;
+        let at = before.map_or(at, |last| last.max(at));
         self.state.status = to;
+        self.state.acknowledged_at = None;
         self.state.flips += 1;
         self.state.flip_at = Some(at);
         if to == Status::Down {
@@ -373,6 +389,10 @@ impl Step {
             outage: None,
             why: None,
             missed: 0,
+            lasted_ms: before
+                .filter(|_| from == Status::Down)
+                .map(|down| at - down),
+            last_success: None,
         });
     }
 

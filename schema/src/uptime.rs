@@ -89,6 +89,8 @@ mod tests {
             outage: None,
             why: None,
             missed: 0,
+            lasted_ms: None,
+            last_success: None,
         };
         use Status::{Down, New, Up};
         let flips = [
@@ -164,7 +166,7 @@ mod tests {
                 let to = statuses[to];
                 flips.push(Flip {
                     n: 0, at: UnixMs(at), from: status, to, reason: Reason::Timeout, alert: false,
-                    silenced: false, deadline: None, outage: None, why: None, missed: 0,
+                    silenced: false, deadline: None, outage: None, why: None, missed: 0, lasted_ms: None, last_success: None,
                 });
                 status = to;
             }

@@ -212,6 +212,18 @@ impl Zone {
         timestamp(at).map_or(0, |at| self.rules.to_offset(at).seconds())
     }
 
+    /// What its wall clock shows at `at`, for people: `2026-11-28 10:56:39 CET`.
+    pub fn shown(&self, at: UnixMs) -> Option<String> {
+        let instant = timestamp(at)?;
+        let wall = self.wall(at)?;
+        let info = self.rules.to_offset_info(instant);
+        Some(format!(
+            "{} {}",
+            wall.strftime("%Y-%m-%d %H:%M:%S"),
+            info.abbreviation()
+        ))
+    }
+
     /// What its wall clock shows at `at`, without the fraction of the second.
     pub(crate) fn wall(&self, at: UnixMs) -> Option<DateTime> {
         let whole = timestamp(UnixMs(at.0.div_euclid(1000) * 1000))?;

@@ -33,7 +33,7 @@ fn ping(kind: PingKind, at: UnixMs) -> Event<'static> {
         kind,
         rid,
         at,
-        unexpected: None,
+        why: None,
     }
 }
 
@@ -230,14 +230,14 @@ fn runs_are_matched_by_their_ids() {
         let up = state(&monitor, Status::Up, false);
         let at = s(1);
         let start_event = Event::Ping {
-            unexpected: None,
+            why: None,
             kind: PingKind::Start,
             rid: start,
             at,
         };
         let running = transition(&monitor, &up, &start_event, at).state;
         let end_event = Event::Ping {
-            unexpected: None,
+            why: None,
             kind,
             rid: end,
             at: s(6),
@@ -454,7 +454,7 @@ fn run(kind: PingKind, rid: Option<u8>, at: UnixMs) -> Event<'static> {
         kind,
         rid,
         at,
-        unexpected: None,
+        why: None,
     }
 }
 
@@ -837,7 +837,7 @@ proptest! {
             now = then;
             let event = match step {
                 Step::Ping(kind, rid, lag) => Event::Ping {
-                    unexpected: None,
+                    why: None,
                     kind,
                     rid: rid.map(|rid| Uuid::from_u128(rid.into())),
                     at: now - lag,

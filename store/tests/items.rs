@@ -88,6 +88,8 @@ fn flip() -> Flip {
         missed: 3,
         deadline: Some(NOW),
         outage: Some(Outage::total(NOW - 900_000, NOW - 300_000)),
+        lasted_ms: None,
+        last_success: None,
     }
 }
 
@@ -260,11 +262,14 @@ fn channels_keys_and_outages() {
         via: ChannelKind::Webhook {
             url: "https://example.org/hook".into(),
             secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(),
+            more: [("method".to_owned(), "PUT".to_owned())].into(),
         },
         notify_down: true,
         notify_up: false,
         group_threshold: 5,
         daily_limit: Some(100),
+        after_s: Some(600),
+        fallback: Some(ChannelId(id(3))),
         created: NOW,
     };
     let stored = item::channel(&channel);

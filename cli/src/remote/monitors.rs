@@ -111,6 +111,12 @@ enum MonitorAction {
         /// Name, slug or UUID of the monitor
         monitor: String,
     },
+    /// Acknowledge that a monitor is down: no more reminders, and no escalation, until it is up again
+    #[command(visible_alias = "ack")]
+    Acknowledge {
+        /// Name, slug or UUID of the monitor
+        monitor: String,
+    },
     /// Suppress the alerts of a monitor for some time; if it is down at the end, Thrum sends the
     /// alert then
     Snooze {
@@ -229,6 +235,11 @@ pub async fn monitors(args: Monitors) -> anyhow::Result<()> {
             let path = at(&monitor, "/resume")?;
             let reply = remote.call(Method::POST, &path, None).await?;
             remote.done(&reply, &is(&reply))
+        }
+        MonitorAction::Acknowledge { monitor } => {
+            let path = at(&monitor, "/acknowledge")?;
+            let reply = remote.call(Method::POST, &path, None).await?;
+            remote.done(&reply, "Acknowledged: no reminders until it is up again.")
         }
         MonitorAction::Snooze { monitor, duration } if duration.is_zero() => {
             let path = at(&monitor, "/snooze")?;

@@ -28,7 +28,7 @@ impl Thrum {
             .arg("serve")
             .arg("--data")
             .arg(data)
-            .arg("--allow-private-webhooks")
+            .args(["--allow-networks", "all"])
             .args(args)
             .env("THRUM_API_KEY", API_KEY)
             .env("THRUM_PING_KEY", PING_KEY);

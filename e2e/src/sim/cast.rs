@@ -26,8 +26,9 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use thrum_evaluate::{Evaluate, Pulse};
 use thrum_ingest::App;
-use thrum_notify::send::{Email, Mail, Sns, Webhook};
+use thrum_notify::send::{Email, Http, Mail, Sns};
 use thrum_notify::{Config, Notify, Sender};
+use thrum_schema::network::Networks;
 use thrum_schema::{Plans, World};
 use thrum_store::Store;
 use thrum_store::table::Table;
@@ -355,7 +356,7 @@ fn handlers(
     let shards = if serves { 1 } else { 2 };
     let store = Store::new(Arc::clone(table), TABLE, shards, Arc::clone(&shared));
     let config = thrum_ingest::Config {
-        allow_private_webhooks: true,
+        networks: Networks::all(),
         ..thrum_ingest::Config::default()
     };
     let router = thrum_ingest::router(App::new(store.clone(), config));
@@ -368,7 +369,7 @@ fn handlers(
         evaluate.with_work_queue(wire.clone())
     };
     let sender = Sender {
-        webhook: Webhook::by(
+        http: Http::by(
             Hooks(Weak::clone(cast)),
             Arc::new(NameServer(Weak::clone(cast))),
             shared,
@@ -379,6 +380,7 @@ fn handlers(
     let config = Config {
         delivery_window_ms: 86_400_000,
         max_at_once: thrum_notify::MAX_AT_ONCE,
+        site_url: None,
         confirm: None,
         plans: Plans::default(),
     };

@@ -1,15 +1,12 @@
 //! The proxies in front of Thrum.
 
-use ipnet::IpNet;
 use std::net::IpAddr;
-
-/// Most proxies to configure.
-const MAX_PROXIES: usize = 64;
+use thrum_schema::network::Networks;
 
 /// The proxies in front of Thrum. Their `X-Forwarded-For` and `X-Forwarded-Proto` are believed;
 /// those of all others are removed.
 #[derive(Debug, Clone, Default)]
-pub struct Proxies(Vec<IpNet>);
+pub struct Proxies(Networks);
 
 impl Proxies {
     /// Parses addresses and networks, separated by commas, such as `127.0.0.1, 10.0.0.0/8`.
@@ -17,26 +14,12 @@ impl Proxies {
     /// # Errors
     /// Something in the list is neither.
     pub fn parse(list: &str) -> Result<Self, String> {
-        let texts = list.split(',').map(str::trim);
-        let networks = texts.filter(|text| !text.is_empty()).map(|text| {
-            let address = text.parse::<IpAddr>().map(IpNet::from);
-            address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
-                format!("`{text}` must be an address or a network, such as 127.0.0.1 or 10.0.0.0/8")
-            })
-        });
-        let networks: Vec<IpNet> = networks.collect::<Result<_, _>>()?;
-        if networks.len() > MAX_PROXIES {
-            return Err(format!(
-                "must be at most {MAX_PROXIES} addresses or networks"
-            ));
-        }
-        Ok(Self(networks))
+        Networks::parse(list).map(Self)
     }
 
     /// Whether `peer` is one of them.
     pub fn trust(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.0.iter().any(|network| network.contains(&peer))
+        self.0.contain(peer)
     }
 }
 

@@ -12,14 +12,16 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use serde_json::{Value, json};
+use thrum_schema::channel::DEFAULT_GROUP_THRESHOLD;
+use thrum_schema::channel::kind::{KINDS, Kind, Must, Setting};
 
 #[derive(Template)]
 #[template(path = "channels.html")]
 struct Channels<'a> {
     viewer: &'a Viewer,
     channels: Vec<ChannelView>,
-    /// The values in the form for a new channel.
-    fields: &'a Fields,
+    kinds: &'static [Kind],
     /// The signing secret of the channel that was just created.
     secret: Option<String>,
     /// ID of the channel whose deletion needs confirmation, because it is some monitor's only
@@ -36,14 +38,69 @@ impl Channels<'_> {
         self.forcible == Some(&*channel.id.to_string())
     }
 
+    /// Where a channel leads: its first setting.
     fn target<'a>(&self, channel: &'a ChannelView) -> &'a str {
-        let targets = [&channel.url, &channel.to, &channel.topic_arn];
-        targets
-            .into_iter()
-            .flatten()
-            .next()
-            .map_or("", String::as_str)
+        let kind = Kind::named(&channel.kind);
+        let mut settings = kind.into_iter().flat_map(|kind| kind.settings);
+        let first = settings.find_map(|setting| channel.settings.get(setting.name));
+        first.map_or("", String::as_str)
     }
+}
+
+/// The fields of a form for a kind of channel.
+struct KindForm {
+    is_new: bool,
+    inputs: Vec<Input>,
+}
+
+/// A field for a setting.
+struct Input {
+    name: &'static str,
+    label: &'static str,
+    hint: &'static str,
+    value: String,
+    required: bool,
+    /// Whether the form can't be sent without it.
+    is_required: bool,
+    is_long: bool,
+    is_url: bool,
+    choices: &'static [&'static str],
+}
+
+impl KindForm {
+    /// A form with the values of `fields`. A secret that is already stored is not shown, and stays as
+    /// it is if its field is empty.
+    fn new(kind: Option<&Kind>, fields: &Fields, is_new: bool) -> Self {
+        let input = |setting: &'static Setting| {
+            let is_kept = setting.secret && !is_new;
+            Input {
+                name: setting.name,
+                label: setting.label,
+                hint: if is_kept { "unchanged" } else { setting.hint },
+                value: fields.text(&format!("setting.{}", setting.name)).to_owned(),
+                required: setting.required,
+                is_required: setting.required && !is_kept,
+                is_long: setting.is_long(),
+                is_url: setting.must == Must::Url,
+                choices: setting.choices(),
+            }
+        };
+        let settings = kind.map_or(&[][..], |kind| kind.settings);
+        Self {
+            is_new,
+            inputs: settings.iter().map(input).collect(),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "channel_new.html")]
+struct NewPage<'a> {
+    viewer: &'a Viewer,
+    title: &'static str,
+    find: &'static str,
+    fields: &'a Fields,
+    kind: KindForm,
 }
 
 #[derive(Template)]
@@ -52,6 +109,7 @@ struct EditPage<'a> {
     viewer: &'a Viewer,
     channel: &'a ChannelView,
     fields: &'a Fields,
+    kind: KindForm,
 }
 
 /// The messages on the page of channels.
@@ -63,7 +121,7 @@ struct Notices<'a> {
     forcible: Option<&'a str>,
 }
 
-async fn show(app: &App, viewer: &Viewer, fields: &Fields, notices: Notices<'_>) -> Response {
+async fn show(app: &App, viewer: &Viewer, notices: Notices<'_>) -> Response {
     let listed = match channels::list(
         State(app.clone()),
         viewer.reader(),
@@ -77,7 +135,7 @@ async fn show(app: &App, viewer: &Viewer, fields: &Fields, notices: Notices<'_>)
     let body = Channels {
         viewer,
         channels: listed,
-        fields,
+        kinds: KINDS,
         secret: notices.secret,
         forcible: notices.forcible,
     };
@@ -92,33 +150,61 @@ async fn show(app: &App, viewer: &Viewer, fields: &Fields, notices: Notices<'_>)
     page.show(&body)
 }
 
-/// The API request of a form.
-fn request(fields: &Fields, kind: &str) -> Result<RequestFields, Problem> {
+/// The API request of a form for a new channel, or for one that keeps its secrets.
+fn request(fields: &Fields, kind: &str, is_new: bool) -> Result<RequestFields, Problem> {
     let mut body = RequestFields::default();
     body.text(fields, "name");
-    match kind {
-        "webhook" => {
-            body.text(fields, "url");
-            body.text(fields, "secret");
-        }
-        "sns" => body.text(fields, "topic_arn"),
-        _ => body.text(fields, "to"),
-    }
+    let kind = Kind::named(kind);
+    let settings = kind.into_iter().flat_map(|kind| kind.settings);
+    let given = settings.filter_map(|setting| {
+        let value = fields.given(&format!("setting.{}", setting.name));
+        let is_kept = value.is_none() && (is_new || setting.secret);
+        (!is_kept).then(|| (setting.name.to_owned(), json!(value)))
+    });
+    body.set("settings", Value::Object(given.collect()));
     body.set("notify_down", fields.is_on("notify_down"));
     body.set("notify_up", fields.is_on("notify_up"));
     body.number(fields, "group_threshold")?;
-    body.set("daily_limit", serde_json::Value::Null);
+    body.set("daily_limit", Value::Null);
     body.number(fields, "daily_limit")?;
     Ok(body)
 }
 
 /// The form for a new channel.
-fn blank() -> Fields {
+fn blank(kind: &str) -> Fields {
     Fields::default()
-        .with("kind", "webhook")
+        .with("kind", kind)
         .with("notify_down", "on")
         .with("notify_up", "on")
-        .with("group_threshold", "5")
+        .with("group_threshold", DEFAULT_GROUP_THRESHOLD.to_string())
+}
+
+/// `GET /channels/new?kind=…`
+pub async fn new(viewer: Viewer, query: Fields) -> Response {
+    let kind = query.given("kind").unwrap_or("webhook");
+    show_new(&viewer, &blank(kind), None)
+}
+
+fn show_new(viewer: &Viewer, fields: &Fields, wrong: Option<&Problem>) -> Response {
+    let Some(kind) = Kind::named(fields.text("kind")) else {
+        let unknown = Problem::not_found("kind of channel");
+        return failed(Some(viewer), wrong.unwrap_or(&unknown));
+    };
+    let body = NewPage {
+        viewer,
+        title: kind.title,
+        find: kind.find,
+        fields,
+        kind: KindForm::new(Some(kind), fields, true),
+    };
+    let page = Page {
+        section: "/channels",
+        title: "New channel",
+        viewer: Some(viewer),
+        wrong,
+        ..Page::default()
+    };
+    page.show(&body)
 }
 
 /// `GET /channels`
@@ -127,7 +213,7 @@ pub async fn get(State(app): State<App>, viewer: Viewer, query: Fields) -> Respo
         said: query.text("done"),
         ..Notices::default()
     };
-    show(&app, &viewer, &blank(), notices).await
+    show(&app, &viewer, notices).await
 }
 
 /// `POST /channels`
@@ -135,7 +221,7 @@ pub async fn create(State(app): State<App>, post: Post) -> Response {
     let (viewer, fields) = (&post.viewer, &post.fields);
     let created = async {
         let kind = fields.text("kind");
-        let mut body = request(fields, kind)?;
+        let mut body = request(fields, kind, true)?;
         body.set("kind", kind);
         let request = Json(body.read()?);
         channels::create(State(app.clone()), post.writer(), request).await
@@ -147,15 +233,9 @@ pub async fn create(State(app): State<App>, post: Post) -> Response {
                 secret: created.0.secret,
                 ..Notices::default()
             };
-            show(&app, viewer, &blank(), notices).await
+            show(&app, viewer, notices).await
         }
-        Err(problem) => {
-            let notices = Notices {
-                wrong: Some(&problem),
-                ..Notices::default()
-            };
-            show(&app, viewer, fields, notices).await
-        }
+        Err(problem) => show_new(viewer, fields, Some(&problem)),
     }
 }
 
@@ -173,13 +253,16 @@ pub async fn edit(State(app): State<App>, viewer: Viewer, PathId(id): PathId) ->
 
 /// The form for an existing channel.
 fn fields_of(channel: &ChannelView) -> Fields {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let mut fields = Fields::default()
         .with("name", &channel.name)
-        .with("url", text(&channel.url))
-        .with("to", text(&channel.to))
-        .with("topic_arn", text(&channel.topic_arn))
         .with("group_threshold", channel.group_threshold.to_string());
+    let kind = Kind::named(&channel.kind);
+    for setting in kind.into_iter().flat_map(|kind| kind.settings) {
+        let value = channel.settings.get(setting.name);
+        if let Some(value) = value.filter(|_| !setting.secret) {
+            fields = fields.with(&format!("setting.{}", setting.name), value);
+        }
+    }
     if let Some(limit) = channel.daily_limit {
         fields = fields.with("daily_limit", limit.to_string());
     }
@@ -204,6 +287,7 @@ fn show_one(
         viewer,
         channel,
         fields,
+        kind: KindForm::new(Kind::named(&channel.kind), fields, false),
     };
     let page = Page {
         section: "/channels",
@@ -231,7 +315,7 @@ pub async fn act(
                     forcible: Some(&id),
                     ..Notices::default()
                 };
-                return show(&app, viewer, &blank(), notices).await;
+                return show(&app, viewer, notices).await;
             }
             deleted => deleted.map(|()| "/channels?done=deleted"),
         },
@@ -244,7 +328,7 @@ pub async fn act(
                 Ok(found) => found.0,
                 Err(problem) => return failed(Some(viewer), &problem),
             };
-            match save(&app, &post, &id, found.kind).await {
+            match save(&app, &post, &id, &found.kind).await {
                 Ok(()) => Ok("/channels?done=saved"),
                 Err(problem) => return show_one(viewer, &found, fields, Some(&problem)),
             }
@@ -272,7 +356,7 @@ async fn delete(app: &App, post: &Post, id: &str) -> Result<(), Problem> {
 }
 
 async fn save(app: &App, post: &Post, id: &str, kind: &str) -> Result<(), Problem> {
-    let request = Json(request(&post.fields, kind)?.read()?);
+    let request = Json(request(&post.fields, kind, false)?.read()?);
     let channel = Edit::of(app, post.writer(), id).await?;
     let saved = channels::update(State(app.clone()), channel, request);
     saved.await.map(drop)

@@ -84,6 +84,11 @@ struct MonitorPage<'a> {
 }
 
 impl MonitorPage<'_> {
+    /// When somebody acknowledged that it is down.
+    fn acknowledged(&self) -> Option<At> {
+        self.found.state.acknowledged_at.map(At)
+    }
+
     fn silenced(&self) -> Option<Relative> {
         self.row.silenced.map(|at| Relative { at, now: self.now })
     }
@@ -284,6 +289,11 @@ async fn acted(app: &App, post: &Post, id: &str, action: &str) -> Result<String,
         "resume" => {
             let monitor = Edit { writer, it: found };
             monitors::resume(state, monitor).await.map(|_| "resumed")?
+        }
+        "acknowledge" => {
+            let monitor = Edit { writer, it: found };
+            let acknowledged = monitors::acknowledge(state, monitor).await;
+            acknowledged.map(|_| "acknowledged")?
         }
         "snooze" => {
             let monitor = Edit { writer, it: found };

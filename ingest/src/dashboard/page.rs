@@ -28,7 +28,7 @@ const SECTIONS: [(&str, &str); 8] = [
 ];
 
 /// The confirmation that a page shows after a form, by the word after `done=` in its URL.
-const SAID: [(&str, &str); 19] = [
+const SAID: [(&str, &str); 20] = [
     ("created", "Created."),
     ("saved", "Saved."),
     ("deleted", "Deleted."),
@@ -42,6 +42,10 @@ const SAID: [(&str, &str); 19] = [
         "Snoozed: no alerts until the snooze ends. Thrum then alerts about anything that is still down.",
     ),
     ("unsnoozed", "Snooze ended."),
+    (
+        "acknowledged",
+        "Acknowledged: no reminders and no escalation until it is up again.",
+    ),
     (
         "tested",
         "A test alert is on its way. Its deliveries appear under Alerts.",

@@ -4,8 +4,7 @@ use askama::filters::HtmlSafe;
 use std::fmt;
 use thrum_schema::UnixMs;
 use thrum_schema::time::relative;
-
-const UNITS: [(&str, i64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
+pub use thrum_schema::time::span;
 
 /// A timestamp, shown in UTC until the page's script converts it to the viewer's time zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,22 +58,6 @@ impl HtmlSafe for Relative {}
 /// Parses a timestamp in an API response.
 pub fn at(text: &str) -> At {
     At(UnixMs::parse("timestamp", text).unwrap_or(UnixMs(0)))
-}
-
-/// A duration in seconds: `1 h 30 min`.
-pub fn span(mut s: i64) -> String {
-    if s == 0 {
-        return "0 s".to_owned();
-    }
-    let mut parts = Vec::new();
-    for (unit, size) in UNITS {
-        let n = s / size;
-        if n > 0 {
-            parts.push(format!("{n} {unit}"));
-            s %= size;
-        }
-    }
-    parts.join(" ")
 }
 
 /// A duration in milliseconds: `1.25 s`, `3 min 5 s`.

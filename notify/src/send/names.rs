@@ -13,8 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thrum_schema::ProjectId;
-use thrum_schema::channel::is_public;
 use thrum_schema::mutant::{self, Mutant};
+use thrum_schema::network::Networks;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -56,7 +56,7 @@ pub struct Names(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     lookup: Arc<dyn Lookup>,
-    allow_private: bool,
+    networks: Networks,
     kept: Mutex<HashMap<String, Kept>>,
     of_project: Semaphores<ProjectId>,
     of_all: Arc<Semaphore>,
@@ -69,12 +69,12 @@ struct Kept {
 }
 
 impl Names {
-    /// Names that `lookup` resolves. Unless `allow_private`, one that leads to private addresses only
-    /// is refused.
-    pub fn new(lookup: Arc<dyn Lookup>, allow_private: bool) -> Self {
+    /// Names that `lookup` resolves. One that leads only to private addresses outside
+    /// `networks` is refused.
+    pub fn new(lookup: Arc<dyn Lookup>, networks: Networks) -> Self {
         Self(Arc::new(Inner {
             lookup,
-            allow_private,
+            networks,
             kept: Mutex::default(),
             of_project: Semaphores::new(PER_PROJECT),
             of_all: Arc::new(Semaphore::new(AT_ONCE)),
@@ -127,15 +127,13 @@ impl Names {
     }
 
     fn keep(&self, host: &str, mut addresses: Vec<IpAddr>) -> Result<(), SendError> {
-        if !self.0.allow_private {
-            let found = addresses.len();
-            addresses.retain(|address| is_public(*address));
-            if addresses.is_empty() && found > 0 {
-                // Retried, because a broken resolver may be the cause.
-                return Err(SendError::passing(
-                    "the URL's host name resolves to a private address; only `thrum serve --allow-private-webhooks` allows that",
-                ));
-            }
+        let found = addresses.len();
+        addresses.retain(|address| self.0.networks.admit(*address));
+        if addresses.is_empty() && found > 0 {
+            // Retried, because a broken resolver may be the cause.
+            return Err(SendError::passing(
+                "the URL's host name resolves to a private address; the operator can allow its network with `thrum serve --allow-networks`",
+            ));
         }
         let mut kept = self.kept();
         if kept.len() >= MAX_KEPT {
@@ -199,7 +197,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slow_names_of_one_project_delay_no_other() {
-        let names = Names::new(Arc::new(Resolver::default()), false);
+        let names = Names::new(Arc::new(Resolver::default()), Networks::default());
         let slow = (0..40).map(|n| {
             let names = names.clone();
             tokio::spawn(async move { names.find(project(1), &format!("slow-{n}")).await })
@@ -222,7 +220,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_dead_resolver_does_not_stop_deliveries_to_known_hosts() {
         let resolver = Arc::new(Resolver::default());
-        let names = Names::new(resolver.clone(), false);
+        let names = Names::new(resolver.clone(), Networks::default());
         names.find(project(1), "example.org").await.unwrap();
         resolver
             .dead
@@ -240,11 +238,11 @@ mod tests {
             address: Some([10, 0, 0, 1].into()),
             ..Resolver::default()
         };
-        let names = Names::new(Arc::new(private()), false);
+        let names = Names::new(Arc::new(private()), Networks::default());
         let error = names.find(project(1), "example.org").await.unwrap_err();
         assert!(error.reason.contains("private"), "{error}");
         assert!(names.resolve("example.org".parse().unwrap()).await.is_err());
-        let names = Names::new(Arc::new(private()), true);
+        let names = Names::new(Arc::new(private()), Networks::all());
         names.find(project(1), "example.org").await.unwrap();
         assert!(names.resolve("example.org".parse().unwrap()).await.is_ok());
     }

@@ -1,220 +1,119 @@
-//! Webhooks by the Standard Webhooks specification (<https://www.standardwebhooks.com>): signed,
-//! without redirects, and never to a private address.
+//! Webhooks by the Standard Webhooks specification (<https://www.standardwebhooks.com>): signed, with
+//! Thrum's JSON or a body that the user's templates make.
 
 use super::SendError;
-use super::names::{Lookup, Names, System};
+use super::http::{Answer, Call, busy, passes};
 use crate::message::Message;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use chrono::DateTime;
-use futures::future::BoxFuture;
 use hmac::{Hmac, Mac};
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::StatusCode;
 use sha2::Sha256;
-use std::error::Error;
-use std::fmt::Debug;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
-use thrum_schema::channel::check_webhook_url;
-use thrum_schema::time::secs_to_wait;
-use thrum_schema::{ProjectId, UnixMs, World};
+use thrum_schema::UnixMs;
+use thrum_schema::channel::kind::{Settings, headers};
+use thrum_schema::notice::News;
+use thrum_schema::notice::template::{body, is_json};
 
-/// The longest wait that a receiver can ask for, in milliseconds.
-const MAX_WAIT_MS: i64 = 86_400_000;
-
-/// Timeout of a request.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A signed request to a receiver.
+/// A channel's webhook.
 #[derive(Debug, Clone, Copy)]
-pub struct Posted<'a> {
-    /// The receiver's URL.
+pub struct Webhook<'a> {
+    /// Where it goes.
     pub url: &'a str,
-    /// The idempotency key, the same at every attempt.
-    pub id: &'a str,
-    /// When it was signed, in epoch seconds.
-    pub timestamp: i64,
-    /// The `webhook-signature` header.
-    pub signature: &'a str,
-    /// The JSON body.
-    pub body: &'a str,
+    /// The secret that signs it.
+    pub secret: &'a str,
+    /// Method, headers and templates.
+    pub more: &'a Settings,
 }
 
-/// Posts webhooks: over HTTP, or within a test.
-pub trait Post: Send + Sync + Debug {
-    /// Posts a request and waits for the status of the response, at most 10 s.
-    fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<StatusCode, SendError>>;
-}
-
-/// Signs webhooks, posts them, and decides by the response what to do next.
-#[derive(Debug)]
-pub struct Webhook {
-    transport: Box<dyn Post>,
-    names: Names,
-    allow_private: bool,
-    world: Arc<dyn World>,
-}
-
-impl Webhook {
-    /// Sends over HTTP. Unless `allow_private`, private addresses are refused when a name is
-    /// resolved, so no name can lead to one.
-    pub fn new(allow_private: bool, world: Arc<dyn World>) -> Self {
-        let names = Names::new(Arc::new(System), allow_private);
-        let transport = Http {
-            client: OnceLock::new(),
-            names: names.clone(),
-            world: Arc::clone(&world),
+impl Webhook<'_> {
+    /// The signed request for `message`, whose idempotency key is `key`.
+    ///
+    /// # Errors
+    /// The secret is invalid, or a template fails.
+    pub fn call(self, message: &Message, key: &str, now: UnixMs) -> Result<Call, SendError> {
+        let more = |name: &str| self.more.get(name).map(String::as_str);
+        let template = match message.notice.news {
+            News::Up => more("up_body"),
+            News::Reminder => more("reminder_body").or_else(|| more("down_body")),
+            News::Down | News::Info => more("down_body"),
         };
-        Self {
-            transport: Box::new(transport),
-            names,
-            allow_private,
-            world,
-        }
-    }
-
-    /// Sends through the caller's `transport` and `lookup`, to private addresses too.
-    pub fn by(
-        transport: impl Post + 'static,
-        lookup: Arc<dyn Lookup>,
-        world: Arc<dyn World>,
-    ) -> Self {
-        Self {
-            transport: Box::new(transport),
-            names: Names::new(lookup, true),
-            allow_private: true,
-            world,
-        }
-    }
-
-    pub(super) async fn send(
-        &self,
-        project: ProjectId,
-        (url, secret): (&str, &str),
-        key: &str,
-        message: &Message,
-    ) -> Result<Option<String>, SendError> {
-        check_webhook_url("url", url, self.allow_private)
-            .map_err(|invalid| SendError::permanent(invalid.to_string()))?;
-        if let Some(host) = host_name(url) {
-            self.names.find(project, &host).await?;
-        }
-        let body = message.json.to_string();
-        let timestamp = self.world.now().secs();
-        let signature = signature(secret, key, timestamp, &body).ok_or_else(|| {
+        let (text, kind) = match template {
+            None => (message.json.to_string(), "application/json"),
+            Some(template) => {
+                let made = body(template, &message.values).map_err(|error| {
+                    SendError::permanent(format!("the channel's template failed: {error}"))
+                })?;
+                let kind = if is_json(template) {
+                    "application/json"
+                } else {
+                    "text/plain; charset=utf-8"
+                };
+                (made, kind)
+            }
+        };
+        let method = match more("method") {
+            Some("PUT") => "PUT",
+            Some("PATCH") => "PATCH",
+            Some("GET") => "GET",
+            _ => "POST",
+        };
+        let text = if method == "GET" { String::new() } else { text };
+        let timestamp = now.secs();
+        let signature = signature(self.secret, key, timestamp, &text).ok_or_else(|| {
             SendError::permanent("the channel's secret must be `whsec_` followed by base64")
         })?;
-        let posted = Posted {
-            url,
-            id: key,
-            timestamp,
-            signature: &signature,
-            body: &body,
+        let mut call = Call {
+            method,
+            url: self.url.to_owned(),
+            headers: Vec::new(),
+            body: text,
         };
-        let status = self.transport.post(posted).await?;
-        if status.is_success() {
-            Ok(Some(status.to_string()))
-        } else if status == StatusCode::GONE {
-            Err(SendError::permanent(
-                "the receiver answered 410 Gone: it accepts no more messages",
-            ))
-        } else if status.is_redirection() {
-            Err(SendError::passing(format!(
-                "the receiver answered {status}; redirects are not followed"
-            )))
-        } else {
-            Err(SendError::passing(format!(
-                "the receiver answered {status}"
-            )))
+        let own = more("headers").unwrap_or_default();
+        for (name, value) in headers(own) {
+            call = call.with(name, value);
         }
+        if call.header("content-type").is_none() && method != "GET" {
+            call = call.with("content-type", kind);
+        }
+        Ok(call
+            .with("webhook-id", key)
+            .with("webhook-timestamp", timestamp.to_string())
+            .with("webhook-signature", signature))
     }
 }
 
-/// Posts over HTTP, without redirects and proxies.
-#[derive(Debug)]
-struct Http {
-    /// Created when first needed: it reads the system's certificates, which would slow down cold
-    /// starts.
-    client: OnceLock<Client>,
-    names: Names,
-    world: Arc<dyn World>,
-}
-
-impl Http {
-    fn client(&self) -> Result<&Client, SendError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        thrum_store::tls::install();
-        let client = Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("Thrum/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(self.names.clone()));
-        let client = client.build().map_err(|error| {
-            tracing::error!(%error, "could not create the HTTP client for webhooks");
-            SendError::passing("Thrum can't send webhooks now; its log says why")
-        })?;
-        Ok(self.client.get_or_init(|| client))
+/// What an answer means. A receiver that is being deployed may answer 404 for a while, so that is
+/// retried; what the receiver will never accept is not.
+///
+/// # Errors
+/// The receiver did not accept the message.
+pub fn judge(answer: &Answer, now: UnixMs) -> Result<Option<String>, SendError> {
+    let status = answer.status;
+    if status.is_success() {
+        return Ok(Some(status.to_string()));
     }
-}
-
-impl Post for Http {
-    fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<StatusCode, SendError>> {
-        Box::pin(async move {
-            let sent = self
-                .client()?
-                .post(posted.url)
-                .header("content-type", "application/json")
-                .header("webhook-id", posted.id)
-                .header("webhook-timestamp", posted.timestamp)
-                .header("webhook-signature", posted.signature)
-                .body(posted.body.to_owned())
-                .send()
-                .await;
-            let answer = sent.map_err(failure)?;
-            let status = answer.status();
-            let after = answer.headers().get("retry-after");
-            let after = after.and_then(|after| retry_after(after.to_str().ok()?, self.world.now()));
-            match after {
-                Some(wait_ms) if is_asked_to_wait(status) => Err(SendError {
-                    wait_ms,
-                    ..SendError::passing(format!(
-                        "the receiver answered {status}, and asks to wait {} s",
-                        secs_to_wait(wait_ms)
-                    ))
-                }),
-                _ => Ok(status),
-            }
-        })
+    if status == StatusCode::GONE {
+        return Err(SendError::permanent(
+            "the receiver answered 410 Gone: it accepts no more messages",
+        ));
     }
-}
-
-/// Whether `Retry-After` counts with a status.
-fn is_asked_to_wait(status: StatusCode) -> bool {
-    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
-}
-
-/// The wait that a receiver asks for, in milliseconds: seconds, or a date (RFC 9110 §10.2.3). At most a day.
-fn retry_after(text: &str, now: UnixMs) -> Option<i64> {
-    let text = text.trim();
-    let ms = match text.parse::<u32>() {
-        Ok(seconds) => i64::from(seconds) * 1000,
-        Err(_) => {
-            let at = DateTime::parse_from_rfc2822(text).ok()?;
-            at.timestamp_millis() - now.0
-        }
+    if status.is_redirection() {
+        return Err(SendError::permanent(format!(
+            "the receiver answered {status}; redirects are not followed: change the channel's URL"
+        )));
+    }
+    if passes(status) || status == StatusCode::NOT_FOUND {
+        return Err(busy(answer, None, now));
+    }
+    let hint = match status.as_u16() {
+        401 | 403 => "check the URL, the signing secret and the headers",
+        405 => "check the method",
+        413 => "the message is too long for it",
+        _ => "it does not accept the message",
     };
-    (ms > 0).then_some(ms.min(MAX_WAIT_MS))
-}
-
-/// The host of a URL, if it is a name.
-fn host_name(url: &str) -> Option<String> {
-    match reqwest::Url::parse(url).ok()?.host()? {
-        url::Host::Domain(name) => Some(name.to_owned()),
-        url::Host::Ipv4(_) | url::Host::Ipv6(_) => None,
-    }
+    Err(SendError::permanent(format!(
+        "the receiver answered {status}: {hint}"
+    )))
 }
 
 /// The `webhook-signature` header of a request: `v1,` and the base64 HMAC-SHA256 of
@@ -232,49 +131,18 @@ pub fn signature(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<S
     ))
 }
 
-/// What went wrong, from the innermost cause, which is the most specific; without the URL, which
-/// may be a secret.
-fn failure(error: reqwest::Error) -> SendError {
-    if error.is_timeout() {
-        let seconds = TIMEOUT.as_secs();
-        return SendError::passing(format!("the receiver did not answer within {seconds} s"));
-    }
-    let error = error.without_url();
-    let mut cause: &dyn Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    SendError::passing(format!("the receiver could not be reached: {cause}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn receivers_ask_to_wait_in_seconds_or_until_a_date() {
-        let now = UnixMs::parse("now", "2026-11-28T10:00:00Z").unwrap();
-        for (text, ms) in [
-            ("7", Some(7_000)),
-            ("Sat, 28 Nov 2026 10:00:20 GMT", Some(20_000)),
-            ("Sat, 28 Nov 2026 09:00:00 GMT", None),
-            ("0", None),
-            ("99999999", Some(MAX_WAIT_MS)),
-            ("soon", None),
-            ("-5", None),
-        ] {
-            assert_eq!(retry_after(text, now), ms, "{text}");
-        }
-        assert!(is_asked_to_wait(StatusCode::SERVICE_UNAVAILABLE));
-        assert!(!is_asked_to_wait(StatusCode::GONE));
-    }
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     /// The example from the reference libraries of Standard Webhooks.
     #[test]
     fn signatures_match_the_standard_webhooks_example() {
         assert_eq!(
             signature(
-                "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                SECRET,
                 "msg_p5jXN8AQM9LWM0D4loKWxJek",
                 1_614_265_330,
                 r#"{"test": 2432232314}"#,
@@ -285,28 +153,34 @@ mod tests {
         assert_eq!(signature("plain", "id", 0, ""), None);
     }
 
-    #[tokio::test]
-    async fn a_private_address_is_refused_and_a_literal_one_fails_permanently() {
-        let webhook = Webhook::new(false, thrum_schema::world::SystemWorld::arc());
-        let message = Message {
-            json: serde_json::json!({}),
-            subject: String::new(),
-            text: String::new(),
-            sms: String::new(),
-            sns_subject: String::new(),
+    #[test]
+    fn answers_are_judged() {
+        let judge = |status: u16| {
+            judge(
+                &Answer::of(StatusCode::from_u16(status).unwrap()),
+                UnixMs(0),
+            )
         };
-        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-        for (url, permanent) in [
-            ("http://localhost:9/", false),
-            ("http://127.0.0.1:9/", true),
-            ("http://[::1]:9/", true),
+        assert_eq!(judge(204), Ok(Some("204 No Content".to_owned())));
+        for (status, is_permanent) in [
+            (301, true),
+            (400, true),
+            (401, true),
+            (404, false),
+            (405, true),
+            (408, false),
+            (410, true),
+            (413, true),
+            (422, true),
+            (429, false),
+            (500, false),
+            (503, false),
         ] {
-            let error = webhook
-                .send(ProjectId::FIRST, (url, secret), "key", &message)
-                .await
-                .unwrap_err();
-            assert_eq!(error.permanent, permanent, "{error}");
-            assert!(error.reason.contains("private"), "{error}");
+            assert_eq!(
+                judge(status).unwrap_err().permanent,
+                is_permanent,
+                "{status}"
+            );
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Change {
     pub outcome: Outcome,
     /// The alert to raise.
     pub raise: Raise,
+    /// The last lines of the output of the run that it is about, for the alert of its flip.
+    pub output: Option<String>,
 }
 
 /// Which alert a change raises.
@@ -69,6 +71,7 @@ impl Change {
             monitor: None,
             outcome,
             raise: Raise::Flip { burst: None },
+            output: None,
         }
     }
 }
@@ -145,10 +148,14 @@ impl Store {
             monitor,
             mut outcome,
             raise,
+            output,
         } = change;
         let monitor = monitor.unwrap_or_else(|| before.monitor.clone());
         let alert = match raise {
-            Raise::Flip { burst } => self.announce(&monitor, &mut outcome, burst, now).await?,
+            Raise::Flip { burst } => {
+                let alert = self.announce(&monitor, &mut outcome, burst, now).await?;
+                alert.map(|alert| Alert { output, ..alert })
+            }
             Raise::This(alert) => Some(*alert),
         };
         let commit = Commit {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Weak;
 use std::{fmt, io};
-use thrum_notify::send::{Lookup, Post, Posted, SendError};
+use thrum_notify::send::{Answer, Call, Lookup, SendError, Transport};
 
 /// The timeout of a webhook request, in milliseconds.
 const HOOK_TIMEOUT_MS: i64 = 10_000;
@@ -57,14 +57,15 @@ impl Lookup for NameServer {
     }
 }
 
-impl Post for Hooks {
-    fn post<'a>(&'a self, posted: Posted<'a>) -> BoxFuture<'a, Result<StatusCode, SendError>> {
+impl Transport for Hooks {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Answer, SendError>> {
         Box::pin(async move {
             let cast = self
                 .0
                 .upgrade()
                 .ok_or_else(|| SendError::passing("the simulation has ended"))?;
-            let hook = posted.url.trim_start_matches("http://hook-");
+            let id = call.header("webhook-id").unwrap_or_default();
+            let hook = call.url.trim_start_matches("http://hook-");
             let hook = hook
                 .split('.')
                 .next()
@@ -94,18 +95,16 @@ impl Post for Hooks {
                 let delivered = Delivered {
                     at_ms: ms,
                     hook,
-                    id: posted.id.to_owned(),
-                    body: serde_json::from_str(posted.body).unwrap_or_default(),
+                    id: id.to_owned(),
+                    body: serde_json::from_str(&call.body).unwrap_or_default(),
                     accepted: answers == Some(StatusCode::OK),
                 };
                 cast.trace
                     .say(|| format!("hook {hook} gets {}", summary(&delivered.body)));
-                cast.trace
-                    .note(posted.id, u16::from(delivered.accepted), ms);
+                cast.trace.note(id, u16::from(delivered.accepted), ms);
                 cast.history().delivered.push(delivered);
             } else {
-                cast.trace
-                    .say(|| format!("hook {hook} refuses {}", posted.id));
+                cast.trace.say(|| format!("hook {hook} refuses {id}"));
             }
             match answers {
                 Some(status) => {
@@ -113,7 +112,7 @@ impl Post for Hooks {
                     if cast.is_hit_by(killed) {
                         return die().await;
                     }
-                    Ok(status)
+                    Ok(Answer::of(status))
                 }
                 None => {
                     sleep_ms(HOOK_TIMEOUT_MS).await;

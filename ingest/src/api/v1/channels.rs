@@ -16,9 +16,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use thrum_schema::alert::{Alert, AlertKind};
-use thrum_schema::channel::{
-    Channel, ChannelKind, DEFAULT_GROUP_THRESHOLD, MAX_CHANNELS, Subscription,
-};
+use thrum_schema::channel::{Channel, ChannelKind, MAX_CHANNELS, Subscription};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::{Targets, UnixMs};
 use thrum_store::{Kind, StoreError};
@@ -109,17 +107,8 @@ pub async fn create(
     let project = writer.project;
     let world = app.store.world();
     let via = request.check(None, &app)?;
-    let channel = request.applied_to(Channel {
-        id: ChannelId(world.uuid_v4()),
-        project,
-        name: via.name().to_owned(),
-        via,
-        notify_down: true,
-        notify_up: true,
-        group_threshold: DEFAULT_GROUP_THRESHOLD,
-        daily_limit: None,
-        created: world.now(),
-    });
+    let id = ChannelId(world.uuid_v4());
+    let channel = request.applied_to(Channel::new(id, project, via, world.now()));
     let mut charged = false;
     for attempt in 0.. {
         let counted = app.store.before_count(project, Kind::Channels).await?;
@@ -165,7 +154,7 @@ pub async fn update(
     Json(request): Json<ChannelRequest>,
 ) -> Result<axum::Json<ChannelView>, Problem> {
     channel.via = request.check(Some(&channel.via), &app)?;
-    let asks = request.to.is_some();
+    let asks = request.sets("to");
     let channel = request.applied_to(channel);
     writer.caller.charge(&app).await?;
     let check = next_check(&app, &channel).await?.filter(|_| asks);

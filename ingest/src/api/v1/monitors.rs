@@ -325,6 +325,32 @@ pub async fn resume(
     edited(&app, &writer, &found, resume).await
 }
 
+/// Acknowledges that a monitor is down: no more reminders, and no escalation, until it is up again.
+#[utoipa::path(
+    post, path = "/v1/monitors/{id}/acknowledge", operation_id = "acknowledge_monitor", tag = "monitors",
+    params(("id" = String, Path, description = "The monitor's uuid, slug or name")),
+    responses((status = 200, body = MonitorView), Problems, Overload, Missing),
+)]
+pub async fn acknowledge(
+    State(app): State<App>,
+    Edit { writer, it: found }: Edit<Snapshot>,
+) -> Result<axum::Json<MonitorView>, Problem> {
+    acknowledging(&found.monitor, &found.state)?;
+    writer.caller.charge(&app).await?;
+    edited(&app, &writer, &found, acknowledging).await
+}
+
+/// The edit that acknowledges that a monitor is down.
+///
+/// # Errors
+/// It is not down.
+pub fn acknowledging(_: &Monitor, state: &MonitorState) -> Result<Editing, Problem> {
+    match state.status {
+        Status::Down => Ok(Editing::event(Event::Acknowledge)),
+        _ => Err(Problem::conflict("the monitor is not down")),
+    }
+}
+
 /// Silences a monitor's alerts for a while. If it is down when the snooze ends, it alerts then.
 #[utoipa::path(
     post, path = "/v1/monitors/{id}/snooze", operation_id = "snooze_monitor", tag = "monitors",
@@ -355,7 +381,10 @@ pub async fn end_snooze(
     edited(&app, &writer, &found, snoozed(None)).await
 }
 
-fn snoozed(until: Option<UnixMs>) -> impl Fn(&Monitor, &MonitorState) -> Result<Editing, Problem> {
+/// The edit that silences a monitor's alerts until then.
+pub fn snoozed(
+    until: Option<UnixMs>,
+) -> impl Fn(&Monitor, &MonitorState) -> Result<Editing, Problem> {
     move |monitor, _| {
         let mut monitor = monitor.clone();
         monitor.options.snoozed_until = until;

@@ -8,10 +8,13 @@ use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::metrics::Count;
 use thrum_schema::monitor::{DEFAULT_GRACE_S, DEFAULT_PERIOD_S, slugify};
 use thrum_schema::mutant::{self, Mutant};
+use thrum_schema::notice::tail;
 use thrum_schema::ping::{MAX_METRIC_NAME, MAX_METRICS, Ping};
 use thrum_schema::plan::Rate;
 use thrum_schema::transition::{Event, Outcome, transition, transitions};
-use thrum_schema::{Monitor, MonitorState, PingKind, Schedule, Targets, UnixMs};
+use thrum_schema::{
+    Alert, Flip, Monitor, MonitorState, PingKind, Schedule, Status, Targets, UnixMs,
+};
 use thrum_store::{
     Change, Claims, Commit, Creation, Fast, RETRY_WRITES_MS, Rules, Snapshot, StoreError,
 };
@@ -206,7 +209,7 @@ impl Monitors {
         let first = first.ok_or(RecordError::NotFound)?;
         let (mut decided, mut reconfigured) = (None, false);
         // Only a success is judged.
-        let judging = match event(&first.monitor, &incoming) {
+        let judging = match event(&first.monitor, &incoming, "") {
             Event::Ping {
                 kind: PingKind::Success,
                 ..
@@ -276,7 +279,8 @@ impl Monitors {
             let events = &events[usize::from(wanted.is_none())..];
             transitions(monitor, &current.state, events, now)
         };
-        let mut outcome = apply(event(monitor, incoming));
+        let why = exit(&incoming.ping);
+        let mut outcome = apply(event(monitor, incoming, &why));
         let mut unexpected = Vec::new();
         if outcome.kind == Some(PingKind::Success) {
             let ping = &incoming.ping;
@@ -289,12 +293,13 @@ impl Monitors {
                 kind: PingKind::Fail,
                 rid: incoming.ping.rid,
                 at: incoming.ping.at,
-                unexpected: Some(&failures.join("; ")),
+                why: Some(&failures.join("; ")),
             });
         }
         outcome.state.tat = tat;
         let change = Change {
             monitor: wanted.clone(),
+            output: output(&outcome, &incoming.ping),
             ..Change::of(outcome)
         };
         Ok((change, unexpected.into_iter().map(|one| one.text).collect()))
@@ -330,11 +335,20 @@ impl Monitors {
         let limit = self.accounts.limits(project).await?.monitors;
         let limit = limit.map(|limit| limit.saturating_mul(2));
         let before = MonitorState::new(&monitor);
-        let mut outcome = transition(&monitor, &before, &event(&monitor, &incoming), now);
+        let mut outcome = transition(
+            &monitor,
+            &before,
+            &event(&monitor, &incoming, &exit(&incoming.ping)),
+            now,
+        );
         let alert = self
             .store
             .announce(&monitor, &mut outcome, None, now)
-            .await?;
+            .await?
+            .map(|alert| Alert {
+                output: output(&outcome, &incoming.ping),
+                ..alert
+            });
         let creation = Creation {
             commit: Commit {
                 monitor: &monitor,
@@ -450,7 +464,7 @@ impl Understood {
 }
 
 /// The event that a ping is for `monitor`.
-fn event(monitor: &Monitor, incoming: &Incoming) -> Event<'static> {
+fn event<'a>(monitor: &Monitor, incoming: &'a Incoming, why: &'a str) -> Event<'a> {
     let Ping {
         ref method,
         ref body,
@@ -462,6 +476,21 @@ fn event(monitor: &Monitor, incoming: &Incoming) -> Event<'static> {
         kind: monitor.classify(incoming.kind, method, body),
         rid,
         at,
-        unexpected: None,
+        why: Some(why).filter(|why| !why.is_empty()),
+    }
+}
+
+/// The last lines of the output of a run that took its monitor down.
+fn output(outcome: &Outcome, ping: &Ping) -> Option<String> {
+    let is_down = |flip: &Flip| flip.to == Status::Down;
+    let is_down = outcome.flip.as_ref().is_some_and(is_down);
+    tail(&ping.body).filter(|_| is_down)
+}
+
+/// Why a ping reports a failure, if it says so.
+fn exit(ping: &Ping) -> String {
+    match ping.exit_status {
+        None | Some(0) => String::new(),
+        Some(status) => format!("exit status {status}"),
     }
 }

@@ -56,7 +56,7 @@ pub struct ChannelEntry {
     #[schema(value_type = String)]
     id: Uuid,
     name: String,
-    kind: &'static str,
+    kind: String,
 }
 
 /// Channels.
@@ -462,7 +462,7 @@ pub(super) async fn list_channels(call: &Call<'_>) -> Result<Response, Refusal> 
         .into_iter()
         .map(|channel| ChannelEntry {
             id: channel.id.0,
-            kind: channel.via.name(),
+            kind: channel.via.name().to_owned(),
             name: channel.name,
         })
         .collect();

@@ -5,11 +5,12 @@ use crate::app::App;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
-use thrum_schema::World;
-use thrum_schema::channel::{
-    Channel, ChannelKind, check_email, check_phone, check_topic_arn, check_webhook_url,
-};
+use std::collections::BTreeMap;
+use thrum_schema::channel::kind::{Kind, Settings};
+use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::error::Invalid;
+use thrum_schema::notice::template;
+use thrum_schema::{UnixMs, World};
 use utoipa::ToSchema;
 
 /// The longest name, in characters.
@@ -19,22 +20,25 @@ const SECRET_PREFIX: &str = "whsec_";
 
 /// A channel to create, or the fields of a channel to change. Absent fields keep their value, or
 /// get their default.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelRequest {
     /// 1 to 100 characters. The default is the kind.
     #[schema(min_length = 1, max_length = 100)]
     pub(super) name: Option<String>,
-    /// Can't be changed.
-    pub(super) kind: Option<KindName>,
-    /// Where a webhook posts.
+    /// `webhook`, `email`, `slack`, or another kind. Can't be changed.
+    pub(super) kind: Option<String>,
+    /// The settings of the kind, by their names; null removes one.
+    #[serde(default)]
+    #[schema(value_type = Option<HashMap<String, Option<String>>>)]
+    pub(super) settings: BTreeMap<String, Option<String>>,
+    /// The same as the setting `url`.
     pub(super) url: Option<String>,
-    /// The secret that signs webhooks: `whsec_` and the base64 of 24 to 64 bytes. Generated if
-    /// absent.
+    /// The same as the setting `secret`.
     pub(super) secret: Option<String>,
-    /// An e-mail address, or a phone number in E.164 format.
+    /// The same as the setting `to`.
     pub(super) to: Option<String>,
-    /// The ARN of an SNS topic.
+    /// The same as the setting `topic_arn`.
     pub(super) topic_arn: Option<String>,
     /// Whether to notify when a monitor goes down.
     pub(super) notify_down: Option<bool>,
@@ -49,120 +53,55 @@ pub struct ChannelRequest {
     pub(super) daily_limit: Option<Option<u32>>,
 }
 
-/// How a channel delivers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum KindName {
-    Webhook,
-    Email,
-    Sms,
-    Sns,
-}
-
-impl KindName {
-    /// The fields of a channel of this kind.
-    const fn fields(self) -> &'static [&'static str] {
-        match self {
-            Self::Webhook => &["url", "secret"],
-            Self::Email | Self::Sms => &["to"],
-            Self::Sns => &["topic_arn"],
-        }
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Webhook => "webhook",
-            Self::Email => "email",
-            Self::Sms => "sms",
-            Self::Sns => "sns",
-        }
-    }
-
-    const fn of(via: &ChannelKind) -> Self {
-        match via {
-            ChannelKind::Webhook { .. } => Self::Webhook,
-            ChannelKind::Email { .. } => Self::Email,
-            ChannelKind::Sms { .. } => Self::Sms,
-            ChannelKind::Sns { .. } => Self::Sns,
-        }
-    }
-}
-
 impl ChannelRequest {
-    /// How the channel delivers after this request; `before` is how it delivered until now.
-    ///
-    /// # Errors
-    /// A field is missing, invalid, or belongs to another kind.
-    fn via(&self, before: Option<&ChannelKind>, app: &App) -> Result<ChannelKind, Invalid> {
-        let kind = self.kind(before)?;
-        let required = |name: &str, given: &Option<String>, before: Option<&String>| {
-            let value = given.as_ref().or(before).cloned();
-            let problem = || format!("is required for kind {}", kind.as_str());
-            value.ok_or_else(|| Invalid::new(name, problem()))
-        };
-        match kind {
-            KindName::Webhook => {
-                let (url, secret) = match before {
-                    Some(ChannelKind::Webhook { url, secret }) => (Some(url), Some(secret)),
-                    _ => (None, None),
-                };
-                let url = required("url", &self.url, url)?;
-                check_webhook_url("url", &url, app.config.allow_private_webhooks)?;
-                let secret = match (&self.secret, secret) {
-                    (Some(secret), _) => check_secret(secret)?,
-                    (None, Some(secret)) => secret.clone(),
-                    (None, None) => new_secret(app.store.world()),
-                };
-                Ok(ChannelKind::Webhook { url, secret })
-            }
-            KindName::Sns => {
-                let before = match before {
-                    Some(ChannelKind::Sns { topic_arn }) => Some(topic_arn),
-                    _ => None,
-                };
-                let topic_arn = required("topic_arn", &self.topic_arn, before)?;
-                check_topic(&topic_arn, app.config.topics.as_deref())?;
-                Ok(ChannelKind::Sns { topic_arn })
-            }
-            KindName::Email | KindName::Sms => {
-                let before = match before {
-                    Some(ChannelKind::Email { to } | ChannelKind::Sms { to }) => Some(to),
-                    _ => None,
-                };
-                let to = required("to", &self.to, before)?;
-                if matches!(kind, KindName::Email) {
-                    check_email("to", &to)?;
-                    return Ok(ChannelKind::Email { to });
-                }
-                check_phone("to", &to)?;
-                Ok(ChannelKind::Sms { to })
-            }
-        }
-    }
-
-    /// The channel's kind; no field of another kind may come with it.
-    fn kind(&self, before: Option<&ChannelKind>) -> Result<KindName, Invalid> {
-        let before = before.map(KindName::of);
-        let kind = self.kind.or(before);
-        let kind =
-            kind.ok_or_else(|| Invalid::new("kind", "is required: webhook, email, sms or sns"))?;
-        if before.is_some_and(|before| before != kind) {
-            let problem = "can't be changed; create another channel";
-            return Err(Invalid::new("kind", problem));
-        }
+    /// The settings that are given, by their names.
+    fn given(&self) -> BTreeMap<String, Option<String>> {
+        let mut given = self.settings.clone();
         for (name, value) in [
             ("url", &self.url),
             ("secret", &self.secret),
             ("to", &self.to),
             ("topic_arn", &self.topic_arn),
         ] {
-            if value.is_some() && !kind.fields().contains(&name) {
-                let kind = kind.as_str();
-                let problem = format!("does not belong to a channel of kind {kind}");
-                return Err(Invalid::new(name, problem));
+            if let Some(value) = value {
+                given.insert(name.to_owned(), Some(value.clone()));
             }
         }
-        Ok(kind)
+        given
+    }
+
+    /// Whether the request sets the setting `name`.
+    pub fn sets(&self, name: &str) -> bool {
+        self.given().contains_key(name)
+    }
+
+    /// How the channel delivers after this request; `before` is how it delivered until now.
+    ///
+    /// # Errors
+    /// A setting is missing, invalid, or belongs to another kind.
+    fn via(&self, before: Option<&ChannelKind>, app: &App) -> Result<ChannelKind, Vec<Invalid>> {
+        let invalid = |field: &str, problem: String| vec![Invalid::new(field, problem)];
+        let name = self.kind.as_deref().or(before.map(ChannelKind::name));
+        let name =
+            name.ok_or_else(|| invalid("kind", format!("is required: {}", Kind::names())))?;
+        if before.is_some_and(|before| before.name() != name) {
+            let problem = "can't be changed; create another channel".to_owned();
+            return Err(invalid("kind", problem));
+        }
+        let kind = Kind::named(name)
+            .ok_or_else(|| invalid("kind", format!("must be {}", Kind::names())))?;
+        let had = before.map(ChannelKind::settings).unwrap_or_default();
+        let mut settings = kind.change(&had, &self.given(), &app.config.networks)?;
+        if kind.name == "webhook" {
+            settings
+                .entry("secret".to_owned())
+                .or_insert_with(|| new_secret(app.store.world()));
+            check_bodies(&settings, app.store.world().now())?;
+        }
+        if let Some(topic) = settings.get("topic_arn") {
+            check_topic(topic, app.config.topics.as_deref())?;
+        }
+        Ok(ChannelKind::of(kind, settings))
     }
 
     /// How the channel delivers after this request, as [`Self::via`], if all other fields are valid, too.
@@ -188,8 +127,8 @@ impl ChannelRequest {
         match self.via(before, app) {
             Ok(via) if invalid.is_empty() => Ok(via),
             Ok(_) => Err(invalid),
-            Err(error) => {
-                invalid.push(error);
+            Err(errors) => {
+                invalid.extend(errors);
                 Err(invalid)
             }
         }
@@ -208,31 +147,31 @@ impl ChannelRequest {
     }
 }
 
+/// Checks the templates of a webhook's bodies with sample messages.
+fn check_bodies(settings: &Settings, now: UnixMs) -> Result<(), Vec<Invalid>> {
+    let samples = template::samples(now);
+    let invalid: Vec<Invalid> = ["down_body", "up_body", "reminder_body"]
+        .into_iter()
+        .filter_map(|name| Some((name, settings.get(name)?)))
+        .filter_map(|(name, text)| template::check(name, text, true, &samples).err())
+        .collect();
+    if invalid.is_empty() {
+        Ok(())
+    } else {
+        Err(invalid)
+    }
+}
+
 /// Checks a topic against those that the operator allows.
-fn check_topic(topic_arn: &str, allowed: Option<&[String]>) -> Result<(), Invalid> {
-    check_topic_arn("topic_arn", topic_arn)?;
+fn check_topic(topic_arn: &str, allowed: Option<&[String]>) -> Result<(), Vec<Invalid>> {
     if allowed.is_none_or(|allowed| allowed.iter().any(|topic| topic == topic_arn)) {
         return Ok(());
     }
-    Err(Invalid::new(
+    Err(vec![Invalid::new(
         "topic_arn",
         "is not a topic that this installation may publish to; the operator can add it to the \
          parameter TopicArns",
-    ))
-}
-
-/// Checks a secret in the format of Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes.
-fn check_secret(secret: &str) -> Result<String, Invalid> {
-    let bytes = secret
-        .strip_prefix(SECRET_PREFIX)
-        .and_then(|text| BASE64_STANDARD.decode(text).ok());
-    match bytes {
-        Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(secret.to_owned()),
-        _ => Err(Invalid::new(
-            "secret",
-            "must be whsec_ and the base64 of 24 to 64 bytes; omit it to generate one",
-        )),
-    }
+    )])
 }
 
 fn new_secret(world: &dyn World) -> String {

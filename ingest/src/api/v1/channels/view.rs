@@ -2,6 +2,7 @@
 
 use crate::http::Reader;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use thrum_schema::UnixMs;
 use thrum_schema::channel::{Channel, ChannelKind, Subscription, SubscriptionState};
 use thrum_schema::id::ChannelId;
@@ -14,7 +15,10 @@ pub struct ChannelView {
     #[schema(value_type = String)]
     pub id: ChannelId,
     pub name: String,
-    pub kind: &'static str,
+    pub kind: String,
+    /// The settings of the kind. A secret is shown as an ellipsis; a secret URL, with its host.
+    #[schema(value_type = HashMap<String, String>)]
+    pub settings: BTreeMap<String, String>,
     pub notify_down: bool,
     pub notify_up: bool,
     pub group_threshold: u32,
@@ -111,8 +115,8 @@ pub fn shown(
     subscription: Option<&Subscription>,
 ) -> ChannelView {
     let mut view = view(channel);
-    if !reader.sees_secrets {
-        view.url = None;
+    if !reader.sees_secrets && view.url.take().is_some() {
+        view.settings.remove("url");
     }
     let health = failing.iter().find(|health| health.channel == channel.id);
     view.failing = health.map(Failing::from);
@@ -125,7 +129,8 @@ pub fn view(channel: &Channel) -> ChannelView {
     let mut view = ChannelView {
         id: channel.id,
         name: channel.name.clone(),
-        kind: channel.via.name(),
+        kind: channel.via.name().to_owned(),
+        settings: settings(channel),
         notify_down: channel.notify_down,
         notify_up: channel.notify_up,
         group_threshold: channel.group_threshold,
@@ -142,6 +147,18 @@ pub fn view(channel: &Channel) -> ChannelView {
         ChannelKind::Webhook { url, .. } => view.url = Some(url),
         ChannelKind::Email { to } | ChannelKind::Sms { to } => view.to = Some(to),
         ChannelKind::Sns { topic_arn } => view.topic_arn = Some(topic_arn),
+        ChannelKind::Service { .. } => {}
     }
     view
+}
+
+/// The settings of a channel, without what must not be shown.
+fn settings(channel: &Channel) -> BTreeMap<String, String> {
+    let kind = channel.via.kind();
+    let shown = |(name, value): (String, String)| {
+        let setting = kind.and_then(|kind| kind.setting(&name));
+        let value = setting.map_or_else(|| "…".to_owned(), |setting| setting.shown(&value));
+        (name, value)
+    };
+    channel.via.settings().into_iter().map(shown).collect()
 }

@@ -82,6 +82,9 @@ pub struct MonitorView {
     /// Seconds between two reminders while it is down.
     pub remind_s: Option<u32>,
     pub snoozed_until: Option<String>,
+    /// When somebody acknowledged that it is down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acknowledged_at: Option<String>,
     pub windows: Vec<WindowSpec>,
     /// What is expected of the metrics, and of `duration`, of a run, by name.
     #[schema(value_type = Object)]
@@ -394,6 +397,7 @@ impl Around<'_> {
             all_runs: options.all_runs,
             remind_s: options.remind_s,
             snoozed_until: options.snoozed_until.map(UnixMs::rfc3339),
+            acknowledged_at: state.acknowledged_at.map(UnixMs::rfc3339),
             windows: options.windows.iter().map(Into::into).collect(),
             expect: options
                 .expect
