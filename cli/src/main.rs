@@ -80,7 +80,7 @@ enum Command {
     Monitors(remote::Monitors),
     /// List alerts, and retry their dead deliveries
     Alerts(remote::Alerts),
-    /// List, add, test and delete notification channels
+    /// List, add, edit, test and delete notification channels
     Channels(remote::Channels),
     /// List, create, rotate and revoke API keys
     Keys(remote::Keys),
@@ -100,7 +100,7 @@ enum Command {
     /// --queue, moves the messages of each dead-letter queue back to its source queue. Safe to
     /// repeat: work that is already done is skipped.
     Redrive(remote::Redrive),
-    /// Import a CSV file into a series
+    /// Import CSV files into series, and monitors from Healthchecks and Uptime Kuma
     Import(signals::Import),
     /// List series, accept new levels, set calendars, and delete bars
     Series(remote::Series),

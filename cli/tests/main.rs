@@ -5,6 +5,8 @@ mod clients;
 mod csv;
 mod disk;
 mod exec;
+mod migrate;
 mod operator;
 mod process;
+mod services;
 mod support;

@@ -24,7 +24,8 @@ try {
     monitors: "/", monitor: backup, down: `/monitors/${await key("edge-7")}`, edit: `${backup}/edit`, delete: `${backup}/delete`,
     signals: "/signals", series: "/signals/demo?timeframe=1h", backtest: `/backtests/${backtest.id}`, "backtest-form": "/backtests",
     search: `/backtests/${search.id}`, walk: `/backtests/${walk.id}`,
-    alerts: "/alerts", channels: "/channels", usage: "/usage", keys: "/keys", settings: "/settings", system: "/system",
+    alerts: "/alerts", channels: "/channels", "channel-new": "/channels/new?kind=pagerduty", "channel-webhook": "/channels/new?kind=webhook",
+    usage: "/usage", keys: "/keys", settings: "/settings", system: "/system",
     status: status.path, missing: "/monitors/nothing",
   };
   const looks = {

@@ -5,8 +5,9 @@ use axum::http::{Method, StatusCode};
 use e2e::vendors::{Mood, SETTINGS, Vendor, answer, answering};
 use e2e::{SITE, Stage};
 use serde_json::{Map, Value, json};
+use thrum_notify::Letter;
 use thrum_notify::Message;
-use thrum_notify::channels::{Letter, call};
+use thrum_notify::channels::call;
 use thrum_notify::send::{Answer, Call};
 use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::kind::{Kind, Settings};
@@ -126,6 +127,15 @@ fn extreme() -> Message {
     Message::of_alert(&alert, &channel(), &Voice::new(&project, Some(SITE)))
 }
 
+/// A message with as many lines as there can be.
+fn lines() -> Message {
+    let mut alert = sample(AlertKind::Down, NOW);
+    alert.output = Some("a\n".repeat(750));
+    alert.monitor.as_mut().unwrap().desc = "b\n".repeat(500);
+    let project = Project::new(ProjectId::FIRST, "");
+    Message::of_alert(&alert, &channel(), &Voice::new(&project, Some(SITE)))
+}
+
 /// A group of ninety such monitors.
 fn crowd() -> Message {
     let alerts: Vec<Alert> = (0..90)
@@ -183,7 +193,7 @@ fn each_message_to_each_service_is_as_recorded_and_keeps_its_rules() {
 #[test]
 fn the_longest_and_most_hostile_message_keeps_every_rule() {
     for (kind, pairs) in SETTINGS {
-        for message in [extreme(), crowd()] {
+        for message in [extreme(), crowd(), lines()] {
             let call = called(kind, pairs, &message);
             let said = answer(kind, &call);
             assert!(said.status.is_success(), "{kind}: {}", said.body);
@@ -193,7 +203,7 @@ fn the_longest_and_most_hostile_message_keeps_every_rule() {
 
 #[test]
 fn every_service_has_a_receiver() {
-    let others = ["email", "webhook", "sms", "sns", "eventbridge"];
+    let others = ["email", "webhook", "sms", "sns"];
     for kind in thrum_schema::channel::kind::KINDS {
         let has = SETTINGS.iter().any(|(name, _)| *name == kind.name);
         assert_ne!(has, others.contains(&kind.name), "{}", kind.name);
@@ -421,4 +431,44 @@ async fn templates_make_the_body_of_a_webhook() {
     let refused = stage.call(Method::POST, "/v1/channels", bad).await;
     assert_eq!(refused.status, 400);
     assert!(refused.text().contains("down_body"), "{}", refused.text());
+}
+
+#[tokio::test]
+async fn a_secret_is_given_again_if_the_url_leads_elsewhere() {
+    let settings = [("server", "https://gotify.example.org"), ("token", "AxYz")];
+    let (stage, _) = stage("gotify", &settings).await;
+    let path = "/v1/channels/gotify";
+    let elsewhere = json!({ "settings": { "server": "https://evil.example.org" } });
+    let refused = stage.call(Method::PATCH, path, elsewhere).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert!(
+        refused.text().contains("must be given again"),
+        "{}",
+        refused.text()
+    );
+    let same = json!({ "settings": { "server": "https://gotify.example.org/sub" } });
+    assert_eq!(
+        stage.call(Method::PATCH, path, same).await.status,
+        StatusCode::OK
+    );
+    let both = json!({ "settings": { "server": "https://other.example.org", "token": "B" } });
+    assert_eq!(
+        stage.call(Method::PATCH, path, both).await.status,
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
+async fn a_receiver_that_asks_for_hours_is_not_asked_before() {
+    let (stage, vendor) = stage(SETTINGS[0].0, SETTINGS[0].1).await;
+    vendor.next(Mood::Answers(Answer {
+        retry_after: Some("7200".to_owned()),
+        ..answering(429, "")
+    }));
+    stage.run(70_000, 5_000).await;
+    // Audits look at the alert meanwhile.
+    stage.run(7_000_000, 60_000).await;
+    assert_eq!(vendor.taken().len(), 1);
+    stage.run(400_000, 20_000).await;
+    assert!(vendor.taken().len() >= 2);
 }

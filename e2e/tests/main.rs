@@ -19,6 +19,7 @@ mod isolation;
 mod long_series;
 mod lookahead;
 mod management;
+mod others;
 mod outside;
 mod pipeline;
 mod quota;

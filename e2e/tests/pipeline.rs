@@ -556,7 +556,11 @@ async fn the_claim_of_a_crashed_worker_expires_and_is_taken_over() {
         .unwrap();
     // Another worker plans the alert, claims the delivery, and crashes.
     let project = ProjectId::FIRST;
-    stage.store.plan(project, alert, &[channel]).await.unwrap();
+    stage
+        .store
+        .plan(project, alert, &[channel], &[])
+        .await
+        .unwrap();
     let now = stage.world.now();
     let claim = Claim {
         project,

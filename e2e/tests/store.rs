@@ -611,13 +611,36 @@ async fn an_alert_is_planned_once_and_closed_by_its_channels(table: Table) {
     store.raise(&alert, NOW).await.unwrap();
     is_conflict(store.raise(&alert, NOW).await);
     let planned = store
-        .plan(PROJECT, alert.id, &channels)
+        .plan(PROJECT, alert.id, &channels, &[])
         .await
         .unwrap()
         .unwrap();
     assert!(planned.planned && planned.open.as_ref().unwrap().len() == 2);
-    let again = store.plan(PROJECT, alert.id, &channels[..1]).await.unwrap();
+    let again = store
+        .plan(PROJECT, alert.id, &channels[..1], &[])
+        .await
+        .unwrap();
     assert_eq!(again, Some(planned), "the first plan stays");
+    // A fallback is added to a planned alert only, and is remembered.
+    let third = ChannelId(Uuid::from_u128(3));
+    assert!(store.add_channel(PROJECT, alert.id, third).await.unwrap());
+    assert!(
+        !store
+            .add_channel(PROJECT, alert_id(99), third)
+            .await
+            .unwrap()
+    );
+    let added = store.alert(PROJECT, alert.id).await.unwrap().unwrap();
+    assert!(added.open.unwrap().contains(&third.to_string()));
+    assert_eq!(added.added, Some([third.to_string()].into()));
+    store.close(PROJECT, alert.id, third, false).await.unwrap();
+    // A delivery that has not started ends without being sent, once.
+    let skipped = claim(alert_id(55), 1, NOW);
+    store.mark_waiting(&skipped).await.unwrap();
+    let ended = store.suppress(&skipped, "not needed").await.unwrap();
+    assert_eq!(ended.state, Some(DeliveryState::Suppressed));
+    is_conflict(store.suppress(&skipped, "not needed").await);
+    is_conflict(store.claim(&skipped, NOW).await);
     store
         .close(PROJECT, alert.id, channels[0], false)
         .await
@@ -661,6 +684,7 @@ async fn channels_keep_their_subscriptions_and_failures(table: Table) {
         daily_limit: None,
         after_s: None,
         fallback: None,
+        fallback_after: None,
         created: NOW,
     };
     is_conflict(store.replace_channel(&channel, None).await);

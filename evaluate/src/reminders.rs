@@ -1,6 +1,7 @@
 //! Delayed alerts: reminders that a monitor is still down, and flips that a silence held back.
 
 use crate::{Evaluate, RETRY_MS};
+use thrum_schema::alert::AlertKind;
 use thrum_schema::announce::{self, Look, flip_of_state};
 use thrum_schema::flip::Flip;
 use thrum_schema::id::{AlertId, MonitorId};
@@ -50,6 +51,12 @@ impl Evaluate {
             self.store.flips(monitor, 1),
         )?;
         let last = flips.into_iter().find(|found| found.n == flip);
+        // A reminder has the output that the alert before it had.
+        let output = match first.state.last_alert {
+            Some(alert) => self.store.alert(first.monitor.project, alert).await?,
+            None => None,
+        };
+        let output = output.and_then(|alert| alert.output);
         let mut again = None;
         let decide = |current: &Snapshot, now: UnixMs| {
             again = None;
@@ -67,7 +74,10 @@ impl Evaluate {
                     Ok(None)
                 }
                 Look::Now(now) => {
-                    let (outcome, alert) = *now;
+                    let (outcome, mut alert) = *now;
+                    if alert.what == AlertKind::Reminder {
+                        alert.output.clone_from(&output);
+                    }
                     Ok(Some(Change {
                         raise: Raise::This(Box::new(alert)),
                         ..Change::of(outcome)

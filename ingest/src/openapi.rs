@@ -66,7 +66,7 @@ operations! {
         v1::alerts: list, redeliver;
         v1::keys: list, create, rotate, revoke;
         v1::ping_key: rotate, delete;
-        v1::project: get_own, update_own, snooze, end_snooze, rotate_badge_key;
+        v1::project: get_own, update_own, preview, snooze, end_snooze, rotate_badge_key;
         v1::usage: get;
         v1::series: list, get_bars, post_bars, post_values, post_sentiment, update, accept, delete;
         v1::history: latest, history;

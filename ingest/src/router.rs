@@ -2,7 +2,7 @@
 //! [`openapi::operations`](crate::openapi::operations): each handler's `#[utoipa::path]` states its
 //! path and method.
 
-use crate::api::compat::{badges, management, ping, prometheus};
+use crate::api::compat::{badges, management, others, ping, prometheus};
 use crate::api::v1::heartbeats;
 use crate::app::App;
 use crate::dashboard;
@@ -25,6 +25,9 @@ pub fn router(app: App) -> Router {
     Router::new()
         // The compatible APIs. Their handlers parse the paths themselves, as the original does.
         .route("/ping/{*rest}", any(ping::ping))
+        .route("/api/push/{token}", any(others::push))
+        .route("/v2/heartbeats/{name}/ping", any(others::opsgenie))
+        .route("/hooks/alerts/{key}", post(others::alerts))
         .route("/api/{*rest}", any(management::api))
         .route("/badge/{*path}", any(badges::of_tag))
         .route("/b/{states}/{badge}", any(badges::of_monitor))

@@ -1,7 +1,8 @@
 //! Delivers one alert through one channel: order, claim, quota, send, outcome.
 
+use crate::error::SendError;
 use crate::message::Message;
-use crate::send::{Mail, SendError};
+use crate::send::Mail;
 use crate::{Notify, NotifyError};
 use futures::future::join_all;
 use std::time::Duration;
@@ -72,15 +73,13 @@ impl Notify {
         if !alert.planned {
             let lag_ms = self.store.world().now() - UnixMs(id.created_ms());
             self.store.metrics().observe(Span::RelayLag, lag_ms);
-            let channels: Vec<ChannelId> = self
-                .store
-                .resolve(project, &alert.targets)
-                .await?
-                .iter()
-                .filter(|channel| channel.wants(alert.what))
-                .map(|channel| channel.id)
-                .collect();
-            match self.store.plan(project, id, &channels).await? {
+            let targets = self.store.resolve(project, &alert.targets).await?;
+            let wanted = targets.iter().filter(|channel| channel.wants(alert.what));
+            let mut channels: Vec<ChannelId> = wanted.map(|channel| channel.id).collect();
+            let mut stand_ins = self.stand_ins(&alert).await?;
+            stand_ins.retain(|other| !channels.contains(other));
+            channels.extend(&stand_ins);
+            match self.store.plan(project, id, &channels, &stand_ins).await? {
                 Some(planned) => alert = planned,
                 None => return Ok(()),
             }
@@ -115,7 +114,7 @@ impl Notify {
         let channel = self.store.channel(project, channel_id).await?;
         if !delivery.members.is_empty() {
             return if is_final {
-                let group = self.conclude_group(project, id, channel_id, &delivery);
+                let group = self.conclude_group(project, id, (channel_id, channel), &delivery);
                 group.await
             } else {
                 let group = self.retry_group(project, id, channel_id, channel, delivery);
@@ -128,6 +127,9 @@ impl Notify {
         if is_final {
             // It was settled, but a crash may have prevented its conclusion.
             let dead = state == Some(DeliveryState::Dead);
+            if let (Some(channel), Some(settled)) = (&channel, Settled::of(&delivery)) {
+                self.fall_back(&alert, channel, &delivery, &settled).await?;
+            }
             return self.conclude(&alert, channel_id, &delivery, dead).await;
         }
         if state == Some(DeliveryState::Gathering) {
@@ -146,6 +148,9 @@ impl Notify {
             && (self
                 .waits_for_earlier(&alert, &channel, &delivery, now)
                 .await?
+                || self
+                    .waits_for_escalation(&alert, &channel, &delivery, now)
+                    .await?
                 || self.gather_burst(&alert, &channel, now).await?);
         if must_wait {
             return Ok(());
@@ -333,6 +338,7 @@ impl Notify {
         let Some(delivery) = self.settle(claim, &settled).await? else {
             return Ok(());
         };
+        self.fall_back(alert, channel, &delivery, &settled).await?;
         match settled {
             Settled::Retry { .. } => {}
             Settled::Dead { .. } => self.conclude(alert, channel.id, &delivery, true).await?,
@@ -582,6 +588,7 @@ impl Notify {
         let project = alert.project;
         self.store.close(project, alert.id, channel, dead).await?;
         if let Some(next) = delivery.next {
+            self.pass_on(alert, next).await?;
             let next = NotifyWork::Deliver {
                 project,
                 alert: next,

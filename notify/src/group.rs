@@ -111,8 +111,13 @@ impl Notify {
             self.settle_members(claim.alert, claim.channel, &alerts, &settled)
                 .await?;
         }
-        if self.settle(claim, &settled).await?.is_none() {
+        let Some(group) = self.settle(claim, &settled).await? else {
             return Ok(());
+        };
+        if let Some(channel) = &channel {
+            for alert in &alerts {
+                self.fall_back(alert, channel, &group, &settled).await?;
+            }
         }
         if !matches!(settled, Settled::Retry { .. }) {
             self.settle_members(claim.alert, claim.channel, &alerts, &settled)
@@ -129,14 +134,19 @@ impl Notify {
         &self,
         project: ProjectId,
         id: AlertId,
-        channel: ChannelId,
+        (channel_id, channel): (ChannelId, Option<Channel>),
         group: &Delivery,
     ) -> Result<(), NotifyError> {
         let Some(settled) = Settled::of(group).filter(|_| !group.concluded) else {
             return Ok(());
         };
         let alerts = self.members(project, group).await?;
-        self.settle_members(id, channel, &alerts, &settled).await
+        if let Some(channel) = &channel {
+            for alert in &alerts {
+                self.fall_back(alert, channel, group, &settled).await?;
+            }
+        }
+        self.settle_members(id, channel_id, &alerts, &settled).await
     }
 
     /// The alerts of a group, in the order in which they happened.

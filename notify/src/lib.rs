@@ -4,7 +4,12 @@
 pub mod channels;
 mod confirm;
 mod deliver;
+mod error;
+mod escalate;
 mod group;
+mod http;
+mod layout;
+mod letter;
 mod limiter;
 mod message;
 mod queue;
@@ -13,6 +18,7 @@ pub mod send;
 mod subscribe;
 
 pub use confirm::Confirm;
+pub use letter::Letter;
 pub use message::Message;
 pub use send::Sender;
 

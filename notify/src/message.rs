@@ -2,7 +2,7 @@
 
 mod sms;
 
-use crate::channels::layout::html as escape;
+use crate::layout::html as escape;
 use serde_json::{Value, json};
 use thrum_schema::UnixMs;
 use thrum_schema::alert::{Alert, AlertKind, Subject};
@@ -283,7 +283,7 @@ mod tests {
         Channel::new(id, ProjectId::FIRST, ChannelKind::Email { to }, UnixMs(0))
     }
 
-    fn told(alert: &Alert) -> Message {
+    fn render(alert: &Alert) -> Message {
         let project = Project {
             badge_secret: "secret".to_owned(),
             ..Project::new(ProjectId::FIRST, "")
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn the_json_of_an_alert_has_what_its_text_says() {
         let mut down = alert("web-01", AlertKind::Down);
-        let message = told(&down);
+        let message = render(&down);
         assert_eq!(message.subject, "DOWN: web-01: exit status 4");
         assert_eq!(
             message.sms,
@@ -316,7 +316,7 @@ mod tests {
             UnixMs(1_763_690_000_000),
             UnixMs(1_763_700_000_000),
         ));
-        let message = told(&down);
+        let message = render(&down);
         assert!(
             message
                 .text
@@ -329,10 +329,10 @@ mod tests {
     fn a_recovery_counts_missed_runs_and_tells_how_long_it_lasted() {
         let mut up = alert("web-01", AlertKind::Up);
         up.flip.as_mut().unwrap().missed = 3;
-        let message = told(&up);
+        let message = render(&up);
         assert_eq!(message.json["data"]["missed"], 3);
         assert_eq!(message.json["data"]["down_s"], 7_500);
-        let reminder = told(&alert("web-01", AlertKind::Reminder));
+        let reminder = render(&alert("web-01", AlertKind::Reminder));
         assert_eq!(reminder.json["type"], "monitor.reminder");
         assert_eq!(reminder.json["data"]["status"], "down");
     }
@@ -340,9 +340,9 @@ mod tests {
     #[test]
     fn a_hostile_monitor_name_cannot_break_a_message() {
         let name = format!("<b>\r\nBcc: x@y.z{}{}", "é😀", "x".repeat(300));
-        let message = told(&alert(&name, AlertKind::Up));
+        let message = render(&alert(&name, AlertKind::Up));
         assert!(!message.subject.contains(['\r', '\n']));
-        assert_eq!(message.sns_subject, "UP: web-01 after 2 h 5 min");
+        assert_eq!(message.sns_subject, "UP: web-01 (was down for 2 h 5 min)");
         assert!(
             message.sms.len() <= 160 && message.sms.contains("UP"),
             "{}",
@@ -354,22 +354,22 @@ mod tests {
     #[test]
     fn names_beyond_ascii_arrive() {
         let name = "日本語バックアップ";
-        let message = told(&alert(name, AlertKind::Down));
+        let message = render(&alert(name, AlertKind::Down));
         assert_eq!(message.subject, format!("DOWN: {name}: exit status 4"));
         assert_eq!(message.sns_subject, "DOWN: web-01: exit status 4");
         let mut alert = alert("Größe", AlertKind::Up);
         alert.monitor.as_mut().unwrap().slug = String::new();
-        let message = told(&alert);
+        let message = render(&alert);
         assert_eq!(
             message.sns_subject,
-            "UP: a monitor (its name is in the message) after 2 h 5 min"
+            "UP: a monitor (its name is in the message) (was down for 2 h 5 min)"
         );
         assert!(message.sms.starts_with("Thrum: Größe is UP"));
     }
 
     #[test]
     fn links_in_a_mail_can_be_clicked() {
-        let html = told(&alert("web-01", AlertKind::Down)).html();
+        let html = render(&alert("web-01", AlertKind::Down)).html();
         let url = "https://wiki.example.org/backup";
         assert!(
             html.contains(&format!("<a href=\"{url}\">{url}</a>")),

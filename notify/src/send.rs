@@ -1,65 +1,31 @@
 //! Sends messages, by the kind of the channel.
 
 mod email;
-pub mod http;
 #[cfg(feature = "aws")]
 mod mail;
-mod names;
 #[cfg(not(feature = "aws"))]
 mod no_sns;
 #[cfg(feature = "aws")]
 mod sns;
 mod webhook;
 
+pub use crate::error::SendError;
+pub use crate::http::{Answer, Call, Http, Lookup, Reach, Transport};
 pub use email::Email;
-pub use http::{Answer, Call, Http, Reach, Transport};
 #[cfg(feature = "aws")]
 pub use mail::Topics;
-pub use names::Lookup;
 #[cfg(not(feature = "aws"))]
 pub use no_sns::Sns;
 #[cfg(feature = "aws")]
 pub use sns::{MakeClient, Sns};
 pub use webhook::signature;
 
-use crate::channels::{self, Letter};
+use crate::channels;
+use crate::letter::Letter;
 use crate::message::Message;
-use thiserror::Error;
 use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_store::Claim;
-
-/// Why a message was not sent, in words that are safe to show to the channel's owner.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{reason}")]
-pub struct SendError {
-    /// What went wrong, without secrets and addresses.
-    pub reason: String,
-    /// Whether retrying is pointless.
-    pub permanent: bool,
-    /// How long the receiver asks to wait before a retry, in milliseconds.
-    pub wait_ms: i64,
-}
-
-impl SendError {
-    /// A failure that a retry may fix.
-    pub fn passing(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            permanent: false,
-            wait_ms: 0,
-        }
-    }
-
-    /// A failure that no retry can fix.
-    pub fn permanent(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            permanent: true,
-            wait_ms: 0,
-        }
-    }
-}
 
 /// How e-mails are sent.
 #[derive(Debug)]

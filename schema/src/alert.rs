@@ -4,7 +4,6 @@
 use crate::flip::Flip;
 use crate::id::{AlertId, ChannelId, MonitorId, ProjectId};
 use crate::monitor::Monitor;
-use crate::notice::MAX_DESC;
 use crate::outage::Outage;
 use crate::signal::watch::Change;
 use crate::targets::Targets;
@@ -17,6 +16,9 @@ pub const ALERT_TTL_S: i64 = 35 * 86_400;
 /// How long delivery of an alert is tried by default, in seconds: a day. `--delivery-window`
 /// changes it.
 pub const DELIVERY_WINDOW_S: i64 = 86_400;
+
+/// Longest description that an alert keeps, in characters.
+pub const MAX_DESC: usize = 1_000;
 
 /// What an alert is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -130,6 +132,9 @@ pub struct Alert {
     /// Whether its channels are decided.
     #[serde(default)]
     pub planned: bool,
+    /// Channels that it also goes to, because others failed to deliver it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<BTreeSet<String>>,
     /// Where it goes.
     pub targets: Targets,
     /// The monitor, for alerts about one.
@@ -181,6 +186,7 @@ impl Alert {
             dead: false,
             open: None,
             planned: false,
+            added: None,
             targets: monitor.targets.clone(),
             monitor: Some(Subject::of(monitor)),
             flip: Some(flip.clone()),
@@ -221,6 +227,7 @@ impl Alert {
             dead: false,
             open: None,
             planned: false,
+            added: None,
             targets: Targets::These(vec![channel]),
             monitor: None,
             flip: None,
@@ -231,6 +238,27 @@ impl Alert {
             burst: None,
             flapping: false,
         }
+    }
+
+    /// Makes a test look as if `monitor` had missed its deadline now.
+    pub fn about(&mut self, monitor: &Monitor, last_success: Option<UnixMs>, now: UnixMs) {
+        self.monitor = Some(Subject::of(monitor));
+        self.last_ping = Some(last_success.unwrap_or(now));
+        self.flip = Some(Flip {
+            n: 0,
+            at: now,
+            from: crate::Status::Up,
+            to: crate::Status::Down,
+            reason: crate::Reason::Timeout,
+            alert: true,
+            silenced: false,
+            deadline: None,
+            outage: None,
+            why: None,
+            missed: 0,
+            lasted_ms: None,
+            last_success,
+        });
     }
 
     /// The alert for a signal change.
@@ -248,6 +276,7 @@ impl Alert {
             dead: false,
             open: None,
             planned: false,
+            added: None,
             targets,
             monitor: None,
             flip: None,

@@ -81,6 +81,9 @@ pub struct Delivery {
     /// When the claim or the wait ends, or when the next attempt is due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMs>,
+    /// How long the wait for the next attempt was decided to be, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<i64>,
     /// Whether it was charged to the quota.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub charged: bool,

@@ -1,6 +1,7 @@
 //! Identifiers, each with its own type so that they cannot be mixed up.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
@@ -70,6 +71,15 @@ impl MonitorId {
     pub fn parse_canonical(s: &str) -> Option<Self> {
         let id = Self(Uuid::try_parse(s).ok()?);
         (s.len() == 36 && !s.bytes().any(|b| b.is_ascii_uppercase())).then_some(id)
+    }
+
+    /// The ID of the monitor that a push token of Uptime Kuma belongs to, once it is imported: a UUID
+    /// of version 8 (RFC 9562 §5.8), from a hash of the token. Like the token, it is a secret.
+    pub fn of_push_token(token: &str) -> Self {
+        let hash = Sha256::digest(format!("push token\0{token}"));
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 }
 

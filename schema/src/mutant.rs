@@ -51,6 +51,10 @@ pub enum Mutant {
     FlappingAlerts,
     /// Reminders go on after somebody has acknowledged.
     AcknowledgedReminds,
+    /// A channel is notified later although somebody has acknowledged.
+    AcknowledgedEscalates,
+    /// Nothing stands in for a channel that fails.
+    NoFallback,
     /// A channel's limit holds for the first alert about a monitor, too.
     FirstDownLimited,
     /// A delivery waits for a name server as long as it takes.
@@ -65,7 +69,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -88,6 +92,9 @@ impl Mutant {
         Self::RefusalsIgnored,
         Self::StepIgnored,
         Self::FlappingAlerts,
+        Self::AcknowledgedReminds,
+        Self::AcknowledgedEscalates,
+        Self::NoFallback,
         Self::FirstDownLimited,
         Self::LookupForever,
         Self::ExpectationsIgnored,

@@ -2,7 +2,6 @@
 
 use crate::id::ProjectId;
 use crate::key;
-use crate::notice::template::Templates;
 use crate::plan::OWNER;
 use crate::silence::Window;
 use crate::time::UnixMs;
@@ -49,6 +48,25 @@ pub struct Project {
     /// Incremented with every change.
     #[serde(default)]
     pub version: u64,
+}
+
+/// A project's own texts; an empty one leaves Thrum's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Templates {
+    /// The title, in one line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub title: String,
+    /// The sentences under it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub text: String,
+}
+
+impl Templates {
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.title.is_empty() && self.text.is_empty()
+    }
 }
 
 /// A public status page.

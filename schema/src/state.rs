@@ -131,7 +131,7 @@ pub struct MonitorState {
     /// When users were last notified that it is down, by an alert or a reminder.
     #[serde(rename = "told_at", default, skip_serializing_if = "Option::is_none")]
     pub notified_at: Option<UnixMs>,
-    /// When somebody acknowledged that it is down.
+    /// When a user acknowledged that it is down.
     #[serde(rename = "acked_at", default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_at: Option<UnixMs>,
     /// The last alert, which the next one follows (A8).

@@ -270,6 +270,7 @@ fn channels_keys_and_outages() {
         daily_limit: Some(100),
         after_s: Some(600),
         fallback: Some(ChannelId(id(3))),
+        fallback_after: None,
         created: NOW,
     };
     let stored = item::channel(&channel);

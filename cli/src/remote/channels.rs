@@ -1,17 +1,23 @@
-//! `thrum channels`: lists, adds, tests and deletes channels.
+//! `thrum channels`: lists, adds, edits, tests and deletes channels.
 
 use super::{Part, Remote, cell, segment};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 use std::{fs, io};
-use thrum_schema::channel::kind::{KINDS, Kind};
+use thrum_schema::channel::kind::{KINDS, Kind, Setting};
+use tokio::time::sleep;
+
+/// How often, and how many times, to look whether a test alert has arrived.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOKS: u32 = 24;
 
 const EXAMPLES: &str = "\
 Examples:
-  thrum channels kinds                 # what there is
+  thrum channels kinds                 # list all kinds
   thrum channels kinds telegram        # its settings, and where to find them
   thrum channels add email ops@example.org
   thrum channels add slack url=@slack-url.txt --name ops
@@ -45,13 +51,15 @@ enum ChannelAction {
         /// Kind of channel; `thrum channels kinds` lists them
         #[arg(value_parser = PossibleValuesParser::new(KINDS.iter().map(|kind| kind.name)), hide_possible_values = true)]
         kind: String,
-        /// Settings as NAME=VALUE, or the values of the required ones in order; @FILE reads a value
-        /// from a file, and - from stdin
+        /// Settings as NAME=VALUE, or the values of the required ones in order; of a secret, @FILE reads
+        /// it from a file, and - from stdin
         #[arg(required = true, value_name = "SETTING")]
         settings: Vec<String>,
         /// Name of the channel
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        when: When,
     },
     /// Change settings of a channel
     Edit {
@@ -64,17 +72,51 @@ enum ChannelAction {
         /// New name of the channel
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        when: When,
     },
     /// Send a test alert to a channel
     Test {
         /// Name or ID of the channel
         id: String,
+        /// Let it look like an alert about this monitor
+        #[arg(long, value_name = "NAME")]
+        monitor: Option<String>,
     },
     /// Delete a channel
     Delete {
         /// Name or ID of the channel
         id: String,
     },
+}
+
+/// When a channel is notified, and what if it fails.
+#[derive(Debug, Args)]
+struct When {
+    /// Notify it only of monitors that are still down, and not acknowledged, after this time; 0s to
+    /// notify it at once
+    #[arg(long, value_parser = crate::remote::duration, value_name = "DURATION")]
+    after: Option<Duration>,
+    /// Name or ID of the channel that gets what this one fails to deliver; empty for none
+    #[arg(long, value_name = "CHANNEL")]
+    fallback: Option<String>,
+}
+
+impl When {
+    fn put_into(self, body: &mut Value) {
+        if let Some(after) = self.after {
+            body["after_s"] = match after.as_secs() {
+                0 => Value::Null,
+                seconds => seconds.into(),
+            };
+        }
+        if let Some(fallback) = self.fallback {
+            body["fallback"] = match fallback.as_str() {
+                "" => Value::Null,
+                name => name.into(),
+            };
+        }
+    }
 }
 
 /// `thrum channels`
@@ -97,15 +139,29 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
                     channel["failing"] = channel["failing"]["last_error"].take();
                 }
             }
-            let columns = ["name", "kind", "to", "subscription", "failing", "id"];
+            let columns = [
+                "name",
+                "kind",
+                "to",
+                "after_s",
+                "subscription",
+                "failing",
+                "id",
+            ];
             remote.print(&reply, "channels", &columns)
         }
         ChannelAction::Kinds { kind } => print_kinds(kind.as_deref()),
-        ChannelAction::Edit { id, settings, name } => {
+        ChannelAction::Edit {
+            id,
+            settings,
+            name,
+            when,
+        } => {
             let path = format!("/v1/channels/{}", segment(&id)?);
             let channel = remote.call(Method::GET, &path, None).await?;
             let kind = kind_named(&cell(&channel["kind"]))?;
-            let body = request(kind, &settings, name, true)?;
+            let mut body = request(kind, &settings, name, true)?;
+            when.put_into(&mut body);
             let reply = remote.call(Method::PATCH, &path, Some(body)).await?;
             remote.done(&reply, "Saved.")
         }
@@ -113,10 +169,12 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
             kind,
             settings,
             name,
+            when,
         } => {
             let kind = kind_named(&kind)?;
             let mut body = request(kind, &settings, name, false)?;
             body["kind"] = json!(kind.name);
+            when.put_into(&mut body);
             let reply = remote
                 .call(Method::POST, "/v1/channels", Some(body))
                 .await?;
@@ -128,17 +186,20 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
             // It is shown only now.
             let words = match reply["secret"].as_str() {
                 Some(secret) => {
-                    format!("{words}\nSecret to verify its messages with, shown only now: {secret}")
+                    format!("{words}\nSigning secret (Thrum shows it only once): {secret}")
                 }
                 None => words,
             };
             remote.done(&reply, &words)
         }
-        ChannelAction::Test { id } => {
-            let path = format!("/v1/channels/{}/test", segment(&id)?);
+        ChannelAction::Test { id, monitor } => {
+            let mut path = format!("/v1/channels/{}/test", segment(&id)?);
+            if let Some(monitor) = monitor {
+                path = format!("{path}?monitor={}", segment(&monitor)?);
+            }
             let reply = remote.call(Method::POST, &path, None).await?;
-            let words = format!("Sending test alert {}.", cell(&reply["alert_id"]));
-            remote.done(&reply, &words)
+            let outcome = outcome(&remote, &cell(&reply["alert_id"])).await?;
+            remote.done(&reply, &outcome)
         }
         ChannelAction::Delete { id } => {
             let path = format!("/v1/channels/{}", segment(&id)?);
@@ -148,11 +209,13 @@ pub async fn channels(args: Channels) -> anyhow::Result<()> {
     }
 }
 
-/// Where a channel leads: its first setting.
+/// Where a channel leads: its first setting that is no secret, or else its first.
 fn first_setting(channel: &Value) -> Value {
     let kind = channel["kind"].as_str().and_then(Kind::named);
-    let settings = kind.into_iter().flat_map(|kind| kind.settings);
-    let mut given = settings.map(|setting| channel["settings"][setting.name].clone());
+    let settings = kind.map_or(&[][..], |kind| kind.settings);
+    let is_shown = |setting: &&Setting| !setting.secret;
+    let order = settings.iter().filter(is_shown).chain(settings);
+    let mut given = order.map(|setting| channel["settings"][setting.name].clone());
     given.find(Value::is_string).unwrap_or_default()
 }
 
@@ -196,14 +259,30 @@ fn request(
     is_edit: bool,
 ) -> anyhow::Result<Value> {
     let mut given = Map::new();
-    let mut required = kind.settings.iter().filter(|setting| setting.required);
+    let is_named = |text: &&String| {
+        let pair = text.split_once('=');
+        pair.is_some_and(|(name, _)| kind.setting(name).is_some())
+    };
+    let named: Vec<&str> = settings
+        .iter()
+        .filter(is_named)
+        .filter_map(|text| text.split('=').next())
+        .collect();
+    let mut required = kind
+        .settings
+        .iter()
+        .filter(|setting| setting.required && !named.contains(&setting.name));
     for text in settings {
         let pair = text.split_once('=');
         let named = pair.filter(|(name, _)| kind.setting(name).is_some());
         let (name, value) = match named {
             Some(pair) => pair,
             None => {
-                let next = required.next().filter(|_| !is_edit);
+                // A name that is mistyped is no value.
+                let is_name =
+                    |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+                let is_mistyped = pair.is_some_and(|(name, _)| is_name(name));
+                let next = required.next().filter(|_| !is_edit && !is_mistyped);
                 let next = next.with_context(|| {
                     let names: Vec<&str> =
                         kind.settings.iter().map(|setting| setting.name).collect();
@@ -216,7 +295,14 @@ fn request(
                 (next.name, text.as_str())
             }
         };
-        let value = read_value(value)?;
+        // Others may begin with @, too, such as the name of a chat.
+        let reads = kind
+            .setting(name)
+            .is_some_and(|setting| setting.secret || setting.is_long());
+        let value = match reads {
+            true => read_value(value)?,
+            false => value.to_owned(),
+        };
         let value = if value.is_empty() {
             Value::Null
         } else {
@@ -231,8 +317,8 @@ fn request(
     Ok(body)
 }
 
-/// A value, or what the file has that it names with `@`, or stdin if it is `-`: so that a secret need
-/// not be on the command line, where others see it.
+/// Reads a value: `@FILE` from that file, `-` from stdin. Secrets then stay off the command line, where
+/// other users could see them.
 fn read_value(value: &str) -> anyhow::Result<String> {
     let text = match value.strip_prefix('@') {
         Some(path) => fs::read_to_string(path).with_context(|| format!("can't read {path}"))?,
@@ -240,4 +326,32 @@ fn read_value(value: &str) -> anyhow::Result<String> {
         None => return Ok(value.to_owned()),
     };
     Ok(text.trim_end().to_owned())
+}
+
+/// What became of a test alert, as soon as that is known.
+///
+/// # Errors
+/// It did not arrive, or the server can't be reached.
+async fn outcome(remote: &Remote, alert: &str) -> anyhow::Result<String> {
+    for _ in 0..LOOKS {
+        sleep(LOOK_EVERY).await;
+        let reply = remote
+            .call(Method::GET, "/v1/alerts?limit=50", None)
+            .await?;
+        let alerts = reply["alerts"].as_array().into_iter().flatten();
+        let mut own = alerts.filter(|one| one["id"] == *alert);
+        let Some(delivery) = own.next().map(|one| &one["deliveries"][0]) else {
+            continue;
+        };
+        let error = cell(&delivery["error"]);
+        match delivery["state"].as_str() {
+            Some("sent") => return Ok("The test alert was delivered.".to_owned()),
+            Some("retry") => bail!("the test alert was not delivered: {error}. Thrum tries again"),
+            Some("dead" | "suppressed") => bail!("the test alert was not delivered: {error}"),
+            _ => {}
+        }
+    }
+    Ok(format!(
+        "The test alert {alert} is on its way. `thrum alerts` shows what becomes of it."
+    ))
 }

@@ -4,6 +4,8 @@ mod edit;
 mod show;
 mod transfer;
 
+pub use transfer::import_all;
+
 use super::{Part, Remote, cell, segment};
 use clap::{Args, Subcommand, ValueEnum};
 use edit::Fields;
@@ -239,7 +241,10 @@ pub async fn monitors(args: Monitors) -> anyhow::Result<()> {
         MonitorAction::Acknowledge { monitor } => {
             let path = at(&monitor, "/acknowledge")?;
             let reply = remote.call(Method::POST, &path, None).await?;
-            remote.done(&reply, "Acknowledged: no reminders until it is up again.")
+            remote.done(
+                &reply,
+                "Acknowledged: no reminders and no escalation until it is up again.",
+            )
         }
         MonitorAction::Snooze { monitor, duration } if duration.is_zero() => {
             let path = at(&monitor, "/snooze")?;

@@ -1,7 +1,7 @@
-//! `thrum import`: sends a CSV file to a series, in batches.
+//! `thrum import`: sends a CSV file to a series, in batches, and brings over what other programs have.
 
 use super::csv::{self, Row, Rows};
-use crate::remote::{Remote, segment};
+use crate::remote::{Healthchecks, Kuma, Remote, segment};
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -66,6 +66,16 @@ enum What {
         #[arg(long, default_value = "tick")]
         timeframe: String,
     },
+    /// Import the checks of Healthchecks, so that their ping URLs go on working here
+    ///
+    /// Checks keep their UUIDs: once the name of the old server leads to this one, no client has to
+    /// change. Importing again updates what differs. Channels are assigned by name.
+    Healthchecks(Healthchecks),
+    /// Import the push monitors and notifications of Uptime Kuma, so that their push URLs go on working
+    /// here
+    ///
+    /// Importing again updates what differs.
+    UptimeKuma(Kuma),
 }
 
 /// The file, and the series that it belongs to.
@@ -130,6 +140,8 @@ pub async fn import(args: Import) -> anyhow::Result<()> {
     let (holds, source, timeframe) = match args.what {
         What::Bars { source, timeframe } => (Holds::Bars, source, timeframe),
         What::Values { source, timeframe } => (Holds::Values, source, timeframe),
+        What::Healthchecks(other) => return other.import(&args.remote).await,
+        What::UptimeKuma(other) => return other.import(&args.remote).await,
     };
     let file = &source.file;
     let options = csv::Options {

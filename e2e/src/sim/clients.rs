@@ -74,10 +74,29 @@ pub async fn set_up(cast: &Cast) -> Setup {
             "group_threshold": hook.group_threshold,
             "daily_limit": hook.daily_limit,
         });
+        let mut body = body;
+        if let Some(care) = cast.scenario.care {
+            let is_last = i + 1 == cast.scenario.hooks.len();
+            if is_last {
+                body["after_s"] = json!(care.after_s);
+            }
+        }
         let channel = must(&router, api(Method::POST, "/v1/channels", API_KEY, &body)).await;
         setup
             .channels
             .push(channel["id"].as_str().expect("an id").to_owned());
+    }
+    let mut alerts_on = json!("all");
+    if let Some(care) = cast.scenario.care {
+        let remind = json!({ "remind_s": care.remind_s });
+        must(&router, api(Method::PATCH, "/v1/project", API_KEY, &remind)).await;
+        if care.falls_back {
+            let (spare, others) = setup.channels.split_last().expect("channels");
+            let path = format!("/v1/channels/{}", others[0]);
+            let fallback = json!({ "fallback": spare });
+            must(&router, api(Method::PATCH, &path, API_KEY, &fallback)).await;
+            alerts_on = json!(others);
+        }
     }
     for (i, script) in cast.scenario.scripts.iter().enumerate() {
         let mut id = None;
@@ -94,7 +113,7 @@ pub async fn set_up(cast: &Cast) -> Setup {
                 "period_s": script.period_s,
                 "grace_s": script.grace_s,
                 "failures": script.failures,
-                "channels": "all",
+                "channels": alerts_on,
             });
             let monitor = must(&router, api(Method::POST, "/v1/monitors", API_KEY, &body)).await;
             id = monitor["uuid"].as_str().map(str::to_owned);
@@ -243,6 +262,14 @@ fn request(
             let (period_s, grace_s) = script.then_s.unwrap_or((script.period_s, script.grace_s));
             let body = json!({"period_s": period_s, "grace_s": grace_s});
             api(Method::PATCH, &monitor, API_KEY, &body)
+        }
+        (Kind::Acknowledge, _) => {
+            let path = format!("/v1/monitors/{}/acknowledge", name(i));
+            api(Method::POST, &path, API_KEY, &Value::Null)
+        }
+        (Kind::Snooze, _) => {
+            let path = format!("/v1/monitors/{}/snooze", name(i));
+            api(Method::POST, &path, API_KEY, &json!({ "for_s": 60 }))
         }
         (Kind::Invalid, _) => invalid_request(i, n, script.door, id),
         (Kind::Pause, _) => change("pause"),

@@ -47,6 +47,8 @@ pub struct Delivered {
 pub struct History {
     pub asked: Vec<Asked>,
     pub delivered: Vec<Delivered>,
+    /// Every attempt to reach a receiver: the receiver, the idempotency key, and when.
+    pub attempts: Vec<(usize, String, i64)>,
     /// The pipeline's own heartbeats that succeeded: when each was sent and answered, in
     /// milliseconds.
     pub pulses: Vec<(i64, i64)>,

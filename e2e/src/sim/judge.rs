@@ -2,6 +2,7 @@
 //! numbered as in ARCHITECTURE.md, where it numbers them.
 
 mod alerts;
+mod care;
 mod case;
 mod hardship;
 mod monitors;
@@ -37,6 +38,7 @@ pub fn judge(case: &Case) -> Vec<Broken> {
         return broken;
     }
     monitors::judge(case, &mut note);
+    care::judge(case, &mut note);
     alerts::judge(case, &mut note);
     rest::judge(case, &mut note);
     broken

@@ -72,7 +72,7 @@ impl<'a> Model<'a> {
                 asked.script == i
                     && !matches!(asked.outcome, Outcome::Refused(_) | Outcome::TurnedAway)
             })
-            .filter(|asked| asked.what != Kind::Invalid)
+            .filter(|asked| !matches!(asked.what, Kind::Invalid | Kind::Acknowledge | Kind::Snooze))
             .map(event)
             .collect();
         events.sort_by_key(|event| event.sent_ms);

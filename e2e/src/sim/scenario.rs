@@ -28,6 +28,9 @@ pub struct Scenario {
     pub bars: bool,
     /// Whether a strategy that holds positions and a detector watch them too.
     pub minds: bool,
+    /// What people do about alerts, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub care: Option<Care>,
     /// A step of the clock of all handlers, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_step: Option<ClockStep>,
@@ -35,6 +38,17 @@ pub struct Scenario {
     pub calm_ms: i64,
     /// When the simulation ends, in milliseconds.
     pub end_ms: i64,
+}
+
+/// What people do about alerts: besides these settings, clients acknowledge and snooze.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Care {
+    /// Seconds between reminders.
+    pub remind_s: u32,
+    /// After how many seconds the last channel is notified, if it is notified later.
+    pub after_s: Option<u32>,
+    /// Whether the last channel stands in for the first, and gets nothing else.
+    pub falls_back: bool,
 }
 
 /// Where the handlers run.
@@ -120,6 +134,10 @@ pub enum Kind {
     Resume,
     /// A user changes its period and grace.
     Change,
+    /// A user acknowledges that it is down.
+    Acknowledge,
+    /// A user silences it for a minute.
+    Snooze,
     /// An invalid request: an unknown monitor, a missing or wrong key, or invalid values.
     Invalid,
 }
@@ -256,6 +274,7 @@ impl Scenario {
                 .then(|| u32::try_from(chance.range(3, 15)).expect("a small number")),
             bars: chance.per_mille(150),
             minds: false,
+            care: None,
             calm_ms,
             clock_step: None,
             // An audit waits for at most five minutes.
@@ -300,7 +319,61 @@ impl Scenario {
             .collect();
         scenario.removals_ms.sort_unstable();
         scenario.add_hardship();
+        if seed % 16 == 13 && scenario.clock_step.is_none() {
+            scenario.add_care();
+        }
         scenario
+    }
+
+    /// Adds people who do something about alerts. Drawn separately, and only for some seeds, so that
+    /// the others play as they did before.
+    fn add_care(&mut self) {
+        let chance = Chance::new(self.seed, "care");
+        let falls_back = chance.per_mille(400);
+        for hook in &mut self.hooks {
+            hook.daily_limit = None;
+        }
+        let spare = Hook {
+            group_threshold: 0,
+            daily_limit: None,
+        };
+        self.hooks.push(spare);
+        let after_s = u32::try_from(*chance.pick(&[20, 60, 120])).expect("a small number");
+        self.care = Some(Care {
+            remind_s: 60,
+            after_s: (!falls_back).then_some(after_s),
+            falls_back,
+        });
+        if falls_back {
+            self.hooks[0].group_threshold = 0;
+            let from_ms = chance.range(20_000, self.calm_ms / 2);
+            self.spells.push(Spell {
+                from_ms,
+                to_ms: from_ms + chance.range(60_000, 300_000),
+                what: FaultKind::HookFails(0),
+            });
+        }
+        for script in &mut self.scripts {
+            // Some are left alone.
+            if chance.per_mille(400) {
+                continue;
+            }
+            let falls: Vec<i64> = script.acts.iter().map(|act| act.at_ms).collect();
+            for _ in 0..chance.range(1, 5) {
+                let at_ms = *chance.pick(&falls) + chance.range(1_000, 150_000);
+                let what = if chance.per_mille(750) {
+                    Kind::Acknowledge
+                } else {
+                    Kind::Snooze
+                };
+                script.acts.push(Act {
+                    at_ms: at_ms.min(self.end_ms),
+                    what,
+                    retries: 0,
+                });
+            }
+            script.acts.sort_by_key(|act| act.at_ms);
+        }
     }
 
     /// Adds what the world around Thrum does in some scenarios: the front door refuses requests, or

@@ -61,6 +61,8 @@ pub struct SeenAlert {
 pub struct SeenDelivery {
     pub channel: String,
     pub state: String,
+    /// When the first attempt started.
+    pub first_ms: Option<i64>,
     /// When the next attempt is due.
     pub next_ms: Option<i64>,
 }
@@ -207,6 +209,7 @@ fn alert(alert: &Value) -> SeenAlert {
             .map(|delivery| SeenDelivery {
                 channel: text(&delivery["channel"]),
                 state: text(&delivery["state"]),
+                first_ms: ms_of(&delivery["first_attempt_at"]),
                 next_ms: ms_of(&delivery["next_attempt_at"]),
             })
             .collect(),

@@ -67,6 +67,7 @@ fn candidates(scenario: &Scenario) -> Vec<Scenario> {
     add(&|scenario| scenario.quota = None);
     add(&|scenario| scenario.bars = false);
     add(&|scenario| scenario.minds = false);
+    add(&|scenario| scenario.care = None);
     add(&|scenario| scenario.removals_ms.clear());
     add(&|scenario| scenario.skews_ms = [0, 0]);
     for i in 0..scenario.hooks.len() {

@@ -2,5 +2,6 @@
 
 pub mod badges;
 pub mod management;
+pub mod others;
 pub mod ping;
 pub mod prometheus;

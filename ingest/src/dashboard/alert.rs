@@ -2,8 +2,9 @@
 //! snooze its monitor, without a key. Opening it changes nothing, because chats and mail scanners open
 //! links.
 
+use super::fields::Fields;
 use super::overview::{Row, path_of};
-use super::page::{Page, failed};
+use super::page::{Page, failed, see_other};
 use super::session::form;
 use super::words::At;
 use crate::api::v1::monitors::{acknowledging, snoozed};
@@ -14,11 +15,14 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use thrum_schema::link::is_good;
+use thrum_schema::link::{is_good, path};
 use thrum_schema::notice::{Notice, Voice};
 use thrum_schema::silence;
 use thrum_schema::time::parse_span;
-use thrum_schema::{Alert, AlertId, Channel, ChannelId, ChannelKind, Project, ProjectId, UnixMs};
+use thrum_schema::{
+    Alert, AlertId, Channel, ChannelId, ChannelKind, Monitor, MonitorState, Project, ProjectId,
+    Status, UnixMs,
+};
 use thrum_store::Snapshot;
 
 /// Longest snooze by a link, in seconds: a day.
@@ -40,13 +44,20 @@ struct Now {
     state: &'static str,
     acknowledged: Option<At>,
     silenced: Option<At>,
+    /// Whether the alert's outage goes on, and nobody has acknowledged it.
+    can_acknowledge: bool,
     path: String,
 }
 
 /// `GET /a/{project}/{alert}/{token}`
-pub async fn get(State(app): State<App>, Path(link): Link) -> Response {
+pub async fn get(State(app): State<App>, Path(link): Link, query: Fields) -> Response {
+    let done = match query.text("done") {
+        "acknowledged" => "Acknowledged: no reminders and no escalation until it is up again.",
+        "snoozed" => "Snoozed: no alerts until the snooze ends.",
+        _ => "",
+    };
     match asked(&app, &link).await {
-        Ok((project, alert)) => shown(&app, &project, &alert, "").await,
+        Ok((project, alert)) => shown(&app, &project, &alert, done).await,
         Err(problem) => failed(None, &problem),
     }
 }
@@ -56,10 +67,13 @@ pub async fn post(State(app): State<App>, Path(link): Link, body: Body) -> Respo
     let acted = async {
         let (project, alert) = asked(&app, &link).await?;
         let done = act(&app, &alert, body).await?;
-        Ok((project, alert, done))
+        Ok(format!(
+            "{}?done={done}",
+            path(&project.badge_secret, &alert)
+        ))
     };
     match acted.await {
-        Ok((project, alert, done)) => shown(&app, &project, &alert, done).await,
+        Ok(page) => see_other(&page),
         Err(problem) => failed(None, &problem),
     }
 }
@@ -69,8 +83,18 @@ async fn act(app: &App, alert: &Alert, body: Body) -> Result<&'static str, Probl
     let found = monitor_of(app, alert).await?.ok_or_else(gone)?;
     match fields.text("action") {
         "acknowledge" => {
-            app.monitors.change(&found, acknowledging).await?;
-            Ok("Acknowledged: no reminders and no escalation until it is up again.")
+            let n = alert.flip.as_ref().map(|flip| flip.n);
+            let edit = |monitor: &Monitor, state: &MonitorState| {
+                if Some(state.flips) == n {
+                    acknowledging(monitor, state)
+                } else {
+                    Err(Problem::conflict(
+                        "the outage of this alert is over; the monitor's status has changed since",
+                    ))
+                }
+            };
+            app.monitors.change(&found, edit).await?;
+            Ok("acknowledged")
         }
         "snooze" => {
             let for_s = parse_span(fields.text("for")).filter(|s| (1..=MAX_SNOOZE_S).contains(s));
@@ -78,18 +102,27 @@ async fn act(app: &App, alert: &Alert, body: Body) -> Result<&'static str, Probl
                 Problem::bad_request("for must be a duration of up to a day, such as 1h")
             })?;
             let until = app.store.world().now() + for_s * 1000;
-            app.monitors.change(&found, snoozed(Some(until))).await?;
-            Ok("Snoozed: no alerts until the snooze ends.")
+            let edit = |monitor: &Monitor, state: &MonitorState| {
+                // A link never ends a longer snooze.
+                let until = monitor
+                    .options
+                    .snoozed_until
+                    .map_or(until, |own| own.max(until));
+                snoozed(Some(until))(monitor, state)
+            };
+            app.monitors.change(&found, edit).await?;
+            Ok("snoozed")
         }
         _ => Err(Problem::bad_request("action must be acknowledge or snooze")),
     }
 }
 
 async fn monitor_of(app: &App, alert: &Alert) -> Result<Option<Snapshot>, Problem> {
-    match &alert.monitor {
-        Some(subject) => Ok(app.store.snapshot(subject.uuid).await?),
-        None => Ok(None),
-    }
+    let found = match &alert.monitor {
+        Some(subject) => app.store.snapshot(subject.uuid).await?,
+        None => None,
+    };
+    Ok(found.filter(|found| found.monitor.project == alert.project))
 }
 
 async fn shown(app: &App, project: &Project, alert: &Alert, done: &'static str) -> Response {
@@ -104,6 +137,12 @@ async fn shown(app: &App, project: &Project, alert: &Alert, done: &'static str) 
         Ok::<_, Problem>(Some(Now {
             state: row.state(),
             acknowledged: found.state.acknowledged_at.map(At),
+            can_acknowledge: found.state.status == Status::Down
+                && found.state.acknowledged_at.is_none()
+                && alert
+                    .flip
+                    .as_ref()
+                    .is_some_and(|flip| flip.n == found.state.flips),
             silenced: row.silenced.map(At),
             path: path_of(&found.monitor),
         }))

@@ -3,7 +3,7 @@
 use super::fields::{Fields, RequestFields};
 use super::page::{Page, failed, see_other};
 use super::session::{Post, Viewer};
-use super::words::{At, at};
+use super::words::{At, at, span};
 use crate::api::v1::channels::{self, ChannelView, Deletion};
 use crate::app::App;
 use crate::http::Problem;
@@ -167,6 +167,9 @@ fn request(fields: &Fields, kind: &str, is_new: bool) -> Result<RequestFields, P
     body.number(fields, "group_threshold")?;
     body.set("daily_limit", Value::Null);
     body.number(fields, "daily_limit")?;
+    body.set("after_s", Value::Null);
+    body.span(fields, "after", "after_s")?;
+    body.set("fallback", json!(fields.given("fallback")));
     Ok(body)
 }
 
@@ -263,6 +266,12 @@ fn fields_of(channel: &ChannelView) -> Fields {
             fields = fields.with(&format!("setting.{}", setting.name), value);
         }
     }
+    if let Some(after_s) = channel.after_s {
+        fields = fields.with("after", span(i64::from(after_s)));
+    }
+    if let Some(fallback) = channel.fallback {
+        fields = fields.with("fallback", fallback.to_string());
+    }
     if let Some(limit) = channel.daily_limit {
         fields = fields.with("daily_limit", limit.to_string());
     }
@@ -343,7 +352,9 @@ pub async fn act(
 
 async fn test(app: &App, post: &Post, id: &str) -> Result<(), Problem> {
     let channel = Write::of(app, post.writer(), id).await?;
-    channels::test(State(app.clone()), channel).await.map(drop)
+    let of = Params(channels::TestOf::default());
+    let sent = channels::test(State(app.clone()), channel, of).await;
+    sent.map(drop)
 }
 
 async fn delete(app: &App, post: &Post, id: &str) -> Result<(), Problem> {

@@ -20,7 +20,7 @@ use crate::api::v1::monitors::{self, Snooze};
 use crate::app::App;
 use crate::http::Problem;
 use crate::http::site::Site;
-use crate::http::{Edit, Write, Writer};
+use crate::http::{Edit, Params, Write, Writer};
 use crate::http::{Json, PathId};
 use askama::Template;
 use axum::extract::State;
@@ -84,7 +84,7 @@ struct MonitorPage<'a> {
 }
 
 impl MonitorPage<'_> {
-    /// When somebody acknowledged that it is down.
+    /// When a user acknowledged that it is down.
     fn acknowledged(&self) -> Option<At> {
         self.found.state.acknowledged_at.map(At)
     }
@@ -341,7 +341,10 @@ async fn test(app: &App, writer: Writer, found: &Snapshot) -> Result<&'static st
     for it in targets {
         let writer = writer.clone();
         let channel = Edit { writer, it }.charged(app).await?;
-        let _ = channels::test(State(app.clone()), channel).await?;
+        let of = channels::TestOf {
+            monitor: Some(monitor.id.to_string()),
+        };
+        let _ = channels::test(State(app.clone()), channel, Params(of)).await?;
     }
     Ok("tested")
 }

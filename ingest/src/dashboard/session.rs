@@ -61,6 +61,8 @@ pub struct Viewer {
     pub project: Arc<Project>,
     /// The CSRF token that the session's forms must contain.
     pub csrf: String,
+    /// How many of the project's channels are failing.
+    pub failing: usize,
     meter: Meter,
 }
 
@@ -266,8 +268,12 @@ impl Sessions {
         if let Err(wait_ms) = self.views.take(key.hash.clone(), rate) {
             return Err(Problem::too_many("too many page views", wait_ms));
         }
-        let project = self.app.accounts.project(key.project).await?;
+        let (project, failing) = futures::try_join!(
+            self.app.accounts.project(key.project),
+            self.app.store.failing_channels(key.project)
+        )?;
         Ok(Some(Viewer {
+            failing: failing.len(),
             csrf: mac(&secret, &["form", text]),
             meter: Meter::of(parts),
             project,

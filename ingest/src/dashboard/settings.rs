@@ -41,6 +41,7 @@ struct Settings<'a> {
     tags: BTreeSet<String>,
     badges: Vec<Badge>,
     status_url: String,
+    previews: Vec<own::Preview>,
 }
 
 impl Settings<'_> {
@@ -56,7 +57,10 @@ fn fields_of(project: &Project) -> Fields {
     });
     let mut fields = Fields::default()
         .with("name", &project.name)
-        .with("windows", windows.collect::<Vec<_>>().join("\n"));
+        .with("windows", windows.collect::<Vec<_>>().join("\n"))
+        .with("tz", project.zone.clone().unwrap_or_default())
+        .with("message-title", &project.templates.title)
+        .with("message-text", &project.templates.text);
     if let Some(remind_s) = project.remind_s {
         fields = fields.with("remind", span(remind_s.into()));
     }
@@ -110,6 +114,7 @@ async fn show(
         silenced: silenced.map(|at| Relative { at, now }),
         badges: badges.collect(),
         tags,
+        previews: own::previews(&project, app.config.site_url.as_deref(), now),
         status_url: format!("{}{}", site.root, status_path(&project)),
         project: &project,
     };
@@ -140,7 +145,7 @@ pub async fn act(
         Ok(done) => see_other(&format!("/settings?done={done}")),
         Err(problem) => {
             let typed = fields_of(&post.viewer.project);
-            let fields = if action == "save" || action == "status" {
+            let fields = if ["save", "status", "messages"].contains(&&*action) {
                 post.fields.clone().or(typed)
             } else {
                 typed
@@ -159,6 +164,7 @@ async fn acted(app: &App, post: &Post, action: &str) -> Result<&'static str, Pro
             body.set("remind_s", Value::Null);
             body.span(fields, "remind", "remind_s")?;
             body.set("windows", windows(fields.text("windows"))?);
+            body.set("tz", json!(fields.given("tz")));
             let _ = own::update_own(state, writer, Json(body.read()?)).await?;
             Ok("saved")
         }
@@ -168,6 +174,15 @@ async fn acted(app: &App, post: &Post, action: &str) -> Result<&'static str, Pro
             body.set("status_page", if public { page } else { Value::Null });
             let _ = own::update_own(state, writer, Json(body.read()?)).await?;
             Ok(if public { "status-on" } else { "status-off" })
+        }
+        "messages" => {
+            let messages = json!({
+                "title": fields.text("message-title"),
+                "text": fields.text("message-text"),
+            });
+            body.set("messages", messages);
+            let _ = own::update_own(state, writer, Json(body.read()?)).await?;
+            Ok("saved")
         }
         "snooze" => {
             let _ = own::snooze(state, writer, Json(snooze_of(fields)?)).await?;

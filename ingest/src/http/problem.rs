@@ -216,6 +216,7 @@ impl<E: Into<Self>> From<ChangeError<E>> for Problem {
         match error {
             ChangeError::NotFound => Self::not_found("monitor"),
             ChangeError::Full => Self::no_room_for_monitor(),
+            ChangeError::Taken => Self::conflict("there is a monitor with this uuid"),
             ChangeError::Refused(refused) => refused.into(),
             ChangeError::Store(error) => error.into(),
         }

@@ -2,9 +2,9 @@
 //! <https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml>,
 //! <https://prometheus.io/docs/alerting/latest/alerts_api/>
 
-use super::Letter;
-use super::layout::{PLAIN, in_chars, lay_out};
-use crate::send::http::Call;
+use crate::http::Call;
+use crate::layout::{PLAIN, in_chars, lay_out};
+use crate::letter::Letter;
 use serde_json::json;
 use thrum_schema::notice::News;
 

@@ -1,10 +1,13 @@
 //! Apprise, an adapter to a hundred more services, by its API.
 //! <https://github.com/caronc/apprise-api#api-details>
 
-use super::Letter;
-use super::layout::{PLAIN, chars, in_chars, lay_out};
-use crate::send::http::Call;
+use crate::error::SendError;
+use crate::http::{Answer, Call, busy};
+use crate::layout::{PLAIN, chars, in_chars, lay_out};
+use crate::letter::{Letter, judged};
+use reqwest::StatusCode;
 use serde_json::json;
+use thrum_schema::UnixMs;
 use thrum_schema::notice::News;
 
 /// Apprise itself has no limit of a body; each service behind it cuts at its own.
@@ -18,14 +21,25 @@ pub fn call(letter: &Letter<'_>) -> Call {
         News::Up => "success",
         News::Info => "info",
     };
-    let mut body = json!({
+    let body = json!({
         "title": chars(&notice.title, 250),
         "body": lay_out(notice, PLAIN, false, (MAX_TEXT, in_chars)),
         "type": kind,
         "format": "text",
+        "tag": letter.or("tag", "all"),
     });
-    if !letter.get("tag").is_empty() {
-        body["tag"] = letter.get("tag").into();
-    }
     Call::json(letter.get("url"), &body)
+}
+
+/// 204 is an unknown key, and 424 a failure of one of the services behind it, which may pass.
+pub fn judge(answer: &Answer, now: UnixMs) -> Result<Option<String>, SendError> {
+    if answer.status == StatusCode::NO_CONTENT {
+        return Err(SendError::permanent(
+            "Apprise has no configuration under this key: check the channel's URL",
+        ));
+    }
+    if answer.status == StatusCode::FAILED_DEPENDENCY {
+        return Err(busy(answer, None, now));
+    }
+    judged(answer, now, None, None)
 }

@@ -2,10 +2,10 @@
 //! limits: <https://docs.discord.com/developers/resources/message#embed-object-embed-limits>,
 //! rate limits: <https://docs.discord.com/developers/topics/rate-limits>
 
-use super::layout::{MARKDOWN, chars, in_chars, lay_out};
-use super::{Letter, judged, seconds};
-use crate::send::SendError;
-use crate::send::http::{Answer, Call};
+use crate::error::SendError;
+use crate::http::{Answer, Call};
+use crate::layout::{MARKDOWN, chars, in_chars, lay_out};
+use crate::letter::{Letter, judged, seconds};
 use serde_json::json;
 use thrum_schema::UnixMs;
 

@@ -2,9 +2,9 @@
 //! <https://developers.google.com/workspace/chat/quickstart/webhooks>, threads:
 //! <https://developers.google.com/workspace/chat/create-messages#create-message-thread>
 
-use super::Letter;
-use super::layout::{MRKDWN, in_chars, lay_out};
-use crate::send::http::Call;
+use crate::http::Call;
+use crate::layout::{MRKDWN, in_chars, lay_out};
+use crate::letter::Letter;
 use serde_json::json;
 
 /// Longest text, in characters.

@@ -1,9 +1,9 @@
 //! Gotify. <https://gotify.net/api-docs#/message/createMessage>, extras:
 //! <https://gotify.net/docs/msgextras>
 
-use super::Letter;
-use super::layout::{PLAIN, chars, in_chars, lay_out};
-use crate::send::http::Call;
+use crate::http::Call;
+use crate::layout::{PLAIN, chars, in_chars, lay_out};
+use crate::letter::Letter;
 use serde_json::json;
 use thrum_schema::notice::News;
 

@@ -1,10 +1,10 @@
 //! Matrix. The delivery's ID is the transaction ID, so that the homeserver recognises a repeated
 //! request. <https://spec.matrix.org/v1.16/client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid>
 
-use super::layout::{HTML_LINES, PLAIN, in_chars, lay_out};
-use super::{Letter, judged};
-use crate::send::SendError;
-use crate::send::http::{Answer, Call};
+use crate::error::SendError;
+use crate::http::{Answer, Call};
+use crate::layout::{HTML_LINES, PLAIN, in_chars, lay_out};
+use crate::letter::{Letter, judged};
 use serde_json::json;
 use thrum_schema::UnixMs;
 
@@ -15,6 +15,8 @@ pub fn call(letter: &Letter<'_>) -> Call {
     let notice = letter.notice;
     let body = json!({
         "msgtype": "m.text",
+        // No name can mention the room.
+        "m.mentions": {},
         "body": lay_out(notice, PLAIN, true, (MAX_TEXT, in_chars)),
         "format": "org.matrix.custom.html",
         "formatted_body": lay_out(notice, HTML_LINES, true, (MAX_TEXT, in_chars)),

@@ -1,8 +1,8 @@
 //! Mattermost, by an incoming webhook. <https://developers.mattermost.com/integrate/webhooks/incoming/>
 
-use super::Letter;
-use super::layout::{MARKDOWN, chars, in_chars, lay_out};
-use crate::send::http::Call;
+use crate::http::Call;
+use crate::layout::{MARKDOWN, chars, in_chars, lay_out};
+use crate::letter::Letter;
 use serde_json::json;
 
 /// Longest text of an attachment, within a post of at most 16,383 characters.

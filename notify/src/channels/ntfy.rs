@@ -1,9 +1,9 @@
 //! ntfy, published as JSON. <https://docs.ntfy.sh/publish/#publish-as-json>, limits:
 //! <https://docs.ntfy.sh/publish/#limitations>
 
-use super::Letter;
-use super::layout::{PLAIN, bytes, lay_out};
-use crate::send::http::Call;
+use crate::http::Call;
+use crate::layout::{PLAIN, bytes, lay_out};
+use crate::letter::Letter;
 use serde_json::json;
 use thrum_schema::notice::News;
 

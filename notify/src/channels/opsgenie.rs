@@ -3,10 +3,10 @@
 //! <https://docs.opsgenie.com/docs/alert-api>,
 //! <https://developer.atlassian.com/cloud/jira/service-desk-ops/rest/v2/api-group-integration-events/>
 
-use super::layout::{chars, in_chars};
-use super::{Letter, judged};
-use crate::send::SendError;
-use crate::send::http::{Answer, Call};
+use crate::error::SendError;
+use crate::http::{Answer, Call};
+use crate::layout::{chars, in_chars};
+use crate::letter::{Letter, judged};
 use serde_json::{Map, Value, json};
 use thrum_schema::UnixMs;
 use thrum_schema::notice::{Fact, News, Notice};

@@ -2,9 +2,9 @@
 //! when it is up again. <https://developer.pagerduty.com/docs/events-api-v2/trigger-events/>,
 //! EU: <https://developer.pagerduty.com/docs/ZG9jOjExMDI5NTgx-send-an-alert-event#service-region>
 
-use super::Letter;
-use super::layout::chars;
-use crate::send::http::Call;
+use crate::http::Call;
+use crate::layout::chars;
+use crate::letter::Letter;
 use serde_json::{Map, Value, json};
 use thrum_schema::notice::{Fact, News};
 

@@ -1,8 +1,8 @@
 //! Pushover. <https://pushover.net/api>, limits: <https://pushover.net/api#limits>
 
-use super::Letter;
-use super::layout::{PLAIN, chars, in_chars, lay_out};
-use crate::send::http::Call;
+use crate::http::Call;
+use crate::layout::{PLAIN, chars, in_chars, lay_out};
+use crate::letter::Letter;
 use serde_json::json;
 use thrum_schema::notice::{News, Notice};
 

@@ -1,10 +1,10 @@
 //! Rocket.Chat, by an incoming integration.
 //! <https://docs.rocket.chat/docs/integrations#create-an-incoming-webhook>
 
-use super::layout::{MARKDOWN, chars, in_chars, lay_out};
-use super::{Letter, judged};
-use crate::send::SendError;
-use crate::send::http::{Answer, Call};
+use crate::error::SendError;
+use crate::http::{Answer, Call};
+use crate::layout::{MARKDOWN, chars, in_chars, lay_out};
+use crate::letter::{Letter, judged, said};
 use serde_json::json;
 use thrum_schema::UnixMs;
 
@@ -32,7 +32,7 @@ pub fn call(letter: &Letter<'_>) -> Call {
 pub fn judge(answer: &Answer, now: UnixMs) -> Result<Option<String>, SendError> {
     let body = answer.json();
     if answer.status.is_success() && body["success"] == false {
-        let words = super::said(&body).unwrap_or_default();
+        let words = said(&body).unwrap_or_default();
         return Err(SendError::permanent(format!(
             "the receiver refused the message: {words}"
         )));

@@ -2,10 +2,10 @@
 //! <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>,
 //! limits of blocks: <https://docs.slack.dev/reference/block-kit/blocks/section-block>
 
-use super::layout::{MRKDWN, chars, in_chars, lay_out};
-use super::{Letter, judged};
-use crate::send::SendError;
-use crate::send::http::{Answer, Call};
+use crate::error::SendError;
+use crate::http::{Answer, Call};
+use crate::layout::{MRKDWN, chars, in_chars, lay_out};
+use crate::letter::{Letter, judged};
 use serde_json::json;
 use thrum_schema::UnixMs;
 

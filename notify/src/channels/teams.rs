@@ -2,17 +2,35 @@
 //! <https://learn.microsoft.com/en-us/microsoftteams/platform/webhooks-and-connectors/how-to/add-incoming-webhook>,
 //! cards: <https://adaptivecards.microsoft.com>. A message may have 28 KB.
 
-use super::Letter;
-use super::layout::{bytes, chars};
-use crate::send::http::Call;
+use crate::http::Call;
+use crate::layout::{bytes, chars};
+use crate::letter::Letter;
 use serde_json::{Value, json};
-use thrum_schema::notice::{Fact, News};
+use thrum_schema::notice::{Fact, News, Notice};
 
-/// Longest text, in bytes: all parts together stay far below 28 KB.
+/// Longest text, in bytes.
 const MAX_TEXT: usize = 8_000;
+/// Most lines of the text, and of the output: each is an element.
+const MAX_LINES: usize = 50;
+const MAX_OUTPUT_LINES: usize = 15;
+/// Longest request, in bytes.
+const MAX_SIZE: usize = 26_000;
 
 pub fn call(letter: &Letter<'_>) -> Call {
-    let notice = letter.notice;
+    let mut notice = letter.notice.clone();
+    loop {
+        let call = card(letter, &notice);
+        if call.body.len() <= MAX_SIZE {
+            return call;
+        }
+        let half = notice.text.chars().count() / 2;
+        if notice.output.take().is_none() && notice.description.take().is_none() {
+            notice.text = chars(&notice.text, half);
+        }
+    }
+}
+
+fn card(letter: &Letter<'_>, notice: &Notice) -> Call {
     let colour = match notice.news {
         News::Down => "attention",
         News::Reminder => "warning",
@@ -39,7 +57,11 @@ pub fn call(letter: &Letter<'_>) -> Call {
         json!({ "size": "large", "weight": "bolder", "color": colour }),
     )];
     let text = bytes(&notice.text, MAX_TEXT);
-    parts.extend(text.lines().map(|line| plain(line, json!({}))));
+    parts.extend(
+        text.lines()
+            .take(MAX_LINES)
+            .map(|line| plain(line, json!({}))),
+    );
     if !notice.facts.is_empty() {
         let fact = |Fact { label, value }: &Fact| json!({ "title": label, "value": escape(&bytes(value, 1_000)) });
         let facts: Vec<Value> = notice.facts.iter().map(fact).collect();
@@ -50,8 +72,10 @@ pub fn call(letter: &Letter<'_>) -> Call {
     }
     if let Some(output) = &notice.output {
         let output = bytes(output, 4_000);
+        let all = output.lines().count();
         let lines = output
             .lines()
+            .skip(all.saturating_sub(MAX_OUTPUT_LINES))
             .map(|line| plain(line, json!({ "fontType": "monospace" })));
         parts.extend(lines);
     }

@@ -1,10 +1,10 @@
 //! Telegram, by a bot. <https://core.telegram.org/bots/api#sendmessage>,
 //! errors: <https://core.telegram.org/bots/api#responseparameters>
 
-use super::layout::{HTML, in_chars, lay_out};
-use super::{Letter, judged, seconds};
-use crate::send::SendError;
-use crate::send::http::{Answer, Call};
+use crate::error::SendError;
+use crate::http::{Answer, Call};
+use crate::layout::{HTML, in_chars, lay_out};
+use crate::letter::{Letter, judged, seconds};
 use serde_json::json;
 use thrum_schema::UnixMs;
 use thrum_schema::notice::News;

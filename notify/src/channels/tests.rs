@@ -3,9 +3,11 @@
 use super::*;
 use reqwest::StatusCode;
 use thrum_schema::channel::kind::KINDS;
+use thrum_schema::channel::kind::Settings;
+use thrum_schema::notice::Notice;
 
 /// Kinds that are not reached through a service over HTTP.
-const OTHERS: [&str; 5] = ["email", "webhook", "sms", "sns", "eventbridge"];
+const OTHERS: [&str; 4] = ["email", "webhook", "sms", "sns"];
 
 fn answer(status: u16, body: &str) -> Answer {
     Answer {
@@ -52,6 +54,8 @@ fn failures_pass_or_are_permanent() {
             (503, false),
         ] {
             let error = error(kind.name, status, "{}");
+            let passes = kind.name == "signal" && status == 400;
+            let is_permanent = is_permanent && !passes;
             assert_eq!(error.permanent, is_permanent, "{} {status}", kind.name);
         }
         let mut busy = answer(429, "{}");
@@ -83,6 +87,7 @@ fn waits_in_json_count() {
 #[test]
 fn permanent_errors_are_explained() {
     for (kind, status, body, words) in [
+        ("apprise", 204, "", "no configuration under this key"),
         (
             "slack",
             404,

@@ -1,6 +1,6 @@
 //! E-mails by SMTP. Without a server, they are printed.
 
-use super::SendError;
+use crate::error::SendError;
 use crate::message::Message;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

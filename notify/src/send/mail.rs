@@ -1,7 +1,7 @@
 //! E-mail by SNS: each channel has a topic with one subscribed address, which must confirm the
 //! subscription.
 
-use super::SendError;
+use crate::error::SendError;
 use aws_sdk_sns::Client;
 use aws_sdk_sns::error::{DisplayErrorContext, ProvideErrorMetadata};
 use std::collections::HashMap;

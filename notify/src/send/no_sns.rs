@@ -1,6 +1,6 @@
 //! SNS in a build without AWS: every send fails with an explanation.
 
-use super::SendError;
+use crate::error::SendError;
 use crate::message::Message;
 
 /// Stands in for SNS, and publishes nothing.

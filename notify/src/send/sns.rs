@@ -1,6 +1,6 @@
 //! SNS: topics, and text messages to phone numbers.
 
-use super::SendError;
+use crate::error::SendError;
 use crate::message::Message;
 use aws_sdk_sns::Client;
 use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};

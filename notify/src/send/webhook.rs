@@ -1,8 +1,8 @@
 //! Webhooks by the Standard Webhooks specification (<https://www.standardwebhooks.com>): signed, with
 //! Thrum's JSON or a body that the user's templates make.
 
-use super::SendError;
-use super::http::{Answer, Call, busy, passes};
+use crate::error::SendError;
+use crate::http::{Answer, Call, busy, passes};
 use crate::message::Message;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -108,7 +108,7 @@ pub fn judge(answer: &Answer, now: UnixMs) -> Result<Option<String>, SendError> 
     let hint = match status.as_u16() {
         401 | 403 => "check the URL, the signing secret and the headers",
         405 => "check the method",
-        413 => "the message is too long for it",
+        413 => "the message is too long",
         _ => "it does not accept the message",
     };
     Err(SendError::permanent(format!(

@@ -1,7 +1,7 @@
 //! The kinds of channels, each with its settings. The API, the command, the dashboard and the
 //! documentation take them from this one table.
 
-use super::{check_email, check_phone, check_topic_arn, check_webhook_url};
+use super::address::{check_email, check_phone, check_topic_arn, check_webhook_url};
 use crate::error::Invalid;
 use crate::network::Networks;
 use base64::Engine;
@@ -82,8 +82,6 @@ pub enum Must {
     Recipients,
     /// The ARN of an SNS topic.
     TopicArn,
-    /// The name or ARN of an event bus.
-    Bus,
     /// One line of text.
     Line,
     /// A topic of ntfy: letters, digits, `_` and `-`, at most 64.
@@ -161,13 +159,13 @@ pub const KINDS: &[Kind] = &[
     kind(
         "email",
         "E-mail",
-        "The address may have to confirm before it gets alerts.",
+        "The recipient may have to confirm the address before Thrum sends alerts to it.",
         &[required("to", "Address", "ops@example.org", Must::Email)],
     ),
     kind(
         "webhook",
         "Webhook",
-        "Any URL that takes a request. Messages are signed by Standard Webhooks; templates replace the JSON.",
+        "Any URL that accepts a request. Thrum signs messages as Standard Webhooks specifies. Templates can replace the JSON.",
         &[
             required("url", "URL", "https://example.org/hook", Must::Url),
             secret(optional(
@@ -184,7 +182,7 @@ pub const KINDS: &[Kind] = &[
             ),
             secret(optional(
                 "headers",
-                "Headers, one a line",
+                "Headers, one per line",
                 "Authorization: Bearer …",
                 Must::Headers,
             )),
@@ -242,7 +240,7 @@ pub const KINDS: &[Kind] = &[
                 Must::Word,
             )),
             required("chat", "Chat", "-1001234567890 or @channel", Must::Word),
-            optional("topic", "Topic of a forum", "message_thread_id", Must::Word),
+            optional("topic", "Topic ID", "message_thread_id", Must::Word),
         ],
     ),
     kind(
@@ -313,14 +311,14 @@ pub const KINDS: &[Kind] = &[
     kind(
         "pushover",
         "Pushover",
-        "At pushover.net: your user key is on the first page; Create an Application for the token.",
+        "At pushover.net: your user key is on the first page. Create an application to get a token.",
         &[
             secret(required("user", "User or group key", "", Must::Word)),
             secret(required("token", "Application token", "", Must::Word)),
             optional(
                 "priority",
                 "Priority when something is down",
-                "1; 2 repeats until somebody acknowledges",
+                "1; 2 repeats for an hour, until someone acknowledges it",
                 Must::Among(&["-2", "-1", "0", "1", "2"]),
             ),
         ],
@@ -371,7 +369,7 @@ pub const KINDS: &[Kind] = &[
     kind(
         "rocketchat",
         "Rocket.Chat",
-        "In Rocket.Chat: Administration, Integrations, New, Incoming, copy the webhook URL.",
+        "In Rocket.Chat: Manage, Workspace, Integrations, New, Incoming, copy the webhook URL.",
         &[
             secret(required(
                 "url",
@@ -426,7 +424,7 @@ pub const KINDS: &[Kind] = &[
     kind(
         "apprise",
         "Apprise",
-        "Run the Apprise API, and store the URLs to notify under a key; give the URL with that key.",
+        "Run the Apprise API, and store the services' URLs under a key. The notify URL ends with that key.",
         &[
             secret(required(
                 "url",
@@ -466,17 +464,6 @@ pub const KINDS: &[Kind] = &[
             "ARN of the topic",
             "arn:aws:sns:eu-central-1:123456789012:alerts",
             Must::TopicArn,
-        )],
-    ),
-    kind(
-        "eventbridge",
-        "EventBridge",
-        "In AWS: Amazon EventBridge, Event buses, copy the ARN.",
-        &[required(
-            "bus",
-            "Name or ARN of the bus",
-            "arn:aws:events:eu-central-1:123456789012:event-bus/alerts",
-            Must::Bus,
         )],
     ),
 ];
@@ -534,6 +521,7 @@ impl Kind {
                 }
             }
         }
+        invalid.extend(self.secrets_to_give_again(before, &after, given));
         for setting in self.settings.iter().filter(|setting| setting.required) {
             if !after.contains_key(setting.name) {
                 let problem = format!("is required for kind {}: {}", self.name, self.find);
@@ -545,6 +533,40 @@ impl Kind {
         } else {
             Err(invalid)
         }
+    }
+}
+
+impl Kind {
+    /// Secrets are for one receiver: if the URL leads to another, they must be given again. Otherwise who
+    /// may change a channel could send them elsewhere. The secret that signs is not sent.
+    fn secrets_to_give_again(
+        &self,
+        before: &Settings,
+        after: &Settings,
+        given: &BTreeMap<String, Option<String>>,
+    ) -> Vec<Invalid> {
+        let origin = |settings: &Settings, setting: &Setting| {
+            let url = url::Url::parse(settings.get(setting.name)?).ok()?;
+            Some(url.origin())
+        };
+        let moved = self.settings.iter().any(|setting| {
+            setting.must == Must::Url
+                && before.contains_key(setting.name)
+                && origin(before, setting) != origin(after, setting)
+        });
+        let kept = self.settings.iter().filter(|setting| {
+            setting.secret
+                && !matches!(setting.must, Must::Url | Must::SigningSecret | Must::Topic)
+                && before.contains_key(setting.name)
+                && !given.contains_key(setting.name)
+        });
+        let again = |setting: &Setting| {
+            Invalid::new(
+                setting.name,
+                "must be given again, because the URL leads to another server",
+            )
+        };
+        kept.filter(|_| moved).map(again).collect()
     }
 }
 
@@ -569,7 +591,7 @@ impl Setting {
         }
     }
 
-    /// A value as it may be shown: of a secret, only where it leads.
+    /// A value as it may be shown: of a secret URL, only its host.
     pub fn shown(&self, value: &str) -> String {
         if !self.secret {
             return value.to_owned();
@@ -577,8 +599,8 @@ impl Setting {
         let url = url::Url::parse(value)
             .ok()
             .filter(|_| self.must == Must::Url);
-        match url.as_ref().and_then(url::Url::host_str) {
-            Some(host) => format!("https://{host}/…"),
+        match url {
+            Some(url) => format!("{}/…", url.origin().ascii_serialization()),
             None => "…".to_owned(),
         }
     }
@@ -616,12 +638,6 @@ impl Must {
             Self::Topic => {
                 invalid("must be 1 to 64 letters, digits, _ and - (not a URL)".to_owned())
             }
-            Self::Bus if is_bus(value) => Ok(()),
-            Self::Bus => invalid(
-                "must be the name or ARN of an event bus, such as \
-                 arn:aws:events:eu-central-1:123456789012:event-bus/alerts"
-                    .to_owned(),
-            ),
             Self::Recipients if recipients(value).all(is_recipient) => Ok(()),
             Self::Recipients => invalid(
                 "must be phone numbers in E.164 format or IDs of groups (group.…), separated by commas"
@@ -653,29 +669,6 @@ fn is_topic(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
-/// A name as <https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html>
-/// defines it, or an ARN that ends with one.
-fn is_bus(text: &str) -> bool {
-    let name = match text.split(':').collect::<Vec<_>>()[..] {
-        ["arn", partition, "events", region, account, bus]
-            if partition.starts_with("aws")
-                && !region.is_empty()
-                && account.len() == 12
-                && account.bytes().all(|byte| byte.is_ascii_digit()) =>
-        {
-            bus.strip_prefix("event-bus/")
-        }
-        [name] => Some(name),
-        _ => None,
-    };
-    name.is_some_and(|name| {
-        (1..=256).contains(&name.len())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte))
-    })
-}
-
 /// Checks a secret in the format of Standard Webhooks.
 fn check_signing_secret(name: &str, secret: &str) -> Result<(), Invalid> {
     let bytes = secret
@@ -685,7 +678,7 @@ fn check_signing_secret(name: &str, secret: &str) -> Result<(), Invalid> {
         Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(()),
         _ => Err(Invalid::new(
             name,
-            "must be whsec_ and the base64 of 24 to 64 bytes; omit it to generate one",
+            "must be whsec_ followed by the base64 of 24 to 64 bytes; omit it to generate one",
         )),
     }
 }
@@ -705,7 +698,7 @@ pub fn headers(lines: &str) -> impl Iterator<Item = (&str, &str)> {
 fn check_headers(setting: &str, lines: &str) -> Result<(), Invalid> {
     let invalid = |problem: String| Err(Invalid::new(setting, problem));
     if headers(lines).count() > MAX_HEADERS {
-        return invalid(format!("must be at most {MAX_HEADERS} headers"));
+        return invalid(format!("must have at most {MAX_HEADERS} headers"));
     }
     for (n, (name, value)) in headers(lines).enumerate() {
         let n = n + 1;
@@ -715,7 +708,7 @@ fn check_headers(setting: &str, lines: &str) -> Result<(), Invalid> {
                 .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
         if !is_token {
             return invalid(format!(
-                "has no valid name in header {n}: write a line such as Authorization: Bearer 1234"
+                "has an invalid name in header {n}: write `Name: value`, such as Authorization: Bearer 1234"
             ));
         }
         let lower = name.to_ascii_lowercase();
@@ -728,7 +721,7 @@ fn check_headers(setting: &str, lines: &str) -> Result<(), Invalid> {
                 .all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t'));
         if !is_text {
             return invalid(format!(
-                "has no valid value for {name}: it must be printable ASCII characters"
+                "has no valid value for {name} in header {n}: write `Name: value` with printable ASCII characters"
             ));
         }
     }
@@ -790,20 +783,6 @@ mod tests {
             ("slack", &[("url", "http://127.0.0.1/")], false),
             ("ntfy", &[("topic", "backup_x-1")], true),
             ("ntfy", &[("topic", "https://ntfy.sh/x")], false),
-            ("eventbridge", &[("bus", "alerts")], true),
-            (
-                "eventbridge",
-                &[(
-                    "bus",
-                    "arn:aws:events:eu-central-1:123456789012:event-bus/a",
-                )],
-                true,
-            ),
-            (
-                "eventbridge",
-                &[("bus", "arn:aws:sns:eu-central-1:123456789012:a")],
-                false,
-            ),
             (
                 "pagerduty",
                 &[("routing_key", "k"), ("region", "mars")],

@@ -40,7 +40,7 @@ impl Clock {
         format!("{local} ({})", utc.format(form))
     }
 
-    /// A time in the same zone, without the date if it is that of `near`, and without UTC.
+    /// A time in the same zone, without the date if `near` is on the same day, and without UTC.
     pub fn short(&self, at: UnixMs, near: UnixMs) -> String {
         let show = |at: UnixMs| match self.zone.as_ref().and_then(|zone| zone.shown(at)) {
             Some(local) => local,

@@ -1,6 +1,6 @@
 //! Changed signals in words.
 
-use super::Clock;
+use super::clock::Clock;
 use crate::signal::Verdict;
 use crate::signal::number::{quantity, show};
 use crate::signal::view::ago;
@@ -70,7 +70,7 @@ pub fn text(change: &Change, clock: &Clock) -> String {
     text
 }
 
-/// What a detector found, without its vocabulary.
+/// What a detector found, in plain words.
 fn anomaly_text(change: &Change, clock: &Clock) -> String {
     let (of, x) = (series_words(change), quantity(change.close));
     let at = format!(
@@ -98,12 +98,12 @@ fn anomaly_text(change: &Change, clock: &Clock) -> String {
             format!("{of} has stopped: no new value since {at}. The last one was {x}.")
         }
         _ => match usual {
-            Some(range) => format!("{of} is back to normal: it is {x}, and {range} is usual."),
+            Some(range) => format!("{of} is back to normal: it is {x}, usually {range}."),
             None => format!("{of} is {x}, and this is the new normal."),
         },
     };
     if change.to != Verdict::Stale {
-        let _ = write!(text, " The value is of {at}");
+        let _ = write!(text, " The value is from {at}");
         if let Some(expected) = &change.explanation.expected {
             let _ = write!(text, ", {}", expected.basis.words());
         }
@@ -111,7 +111,7 @@ fn anomaly_text(change: &Change, clock: &Clock) -> String {
     }
     if change.undone {
         text.push_str(
-            " The earlier alert no longer holds: its values were corrected, or accepted as normal.",
+            " The earlier alert no longer applies: its values were corrected, or accepted as normal.",
         );
     }
     let _ = write!(text, "\nWatch: {}.", change.name);

@@ -4,15 +4,14 @@
 //! escaped as JSON, and everything else is plain text that a channel escapes, so that no value can
 //! break out of its place.
 
-use super::{News, Notice, Voice, cause, down_for, lasted, name, one_line, why};
-use crate::alert::{Alert, AlertKind};
+use super::parts::{News, Notice, one_line};
+use super::words::{cause, down_for, lasted, name, why};
+use crate::alert::{Alert, Subject};
 use crate::channel::kind::MAX_TEMPLATE;
 use crate::error::Invalid;
-use crate::id::ProjectId;
-use crate::project::Project;
-use crate::time::UnixMs;
+use crate::project::Templates;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// How much work a template may do, in instructions.
 const FUEL: u64 = 50_000;
@@ -21,26 +20,7 @@ const MAX_RESULT: usize = 64_000;
 /// Longest title that a template makes, in characters.
 const MAX_TITLE: usize = 250;
 
-/// A project's own texts; an empty one leaves Thrum's.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Templates {
-    /// The title, in one line.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub title: String,
-    /// The sentences under it.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub text: String,
-}
-
-impl Templates {
-    /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.title.is_empty() && self.text.is_empty()
-    }
-}
-
-/// What a template can use. Every value is there; one that is not known is empty.
+/// What a template can use. Every value is there; an unknown one is empty.
 #[derive(Debug, Clone, Serialize)]
 pub struct Values {
     /// `down`, `up`, `reminder` or `info`.
@@ -77,7 +57,7 @@ impl Values {
     pub fn new(notice: &Notice, alert: Option<&Alert>) -> Self {
         let subject = alert.and_then(|alert| alert.monitor.as_ref());
         let flip = alert.and_then(|alert| alert.flip.as_ref());
-        let of_subject = |text: fn(&crate::alert::Subject) -> &str| {
+        let of_subject = |text: fn(&Subject) -> &str| {
             subject.map_or_else(String::new, |subject| text(subject).to_owned())
         };
         let reason = alert.and_then(|alert| {
@@ -116,9 +96,9 @@ impl Values {
     }
 }
 
-/// A message with the project's own texts. One that fails is left out, and the message says so.
-pub fn applied(mut notice: Notice, alert: &Alert, voice: &Voice<'_>) -> Notice {
-    let templates = &voice.project.templates;
+/// A message with the project's own texts. One that fails is left out, and the message says so; a
+/// blank one is left out, too.
+pub fn applied(mut notice: Notice, alert: &Alert, templates: &Templates) -> Notice {
     if templates.is_empty() || notice.news == News::Info {
         return notice;
     }
@@ -128,7 +108,8 @@ pub fn applied(mut notice: Notice, alert: &Alert, voice: &Voice<'_>) -> Notice {
         "" => None,
         template => render(template, AutoEscape::None, &values)
             .map_err(|error| failed = Some(error))
-            .ok(),
+            .ok()
+            .filter(|made| !made.trim().is_empty()),
     };
     let (title, text) = (made(&templates.title), made(&templates.text));
     if let Some(title) = title {
@@ -228,19 +209,4 @@ pub fn check(
         made.map_err(|error| Invalid::new(field, format!("is not a valid template: {error}")))?;
     }
     Ok(())
-}
-
-/// What a template could have to show: a monitor that went down, is still down, and is up again, and
-/// a message about several.
-pub fn samples(now: UnixMs) -> Vec<Values> {
-    let project = Project::new(ProjectId::FIRST, "");
-    let voice = Voice::new(&project, None);
-    let mut samples = Vec::new();
-    for what in [AlertKind::Down, AlertKind::Reminder, AlertKind::Up] {
-        let alert = super::sample(what, now);
-        let notice = Notice::of_monitor(&alert, what, &voice);
-        samples.push(Values::new(&notice, Some(&alert)));
-    }
-    samples.push(Values::new(&Notice::default(), None));
-    samples
 }

@@ -1,7 +1,9 @@
-use super::template::{Templates, Values, body, check};
+use super::template::{Values, body, check};
 use super::*;
 use crate::channel::ChannelKind;
+use crate::flip::Reason;
 use crate::id::ChannelId;
+use crate::project::Templates;
 
 fn channel() -> Channel {
     Channel {
@@ -45,7 +47,7 @@ fn named_alert(name: &str, what: AlertKind, reason: Reason) -> Alert {
     alert
 }
 
-fn told(alert: &Alert) -> Notice {
+fn render(alert: &Alert) -> Notice {
     let project = project();
     let voice = Voice::new(&project, Some("https://thrum.example.org"));
     Notice::of_alert(alert, &channel(), &voice)
@@ -54,7 +56,7 @@ fn told(alert: &Alert) -> Notice {
 #[test]
 fn a_message_says_what_happened_since_when_why_and_what_helps() {
     let alert = named_alert("backup", AlertKind::Down, Reason::Fail);
-    let notice = told(&alert);
+    let notice = render(&alert);
     assert_eq!(notice.title, "DOWN: backup: exit status 4");
     let link = notice.link.clone().unwrap();
     assert!(link.starts_with("https://thrum.example.org/a/"), "{link}");
@@ -63,7 +65,7 @@ fn a_message_says_what_happened_since_when_why_and_what_helps() {
         format!(
             "backup has been DOWN since 2026-11-28 10:56:39 CET (09:56:39 UTC): exit status 4.\n\
              \n\
-             Last success: 2026-11-27 10:56:39 CET (09:56:39 UTC), 1 d before\n\
+             Last success: 2026-11-27 10:56:39 CET (09:56:39 UTC), 1 d before it went down\n\
              Schedule: every 1 d, grace 1 h\n\
              Tags: prod, db\n\
              \n\
@@ -79,19 +81,19 @@ fn a_message_says_what_happened_since_when_why_and_what_helps() {
 #[test]
 fn a_missed_deadline_is_explained() {
     let alert = named_alert("backup", AlertKind::Down, Reason::Timeout);
-    let notice = told(&alert);
+    let notice = render(&alert);
     assert_eq!(notice.title, "DOWN: backup missed its deadline");
     assert_eq!(
         notice.text,
         "backup has been DOWN since 2026-11-28 10:56:39 CET (09:56:39 UTC): a ping was due at \
-         09:56:39 CET, and none came within 1 h after that."
+         09:56:39 CET, but none arrived within the grace of 1 h."
     );
 }
 
 #[test]
 fn a_recovery_tells_the_length_of_the_outage_and_a_reminder_how_long_it_lasts() {
-    let notice = told(&named_alert("backup", AlertKind::Up, Reason::Success));
-    assert_eq!(notice.title, "UP: backup after 2 h 5 min");
+    let notice = render(&named_alert("backup", AlertKind::Up, Reason::Success));
+    assert_eq!(notice.title, "UP: backup (was down for 2 h 5 min)");
     assert!(
         notice.text.starts_with(
             "backup is UP again. It was down for 2 h 5 min and recovered at 2026-11-28 10:56:39 CET"
@@ -100,12 +102,34 @@ fn a_recovery_tells_the_length_of_the_outage_and_a_reminder_how_long_it_lasts() 
         notice.text
     );
     assert_eq!(notice.output, None);
-    let notice = told(&named_alert("backup", AlertKind::Reminder, Reason::Fail));
-    assert_eq!(notice.title, "Still DOWN: backup for 2 h");
+    let notice = render(&named_alert("backup", AlertKind::Reminder, Reason::Fail));
+    assert_eq!(notice.title, "Still DOWN: backup (for 2 h)");
     assert!(
         notice
             .text
-            .starts_with("backup is still DOWN, for 2 h now. It went down at")
+            .starts_with("backup has been DOWN for 2 h. It went down at")
+    );
+}
+
+#[test]
+fn a_channel_that_is_not_the_first_is_given_the_reason() {
+    let project = project();
+    let voice = Voice::new(&project, None);
+    let mut alert = named_alert("backup", AlertKind::Down, Reason::Fail);
+    let later = Channel {
+        after_s: Some(600),
+        ..channel()
+    };
+    let text = Notice::of_alert(&alert, &later, &voice).text;
+    assert!(
+        text.ends_with("exit status 4. Nobody has acknowledged it yet."),
+        "{text}"
+    );
+    alert.added = Some([channel().id.to_string()].into());
+    let text = Notice::of_alert(&alert, &channel(), &voice).text;
+    assert!(
+        text.ends_with("It comes here because another channel failed."),
+        "{text}"
     );
 }
 
@@ -141,7 +165,7 @@ fn a_group_names_its_sorted_members() {
 #[test]
 fn a_hostile_name_stays_on_its_line() {
     let alert = named_alert("<b>\r\nBcc: x@y.z", AlertKind::Down, Reason::Fail);
-    assert!(!told(&alert).title.contains(['\r', '\n']));
+    assert!(!render(&alert).title.contains(['\r', '\n']));
 }
 
 #[test]
@@ -171,6 +195,12 @@ fn a_projects_texts_replace_those_of_thrum() {
     let notice = Notice::of_alert(&alert, &channel(), &voice);
     assert_eq!(notice.title, "DOWN backup");
     assert_eq!(notice.text, "exit status 4 [prod db]");
+    project.templates.title = "{% if event == 'up' %}{{ title }}{% endif %}".into();
+    let notice = Notice::of_alert(&alert, &channel(), &Voice::new(&project, None));
+    assert_eq!(
+        notice.title, "DOWN: backup: exit status 4",
+        "a blank one is left out"
+    );
     project.templates.text = "{{ nothing }}".into();
     let notice = Notice::of_alert(&alert, &channel(), &Voice::new(&project, None));
     assert!(
@@ -183,7 +213,7 @@ fn a_projects_texts_replace_those_of_thrum() {
 #[test]
 fn values_cannot_break_out_of_a_json_body() {
     let alert = named_alert("a\", \"admin\": \"", AlertKind::Down, Reason::Fail);
-    let values = Values::new(&told(&alert), Some(&alert));
+    let values = Values::new(&render(&alert), Some(&alert));
     let made = body(r#"{"text": {{ name }}, "tags": {{ tags }}}"#, &values).unwrap();
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();
     assert_eq!(made["text"], "a\", \"admin\": \"");
@@ -197,7 +227,7 @@ fn values_cannot_break_out_of_a_json_body() {
 #[test]
 fn a_template_has_bounds() {
     let alert = named_alert("backup", AlertKind::Down, Reason::Fail);
-    let samples = [Values::new(&told(&alert), Some(&alert))];
+    let samples = [Values::new(&render(&alert), Some(&alert))];
     let check = |text: &str| check("title", text, false, &samples).map_err(|e| e.problem);
     assert!(check("{{ title }}").is_ok());
     for (bad, says) in [

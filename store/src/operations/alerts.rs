@@ -4,7 +4,7 @@ use super::commit::FIRST_AUDIT_MS;
 use super::usage::take;
 use crate::item;
 use crate::key::Key;
-use crate::table::{Query, attr, create, exists, put, set, strings, take_from, update};
+use crate::table::{Query, add, attr, create, exists, put, set, strings, take_from, update};
 use crate::{Result, Store, StoreError};
 use thrum_schema::alert::{ALERT_TTL_S, Alert};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
@@ -101,15 +101,20 @@ impl Store {
         Ok(())
     }
 
-    /// Sets the channels of an alert, once; later calls return what the first one set. 1 WU, plus 1
+    /// Sets the channels of an alert, once, and which of them are fallbacks; later calls return what the
+    /// first one set. 1 WU, plus 1
     /// RU if they were set before. `None` if the alert is gone.
     pub async fn plan(
         &self,
         project: ProjectId,
         alert: AlertId,
         channels: &[ChannelId],
+        stand_ins: &[ChannelId],
     ) -> Result<Option<Alert>> {
         let mut planned = set("planned", true);
+        if !stand_ins.is_empty() {
+            planned = planned.set("added", strings(stand_ins));
+        }
         if !channels.is_empty() {
             planned = planned.set("open", strings(channels));
         }
@@ -120,6 +125,18 @@ impl Store {
             Err(StoreError::Conflict) => self.alert(project, alert).await,
             Err(error) => Err(error),
         }
+    }
+
+    /// Adds a channel to those that an alert goes to. Returns `false` if the alert is gone. 1 WU.
+    pub async fn add_channel(
+        &self,
+        project: ProjectId,
+        alert: AlertId,
+        channel: ChannelId,
+    ) -> Result<bool> {
+        let added = add("open", strings([channel])).add("added", strings([channel]));
+        self.try_write(update(Key::alert(project, alert), added).when(attr("planned").eq(true)))
+            .await
     }
 
     /// Records that a channel received an alert, does not need it, or gave up (`dead`). 1 WU.

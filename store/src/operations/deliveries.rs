@@ -16,6 +16,9 @@ use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{Timer, What};
 use uuid::Uuid;
 
+/// How much longer than it was decided a wait may seem, because clocks differ, in milliseconds.
+const SLACK_MS: i64 = 5_000;
+
 /// A claim on a delivery: the right to send it until `until`.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim {
@@ -114,7 +117,11 @@ impl Store {
             .or(attr("state")
                 .one_of(["claimed", "retry"])
                 .and(attr("until").at_most(now)))
-            .or(attr("until").above(now + LONGEST_WAIT_MS))
+            .or(attr("until").above(now + LONGEST_WAIT_MS).and(
+                attr("wait_ms")
+                    .missing()
+                    .or(attr("wait_ms").at_most(LONGEST_WAIT_MS)),
+            ))
             .or(attr("state")
                 .eq("claimed")
                 .and(attr("until").above(now + LONGEST_CLAIM_MS)));
@@ -137,6 +144,8 @@ impl Store {
             Some(DeliveryState::Retry) => (LONGEST_WAIT_MS, false),
             _ => return false,
         };
+        // A receiver may ask for a longer wait.
+        let most_ms = most_ms.max(delivery.wait_ms.unwrap_or(0) + SLACK_MS);
         let left_ms = delivery.until.map_or(0, |until| until - now);
         !is_void && 0 < left_ms && left_ms <= most_ms
     }
@@ -162,6 +171,7 @@ impl Store {
                 ended
                     .set("state", "retry")
                     .set("until", *at)
+                    .set("wait_ms", *at - self.world.now())
                     .set("error", error.as_str())
                     .set("charged", true)
             }
@@ -243,6 +253,20 @@ impl Store {
             Ok(()) | Err(StoreError::Conflict) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Ends a delivery that has not started, without sending. 1 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it has started, or ended.
+    pub async fn suppress(&self, claim: &Claim, error: &str) -> Result<Delivery> {
+        let ended = set("state", "suppressed")
+            .set("error", error)
+            .remove("until")
+            .and(claim.named());
+        let not_begun = attr("state").missing().or(attr("state").eq("waiting"));
+        self.updated(update(claim.key(), ended).when(not_begun))
+            .await
     }
 
     /// Counts an alert for a channel, and returns how many there were within the last

@@ -51,6 +51,7 @@ pub fn show(remote: &Remote, monitor: &Value) -> anyhow::Result<()> {
         ("expects", expectations(&monitor["expect"])),
         ("last ping", time(&monitor["last_ping"])),
         ("deadline", time(&monitor["deadline"])),
+        ("acknowledged", time(&monitor["acknowledged_at"])),
         ("snoozed until", time(&monitor["snoozed_until"])),
         ("pings", cell(&monitor["pings"])),
         ("missed runs", cell(&monitor["missed"])),

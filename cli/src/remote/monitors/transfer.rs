@@ -186,8 +186,21 @@ enum Step {
 pub async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Result<()> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
-    let mut wanted = parse(&text, format_of(file)?)
+    let wanted = parse(&text, format_of(file)?)
         .with_context(|| format!("{} can't be imported", file.display()))?;
+    import_all(remote, wanted, dry_run).await
+}
+
+/// Creates and updates monitors as these documents say, or nothing if anything in them is wrong. One
+/// with a `uuid` is the monitor that has it; others are found by their slug or name.
+///
+/// # Errors
+/// Something is wrong with them, or the server refused a request.
+pub async fn import_all(
+    remote: &Remote,
+    mut wanted: Vec<Value>,
+    dry_run: bool,
+) -> anyhow::Result<()> {
     let own: Vec<Vec<String>> = wanted.iter_mut().map(normalize).collect();
     let before = existing(remote).await?;
     let steps = steps(&wanted, &before);
@@ -225,7 +238,16 @@ pub async fn import(remote: &Remote, file: &Path, dry_run: bool) -> anyhow::Resu
             match step {
                 Step::Same => same += 1,
                 Step::Create(_) => out(&format!("would create {label}"))?,
-                Step::Update(..) | Step::Pause(_) => out(&format!("would update {label}"))?,
+                Step::Update(uuid, changed) => {
+                    out(&format!("would update {label}"))?;
+                    let held = before.iter().find(|one| one.uuid == uuid);
+                    let fields = changed.as_object().into_iter().flatten();
+                    for (field, value) in fields {
+                        let old = held.map_or(&Value::Null, |one| &one.document[field.as_str()]);
+                        out(&format!("  {field}: {old} -> {value}"))?;
+                    }
+                }
+                Step::Pause(_) => out(&format!("would update {label}: paused"))?,
             }
             continue;
         }
@@ -355,7 +377,7 @@ fn normalize(document: &mut Value) -> Vec<String> {
                 }
             }
             "expect" => expect(value, &mut errors),
-            name if CONFIGURATION.contains(&name) => {}
+            name if CONFIGURATION.contains(&name) || name == "uuid" => {}
             name => errors.push(format!("unknown field `{name}`")),
         }
     }
@@ -365,7 +387,7 @@ fn normalize(document: &mut Value) -> Vec<String> {
     {
         fields.remove("snoozed_until");
     }
-    if identity(document).is_none() {
+    if identity(document).is_none() && document["uuid"].is_null() {
         errors.push("a slug or a name is required to identify the monitor".to_owned());
     }
     errors
@@ -426,6 +448,14 @@ fn steps(wanted: &[Value], before: &[Existing]) -> Vec<Step> {
         (0..wanted.len()).partition(|i| has_slug(&wanted[*i]));
     for i in first.into_iter().chain(second) {
         let document = &wanted[i];
+        if let Some(uuid) = document["uuid"].as_str() {
+            let found = before.iter().position(|one| one.uuid == uuid);
+            if let Some(found) = found {
+                used[found] = true;
+            }
+            steps[i] = step(document, found.map(|found| &before[found]));
+            continue;
+        }
         let Some((field, value)) = identity(document) else {
             continue;
         };
@@ -456,6 +486,9 @@ fn step(document: &Value, existing: Option<&Existing>) -> Step {
         return Step::Create(body);
     };
     let held = &existing.document;
+    if let Some(body) = body.as_object_mut() {
+        body.remove("uuid");
+    }
     let fields = body.as_object().into_iter().flatten();
     let changed: Map<String, Value> = fields
         .filter(|(field, value)| !same_value(&held[field.as_str()], value))
@@ -475,7 +508,15 @@ fn step(document: &Value, existing: Option<&Existing>) -> Step {
 /// Whether a field already has a value; empty and absent are the same.
 fn same_value(held: &Value, wanted: &Value) -> bool {
     let is_empty = |value: &Value| value.is_null() || *value == "";
-    held == wanted || is_empty(held) && is_empty(wanted)
+    // The order of channels means nothing.
+    let sorted = |value: &Value| {
+        let mut texts: Vec<String> = value.as_array()?.iter().map(cell).collect();
+        texts.sort_unstable();
+        Some(texts)
+    };
+    held == wanted
+        || is_empty(held) && is_empty(wanted)
+        || sorted(held).is_some_and(|held| Some(held) == sorted(wanted))
 }
 
 /// What the server finds wrong with a step, without changing anything.

@@ -71,6 +71,8 @@ impl Transport for Hooks {
                 .next()
                 .and_then(|n| n.parse().ok())
                 .unwrap_or(usize::MAX);
+            let attempt = (hook, id.to_owned(), cast.clock.ms());
+            cast.history().attempts.push(attempt);
             sleep_ms(cast.chance.range(1, 200)).await;
             if cast.is_hit_by(killed) && cast.chance.per_mille(500) {
                 return die().await;

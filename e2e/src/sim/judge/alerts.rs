@@ -16,21 +16,24 @@ const PROMPT_MS: i64 = 20_000;
 const SETTLED_MS: i64 = 180_000;
 
 /// An alert within a message.
-struct Entry<'a> {
+pub struct Entry<'a> {
     message: &'a Delivered,
-    alert: &'a str,
+    pub alert: &'a str,
 }
 
 pub fn judge(case: &Case, note: &mut Note<'_>) {
     flips_have_alerts(case, note);
-    alerts_arrive(case, note);
     messages(case, note);
     order(case, note);
-    detection(case, note);
+    // What people do about alerts has rules of its own.
+    if case.scenario.care.is_none() {
+        alerts_arrive(case, note);
+        detection(case, note);
+    }
 }
 
 /// The alerts that a message contains.
-fn entries(message: &Delivered) -> Vec<Entry<'_>> {
+pub fn entries(message: &Delivered) -> Vec<Entry<'_>> {
     let data = &message.body["data"];
     let all: Vec<&Value> = match data["changes"].as_array() {
         Some(changes) => changes.iter().collect(),
@@ -59,6 +62,7 @@ fn flips_have_alerts(case: &Case, note: &mut Note<'_>) {
             .alerts
             .iter()
             .filter(|alert| alert.monitor.as_deref() == Some(&*monitor.uuid))
+            .filter(|alert| alert.what != "monitor.reminder")
         {
             let at = alert.flip_at_ms.unwrap_or_default();
             if whole || at > first {

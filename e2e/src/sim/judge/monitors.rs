@@ -47,6 +47,12 @@ fn replies(case: &Case, i: usize, note: &mut Note<'_>) {
             Outcome::Done => invalid,
             // The monitor was not paused.
             Outcome::Refused(409) if asked.what == Kind::Resume => false,
+            // It was not down, or its first heartbeat had not created it.
+            Outcome::Refused(404 | 409)
+                if matches!(asked.what, Kind::Acknowledge | Kind::Snooze) =>
+            {
+                false
+            }
             Outcome::Refused(_) => !invalid,
             Outcome::TurnedAway | Outcome::Unknown => false,
         };
@@ -171,7 +177,7 @@ fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     let mut before: Option<&SeenFlip> = None;
     // With a state that TTL removed, Thrum forgets how often its monitor flapped.
     let mut flapping = Flapping {
-        unsure: away.iter().any(|(from, to)| to - from > HOUR_MS),
+        unsure: is_snoozed(case, i) || away.iter().any(|(from, to)| to - from > HOUR_MS),
         ..Flapping::default()
     };
     for flip in &monitor.flips {
@@ -219,6 +225,12 @@ fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         }
         before = Some(flip);
     }
+}
+
+/// Whether somebody may have snoozed the `i`-th monitor.
+fn is_snoozed(case: &Case, i: usize) -> bool {
+    let mut asked = case.history.asked.iter();
+    asked.any(|asked| asked.script == i && asked.what == Kind::Snooze)
 }
 
 /// Follows which flips of a monitor alert: after six in quick succession, it counts as flapping, and
@@ -444,6 +456,10 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
             continue;
         };
         if silence.until_ms.is_some_and(|until| *found >= until) {
+            continue;
+        }
+        // The alert of a snoozed monitor waits.
+        if is_snoozed(case, i) {
             continue;
         }
         // A flip to down is dated at the deadline; its alert shows when it was detected.

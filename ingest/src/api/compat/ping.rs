@@ -9,9 +9,11 @@ use crate::http::peer::{remote_addr, scheme, user_agent};
 use crate::services::monitors::{By, Incoming, RecordError, Recorded};
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use route::{Refused, Target};
+pub use route::Refused;
+use route::Target;
 use std::borrow::Cow;
 use thrum_schema::PingKind;
 use thrum_schema::ping::{Ping, first_part, parse_metric};
@@ -92,36 +94,16 @@ async fn receive(app: &App, request: Request) -> Result<(Recorded, Vec<String>),
             });
         }
     };
-    let remote_addr = remote_addr(&parts.extensions);
     // One byte more shows that there is more.
     let limit = app.config.body_limit;
     let body = match first_bytes(body, limit + 1).await {
         Ok(body) => body,
         Err(_) => return Err(Refused::BrokenBody),
     };
-    let (body, truncated) = first_part(body.into(), limit);
-    let mut incoming = Incoming {
-        kind,
-        rules: Rules::default(),
-        ping: Ping {
-            n: 0,
-            at,
-            kind,
-            scheme: scheme(&parts.headers).to_owned(),
-            remote_addr,
-            method: parts.method.as_str().chars().take(16).collect(),
-            ua: user_agent(&parts.headers),
-            rid,
-            exit_status,
-            duration_ms: None,
-            early: false,
-            overlap: false,
-            metrics: Default::default(),
-            body,
-            unexpected: Vec::new(),
-            truncated,
-        },
-    };
+    let mut incoming = incoming(app, &parts, kind, body.into());
+    incoming.ping.at = at;
+    incoming.ping.rid = rid;
+    incoming.ping.exit_status = exit_status;
     let mut warnings = Vec::new();
     for (name, value) in query.metrics {
         incoming.add_metric(&name, parse_metric(&name, &value), &mut warnings);
@@ -137,6 +119,33 @@ async fn receive(app: &App, request: Request) -> Result<(Recorded, Vec<String>),
         }
     };
     Ok((recorded, warnings))
+}
+
+/// A ping that arrives now, with the first part of `body`.
+pub fn incoming(app: &App, parts: &Parts, kind: PingKind, body: Vec<u8>) -> Incoming {
+    let (body, truncated) = first_part(body, app.config.body_limit);
+    Incoming {
+        kind,
+        rules: Rules::default(),
+        ping: Ping {
+            n: 0,
+            at: app.store.world().now(),
+            kind,
+            scheme: scheme(&parts.headers).to_owned(),
+            remote_addr: remote_addr(&parts.extensions),
+            method: parts.method.as_str().chars().take(16).collect(),
+            ua: user_agent(&parts.headers),
+            rid: None,
+            exit_status: None,
+            duration_ms: None,
+            early: false,
+            overlap: false,
+            metrics: Default::default(),
+            body,
+            unexpected: Vec::new(),
+            truncated,
+        },
+    }
 }
 
 /// Whether the ping's monitor exists, or would be created.
@@ -172,7 +181,8 @@ impl From<StoreError> for Refused {
 }
 
 impl Refused {
-    const fn status(&self) -> StatusCode {
+    /// The status of the response.
+    pub const fn status(&self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Url | Self::Rid | Self::BrokenBody => StatusCode::BAD_REQUEST,

@@ -19,7 +19,7 @@ use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{Channel, ChannelKind, MAX_CHANNELS, Subscription};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::{Targets, UnixMs};
-use thrum_store::{Kind, StoreError};
+use thrum_store::{Kind, Snapshot, StoreError};
 use utoipa::ToSchema;
 use view::{shown, view};
 
@@ -108,7 +108,12 @@ pub async fn create(
     let world = app.store.world();
     let via = request.check(None, &app)?;
     let id = ChannelId(world.uuid_v4());
-    let channel = request.applied_to(Channel::new(id, project, via, world.now()));
+    let others = app.store.channels(project).await?;
+    let fallback = request.fallback(id, None, &others)?;
+    let channel = Channel {
+        fallback,
+        ..request.applied_to(Channel::new(id, project, via, world.now()))
+    };
     let mut charged = false;
     for attempt in 0.. {
         let counted = app.store.before_count(project, Kind::Channels).await?;
@@ -154,6 +159,10 @@ pub async fn update(
     Json(request): Json<ChannelRequest>,
 ) -> Result<axum::Json<ChannelView>, Problem> {
     channel.via = request.check(Some(&channel.via), &app)?;
+    if request.fallback.is_some() {
+        let others = app.store.channels(channel.project).await?;
+        channel.fallback = request.fallback(channel.id, channel.fallback, &others)?;
+    }
     let asks = request.sets("to");
     let channel = request.applied_to(channel);
     writer.caller.charge(&app).await?;
@@ -201,7 +210,28 @@ pub async fn delete(
             )));
         }
     }
+    let mut others = app.store.channels(writer.project).await?;
+    others.retain(|other| other.fallback == Some(channel.id));
+    if let Some(first) = others.first().filter(|_| !params.force.unwrap_or(false)) {
+        return Err(Problem::conflict(format!(
+            "it is the fallback of {} other channels ({:?} is one); give them another fallback first, or delete \
+             this one with ?force=true",
+            others.len(),
+            first.name
+        )));
+    }
     writer.caller.charge(&app).await?;
+    for other in others {
+        let other = Channel {
+            fallback: None,
+            ..other
+        };
+        match app.store.replace_channel(&other, None).await {
+            // Deleted in the meantime.
+            Ok(()) | Err(StoreError::Conflict) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     let check = next_check(&app, &channel).await?;
     app.store
         .delete_channel(writer.project, channel.id, check)
@@ -209,19 +239,33 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What a test message is about.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TestOf {
+    /// The uuid, slug or name of a monitor: the message looks like an alert about it.
+    pub monitor: Option<String>,
+}
+
 /// Sends a test message, through the same outbox as an alert.
 #[utoipa::path(
     post, path = "/v1/channels/{id}/test", operation_id = "test_channel", tag = "channels",
-    params(("id" = String, Path, description = "The channel's ID or unique name")),
+    params(("id" = String, Path, description = "The channel's ID or unique name"), TestOf),
     responses((status = 202, body = TestSent), Problems, Overload, Missing),
 )]
 pub async fn test(
     State(app): State<App>,
     Write { it: channel, .. }: Write<Channel>,
+    Params(of): Params<TestOf>,
 ) -> Result<(StatusCode, axum::Json<TestSent>), Problem> {
     let now = app.store.world().now();
     let id = app.store.new_alert_id(now);
-    let alert = Alert::of_channel(id, channel.project, AlertKind::Test, channel.id);
+    let mut alert = Alert::of_channel(id, channel.project, AlertKind::Test, channel.id);
+    if let Some(monitor) = of.monitor {
+        let found = Snapshot::find(&app, channel.project, &monitor).await?;
+        alert.about(&found.monitor, found.state.last_success(), now);
+    }
     app.store.raise(&alert, now).await?;
     let sent = TestSent {
         alert_id: id,

@@ -227,6 +227,9 @@ pub async fn create(
     if valid.unique().is_none() && !app.monitors.has_room(project).await? {
         return Err(Problem::no_room_for_monitor());
     }
+    if new.id != blank.id && app.store.locate(new.id).await?.is_some() {
+        return Err(Problem::conflict("there is a monitor with this uuid"));
+    }
     writer.caller.charge(&app).await?;
     if check {
         let view = show_checked(&app, &writer, &new, &MonitorState::new(&new)).await?;

@@ -6,12 +6,17 @@ use crate::http::site::status_path;
 use crate::http::{Json, Missing, Overload, Problem, Problems, Reader, Writer};
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use thrum_schema::alert::AlertKind;
+use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::error::Invalid;
+use thrum_schema::id::ChannelId;
 use thrum_schema::key;
 use thrum_schema::monitor::MIN_REMIND_S;
+use thrum_schema::notice::{Notice, Voice, sample, samples, template};
 use thrum_schema::plan::Limits;
-use thrum_schema::project::StatusPage;
+use thrum_schema::project::{StatusPage, Templates};
 use thrum_schema::schedule::MAX_PERIOD_S;
+use thrum_schema::zone::Zone;
 use thrum_schema::{Project, ProjectId, UnixMs};
 use utoipa::ToSchema;
 
@@ -33,6 +38,10 @@ pub struct ProjectView {
     pub windows: Vec<WindowSpec>,
     /// Seconds between two reminders, for monitors that do not set `remind_s` themselves.
     pub remind_s: Option<u32>,
+    /// The time zone of times in messages, an IANA name; null for UTC.
+    pub tz: Option<String>,
+    /// Its own texts of messages.
+    pub messages: MessagesView,
     /// The public status page; null for none.
     pub status_page: Option<StatusPageView>,
     pub created: String,
@@ -71,6 +80,40 @@ impl From<Limits> for LimitsView {
     }
 }
 
+/// Templates of messages; an empty one leaves Thrum's text.
+#[derive(Debug, Default, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MessagesView {
+    /// The title, in one line.
+    pub title: String,
+    /// The sentences under it.
+    pub text: String,
+}
+
+impl From<MessagesView> for Templates {
+    fn from(messages: MessagesView) -> Self {
+        Self {
+            title: messages.title,
+            text: messages.text,
+        }
+    }
+}
+
+/// Messages as templates make them.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Previews {
+    pub messages: Vec<Preview>,
+}
+
+/// A message as templates make it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Preview {
+    /// `monitor.down`, `monitor.reminder` or `monitor.up`.
+    pub event: &'static str,
+    pub title: String,
+    pub body: String,
+}
+
 /// A public status page.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StatusPageView {
@@ -106,6 +149,14 @@ pub struct ProjectRequest {
     #[serde(deserialize_with = "some")]
     #[schema(value_type = Option<u64>)]
     remind_s: Option<Option<u64>>,
+    /// The time zone of times in messages, an IANA name; null for UTC.
+    #[serde(deserialize_with = "some")]
+    #[schema(value_type = Option<String>)]
+    tz: Option<Option<String>>,
+    /// Its own texts of messages; null for Thrum's.
+    #[serde(deserialize_with = "some_object")]
+    #[schema(value_type = Option<MessagesView>)]
+    messages: Option<Option<MessagesView>>,
     /// A public status page, for anyone who has its URL; null for none.
     #[serde(deserialize_with = "some_object")]
     #[schema(value_type = Option<StatusPageRequest>)]
@@ -124,6 +175,11 @@ pub async fn view(app: &App, project: &Project) -> Result<ProjectView, Problem> 
         snoozed_until: project.snoozed_until.map(UnixMs::rfc3339),
         windows: project.windows.iter().map(Into::into).collect(),
         remind_s: project.remind_s,
+        tz: project.zone.clone(),
+        messages: MessagesView {
+            title: project.templates.title.clone(),
+            text: project.templates.text.clone(),
+        },
         status_page: project.status_page.as_ref().map(|page| StatusPageView {
             title: page.title.clone(),
             tag: page.tag.clone(),
@@ -174,6 +230,12 @@ pub async fn update_own(
     let windows = request.windows.as_deref().map(check_windows).transpose()?;
     let remind_s = request.remind_s.map(check_remind).transpose()?;
     let status_page = request.status_page.map(check_status_page).transpose()?;
+    let zone = request.tz.map(check_zone).transpose()?;
+    let now = app.store.world().now();
+    let templates = request
+        .messages
+        .map(|messages| check_messages(messages.unwrap_or_default(), now));
+    let templates = templates.transpose()?;
     writer.caller.charge(&app).await?;
     changed(&app, writer.project, |project| {
         if let Some(name) = &name {
@@ -188,8 +250,89 @@ pub async fn update_own(
         if let Some(status_page) = &status_page {
             project.status_page.clone_from(status_page);
         }
+        if let Some(zone) = &zone {
+            project.zone.clone_from(zone);
+        }
+        if let Some(templates) = &templates {
+            project.templates.clone_from(templates);
+        }
     })
     .await
+}
+
+/// Shows what templates would make of the alerts of a sample monitor, without storing them.
+#[utoipa::path(
+    post, path = "/v1/project/messages/preview", operation_id = "preview_messages", tag = "project",
+    request_body = MessagesView,
+    responses((status = 200, body = Previews), Problems, Overload, Missing),
+)]
+pub async fn preview(
+    State(app): State<App>,
+    writer: Writer,
+    Json(messages): Json<MessagesView>,
+) -> Result<axum::Json<Previews>, Problem> {
+    let now = app.store.world().now();
+    let templates = check_messages(messages, now)?;
+    writer.caller.charge(&app).await?;
+    let project = app.accounts.project(writer.project).await?;
+    let project = Project {
+        templates,
+        ..Project::clone(&project)
+    };
+    let messages = previews(&project, app.config.site_url.as_deref(), now);
+    Ok(axum::Json(Previews { messages }))
+}
+
+/// What the project says about a sample monitor.
+pub fn previews(project: &Project, site: Option<&str>, now: UnixMs) -> Vec<Preview> {
+    let voice = Voice::new(project, site);
+    let nobody = Channel::new(
+        ChannelId(uuid::Uuid::nil()),
+        project.id,
+        ChannelKind::Email { to: String::new() },
+        now,
+    );
+    let one = |what: AlertKind| {
+        let notice = Notice::of_alert(&sample(what, now), &nobody, &voice);
+        Preview {
+            event: what.as_str(),
+            title: notice.title.clone(),
+            body: notice.body(),
+        }
+    };
+    [AlertKind::Down, AlertKind::Reminder, AlertKind::Up]
+        .map(one)
+        .into()
+}
+
+/// Checks templates with sample messages.
+fn check_messages(messages: MessagesView, now: UnixMs) -> Result<Templates, Vec<Invalid>> {
+    let samples = samples(now);
+    let mut invalid = Vec::new();
+    for (field, text) in [
+        ("messages.title", &messages.title),
+        ("messages.text", &messages.text),
+    ] {
+        invalid.extend(template::check(field, text, false, &samples).err());
+    }
+    if invalid.is_empty() {
+        Ok(messages.into())
+    } else {
+        Err(invalid)
+    }
+}
+
+fn check_zone(zone: Option<String>) -> Result<Option<String>, Invalid> {
+    match zone {
+        None => Ok(None),
+        Some(name) => match Zone::named(&name) {
+            Some(zone) => Ok(Some(zone.name().to_owned())),
+            None => Err(Invalid::new(
+                "tz",
+                "must be a time zone such as Europe/Berlin, or null for UTC",
+            )),
+        },
+    }
 }
 
 /// Silences all alerts of the project for a while. A monitor that is down at the end alerts then.

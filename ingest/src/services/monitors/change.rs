@@ -15,6 +15,8 @@ pub enum ChangeError<E> {
     NotFound,
     #[error("the project has as many monitors as its plan allows")]
     Full,
+    #[error("there is a monitor with this uuid")]
+    Taken,
     #[error("refused")]
     Refused(E),
     #[error(transparent)]
@@ -151,6 +153,11 @@ impl Monitors {
                 Ok(()) => {
                     self.follow_expected(&monitor).await;
                     return Ok(self.created(monitor, outcome));
+                }
+                Err(StoreError::Conflict)
+                    if monitor.id != id && self.store.locate(monitor.id).await?.is_some() =>
+                {
+                    return Err(ChangeError::Taken);
                 }
                 Err(StoreError::Conflict) => self.store.back_off(attempt).await,
                 Err(error) => return Err(error.into()),

@@ -185,6 +185,7 @@ fn refusal<E>(error: ChangeError<E>, refused: impl Fn(E) -> Refusal) -> Refusal 
     match error {
         ChangeError::NotFound => Refusal::not_found(),
         ChangeError::Full => Refusal::Empty(StatusCode::FORBIDDEN),
+        ChangeError::Taken => Refusal::Empty(StatusCode::CONFLICT),
         ChangeError::Refused(error) => refused(error),
         ChangeError::Store(error) => error.into(),
     }

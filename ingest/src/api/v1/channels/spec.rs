@@ -7,9 +7,10 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use thrum_schema::channel::kind::{Kind, Settings};
-use thrum_schema::channel::{Channel, ChannelKind};
+use thrum_schema::channel::{Channel, ChannelKind, MAX_AFTER_S, MAX_FALLBACK_AFTER, identify};
 use thrum_schema::error::Invalid;
-use thrum_schema::notice::template;
+use thrum_schema::id::ChannelId;
+use thrum_schema::notice::{samples, template};
 use thrum_schema::{UnixMs, World};
 use utoipa::ToSchema;
 
@@ -51,6 +52,19 @@ pub struct ChannelRequest {
     #[serde(default, deserialize_with = "some")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_i64)]
     pub(super) daily_limit: Option<Option<u32>>,
+    /// Notify it only of monitors that are still down, and not acknowledged, this many seconds after
+    /// they went down; null for at once.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 86_400)]
+    pub(super) after_s: Option<Option<u32>>,
+    /// The ID or unique name of the channel that gets what this one fails to deliver; null for none.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<String>)]
+    pub(super) fallback: Option<Option<String>>,
+    /// After how many failed attempts of a delivery; 3 by default.
+    #[serde(default, deserialize_with = "some")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 20)]
+    pub(super) fallback_after: Option<Option<u32>>,
 }
 
 impl ChannelRequest {
@@ -124,6 +138,15 @@ impl ChannelRequest {
             let problem = "must be at least 1, or null for no limit";
             invalid.push(Invalid::new("daily_limit", problem));
         }
+        for (name, value, most) in [
+            ("after_s", self.after_s, MAX_AFTER_S),
+            ("fallback_after", self.fallback_after, MAX_FALLBACK_AFTER),
+        ] {
+            if value.flatten().is_some_and(|n| !(1..=most).contains(&n)) {
+                let problem = format!("must be between 1 and {most}, or null");
+                invalid.push(Invalid::new(name, problem));
+            }
+        }
         match self.via(before, app) {
             Ok(via) if invalid.is_empty() => Ok(via),
             Ok(_) => Err(invalid),
@@ -134,7 +157,31 @@ impl ChannelRequest {
         }
     }
 
-    /// The channel with the checked request applied, except for its kind and destination.
+    /// The channel that is the fallback after this request, of `channels`.
+    ///
+    /// # Errors
+    /// There is no such channel, several have the name, or it is the channel `own` itself.
+    pub fn fallback(
+        &self,
+        own: ChannelId,
+        before: Option<ChannelId>,
+        channels: &[Channel],
+    ) -> Result<Option<ChannelId>, Invalid> {
+        match &self.fallback {
+            None => Ok(before),
+            Some(None) => Ok(None),
+            Some(Some(wanted)) => match identify(wanted, channels) {
+                Ok(id) if id == own => Err(Invalid::new("fallback", "must be another channel")),
+                Ok(id) => Ok(Some(id)),
+                Err(_) => Err(Invalid::new(
+                    "fallback",
+                    format!("must be the ID or unique name of a channel; {wanted:?} is none"),
+                )),
+            },
+        }
+    }
+
+    /// The channel with the checked request applied, except for its kind, destination and fallback.
     pub fn applied_to(self, mut channel: Channel) -> Channel {
         if let Some(name) = self.name {
             channel.name = name;
@@ -143,13 +190,15 @@ impl ChannelRequest {
         channel.notify_up = self.notify_up.unwrap_or(channel.notify_up);
         channel.group_threshold = self.group_threshold.unwrap_or(channel.group_threshold);
         channel.daily_limit = self.daily_limit.unwrap_or(channel.daily_limit);
+        channel.after_s = self.after_s.unwrap_or(channel.after_s);
+        channel.fallback_after = self.fallback_after.unwrap_or(channel.fallback_after);
         channel
     }
 }
 
 /// Checks the templates of a webhook's bodies with sample messages.
 fn check_bodies(settings: &Settings, now: UnixMs) -> Result<(), Vec<Invalid>> {
-    let samples = template::samples(now);
+    let samples = samples(now);
     let invalid: Vec<Invalid> = ["down_body", "up_body", "reminder_body"]
         .into_iter()
         .filter_map(|name| Some((name, settings.get(name)?)))

@@ -23,6 +23,12 @@ pub struct ChannelView {
     pub notify_up: bool,
     pub group_threshold: u32,
     pub daily_limit: Option<u32>,
+    /// It is notified only of what is still down, and not acknowledged, after this many seconds.
+    pub after_s: Option<u32>,
+    /// The channel that gets what this one fails to deliver, after `fallback_after` failed attempts.
+    #[schema(value_type = Option<String>)]
+    pub fallback: Option<ChannelId>,
+    pub fallback_after: u32,
     pub created: String,
     /// Where a webhook posts. Hidden from read-only keys, because anyone who has it can post there.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,6 +141,9 @@ pub fn view(channel: &Channel) -> ChannelView {
         notify_up: channel.notify_up,
         group_threshold: channel.group_threshold,
         daily_limit: channel.daily_limit,
+        after_s: channel.after_s,
+        fallback: channel.fallback,
+        fallback_after: channel.failures_to_fall_back(),
         created: channel.created.rfc3339(),
         url: None,
         secret: None,

@@ -9,6 +9,7 @@ use thrum_schema::Targets;
 use thrum_schema::channel::{Channel, identify};
 use thrum_schema::error::Invalid;
 use thrum_schema::expect::{Expectation, parse_all};
+use thrum_schema::id::MonitorId;
 use thrum_schema::monitor::{
     KeywordFilter, MAX_DESC, MAX_FAILURES, MAX_KEYWORDS, MAX_NAME, MAX_TAGS, MIN_REMIND_S,
     check_grace_s,
@@ -23,6 +24,8 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MonitorRequest {
+    /// Only when creating: the uuid to give it, which no monitor may have.
+    uuid: Option<String>,
     /// At most 100 characters.
     #[schema(max_length = 100)]
     name: Option<String>,
@@ -139,6 +142,12 @@ impl MonitorRequest {
     /// Every invalid field.
     pub fn check(self, channels: &[Channel], now: UnixMs) -> Result<ValidRequest, Vec<Invalid>> {
         let mut invalid = Vec::new();
+        let uuid = self.uuid.as_deref().map(MonitorId::parse_canonical);
+        if uuid == Some(None) {
+            let problem =
+                "must be a UUID in lower case, such as 5d2f0b1e-1c3a-4a4e-9a52-3f0c6a1b2d3e";
+            invalid.push(Invalid::new("uuid", problem));
+        }
         self.check_texts(&mut invalid);
         self.check_times(now, &mut invalid);
         let mut note = |checked: Result<(), Invalid>| invalid.extend(checked.err());
@@ -300,8 +309,12 @@ impl ValidRequest {
     pub fn applied_to(&self, before: &Monitor, is_new: bool) -> Result<Monitor, Invalid> {
         let request = &self.request;
         let mut monitor = before.clone();
+        let uuid = request.uuid.as_deref().and_then(MonitorId::parse_canonical);
         if is_new {
             monitor.targets = Targets::All;
+            monitor.id = uuid.unwrap_or(monitor.id);
+        } else if uuid.is_some_and(|uuid| uuid != monitor.id) {
+            return Err(Invalid::new("uuid", "can't be changed"));
         }
         let put = |field: &mut String, given: &Option<String>| {
             if let Some(text) = given {

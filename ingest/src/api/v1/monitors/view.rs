@@ -82,7 +82,7 @@ pub struct MonitorView {
     /// Seconds between two reminders while it is down.
     pub remind_s: Option<u32>,
     pub snoozed_until: Option<String>,
-    /// When somebody acknowledged that it is down.
+    /// When a user acknowledged that it is down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledged_at: Option<String>,
     pub windows: Vec<WindowSpec>,

@@ -2,7 +2,7 @@
 //! a while. So neither a slow name server nor a dead resolver holds up anything but the receivers that
 //! need it.
 
-use super::SendError;
+use crate::error::SendError;
 use crate::limiter::{Semaphores, acquire};
 use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};

@@ -81,7 +81,8 @@ fn markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for word in text.split_inclusive(char::is_whitespace) {
         // A URL is a link as it is.
-        if word.starts_with("https://") || word.starts_with("http://") {
+        let is_url = word.starts_with("https://") || word.starts_with("http://");
+        if is_url && !word.contains(['\\', '`', '*', '|', '[', ']', '<', '>', '@', '(', ')']) {
             escaped.push_str(word);
             continue;
         }

@@ -1,9 +1,13 @@
 //! Requests to receivers: without redirects, never to a private address, and bounded in time and size.
 
-use super::SendError;
-use super::names::{Lookup, Names, System};
+mod names;
+
+pub use names::Lookup;
+
+use crate::error::SendError;
 use chrono::DateTime;
 use futures::future::BoxFuture;
+use names::{Names, System};
 use reqwest::{Client, StatusCode, redirect};
 use serde_json::Value;
 use std::error::Error;
