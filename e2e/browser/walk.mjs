@@ -327,8 +327,13 @@ const steps = {
     await page.fill("input[name=name]", "Quiet & calm");
     await page.click("button:text('Save') >> nth=0");
     assert.match(await page.inputValue("input[name=name]"), /Quiet & calm/);
-    await page.uncheck("input[name=public]");
+    await page.fill("input[name=message-title]", "{{ name|upper }} is {{ event }}");
     await page.click("button:text('Save') >> nth=1");
+    assert.match(await page.innerText("main"), /NIGHTLY BACKUP is down/);
+    await page.fill("input[name=message-title]", "");
+    await page.click("button:text('Save') >> nth=1");
+    await page.uncheck("input[name=public]");
+    await page.click("button:text('Save') >> nth=2");
     assert.match(await text(page, ".notice[role=status]"), /no longer public/);
     await page.click("button:text('Snooze')");
     await page.goto(`${thrum.root}/`);
