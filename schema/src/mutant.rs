@@ -55,6 +55,8 @@ pub enum Mutant {
     AcknowledgedEscalates,
     /// Nothing stands in for a channel that fails.
     NoFallback,
+    /// A channel that stood in for another does not get the rest of the outage.
+    StandInsForgotten,
     /// A channel's limit holds for the first alert about a monitor, too.
     FirstDownLimited,
     /// A delivery waits for a name server as long as it takes.
@@ -69,7 +71,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -95,6 +97,7 @@ impl Mutant {
         Self::AcknowledgedReminds,
         Self::AcknowledgedEscalates,
         Self::NoFallback,
+        Self::StandInsForgotten,
         Self::FirstDownLimited,
         Self::LookupForever,
         Self::ExpectationsIgnored,

@@ -359,6 +359,9 @@ impl Scenario {
                 continue;
             }
             let falls: Vec<i64> = script.acts.iter().map(|act| act.at_ms).collect();
+            if falls.is_empty() {
+                continue;
+            }
             for _ in 0..chance.range(1, 5) {
                 let at_ms = *chance.pick(&falls) + chance.range(1_000, 150_000);
                 let what = if chance.per_mille(750) {

@@ -32,6 +32,9 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
     }
     if care.falls_back {
         fallback(case, note);
+        for monitor in case.seen.monitors.iter().flatten() {
+            recoveries(case, monitor, note);
+        }
     }
 }
 
@@ -206,6 +209,53 @@ fn escalation(
     }
 }
 
+/// The channel that stood in for another when a monitor went down also gets its recovery.
+fn recoveries(case: &Case, monitor: &SeenMonitor, note: &mut Note<'_>) {
+    let spare = case.scenario.hooks.len() - 1;
+    for outage in outages(monitor) {
+        let ended = monitor
+            .flips
+            .iter()
+            .find(|flip| flip.n == outage.down.n + 1);
+        let Some(up) = ended.filter(|flip| flip.to == "up" && flip.alert) else {
+            continue;
+        };
+        let calm_ms = up.at_ms.max(case.scenario.calm_ms + SETTLED_MS) + PROMPT_MS;
+        let is_of = |alert: &&SeenAlert, what: &str, at: i64| {
+            alert.monitor.as_deref() == Some(&*monitor.uuid)
+                && alert.what == what
+                && alert.flip_at_ms == Some(at)
+        };
+        let find = |what: &str, at: i64| {
+            let mut alerts = case.seen.alerts.iter();
+            alerts.find(|alert| is_of(alert, what, at))
+        };
+        let down = find("monitor.down", outage.down.at_ms);
+        let (Some(down), Some(recovery)) = (down, find("monitor.up", up.at_ms)) else {
+            continue;
+        };
+        if took(case, spare, down) && calm_ms < case.scenario.end_ms && !took(case, spare, recovery)
+        {
+            note(
+                "a channel that stands in gets the recovery",
+                format!(
+                    "{} stood for {}, but not for {}",
+                    spare, down.id, recovery.id
+                ),
+            );
+        }
+    }
+}
+
+/// Whether a receiver took an alert.
+fn took(case: &Case, hook: usize, alert: &SeenAlert) -> bool {
+    case.history.delivered.iter().any(|message| {
+        message.hook == hook
+            && message.accepted
+            && entries(message).iter().any(|entry| entry.alert == alert.id)
+    })
+}
+
 /// What a channel fails to deliver three times arrives through the one that stands in.
 fn fallback(case: &Case, note: &mut Note<'_>) {
     let spare = case.scenario.hooks.len() - 1;
@@ -218,17 +268,10 @@ fn fallback(case: &Case, note: &mut Note<'_>) {
             .map(|(_, _, ms)| *ms)
             .collect();
         attempts.sort_unstable();
-        let took = |hook: usize| {
-            case.history.delivered.iter().any(|message| {
-                message.hook == hook
-                    && message.accepted
-                    && entries(message).iter().any(|entry| entry.alert == alert.id)
-            })
-        };
         let calm_ms = case.scenario.calm_ms + SETTLED_MS;
         let late = |third: &i64| (*third).max(calm_ms) + PROMPT_MS < case.scenario.end_ms;
         // The fourth attempt proves that the third one failed.
-        if attempts.len() >= 4 && attempts.get(2).is_some_and(late) && !took(spare) {
+        if attempts.len() >= 4 && attempts.get(2).is_some_and(late) && !took(case, spare, alert) {
             note(
                 "another channel stands in for one that fails",
                 format!("{}: attempts at {attempts:?}", alert.id),
