@@ -20,7 +20,7 @@ const MAX_EARLIER: usize = 100;
 /// A receiver that asks to wait longer than this has failed, for its fallback, in milliseconds.
 const LONG_MS: i64 = 60_000;
 
-/// What becomes of an alert on a channel that is notified later.
+/// When an alert is sent to a channel that is notified later.
 enum Turn {
     /// It is sent now.
     Now,

@@ -80,7 +80,7 @@ pub fn html(text: &str) -> String {
 fn markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for word in text.split_inclusive(char::is_whitespace) {
-        // A URL is a link as it is.
+        // A URL becomes a link without any markup.
         let is_url = word.starts_with("https://") || word.starts_with("http://");
         if is_url && !word.contains(['\\', '`', '*', '|', '[', ']', '<', '>', '@', '(', ')']) {
             escaped.push_str(word);

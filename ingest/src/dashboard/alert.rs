@@ -1,6 +1,6 @@
-//! The page of an alert, to which its messages link. Who has the link may acknowledge the alert and
-//! snooze its monitor, without a key. Opening it changes nothing, because chats and mail scanners open
-//! links.
+//! The page of an alert, to which its messages link. Anyone who has the link may acknowledge the alert
+//! and snooze its monitor, without a key. Opening it changes nothing, because chats and mail scanners
+//! open links.
 
 use super::fields::Fields;
 use super::overview::{Row, path_of};
@@ -39,7 +39,7 @@ struct AlertPage {
     now: Option<Now>,
 }
 
-/// How the monitor is by now.
+/// The state of the monitor when the page is opened.
 struct Now {
     state: &'static str,
     acknowledged: Option<At>,

@@ -68,8 +68,8 @@ struct Input {
 }
 
 impl KindForm {
-    /// A form with the values of `fields`. A secret that is already stored is not shown, and stays as
-    /// it is if its field is empty.
+    /// A form with the values of `fields`. A secret that is already stored is not shown, and is
+    /// kept if its field is empty.
     fn new(kind: Option<&Kind>, fields: &Fields, is_new: bool) -> Self {
         let input = |setting: &'static Setting| {
             let is_kept = setting.secret && !is_new;

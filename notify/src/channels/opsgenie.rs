@@ -3,12 +3,10 @@
 //! <https://docs.opsgenie.com/docs/alert-api>,
 //! <https://developer.atlassian.com/cloud/jira/service-desk-ops/rest/v2/api-group-integration-events/>
 
-use crate::error::SendError;
-use crate::http::{Answer, Call};
+use crate::http::Call;
 use crate::layout::{chars, in_chars};
-use crate::letter::{Letter, judged};
+use crate::letter::Letter;
 use serde_json::{Map, Value, json};
-use thrum_schema::UnixMs;
 use thrum_schema::notice::{Fact, News, Notice};
 
 /// The server of Jira Service Management.
@@ -69,10 +67,4 @@ fn created(letter: &Letter<'_>, notice: &Notice) -> Value {
         "tags": tags,
         "details": details,
     })
-}
-
-/// 422 is a request that the API will never accept.
-/// <https://docs.opsgenie.com/docs/response>
-pub fn judge(answer: &Answer, now: UnixMs) -> Result<Option<String>, SendError> {
-    judged(answer, now, None, None)
 }

@@ -44,7 +44,7 @@ fn card(letter: &Letter<'_>, notice: &Notice) -> Call {
         }
         block
     };
-    // A text run shows its text as it is; a text block would read it as Markdown.
+    // A text run shows its text unchanged; a text block would read it as Markdown.
     let plain = |text: &str, more: Value| {
         let mut run = json!({ "type": "TextRun", "text": text });
         if let (Some(run), Value::Object(more)) = (run.as_object_mut(), more) {

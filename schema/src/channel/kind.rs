@@ -537,8 +537,8 @@ impl Kind {
 }
 
 impl Kind {
-    /// Secrets are for one receiver: if the URL leads to another, they must be given again. Otherwise who
-    /// may change a channel could send them elsewhere. The secret that signs is not sent.
+    /// Secrets are for one receiver: if the URL leads to another, they must be given again. Otherwise anyone
+    /// who may change a channel could send them elsewhere. The secret that signs is not sent.
     fn secrets_to_give_again(
         &self,
         before: &Settings,

@@ -102,8 +102,7 @@ impl Store {
     }
 
     /// Sets the channels of an alert, once, and which of them are fallbacks; later calls return what the
-    /// first one set. 1 WU, plus 1
-    /// RU if they were set before. `None` if the alert is gone.
+    /// first one set. 1 WU, plus 1 RU if they were set before. `None` if the alert is gone.
     pub async fn plan(
         &self,
         project: ProjectId,

@@ -195,13 +195,16 @@ impl Store {
         Ok(announce(monitor, &project, outcome, id, burst, now))
     }
 
-    /// The settings of a project; the defaults, if it is being deleted. 1 RU.
+    /// The settings of a project; the defaults on the free plan, if it is being deleted. 1 RU.
     ///
     /// # Errors
     /// The table failed.
     pub async fn project_or_default(&self, id: ProjectId) -> Result<Project> {
         let found = self.project(id).await?;
-        Ok(found.unwrap_or_else(|| Project::new(id, "")))
+        Ok(found.unwrap_or_else(|| Project {
+            plan: "free".to_owned(),
+            ..Project::new(id, "")
+        }))
     }
 
     /// A new alert ID with the timestamp `now`.

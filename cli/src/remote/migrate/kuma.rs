@@ -77,6 +77,7 @@ impl Kuma {
             let tags = tags.iter().filter_map(|id| tags_by_id.get(id));
             // A tag of Thrum is one word.
             let mut tags: Vec<String> = tags.map(|tag| tag.replace(' ', "-")).collect();
+            tags.sort_unstable();
             tags.dedup();
             let channels = of(&of_channels, &row["id"], "notification_id");
             let channels = channels.iter().filter_map(|id| names.get(id));
