@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod exec;
+mod fetch;
 mod http;
 pub mod local;
 pub mod pipeline;

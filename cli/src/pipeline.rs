@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thrum_evaluate::{Evaluate, Pulse, SelfPing, event_of};
 use thrum_ingest::App;
-use thrum_notify::send::{Email, Http, Mail, Reach, Sns};
+use thrum_notify::send::{Email, EventBridge, Http, Mail, Reach, Sns};
 use thrum_notify::{Notify, Sender};
 use thrum_schema::{UnixMs, World};
 use thrum_store::Store;
@@ -131,6 +131,7 @@ impl Pipeline {
             http: Http::new(reach, Arc::clone(&world)),
             mail: Mail::Smtp(email),
             sns: sns(),
+            eventbridge: eventbridge(),
         };
         let notify = Notify::new(
             store.clone(),
@@ -209,18 +210,31 @@ impl Pipeline {
 /// SNS, configured as for the AWS CLI (environment, profiles, instance role).
 #[cfg(feature = "aws")]
 fn sns() -> Sns {
-    Sns::lazy(|| {
-        Box::pin(async {
-            let aws = aws_config::defaults(aws_config::BehaviorVersion::latest())
-                .http_client(thrum_store::tls::http_client());
-            aws_sdk_sns::Client::new(&aws.load().await)
-        })
-    })
+    Sns::lazy(|| Box::pin(async { aws_sdk_sns::Client::new(&aws().await) }))
+}
+
+/// EventBridge, configured as for the AWS CLI.
+#[cfg(feature = "aws")]
+fn eventbridge() -> EventBridge {
+    EventBridge::lazy(|| Box::pin(async { aws_sdk_eventbridge::Client::new(&aws().await) }))
+}
+
+#[cfg(feature = "aws")]
+async fn aws() -> aws_config::SdkConfig {
+    aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .http_client(thrum_store::tls::http_client())
+        .load()
+        .await
 }
 
 #[cfg(not(feature = "aws"))]
 const fn sns() -> Sns {
     Sns
+}
+
+#[cfg(not(feature = "aws"))]
+const fn eventbridge() -> EventBridge {
+    EventBridge
 }
 
 /// The schedule: wakes when the next timer is due, and at least every [`TICK`].

@@ -1,5 +1,6 @@
 //! `thrum serve`: runs the pipeline on one machine.
 
+use crate::fetch::Fetcher;
 use crate::http::{self, Descriptors};
 use crate::pipeline::{Options, Pipeline};
 use anyhow::{Context, bail};
@@ -120,6 +121,17 @@ pub struct Serve {
         value_name = "LIST"
     )]
     allow_networks: Networks,
+
+    /// SNS topics whose messages are accepted, ARNs separated by commas; empty for all
+    ///
+    /// SNS posts them to /hooks/sns/PING_KEY, and must have signed them.
+    #[arg(
+        long,
+        env = "THRUM_SNS_TOPICS",
+        value_delimiter = ',',
+        value_name = "LIST"
+    )]
+    sns_topics: Vec<String>,
 
     /// Proxy for messages over HTTP
     ///
@@ -343,6 +355,8 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
             admin_key: args.admin_key.map_or(AdminKey::None, AdminKey::Key),
             metrics_key: args.metrics_key,
             proxies: args.trusted_proxies.clone(),
+            sns_topics: (!args.sns_topics.is_empty()).then_some(args.sns_topics),
+            fetch: Some(Arc::new(Fetcher::default())),
             ..thrum_ingest::Config::default()
         },
         notify: thrum_notify::Config {

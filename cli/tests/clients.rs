@@ -154,6 +154,7 @@ fn importing_an_export_is_idempotent() {
             "start_grace_s": 7200, "failures": 3, "early_s": 60, "all_runs": true, "remind_s": 3600,
             "windows": [{"cron": "0 3 * * 0", "duration_s": 3600, "tz": "UTC"}],
             "expect": {"rows": "auto min 5", "duration": {"max": "30m", "effect": "warn"}},
+            "parents": ["web-01"],
         }),
     );
     for ending in ["yaml", "json"] {
@@ -189,7 +190,15 @@ fn importing_an_export_is_idempotent() {
     let import = ["monitors", "import", file.to_str().unwrap()];
     let said = succeeded(&thrum(&other.url, &import).output().unwrap());
     assert_eq!(said, "0 created, 1 updated, 1 unchanged\n");
-    assert_eq!(other.get("/v1/monitors/backup")["grace_s"], 900);
+    let backup = other.get("/v1/monitors/backup");
+    assert_eq!(backup["grace_s"], 900);
+    assert_eq!(
+        backup["parents"],
+        json!([other.get("/v1/monitors/web-01")["unique_key"]])
+    );
+    let show = ["monitors", "show", "backup"];
+    let shown = succeeded(&thrum(&other.url, &show).output().unwrap());
+    assert!(shown.contains("depends on     web-01"), "{shown}");
     // Errors say what is wrong and where.
     for (text, error) in [
         ("monitors: 7", "has no list `monitors`"),
@@ -200,6 +209,14 @@ fn importing_an_export_is_idempotent() {
         (
             "monitors: [{tags: [a]}]",
             "monitors[0] (without a name): a slug or a name is required",
+        ),
+        (
+            "monitors: [{name: x, parents: [web-01, y]}]",
+            "monitors[0] (x): parents[1] can't be used: there is no such monitor",
+        ),
+        (
+            "monitors: [{name: x, parents: [y]}, {slug: y, parents: [x]}]",
+            "monitors[1] (y): parents must not lead back to the monitor itself",
         ),
         ("{", "is not YAML"),
     ] {

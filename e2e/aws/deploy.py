@@ -182,6 +182,23 @@ def emitted():
     return figures
 
 
+def alerts_bus():
+    """The ARN of an event bus of the user, and the URL of a queue that gets its events that a monitor is down."""
+    events, queues = aws("events"), aws("sqs")
+    bus = events.create_event_bus(Name="alerts")["EventBusArn"]
+    url = queues.create_queue(QueueName="down-events")["QueueUrl"]
+    arn = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = json.dumps({"source": ["thrum"], "detail-type": ["monitor.down"]})
+    events.put_rule(Name="down", EventBusName="alerts", EventPattern=pattern)
+    events.put_targets(Rule="down", EventBusName="alerts", Targets=[{"Id": "queue", "Arn": arn}])
+    return bus, url
+
+
+def next_event(url):
+    found = aws("sqs").receive_message(QueueUrl=url, WaitTimeSeconds=1).get("Messages", [])
+    return json.loads(found[0]["Body"]) if found else None
+
+
 def main():
     until("the emulator", lambda: call_quietly(f"{ENDPOINT}/_ministack/health"), 30)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Subscriber)
@@ -194,7 +211,8 @@ def main():
     outputs = deploy(**parameters)
     say("deployed")
     plans = json.dumps({"tiny": {"requests_per_day": 2}}, separators=(",", ":"))
-    parameters |= {"Plans": plans.replace('"', '\\"'), "TopicArns": topic}
+    bus, alerts_queue = alerts_bus()
+    parameters |= {"Plans": plans.replace('"', '\\"'), "TopicArns": topic, "EventBusArns": bus}
     host = outputs["FunctionUrl"].split("//")[1].split(".")[0]
     url = f"{ENDPOINT}/_aws/lambda-url/{host}"
     outputs = deploy(**parameters, SiteUrl=url)
@@ -220,6 +238,8 @@ def main():
     create("/v1/channels", {"kind": "sns", "name": "people", "topic_arn": topic})
     status, reply = api("POST", "/v1/channels", {"kind": "sns", "topic_arn": topic.replace("people", "others")})
     assert status == 400 and "TopicArns" in reply["detail"], reply
+    create("/v1/channels", {"kind": "eventbridge", "name": "bus", "settings": {"bus": bus}})
+    assert api("POST", "/v1/channels", {"kind": "eventbridge", "settings": {"bus": "others"}})[0] == 400
     # For the metrics of failures: one host does not resolve, and one limit is reached at once.
     create("/v1/channels", {"kind": "webhook", "name": "nowhere", "url": "https://nowhere.invalid/"})
     sms = create("/v1/channels", {"kind": "sms", "name": "phone", "to": PHONE, "daily_limit": 1})
@@ -233,6 +253,8 @@ def main():
     deadline = time.time() + 14
     at, message = until("the alert of a missed heartbeat", lambda: received("monitor.down", "backup"), 40)
     late = at - deadline
+    event = until("its event on the user's bus", lambda: next_event(alerts_queue), 20)
+    assert event["source"] == "thrum" and event["detail"]["monitor"]["name"] == "backup", event
     say(f"alert of a missed heartbeat {late:.1f} s after its deadline: {message['Subject']}")
     assert -0.5 < late < 5, late
     assert call("GET", f"{url}/ping/{project['ping_key']}/backup")[0] == 200

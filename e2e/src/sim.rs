@@ -83,6 +83,9 @@ fn play(scenario: &Scenario, shown: bool) -> Played {
     played
 }
 
+/// How long what is in progress at the end may take, in milliseconds.
+const SETTLES_MS: i64 = 5_000;
+
 async fn act(scenario: Arc<Scenario>, shown: bool) -> Played {
     let clock = Clock::start();
     let world: Arc<dyn World> = Skewed::new(clock, 0, None, Chance::new(scenario.seed, "engine"));
@@ -98,7 +101,8 @@ async fn act(scenario: Arc<Scenario>, shown: bool) -> Played {
     let setup = clients::set_up(&cast).await;
     cast.start();
     clients::start(&cast, &setup);
-    clock.until(scenario.end_ms).await;
+    // Then nothing new begins, so that all that is read belongs together.
+    clock.until(scenario.end_ms + SETTLES_MS).await;
     let seen = seen::read_all(&cast, &setup).await;
     let case = Case {
         scenario: Scenario::clone(&scenario),

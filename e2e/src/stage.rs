@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thrum_evaluate::{Bus, BusError, Evaluate, Pulse, SelfPing, Swept, event_of};
 use thrum_ingest::{AdminKey, App, Proxies};
-use thrum_notify::send::{Email, Http, Mail, Reach, Sns, Topics, Transport};
+use thrum_notify::send::{Email, EventBridge, Http, Mail, Reach, Sns, Transport};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::key::{ApiKey, Scope};
@@ -132,25 +132,17 @@ fn printed() -> Mail {
     Mail::Smtp(Email::new("thrum@example.org", None).expect("a printer"))
 }
 
-/// An SNS client whose endpoint refuses connections.
-fn no_sns() -> Sns {
-    let config = aws_sdk_sns::Config::builder()
-        .behavior_version(aws_sdk_sns::config::BehaviorVersion::latest())
-        .region(aws_sdk_sns::config::Region::from_static("local"))
-        .credentials_provider(aws_sdk_sns::config::Credentials::new(
-            "id", "secret", None, None, "stage",
-        ))
-        .endpoint_url("http://127.0.0.1:9")
-        .build();
-    Sns::new(aws_sdk_sns::Client::from_conf(config))
+/// Sends over HTTP, and prints mail; nothing answers where AWS is expected.
+fn sender(http: Http) -> Sender {
+    Sender {
+        http,
+        mail: printed(),
+        sns: Sns::lazy(|| unreachable!("the test uses no SNS")),
+        eventbridge: EventBridge::lazy(|| unreachable!("the test uses no EventBridge")),
+    }
 }
 
-fn notify(store: &Store, world: Arc<dyn World>, wire: &Wire, mail: Mail, sns: Sns) -> Notify {
-    notify_with(store, wire, Http::new(Reach::anywhere(), world), mail, sns)
-}
-
-fn notify_with(store: &Store, wire: &Wire, http: Http, mail: Mail, sns: Sns) -> Notify {
-    let sender = Sender { http, mail, sns };
+fn notify_with(store: &Store, wire: &Wire, sender: Sender) -> Notify {
     let config = Config {
         delivery_window_ms: 86_400_000,
         max_at_once: thrum_notify::MAX_AT_ONCE,
@@ -262,7 +254,8 @@ impl Stage {
         };
         let router = thrum_ingest::router(App::new(store.clone(), config));
         let wire = Wire::default();
-        let notify = notify(&store, shared, &wire, printed(), no_sns());
+        let http = Http::new(Reach::anywhere(), shared);
+        let notify = notify_with(&store, &wire, sender(http));
         let pulse = Pulse::new(Arc::new(OwnPing(router.clone())), 5_000, 1);
         let feed = Mutex::new(table.feed());
         Self {
@@ -283,19 +276,14 @@ impl Stage {
     #[must_use]
     pub fn calling(mut self, transport: impl Transport + 'static) -> Self {
         let http = Http::by(transport, Arc::new(Anywhere), self.world.clone());
-        self.notify = notify_with(&self.store, &self.wire, http, printed(), no_sns());
+        self.notify = notify_with(&self.store, &self.wire, sender(http));
         self
     }
 
-    /// A notify handler that publishes through `sns`.
-    pub fn notify_by(&self, sns: Sns) -> Notify {
-        notify(&self.store, self.world.clone(), &self.wire, printed(), sns)
-    }
-
-    /// A notify handler that sends mail through `topics`.
-    pub fn notify_by_topics(&self, topics: Topics, sns: Sns) -> Notify {
-        let mail = Mail::Topics(topics);
-        notify(&self.store, self.world.clone(), &self.wire, mail, sns)
+    /// A notify handler whose sender `change` has changed.
+    pub fn notify_by(&self, change: impl FnOnce(Sender) -> Sender) -> Notify {
+        let http = Http::new(Reach::anywhere(), self.world.clone());
+        notify_with(&self.store, &self.wire, change(sender(http)))
     }
 
     /// A sweeper that claims shards as `name`.

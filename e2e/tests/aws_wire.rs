@@ -4,13 +4,19 @@
 //! skipped.
 
 use crate::support::Moto;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region};
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
-use axum::http::Method;
+use aws_sdk_eventbridge::config::Credentials;
+use axum::http::{Method, StatusCode};
 use e2e::Stage;
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thrum_evaluate::{Bus, EventBridge};
-use thrum_notify::send::Sns;
+use thrum_notify::Sender;
+use thrum_notify::send::{EventBridge as UsersBus, Mail, Sns};
 use thrum_schema::UnixMs;
 use thrum_schema::id::{AlertId, ProjectId};
 use thrum_schema::work::{Envelope, NotifyWork, Work};
@@ -188,7 +194,10 @@ async fn alerts_are_sent_to_topics_and_phones() {
         .unwrap()
         .parse()
         .unwrap();
-    let notify = stage.notify_by(Sns::new(sns));
+    let notify = stage.notify_by(|sender| Sender {
+        sns: Sns::new(sns),
+        ..sender
+    });
     let work = NotifyWork::Alert {
         project: ProjectId::FIRST,
         alert,
@@ -229,6 +238,183 @@ async fn alerts_are_sent_to_topics_and_phones() {
     assert_eq!((&**dead, &**sent, &**also_sent), ("dead", "sent", "sent"));
     assert!(why.contains("NotFound"), "{why}");
     assert!(first.contains("SNS message") && second.contains("SNS message"));
+}
+
+#[tokio::test]
+async fn alerts_reach_the_rules_of_a_users_bus() {
+    let Some(moto) = Moto::start() else { return };
+    let (url, queue_arn) = queue(&moto, "rule-target").await;
+    let bridge = aws_sdk_eventbridge::Client::new(&moto.config);
+    bridge
+        .create_event_bus()
+        .name("alerts")
+        .send()
+        .await
+        .unwrap();
+    bridge
+        .put_rule()
+        .name("down")
+        .event_bus_name("alerts")
+        .event_pattern(json!({"source": ["thrum"], "detail-type": ["monitor.down"]}).to_string())
+        .send()
+        .await
+        .unwrap();
+    let target = aws_sdk_eventbridge::types::Target::builder()
+        .id("queue")
+        .arn(queue_arn);
+    bridge
+        .put_targets()
+        .rule("down")
+        .event_bus_name("alerts")
+        .targets(target.build().unwrap())
+        .send()
+        .await
+        .unwrap();
+    let stage = Stage::new().await;
+    let channel = json!({"kind": "eventbridge", "settings": {"bus": "alerts"}});
+    stage.call(Method::POST, "/v1/channels", channel).await;
+    let fails = json!({"monitor": "backup", "status": "fail"});
+    let beat = stage.heartbeat(fails).await;
+    assert_eq!(beat["status"], "down");
+    let alert = &stage.alerts().await[0]["id"];
+    let work = NotifyWork::Alert {
+        project: ProjectId::FIRST,
+        alert: alert.as_str().unwrap().parse().unwrap(),
+    };
+    let notify = stage.notify_by(|sender| Sender {
+        eventbridge: UsersBus::new(bridge),
+        ..sender
+    });
+    notify.handle(&work).await.unwrap();
+    let received = receive(&moto, &url).await;
+    let event: Value = serde_json::from_str(received.records[0].body.as_deref().unwrap()).unwrap();
+    assert_eq!(
+        (&event["source"], &event["detail-type"]),
+        (&json!("thrum"), &json!("monitor.down"))
+    );
+    let detail = &event["detail"];
+    assert_eq!(detail["monitor"]["name"], "backup");
+    assert_eq!(detail["title"], "DOWN: backup reported a failure");
+    assert!(
+        detail["id"]
+            .as_str()
+            .unwrap()
+            .starts_with(alert.as_str().unwrap())
+    );
+}
+
+/// What EventBridge answers: a status and a body, or nothing.
+type BusAnswer = Option<(u16, Value)>;
+
+/// A stand-in for EventBridge that gives one answer, and keeps the details that it got.
+async fn fake_bus(answer: BusAnswer) -> (UsersBus, Arc<Mutex<Vec<Value>>>) {
+    let got = Arc::new(Mutex::new(Vec::new()));
+    let taken = Arc::clone(&got);
+    let route = axum::routing::post(move |body: String| {
+        let (taken, answer) = (Arc::clone(&taken), answer.clone());
+        async move {
+            let body: Value = serde_json::from_str(&body).unwrap();
+            let detail = body["Entries"][0]["Detail"].as_str().unwrap();
+            taken
+                .lock()
+                .unwrap()
+                .push(serde_json::from_str(detail).unwrap());
+            let Some((status, body)) = answer else {
+                // The client gives up.
+                std::future::pending::<()>().await;
+                unreachable!()
+            };
+            (StatusCode::from_u16(status).unwrap(), axum::Json(body))
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(route)).await });
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(300));
+    let config = aws_sdk_eventbridge::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("eu-central-1"))
+        .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
+        .http_client(thrum_store::tls::http_client())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts.build())
+        .endpoint_url(url);
+    let client = aws_sdk_eventbridge::Client::from_conf(config.build());
+    (UsersBus::new(client), got)
+}
+
+#[tokio::test]
+async fn what_eventbridge_answers_decides_about_a_retry() {
+    let entry = |entry: Value| Some((200, json!({"FailedEntryCount": 1, "Entries": [entry]})));
+    let error = |status, code: &str| Some((status, json!({"__type": code, "message": "no"})));
+    for (answer, state) in [
+        (entry(json!({"EventId": "e-1"})), "sent"),
+        (entry(json!({"ErrorCode": "InternalFailure"})), "retry"),
+        (entry(json!({"ErrorCode": "ThrottlingException"})), "retry"),
+        (entry(json!({"ErrorCode": "NotFoundException"})), "dead"),
+        (error(400, "ResourceNotFoundException"), "dead"),
+        (error(400, "ThrottlingException"), "retry"),
+        (error(500, "InternalException"), "retry"),
+        (Some((200, json!({}))), "retry"),
+        (None, "retry"),
+    ] {
+        let what = format!("{answer:?}");
+        let stage = Stage::new().await;
+        let channel = json!({"kind": "eventbridge", "settings": {"bus": "alerts"}});
+        stage.call(Method::POST, "/v1/channels", channel).await;
+        let fails = json!({"monitor": "backup", "status": "fail"});
+        stage.heartbeat(fails).await;
+        let alert = stage.alerts().await[0]["id"].as_str().unwrap().to_owned();
+        let work = NotifyWork::Alert {
+            project: ProjectId::FIRST,
+            alert: alert.parse().unwrap(),
+        };
+        let (eventbridge, got) = fake_bus(answer).await;
+        let notify = stage.notify_by(|sender| Sender {
+            eventbridge,
+            ..sender
+        });
+        let _ = notify.handle(&work).await;
+        let delivery = &stage.alerts().await[0]["deliveries"][0];
+        assert_eq!(delivery["state"], state, "{what}: {delivery}");
+        stage.world.advance(3_000);
+        let _ = notify.handle(&work).await;
+        let got = got.lock().unwrap();
+        assert!(got.iter().all(|detail| *detail == got[0]), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_bus_must_be_allowed_and_exist_in_form() {
+    let buses = Some(vec!["alerts".to_owned()]);
+    let config = thrum_ingest::Config {
+        buses,
+        ..thrum_ingest::Config::default()
+    };
+    let stage = Stage::with(1, config).await;
+    for (bus, problem) in [
+        ("alerts", ""),
+        (
+            "others",
+            "bus is not a bus that this installation may put events on",
+        ),
+        ("a bus", "bus must be the ARN of an event bus"),
+        (
+            "arn:aws:sns:eu-central-1:123456789012:alerts",
+            "bus must be the ARN of an event bus",
+        ),
+    ] {
+        let channel = json!({"kind": "eventbridge", "settings": {"bus": bus}});
+        let reply = stage.call(Method::POST, "/v1/channels", channel).await;
+        let detail = reply.json()["detail"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        assert!(
+            detail.starts_with(problem) && detail.is_empty() == problem.is_empty(),
+            "{bus}: {detail}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -273,7 +459,7 @@ async fn the_admin_key_is_read_from_secrets_manager() {
     let arn = created.arn.unwrap();
     let stage = async |arn: &str| {
         let source = thrum_ingest::SecretsManager::new(client.clone(), arn);
-        let admin_key = thrum_ingest::AdminKey::Kept(std::sync::Arc::new(source));
+        let admin_key = thrum_ingest::AdminKey::Kept(Arc::new(source));
         let config = thrum_ingest::Config {
             admin_key,
             ..Default::default()
@@ -312,7 +498,14 @@ async fn an_email_address_must_confirm_and_can_be_asked_again() {
     let stage = Stage::with(1, config).await;
     let prefix = "arn:aws:sns:eu-central-1:123456789012:thrum-mail-";
     let topics = || thrum_notify::send::Topics::new(sns.clone(), prefix);
-    let notify = stage.notify_by_topics(topics(), Sns::new(sns.clone()));
+    let by_topics = || {
+        stage.notify_by(|sender| Sender {
+            mail: Mail::Topics(topics()),
+            sns: Sns::new(sns.clone()),
+            ..sender
+        })
+    };
+    let notify = by_topics();
     let body = json!({"kind": "email", "to": "on-call@example.org"});
     let created = stage.call(Method::POST, "/v1/channels", body).await.json();
     let id: thrum_schema::ChannelId = created["id"].as_str().unwrap().parse().unwrap();

@@ -678,7 +678,12 @@ async fn a_state_removed_by_ttl_is_restored_as_down() {
 #[tokio::test]
 async fn the_deep_check_follows_a_probe_through_the_pipeline() {
     let stage = Arc::new(Stage::new().await);
-    stage.tick().await;
+    let receiver = Receiver::start().await;
+    receiver.answer(500);
+    let channel = stage.webhook(&receiver.url, json!({ "name": "ops" })).await;
+    let test = format!("/v1/channels/{channel}/test");
+    stage.call(Method::POST, &test, Value::Null).await;
+    stage.run(1_000, 1_000).await;
     let deep_check = {
         let stage = Arc::clone(&stage);
         tokio::spawn(async move { stage.call(Method::GET, "/v1/status", Value::Null).await })
@@ -689,6 +694,14 @@ async fn the_deep_check_follows_a_probe_through_the_pipeline() {
     }
     let reply = deep_check.await.unwrap();
     assert_eq!(reply.status, 200, "{}", reply.text());
+    let failing = &reply.json()["failing_channels"];
+    assert_eq!(failing[0]["name"], "ops");
+    assert_eq!(failing[0]["failing"]["attempts"], 1, "{failing}");
+    for key in ["", "hcr_nobody's_0123456789abcdefghij"] {
+        let public = stage.send_as("GET", "/v1/status", key, "").await;
+        assert_eq!(public.status, 200);
+        assert_eq!(public.json().get("failing_channels"), None, "{key}");
+    }
     // Sweeping and relaying stop.
     stage.world.advance(20 * 60_000);
     let deep_check = {

@@ -18,7 +18,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thrum_ingest::App;
-use thrum_notify::send::{Answer, Call, Email, Http, Lookup, Mail, SendError, Sns, Transport};
+use thrum_notify::send::{
+    Answer, Call, Email, EventBridge, Http, Lookup, Mail, SendError, Sns, Transport,
+};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::id::ProjectId;
 use thrum_schema::network::Networks;
@@ -160,6 +162,7 @@ impl Handlers {
             http: Http::by(inbox.clone(), Arc::new(Anywhere), shared),
             mail: Mail::Smtp(Email::new("thrum@example.org", None).unwrap()),
             sns: Sns::lazy(|| unreachable!("no channel uses SNS")),
+            eventbridge: EventBridge::lazy(|| unreachable!("no channel uses EventBridge")),
         };
         let config = Config {
             delivery_window_ms: 86_400_000,

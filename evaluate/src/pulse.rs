@@ -218,8 +218,10 @@ impl Evaluate {
     /// on, and one that is not recorded yet. After an outage, a stream record may come before the schedule's first tick, and a
     /// machine may sleep at any point.
     pub(crate) async fn outages(&self, now: UnixMs) -> Result<Vec<Outage>> {
-        let (mut outages, unrecorded) =
-            futures::try_join!(self.store.outages(), self.outage_now(now))?;
+        // The pulse first: another process records an outage before it sends the next pulse, so an
+        // outage that this pulse does not show is among the recorded ones.
+        let unrecorded = self.outage_now(now).await?;
+        let mut outages = self.store.outages().await?;
         for outage in &mut outages {
             if outage.refused.is_some() && outage.end.is_within(LINGERS_MS, now) {
                 outage.end = now;

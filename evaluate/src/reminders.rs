@@ -1,11 +1,11 @@
 //! Delayed alerts: reminders that a monitor is still down, and flips that a silence held back.
 
 use crate::{Evaluate, RETRY_MS};
+use thrum_schema::UnixMs;
 use thrum_schema::alert::AlertKind;
-use thrum_schema::announce::{self, Look, flip_of_state};
+use thrum_schema::announce::{self, Context, Look, flip_of_state};
 use thrum_schema::flip::Flip;
 use thrum_schema::id::{AlertId, MonitorId};
-use thrum_schema::{Project, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::{Change, Raise, Result, Snapshot};
 
@@ -18,9 +18,9 @@ impl Evaluate {
         flip: u64,
         n: u32,
     ) -> Result<Option<UnixMs>> {
-        self.announce_unless_flipped(monitor, flip, |current, project, last, id, now| {
+        self.announce_unless_flipped(monitor, flip, |current, context, last, id, now| {
             let (monitor, state) = (&current.monitor, &current.state);
-            announce::remind(monitor, project, state, (last, n), id, now)
+            announce::remind(monitor, context, state, (last, n), id, now)
         })
         .await
     }
@@ -28,19 +28,19 @@ impl Evaluate {
     /// After a silence, sends the alert that it held back, if the monitor is still in that state.
     /// Returns when to check again, if the silence continues.
     pub(crate) async fn wake(&self, monitor: MonitorId, flip: u64) -> Result<Option<UnixMs>> {
-        self.announce_unless_flipped(monitor, flip, |current, project, last, id, now| {
-            announce::end_silence(&current.monitor, project, &current.state, last, id, now)
+        self.announce_unless_flipped(monitor, flip, |current, context, last, id, now| {
+            announce::end_silence(&current.monitor, context, &current.state, last, id, now)
         })
         .await
     }
 
-    /// Checks a monitor again, unless it has flipped since, and commits what `check` decides. 4 RU;
-    /// 2 if it has flipped.
+    /// Checks a monitor again, unless it has flipped since, and commits what `check` decides. 4 RU,
+    /// and 1 RU for each parent; 2 RU if it has flipped.
     async fn announce_unless_flipped(
         &self,
         monitor: MonitorId,
         flip: u64,
-        check: impl Fn(&Snapshot, &Project, &Flip, AlertId, UnixMs) -> Look,
+        check: impl Fn(&Snapshot, &Context, &Flip, AlertId, UnixMs) -> Look,
     ) -> Result<Option<UnixMs>> {
         let first = self.store.snapshot(monitor).await?;
         let Some(first) = first.filter(|first| first.stored && first.state.flips == flip) else {
@@ -51,6 +51,9 @@ impl Evaluate {
             self.store.flips(monitor, 1),
         )?;
         let last = flips.into_iter().find(|found| found.n == flip);
+        let last = last.unwrap_or_else(|| flip_of_state(&first.state, self.store.world().now()));
+        let parents = self.store.parents_of(&first.monitor, &last).await?;
+        let context = Context { project, parents };
         // A reminder has the output that the alert before it had.
         let output = match first.state.last_alert {
             Some(alert) => self.store.alert(first.monitor.project, alert).await?,
@@ -63,11 +66,8 @@ impl Evaluate {
             if !current.stored {
                 return Ok(None);
             }
-            let last = last
-                .clone()
-                .unwrap_or_else(|| flip_of_state(&first.state, now));
             let id = self.store.new_alert_id(now);
-            match check(current, &project, &last, id, now) {
+            match check(current, &context, &last, id, now) {
                 Look::Void => Ok::<_, StoreError>(None),
                 Look::Again(at) => {
                     again = Some(at);

@@ -1,6 +1,7 @@
 //! The service as a whole: the configuration, the table, and the services on top of it.
 
 use crate::config::Config;
+use crate::services::sns::SnsMessages;
 use crate::services::{Accounts, Health, Monitors, Projects, Refusals, Series};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub struct Parts {
     pub(crate) projects: Projects,
     pub(crate) health: Health,
     pub(crate) refusals: Refusals,
+    pub(crate) sns: SnsMessages,
 }
 
 impl App {
@@ -39,6 +41,7 @@ impl App {
             projects: Projects::new(store.clone(), Arc::clone(&accounts), Arc::clone(&monitors)),
             health: Health::new(store.clone()),
             refusals: Refusals::default(),
+            sns: SnsMessages::new(config.fetch.clone(), config.sns_topics.clone()),
             config,
             store,
             accounts,

@@ -1,9 +1,14 @@
 //! The operator's configuration.
 
+#[cfg(feature = "lambda")]
+mod fetcher;
 mod proxies;
 #[cfg(feature = "lambda")]
 mod secrets_manager;
 
+pub use crate::services::sns::Fetch;
+#[cfg(feature = "lambda")]
+pub use fetcher::Fetcher;
 pub use proxies::Proxies;
 #[cfg(feature = "lambda")]
 pub use secrets_manager::SecretsManager;
@@ -37,6 +42,12 @@ pub struct Config {
     pub metrics_key: Option<SecretString>,
     /// The SNS topics that channels may use; `None` allows any topic.
     pub topics: Option<Vec<String>>,
+    /// The buses of EventBridge that channels may use; `None` allows any bus.
+    pub buses: Option<Vec<String>>,
+    /// The SNS topics whose messages are accepted; `None` accepts those of any topic.
+    pub sns_topics: Option<Vec<String>>,
+    /// Fetches the certificates of SNS; `None` accepts no messages of SNS.
+    pub fetch: Option<Arc<dyn Fetch>>,
     /// The secret that signs the dashboard's cookies and forms. `None` derives it from the admin
     /// key, or else generates one per process, and a restart signs everyone out.
     pub session_secret: Option<SecretString>,
@@ -96,6 +107,9 @@ impl Default for Config {
             admin_key: AdminKey::None,
             metrics_key: None,
             topics: None,
+            buses: None,
+            sns_topics: None,
+            fetch: None,
             session_secret: None,
             proxies: Proxies::default(),
             confirm_mail: ConfirmMail::Off,
@@ -118,6 +132,12 @@ impl Config {
             Some(_) => Err(format!("{name} must be on or off")),
         };
         let text = |name: &str| lookup(name).filter(|text| !text.is_empty());
+        let list = |name: &str| -> Vec<String> {
+            let all = lookup(name).unwrap_or_default();
+            let items = all.split(',').map(str::trim);
+            let items = items.filter(|item| !item.is_empty());
+            items.map(str::to_owned).collect()
+        };
         let default = Self::default();
         let body_limit = match lookup("THRUM_BODY_LIMIT").as_deref() {
             None | Some("") => default.body_limit,
@@ -164,16 +184,11 @@ impl Config {
                 Some(key) => Some(check_metrics_key(&key)?),
             },
             // Channels publish with the function's own role, so without a list they may use no
-            // topic.
-            topics: Some(
-                text("THRUM_TOPICS")
-                    .unwrap_or_default()
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|arn| !arn.is_empty())
-                    .map(str::to_owned)
-                    .collect(),
-            ),
+            // topic and no bus.
+            topics: Some(list("THRUM_TOPICS")),
+            buses: Some(list("THRUM_BUSES")),
+            sns_topics: Some(list("THRUM_SNS_TOPICS")).filter(|topics| !topics.is_empty()),
+            fetch: None,
             session_secret: None,
             proxies: Proxies::default(),
             confirm_mail: ConfirmMail::Off,

@@ -11,12 +11,12 @@ mod router;
 mod services;
 
 pub use app::App;
-#[cfg(feature = "lambda")]
-pub use config::SecretsManager;
 pub use config::{
-    AdminKey, Config, ConfirmMail, PINGS_PER_MINUTE, Proxies, SecretSource, check_admin_key,
+    AdminKey, Config, ConfirmMail, Fetch, PINGS_PER_MINUTE, Proxies, SecretSource, check_admin_key,
     check_metrics_key, check_site_url,
 };
+#[cfg(feature = "lambda")]
+pub use config::{Fetcher, SecretsManager};
 pub use dashboard::{backtest_html, equity_csv, trades_csv};
 #[cfg(feature = "lambda")]
 pub use http::function_url;

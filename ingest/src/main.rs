@@ -5,7 +5,7 @@ use aws_lambda_events::event::lambda_function_urls::LambdaFunctionUrlRequest;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
 use thrum_ingest::function_url::{Doors, answer};
-use thrum_ingest::{AdminKey, App, Config, SecretsManager, router};
+use thrum_ingest::{AdminKey, App, Config, Fetcher, SecretsManager, router};
 use thrum_store::lambda::{connect, start_log, write_metrics};
 
 /// Writes metrics at most this often, because pings are not logged one by one.
@@ -16,6 +16,7 @@ async fn main() -> anyhow::Result<()> {
     let lookup = |name: &str| std::env::var(name).ok();
     start_log(lookup);
     let mut config = Config::from_lookup(lookup).map_err(|error| anyhow!(error))?;
+    config.fetch = Some(Arc::new(Fetcher::default()));
     let (aws, store) = connect(lookup).map_err(|error| anyhow!(error))?;
     // Fetched on first use, so that no heartbeat waits for it.
     if let Some(arn) = lookup("THRUM_ADMIN_KEY_ARN") {

@@ -2,7 +2,7 @@
 //! [`openapi::operations`](crate::openapi::operations): each handler's `#[utoipa::path]` states its
 //! path and method.
 
-use crate::api::compat::{badges, management, others, ping, prometheus};
+use crate::api::compat::{badges, management, others, ping, prometheus, sns};
 use crate::api::v1::heartbeats;
 use crate::app::App;
 use crate::dashboard;
@@ -28,6 +28,7 @@ pub fn router(app: App) -> Router {
         .route("/api/push/{token}", any(others::push))
         .route("/v2/heartbeats/{name}/ping", any(others::opsgenie))
         .route("/hooks/alerts/{key}", post(others::alerts))
+        .route("/hooks/sns/{key}", post(sns::alarms))
         .route("/api/{*rest}", any(management::api))
         .route("/badge/{*path}", any(badges::of_tag))
         .route("/b/{states}/{badge}", any(badges::of_monitor))

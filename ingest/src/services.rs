@@ -10,6 +10,7 @@ pub mod monitors;
 mod projects;
 mod refusals;
 mod series;
+pub mod sns;
 
 pub use accounts::{Accounts, AdminKeyUnavailable};
 pub use cache::ByProject;

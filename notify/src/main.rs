@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use aws_lambda_events::event::sqs::SqsEvent;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
-use thrum_notify::send::{Http, Mail, Reach, Sns, Topics};
+use thrum_notify::send::{EventBridge, Http, Mail, Reach, Sns, Topics};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::alert::DELIVERY_WINDOW_S;
 use thrum_schema::world::SystemWorld;
@@ -22,6 +22,7 @@ async fn main() -> anyhow::Result<()> {
         http: Http::new(Reach::default(), SystemWorld::arc()),
         mail: Mail::Topics(Topics::new(sns.clone(), &mail_topics)),
         sns: Sns::new(sns),
+        eventbridge: EventBridge::new(aws_sdk_eventbridge::Client::new(&aws)),
     };
     let queue = required(lookup, "THRUM_QUEUE_URL").map_err(|error| anyhow!(error))?;
     let later = Sqs::new(aws_sdk_sqs::Client::new(&aws), &queue);

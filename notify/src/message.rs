@@ -212,6 +212,16 @@ fn change(alert: &Alert, link: Option<&str>) -> Value {
     if let Some(why) = why(alert) {
         change["why"] = why.into();
     }
+    if let Some(subject) = alert
+        .monitor
+        .as_ref()
+        .filter(|subject| !subject.children.is_empty())
+    {
+        change["dependents"] = json!({
+            "names": subject.children,
+            "count": subject.children.len() + subject.more_children,
+        });
+    }
     if alert.flapping {
         change["flapping"] = true.into();
     }

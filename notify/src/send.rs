@@ -2,9 +2,13 @@
 
 mod email;
 #[cfg(feature = "aws")]
+mod eventbridge;
+#[cfg(feature = "aws")]
+mod lazy;
+#[cfg(feature = "aws")]
 mod mail;
 #[cfg(not(feature = "aws"))]
-mod no_sns;
+mod no_aws;
 #[cfg(feature = "aws")]
 mod sns;
 mod webhook;
@@ -13,11 +17,15 @@ pub use crate::error::SendError;
 pub use crate::http::{Answer, Call, Http, Lookup, Reach, Transport};
 pub use email::Email;
 #[cfg(feature = "aws")]
+pub use eventbridge::EventBridge;
+#[cfg(feature = "aws")]
+pub use lazy::MakeClient;
+#[cfg(feature = "aws")]
 pub use mail::Topics;
 #[cfg(not(feature = "aws"))]
-pub use no_sns::Sns;
+pub use no_aws::{EventBridge, Sns};
 #[cfg(feature = "aws")]
-pub use sns::{MakeClient, Sns};
+pub use sns::Sns;
 pub use webhook::signature;
 
 use crate::channels;
@@ -57,6 +65,8 @@ pub struct Sender {
     pub mail: Mail,
     /// SNS topics and text messages.
     pub sns: Sns,
+    /// Buses of EventBridge.
+    pub eventbridge: EventBridge,
 }
 
 impl Sender {
@@ -84,6 +94,10 @@ impl Sender {
                 let call = webhook.call(message, &key, now)?;
                 let answer = self.http.call(channel.project, &call).await?;
                 webhook::judge(&answer, self.http.now())
+            }
+            ChannelKind::Service { kind, settings } if kind == "eventbridge" => {
+                let bus = settings.get("bus").map_or("", String::as_str);
+                self.eventbridge.put(bus, &key, message).await
             }
             ChannelKind::Service { kind, settings } => {
                 let letter = Letter {

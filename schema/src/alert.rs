@@ -91,9 +91,16 @@ pub struct Subject {
     /// Its grace, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_s: Option<u32>,
-    /// The names of the monitors that depend on it.
+    /// The names of the first monitors that depend on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<String>,
+    /// How many more there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_children: usize,
+}
+
+const fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Subject {
@@ -108,6 +115,7 @@ impl Subject {
             schedule: monitor.schedule_in_words(),
             grace_s: Some(monitor.grace_s),
             children: Vec::new(),
+            more_children: 0,
         }
     }
 }

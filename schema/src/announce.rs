@@ -4,6 +4,7 @@
 //! These functions are pure. The store reads what they need, and commits what they decide.
 
 use crate::alert::Alert;
+use crate::dependency::held_until;
 use crate::flip::{Flip, Reason};
 use crate::id::AlertId;
 use crate::monitor::Monitor;
@@ -29,9 +30,35 @@ pub const FLAPS: Rate = Rate {
 /// How long a flapping monitor must be stable before it alerts again, in milliseconds.
 pub const STABLE_MS: i64 = 900_000;
 
+/// What decides about the alerts of a monitor, besides the monitor itself.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Its project.
+    pub project: Project,
+    /// The states of its parents; none, if the alert need not wait for them.
+    pub parents: Vec<MonitorState>,
+}
+
+impl Context {
+    /// Until when the alert of `flip` is held: by a silence, or by a parent of `monitor`.
+    fn held_until(
+        &self,
+        monitor: &Monitor,
+        flip: &Flip,
+        at: UnixMs,
+        now: UnixMs,
+    ) -> Option<UnixMs> {
+        let silenced = silenced_until(monitor, &self.project, at);
+        silenced.max(held_until(monitor, &self.parents, flip, now))
+    }
+}
+
 /// When the silence of `monitor` at `at` ends; `None` if its alerts are not silenced.
 pub fn silenced_until(monitor: &Monitor, project: &Project, at: UnixMs) -> Option<UnixMs> {
     let options = &monitor.options;
+    if mutant::is(Mutant::SnoozeIgnored) {
+        return None;
+    }
     let own = silence::until(options.snoozed_until, &options.windows, at);
     own.max(silence::until(project.snoozed_until, &project.windows, at))
 }
@@ -54,14 +81,16 @@ pub fn announces(outcome: &Outcome) -> bool {
 /// of the project the same sweep takes down (A6).
 pub fn announce(
     monitor: &Monitor,
-    project: &Project,
+    context: &Context,
     outcome: &mut Outcome,
     id: AlertId,
     burst: Option<u32>,
     now: UnixMs,
 ) -> Option<Alert> {
     let flip = outcome.flip.as_ref().filter(|_| announces(outcome))?;
-    if let (true, Some(until)) = (flip.alert, silenced_until(monitor, project, flip.at)) {
+    if flip.alert
+        && let Some(until) = context.held_until(monitor, flip, flip.at, now)
+    {
         outcome.silence(until);
         return None;
     }
@@ -78,7 +107,8 @@ pub fn announce(
     let is_flapping = FLAPS.take(outcome.state.flap_tat, now.0).is_err();
     // Reminders are sent even if users were already notified that the monitor is down.
     if flip.to == Status::Down {
-        outcome.remind = reminder_interval_ms(monitor, project).map(|every_ms| now + every_ms);
+        let every_ms = reminder_interval_ms(monitor, &context.project);
+        outcome.remind = every_ms.map(|every_ms| now + every_ms);
     }
     let alert = raise(monitor, outcome, id, burst)?;
     Some(Alert {
@@ -116,13 +146,13 @@ pub enum Look {
 /// Decides whether to send the `n`-th reminder of `last`, the flip that took a monitor down.
 pub fn remind(
     monitor: &Monitor,
-    project: &Project,
+    context: &Context,
     state: &MonitorState,
     (last, n): (&Flip, u32),
     id: AlertId,
     now: UnixMs,
 ) -> Look {
-    let every_ms = reminder_interval_ms(monitor, project);
+    let every_ms = reminder_interval_ms(monitor, &context.project);
     let (Some(every_ms), Status::Down, false) = (every_ms, state.status, state.silenced) else {
         return Look::Void;
     };
@@ -132,7 +162,7 @@ pub fn remind(
     if state.acknowledged_at.is_some() && !mutant::is(Mutant::AcknowledgedReminds) {
         return Look::Void;
     }
-    if let Some(until) = silenced_until(monitor, project, now) {
+    if let Some(until) = context.held_until(monitor, last, now, now) {
         return Look::Again(until.min(now + WAKE_MS));
     }
     let due = state.notified_at.map_or(now, |at| at + every_ms);
@@ -153,7 +183,7 @@ pub fn remind(
 /// monitor has not flipped since.
 pub fn end_silence(
     monitor: &Monitor,
-    project: &Project,
+    context: &Context,
     state: &MonitorState,
     last: &Flip,
     id: AlertId,
@@ -162,7 +192,7 @@ pub fn end_silence(
     if !state.silenced || state.flips != last.n {
         return Look::Void;
     }
-    if let Some(until) = silenced_until(monitor, project, now) {
+    if let Some(until) = context.held_until(monitor, last, now, now) {
         return Look::Again(until.min(now + WAKE_MS));
     }
     let stable = last.at.min(now) + STABLE_MS;
@@ -177,7 +207,8 @@ pub fn end_silence(
         ..last.clone()
     });
     if state.status == Status::Down {
-        outcome.remind = reminder_interval_ms(monitor, project).map(|every_ms| now + every_ms);
+        let every_ms = reminder_interval_ms(monitor, &context.project);
+        outcome.remind = every_ms.map(|every_ms| now + every_ms);
     }
     let alert = raise(monitor, &mut outcome, id, None);
     alert.map_or(Look::Void, |alert| Look::Now(Box::new((outcome, alert))))
@@ -213,7 +244,9 @@ pub fn flip_of_state(state: &MonitorState, now: UnixMs) -> Flip {
 pub fn after_edit(old: &Monitor, new: &Monitor, outcome: &mut Outcome, now: UnixMs) {
     let (before, after) = (&old.options, &new.options);
     let state = &outcome.state;
-    let silences = before.snoozed_until != after.snoozed_until || before.windows != after.windows;
+    let silences = before.snoozed_until != after.snoozed_until
+        || before.windows != after.windows
+        || before.parents != after.parents;
     if silences && state.silenced {
         outcome.wake = Some(now);
     }

@@ -8,6 +8,7 @@ pub mod announce;
 pub mod channel;
 pub mod confirm;
 pub mod delivery;
+pub mod dependency;
 pub mod error;
 pub mod expect;
 pub mod flip;

@@ -105,6 +105,9 @@ pub struct Options {
     /// Recurring maintenance windows: no alerts, and no downtime is counted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Window>,
+    /// The monitors that it depends on; see [`dependency`](crate::dependency).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<MonitorId>,
     /// What it expects of the numbers that its runs report, by their names.
     #[serde(
         with = "crate::signal::track::json_text",

@@ -57,6 +57,14 @@ pub enum Mutant {
     NoFallback,
     /// A channel that stood in for another does not get the rest of the outage.
     StandInsForgotten,
+    /// Alerts are not held while a parent is down.
+    ParentsIgnored,
+    /// Alerts of a snoozed monitor are not held.
+    SnoozeIgnored,
+    /// Nothing checks a held alert again.
+    NeverWoken,
+    /// What is to be delivered again waits for a timer that nobody has armed.
+    RedeliveryUnarmed,
     /// A channel's limit holds for the first alert about a monitor, too.
     FirstDownLimited,
     /// A delivery waits for a name server as long as it takes.
@@ -71,7 +79,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 35] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -98,6 +106,10 @@ impl Mutant {
         Self::AcknowledgedEscalates,
         Self::NoFallback,
         Self::StandInsForgotten,
+        Self::ParentsIgnored,
+        Self::SnoozeIgnored,
+        Self::NeverWoken,
+        Self::RedeliveryUnarmed,
         Self::FirstDownLimited,
         Self::LookupForever,
         Self::ExpectationsIgnored,

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use thrum_schema::alert::{ALERT_TTL_S, Alert};
 use thrum_schema::channel::Channel;
 use thrum_schema::delivery::Delivery;
+use thrum_schema::dependency::Child;
 use thrum_schema::flip::{FLIP_TTL_S, Flip};
 use thrum_schema::id::{AlertId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use thrum_schema::key::ApiKey;
@@ -97,6 +98,11 @@ pub fn monitor(monitor: &Monitor) -> Item {
         "monitor",
         monitor,
     )
+}
+
+/// A monitor that depends on `parent`.
+pub fn child(parent: MonitorId, child: &Child) -> Item {
+    encode(&Key::child(parent, child.monitor), "child", child)
 }
 
 /// A monitor's state.

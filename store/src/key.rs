@@ -84,6 +84,11 @@ impl Key {
         Self::new(format!("M#{monitor}"), "LEASE")
     }
 
+    /// A monitor that depends on `parent`.
+    pub fn child(parent: MonitorId, child: MonitorId) -> Self {
+        Self::new(format!("M#{parent}"), format!("CHILD#{child}"))
+    }
+
     /// Finds a monitor by name, for heartbeats.
     pub fn name(project: ProjectId, name: &str) -> Self {
         Self::new(format!("P#{project}"), format!("NAME#{name}"))

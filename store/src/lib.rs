@@ -60,6 +60,11 @@ pub enum StoreError {
     /// A condition did not hold: an item changed concurrently. Nothing was written.
     #[error("write conflict: the item changed concurrently")]
     Conflict,
+    /// A monitor would depend on itself, or on more than 100 others. Nothing was written.
+    #[error(
+        "a monitor must not depend on itself through its parents, nor on more than 100 monitors"
+    )]
+    Cycle,
     /// The table is throttled; a retry may succeed.
     #[error("the table is throttled: {0}")]
     Throttled(String),

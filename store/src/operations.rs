@@ -5,6 +5,7 @@ mod channels;
 mod commit;
 mod counted;
 mod deliveries;
+mod dependencies;
 mod heartbeat;
 mod keys;
 mod log;

@@ -8,6 +8,7 @@ use thrum_schema::Targets;
 use thrum_schema::alert::{Alert, AlertState};
 use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::delivery::{Delivery, DeliveryState};
+use thrum_schema::dependency::Child;
 use thrum_schema::expect::Expectation;
 use thrum_schema::flip::Flip;
 use thrum_schema::flip::Reason;
@@ -66,6 +67,7 @@ fn monitor() -> Monitor {
             remind_s: Some(3_600),
             snoozed_until: Some(NOW),
             windows: vec![Window::new("w", "0 3 * * 0", 3_600, "UTC").unwrap()],
+            parents: vec![MonitorId(id(9))],
             expect: BTreeMap::from([(
                 "rows".to_owned(),
                 Expectation::parse("rows", &json!("auto k=6 min 1000 warn")).unwrap(),
@@ -159,6 +161,11 @@ fn show(item: &Item) -> Value {
 fn monitors_and_states() {
     assert_json_snapshot!("monitor", show(&item::monitor(&monitor())));
     assert_json_snapshot!("owner", show(&item::owner(&monitor())));
+    let child = Child {
+        monitor: monitor().id,
+        name: monitor().label().to_owned(),
+    };
+    assert_json_snapshot!("child", show(&item::child(MonitorId(id(9)), &child)));
     assert_json_snapshot!("name", show(&item::name(&monitor())));
     let plain = Monitor {
         schedule: Schedule::Simple { period_s: 300 },

@@ -198,7 +198,7 @@ pub async fn monitors(args: Monitors) -> anyhow::Result<()> {
         MonitorAction::List(filter) => list(&remote, filter).await,
         MonitorAction::Show { monitor } => {
             let monitor = remote.call(Method::GET, &at(&monitor, "")?, None).await?;
-            show::show(&remote, &monitor)
+            show::show(&remote, &monitor).await
         }
         MonitorAction::Add { name, fields } => {
             let mut body = fields.body(Some(name.clone()))?;

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use thrum_evaluate::{Evaluate, Pulse};
 use thrum_ingest::App;
-use thrum_notify::send::{Email, Http, Mail, Sns};
+use thrum_notify::send::{Email, EventBridge, Http, Mail, Sns};
 use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::network::Networks;
 use thrum_schema::{Plans, World};
@@ -158,9 +158,12 @@ impl Cast {
         ms < self.scenario.calm_ms && active_faults.into_iter().any(|n| self.chance.per_mille(n))
     }
 
-    /// Whether all of Thrum is unavailable.
+    /// Whether all of Thrum is unavailable; so it is once the scenario has ended.
     pub fn is_away(&self) -> bool {
         let ms = self.clock.ms();
+        if ms >= self.scenario.end_ms {
+            return true;
+        }
         let away = |what| matches!(what, FaultKind::Away).then_some(());
         self.scenario.active_faults(ms, away).next().is_some()
             || ms < *self.down_until_ms.lock().expect("not poisoned")
@@ -376,6 +379,7 @@ fn handlers(
         ),
         mail: Mail::Smtp(Email::new("thrum@example.org", None).expect("a printer")),
         sns: Sns::lazy(|| unreachable!("no channel uses SNS")),
+        eventbridge: EventBridge::lazy(|| unreachable!("no channel uses EventBridge")),
     };
     let config = Config {
         delivery_window_ms: 86_400_000,

@@ -2,7 +2,7 @@
 //! scripts and record the responses.
 
 use super::cast::{Cast, answer, outcome};
-use super::history::{Asked, Outcome};
+use super::history::{Asked, Outcome, Redelivered};
 use super::scenario::{Act, Door, Kind, Script};
 use crate::{API_KEY, PING_KEY, START};
 use axum::Router;
@@ -106,7 +106,9 @@ pub async fn set_up(cast: &Cast) -> Setup {
                 true => json!({ "rows": "min 50", "size": "auto" }),
                 false => json!({}),
             };
+            let parents: Vec<String> = script.parent.into_iter().map(name).collect();
             let body = json!({
+                "parents": parents,
                 "expect": expect,
                 "name": name(i),
                 "slug": name(i),
@@ -193,6 +195,9 @@ pub fn start(cast: &Arc<Cast>, setup: &Setup) {
 
 /// Performs one action, with retries while there is no answer.
 async fn play(cast: &Arc<Cast>, i: usize, n: usize, script: &Script, act: Act, id: Option<&str>) {
+    if act.what == Kind::Redeliver {
+        return redeliver(cast).await;
+    }
     for attempt in 0..=act.retries {
         let token = format!("sim-{i}-{n}-{attempt}");
         let request = request((i, n), script, act.what, id, &token);
@@ -226,6 +231,37 @@ async fn play(cast: &Arc<Cast>, i: usize, n: usize, script: &Script, act: Act, i
             return;
         }
         super::chance::sleep_ms(cast.chance.range(RETRY_MS.0, RETRY_MS.1)).await;
+    }
+}
+
+/// Has Thrum deliver again whatever it gave up on.
+async fn redeliver(cast: &Arc<Cast>) {
+    let list = api(
+        Method::GET,
+        "/v1/alerts?state=dead&limit=200",
+        API_KEY,
+        &Value::Null,
+    );
+    let Some((_, body)) = cast.request(list).await else {
+        return;
+    };
+    let found: Value = serde_json::from_str(&body).unwrap_or_default();
+    for alert in found["alerts"].as_array().into_iter().flatten() {
+        let id = alert["id"].as_str().unwrap_or_default().to_owned();
+        let path = format!("/v1/alerts/{id}/redeliver");
+        let sent_ms = cast.clock.ms();
+        let reply = cast
+            .request(api(Method::POST, &path, API_KEY, &Value::Null))
+            .await;
+        cast.trace.say(|| format!("{id} is redelivered: {reply:?}"));
+        let outcome = outcome(reply.as_ref());
+        if matches!(outcome, Outcome::Done | Outcome::Unknown) {
+            cast.history().redelivered.push(Redelivered {
+                id,
+                sent_ms,
+                done: outcome == Outcome::Done,
+            });
+        }
     }
 }
 
@@ -271,6 +307,8 @@ fn request(
             let path = format!("/v1/monitors/{}/snooze", name(i));
             api(Method::POST, &path, API_KEY, &json!({ "for_s": 60 }))
         }
+        (Kind::Delete, _) => api(Method::DELETE, &monitor, API_KEY, &Value::Null),
+        (Kind::Redeliver, _) => unreachable!("it takes several requests"),
         (Kind::Invalid, _) => invalid_request(i, n, script.door, id),
         (Kind::Pause, _) => change("pause"),
         (Kind::Resume, _) => change("resume"),

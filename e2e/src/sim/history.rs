@@ -30,6 +30,17 @@ pub struct Asked {
     pub token: String,
 }
 
+/// A request to deliver an alert again.
+#[derive(Debug, Clone)]
+pub struct Redelivered {
+    /// The alert.
+    pub id: String,
+    /// When it was sent, in milliseconds.
+    pub sent_ms: i64,
+    /// Whether it was carried out for certain.
+    pub done: bool,
+}
+
 /// A webhook message that reached a receiver.
 #[derive(Debug, Clone)]
 pub struct Delivered {
@@ -49,6 +60,8 @@ pub struct History {
     pub delivered: Vec<Delivered>,
     /// Every attempt to reach a receiver: the receiver, the idempotency key, and when.
     pub attempts: Vec<(usize, String, i64)>,
+    /// The alerts that a user had delivered again.
+    pub redelivered: Vec<Redelivered>,
     /// The pipeline's own heartbeats that succeeded: when each was sent and answered, in
     /// milliseconds.
     pub pulses: Vec<(i64, i64)>,

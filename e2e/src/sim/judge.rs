@@ -4,6 +4,7 @@
 mod alerts;
 mod care;
 mod case;
+mod family;
 mod hardship;
 mod monitors;
 mod rest;
@@ -39,6 +40,7 @@ pub fn judge(case: &Case) -> Vec<Broken> {
     }
     monitors::judge(case, &mut note);
     care::judge(case, &mut note);
+    family::judge(case, &mut note);
     alerts::judge(case, &mut note);
     rest::judge(case, &mut note);
     broken

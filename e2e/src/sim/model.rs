@@ -14,6 +14,9 @@ pub const LATE_MS: i64 = 45_000;
 /// How long after it was sent a pulse may be recorded, in milliseconds: a table call takes 10 s at
 /// most.
 const PULSE_MS: i64 = 10_000 + CLOCKS_MS;
+/// How long it takes from Thrum's start to its first heartbeat while the table is slow, in
+/// milliseconds: a few calls of some seconds.
+const SLOW_START_MS: i64 = 20_000;
 /// The most that an outage of Thrum adds to a deadline besides the grace, in milliseconds: one
 /// period, but at most an hour.
 const MOST_MORE_MS: i64 = 3_600_000;
@@ -72,7 +75,10 @@ impl<'a> Model<'a> {
                 asked.script == i
                     && !matches!(asked.outcome, Outcome::Refused(_) | Outcome::TurnedAway)
             })
-            .filter(|asked| !matches!(asked.what, Kind::Invalid | Kind::Acknowledge | Kind::Snooze))
+            .filter(|asked| {
+                asked.what.is_ping()
+                    || matches!(asked.what, Kind::Pause | Kind::Resume | Kind::Change)
+            })
             .map(event)
             .collect();
         events.sort_by_key(|event| event.sent_ms);
@@ -375,13 +381,19 @@ pub fn surely_away(history: &History, scenario: &Scenario, gap_ms: i64) -> Vec<(
     let mut attempts = history.pulse_attempts.clone();
     attempts.sort_unstable();
     let gaps = attempts.iter().zip(attempts.iter().skip(1));
+    // Thrum is back some table calls before it sends its heartbeat.
+    let slow = |what| matches!(what, FaultKind::Slow(_)).then_some(());
+    let begins_ms = |to| match scenario.active_faults(to, slow).next() {
+        Some(()) => SLOW_START_MS,
+        None => 0,
+    };
     let shut = scenario
         .spells
         .iter()
         .filter(|spell| spell.what == FaultKind::Shut);
     gaps.map(|(from, to)| (*from, *to))
         .chain(shut.map(|spell| (spell.from_ms, spell.to_ms)))
-        .map(|(from, to)| (from + PULSE_MS, to - CLOCKS_MS))
+        .map(|(from, to)| (from + PULSE_MS, to - begins_ms(to) - CLOCKS_MS))
         .filter(|(from, to)| to - from > gap_ms + CLOCKS_MS)
         .collect()
 }
@@ -411,6 +423,7 @@ mod tests {
     #[test]
     fn client_history_determines_the_expected_status() {
         let script = Script {
+            parent: None,
             period_s: 60,
             grace_s: 5,
             then_s: Some((10, 5)),

@@ -89,6 +89,9 @@ pub struct Script {
     /// success with too few rows.
     #[serde(default)]
     pub expects: bool,
+    /// The script whose monitor is its parent, if it has one: an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<usize>,
     /// How clients address it.
     pub door: Door,
     /// The actions of its clients, in order.
@@ -138,6 +141,10 @@ pub enum Kind {
     Acknowledge,
     /// A user silences it for a minute.
     Snooze,
+    /// A user deletes it.
+    Delete,
+    /// A user has Thrum deliver again whatever it gave up on.
+    Redeliver,
     /// An invalid request: an unknown monitor, a missing or wrong key, or invalid values.
     Invalid,
 }
@@ -209,8 +216,32 @@ pub enum FaultKind {
     HookTakesAndFails(u8),
     /// A receiver does not answer.
     HookHangs(u8),
+    /// A receiver answers that it is gone for good.
+    HookGone(u8),
     /// The name server takes up to a minute.
     NamesSlow,
+}
+
+impl Script {
+    /// Has the monitor fail or fall silent at `from_ms`, and come back at `to_ms`.
+    fn go_down(&mut self, chance: &Chance, from_ms: i64, to_ms: i64) {
+        let quiet = |act: &Act| !(from_ms..to_ms).contains(&act.at_ms) || act.what == Kind::Invalid;
+        self.acts.retain(quiet);
+        let act = |at_ms, what| Act {
+            at_ms,
+            what,
+            retries: 3,
+        };
+        self.acts.push(act(from_ms - 1_000, Kind::Success));
+        if chance.per_mille(600) {
+            let fails = 0..i64::from(self.failures);
+            self.acts
+                .extend(fails.map(|i| act(from_ms + i * 500, Kind::Fail)));
+        }
+        if to_ms < i64::MAX {
+            self.acts.push(act(to_ms, Kind::Success));
+        }
+    }
 }
 
 impl Spell {
@@ -322,7 +353,78 @@ impl Scenario {
         if seed % 16 == 13 && scenario.clock_step.is_none() {
             scenario.add_care();
         }
+        if seed % 16 == 7 && scenario.clock_step.is_none() {
+            scenario.add_family();
+        }
         scenario
+    }
+
+    /// Makes the monitors a family: the first is a parent that is down for a while, and the others
+    /// depend on it and go down, too. Some are snoozed or deleted, and a receiver is gone for a while.
+    /// Drawn separately, and only for some seeds, so that the others play as they did before.
+    fn add_family(&mut self) {
+        let chance = Chance::new(self.seed, "family");
+        for hook in &mut self.hooks {
+            hook.daily_limit = None;
+        }
+        if self.scripts.len() < 2 {
+            self.scripts.push(self.scripts[0].clone());
+        }
+        let from_ms = chance.range(40_000, 100_000);
+        let to_ms = from_ms + chance.range(150_000, 400_000);
+        for i in 0..self.scripts.len() {
+            // Nothing creates a deleted monitor again.
+            let script = &mut self.scripts[i];
+            if script.door == Door::Name {
+                script.door = Door::Slug;
+            }
+            if i > 0 && chance.per_mille(850) {
+                script.parent = Some(if chance.per_mille(300) { i - 1 } else { 0 });
+            }
+            let (from_ms, to_ms) = match i {
+                0 => (from_ms, to_ms),
+                _ => (
+                    from_ms + chance.range(-30_000, 150_000),
+                    match chance.range(0, 2) {
+                        0 => to_ms - chance.range(10_000, 60_000),
+                        1 => to_ms + chance.range(0, 200_000),
+                        _ => i64::MAX,
+                    },
+                ),
+            };
+            script.go_down(&chance, from_ms, to_ms);
+            let mut add = |at_ms: i64, what: Kind, retries: u8| {
+                script.acts.push(Act {
+                    at_ms,
+                    what,
+                    retries,
+                });
+            };
+            if chance.per_mille(250) {
+                add(from_ms + chance.range(-30_000, 90_000), Kind::Snooze, 0);
+            }
+            if chance.per_mille(200) {
+                add(chance.range(30_000, self.end_ms), Kind::Delete, 3);
+            }
+            script.acts.sort_by_key(|act| act.at_ms);
+        }
+        if chance.per_mille(400) {
+            let from_ms = chance.range(20_000, from_ms);
+            let to_ms = from_ms + chance.range(60_000, 300_000);
+            let what = FaultKind::HookGone(0);
+            self.spells.push(Spell {
+                from_ms,
+                to_ms,
+                what,
+            });
+            let again_ms = to_ms + chance.range(-60_000, 200_000);
+            self.scripts[0].acts.push(Act {
+                at_ms: again_ms,
+                what: Kind::Redeliver,
+                retries: 0,
+            });
+            self.scripts[0].acts.sort_by_key(|act| act.at_ms);
+        }
     }
 
     /// Adds people who do something about alerts. Drawn separately, and only for some seeds, so that
@@ -462,6 +564,7 @@ impl Scenario {
                     then_s: None,
                     failures: 1,
                     expects: false,
+                    parent: None,
                     door: *chance.pick(&[Door::Url, Door::Slug, Door::Name]),
                     acts,
                 }
@@ -606,6 +709,7 @@ fn script(chance: &Chance, serve: bool, begin: i64, scenario: &Scenario) -> Scri
         } else {
             1
         },
+        parent: None,
         expects: scenario.seed % 16 == 5 && door != Door::Name && chance.per_mille(500),
         door,
         acts,

@@ -51,7 +51,15 @@ fn candidates(scenario: &Scenario) -> Vec<Scenario> {
     };
     for i in 0..scenario.scripts.len() {
         if scenario.scripts.len() > 1 {
-            add(&|scenario| drop(scenario.scripts.remove(i)));
+            add(&|scenario| {
+                scenario.scripts.remove(i);
+                for script in &mut scenario.scripts {
+                    script.parent = match script.parent {
+                        Some(parent) if parent > i => Some(parent - 1),
+                        parent => parent.filter(|parent| *parent != i),
+                    };
+                }
+            });
         }
     }
     for i in 0..scenario.spells.len() {
@@ -88,6 +96,7 @@ fn candidates(scenario: &Scenario) -> Vec<Scenario> {
                 break;
             }
         }
+        add(&|scenario| scenario.scripts[i].parent = None);
         add(&|scenario| {
             scenario.scripts[i]
                 .acts

@@ -5,3 +5,4 @@ pub mod management;
 pub mod others;
 pub mod ping;
 pub mod prometheus;
+pub mod sns;

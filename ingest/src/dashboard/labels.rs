@@ -20,6 +20,7 @@ pub fn label(field: &str) -> &str {
         "start_grace" => "Run grace",
         "early" => "Early runs",
         "windows" => "Maintenance windows",
+        "parents" => "Depends on",
         "expect" => "Expected metrics",
         "kind" => "Kind",
         "url" => "Webhook URL",

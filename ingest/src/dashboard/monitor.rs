@@ -28,10 +28,11 @@ use axum::response::Response;
 use log::{Entry, Stroke};
 use snippets::Snippet;
 use thrum_schema::flip::{Flip, Reason};
+use thrum_schema::monitor::unique_key;
 use thrum_schema::signal::SeriesName;
 use thrum_schema::uptime::Uptime;
-use thrum_schema::{Ping, PingKind, Status, UnixMs, silence};
-use thrum_store::Snapshot;
+use thrum_schema::{Monitor, MonitorId, Ping, PingKind, Status, UnixMs, silence};
+use thrum_store::{Snapshot, StoreError};
 
 /// Number of status changes shown.
 const FLIPS: usize = 20;
@@ -80,13 +81,29 @@ struct MonitorPage<'a> {
     snippets: Vec<Snippet>,
     badge: String,
     channels: String,
+    parents: Vec<Relation>,
+    children: Vec<Relation>,
     now: UnixMs,
+}
+
+/// A monitor that this one depends on, or that depends on it.
+struct Relation {
+    name: String,
+    path: String,
+    is_down: bool,
 }
 
 impl MonitorPage<'_> {
     /// When a user acknowledged that it is down.
     fn acknowledged(&self) -> Option<At> {
         self.found.state.acknowledged_at.map(At)
+    }
+
+    /// The parents that hold its alert.
+    fn held_by(&self) -> Vec<&str> {
+        let held = self.found.state.silenced && self.found.state.status == Status::Down;
+        let down = self.parents.iter().filter(|parent| held && parent.is_down);
+        down.map(|parent| &*parent.name).collect()
     }
 
     fn silenced(&self) -> Option<Relative> {
@@ -151,7 +168,8 @@ async fn show(
     let project = &viewer.project;
     let found = app.monitors.find(viewer.key.project, id).await?;
     let (monitor, state) = (&found.monitor, &found.state);
-    let (outages, pings, targets) = futures::try_join!(
+    let ((parents, children), outages, pings, targets) = futures::try_join!(
+        relations(app, monitor),
         app.store.outages(),
         app.store.pings(monitor.id),
         app.store.resolve(monitor.project, &monitor.targets),
@@ -193,6 +211,8 @@ async fn show(
         },
         badge: format!("{}/b/3/{}.svg", site.root, monitor.badge()),
         channels: names.join(", "),
+        parents,
+        children,
         now,
     };
     let page = Page {
@@ -204,6 +224,34 @@ async fn show(
         ..Page::default()
     };
     Ok(page.show(&body))
+}
+
+/// The monitors that a monitor depends on, and those that depend on it.
+async fn relations(
+    app: &App,
+    monitor: &Monitor,
+) -> Result<(Vec<Relation>, Vec<Relation>), StoreError> {
+    let (project, parents) = (monitor.project, &monitor.options.parents);
+    let (above, states, below) = futures::try_join!(
+        app.store.monitors_by_id(project, parents),
+        app.store.states(parents),
+        app.store.children_of(monitor.id),
+    )?;
+    let is_down = |id: MonitorId| {
+        let mut states = states.iter();
+        states.any(|state| state.monitor == id && state.status == Status::Down)
+    };
+    let above = above.iter().map(|parent| Relation {
+        name: parent.label().to_owned(),
+        path: path_of(parent),
+        is_down: is_down(parent.id),
+    });
+    let below = below.into_iter().map(|child| Relation {
+        name: child.name,
+        path: format!("/monitors/{}", unique_key(child.monitor)),
+        is_down: false,
+    });
+    Ok((above.collect(), below.collect()))
 }
 
 impl Span {

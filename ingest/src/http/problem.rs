@@ -172,18 +172,19 @@ impl From<Vec<Invalid>> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Cycle) {
+            return Invalid::new("parents", format!("can't be used: {error}")).into();
+        }
         tracing::error!(%error, "the request failed");
         match error {
             StoreError::Corrupt(_) => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal error; the details are in Thrum's log",
             ),
-            StoreError::Conflict | StoreError::Throttled(_) | StoreError::Unavailable(_) => {
-                Self::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the table is unavailable; try again",
-                )
-            }
+            _ => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the table is unavailable; try again",
+            ),
         }
     }
 }

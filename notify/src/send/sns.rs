@@ -1,51 +1,28 @@
 //! SNS: topics, and text messages to phone numbers.
 
+use super::lazy::{Lazy, MakeClient, unreachable};
 use crate::error::SendError;
 use crate::message::Message;
 use aws_sdk_sns::Client;
 use aws_sdk_sns::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sns::operation::publish::PublishError;
 use aws_sdk_sns::types::MessageAttributeValue;
-use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::fmt::Debug;
-use tokio::sync::OnceCell;
-
-/// Creates a client when it is first needed.
-pub type MakeClient = fn() -> BoxFuture<'static, Client>;
 
 /// Publishes to SNS.
 #[derive(Debug)]
-pub struct Sns {
-    client: OnceCell<Client>,
-    make: Option<MakeClient>,
-}
+pub struct Sns(Lazy<Client>);
 
 impl Sns {
-    /// Creates the client when it is first needed: most installations on one machine never need it.
-    pub fn lazy(make: MakeClient) -> Self {
-        Self {
-            client: OnceCell::new(),
-            make: Some(make),
-        }
+    /// Creates the client when it is first needed.
+    pub fn lazy(make: MakeClient<Client>) -> Self {
+        Self(Lazy::made_by(make))
     }
 
     /// Publishes through `client`.
     pub fn new(client: Client) -> Self {
-        Self {
-            client: OnceCell::new_with(Some(client)),
-            make: None,
-        }
-    }
-
-    async fn client(&self) -> Result<&Client, SendError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let make = self
-            .make
-            .ok_or_else(|| SendError::permanent("SNS is not configured"))?;
-        Ok(self.client.get_or_init(make).await)
+        Self(Lazy::of(client))
     }
 
     pub(super) async fn publish(
@@ -54,7 +31,8 @@ impl Sns {
         message: &Message,
     ) -> Result<Option<String>, SendError> {
         let sent = self
-            .client()
+            .0
+            .get()
             .await?
             .publish()
             .topic_arn(topic_arn)
@@ -72,7 +50,8 @@ impl Sns {
         message: &Message,
     ) -> Result<Option<String>, SendError> {
         let sent = self
-            .client()
+            .0
+            .get()
             .await?
             .publish()
             .phone_number(number)
@@ -108,8 +87,6 @@ fn note<R: Debug + 'static>(
                 permanent: matches!(code, "InvalidParameter" | "NotFound"),
                 wait_ms: 0,
             },
-            None => SendError::passing(
-                "SNS could not be reached; AWS_REGION and credentials must be set as for the AWS CLI",
-            ),
+            None => unreachable("SNS"),
         })
 }

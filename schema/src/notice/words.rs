@@ -173,11 +173,15 @@ pub fn facts(alert: &Alert, what: AlertKind, clock: &Clock) -> Vec<Fact> {
             });
         }
         if !subject.children.is_empty() {
+            let names = subject.children.join(", ");
+            let more = match subject.more_children {
+                0 => String::new(),
+                n => format!(" and {n} more"),
+            };
             facts.push(Fact {
                 label: "Dependent monitors",
                 value: format!(
-                    "{}; Thrum sends no alerts about them while this monitor is down",
-                    subject.children.join(", ")
+                    "{names}{more}; Thrum sends no alerts about them while this monitor is down"
                 ),
             });
         }

@@ -1,6 +1,7 @@
 //! Commits: everything that an event changes about a monitor, in one write or transaction.
 
 use super::Touched;
+use super::dependencies::relink;
 use super::monitors::count;
 use crate::item;
 use crate::key::Key;
@@ -47,7 +48,12 @@ impl Store {
         let mut extra = self.consequences(commit, now);
         if let Some(was) = commit.was {
             extra.push(put(item::monitor(commit.monitor)));
-            extra.push(count(was.project, 0, None, None));
+            let after = match was.options.parents == commit.monitor.options.parents {
+                true => None,
+                false => self.check_parents(commit.monitor).await?,
+            };
+            extra.push(count(was.project, 0, None, after));
+            extra.extend(relink(Some(was), Some(commit.monitor)));
             extra.extend(self.rename(Some(was), Some(commit.monitor)).await?);
         }
         if let (Some(before), true) = (commit.before, extra.is_empty()) {
@@ -122,7 +128,7 @@ impl Store {
             writes.push(put(self.deadline_item(timer, deadline, now)));
         }
         let flip = outcome.state.flips;
-        if let Some(due) = outcome.wake {
+        if let Some(due) = outcome.wake.filter(|_| !mutant::is(Mutant::NeverWoken)) {
             let monitor = monitor.id;
             let what = What::Wake { monitor, flip };
             let due = due.min(now + WAKE_MS).max(now);

@@ -12,6 +12,7 @@ use thrum_schema::delivery::{
     CLAIM_MS, Delivery, DeliveryState, GATHER_MS, LONGEST_CLAIM_MS, LONGEST_WAIT_MS, MAX_GROUP,
 };
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
+use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{Timer, What};
 use uuid::Uuid;
@@ -377,12 +378,14 @@ impl Store {
             .remove("charged")
             .remove("group");
         let open = add("open", strings([claim.channel])).remove("dead");
-        self.transact(vec![
+        let mut writes = vec![
             update(claim.key(), again).when(attr("state").eq("dead")),
             update(Key::alert(claim.project, claim.alert), open).when(exists()),
-            put(self.timer_item(claim.timer(now))),
-        ])
-        .await
+        ];
+        if !mutant::is(Mutant::RedeliveryUnarmed) {
+            writes.push(put(self.timer_item(claim.timer(now))));
+        }
+        self.transact(writes).await
     }
 }
 

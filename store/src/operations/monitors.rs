@@ -2,6 +2,7 @@
 
 use super::Touched;
 use super::commit::Commit;
+use super::dependencies::relink;
 use crate::item::{self, MAPPING_VERSION};
 use crate::key::Key;
 use crate::table::{
@@ -146,13 +147,17 @@ impl Store {
     pub async fn create_monitor(&self, creation: &Creation<'_>, now: UnixMs) -> Result<()> {
         let commit = &creation.commit;
         let monitor = commit.monitor;
+        let after = match creation.after {
+            None => self.check_new_parents(monitor).await?,
+            after => after,
+        };
         let mut writes = vec![
             create(item::monitor(monitor)),
             create(item::owner(monitor)),
             create(item::state(&commit.outcome.state)),
             create(item::badge(monitor)),
             create(item::unique_key(monitor)),
-            count(monitor.project, 1, creation.limit, creation.after),
+            count(monitor.project, 1, creation.limit, after),
         ];
         // A project that is being deleted gets no new monitors.
         writes.push(check(Key::project(monitor.project), exists()));
@@ -169,6 +174,7 @@ impl Store {
             }
             Claims::Shared => writes.extend(self.rename(None, Some(monitor)).await?),
         }
+        writes.extend(relink(None, Some(monitor)));
         writes.extend(self.consequences(commit, now));
         self.transact(writes).await?;
         self.count_commit(commit);
@@ -194,6 +200,7 @@ impl Store {
             delete(Key::unique_key(monitor.project, &monitor.unique_key())),
             count(monitor.project, -1, None, None),
         ];
+        writes.extend(relink(Some(monitor), None));
         writes.extend(self.rename(Some(monitor), None).await?);
         self.transact(writes).await?;
         self.note_touched(Touched::Changed(monitor.project, monitor.id));

@@ -6,7 +6,7 @@ use super::commit::Commit;
 use crate::{Result, Store, StoreError};
 use std::time::Duration;
 use thrum_schema::alert::Alert;
-use thrum_schema::announce::{announce, announces};
+use thrum_schema::announce::{Context, announce, announces};
 use thrum_schema::id::{AlertId, MonitorId, ProjectId};
 use thrum_schema::monitor::Monitor;
 use thrum_schema::project::Project;
@@ -101,7 +101,8 @@ impl Store {
 
     /// Changes a monitor as `decide` says, starting from `first`. After a conflict, reads the
     /// monitor again and calls `decide` again, for up to `retry_ms`. Returns `None` if the monitor is
-    /// gone. 1 RU if the flip may alert, 2 RU for each conflict, and the cost of [`Store::commit`].
+    /// gone. 1 RU if the flip may alert, 1 RU for each parent and 1 RU for the children if it went down,
+    /// 2 RU for each conflict, and the cost of [`Store::commit`].
     ///
     /// # Errors
     /// The error of `decide`, [`StoreError::Conflict`] if others kept writing for `retry_ms`, or a
@@ -158,6 +159,7 @@ impl Store {
             }
             Raise::This(alert) => Some(*alert),
         };
+        let alert = self.naming_children(alert).await?;
         let commit = Commit {
             monitor: &monitor,
             before: before.stored.then_some(&before.state),
@@ -176,7 +178,8 @@ impl Store {
         })
     }
 
-    /// Decides which alert an outcome raises, before it is committed. 1 RU if it may raise one.
+    /// Decides which alert an outcome raises, before it is committed. If it may raise one, 1 RU and
+    /// another one for each parent.
     ///
     /// # Errors
     /// The table failed.
@@ -190,9 +193,18 @@ impl Store {
         if !announces(outcome) {
             return Ok(None);
         }
-        let project = self.project_or_default(monitor.project).await?;
+        let alerting = outcome.flip.as_ref().filter(|flip| flip.alert);
+        let parents = async {
+            match alerting {
+                Some(flip) => self.parents_of(monitor, flip).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        let project = self.project_or_default(monitor.project);
+        let (project, parents) = futures::try_join!(project, parents)?;
+        let context = Context { project, parents };
         let id = self.new_alert_id(now);
-        Ok(announce(monitor, &project, outcome, id, burst, now))
+        Ok(announce(monitor, &context, outcome, id, burst, now))
     }
 
     /// The settings of a project; the defaults on the free plan, if it is being deleted. 1 RU.

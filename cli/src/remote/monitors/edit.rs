@@ -37,6 +37,9 @@ pub struct Fields {
     /// Name or ID of a channel to notify, or `all`; can be repeated
     #[arg(long = "channel", value_name = "CHANNEL")]
     channels: Option<Vec<String>>,
+    /// Name, slug or UUID of a monitor that it depends on, or `none`; can be repeated, replaces all
+    #[arg(long = "parent", value_name = "MONITOR")]
+    parents: Option<Vec<String>>,
     /// How long a run may take, or `none` for the grace
     #[arg(long, value_name = "DURATION", value_parser = span_or_none)]
     run_grace: Option<Nullable>,
@@ -132,6 +135,11 @@ impl Fields {
                 channels => json!(channels),
             }),
         );
+        let parents = self.parents.as_deref().map(|parents| match parents {
+            [none] if none == "none" => json!([]),
+            parents => json!(parents),
+        });
+        set("parents", parents);
         set("start_grace_s", seconds(self.run_grace));
         set("failures", self.failures.map(Value::from));
         set("early_s", seconds(self.early));

@@ -1,6 +1,7 @@
 //! `thrum monitors show`: a monitor for people.
 
-use crate::remote::{Remote, ago, cell, colours, out, painted, show as line};
+use crate::remote::{Remote, ago, cell, colours, out, painted, segment, show as line};
+use reqwest::Method;
 use serde_json::Value;
 use thrum_schema::UnixMs;
 use thrum_schema::expect::Expectation;
@@ -11,9 +12,18 @@ const PINGS: usize = 5;
 const FLIPS: usize = 5;
 
 /// Prints a monitor, or the server's response.
-pub fn show(remote: &Remote, monitor: &Value) -> anyhow::Result<()> {
+pub async fn show(remote: &Remote, monitor: &Value) -> anyhow::Result<()> {
     if remote.json {
         return out(&serde_json::to_string_pretty(monitor)?);
+    }
+    let mut parents = Vec::new();
+    for key in monitor["parents"].as_array().into_iter().flatten() {
+        let path = format!("/v1/monitors/{}", segment(&cell(key))?);
+        // It may be deleted.
+        if let Ok(parent) = remote.try_call(Method::GET, &path, None).await? {
+            let name = ["name", "slug"].map(|field| cell(&parent[field]));
+            parents.extend(name.into_iter().find(|name| !name.is_empty()));
+        }
     }
     let now = SystemWorld::arc().now();
     let time = |at: &Value| match at.as_str() {
@@ -48,6 +58,7 @@ pub fn show(remote: &Remote, monitor: &Value) -> anyhow::Result<()> {
         ("schedule", schedule),
         ("grace", seconds(&monitor["grace_s"])),
         ("run grace", seconds(&monitor["start_grace_s"])),
+        ("depends on", parents.join("\n")),
         ("expects", expectations(&monitor["expect"])),
         ("last ping", time(&monitor["last_ping"])),
         ("deadline", time(&monitor["deadline"])),

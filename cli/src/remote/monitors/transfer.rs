@@ -5,15 +5,16 @@ use crate::remote::{Part, Remote, cell, out, segment};
 use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use thrum_schema::UnixMs;
+use thrum_schema::dependency::is_cyclic;
 use thrum_schema::expect::Expectation;
 use thrum_schema::time::parse_span;
 use thrum_schema::world::SystemWorld;
 
 /// The fields of a monitor that are its configuration, in the order of an exported file.
-const CONFIGURATION: [&str; 20] = [
+const CONFIGURATION: [&str; 21] = [
     "name",
     "slug",
     "desc",
@@ -32,6 +33,7 @@ const CONFIGURATION: [&str; 20] = [
     "all_runs",
     "remind_s",
     "windows",
+    "parents",
     "expect",
     "snoozed_until",
 ];
@@ -122,8 +124,8 @@ struct Existing {
     document: Value,
 }
 
-/// The server's monitors, sorted by name. Channels appear by name if the name is unique, so that the file also works
-/// on another server.
+/// The server's monitors, sorted by name. Channels and parents appear by name if the name is unique, so that the file
+/// also works on another server.
 async fn existing(remote: &Remote) -> anyhow::Result<Vec<Existing>> {
     let channels = remote
         .list("/v1/channels", "channels", Part::default())
@@ -137,8 +139,17 @@ async fn existing(remote: &Remote) -> anyhow::Result<Vec<Existing>> {
         .list("/v1/monitors", "monitors", Part::default())
         .await?;
     let now = SystemWorld::arc().now();
-    let monitors = reply["monitors"].as_array().into_iter().flatten();
-    let existing = monitors.map(|monitor| {
+    let monitors = || reply["monitors"].as_array().into_iter().flatten();
+    let named: BTreeSet<String> = monitors()
+        .flat_map(|monitor| monitor["parents"].as_array().into_iter().flatten())
+        .map(cell)
+        .collect();
+    let parents: BTreeMap<String, String> = monitors()
+        .map(|monitor| (cell(&monitor["unique_key"]), monitor))
+        .filter(|(key, _)| named.contains(key))
+        .map(|(key, monitor)| (key, reference(monitor, monitors)))
+        .collect();
+    let existing = monitors().map(|monitor| {
         let mut document = Map::new();
         for field in CONFIGURATION {
             match &monitor[field] {
@@ -149,6 +160,14 @@ async fn existing(remote: &Remote) -> anyhow::Result<Vec<Existing>> {
                         Some(if shared(name) { id } else { name.clone() })
                     });
                     document.insert(field.into(), ids.collect());
+                }
+                Value::Array(keys) if field == "parents" => {
+                    let keys = keys.iter().map(cell);
+                    let parents: Value =
+                        keys.filter_map(|key| parents.get(&key).cloned()).collect();
+                    if parents != json!([]) {
+                        document.insert(field.into(), parents);
+                    }
                 }
                 until if field == "snoozed_until" && is_past(until, now) => {}
                 value => {
@@ -165,6 +184,18 @@ async fn existing(remote: &Remote) -> anyhow::Result<Vec<Existing>> {
         }
     });
     Ok(existing.collect())
+}
+
+/// How a file refers to a monitor: by its slug or name, if only this one of `all` has it, or else by
+/// its UUID.
+fn reference<'a, I: Iterator<Item = &'a Value>>(monitor: &Value, all: impl Fn() -> I) -> String {
+    let unique = |text: &String| {
+        let has = |one: &&Value| one["slug"] == **text || one["name"] == **text;
+        !text.is_empty() && all().filter(has).count() == 1
+    };
+    let names = ["slug", "name"].map(|field| cell(&monitor[field]));
+    let unique = names.into_iter().find(unique);
+    unique.unwrap_or_else(|| cell(&monitor["uuid"]))
 }
 
 fn is_past(until: &Value, now: UnixMs) -> bool {
@@ -204,11 +235,11 @@ pub async fn import_all(
     let own: Vec<Vec<String>> = wanted.iter_mut().map(normalize).collect();
     let before = existing(remote).await?;
     let steps = steps(&wanted, &before);
-    let mut errors = Vec::new();
+    let (order, mut errors) = order(&wanted);
     for (i, (own, step)) in own.into_iter().zip(&steps).enumerate() {
         // The server checks what only it knows, such as channels and its limits.
         let found = match own.is_empty() && errors.len() < MAX_ERRORS {
-            true => check(remote, step).await?,
+            true => check(remote, step, &wanted).await?,
             false => own,
         };
         errors.extend(found.into_iter().map(|error| place(i, &wanted[i], &error)));
@@ -232,7 +263,11 @@ pub async fn import_all(
         );
     }
     let (mut created, mut updated, mut same) = (0, 0, 0);
-    for (i, (step, document)) in steps.into_iter().zip(&wanted).enumerate() {
+    let mut steps: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
+    for (done, i) in order.into_iter().enumerate() {
+        let (Some(step), document) = (steps[i].take(), &wanted[i]) else {
+            continue;
+        };
         let label = label(document);
         if dry_run {
             match step {
@@ -273,7 +308,7 @@ pub async fn import_all(
             Step::Pause(uuid) => uuid,
         };
         pause(remote, &uuid, document).await.with_context(place)?;
-        progress(i + 1, wanted.len());
+        progress(done + 1, wanted.len());
     }
     if dry_run {
         return out(&format!("{same} unchanged"));
@@ -368,7 +403,7 @@ fn normalize(document: &mut Value) -> Vec<String> {
                 }
                 value.as_array_mut().into_iter().flatten().for_each(text);
             }
-            "channels" => value.as_array_mut().into_iter().flatten().for_each(text),
+            "channels" | "parents" => value.as_array_mut().into_iter().flatten().for_each(text),
             "windows" => {
                 for (i, window) in value.as_array_mut().into_iter().flatten().enumerate() {
                     if let Some(duration) = window.get_mut("duration_s") {
@@ -478,6 +513,54 @@ fn steps(wanted: &[Value], before: &[Existing]) -> Vec<Step> {
     steps
 }
 
+/// The order in which to import the monitors of a file, parents first, and what is wrong with their
+/// dependencies.
+fn order(wanted: &[Value]) -> (Vec<usize>, Vec<String>) {
+    let parents: Vec<Vec<usize>> = wanted
+        .iter()
+        .map(|document| {
+            let named = document["parents"].as_array().into_iter().flatten();
+            named
+                .filter_map(|parent| named_in(wanted, parent))
+                .collect()
+        })
+        .collect();
+    let cyclic = |i: &usize| is_cyclic(*i, |i| parents[i].clone());
+    let errors = (0..wanted.len()).filter(cyclic).map(|i| {
+        place(
+            i,
+            &wanted[i],
+            "parents must not lead back to the monitor itself",
+        )
+    });
+    let mut order: Vec<usize> = Vec::new();
+    let mut placed = vec![false; wanted.len()];
+    let mut open: Vec<usize> = (0..wanted.len()).rev().collect();
+    while let Some(i) = open.pop() {
+        // The second time, its parents have their places.
+        if placed[i] {
+            if !order.contains(&i) {
+                order.push(i);
+            }
+            continue;
+        }
+        placed[i] = true;
+        open.push(i);
+        open.extend(parents[i].iter().filter(|parent| !placed[**parent]));
+    }
+    (order, errors.collect())
+}
+
+/// The monitor of a file that another one names as its parent.
+fn named_in(wanted: &[Value], parent: &Value) -> Option<usize> {
+    let named = |document: &Value| {
+        ["uuid", "slug", "name"]
+            .iter()
+            .any(|f| document[*f] == *parent)
+    };
+    wanted.iter().position(named).filter(|_| parent != "")
+}
+
 /// What to do with a monitor of the file, and the one on the server.
 fn step(document: &Value, existing: Option<&Existing>) -> Step {
     let mut body = document.clone();
@@ -520,7 +603,7 @@ fn same_value(held: &Value, wanted: &Value) -> bool {
 }
 
 /// What the server finds wrong with a step, without changing anything.
-async fn check(remote: &Remote, step: &Step) -> anyhow::Result<Vec<String>> {
+async fn check(remote: &Remote, step: &Step, wanted: &[Value]) -> anyhow::Result<Vec<String>> {
     let (method, path, body) = match step {
         Step::Create(body) => (Method::POST, "/v1/monitors?check=true".to_owned(), body),
         Step::Update(uuid, body) => {
@@ -529,7 +612,12 @@ async fn check(remote: &Remote, step: &Step) -> anyhow::Result<Vec<String>> {
         }
         Step::Same | Step::Pause(_) => return Ok(Vec::new()),
     };
-    match remote.try_call(method, &path, Some(body.clone())).await? {
+    let mut body = body.clone();
+    // The server does not know yet what the file adds.
+    if let Some(parents) = body.get_mut("parents").and_then(Value::as_array_mut) {
+        parents.retain(|parent| named_in(wanted, parent).is_none());
+    }
+    match remote.try_call(method, &path, Some(body)).await? {
         Ok(_) => Ok(Vec::new()),
         Err(problem) => {
             let errors = problem["errors"].as_array().into_iter().flatten();

@@ -86,6 +86,8 @@ impl Transport for Hooks {
             };
             let (takes, answers) = if is(FaultKind::HookHangs) {
                 (cast.chance.per_mille(500), None)
+            } else if is(FaultKind::HookGone) {
+                (false, Some(StatusCode::GONE))
             } else if is(FaultKind::HookFails) {
                 (false, Some(StatusCode::INTERNAL_SERVER_ERROR))
             } else if is(FaultKind::HookTakesAndFails) {

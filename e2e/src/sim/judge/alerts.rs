@@ -116,6 +116,7 @@ fn alerts_arrive(case: &Case, note: &mut Note<'_>) {
                 }
                 // Waiting behind an earlier alert of the same monitor that is being retried.
                 Some("waiting") if is_retried(case, alert, channel) => waits = true,
+                Some("dead") if case.was_gone(hook, alert) => waits = true,
                 None if own => {}
                 state => note(
                     "every alert reaches every channel",
@@ -277,6 +278,9 @@ fn order(case: &Case, note: &mut Note<'_>) {
                 let Some(n) = places.get(entry.alert) else {
                     continue;
                 };
+                if case.is_redelivered(entry.alert) {
+                    continue;
+                }
                 let newest = newest.entry(message.hook).or_default();
                 if n < newest {
                     let how = format!(
@@ -309,7 +313,7 @@ fn detection(case: &Case, note: &mut Note<'_>) {
         };
         let took = alert.created_ms - flip_at.max(changed_ms(case, alert));
         let most_ms = case.detection_ms() + case.goes_on_ms(flip_at);
-        if alert.what == "monitor.down" && took > most_ms {
+        if alert.what == "monitor.down" && took > most_ms && !is_held(case, alert) {
             note(
                 "a missed deadline is detected in time",
                 format!("{} after {} ms", alert.id, took),
@@ -327,7 +331,12 @@ fn detection(case: &Case, note: &mut Note<'_>) {
                     && other.created_ms <= alert.created_ms
                     && !got_by(case, hook, other, alert.created_ms)
             });
-            if sent && !earlier && !got_by(case, hook, alert, alert.created_ms + PROMPT_MS) {
+            let again = case.is_redelivered(&alert.id);
+            if sent
+                && !earlier
+                && !again
+                && !got_by(case, hook, alert, alert.created_ms + PROMPT_MS)
+            {
                 note(
                     "alerts are delivered in time",
                     format!(
@@ -339,6 +348,17 @@ fn detection(case: &Case, note: &mut Note<'_>) {
             }
         }
     }
+}
+
+/// Whether something may have held an alert.
+fn is_held(case: &Case, alert: &SeenAlert) -> bool {
+    let mut scripts = 0..case.scenario.scripts.len();
+    scripts.any(|i| {
+        let monitor = case.seen.monitors[i].as_ref().ok();
+        let uuid = monitor.map(|monitor| &monitor.uuid);
+        // One that is deleted is not seen, but was created before.
+        uuid.or(case.setup.monitors[i].as_ref()) == alert.monitor.as_ref() && case.is_held(i)
+    })
 }
 
 /// When the monitor's period and grace were last changed: that may put its deadline in the past.

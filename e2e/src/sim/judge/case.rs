@@ -3,11 +3,11 @@
 use crate::START;
 use crate::sim::cast::CALM_TICK_MS;
 use crate::sim::clients::Setup;
-use crate::sim::history::History;
+use crate::sim::history::{Asked, History, Redelivered};
 use crate::sim::model::{CLOCKS_MS, away};
 use crate::sim::net::Faulty;
-use crate::sim::scenario::{Place, Scenario};
-use crate::sim::seen::Seen;
+use crate::sim::scenario::{FaultKind, Kind, Place, Scenario};
+use crate::sim::seen::{Seen, SeenAlert};
 use serde_json::Value;
 
 /// Work that started less than this before the end may still be in progress, in milliseconds.
@@ -40,6 +40,36 @@ impl Case {
     /// on it that may have been done.
     pub fn overcharges(&self, counter: &str) -> u64 {
         self.history.kills.len() as u64 + self.unconfirmed_calls(counter)
+    }
+
+    /// Whether something may hold the alerts of the `i`-th monitor: a snooze, or its parent.
+    pub fn is_held(&self, i: usize) -> bool {
+        let mut asked = self.history.asked.iter();
+        self.scenario.scripts[i].parent.is_some()
+            || asked.any(|asked| asked.script == i && asked.what == Kind::Snooze)
+    }
+
+    /// The deletion of the `i`-th monitor, if a client asked for it.
+    pub fn deletions(&self, i: usize) -> impl Iterator<Item = &Asked> {
+        let asked = self.history.asked.iter();
+        asked.filter(move |asked| asked.script == i && asked.what == Kind::Delete)
+    }
+
+    /// Whether a user had this alert delivered again.
+    pub fn is_redelivered(&self, alert: &str) -> bool {
+        self.history.redelivered.iter().any(|one| one.id == alert)
+    }
+
+    /// Whether a receiver said that it was gone when this alert may have been sent, and nobody had it
+    /// delivered again after that.
+    pub fn was_gone(&self, hook: usize, alert: &SeenAlert) -> bool {
+        self.scenario.spells.iter().any(|spell| {
+            let again =
+                |one: &Redelivered| one.done && one.id == alert.id && one.sent_ms > spell.to_ms;
+            u8::try_from(hook).is_ok_and(|hook| spell.what == FaultKind::HookGone(hook))
+                && alert.created_ms <= spell.to_ms
+                && !self.history.redelivered.iter().any(again)
+        })
     }
 
     /// Whether a channel has a group of alerts whose retry is due around the end or later.

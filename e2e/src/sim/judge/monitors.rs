@@ -31,6 +31,7 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
                 statuses(case, i, monitor, note);
                 refused_by_chance(case, i, monitor, note);
             }
+            Err(_) if case.deletions(i).next().is_some() => {}
             Err(why) if done || case.setup.monitors[i].is_some() => {
                 note("one monitor per name", why.clone());
             }
@@ -53,7 +54,11 @@ fn replies(case: &Case, i: usize, note: &mut Note<'_>) {
             {
                 false
             }
-            Outcome::Refused(_) => !invalid,
+            Outcome::Refused(status) => {
+                let mut deletions = case.deletions(i);
+                let is_deleted = deletions.any(|one| one.sent_ms <= asked.ended_ms);
+                !(invalid || (status == 404 && is_deleted))
+            }
             Outcome::TurnedAway | Outcome::Unknown => false,
         };
         if wrong {
@@ -177,7 +182,7 @@ fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     let mut before: Option<&SeenFlip> = None;
     // With a state that TTL removed, Thrum forgets how often its monitor flapped.
     let mut flapping = Flapping {
-        unsure: is_snoozed(case, i) || away.iter().any(|(from, to)| to - from > HOUR_MS),
+        unsure: case.is_held(i) || away.iter().any(|(from, to)| to - from > HOUR_MS),
         ..Flapping::default()
     };
     for flip in &monitor.flips {
@@ -204,6 +209,8 @@ fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         if flip.reason == "timeout"
             && flip.outage.is_none()
             && flip.at_ms > at
+            // The alert of one that may be held does not show when it was detected.
+            && !case.is_held(i)
             && was_away(case, &model, monitor, flip)
         {
             note(
@@ -225,12 +232,6 @@ fn flips(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         }
         before = Some(flip);
     }
-}
-
-/// Whether somebody may have snoozed the `i`-th monitor.
-fn is_snoozed(case: &Case, i: usize) -> bool {
-    let mut asked = case.history.asked.iter();
-    asked.any(|asked| asked.script == i && asked.what == Kind::Snooze)
 }
 
 /// Follows which flips of a monitor alert: after six in quick succession, it counts as flapping, and
@@ -458,8 +459,8 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         if silence.until_ms.is_some_and(|until| *found >= until) {
             continue;
         }
-        // The alert of a snoozed monitor waits.
-        if is_snoozed(case, i) {
+        // The alert of a snoozed monitor waits, and so does one whose parent is down.
+        if case.is_held(i) {
             continue;
         }
         // A flip to down is dated at the deadline; its alert shows when it was detected.

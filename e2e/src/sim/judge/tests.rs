@@ -5,7 +5,7 @@ use super::{Case, judge};
 use crate::sim::clients::name;
 use crate::sim::history::{Delivered, Outcome};
 use crate::sim::play;
-use crate::sim::scenario::{Scenario, Script};
+use crate::sim::scenario::{Kind, Scenario, Script};
 use crate::sim::seen::{SeenAlert, SeenFlip, SeenMonitor};
 use serde_json::{Value, json};
 
@@ -105,6 +105,58 @@ const FALSIFIED: &[(&str, Falsify)] = &[
             Some(())
         },
     ),
+    ("a deleted monitor stays deleted", |case| {
+        let i = deleted(case)?;
+        let other = monitor(case, |_| true)?.clone();
+        case.seen.monitors[i] = Ok(other);
+        Some(())
+    }),
+    ("a deleted monitor raises no alert", |case| {
+        let uuid = case.setup.monitors[deleted(case)?].clone();
+        let mut late = downs(case).next()?.clone();
+        (late.monitor, late.created_ms) = (uuid, case.scenario.end_ms);
+        case.seen.alerts.push(late);
+        Some(())
+    }),
+    ("a snoozed monitor raises no alert", |case| {
+        let asked = case.history.asked.iter();
+        let mut snoozes = asked.filter(|one| one.what == Kind::Snooze);
+        let snooze = snoozes.find(|one| one.outcome == Outcome::Done)?.clone();
+        let uuid = case.seen.monitors[snooze.script]
+            .as_ref()
+            .ok()?
+            .uuid
+            .clone();
+        let mut loud = downs(case).next()?.clone();
+        (loud.monitor, loud.created_ms) = (Some(uuid), snooze.ended_ms + 30_000);
+        case.seen.alerts.push(loud);
+        Some(())
+    }),
+    (
+        "a child is not announced while its parent is down",
+        |case| {
+            let mut scripts = case.scenario.scripts.iter();
+            let child = scripts.position(|script| script.parent.is_some())?;
+            let uuid = case.seen.monitors[child].as_ref().ok()?.uuid.clone();
+            for second in 0..case.scenario.end_ms / 1_000 {
+                let mut loud = downs(case).next()?.clone();
+                (loud.monitor, loud.created_ms) = (Some(uuid.clone()), second * 1_000);
+                case.seen.alerts.push(loud);
+            }
+            Some(())
+        },
+    ),
+    ("what nothing holds any more is announced", |case| {
+        flips(case).for_each(|flip| flip.alert = false);
+        Some(())
+    }),
+    ("what is delivered again arrives", |case| {
+        let mut again = case.history.redelivered.iter();
+        let id = again.rfind(|one| one.done)?.id.clone();
+        let mut alerts = case.seen.alerts.iter_mut();
+        alerts.find(|alert| alert.id == id)?.state = "dead".to_owned();
+        Some(())
+    }),
     ("a monitor that is pinged in time stays up", |case| {
         let flips = flips(case).filter(|flip| flip.to == "up");
         flips.for_each(|flip| flip.to = "paused".to_owned());
@@ -251,6 +303,13 @@ fn monitor(case: &mut Case, is: fn(&SeenMonitor) -> bool) -> Option<&mut SeenMon
         .find(|monitor| is(monitor))
 }
 
+/// A script whose monitor was deleted.
+fn deleted(case: &Case) -> Option<usize> {
+    let mut asked = case.history.asked.iter();
+    let deletion = asked.find(|one| one.what == Kind::Delete && one.outcome == Outcome::Done);
+    deletion.map(|deletion| deletion.script)
+}
+
 fn flips(case: &mut Case) -> impl Iterator<Item = &mut SeenFlip> {
     let monitors = case.seen.monitors.iter_mut().flatten();
     monitors.flat_map(|monitor| &mut monitor.flips)
@@ -339,6 +398,7 @@ fn each_rule_catches_its_violation() {
 fn each_rule_is_falsified() {
     let judges = [
         include_str!("alerts.rs"),
+        include_str!("family.rs"),
         include_str!("monitors.rs"),
         include_str!("rest.rs"),
     ];

@@ -4,7 +4,7 @@ mod spec;
 mod view;
 
 pub use spec::ChannelRequest;
-pub use view::ChannelView;
+pub use view::{ChannelView, Failing};
 
 use crate::app::App;
 use crate::config::ConfirmMail;

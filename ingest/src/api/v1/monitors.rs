@@ -11,10 +11,11 @@ use crate::http::{
     Edit, Json, Missing, Named, Overload, Page, Params, PathId, Problem, Problems, Read, Reader,
     Write, Writer,
 };
-use crate::services::monitors::{Edit as Editing, Upserted};
+use crate::services::monitors::{Edit as Editing, FindError, Upserted};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use spec::ValidRequest;
 use thrum_schema::error::Invalid;
 use thrum_schema::silence::MAX_SNOOZE_MS;
 use thrum_schema::state::{MonitorState, Shown};
@@ -212,9 +213,8 @@ pub async fn create(
     Json(request): Json<MonitorRequest>,
 ) -> Result<(StatusCode, axum::Json<MonitorView>), Problem> {
     let project = writer.project;
-    let channels = app.store.channels(project).await?;
     let now = app.store.world().now();
-    let valid = request.check(&channels, now)?;
+    let valid = valid(&app, project, request).await?;
     // Check whether a new monitor would be valid, and whether the plan has room for it.
     let blank = Monitor::new(MonitorId(app.store.world().uuid_v4()), project, now);
     let new = valid.applied_to(&blank, true)?;
@@ -224,6 +224,7 @@ pub async fn create(
     if valid.unique().is_none() {
         app.monitors.check_expectations(&new, None).await?;
     }
+    app.store.check_parents(&new).await?;
     if valid.unique().is_none() && !app.monitors.has_room(project).await? {
         return Err(Problem::no_room_for_monitor());
     }
@@ -264,12 +265,14 @@ pub async fn update(
     Params(Check { check }): Params<Check>,
     Json(request): Json<MonitorRequest>,
 ) -> Result<axum::Json<MonitorView>, Problem> {
-    let channels = app.store.channels(writer.project).await?;
-    let valid = request.check(&channels, app.store.world().now())?;
+    let valid = valid(&app, writer.project, request).await?;
     // Check the request together with the monitor's other fields.
     let changed = valid.applied_to(&found.monitor, false)?;
     let state = Some(&found.state);
     app.monitors.check_expectations(&changed, state).await?;
+    if changed.options.parents != found.monitor.options.parents {
+        app.store.check_parents(&changed).await?;
+    }
     writer.caller.charge(&app).await?;
     if check {
         return show_checked(&app, &writer, &changed, &found.state).await;
@@ -428,6 +431,35 @@ pub async fn get_uptime(
         downs: uptime.downs,
         uptime: uptime.part(),
     }))
+}
+
+/// Checks a request, and finds the channels and the parents that it names.
+async fn valid(
+    app: &App,
+    project: ProjectId,
+    request: MonitorRequest,
+) -> Result<ValidRequest, Problem> {
+    let channels = app.store.channels(project).await?;
+    let valid = request.check(&channels, app.store.world().now())?;
+    let Some(named) = valid.named_parents() else {
+        return Ok(valid);
+    };
+    let (mut parents, mut wrong) = (Vec::new(), Vec::new());
+    for (i, text) in named.iter().enumerate() {
+        match app.monitors.find(project, text).await {
+            Ok(found) if parents.contains(&found.monitor.id) => {}
+            Ok(found) => parents.push(found.monitor.id),
+            Err(FindError::Store(error)) => return Err(error.into()),
+            Err(error) => {
+                let problem = format!("can't be used: {error}");
+                wrong.push(Invalid::new(format!("parents[{i}]"), problem));
+            }
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(valid.with_parents(parents)),
+        false => Err(wrong.into()),
+    }
 }
 
 /// Changes a monitor, and shows the result.

@@ -10,10 +10,12 @@ use crate::api::v1::monitors::{self, Check, MonitorRequest};
 use crate::app::App;
 use crate::http::Problem;
 use crate::http::{Edit, Json, Params, PathId};
+use crate::services::monitors::ProjectMonitors;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use thrum_schema::Targets;
 use thrum_schema::channel::Channel;
 use thrum_schema::error::Invalid;
@@ -68,7 +70,7 @@ fn field_of(api: &str) -> &str {
         "remind_s" => "remind",
         "early_s" => "early",
         "channels" => "channel",
-        "windows" | "tags" | "expect" => field,
+        "windows" | "tags" | "expect" | "parents" => field,
         _ if rest.is_empty() => field,
         _ => api,
     }
@@ -188,6 +190,22 @@ fn fields_of(monitor: &Monitor) -> Fields {
     fields
 }
 
+/// The parents of a monitor as the form shows them, one per line: by name, or by UUID if several
+/// monitors have the name.
+fn parents_of(monitor: &Monitor, all: &ProjectMonitors) -> String {
+    let parents = all
+        .iter()
+        .filter(|other| monitor.options.parents.contains(&other.id));
+    let lines = parents.map(|parent| {
+        let same = |other: &&Arc<Monitor>| other.label() == parent.label();
+        match all.iter().filter(same).count() {
+            1 => parent.label().to_owned(),
+            _ => parent.id.to_string(),
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Converts the form to an API request that sets everything the form shows, or says all that is wrong.
 fn request(
     fields: &Fields,
@@ -232,6 +250,9 @@ fn request(
         let chosen: Vec<&str> = fields.all("channel").collect();
         body.set("channels", json!(chosen));
     }
+    let parents = fields.text("parents").lines().map(str::trim);
+    let parents: Vec<&str> = parents.filter(|line| !line.is_empty()).collect();
+    body.set("parents", json!(parents));
     match windows(fields.text("windows")) {
         Ok(windows) => body.set("windows", windows),
         Err(error) => note(Err(error)),
@@ -399,7 +420,14 @@ pub async fn edit(State(app): State<App>, viewer: Viewer, PathId(id): PathId) ->
     match app.monitors.find(viewer.key.project, &id).await {
         Ok(found) => {
             let monitor = &found.monitor;
-            show(&app, &viewer, Some(monitor), &fields_of(monitor), None).await
+            let mut fields = fields_of(monitor);
+            if !monitor.options.parents.is_empty() {
+                match app.monitors.list(monitor.project).await {
+                    Ok(all) => fields = fields.with("parents", parents_of(monitor, &all)),
+                    Err(error) => return failed(Some(&viewer), &error.into()),
+                }
+            }
+            show(&app, &viewer, Some(monitor), &fields, None).await
         }
         Err(error) => failed(Some(&viewer), &error.into()),
     }

@@ -112,8 +112,25 @@ impl ChannelRequest {
                 .or_insert_with(|| new_secret(app.store.world()));
             check_bodies(&settings, app.store.world().now())?;
         }
-        if let Some(topic) = settings.get("topic_arn") {
-            check_topic(topic, app.config.topics.as_deref())?;
+        let config = &app.config;
+        for (setting, allowed, what) in [
+            (
+                "topic_arn",
+                &config.topics,
+                "a topic that this installation may publish to; the operator can add it to the parameter TopicArns",
+            ),
+            (
+                "bus",
+                &config.buses,
+                "a bus that this installation may put events on; the operator can add its ARN to the parameter EventBusArns",
+            ),
+        ] {
+            let value = settings.get(setting);
+            let is_allowed =
+                |value: &String| allowed.as_ref().is_none_or(|list| list.contains(value));
+            if value.is_some_and(|value| !is_allowed(value)) {
+                return Err(invalid(setting, format!("is not {what}")));
+            }
         }
         Ok(ChannelKind::of(kind, settings))
     }
@@ -209,18 +226,6 @@ fn check_bodies(settings: &Settings, now: UnixMs) -> Result<(), Vec<Invalid>> {
     } else {
         Err(invalid)
     }
-}
-
-/// Checks a topic against those that the operator allows.
-fn check_topic(topic_arn: &str, allowed: Option<&[String]>) -> Result<(), Vec<Invalid>> {
-    if allowed.is_none_or(|allowed| allowed.iter().any(|topic| topic == topic_arn)) {
-        return Ok(());
-    }
-    Err(vec![Invalid::new(
-        "topic_arn",
-        "is not a topic that this installation may publish to; the operator can add it to the \
-         parameter TopicArns",
-    )])
 }
 
 fn new_secret(world: &dyn World) -> String {

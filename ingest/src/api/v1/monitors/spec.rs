@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use thrum_schema::Targets;
 use thrum_schema::channel::{Channel, identify};
+use thrum_schema::dependency::MAX_PARENTS;
 use thrum_schema::error::Invalid;
 use thrum_schema::expect::{Expectation, parse_all};
 use thrum_schema::id::MonitorId;
@@ -79,6 +80,10 @@ pub struct MonitorRequest {
     snoozed_until: Option<Option<String>>,
     /// Recurring maintenance windows.
     windows: Option<Vec<WindowSpec>>,
+    /// The monitors that it depends on, by uuid, slug or unique name; at most 10. While one of them is
+    /// down, the alert that this monitor is down is held, and the alert of the parent names it.
+    #[schema(max_items = 10)]
+    parents: Option<Vec<String>>,
     /// What is expected of the metrics, and of `duration`, of a run: by its name, an object with
     /// `detector` (such as `auto`), `params`, `min`, `max` and `effect` (`down` or `warn`), or a text
     /// such as `"auto"` or `"min 1000 warn"`. Replaces all that was expected before.
@@ -127,6 +132,7 @@ pub struct ValidRequest {
     windows: Option<Vec<Window>>,
     snoozed_until: Option<Option<UnixMs>>,
     expect: Option<BTreeMap<String, Expectation>>,
+    parents: Option<Vec<MonitorId>>,
 }
 
 impl MonitorRequest {
@@ -159,6 +165,15 @@ impl MonitorRequest {
         {
             let problem = format!("must be between 1 and {MAX_FAILURES} (got {n})");
             note(Err(Invalid::new("failures", problem)));
+        }
+        if let Some(parents) = &self.parents
+            && parents.len() > MAX_PARENTS
+        {
+            let problem = format!(
+                "must have at most {MAX_PARENTS} items (got {})",
+                parents.len()
+            );
+            note(Err(Invalid::new("parents", problem)));
         }
         let snoozed_until = match &self.snoozed_until {
             None => None,
@@ -203,6 +218,7 @@ impl MonitorRequest {
         }
         Ok(ValidRequest {
             expect,
+            parents: None,
             targets,
             windows,
             snoozed_until,
@@ -277,6 +293,19 @@ impl MonitorRequest {
 }
 
 impl ValidRequest {
+    /// What the request calls the monitors that it depends on, if it changes them.
+    pub fn named_parents(&self) -> Option<&[String]> {
+        self.request.parents.as_deref()
+    }
+
+    /// The request with the monitors that it depends on.
+    pub fn with_parents(self, parents: Vec<MonitorId>) -> Self {
+        Self {
+            parents: Some(parents),
+            ..self
+        }
+    }
+
     /// The fields that identify the monitor of an upsert; `None` if this is not an upsert.
     pub fn unique(&self) -> Option<&[UniqueMember]> {
         self.request
@@ -396,6 +425,9 @@ impl ValidRequest {
         }
         if let Some(until) = self.snoozed_until {
             options.snoozed_until = until;
+        }
+        if let Some(parents) = &self.parents {
+            options.parents.clone_from(parents);
         }
         if let Some(expect) = &self.expect {
             options.expect.clone_from(expect);

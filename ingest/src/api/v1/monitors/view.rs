@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thrum_schema::Targets;
 use thrum_schema::flip::Flip;
-use thrum_schema::monitor::KeywordFilter;
+use thrum_schema::monitor::{KeywordFilter, unique_key};
 use thrum_schema::silence::{self, Window};
 use thrum_schema::state::Shown;
 use thrum_schema::{Monitor, MonitorState, Outage, Ping, PingKind, Project, Schedule, UnixMs};
@@ -86,6 +86,8 @@ pub struct MonitorView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledged_at: Option<String>,
     pub windows: Vec<WindowSpec>,
+    /// The unique keys of the monitors that it depends on.
+    pub parents: Vec<String>,
     /// What is expected of the metrics, and of `duration`, of a run, by name.
     #[schema(value_type = Object)]
     pub expect: BTreeMap<String, serde_json::Value>,
@@ -399,6 +401,7 @@ impl Around<'_> {
             snoozed_until: options.snoozed_until.map(UnixMs::rfc3339),
             acknowledged_at: state.acknowledged_at.map(UnixMs::rfc3339),
             windows: options.windows.iter().map(Into::into).collect(),
+            parents: options.parents.iter().copied().map(unique_key).collect(),
             expect: options
                 .expect
                 .iter()

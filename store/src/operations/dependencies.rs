@@ -1,0 +1,135 @@
+//! Dependencies: which monitors depend on a monitor, and that none depends on itself.
+//!
+//! Each dependency is an item next to its parent, with the child's name, so that the parent's alert
+//! can name its children with one query.
+
+use crate::item;
+use crate::key::Key;
+use crate::operations::MonitorCount;
+use crate::table::{Query, Write, delete, put};
+use crate::{Result, Store, StoreError};
+use std::collections::{BTreeMap, BTreeSet};
+use thrum_schema::alert::{Alert, AlertKind};
+use thrum_schema::dependency::{Child, MAX_ANCESTORS, is_cyclic};
+use thrum_schema::flip::Flip;
+use thrum_schema::id::MonitorId;
+use thrum_schema::monitor::Monitor;
+use thrum_schema::state::{MonitorState, Status};
+
+/// How many children are read at most.
+const MAX_CHILDREN: usize = 1_000;
+/// How many children an alert names.
+const NAMED: usize = 10;
+
+impl Store {
+    /// The states of the parents of a monitor that went down with `flip`, if its alert may have to
+    /// wait for them. 1 RU each.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn parents_of(&self, monitor: &Monitor, flip: &Flip) -> Result<Vec<MonitorState>> {
+        let parents = &monitor.options.parents;
+        if parents.is_empty() || flip.to != Status::Down {
+            return Ok(Vec::new());
+        }
+        self.states(parents).await
+    }
+
+    /// The first 1,000 monitors that depend on a monitor, by their IDs. 1 RU per 4 kB.
+    ///
+    /// # Errors
+    /// The table failed.
+    pub async fn children_of(&self, monitor: MonitorId) -> Result<Vec<Child>> {
+        let query = Query::of(Key::state(monitor).pk).prefix("CHILD#");
+        self.query(query.limit(MAX_CHILDREN)).await
+    }
+
+    /// The alert that a monitor is down, with the names of the monitors that depend on it. 1 RU if
+    /// they are few.
+    pub(super) async fn naming_children(&self, alert: Option<Alert>) -> Result<Option<Alert>> {
+        let Some(mut alert) = alert else {
+            return Ok(None);
+        };
+        if let (AlertKind::Down | AlertKind::Reminder, Some(subject)) =
+            (alert.what, &mut alert.monitor)
+        {
+            let children = self.children_of(subject.uuid).await?;
+            let mut names: Vec<String> = children.into_iter().map(|child| child.name).collect();
+            names.sort();
+            subject.more_children = names.len().saturating_sub(NAMED);
+            names.truncate(NAMED);
+            subject.children = names;
+        }
+        Ok(Some(alert))
+    }
+
+    /// Checks that a monitor does not depend on itself, and returns the count of monitors when that
+    /// was so; `None` if it has no parents. 1 RU, and 1 RU for each monitor that it depends on.
+    ///
+    /// # Errors
+    /// [`StoreError::Cycle`], or the table failed.
+    pub async fn check_parents(&self, monitor: &Monitor) -> Result<Option<MonitorCount>> {
+        let mut level = monitor.options.parents.clone();
+        if level.is_empty() {
+            return Ok(None);
+        }
+        let count = self.monitor_count(monitor.project).await?;
+        let mut parents: BTreeMap<MonitorId, Vec<MonitorId>> = BTreeMap::new();
+        parents.insert(monitor.id, level.clone());
+        while !level.is_empty() {
+            if parents.len() + level.len() > MAX_ANCESTORS {
+                return Err(StoreError::Cycle);
+            }
+            let found = self.monitors_by_id(monitor.project, &level).await?;
+            for id in level {
+                parents.entry(id).or_default();
+            }
+            let others = found.into_iter().filter(|above| above.id != monitor.id);
+            parents.extend(others.map(|above| (above.id, above.options.parents)));
+            let above: BTreeSet<MonitorId> = parents.values().flatten().copied().collect();
+            let unread = above.into_iter().filter(|id| !parents.contains_key(id));
+            level = unread.collect();
+        }
+        let of = |id: MonitorId| parents.get(&id).cloned().unwrap_or_default();
+        match is_cyclic(monitor.id, of) {
+            true => Err(StoreError::Cycle),
+            false => Ok(Some(count)),
+        }
+    }
+
+    /// On which count of monitors the creation of a monitor depends, so that it does not close a
+    /// cycle: only its ID can be that of a deleted monitor, on which others still depend.
+    pub(super) async fn check_new_parents(
+        &self,
+        monitor: &Monitor,
+    ) -> Result<Option<MonitorCount>> {
+        if monitor.options.parents.is_empty() || self.children_of(monitor.id).await?.is_empty() {
+            return Ok(None);
+        }
+        self.check_parents(monitor).await
+    }
+}
+
+/// The writes that keep the items of a monitor's dependencies, when it is created, changed or
+/// deleted.
+pub(super) fn relink(old: Option<&Monitor>, new: Option<&Monitor>) -> Vec<Write> {
+    let links = |monitor: Option<&Monitor>| -> BTreeMap<MonitorId, Child> {
+        let parents = monitor.into_iter().flat_map(|monitor| {
+            let child = Child {
+                monitor: monitor.id,
+                name: monitor.label().to_owned(),
+            };
+            let parents = monitor.options.parents.iter();
+            parents.map(move |parent| (*parent, child.clone()))
+        });
+        parents.collect()
+    };
+    let (old, new) = (links(old), links(new));
+    let gone = old.iter().filter(|(parent, _)| !new.contains_key(parent));
+    let gone = gone.map(|(parent, child)| delete(Key::child(*parent, child.monitor)));
+    let changed = new
+        .iter()
+        .filter(|(parent, child)| old.get(parent) != Some(child));
+    let changed = changed.map(|(parent, child)| put(item::child(*parent, child)));
+    gone.chain(changed).collect()
+}
