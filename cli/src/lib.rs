@@ -12,6 +12,7 @@ pub mod pipeline;
 pub mod remote;
 pub mod serve;
 pub mod signals;
+mod smtp;
 
 /// With the system's allocator, allocation took a third of the time of a heartbeat.
 #[global_allocator]

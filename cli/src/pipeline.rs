@@ -69,7 +69,8 @@ pub struct Pipeline {
     pub router: Router,
     /// The table.
     pub store: Store,
-    app: App,
+    /// The service behind the routes.
+    pub app: App,
     queue: LocalQueue,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,

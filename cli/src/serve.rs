@@ -3,6 +3,7 @@
 use crate::fetch::Fetcher;
 use crate::http::{self, Descriptors};
 use crate::pipeline::{Options, Pipeline};
+use crate::smtp;
 use anyhow::{Context, bail};
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
@@ -93,6 +94,21 @@ pub struct Serve {
         value_name = "URL"
     )]
     smtp_url: Option<SecretString>,
+
+    /// Address to receive pings by e-mail on, with SMTP, such as 0.0.0.0:25
+    ///
+    /// Mail to UUID@DOMAIN, and to PING_KEY+SLUG@DOMAIN, is a ping of that monitor. All other mail is refused.
+    #[arg(long, env = "THRUM_SMTP_LISTEN", value_name = "HOST:PORT")]
+    smtp_listen: Option<String>,
+
+    /// Domain of the addresses for pings by e-mail; any, if not set
+    #[arg(
+        long,
+        env = "THRUM_SMTP_DOMAIN",
+        value_name = "DOMAIN",
+        requires = "smtp_listen"
+    )]
+    smtp_domain: Option<String>,
 
     /// Sender of e-mails
     #[arg(
@@ -344,6 +360,18 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         format!("can't listen on {listen}; set --listen to another address, such as 127.0.0.1:8081")
     })?;
     let address = listener.local_addr()?;
+    let mail = match &args.smtp_listen {
+        None => None,
+        Some(listen) => {
+            let bound = TcpListener::bind(listen).await;
+            let help = || {
+                format!(
+                    "can't listen on {listen}; ports below 1024 need the capability net_bind_service"
+                )
+            };
+            Some(bound.with_context(help)?)
+        }
+    };
     let plans = args.plans.unwrap_or_default();
     let mut options = Options {
         ingest: thrum_ingest::Config {
@@ -411,6 +439,16 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         proxies: args.trusted_proxies,
     };
     let router = pipeline.router.clone();
+    if let Some(listener) = mail {
+        tracing::info!(address = %listener.local_addr()?, "receiving pings by e-mail");
+        let mail = smtp::serve(
+            listener,
+            pipeline.app.clone(),
+            args.smtp_domain,
+            stopped.clone(),
+        );
+        tokio::spawn(mail);
+    }
     let mut server = tokio::spawn(http::serve(listener, router, limits, stopped));
     tokio::select! {
         _ = terminate.recv() => {}

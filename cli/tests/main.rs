@@ -9,4 +9,5 @@ mod migrate;
 mod operator;
 mod process;
 mod services;
+mod smtp;
 mod support;

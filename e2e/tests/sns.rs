@@ -3,13 +3,13 @@
 use axum::http::{Method, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use e2e::{PING_KEY, Reply, Stage};
+use e2e::{ADMIN_KEY, PING_KEY, Reply, Stage};
 use futures::future::BoxFuture;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
-use thrum_ingest::{Config, Fetch};
+use thrum_ingest::{AdminKey, Config, Fetch};
 
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:alarms";
 const CERTIFICATE: &str = "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-1.pem";
@@ -103,6 +103,7 @@ async fn stage(topics: Option<Vec<String>>) -> (Stage, Arc<Amazon>) {
     let config = Config {
         fetch: Some(fetch),
         sns_topics: topics,
+        admin_key: AdminKey::Key(ADMIN_KEY.into()),
         ..Config::default()
     };
     (Stage::with(1, config).await, amazon)
@@ -158,6 +159,62 @@ async fn alarms_of_cloudwatch_are_failures_and_their_ends_successes() {
         2,
         "nothing is subscribed again"
     );
+}
+
+#[tokio::test]
+async fn e_mails_that_ses_received_are_pings_of_the_project() {
+    let (stage, _) = stage(None).await;
+    let made = json!({ "name": "backup", "slug": "backup" });
+    let made = stage.call(Method::POST, "/v1/monitors", made).await.json();
+    let uuid = made["uuid"].as_str().unwrap();
+    let mail = |recipients: Value, encoding: &str, content: &str| {
+        let received = json!({
+            "notificationType": "Received",
+            "mail": { "source": "cron@db-01.example.org" },
+            "receipt": { "recipients": recipients, "action": { "type": "SNS", "encoding": encoding } },
+            "content": content,
+        });
+        signed("Notification", &received.to_string())
+    };
+    let raw = "Subject: backup\r\n\r\ndone\r\n";
+    let to = json!([
+        format!("{uuid}@pings.example.org"),
+        "nobody@pings.example.org"
+    ]);
+    let reply = post(&stage, &mail(to.clone(), "UTF8", raw)).await;
+    let errors = json!(["there is no such monitor"]);
+    assert_eq!(
+        reply.json(),
+        json!({ "recorded": 1, "errors": errors }),
+        "{}",
+        reply.text()
+    );
+    let slug = json!([format!("{PING_KEY}+backup@pings.example.org")]);
+    post(&stage, &mail(slug, "BASE64", &BASE64_STANDARD.encode(raw))).await;
+    let monitor = stage.monitor("backup").await;
+    let last = &monitor["last_pings"][0];
+    assert_eq!((&monitor["pings"], &last["body"]), (&json!(2), &json!(raw)));
+    assert_eq!(
+        (&last["scheme"], &last["method"]),
+        (&json!("email"), &json!(""))
+    );
+    assert_eq!(last["ua"], "Email from cron@db-01.example.org");
+    // A monitor of another project is not reached by this project's key.
+    let other = stage
+        .admin(Method::POST, "/v1/projects", json!({ "name": "other" }))
+        .await
+        .json();
+    let key = other["api_key"].as_str().unwrap();
+    let theirs = stage
+        .send_as("POST", "/v1/monitors", key, r#"{"name": "theirs"}"#)
+        .await
+        .json();
+    let to = json!([format!(
+        "{}@pings.example.org",
+        theirs["uuid"].as_str().unwrap()
+    )]);
+    let reply = post(&stage, &mail(to, "UTF8", raw)).await;
+    assert_eq!(reply.json(), json!({ "recorded": 0, "errors": errors }));
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! The service as a whole: the configuration, the table, and the services on top of it.
 
 use crate::config::Config;
+use crate::services::monitors::{Mail, RecordError};
 use crate::services::sns::SnsMessages;
 use crate::services::{Accounts, Health, Monitors, Projects, Refusals, Series};
 use std::ops::Deref;
 use std::sync::Arc;
+use thrum_schema::MonitorId;
 use thrum_store::Store;
 
 /// The service. Cheap to clone.
@@ -48,6 +50,22 @@ impl App {
             series,
             monitors,
         }))
+    }
+
+    /// The monitor to which an e-mail address belongs.
+    ///
+    /// # Errors
+    /// Several monitors have its slug, or the table failed.
+    pub async fn mailbox(&self, address: &str) -> Result<Option<MonitorId>, RecordError> {
+        self.monitors.mailbox(address).await
+    }
+
+    /// Records an e-mail to a monitor.
+    ///
+    /// # Errors
+    /// Why it was not recorded.
+    pub async fn receive(&self, to: MonitorId, mail: Mail<'_>) -> Result<(), RecordError> {
+        self.monitors.record_mail(to, mail).await.map(drop)
     }
 
     /// Loads the monitors of every project and their states, so that the first list is fast.

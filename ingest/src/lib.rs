@@ -22,3 +22,4 @@ pub use dashboard::{backtest_html, equity_csv, trades_csv};
 pub use http::function_url;
 pub use openapi::document;
 pub use router::router;
+pub use services::monitors::{Mail, RecordError};

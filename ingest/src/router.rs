@@ -28,7 +28,7 @@ pub fn router(app: App) -> Router {
         .route("/api/push/{token}", any(others::push))
         .route("/v2/heartbeats/{name}/ping", any(others::opsgenie))
         .route("/hooks/alerts/{key}", post(others::alerts))
-        .route("/hooks/sns/{key}", post(sns::alarms))
+        .route("/hooks/sns/{key}", post(sns::messages))
         .route("/api/{*rest}", any(management::api))
         .route("/badge/{*path}", any(badges::of_tag))
         .route("/b/{states}/{badge}", any(badges::of_monitor))

@@ -121,7 +121,7 @@ pub struct Ping {
     /// How it was classified.
     #[serde(rename = "type")]
     pub kind: PingKind,
-    /// `http` or `https`.
+    /// `http`, `https` or `email`.
     pub scheme: String,
     /// The client's address, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -158,6 +158,30 @@ pub struct Ping {
     /// The body was longer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+}
+
+impl Ping {
+    /// A ping over HTTP that arrived at `at`, with nothing else.
+    pub fn new(at: UnixMs, kind: PingKind) -> Self {
+        Self {
+            n: 0,
+            at,
+            kind,
+            scheme: "http".to_owned(),
+            remote_addr: None,
+            method: String::new(),
+            ua: String::new(),
+            rid: None,
+            exit_status: None,
+            duration_ms: None,
+            early: false,
+            overlap: false,
+            metrics: Default::default(),
+            body: Vec::new(),
+            unexpected: Vec::new(),
+            truncated: false,
+        }
+    }
 }
 
 /// Bytes are stored as DynamoDB binary.

@@ -5,11 +5,13 @@ mod change;
 mod expect;
 mod history;
 mod known_states;
+mod mail;
 mod record;
 mod summary;
 
 pub use cache::ProjectMonitors;
 pub use change::{ChangeError, Edit, Upserted};
+pub use mail::Mail;
 pub use record::{By, Incoming, RecordError, Recorded};
 pub use summary::{Glance, Summary, Tally};
 

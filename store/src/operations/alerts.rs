@@ -80,7 +80,7 @@ impl Store {
 
     /// Writes an alert that no flip caused, with its audit timer. 4 WU.
     pub async fn raise(&self, alert: &Alert, now: UnixMs) -> Result<()> {
-        let audit = self.audit_item(alert, now + FIRST_AUDIT_MS);
+        let audit = self.audit_item(alert.project, alert.id, now + FIRST_AUDIT_MS);
         self.transact(vec![create(item::alert(alert)), put(audit)])
             .await?;
         self.metrics.count(Count::Alerts, 1);
@@ -93,7 +93,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] if it was already sent.
     pub async fn raise_once_a_day(&self, alert: &Alert, meter: &str, now: UnixMs) -> Result<()> {
-        let audit = self.audit_item(alert, now + FIRST_AUDIT_MS);
+        let audit = self.audit_item(alert.project, alert.id, now + FIRST_AUDIT_MS);
         let once = take(alert.project, meter, now, Some(1));
         self.transact(vec![once, create(item::alert(alert)), put(audit)])
             .await?;

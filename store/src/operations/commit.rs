@@ -9,6 +9,7 @@ use crate::table::{Item, TableError, Value, Write, attr, check, create, exists, 
 use crate::{Result, Store};
 use thrum_schema::alert::Alert;
 use thrum_schema::announce::WAKE_MS;
+use thrum_schema::id::{AlertId, ProjectId};
 use thrum_schema::metrics::Count;
 use thrum_schema::monitor::Monitor;
 use thrum_schema::mutant::{self, Mutant};
@@ -115,7 +116,11 @@ impl Store {
         let alert = commit.alert;
         if let Some(alert) = alert.filter(|_| !mutant::is(Mutant::AlertAfterFlip)) {
             writes.push(create(item::alert(alert)));
-            writes.push(put(self.audit_item(alert, now + FIRST_AUDIT_MS)));
+            writes.push(put(self.audit_item(
+                alert.project,
+                alert.id,
+                now + FIRST_AUDIT_MS,
+            )));
         }
         if let Some(deadline) = outcome.arm {
             let timer = Timer {
@@ -144,13 +149,10 @@ impl Store {
     }
 
     /// The timer that audits an alert.
-    pub(super) fn audit_item(&self, alert: &Alert, due: UnixMs) -> Item {
+    pub(super) fn audit_item(&self, project: ProjectId, alert: AlertId, due: UnixMs) -> Item {
         self.timer_item(Timer {
             due,
-            what: What::Audit {
-                project: alert.project,
-                alert: alert.id,
-            },
+            what: What::Audit { project, alert },
         })
     }
 }

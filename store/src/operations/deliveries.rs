@@ -1,5 +1,6 @@
 //! Deliveries: claims, outcomes, order and groups (A3, A4, A6, A8).
 
+use super::commit::FIRST_AUDIT_MS;
 use crate::item::{self, MAPPING_VERSION, delivery_expires_s};
 use crate::key::Key;
 use crate::table::{
@@ -384,6 +385,9 @@ impl Store {
         ];
         if !mutant::is(Mutant::RedeliveryUnarmed) {
             writes.push(put(self.timer_item(claim.timer(now))));
+            // A crash after the delivery is settled must not leave the alert open (A5).
+            let (project, alert) = (claim.project, claim.alert);
+            writes.push(put(self.audit_item(project, alert, now + FIRST_AUDIT_MS)));
         }
         self.transact(writes).await
     }

@@ -89,7 +89,11 @@ impl Store {
         let mut writes = vec![replace_state(watch.id, state)];
         if let Some(alert) = alert {
             writes.push(create(item::alert(alert)));
-            writes.push(put(self.audit_item(alert, now + FIRST_AUDIT_MS)));
+            writes.push(put(self.audit_item(
+                alert.project,
+                alert.id,
+                now + FIRST_AUDIT_MS,
+            )));
         }
         if let Some(due) = timer {
             let what = What::Watch {

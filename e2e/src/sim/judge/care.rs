@@ -270,8 +270,16 @@ fn fallback(case: &Case, note: &mut Note<'_>) {
         attempts.sort_unstable();
         let calm_ms = case.scenario.calm_ms + SETTLED_MS;
         let late = |third: &i64| (*third).max(calm_ms) + PROMPT_MS < case.scenario.end_ms;
-        // The fourth attempt proves that the third one failed.
-        if attempts.len() >= 4 && attempts.get(2).is_some_and(late) && !took(case, spare, alert) {
+        // The fourth attempt proves that the third one failed, unless the sender died with it.
+        let has_died = attempts.get(2..4).is_some_and(|two| {
+            let mut kills = case.history.kills.iter();
+            kills.any(|at| (two[0]..=two[1]).contains(at))
+        });
+        if attempts.len() >= 4
+            && !has_died
+            && attempts.get(2).is_some_and(late)
+            && !took(case, spare, alert)
+        {
             note(
                 "another channel stands in for one that fails",
                 format!("{}: attempts at {attempts:?}", alert.id),

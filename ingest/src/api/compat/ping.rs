@@ -128,23 +128,15 @@ pub fn incoming(app: &App, parts: &Parts, kind: PingKind, body: Vec<u8>) -> Inco
         kind,
         rules: Rules::default(),
         ping: Ping {
-            n: 0,
-            at: app.store.world().now(),
-            kind,
             scheme: scheme(&parts.headers).to_owned(),
             remote_addr: remote_addr(&parts.extensions),
             method: parts.method.as_str().chars().take(16).collect(),
             ua: user_agent(&parts.headers),
-            rid: None,
-            exit_status: None,
-            duration_ms: None,
-            early: false,
-            overlap: false,
-            metrics: Default::default(),
             body,
-            unexpected: Vec::new(),
             truncated,
+            ..Ping::new(app.store.world().now(), kind)
         },
+        text: None,
     }
 }
 

@@ -1,19 +1,23 @@
-//! Alarms of CloudWatch, which reach Thrum through an SNS topic.
+//! What reaches Thrum through an SNS topic: alarms of CloudWatch, and e-mails that SES received.
 
 use super::ping::{Refused, incoming};
 use crate::app::App;
 use crate::http::Problem;
-use crate::services::monitors::{By, Incoming};
+use crate::services::monitors::{By, Incoming, Mail, RecordError};
 use crate::services::sns::{Envelope, Kind, SnsError};
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use thrum_schema::PingKind;
 use thrum_schema::monitor::slugify;
 use thrum_schema::schedule::MAX_PERIOD_S;
+use thrum_schema::{PingKind, ProjectId};
 use thrum_store::Rules;
 
+/// Most recipients of an e-mail that are looked up.
+const MAX_RECIPIENTS: usize = 50;
 /// Longest text of an alarm that is kept, in characters.
 const MAX_TEXT: usize = 2_000;
 
@@ -32,10 +36,40 @@ struct Alarm {
     region: String,
 }
 
-/// `POST /hooks/sns/{ping key}`: confirms the subscription of a topic, and records alarms of
-/// CloudWatch. An alarm is a failure of the monitor that has its name, and OK a success. Monitors are
-/// created when needed, and never miss a deadline.
-pub async fn alarms(
+/// What SES publishes about an e-mail that it received.
+/// <https://docs.aws.amazon.com/ses/latest/dg/receiving-email-notifications-contents.html>
+#[derive(Debug, Deserialize)]
+struct Received {
+    mail: ReceivedMail,
+    receipt: Receipt,
+    /// The whole message, up to 150 kB.
+    content: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ReceivedMail {
+    source: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Receipt {
+    recipients: Vec<String>,
+    #[serde(default)]
+    action: Action,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Action {
+    #[serde(default)]
+    encoding: String,
+}
+
+/// `POST /hooks/sns/{ping key}`: confirms the subscription of a topic, and records what it sends.
+///
+/// An alarm of CloudWatch is a failure of the monitor that has its name, and OK a success. Monitors are
+/// created when needed, and never miss a deadline. An e-mail is a ping of the monitor to which its
+/// recipient belongs.
+pub async fn messages(
     State(app): State<App>,
     Path(key): Path<String>,
     request: Request,
@@ -60,9 +94,12 @@ pub async fn alarms(
         }
         Kind::UnsubscribeConfirmation => return Ok(axum::Json(json!({ "recorded": 0 }))),
     }
+    if let Ok(received) = serde_json::from_str::<Received>(&envelope.message) {
+        return received.record(&app, project).await;
+    }
     let Ok(alarm) = serde_json::from_str::<Alarm>(&envelope.message) else {
         // SNS would only send it again.
-        let error = "Message is not an alarm of CloudWatch";
+        let error = "Message is neither an alarm of CloudWatch nor an e-mail from SES";
         return Ok(axum::Json(json!({ "recorded": 0, "errors": [error] })));
     };
     let kind = match &*alarm.new_state_value {
@@ -84,6 +121,43 @@ pub async fn alarms(
         .record_named(project, By::Slug, &slug, true, ping);
     recorded.await.map_err(Refused::from).map_err(refuse)?;
     Ok(axum::Json(json!({ "recorded": 1 })))
+}
+
+impl Received {
+    /// Records it for each recipient that belongs to a monitor of `project`.
+    async fn record(self, app: &App, project: ProjectId) -> Result<axum::Json<Value>, Problem> {
+        let raw = match self.receipt.action.encoding.eq_ignore_ascii_case("base64") {
+            true => BASE64_STANDARD
+                .decode(&self.content)
+                .map_err(|_| Problem::bad_request("content is not base64"))?,
+            false => self.content.into_bytes(),
+        };
+        let mail = Mail {
+            from: &self.mail.source,
+            peer: None,
+            raw: &raw,
+        };
+        let (mut recorded, mut errors) = (0, Vec::new());
+        for address in self.receipt.recipients.iter().take(MAX_RECIPIENTS) {
+            let done = async {
+                let found = app.monitors.mailbox(address).await?;
+                let to = found.ok_or(RecordError::NotFound)?;
+                let located = app.store.locate(to).await?;
+                if located.is_none_or(|located| located.project != project) {
+                    return Err(RecordError::NotFound);
+                }
+                app.monitors.record_mail(to, mail).await
+            };
+            match done.await {
+                Ok(_) => recorded += 1,
+                Err(RecordError::Store(error)) => return Err(error.into()),
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        Ok(axum::Json(
+            json!({ "recorded": recorded, "errors": errors }),
+        ))
+    }
 }
 
 impl Alarm {

@@ -28,6 +28,8 @@ pub struct Incoming {
     pub ping: Ping,
     /// The schedule that it sets.
     pub rules: Rules,
+    /// Of an e-mail, its text for people. Its kind is decided already.
+    pub text: Option<String>,
 }
 
 impl Incoming {
@@ -70,15 +72,19 @@ pub struct Recorded {
 /// Why a ping was not recorded.
 #[derive(Debug, Error)]
 pub enum RecordError {
+    /// There is no such monitor.
     #[error("there is no such monitor")]
     NotFound,
+    /// Several monitors have this slug.
     #[error("several monitors have this slug")]
     Ambiguous,
+    /// The plan has no room for another monitor.
     #[error("the project has as many monitors as its plan allows")]
     Full,
     /// Milliseconds until the next ping is accepted.
     #[error("too many pings")]
     TooMany(i64),
+    /// The table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -299,7 +305,7 @@ impl Monitors {
         outcome.state.tat = tat;
         let change = Change {
             monitor: wanted.clone(),
-            output: output(&outcome, &incoming.ping),
+            output: output(&outcome, incoming),
             ..Change::of(outcome)
         };
         Ok((change, unexpected.into_iter().map(|one| one.text).collect()))
@@ -346,7 +352,7 @@ impl Monitors {
             .announce(&monitor, &mut outcome, None, now)
             .await?
             .map(|alert| Alert {
-                output: output(&outcome, &incoming.ping),
+                output: output(&outcome, &incoming),
                 ..alert
             });
         let creation = Creation {
@@ -472,8 +478,12 @@ fn event<'a>(monitor: &Monitor, incoming: &'a Incoming, why: &'a str) -> Event<'
         at,
         ..
     } = incoming.ping;
+    let kind = match incoming.text {
+        Some(_) => incoming.kind,
+        None => monitor.classify(incoming.kind, method, body),
+    };
     Event::Ping {
-        kind: monitor.classify(incoming.kind, method, body),
+        kind,
         rid,
         at,
         why: Some(why).filter(|why| !why.is_empty()),
@@ -481,10 +491,11 @@ fn event<'a>(monitor: &Monitor, incoming: &'a Incoming, why: &'a str) -> Event<'
 }
 
 /// The last lines of the output of a run that took its monitor down.
-fn output(outcome: &Outcome, ping: &Ping) -> Option<String> {
+fn output(outcome: &Outcome, incoming: &Incoming) -> Option<String> {
     let is_down = |flip: &Flip| flip.to == Status::Down;
     let is_down = outcome.flip.as_ref().is_some_and(is_down);
-    tail(&ping.body).filter(|_| is_down)
+    let text = incoming.text.as_ref().map(String::as_bytes);
+    tail(text.unwrap_or(&incoming.ping.body)).filter(|_| is_down)
 }
 
 /// Why a ping reports a failure, if it says so.

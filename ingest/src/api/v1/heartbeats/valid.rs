@@ -7,7 +7,6 @@ use crate::services::monitors::Incoming;
 use axum::http::{HeaderMap, Method};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use thrum_schema::error::Invalid;
 use thrum_schema::monitor::{check_grace_s, check_heartbeat_name};
 use thrum_schema::ping::{Ping, check_metric, first_part};
@@ -170,22 +169,10 @@ pub fn template(at: UnixMs, method: &Method, headers: &HeaderMap) -> Incoming {
         kind: PingKind::Success,
         rules: Rules::default(),
         ping: Ping {
-            n: 0,
-            at,
-            kind: PingKind::Success,
-            scheme: "http".into(),
-            remote_addr: None,
             method: method.to_string(),
             ua: user_agent(headers),
-            rid: None,
-            exit_status: None,
-            duration_ms: None,
-            early: false,
-            overlap: false,
-            metrics: BTreeMap::new(),
-            body: Vec::new(),
-            unexpected: Vec::new(),
-            truncated: false,
+            ..Ping::new(at, PingKind::Success)
         },
+        text: None,
     }
 }

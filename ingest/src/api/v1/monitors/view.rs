@@ -199,9 +199,9 @@ pub struct Keywords {
     pub start: String,
     /// Look for keywords in the bodies of HTTP requests; if absent, true if there is any keyword.
     pub http_body: Option<bool>,
-    /// Look for keywords in the subjects of e-mails. No effect: Thrum receives no e-mails.
+    /// Look for keywords in the subjects of e-mails.
     pub subject: bool,
-    /// Look for keywords in the bodies of e-mails. No effect: Thrum receives no e-mails.
+    /// Look for keywords in the bodies of e-mails.
     pub body: bool,
     /// A ping without any keyword is a failure, instead of being ignored.
     pub default_fail: bool,

@@ -1,0 +1,152 @@
+//! Pings by e-mail. docs/compatibility.md §1.6.
+
+use super::record::{By, Incoming, RecordError};
+use super::{Monitors, Recorded};
+use mail_parser::MessageParser;
+use std::net::IpAddr;
+use thrum_schema::monitor::KeywordFilter;
+use thrum_schema::ping::{MAX_USER_AGENT, Ping, first_part};
+use thrum_schema::{MonitorId, PingKind};
+use thrum_store::Rules;
+
+/// Longest address, in bytes. RFC 5321, 4.5.3.1.3.
+const MAX_ADDRESS: usize = 254;
+
+/// An e-mail that was received.
+#[derive(Debug, Clone, Copy)]
+pub struct Mail<'a> {
+    /// The sender in its envelope.
+    pub from: &'a str,
+    /// Where it came from.
+    pub peer: Option<IpAddr>,
+    /// All of it: headers and body.
+    pub raw: &'a [u8],
+}
+
+impl Monitors {
+    /// The monitor to which an address belongs: `<uuid>@…` or `<ping key>+<slug>@…`. 1 to 3 RU.
+    ///
+    /// # Errors
+    /// Several monitors have the slug, or the table failed.
+    pub async fn mailbox(&self, address: &str) -> Result<Option<MonitorId>, RecordError> {
+        let Some((local, _)) = address.rsplit_once('@') else {
+            return Ok(None);
+        };
+        if address.len() > MAX_ADDRESS {
+            return Ok(None);
+        }
+        if let Some((key, slug)) = local.split_once('+') {
+            let Some(project) = self.accounts.project_of_ping_key(key).await? else {
+                return Ok(None);
+            };
+            return self.named(project, By::Slug, slug).await;
+        }
+        let Some(id) = MonitorId::parse_canonical(&local.to_ascii_lowercase()) else {
+            return Ok(None);
+        };
+        Ok(self.store.locate(id).await?.map(|_| id))
+    }
+
+    /// Records an e-mail to a monitor. Without a filter it is a success; otherwise the keywords in its
+    /// subject and its texts decide.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub async fn record_mail(
+        &self,
+        to: MonitorId,
+        mail: Mail<'_>,
+    ) -> Result<Recorded, RecordError> {
+        let found = self.store.snapshot(to).await?;
+        let filter = &found.ok_or(RecordError::NotFound)?.monitor.filter;
+        let (kind, text) = understood(filter, mail.raw);
+        let (body, truncated) = first_part(mail.raw.to_vec(), self.config.body_limit);
+        let sender: String = mail.from.chars().filter(|c| !c.is_control()).collect();
+        let ua = format!("Email from {sender}");
+        let ping = Ping {
+            scheme: "email".to_owned(),
+            remote_addr: mail.peer.map(|peer| peer.to_string()),
+            ua: ua.chars().take(MAX_USER_AGENT).collect(),
+            body,
+            truncated,
+            ..Ping::new(self.store.world().now(), kind)
+        };
+        let incoming = Incoming {
+            kind,
+            ping,
+            rules: Rules::default(),
+            text: Some(text),
+        };
+        self.record(to, incoming).await
+    }
+}
+
+/// What an e-mail means by a monitor's filter, and its text for people.
+fn understood(filter: &KeywordFilter, raw: &[u8]) -> (PingKind, String) {
+    // An empty one panics when it is read.
+    let Some(message) = MessageParser::default().parse(raw) else {
+        let kind = match filter.subject || filter.body {
+            true => filter.classify(b""),
+            false => PingKind::Success,
+        };
+        return (kind, String::new());
+    };
+    let subject = message.subject().unwrap_or_default();
+    let texts = (0..message.text_body_count()).filter_map(|n| message.body_text(n));
+    let text: Vec<String> = texts.map(Into::into).collect();
+    let kind = if filter.subject || filter.body {
+        let mut all = Vec::new();
+        if filter.subject {
+            all.push(subject.to_owned());
+        }
+        if filter.body {
+            all.extend(text.iter().cloned());
+            let html = (0..message.html_body_count()).filter_map(|n| message.body_html(n));
+            all.extend(html.map(Into::into));
+        }
+        filter.classify(all.join("\n").as_bytes())
+    } else {
+        PingKind::Success
+    };
+    (kind, format!("{subject}\n{}", text.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keywords_are_found_in_subjects_and_texts_however_they_are_encoded() {
+        let filter = |subject: bool, body: bool| KeywordFilter {
+            failure: "FEHLER,größer".into(),
+            success: "done".into(),
+            subject,
+            body,
+            ..KeywordFilter::default()
+        };
+        let mail = "Subject: =?UTF-8?B?QmFja3VwOiBGRUhMRVI=?=\r\n\
+                    MIME-Version: 1.0\r\n\
+                    Content-Type: text/html; charset=utf-8\r\n\
+                    Content-Transfer-Encoding: quoted-printable\r\n\r\n\
+                    <p>all is do=\r\nne</p>";
+        for (subject, body, kind) in [
+            (true, false, PingKind::Fail),
+            (false, true, PingKind::Success),
+            (true, true, PingKind::Fail),
+            (false, false, PingKind::Success),
+        ] {
+            let (found, text) = understood(&filter(subject, body), mail.as_bytes());
+            assert_eq!(found, kind, "{subject} {body}");
+            assert!(
+                text.starts_with("Backup: FEHLER\n") && text.contains("all is done"),
+                "{text}"
+            );
+        }
+        // Latin-1, and no mail at all.
+        let latin = b"Subject: gr\xf6\xdfer\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\ngr\xf6\xdfer";
+        assert_eq!(understood(&filter(false, true), latin).0, PingKind::Fail);
+        for junk in [&b""[..], b"\xff\xfe", b"\r\n\r\n", b":::"] {
+            assert_eq!(understood(&filter(true, true), junk).0, PingKind::Ign);
+        }
+    }
+}
