@@ -222,8 +222,13 @@ fn eventbridge() -> EventBridge {
 
 #[cfg(feature = "aws")]
 async fn aws() -> aws_config::SdkConfig {
+    // A claim on a delivery lasts 30 s.
+    let timeouts = aws_config::timeout::TimeoutConfig::builder()
+        .operation_timeout(Duration::from_secs(10))
+        .build();
     aws_config::defaults(aws_config::BehaviorVersion::latest())
         .http_client(thrum_store::tls::http_client())
+        .timeout_config(timeouts)
         .load()
         .await
 }

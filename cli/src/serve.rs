@@ -21,6 +21,7 @@ use thrum_ingest::{
     check_site_url,
 };
 use thrum_notify::Confirm;
+use thrum_schema::channel::check_topic_arn;
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{self, API_KEY_LEN, ApiKey, PING_KEY_LEN, Scope};
 use thrum_schema::network::Networks;
@@ -95,17 +96,18 @@ pub struct Serve {
     )]
     smtp_url: Option<SecretString>,
 
-    /// Address to receive pings by e-mail on, with SMTP, such as 0.0.0.0:25
+    /// Address of the SMTP server that receives pings by e-mail, such as 0.0.0.0:25
     ///
     /// Mail to UUID@DOMAIN, and to PING_KEY+SLUG@DOMAIN, is a ping of that monitor. All other mail is refused.
     #[arg(long, env = "THRUM_SMTP_LISTEN", value_name = "HOST:PORT")]
     smtp_listen: Option<String>,
 
-    /// Domain of the addresses for pings by e-mail; any, if not set
+    /// Accept pings by e-mail only for this domain; any domain if not set
     #[arg(
         long,
         env = "THRUM_SMTP_DOMAIN",
         value_name = "DOMAIN",
+        value_parser = domain,
         requires = "smtp_listen"
     )]
     smtp_domain: Option<String>,
@@ -138,13 +140,14 @@ pub struct Serve {
     )]
     allow_networks: Networks,
 
-    /// SNS topics whose messages are accepted, ARNs separated by commas; empty for all
+    /// ARNs of the SNS topics whose messages Thrum accepts, separated by commas; empty for all
     ///
-    /// SNS posts them to /hooks/sns/PING_KEY, and must have signed them.
+    /// SNS posts messages to /hooks/sns/PING_KEY. Thrum refuses a message without a valid SNS signature.
     #[arg(
         long,
         env = "THRUM_SNS_TOPICS",
         value_delimiter = ',',
+        value_parser = topic,
         value_name = "LIST"
     )]
     sns_topics: Vec<String>,
@@ -366,7 +369,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
             let bound = TcpListener::bind(listen).await;
             let help = || {
                 format!(
-                    "can't listen on {listen}; ports below 1024 need the capability net_bind_service"
+                    "can't listen on {listen} (--smtp-listen); use another port, or grant CAP_NET_BIND_SERVICE if the port is below 1024"
                 )
             };
             Some(bound.with_context(help)?)
@@ -383,6 +386,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
             admin_key: args.admin_key.map_or(AdminKey::None, AdminKey::Key),
             metrics_key: args.metrics_key,
             proxies: args.trusted_proxies.clone(),
+            mail_domain: args.smtp_domain.clone(),
             sns_topics: (!args.sns_topics.is_empty()).then_some(args.sns_topics),
             fetch: Some(Arc::new(Fetcher::default())),
             ..thrum_ingest::Config::default()
@@ -475,6 +479,27 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     }
     say("Stopped.");
     Ok(())
+}
+
+/// Parses a domain.
+fn domain(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    match text.len() <= 253 && text.split('.').all(is_label) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("must be a domain such as pings.example.org".to_owned()),
+    }
+}
+
+/// Parses the ARN of an SNS topic.
+fn topic(text: &str) -> Result<String, String> {
+    let checked = check_topic_arn("it", text.trim());
+    checked.map_err(|error| error.to_string())?;
+    Ok(text.trim().to_owned())
 }
 
 /// The URL at which this machine reaches a server that listens on `address`.

@@ -4,9 +4,10 @@
 use smtp_proto::request::receiver::{DataReceiver, RequestReceiver};
 use smtp_proto::{Error, Request};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thrum_ingest::{App, Mail, RecordError};
 use thrum_schema::MonitorId;
@@ -15,13 +16,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-/// Most connections at a time; more wait.
+/// Most connections at a time, and from one address; more are asked to come back.
 const CONNECTIONS: usize = 50;
+const FROM_ONE_ADDRESS: usize = 10;
 /// How long a client may be silent. RFC 5321 asks for five minutes, for people; only programs send
 /// here.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(30);
 /// How long a connection may last.
-const SESSION: Duration = Duration::from_secs(600);
+const SESSION: Duration = Duration::from_secs(180);
 /// Longest message, in bytes.
 const MAX_MESSAGE: usize = 1_000_000;
 /// Most recipients of a message.
@@ -37,13 +39,14 @@ pub async fn serve(
     mut stopped: watch::Receiver<bool>,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let peers = Peers::default();
     let domain: Option<Arc<str>> = domain.map(Into::into);
     loop {
         let accepted = tokio::select! {
             () = is_stopped(&mut stopped) => return,
             accepted = listener.accept() => accepted,
         };
-        let (stream, peer) = match accepted {
+        let (mut stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "can't accept an SMTP connection");
@@ -51,8 +54,12 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
+        let peer = peer.ip().to_canonical();
+        let permit = Arc::clone(&room).try_acquire_owned().ok();
+        let Some(permit) = permit.zip(peers.enter(peer)) else {
+            let _ = stream.try_write(b"421 4.3.2 too many connections; try again later\r\n");
+            let _ = stream.shutdown().await;
+            continue;
         };
         let (app, domain) = (app.clone(), domain.clone());
         let mut stopped = stopped.clone();
@@ -60,17 +67,50 @@ pub async fn serve(
             let session = Session {
                 app,
                 domain,
-                peer: peer.ip().to_canonical(),
+                peer,
                 from: None,
                 to: Vec::new(),
                 errors: 0,
             };
             let talk = timeout(SESSION, session.talk(stream, &mut stopped));
             if let Ok(Err(error)) = talk.await {
-                tracing::debug!(%error, "an SMTP connection ended");
+                tracing::debug!(%error, "an SMTP connection failed");
             }
             drop(permit);
         });
+    }
+}
+
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// A connection that counts.
+struct Entered(Peers, IpAddr);
+
+impl Peers {
+    /// Counts a connection; `None` if the address has too many.
+    fn enter(&self, peer: IpAddr) -> Option<Entered> {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = peers.entry(peer).or_default();
+        if *count >= FROM_ONE_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        drop(peers);
+        Some(Entered(self.clone(), peer))
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut peers = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = peers.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                peers.remove(&self.1);
+            }
+        }
     }
 }
 
@@ -89,6 +129,38 @@ struct Session {
     /// Its recipients.
     to: Vec<MonitorId>,
     errors: u32,
+}
+
+/// A message that is arriving.
+struct Data {
+    receiver: DataReceiver,
+    message: Vec<u8>,
+    /// Only the rest is waited for: a client reads the reply only after it has sent all.
+    is_too_long: bool,
+}
+
+impl Data {
+    fn new() -> Self {
+        let mut receiver = DataReceiver::new();
+        let mut message = Vec::new();
+        // A dot may be on the first line, too.
+        receiver.ingest(&mut b"\r\n".iter(), &mut message);
+        Self {
+            receiver,
+            message: Vec::new(),
+            is_too_long: false,
+        }
+    }
+
+    /// Takes what has arrived. Whether the message is complete.
+    fn ingest(&mut self, bytes: &mut std::slice::Iter<'_, u8>) -> bool {
+        let is_whole = self.receiver.ingest(bytes, &mut self.message);
+        self.is_too_long |= self.message.len() > MAX_MESSAGE;
+        if self.is_too_long {
+            self.message.clear();
+        }
+        is_whole
+    }
 }
 
 /// What to do after a reply.
@@ -113,7 +185,7 @@ impl Session {
     ) -> io::Result<()> {
         stream.write_all(b"220 Thrum ESMTP\r\n").await?;
         let mut commands = RequestReceiver::default();
-        let mut data: Option<(DataReceiver, Vec<u8>)> = None;
+        let mut data: Option<Data> = None;
         let mut buffer = vec![0; 8_192];
         loop {
             let read = tokio::select! {
@@ -132,16 +204,14 @@ impl Session {
             }
             let mut bytes = buffer[..read].iter();
             while !bytes.as_slice().is_empty() {
-                if let Some((receiver, message)) = &mut data {
-                    let is_whole = receiver.ingest(&mut bytes, message);
-                    if message.len() > MAX_MESSAGE {
-                        return stream
-                            .write_all(b"552 5.3.4 the message is too long\r\n")
-                            .await;
-                    }
-                    if is_whole {
-                        let message = data.take().map(|(_, message)| message);
-                        let reply = self.receive(&message.unwrap_or_default()).await;
+                if let Some(arriving) = &mut data {
+                    if arriving.ingest(&mut bytes) {
+                        let reply = match arriving.is_too_long {
+                            true => "552 5.3.4 the message is too long".to_owned(),
+                            false => self.receive(&arriving.message).await,
+                        };
+                        self.reset();
+                        data = None;
                         stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
                     }
                     continue;
@@ -154,7 +224,7 @@ impl Session {
                 stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
                 match then {
                     Then::Go => {}
-                    Then::Data => data = Some((DataReceiver::new(), Vec::new())),
+                    Then::Data => data = Some(Data::new()),
                     Then::Close => return stream.shutdown().await,
                 }
             }
@@ -190,7 +260,9 @@ impl Session {
                 say("250 2.0.0 OK")
             }
             Request::Noop { .. } => say("250 2.0.0 OK"),
-            Request::Vrfy { .. } => say("252 2.1.5 send it, and see"),
+            Request::Vrfy { .. } => {
+                say("252 2.1.5 can't verify the address; send the message to find out")
+            }
             Request::Quit => ("221 2.0.0 bye".into(), Then::Close),
             _ => self.fails("502 5.5.1 not implemented"),
         }
@@ -202,7 +274,7 @@ impl Session {
             return self.fails("503 5.5.1 MAIL comes first");
         }
         if self.to.len() >= MAX_RECIPIENTS {
-            return self.fails("452 4.5.3 too many recipients");
+            return say("452 4.5.3 too many recipients");
         }
         let is_here = self.domain.as_deref().is_none_or(|domain| {
             let own = address.rsplit_once('@');
@@ -214,10 +286,12 @@ impl Session {
         };
         match found {
             Ok(Some(monitor)) => {
-                self.to.push(monitor);
+                if !self.to.contains(&monitor) {
+                    self.to.push(monitor);
+                }
                 say("250 2.1.5 OK")
             }
-            Ok(None) => self.fails("550 5.1.1 there is no such mailbox"),
+            Ok(None) => self.fails("550 5.1.1 no monitor has this address"),
             Err(RecordError::Store(_)) => say("451 4.3.0 Thrum is unavailable; try again"),
             Err(error) => self.fails(format!("550 5.1.1 {error}")),
         }
@@ -244,7 +318,7 @@ impl Session {
                 Err(error @ RecordError::TooMany(_)) => {
                     refused = Some(format!("451 4.7.1 {error}; try again later"));
                 }
-                // Deleted since it was named.
+                // The monitor was deleted after RCPT.
                 Err(error) => refused = Some(format!("550 5.1.1 {error}")),
             }
         }

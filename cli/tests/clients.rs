@@ -216,7 +216,7 @@ fn importing_an_export_is_idempotent() {
         ),
         (
             "monitors: [{name: x, parents: [y]}, {slug: y, parents: [x]}]",
-            "monitors[1] (y): parents must not lead back to the monitor itself",
+            "monitors[1] (y): parents can't be used: the monitor would depend on itself",
         ),
         ("{", "is not YAML"),
     ] {

@@ -137,6 +137,7 @@ fn clients_that_misbehave_are_cut_off() {
         assert!(client.says("HACK").starts_with("500 5.5.1"));
     }
     assert!(client.says("HACK").starts_with("421"));
+    drop(client);
     let mut client = Client::new(address);
     client.says("HELO x");
     client.says("MAIL FROM:<a@b>");
@@ -148,11 +149,27 @@ fn clients_that_misbehave_are_cut_off() {
             break;
         }
     }
-    assert!(client.reply().starts_with("552 5.3.4"));
+    assert!(client.says(".").starts_with("552 5.3.4"));
+    // The connection goes on; an empty message ends at once.
+    client.says("MAIL FROM:<a@b>");
+    for _ in 0..3 {
+        assert!(client.says(&to).starts_with("250"));
+    }
+    assert!(client.says("DATA").starts_with("354"));
+    assert_eq!(client.says("."), "250 2.0.0 recorded");
     let mut client = Client::new(address);
     let long = format!("EHLO {}", "x".repeat(10_000));
     assert!(client.says(&long).starts_with("500 5.5.2"));
-    assert_eq!(thrum.get("/v1/monitors/backup")["pings"], Value::from(0));
+    assert_eq!(thrum.get("/v1/monitors/backup")["pings"], Value::from(1));
+    client.says("QUIT");
+    let place = tempfile::tempdir().unwrap();
+    let (_thrum, address) = start(place.path());
+    let mut clients: Vec<Client> = (0..10).map(|_| Client::new(address)).collect();
+    let mut line = String::new();
+    let stream = TcpStream::connect(address).unwrap();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    assert!(line.starts_with("421 4.3.2"), "{line}");
+    assert!(clients[9].says("NOOP").starts_with("250"));
 }
 
 /// Python's smtplib, as a script would use it.

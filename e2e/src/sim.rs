@@ -83,7 +83,7 @@ fn play(scenario: &Scenario, shown: bool) -> Played {
     played
 }
 
-/// How long what is in progress at the end may take, in milliseconds.
+/// How long unfinished work may take at the end, in milliseconds.
 const SETTLES_MS: i64 = 5_000;
 
 async fn act(scenario: Arc<Scenario>, shown: bool) -> Played {
@@ -101,7 +101,7 @@ async fn act(scenario: Arc<Scenario>, shown: bool) -> Played {
     let setup = clients::set_up(&cast).await;
     cast.start();
     clients::start(&cast, &setup);
-    // Then nothing new begins, so that all that is read belongs together.
+    // Nothing new begins after the end, so the reads are consistent.
     clock.until(scenario.end_ms + SETTLES_MS).await;
     let seen = seen::read_all(&cast, &setup).await;
     let case = Case {

@@ -132,12 +132,23 @@ fn printed() -> Mail {
     Mail::Smtp(Email::new("thrum@example.org", None).expect("a printer"))
 }
 
+/// An SNS client whose endpoint refuses connections.
+fn no_sns() -> Sns {
+    let credentials = aws_sdk_sns::config::Credentials::new("id", "secret", None, None, "stage");
+    let config = aws_sdk_sns::Config::builder()
+        .behavior_version(aws_sdk_sns::config::BehaviorVersion::latest())
+        .region(aws_sdk_sns::config::Region::from_static("local"))
+        .credentials_provider(credentials)
+        .endpoint_url("http://127.0.0.1:9");
+    Sns::new(aws_sdk_sns::Client::from_conf(config.build()))
+}
+
 /// Sends over HTTP, and prints mail; nothing answers where AWS is expected.
 fn sender(http: Http) -> Sender {
     Sender {
         http,
         mail: printed(),
-        sns: Sns::lazy(|| unreachable!("the test uses no SNS")),
+        sns: no_sns(),
         eventbridge: EventBridge::lazy(|| unreachable!("the test uses no EventBridge")),
     }
 }

@@ -394,14 +394,11 @@ async fn a_bus_must_be_allowed_and_exist_in_form() {
     let stage = Stage::with(1, config).await;
     for (bus, problem) in [
         ("alerts", ""),
-        (
-            "others",
-            "bus is not a bus that this installation may put events on",
-        ),
-        ("a bus", "bus must be the ARN of an event bus"),
+        ("others", "bus is not allowed on this installation"),
+        ("a bus", "bus must be the name of an event bus"),
         (
             "arn:aws:sns:eu-central-1:123456789012:alerts",
-            "bus must be the ARN of an event bus",
+            "bus must be the name of an event bus",
         ),
     ] {
         let channel = json!({"kind": "eventbridge", "settings": {"bus": bus}});

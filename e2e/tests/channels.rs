@@ -203,7 +203,7 @@ fn the_longest_and_most_hostile_message_keeps_every_rule() {
 
 #[test]
 fn every_service_has_a_receiver() {
-    // Those that go elsewhere than to a URL have tests of their own.
+    // Kinds that do not send to a URL have their own tests.
     let others = ["email", "webhook", "sms", "sns", "eventbridge"];
     for kind in thrum_schema::channel::kind::KINDS {
         let has = SETTINGS.iter().any(|(name, _)| *name == kind.name);

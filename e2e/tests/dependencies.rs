@@ -65,6 +65,8 @@ async fn a_dead_parent_alerts_alone_and_names_its_children() {
     assert_eq!(stage.monitor("web-01").await["status"], "down");
     let flips = &stage.monitor("web-01").await["flips"];
     assert_eq!(flips[0]["silenced"], true);
+    assert_eq!(stage.monitor("web-01").await["alert_held"], true);
+    assert_eq!(stage.monitor("switch").await["alert_held"], false);
     // After the switch is back, only what stays silent is announced: web-02 after one more period
     // and its grace, and job at once with web-01, its other parent.
     beat(&stage, &["switch"]).await;
@@ -102,8 +104,8 @@ async fn a_child_that_recovers_while_its_parent_is_down_is_never_announced() {
     beat(&stage, &["db"]).await;
     pass(&stage, 120, &["app", "db"]).await;
     assert_eq!(received(&receiver), ["monitor.down db", "monitor.up db"]);
-    // One that was announced before its parent went down is announced when it is up again, but no
-    // reminder comes in between.
+    // If Thrum alerted about a child before its parent went down, it sends the recovery, but no
+    // reminder in between.
     let every = json!({ "remind_s": 60 });
     stage.call(Method::PATCH, "/v1/monitors/app", every).await;
     stage
@@ -161,15 +163,15 @@ async fn parents_are_checked() {
     for (parents, problem) in [
         (
             json!(["c"]),
-            "parents can't be used: a monitor must not depend on itself",
+            "parents can't be used: the monitor would depend on itself",
         ),
         (
             json!(["a"]),
-            "parents can't be used: a monitor must not depend on itself",
+            "parents can't be used: the monitor would depend on itself",
         ),
         (
             json!(["x"]),
-            "parents[0] can't be used: there is no such monitor",
+            "parents[0] can't be used: there is no such monitor (x)",
         ),
         (
             json!(["b", "5d2f0b1e-1c3a-4a4e-9a52-3f0c6a1b2d3e"]),
@@ -198,7 +200,7 @@ async fn parents_are_checked() {
         .filter(|reply| reply.status == StatusCode::OK)
         .count();
     assert_eq!(good, 1);
-    // Children that are renamed or deleted are so in the alert, too.
+    // The alert shows the new names of children, and no deleted children.
     let receiver = Receiver::start().await;
     stage.webhook(&receiver.url, json!({})).await;
     let renamed = json!({ "name": "bee" });
@@ -213,4 +215,67 @@ async fn parents_are_checked() {
     stage.run(5_000, 1_000).await;
     let dependents = &receiver.received()[0].body["data"]["dependents"];
     assert_eq!(*dependents, json!({ "names": ["bee"], "count": 1 }));
+}
+
+#[tokio::test]
+async fn a_monitor_of_another_project_with_the_id_of_a_parent_holds_nothing() {
+    let (stage, receiver) = (Stage::with_admin().await, Receiver::start().await);
+    stage.webhook(&receiver.url, json!({})).await;
+    monitor(&stage, "db", json!([])).await;
+    monitor(&stage, "app", json!(["db"])).await;
+    let uuid = stage.monitor("db").await["uuid"].clone();
+    stage
+        .call(Method::DELETE, "/v1/monitors/db", Value::Null)
+        .await;
+    let other = stage
+        .admin(Method::POST, "/v1/projects", json!({ "name": "other" }))
+        .await
+        .json();
+    let key = other["api_key"].as_str().unwrap();
+    let body = json!({ "uuid": uuid, "name": "theirs", "slug": "theirs" }).to_string();
+    let made = stage.send_as("POST", "/v1/monitors", key, &body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text());
+    let body = json!({ "kind": "webhook", "url": receiver.url }).to_string();
+    stage.send_as("POST", "/v1/channels", key, &body).await;
+    let fail = r#"{"monitor": "theirs", "status": "fail"}"#;
+    stage.send_as("POST", "/v1/heartbeats", key, fail).await;
+    stage.run(2_000, 1_000).await;
+    let fail = json!({ "monitor": "app", "status": "fail" });
+    stage.heartbeat(fail).await;
+    stage.run(2_000, 1_000).await;
+    assert_eq!(
+        received(&receiver),
+        ["monitor.down theirs", "monitor.down app"]
+    );
+    assert_eq!(receiver.received()[0].body["data"].get("dependents"), None);
+    let page = made.json()["unique_key"].as_str().unwrap().to_owned();
+    let shown = stage
+        .send_as("GET", &format!("/v1/monitors/{page}"), key, "")
+        .await;
+    assert_eq!(shown.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_deletion_that_races_a_new_parent_leaves_nothing() {
+    let stage = Stage::new().await;
+    monitor(&stage, "db", json!([])).await;
+    for _ in 0..10 {
+        monitor(&stage, "app", json!([])).await;
+        let (set, gone) = futures::join!(
+            stage.call(
+                Method::PATCH,
+                "/v1/monitors/app",
+                json!({ "parents": ["db"] })
+            ),
+            stage.call(Method::DELETE, "/v1/monitors/app", Value::Null),
+        );
+        assert_eq!(gone.status, StatusCode::NO_CONTENT, "{}", set.text());
+    }
+    let receiver = Receiver::start().await;
+    stage.webhook(&receiver.url, json!({})).await;
+    stage
+        .heartbeat(json!({ "monitor": "db", "status": "fail" }))
+        .await;
+    stage.run(2_000, 1_000).await;
+    assert_eq!(receiver.received()[0].body["data"].get("dependents"), None);
 }

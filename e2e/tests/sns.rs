@@ -1,4 +1,4 @@
-//! Alarms of CloudWatch through SNS, with signatures made by a key of the test.
+//! CloudWatch alarms through SNS, with signatures made by a key of the test.
 
 use axum::http::{Method, StatusCode};
 use base64::Engine;
@@ -16,7 +16,7 @@ const CERTIFICATE: &str = "https://sns.eu-central-1.amazonaws.com/SimpleNotifica
 const SUBSCRIBE: &str =
     "https://sns.eu-central-1.amazonaws.com/?Action=ConfirmSubscription&Token=t";
 
-/// SNS, as far as it is fetched from.
+/// A stand-in for the SNS pages that Thrum fetches.
 #[derive(Debug, Default)]
 struct Amazon(Mutex<Vec<String>>);
 
@@ -132,6 +132,7 @@ async fn alarms_of_cloudwatch_are_failures_and_their_ends_successes() {
         ("INSUFFICIENT_DATA", "down"),
         ("OK", "up"),
     ] {
+        stage.world.advance(60_000);
         let reply = post(&stage, &signed("Notification", &alarm(state))).await;
         assert_eq!(reply.json(), json!({ "recorded": 1 }), "{}", reply.text());
         let monitor = stage.monitor("high-cpu-web-01").await;
@@ -142,6 +143,14 @@ async fn alarms_of_cloudwatch_are_failures_and_their_ends_successes() {
                 Threshold Crossed: 1 datapoint [99.0] was greater than 90.0.\nRestart it.";
     assert_eq!(monitor["last_failures"][0]["body"], text);
     assert_eq!(amazon.0.lock().unwrap().len(), 2, "the certificate is kept");
+    // SNS does not keep the order: this one is from before the alarm ended.
+    let late = alarm("ALARM").replace(
+        "2026-11-28T10:00:00.000+0000",
+        "2025-11-21T04:42:59.000+0000",
+    );
+    let reply = post(&stage, &signed("Notification", &late)).await;
+    assert_eq!(reply.json()["recorded"], 0, "{}", reply.text());
+    assert_eq!(stage.monitor("high-cpu-web-01").await["status"], "up");
     let other = post(&stage, &signed("Notification", "hello")).await;
     assert_eq!(
         (other.status, other.json()["recorded"].as_i64()),
@@ -247,17 +256,22 @@ async fn messages_that_sns_did_not_sign_are_refused() {
         (
             change(
                 "SigningCertURL",
-                "https://sns.eu-west-1.amazonaws.com/none.pem",
+                "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0.pem",
             ),
             503,
-            "SNS could not be reached",
+            "Thrum could not reach SNS",
+        ),
+        (
+            change("Timestamp", "2025-11-20T04:39:00.000Z"),
+            403,
+            "its Timestamp is more than a day old",
         ),
         (
             change("Type", "Else"),
             400,
-            "the body is not a message of SNS",
+            "the body is not an SNS message",
         ),
-        (json!([]), 400, "the body is not a message of SNS"),
+        (json!([]), 400, "the body is not an SNS message"),
     ] {
         let reply = post(&stage, &body).await;
         assert_eq!(reply.status, status, "{}", reply.text());

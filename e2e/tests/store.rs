@@ -1075,6 +1075,10 @@ async fn the_state_of_a_watch_is_guarded_by_its_version(table: Table) {
 
 async fn keys_rotate_and_projects_are_replaced_only_if_unchanged(table: Table) {
     let store = &table.store;
+    // A project that is being deleted has the limits of the free plan, not those of its old one.
+    let gone = ProjectId(Uuid::from_u128(404));
+    let plan = store.project_or_default(gone).await.unwrap().plan;
+    assert_eq!(plan, "free");
     let secrets = ["a", "b"].map(|c| format!("hcw_{}", c.repeat(28)));
     let [first, second] = secrets
         .clone()

@@ -253,6 +253,6 @@ pub(crate) fn postponed(timer: Timer, error: StoreError, now: UnixMs) -> Result<
             tracing::warn!(%error, "an item is throttled or busy; its timer fires again in a few seconds");
             Ok(timer.after_throttling(now))
         }
-        StoreError::Unavailable(_) | StoreError::Cycle => Err(error),
+        StoreError::Unavailable(_) | StoreError::Cycle | StoreError::TooDeep => Err(error),
     }
 }

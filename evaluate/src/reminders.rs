@@ -25,8 +25,8 @@ impl Evaluate {
         .await
     }
 
-    /// After a silence, sends the alert that it held back, if the monitor is still in that state.
-    /// Returns when to check again, if the silence continues.
+    /// Sends a held alert once no silence or parent holds it, if the monitor is still in that state.
+    /// Returns when to check again, if something still holds it.
     pub(crate) async fn wake(&self, monitor: MonitorId, flip: u64) -> Result<Option<UnixMs>> {
         self.announce_unless_flipped(monitor, flip, |current, context, last, id, now| {
             announce::end_silence(&current.monitor, context, &current.state, last, id, now)

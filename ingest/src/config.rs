@@ -42,11 +42,13 @@ pub struct Config {
     pub metrics_key: Option<SecretString>,
     /// The SNS topics that channels may use; `None` allows any topic.
     pub topics: Option<Vec<String>>,
-    /// The buses of EventBridge that channels may use; `None` allows any bus.
+    /// The EventBridge buses that channels may use; `None` allows any bus.
     pub buses: Option<Vec<String>>,
+    /// The domain of the addresses for pings by e-mail, if Thrum receives them.
+    pub mail_domain: Option<String>,
     /// The SNS topics whose messages are accepted; `None` accepts those of any topic.
     pub sns_topics: Option<Vec<String>>,
-    /// Fetches the certificates of SNS; `None` accepts no messages of SNS.
+    /// Fetches the SNS certificates; `None` accepts no SNS messages.
     pub fetch: Option<Arc<dyn Fetch>>,
     /// The secret that signs the dashboard's cookies and forms. `None` derives it from the admin
     /// key, or else generates one per process, and a restart signs everyone out.
@@ -108,6 +110,7 @@ impl Default for Config {
             metrics_key: None,
             topics: None,
             buses: None,
+            mail_domain: None,
             sns_topics: None,
             fetch: None,
             session_secret: None,
@@ -187,6 +190,7 @@ impl Config {
             // topic and no bus.
             topics: Some(list("THRUM_TOPICS")),
             buses: Some(list("THRUM_BUSES")),
+            mail_domain: None,
             sns_topics: Some(list("THRUM_SNS_TOPICS")).filter(|topics| !topics.is_empty()),
             fetch: None,
             session_secret: None,

@@ -65,7 +65,7 @@ pub struct Sender {
     pub mail: Mail,
     /// SNS topics and text messages.
     pub sns: Sns,
-    /// Buses of EventBridge.
+    /// EventBridge buses.
     pub eventbridge: EventBridge,
 }
 

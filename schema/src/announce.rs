@@ -30,17 +30,18 @@ pub const FLAPS: Rate = Rate {
 /// How long a flapping monitor must be stable before it alerts again, in milliseconds.
 pub const STABLE_MS: i64 = 900_000;
 
-/// What decides about the alerts of a monitor, besides the monitor itself.
+/// What the rules for alerts need besides the monitor.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// Its project.
     pub project: Project,
-    /// The states of its parents; none, if the alert need not wait for them.
+    /// The states of its parents; empty if the alert does not wait for them.
     pub parents: Vec<MonitorState>,
 }
 
 impl Context {
-    /// Until when the alert of `flip` is held: by a silence, or by a parent of `monitor`.
+    /// When a silence or a parent of `monitor` stops holding the alert of `flip`; `None` if nothing holds
+    /// it.
     fn held_until(
         &self,
         monitor: &Monitor,

@@ -1,11 +1,8 @@
 //! Proof that a person with access to an e-mail address agreed to get alerts there: a link, which only
 //! the mail to that address contains.
 
-use crate::hex::hex;
 use crate::id::{ChannelId, ProjectId};
-use crate::key::{hash, same};
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use crate::key::{hash, same, signature};
 
 /// The path of the link.
 pub fn path(secret: &str, project: ProjectId, channel: ChannelId, to: &str) -> String {
@@ -29,10 +26,7 @@ pub fn address(to: &str) -> String {
 }
 
 fn token(secret: &str, project: ProjectId, channel: ChannelId, to: &str) -> String {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC accepts keys of any length");
-    mac.update(format!("confirm\0{project}\0{channel}\0{to}").as_bytes());
-    hex(&mac.finalize().into_bytes())
+    signature(secret, &format!("confirm\0{project}\0{channel}\0{to}"))
 }
 
 #[cfg(test)]

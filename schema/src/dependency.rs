@@ -1,12 +1,12 @@
 //! Dependencies: a monitor may name parents, such as the host that a job runs on. While a parent is
 //! down, Thrum holds the alert that the monitor is down, and the parent's alert names it.
 //!
-//! Most children notice a dead parent before its own deadline passes, and need time to report once
-//! it is back. So an alert also waits a moment for a parent that is late, and for the child's next
+//! When a parent fails, its children often go down before it does, and they need time to ping once it is
+//! up again. So an alert also waits a moment for a parent that is late, and for the child's next
 //! heartbeat after its parent recovered.
 
 use crate::flip::{Flip, Reason};
-use crate::id::MonitorId;
+use crate::id::{MonitorId, ProjectId};
 use crate::monitor::Monitor;
 use crate::mutant::{self, Mutant};
 use crate::state::{MonitorState, Status};
@@ -19,21 +19,30 @@ pub const MAX_PARENTS: usize = 10;
 pub const MAX_ANCESTORS: usize = 100;
 /// How often a held alert is checked, and how long it waits for a late parent, in milliseconds.
 pub const CHECK_MS: i64 = 60_000;
-/// A child whose heartbeats are further apart gets no extra time once its parent is back, in
-/// milliseconds.
+/// The longest time, in milliseconds, for which an alert waits for a child's next heartbeat, with its
+/// grace, after the parent is up again. If it takes longer, the alert does not wait.
 const LONGEST_WAIT_MS: i64 = 3_600_000;
+/// How long after a child went down its alert may still wait for a parent that is up, in milliseconds: a
+/// day.
+const LONGEST_HOLD_MS: i64 = 86_400_000;
+/// How long an alert waits for the sweep that takes an overdue parent down, in milliseconds, and how
+/// often it is checked meanwhile.
+const OVERDUE_MS: i64 = 300_000;
+const SOON_MS: i64 = 5_000;
 
 /// A monitor that depends on another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
+    /// Its project.
+    pub project: ProjectId,
     /// Its ID.
     pub monitor: MonitorId,
     /// What messages call it.
     pub name: String,
 }
 
-/// When to check again whether to send the alert that `child` went down with `flip`; `None` if none
-/// of its `parents` holds it now.
+/// When to check the held alert of `child`, which went down with `flip`, again; `None` if none of its
+/// `parents` holds it now.
 pub fn held_until(
     child: &Monitor,
     parents: &[MonitorState],
@@ -50,37 +59,45 @@ pub fn held_until(
 }
 
 fn held_by(child: &Monitor, parent: &MonitorState, flip: &Flip, now: UnixMs) -> Option<UnixMs> {
-    let until = match parent.status {
-        Status::Down => return Some(now + CHECK_MS),
-        Status::New | Status::Paused => return None,
-        Status::Up if parent.expected().is_some_and(|expected| expected <= now) => {
-            let longest = flip.at + CHECK_MS;
-            // A moment more, for the sweep that takes the parent down.
-            let deadline = parent.deadline()? + 1_000;
-            if deadline > longest {
-                return None;
-            }
-            deadline.max(now + 1_000).min(longest)
+    match parent.status {
+        Status::Down => Some(now + CHECK_MS),
+        Status::New | Status::Paused => None,
+        Status::Up => {
+            let until = late(parent, flip, now).max(reports_by(child, parent, flip, now));
+            until.filter(|until| *until > now)
         }
-        Status::Up => recovered(parent).and_then(|back| reports_by(child, back, flip))?,
-    };
-    (until > now).then_some(until)
+    }
 }
 
-/// When a parent that is up came back; `None` if it was never down.
-fn recovered(parent: &MonitorState) -> Option<UnixMs> {
-    parent.flip_at.filter(|_| parent.flips > 1)
-}
-
-/// When a child must have reported again, after its parent came `back`; `None` if its alert need not
-/// wait for that.
-fn reports_by(child: &Monitor, back: UnixMs, flip: &Flip) -> Option<UnixMs> {
-    if flip.reason == Reason::Fail && flip.at >= back {
+/// Until when an alert waits for a parent that is late.
+fn late(parent: &MonitorState, flip: &Flip, now: UnixMs) -> Option<UnixMs> {
+    parent.expected().filter(|expected| *expected <= now)?;
+    if flip.reason == Reason::Fail {
+        // The child can report.
         return None;
     }
-    let next = child.schedule.next_after(back)?;
-    let is_soon = next - back <= LONGEST_WAIT_MS;
-    is_soon.then(|| next + i64::from(child.grace_s) * 1000)
+    let deadline = parent.deadline()?;
+    if deadline <= now {
+        // The next sweep takes it down.
+        return (now - deadline < OVERDUE_MS).then_some(now + SOON_MS);
+    }
+    // A moment more, so that the sweep can take the parent down first.
+    let until = deadline + 1_000;
+    (until <= flip.at + CHECK_MS).then_some(until)
+}
+
+/// The deadline of a child's next heartbeat after its parent recovered; `None` if the alert does not
+/// wait for it.
+fn reports_by(child: &Monitor, parent: &MonitorState, flip: &Flip, now: UnixMs) -> Option<UnixMs> {
+    // The first flip of a monitor is no recovery.
+    let back = parent.flip_at.filter(|_| parent.flips > 1)?;
+    let has_failed_since = flip.reason == Reason::Fail && flip.at >= back;
+    // A parent that goes down again and again must not hold an alert for ever.
+    if has_failed_since || now - flip.at > LONGEST_HOLD_MS || mutant::is(Mutant::BackIgnored) {
+        return None;
+    }
+    let until = child.schedule.next_after(back)? + i64::from(child.grace_s) * 1000;
+    (until - back <= LONGEST_WAIT_MS).then_some(until)
 }
 
 /// Whether `start` would depend on itself; `parents_of` returns the parents of a monitor.
@@ -173,7 +190,7 @@ mod tests {
                     down(95, Timeout),
                     95,
                 ),
-                Some(96),
+                Some(100),
             ),
             (
                 check(

@@ -5,6 +5,7 @@ use crate::id::ProjectId;
 use crate::plan::Limits;
 use crate::time::UnixMs;
 use crate::world::World;
+use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -136,6 +137,14 @@ pub fn same(a: &str, b: &str) -> bool {
 /// The hex SHA-256 of a key, for storage and lookup.
 pub fn hash(secret: &str) -> String {
     hex(&Sha256::digest(secret.as_bytes()))
+}
+
+/// The hex HMAC-SHA256 of `what` with a secret: proof that Thrum wrote it.
+pub fn signature(secret: &str, what: &str) -> String {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC accepts keys of any length");
+    mac.update(what.as_bytes());
+    hex(&mac.finalize().into_bytes())
 }
 
 /// A new API key: `hcw_`, `hcr_`, `hch_` or `hcs_`, by its scope, then 28 letters and digits.

@@ -2,12 +2,9 @@
 //! the alert and snooze its monitor. It is signed, and good for a week.
 
 use crate::alert::Alert;
-use crate::hex::hex;
 use crate::id::{AlertId, ProjectId};
-use crate::key::same;
+use crate::key::{same, signature};
 use crate::time::UnixMs;
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
 
 /// How long a link is good, in milliseconds.
 pub const LASTS_MS: i64 = 7 * 86_400_000;
@@ -33,10 +30,7 @@ pub fn is_good(
 }
 
 fn token(secret: &str, project: ProjectId, alert: AlertId) -> String {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC accepts keys of any length");
-    mac.update(format!("alert\0{project}\0{alert}").as_bytes());
-    let mut token = hex(&mac.finalize().into_bytes());
+    let mut token = signature(secret, &format!("alert\0{project}\0{alert}"));
     token.truncate(DIGITS);
     token
 }

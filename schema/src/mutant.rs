@@ -59,11 +59,13 @@ pub enum Mutant {
     StandInsForgotten,
     /// Alerts are not held while a parent is down.
     ParentsIgnored,
+    /// Children get no time to report once their parent is back.
+    BackIgnored,
     /// Alerts of a snoozed monitor are not held.
     SnoozeIgnored,
     /// Nothing checks a held alert again.
     NeverWoken,
-    /// What is to be delivered again waits for a timer that nobody has armed.
+    /// Nothing arms the timers of a redelivery.
     RedeliveryUnarmed,
     /// A channel's limit holds for the first alert about a monitor, too.
     FirstDownLimited,
@@ -79,7 +81,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -107,6 +109,7 @@ impl Mutant {
         Self::NoFallback,
         Self::StandInsForgotten,
         Self::ParentsIgnored,
+        Self::BackIgnored,
         Self::SnoozeIgnored,
         Self::NeverWoken,
         Self::RedeliveryUnarmed,

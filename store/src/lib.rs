@@ -33,6 +33,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use table::{Item, MAX_READ_BATCH, MAX_TRANSACTION, Query, Read, Table, TableError, Write, put};
 use thiserror::Error;
+use thrum_schema::dependency::MAX_ANCESTORS;
 use thrum_schema::id::MonitorId;
 use thrum_schema::metrics::Metrics;
 use thrum_schema::world::World;
@@ -60,11 +61,14 @@ pub enum StoreError {
     /// A condition did not hold: an item changed concurrently. Nothing was written.
     #[error("write conflict: the item changed concurrently")]
     Conflict,
-    /// A monitor would depend on itself, or on more than 100 others. Nothing was written.
-    #[error(
-        "a monitor must not depend on itself through its parents, nor on more than 100 monitors"
-    )]
+    /// A monitor would depend on itself. Nothing was written.
+    #[error("the monitor would depend on itself")]
     Cycle,
+    /// A monitor would depend on too many others. Nothing was written.
+    #[error(
+        "the monitor would depend on more than {MAX_ANCESTORS} monitors, directly or through its parents"
+    )]
+    TooDeep,
     /// The table is throttled; a retry may succeed.
     #[error("the table is throttled: {0}")]
     Throttled(String),

@@ -162,6 +162,7 @@ fn monitors_and_states() {
     assert_json_snapshot!("monitor", show(&item::monitor(&monitor())));
     assert_json_snapshot!("owner", show(&item::owner(&monitor())));
     let child = Child {
+        project: ProjectId::FIRST,
         monitor: monitor().id,
         name: monitor().label().to_owned(),
     };

@@ -158,7 +158,7 @@ impl Cast {
         ms < self.scenario.calm_ms && active_faults.into_iter().any(|n| self.chance.per_mille(n))
     }
 
-    /// Whether all of Thrum is unavailable; so it is once the scenario has ended.
+    /// Whether all of Thrum is unavailable. It also is after the end of the scenario.
     pub fn is_away(&self) -> bool {
         let ms = self.clock.ms();
         if ms >= self.scenario.end_ms {

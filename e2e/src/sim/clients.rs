@@ -234,7 +234,7 @@ async fn play(cast: &Arc<Cast>, i: usize, n: usize, script: &Script, act: Act, i
     }
 }
 
-/// Has Thrum deliver again whatever it gave up on.
+/// Redelivers all dead alerts.
 async fn redeliver(cast: &Arc<Cast>) {
     let list = api(
         Method::GET,

@@ -30,14 +30,14 @@ pub struct Asked {
     pub token: String,
 }
 
-/// A request to deliver an alert again.
+/// A request to redeliver an alert.
 #[derive(Debug, Clone)]
 pub struct Redelivered {
     /// The alert.
     pub id: String,
     /// When it was sent, in milliseconds.
     pub sent_ms: i64,
-    /// Whether it was carried out for certain.
+    /// Whether Thrum confirmed the request.
     pub done: bool,
 }
 
@@ -60,7 +60,7 @@ pub struct History {
     pub delivered: Vec<Delivered>,
     /// Every attempt to reach a receiver: the receiver, the idempotency key, and when.
     pub attempts: Vec<(usize, String, i64)>,
-    /// The alerts that a user had delivered again.
+    /// The alerts that a user redelivered.
     pub redelivered: Vec<Redelivered>,
     /// The pipeline's own heartbeats that succeeded: when each was sent and answered, in
     /// milliseconds.

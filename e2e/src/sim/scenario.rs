@@ -143,7 +143,7 @@ pub enum Kind {
     Snooze,
     /// A user deletes it.
     Delete,
-    /// A user has Thrum deliver again whatever it gave up on.
+    /// A user redelivers all dead alerts.
     Redeliver,
     /// An invalid request: an unknown monitor, a missing or wrong key, or invalid values.
     Invalid,

@@ -205,7 +205,7 @@ async fn show(
         flips: flip_rows(&history.flips, now),
         log: pings.iter().map(|ping| Entry::of(ping, viewer)).collect(),
         snippets: if viewer.writes() {
-            snippets::of(monitor, &site)
+            snippets::of(monitor, &site, app.config.mail_domain.as_deref())
         } else {
             Vec::new()
         },
@@ -235,7 +235,7 @@ async fn relations(
     let (above, states, below) = futures::try_join!(
         app.store.monitors_by_id(project, parents),
         app.store.states(parents),
-        app.store.children_of(monitor.id),
+        app.store.children_of(project, monitor.id),
     )?;
     let is_down = |id: MonitorId| {
         let mut states = states.iter();

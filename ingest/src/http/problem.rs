@@ -172,7 +172,7 @@ impl From<Vec<Invalid>> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        if matches!(error, StoreError::Cycle) {
+        if matches!(error, StoreError::Cycle | StoreError::TooDeep) {
             return Invalid::new("parents", format!("can't be used: {error}")).into();
         }
         tracing::error!(%error, "the request failed");

@@ -1,9 +1,8 @@
-//! Messages that Amazon SNS posts: whether they are genuine, and what to fetch for them.
+//! Verifies the messages that Amazon SNS posts, and confirms subscriptions.
 //!
 //! AWS, Amazon SNS Developer Guide, "Verifying the signatures of Amazon SNS messages": SNS signs certain
 //! fields, and publishes the certificate at an HTTPS address of its own, which vouches for it.
 
-use super::cache::Cache;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::future::BoxFuture;
@@ -12,13 +11,24 @@ use rustls_pki_types::{
     AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use thrum_schema::UnixMs;
+use tokio::sync::Semaphore;
 use url::Url;
 use webpki::EndEntityCert;
 use webpki::ring::RSA_PKCS1_2048_8192_SHA256;
+
+/// Most certificates that are kept: SNS has one for each region.
+const MAX_CERTIFICATES: usize = 32;
+/// Most pages that are fetched at a time.
+const MAX_FETCHES: usize = 4;
+/// Longest URL, in bytes.
+const MAX_URL: usize = 2_000;
+/// SNS gives up on a message long before it is this old, in milliseconds: a day.
+const MAX_AGE_MS: i64 = 86_400_000;
 
 /// Fetches a page over HTTPS, without following redirects: at most 64 kB, within five seconds.
 pub trait Fetch: Debug + Send + Sync {
@@ -29,7 +39,7 @@ pub trait Fetch: Debug + Send + Sync {
     fn get<'a>(&'a self, url: &'a str) -> BoxFuture<'a, Result<Vec<u8>, String>>;
 }
 
-/// A message of SNS. <https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html>
+/// An SNS message. <https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html>
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Envelope {
@@ -52,7 +62,7 @@ pub struct Envelope {
     signing_cert_url: String,
 }
 
-/// What a message of SNS is.
+/// What an SNS message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum Kind {
     /// Something was published.
@@ -63,7 +73,7 @@ pub enum Kind {
     UnsubscribeConfirmation,
 }
 
-/// Why a message of SNS is refused.
+/// Why an SNS message is refused.
 #[derive(Debug, Error)]
 pub enum SnsError {
     /// It is not from SNS, or was changed.
@@ -71,20 +81,24 @@ pub enum SnsError {
     Forged(&'static str),
     /// The operator does not allow the topic.
     #[error(
-        "this installation accepts no messages of this topic; the operator can add it to --sns-topics"
+        "this installation does not accept messages from this topic; the operator can add it to \
+         SnsTopicArns (AWS) or --sns-topics (thrum serve)"
     )]
     Topic,
     /// SNS could not be reached.
-    #[error("SNS could not be reached; send it again")]
+    #[error("Thrum could not reach SNS; send the message again")]
     Unreachable,
 }
 
-/// Checks messages of SNS.
+/// Checks SNS messages.
 #[derive(Debug)]
 pub struct SnsMessages {
     fetch: Option<Arc<dyn Fetch>>,
     topics: Option<Vec<String>>,
-    certificates: Cache<String, Arc<Vec<u8>>>,
+    /// Certificates that have verified a message, by their URLs.
+    certificates: Mutex<HashMap<Url, Arc<Vec<u8>>>>,
+    /// Anyone with a ping key can cause a fetch.
+    fetches: Semaphore,
 }
 
 impl SnsMessages {
@@ -93,12 +107,13 @@ impl SnsMessages {
         Self {
             fetch,
             topics,
-            certificates: Cache::default(),
+            certificates: Mutex::default(),
+            fetches: Semaphore::new(MAX_FETCHES),
         }
     }
 
-    /// Checks that a message is signed by SNS, and about an allowed topic. Fetches the certificate, if
-    /// it did not lately.
+    /// Checks that SNS signed a message and that its topic is allowed. Fetches the certificate unless it
+    /// is cached.
     ///
     /// # Errors
     /// [`SnsError`].
@@ -107,21 +122,33 @@ impl SnsMessages {
         if topics.is_some_and(|topics| !topics.contains(&message.topic_arn)) {
             return Err(SnsError::Topic);
         }
-        let url = sns_url(&message.signing_cert_url)
-            .filter(|url| url.path().ends_with(".pem"))
-            .ok_or(SnsError::Forged("SigningCertURL does not lead to SNS"))?;
-        let certificate = match self.certificates.get(&url.to_string(), now) {
-            Some(known) => known,
-            None => {
-                let pem = self.fetched(&url).await?;
-                let der = CertificateDer::from_pem_slice(&pem)
-                    .map_err(|_| SnsError::Forged("its certificate can't be read"))?;
-                let der = Arc::new(der.to_vec());
-                self.certificates.put(url.into(), Arc::clone(&der), now);
-                der
-            }
-        };
-        message.check_signature(&certificate)
+        let age_ms = UnixMs::parse("Timestamp", &message.timestamp).map(|at| now - at);
+        if age_ms.is_ok_and(|ms| ms > MAX_AGE_MS) {
+            return Err(SnsError::Forged("its Timestamp is more than a day old"));
+        }
+        let url = certificate_url(&message.signing_cert_url)
+            .ok_or(SnsError::Forged("SigningCertURL is not an SNS address"))?;
+        let known = self.known().get(&url).cloned();
+        if let Some(known) = known {
+            return message.check_signature(&known);
+        }
+        let pem = self.fetched(&url).await?;
+        let certificate = CertificateDer::from_pem_slice(&pem)
+            .map_err(|_| SnsError::Forged("its certificate can't be read"))?
+            .to_vec();
+        message.check_signature(&certificate)?;
+        let mut known = self.known();
+        if known.len() >= MAX_CERTIFICATES {
+            known.clear();
+        }
+        known.insert(url, Arc::new(certificate));
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Url, Arc<Vec<u8>>>> {
+        self.certificates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Confirms that a topic may send to Thrum.
@@ -130,36 +157,62 @@ impl SnsMessages {
     /// [`SnsError`].
     pub async fn confirm(&self, message: &Envelope) -> Result<(), SnsError> {
         let url = message.subscribe_url.as_deref().and_then(sns_url);
-        let url = url.ok_or(SnsError::Forged("SubscribeURL does not lead to SNS"))?;
+        let url = url.ok_or(SnsError::Forged("SubscribeURL is not an SNS address"))?;
         self.fetched(&url).await.map(drop)
     }
 
     async fn fetched(&self, url: &Url) -> Result<Vec<u8>, SnsError> {
         let fetch = self.fetch.as_ref().ok_or(SnsError::Unreachable)?;
+        let permit = self.fetches.try_acquire();
+        let _permit = permit.map_err(|_| SnsError::Unreachable)?;
         fetch.get(url.as_str()).await.map_err(|error| {
-            tracing::warn!(host = url.host_str(), error, "can't fetch a page of SNS");
+            tracing::warn!(host = url.host_str(), error, "can't fetch an SNS page");
             SnsError::Unreachable
         })
     }
 }
 
-/// A URL, if it is an HTTPS address of SNS.
+/// A URL, if it is an HTTPS address of SNS: `sns.<region>.amazonaws.com`. Other names of that form are
+/// buckets of S3.
 fn sns_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
-    let host = url.host_str()?;
-    let region = host.strip_prefix("sns.").and_then(|rest| {
-        rest.strip_suffix(".amazonaws.com")
-            .or_else(|| rest.strip_suffix(".amazonaws.com.cn"))
-    })?;
-    let is_region = !region.is_empty()
-        && region
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let host = url.host_str()?.strip_prefix("sns.")?;
+    let region = host
+        .strip_suffix(".amazonaws.com")
+        .or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
     let is_plain = url.scheme() == "https"
         && url.port().is_none()
         && url.username().is_empty()
-        && url.password().is_none();
-    (is_region && is_plain).then_some(url)
+        && url.password().is_none()
+        && url.fragment().is_none()
+        && text.len() <= MAX_URL;
+    (is_region(region) && is_plain).then_some(url)
+}
+
+/// Whether it is a region such as `eu-central-1` or `us-gov-west-1`.
+fn is_region(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [first, middle @ .., last] = &parts[..] else {
+        return false;
+    };
+    let is_word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+    first.len() == 2
+        && is_word(first)
+        && !middle.is_empty()
+        && middle.iter().all(|part| is_word(part))
+        && !last.is_empty()
+        && last.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The URL of a certificate of SNS.
+fn certificate_url(text: &str) -> Option<Url> {
+    let url = sns_url(text).filter(|url| url.query().is_none())?;
+    let name = url
+        .path()
+        .strip_prefix("/SimpleNotificationService-")?
+        .strip_suffix(".pem")?;
+    let is_hex = !name.is_empty() && name.bytes().all(|b| b.is_ascii_hexdigit());
+    is_hex.then_some(url)
 }
 
 impl Envelope {
@@ -251,25 +304,29 @@ mod tests {
 
     #[test]
     fn only_addresses_of_sns_are_fetched() {
-        for (url, is_sns) in [
+        let pem = "SimpleNotificationService-9c6465fa.pem";
+        for (host, path, is_certificate) in [
+            ("sns.eu-central-1.amazonaws.com", pem, true),
+            ("sns.cn-north-1.amazonaws.com.cn", pem, true),
+            ("sns.us-gov-west-1.amazonaws.com", pem, true),
+            ("sns.eu-central-1.amazonaws.com:444", pem, false),
+            ("a@sns.eu-central-1.amazonaws.com", pem, false),
+            ("sns.eu-central-1.amazonaws.com.evil.org", pem, false),
+            ("sns.s3.amazonaws.com", pem, false),
+            ("sns.s3-us-west-2.amazonaws.com", pem, false),
+            ("sns..amazonaws.com", pem, false),
+            ("sns.eu-central-1.amazonaws.com", "x.pem", false),
             (
-                "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-1.pem",
-                true,
-            ),
-            ("https://sns.cn-north-1.amazonaws.com.cn/x.pem", true),
-            ("http://sns.eu-central-1.amazonaws.com/x.pem", false),
-            ("https://sns.eu-central-1.amazonaws.com:444/x.pem", false),
-            ("https://a@sns.eu-central-1.amazonaws.com/x.pem", false),
-            (
-                "https://sns.eu-central-1.amazonaws.com.evil.org/x.pem",
+                "sns.eu-central-1.amazonaws.com",
+                &format!("{pem}?Action=x"),
                 false,
             ),
-            ("https://sns.evil.org/.amazonaws.com/x.pem", false),
-            ("https://sns.a.b.amazonaws.com/x.pem", false),
-            ("https://bucket.s3.amazonaws.com/x.pem", false),
-            ("https://sns..amazonaws.com/x.pem", false),
+            ("sns.eu-central-1.amazonaws.com", &format!("{pem}#x"), false),
+            ("sns.eu-central-1.amazonaws.com", &format!("x/{pem}"), false),
         ] {
-            assert_eq!(sns_url(url).is_some(), is_sns, "{url}");
+            let url = format!("https://{host}/{path}");
+            assert_eq!(certificate_url(&url).is_some(), is_certificate, "{url}");
+            assert!(certificate_url(&url.replace("https", "http")).is_none());
         }
     }
 }

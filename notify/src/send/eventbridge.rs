@@ -1,4 +1,4 @@
-//! The user's own bus of EventBridge. AWS, EventBridge API reference, `PutEvents`.
+//! The user's own EventBridge bus. AWS, EventBridge API reference, `PutEvents`.
 
 use super::lazy::{Lazy, MakeClient, unreachable};
 use crate::error::SendError;
@@ -12,9 +12,13 @@ use serde_json::{Value, json};
 const SOURCE: &str = "thrum";
 /// Most bytes of an event's detail: an entry has at most 256 kB, with its other fields.
 const MAX_DETAIL: usize = 250_000;
-/// Codes of AWS for what no retry can fix.
-const PERMANENT: [&str; 4] = [
+/// AWS error codes that a retry can't fix.
+const PERMANENT: [&str; 8] = [
+    "InvalidAccountIdException",
     "InvalidArgument",
+    "MalformedDetail",
+    "NotAuthorizedForDetailTypeException",
+    "NotAuthorizedForSourceException",
     "NotFoundException",
     "ResourceNotFoundException",
     "ValidationException",
@@ -75,8 +79,8 @@ fn refused(code: &str) -> SendError {
     }
 }
 
-/// The detail of an event: what a webhook gets as `data`, with the ID, the text and the time. A group
-/// that is too large goes without descriptions and output.
+/// The detail of an event: what a webhook gets as `data`, with the ID, the text and the time. If a group
+/// is too large, leaves out descriptions and output.
 fn detail(id: &str, message: &Message) -> String {
     let mut detail = message.json["data"].clone();
     if let Value::Object(fields) = &mut detail {
@@ -89,12 +93,57 @@ fn detail(id: &str, message: &Message) -> String {
         return whole;
     }
     for change in detail["changes"].as_array_mut().into_iter().flatten() {
-        if let Some(change) = change.as_object_mut() {
-            change.remove("output");
+        for field in ["output", "dependents", "explanation"] {
+            change.as_object_mut().map(|change| change.remove(field));
         }
-        if let Some(monitor) = change["monitor"].as_object_mut() {
-            monitor.remove("description");
+        for field in ["description", "tags"] {
+            let monitor = change.get_mut("monitor").and_then(Value::as_object_mut);
+            monitor.map(|monitor| monitor.remove(field));
         }
     }
+    let mut left_out = 0;
+    while detail.to_string().len() > MAX_DETAIL {
+        let changes = detail["changes"].as_array_mut();
+        if changes.and_then(Vec::pop).is_none() {
+            break;
+        }
+        left_out += 1;
+        detail["left_out"] = json!(left_out);
+    }
     detail.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thrum_schema::Project;
+    use thrum_schema::UnixMs;
+    use thrum_schema::alert::AlertKind;
+    use thrum_schema::id::AlertId;
+    use thrum_schema::notice::{Voice, sample};
+
+    #[test]
+    fn the_largest_group_fits() {
+        let alerts: Vec<_> = (0..90)
+            .map(|n| {
+                let mut alert = sample(AlertKind::Down, UnixMs(1_764_324_600_000));
+                let monitor = alert.monitor.as_mut().unwrap();
+                monitor.name = format!("{n} {}", "監".repeat(98));
+                monitor.slug = "x".repeat(100);
+                monitor.desc = "視".repeat(1_000);
+                monitor.schedule = "\u{1}".repeat(2_000);
+                monitor.children = vec!["視".repeat(100); 10];
+                alert.output = Some("出".repeat(500));
+                alert
+            })
+            .collect();
+        let project = Project::new(thrum_schema::ProjectId::FIRST, "");
+        let voice = Voice::new(&project, None);
+        let id = AlertId(uuid::Uuid::from_u128(7));
+        let detail = detail("x", &Message::of_group(id, &alerts, &voice));
+        assert!(detail.len() <= MAX_DETAIL, "{}", detail.len());
+        let read: Value = serde_json::from_str(&detail).unwrap();
+        let kept = read["changes"].as_array().unwrap().len();
+        assert_eq!(read["left_out"], json!(90 - kept));
+    }
 }

@@ -47,7 +47,7 @@ impl<C> Lazy<C> {
     }
 }
 
-/// Why a service of AWS could not be reached.
+/// Why an AWS service could not be reached.
 pub fn unreachable(service: &str) -> SendError {
     SendError::passing(format!(
         "{service} could not be reached; AWS_REGION and credentials must be set as for the AWS CLI"

@@ -65,7 +65,7 @@ pub enum Must {
     Recipients,
     /// The ARN of an SNS topic.
     TopicArn,
-    /// The name or the ARN of a bus of EventBridge.
+    /// The name or the ARN of an EventBridge bus.
     EventBus,
     /// One line of text.
     Line,

@@ -20,6 +20,9 @@ use uuid::Uuid;
 
 /// How much longer than it was decided a wait may seem, because clocks differ, in milliseconds.
 const SLACK_MS: i64 = 5_000;
+/// How much later than it was sent a write may take effect, in milliseconds. A claim that arrives late must
+/// not take a later claim for one from before the clock was set back.
+const LATE_WRITE_MS: i64 = 30_000;
 
 /// A claim on a delivery: the right to send it until `until`.
 #[derive(Debug, Clone, Copy)]
@@ -119,14 +122,16 @@ impl Store {
             .or(attr("state")
                 .one_of(["claimed", "retry"])
                 .and(attr("until").at_most(now)))
-            .or(attr("until").above(now + LONGEST_WAIT_MS).and(
-                attr("wait_ms")
-                    .missing()
-                    .or(attr("wait_ms").at_most(LONGEST_WAIT_MS)),
-            ))
+            .or(attr("until")
+                .above(now + LONGEST_WAIT_MS + LATE_WRITE_MS)
+                .and(
+                    attr("wait_ms")
+                        .missing()
+                        .or(attr("wait_ms").at_most(LONGEST_WAIT_MS)),
+                ))
             .or(attr("state")
                 .eq("claimed")
-                .and(attr("until").above(now + LONGEST_CLAIM_MS)));
+                .and(attr("until").above(now + LONGEST_CLAIM_MS + LATE_WRITE_MS)));
         if let Some(run) = self.run {
             free = free.or(attr("state")
                 .eq("claimed")

@@ -1,4 +1,4 @@
-//! Dependencies: which monitors depend on a monitor, and that none depends on itself.
+//! Dependencies: reads a monitor's children, and prevents cycles.
 //!
 //! Each dependency is an item next to its parent, with the child's name, so that the parent's alert
 //! can name its children with one query.
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::dependency::{Child, MAX_ANCESTORS, is_cyclic};
 use thrum_schema::flip::Flip;
-use thrum_schema::id::MonitorId;
+use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::monitor::Monitor;
 use thrum_schema::state::{MonitorState, Status};
 
@@ -32,42 +32,60 @@ impl Store {
         if parents.is_empty() || flip.to != Status::Down {
             return Ok(Vec::new());
         }
-        self.states(parents).await
+        let found = match self.states(parents).await {
+            // A child's flips must not depend on it.
+            Err(StoreError::Corrupt(error)) => {
+                tracing::error!(%error, "can't read the state of a parent; it holds no alerts");
+                return Ok(Vec::new());
+            }
+            found => found?,
+        };
+        // Another project may have created a monitor with the ID of a deleted one.
+        let own = found
+            .into_iter()
+            .filter(|state| state.project == monitor.project);
+        Ok(own.collect())
     }
 
-    /// The first 1,000 monitors that depend on a monitor, by their IDs. 1 RU per 4 kB.
+    /// The first 1,000 monitors of a project that depend on one of its monitors, by their IDs. 1 RU per
+    /// 4 kB.
     ///
     /// # Errors
     /// The table failed.
-    pub async fn children_of(&self, monitor: MonitorId) -> Result<Vec<Child>> {
+    pub async fn children_of(&self, project: ProjectId, monitor: MonitorId) -> Result<Vec<Child>> {
         let query = Query::of(Key::state(monitor).pk).prefix("CHILD#");
-        self.query(query.limit(MAX_CHILDREN)).await
+        let mut children: Vec<Child> = self.query(query.limit(MAX_CHILDREN)).await?;
+        children.retain(|child| child.project == project);
+        Ok(children)
     }
 
     /// The alert that a monitor is down, with the names of the monitors that depend on it. 1 RU if
     /// they are few.
-    pub(super) async fn naming_children(&self, alert: Option<Alert>) -> Result<Option<Alert>> {
-        let Some(mut alert) = alert else {
-            return Ok(None);
-        };
+    pub(super) async fn naming_children(&self, mut alert: Alert) -> Alert {
         if let (AlertKind::Down | AlertKind::Reminder, Some(subject)) =
             (alert.what, &mut alert.monitor)
         {
-            let children = self.children_of(subject.uuid).await?;
+            let children = match self.children_of(alert.project, subject.uuid).await {
+                Ok(children) => children,
+                Err(error) => {
+                    tracing::error!(%error, "can't read the children of a monitor; its alert does not name them");
+                    Vec::new()
+                }
+            };
             let mut names: Vec<String> = children.into_iter().map(|child| child.name).collect();
             names.sort();
             subject.more_children = names.len().saturating_sub(NAMED);
             names.truncate(NAMED);
             subject.children = names;
         }
-        Ok(Some(alert))
+        alert
     }
 
-    /// Checks that a monitor does not depend on itself, and returns the count of monitors when that
-    /// was so; `None` if it has no parents. 1 RU, and 1 RU for each monitor that it depends on.
+    /// Checks that a monitor does not depend on itself, and returns the count of monitors at that time;
+    /// `None` if it has no parents. 1 RU, and 1 RU for each monitor that it depends on.
     ///
     /// # Errors
-    /// [`StoreError::Cycle`], or the table failed.
+    /// [`StoreError::Cycle`], [`StoreError::TooDeep`], or the table failed.
     pub async fn check_parents(&self, monitor: &Monitor) -> Result<Option<MonitorCount>> {
         let mut level = monitor.options.parents.clone();
         if level.is_empty() {
@@ -77,8 +95,9 @@ impl Store {
         let mut parents: BTreeMap<MonitorId, Vec<MonitorId>> = BTreeMap::new();
         parents.insert(monitor.id, level.clone());
         while !level.is_empty() {
-            if parents.len() + level.len() > MAX_ANCESTORS {
-                return Err(StoreError::Cycle);
+            // One of them is the monitor itself.
+            if parents.len() + level.len() > MAX_ANCESTORS + 1 {
+                return Err(StoreError::TooDeep);
             }
             let found = self.monitors_by_id(monitor.project, &level).await?;
             for id in level {
@@ -96,26 +115,15 @@ impl Store {
             false => Ok(Some(count)),
         }
     }
-
-    /// On which count of monitors the creation of a monitor depends, so that it does not close a
-    /// cycle: only its ID can be that of a deleted monitor, on which others still depend.
-    pub(super) async fn check_new_parents(
-        &self,
-        monitor: &Monitor,
-    ) -> Result<Option<MonitorCount>> {
-        if monitor.options.parents.is_empty() || self.children_of(monitor.id).await?.is_empty() {
-            return Ok(None);
-        }
-        self.check_parents(monitor).await
-    }
 }
 
-/// The writes that keep the items of a monitor's dependencies, when it is created, changed or
+/// The writes that update the items of a monitor's dependencies, when it is created, changed or
 /// deleted.
 pub(super) fn relink(old: Option<&Monitor>, new: Option<&Monitor>) -> Vec<Write> {
     let links = |monitor: Option<&Monitor>| -> BTreeMap<MonitorId, Child> {
         let parents = monitor.into_iter().flat_map(|monitor| {
             let child = Child {
+                project: monitor.project,
                 monitor: monitor.id,
                 name: monitor.label().to_owned(),
             };

@@ -147,17 +147,13 @@ impl Store {
     pub async fn create_monitor(&self, creation: &Creation<'_>, now: UnixMs) -> Result<()> {
         let commit = &creation.commit;
         let monitor = commit.monitor;
-        let after = match creation.after {
-            None => self.check_new_parents(monitor).await?,
-            after => after,
-        };
         let mut writes = vec![
             create(item::monitor(monitor)),
             create(item::owner(monitor)),
             create(item::state(&commit.outcome.state)),
             create(item::badge(monitor)),
             create(item::unique_key(monitor)),
-            count(monitor.project, 1, creation.limit, after),
+            count(monitor.project, 1, creation.limit, creation.after),
         ];
         // A project that is being deleted gets no new monitors.
         writes.push(check(Key::project(monitor.project), exists()));
@@ -188,11 +184,17 @@ impl Store {
     /// [`StoreError::Conflict`](crate::StoreError::Conflict) if it is gone, or changed
     /// concurrently.
     pub async fn delete_monitor(&self, monitor: &Monitor) -> Result<()> {
+        // A new parent would keep an item about this monitor.
+        let same_options = match item::monitor(monitor).get("options") {
+            Some(options) => attr("options").eq(options.clone()),
+            None => attr("options").missing(),
+        };
         let mut writes = vec![
             delete(Key::monitor(monitor.project, monitor.id)).when(
                 attr("name")
                     .eq(&*monitor.name)
-                    .and(attr("slug").eq(&*monitor.slug)),
+                    .and(attr("slug").eq(&*monitor.slug))
+                    .and(same_options),
             ),
             delete(Key::owner(monitor.id)),
             delete(Key::state(monitor.id)),

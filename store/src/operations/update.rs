@@ -159,7 +159,10 @@ impl Store {
             }
             Raise::This(alert) => Some(*alert),
         };
-        let alert = self.naming_children(alert).await?;
+        let alert = match alert {
+            Some(alert) => Some(self.naming_children(alert).await),
+            None => None,
+        };
         let commit = Commit {
             monitor: &monitor,
             before: before.stored.then_some(&before.state),

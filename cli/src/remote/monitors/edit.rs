@@ -37,7 +37,7 @@ pub struct Fields {
     /// Name or ID of a channel to notify, or `all`; can be repeated
     #[arg(long = "channel", value_name = "CHANNEL")]
     channels: Option<Vec<String>>,
-    /// Name, slug or UUID of a monitor that it depends on, or `none`; can be repeated, replaces all
+    /// Name, slug or UUID of a parent, or `none`; can be repeated; replaces all parents
     #[arg(long = "parent", value_name = "MONITOR")]
     parents: Option<Vec<String>>,
     /// How long a run may take, or `none` for the grace

@@ -20,7 +20,7 @@ pub async fn show(remote: &Remote, monitor: &Value) -> anyhow::Result<()> {
     for key in monitor["parents"].as_array().into_iter().flatten() {
         let path = format!("/v1/monitors/{}", segment(&cell(key))?);
         // It may be deleted.
-        if let Ok(parent) = remote.try_call(Method::GET, &path, None).await? {
+        if let Ok(parent) = remote.call(Method::GET, &path, None).await {
             let name = ["name", "slug"].map(|field| cell(&parent[field]));
             parents.extend(name.into_iter().find(|name| !name.is_empty()));
         }
@@ -37,6 +37,10 @@ pub async fn show(remote: &Remote, monitor: &Value) -> anyhow::Result<()> {
     let list = |value: &Value| match value {
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
         value => cell(value),
+    };
+    let held = match monitor["alert_held"] == true {
+        true => "held: by a snooze, a maintenance window, flapping, or a parent that is down",
+        false => "",
     };
     let status = cell(&monitor["status"]);
     let status = if colours() {
@@ -62,6 +66,7 @@ pub async fn show(remote: &Remote, monitor: &Value) -> anyhow::Result<()> {
         ("expects", expectations(&monitor["expect"])),
         ("last ping", time(&monitor["last_ping"])),
         ("deadline", time(&monitor["deadline"])),
+        ("alert", held.to_owned()),
         ("acknowledged", time(&monitor["acknowledged_at"])),
         ("snoozed until", time(&monitor["snoozed_until"])),
         ("pings", cell(&monitor["pings"])),

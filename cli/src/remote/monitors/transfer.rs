@@ -165,9 +165,7 @@ async fn existing(remote: &Remote) -> anyhow::Result<Vec<Existing>> {
                     let keys = keys.iter().map(cell);
                     let parents: Value =
                         keys.filter_map(|key| parents.get(&key).cloned()).collect();
-                    if parents != json!([]) {
-                        document.insert(field.into(), parents);
-                    }
+                    document.insert(field.into(), parents);
                 }
                 until if field == "snoozed_until" && is_past(until, now) => {}
                 value => {
@@ -530,14 +528,14 @@ fn order(wanted: &[Value]) -> (Vec<usize>, Vec<String>) {
         place(
             i,
             &wanted[i],
-            "parents must not lead back to the monitor itself",
+            "parents can't be used: the monitor would depend on itself",
         )
     });
     let mut order: Vec<usize> = Vec::new();
     let mut placed = vec![false; wanted.len()];
     let mut open: Vec<usize> = (0..wanted.len()).rev().collect();
     while let Some(i) = open.pop() {
-        // The second time, its parents have their places.
+        // On the second visit, its parents are already in `order`.
         if placed[i] {
             if !order.contains(&i) {
                 order.push(i);

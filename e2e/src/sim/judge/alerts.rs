@@ -356,7 +356,7 @@ fn is_held(case: &Case, alert: &SeenAlert) -> bool {
     scripts.any(|i| {
         let monitor = case.seen.monitors[i].as_ref().ok();
         let uuid = monitor.map(|monitor| &monitor.uuid);
-        // One that is deleted is not seen, but was created before.
+        // A deleted monitor is missing from `seen`, so use its UUID from `setup`.
         uuid.or(case.setup.monitors[i].as_ref()) == alert.monitor.as_ref() && case.is_held(i)
     })
 }

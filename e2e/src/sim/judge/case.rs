@@ -55,13 +55,13 @@ impl Case {
         asked.filter(move |asked| asked.script == i && asked.what == Kind::Delete)
     }
 
-    /// Whether a user had this alert delivered again.
+    /// Whether a user redelivered this alert.
     pub fn is_redelivered(&self, alert: &str) -> bool {
         self.history.redelivered.iter().any(|one| one.id == alert)
     }
 
-    /// Whether a receiver said that it was gone when this alert may have been sent, and nobody had it
-    /// delivered again after that.
+    /// Whether a receiver said that it was gone when this alert may have been sent, and the
+    /// alert was not redelivered after that.
     pub fn was_gone(&self, hook: usize, alert: &SeenAlert) -> bool {
         self.scenario.spells.iter().any(|spell| {
             let again =

@@ -4,9 +4,9 @@ use super::case::{Case, Note, s};
 use crate::sim::history::{Asked, Outcome, Redelivered};
 use crate::sim::model::{CLOCKS_MS, LATE_MS};
 use crate::sim::scenario::{FaultKind, Kind};
-use crate::sim::seen::{SeenAlert, SeenMonitor};
+use crate::sim::seen::{SeenAlert, SeenFlip, SeenMonitor};
 
-/// How long after the last fault nothing is late any more, in milliseconds.
+/// How long Thrum needs to catch up after the last fault, in milliseconds.
 const SETTLED_MS: i64 = 180_000;
 /// How long a held alert may wait once nothing holds it, in milliseconds: it is checked each minute.
 const CHECKED_MS: i64 = 130_000;
@@ -21,6 +21,7 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
         let Ok(monitor) = monitor else { continue };
         snoozes(case, i, monitor, note);
         held(case, i, monitor, note);
+        waited(case, i, monitor, note);
         announced(case, i, monitor, note);
     }
     redelivered(case, note);
@@ -104,14 +105,52 @@ fn held(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         if let (true, Some((from, to))) = (alert.what != "monitor.up", found) {
             let (at, from, to) = (s(at), s(*from), s(*to));
             note(
-                "a child is not announced while its parent is down",
+                "a child raises no down alert while its parent is down",
                 format!("{} at {at}, parent down from {from} to {to}", alert.id),
             );
         }
     }
 }
 
-/// At the end, what is down and not held is announced.
+/// After its parent is back, a child has time for its next heartbeat.
+fn waited(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
+    let script = &case.scenario.scripts[i];
+    let Some(Ok(parent)) = script.parent.map(|parent| &case.seen.monitors[parent]) else {
+        return;
+    };
+    let limits = [Some((script.period_s, script.grace_s)), script.then_s];
+    let patience_s = limits
+        .iter()
+        .flatten()
+        .map(|(period_s, grace_s)| period_s + grace_s);
+    let patience_ms = patience_s.min().unwrap_or(0) * 1_000;
+    for (_, back_ms) in known_down(case, parent) {
+        let is_up = |flip: &SeenFlip| flip.at_ms == back_ms && flip.to == "up";
+        if !parent.flips.iter().any(is_up) {
+            continue;
+        }
+        let early = back_ms + CLOCKS_MS..back_ms + patience_ms - CLOCKS_MS;
+        for alert in alerts_of(case, &monitor.uuid) {
+            let is_down = alert.what == "monitor.down" && early.contains(&alert.created_ms);
+            let mut flips = monitor.flips.iter();
+            let flip = flips.find(|flip| Some(flip.at_ms) == alert.flip_at_ms);
+            // What it reports itself after that is announced at once.
+            if is_down && flip.is_some_and(|flip| flip.at_ms < back_ms - CLOCKS_MS) {
+                note(
+                    "a child has time to report once its parent is back",
+                    format!(
+                        "{} at {}, parent up since {}",
+                        alert.id,
+                        s(alert.created_ms),
+                        s(back_ms)
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// At the end, Thrum has alerted about each monitor that is down and not held.
 fn announced(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     let script = &case.scenario.scripts[i];
     let Some(down) = monitor.flips.last().filter(|flip| flip.to == "down") else {
@@ -144,13 +183,13 @@ fn announced(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) 
     let since = silent.fold(since, i64::max);
     if since + CHECKED_MS < case.scenario.end_ms && !is_known && monitor.flips.len() < FLAPS {
         note(
-            "what nothing holds any more is announced",
+            "an alert that is no longer held is sent",
             format!("{} is down since {}", monitor.uuid, s(down.at_ms)),
         );
     }
 }
 
-/// What is delivered again arrives, once its receiver is back.
+/// A redelivered alert arrives once its receiver is back.
 fn redelivered(case: &Case, note: &mut Note<'_>) {
     let gone = case.scenario.spells.iter();
     let gone = gone.filter(|spell| matches!(spell.what, FaultKind::HookGone(_)));
@@ -163,9 +202,9 @@ fn redelivered(case: &Case, note: &mut Note<'_>) {
         let due = (*sent_ms).max(case.scenario.calm_ms + SETTLED_MS) + CHECKED_MS;
         if *sent_ms > back_ms && due < case.scenario.end_ms && alert.state != "delivered" {
             note(
-                "what is delivered again arrives",
+                "a redelivered alert arrives",
                 format!(
-                    "{id} was delivered again at {}, and is {}",
+                    "{id} was redelivered at {}, and is {}",
                     s(*sent_ms),
                     alert.state
                 ),

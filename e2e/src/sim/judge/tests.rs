@@ -133,7 +133,7 @@ const FALSIFIED: &[(&str, Falsify)] = &[
         Some(())
     }),
     (
-        "a child is not announced while its parent is down",
+        "a child raises no down alert while its parent is down",
         |case| {
             let mut scripts = case.scenario.scripts.iter();
             let child = scripts.position(|script| script.parent.is_some())?;
@@ -146,11 +146,29 @@ const FALSIFIED: &[(&str, Falsify)] = &[
             Some(())
         },
     ),
-    ("what nothing holds any more is announced", |case| {
+    (
+        "a child has time to report once its parent is back",
+        |case| {
+            let mut scripts = case.scenario.scripts.iter();
+            let child = scripts.position(|script| script.parent.is_some())?;
+            let monitor = case.seen.monitors[child].as_ref().ok()?;
+            let mut flips = monitor.flips.iter();
+            let flip = flips.find(|flip| flip.to == "down")?;
+            let (uuid, flip_at_ms) = (monitor.uuid.clone(), flip.at_ms);
+            for second in 0..case.scenario.end_ms / 1_000 {
+                let mut loud = downs(case).next()?.clone();
+                (loud.monitor, loud.created_ms) = (Some(uuid.clone()), second * 1_000);
+                loud.flip_at_ms = Some(flip_at_ms);
+                case.seen.alerts.push(loud);
+            }
+            Some(())
+        },
+    ),
+    ("an alert that is no longer held is sent", |case| {
         flips(case).for_each(|flip| flip.alert = false);
         Some(())
     }),
-    ("what is delivered again arrives", |case| {
+    ("a redelivered alert arrives", |case| {
         let mut again = case.history.redelivered.iter();
         let id = again.rfind(|one| one.done)?.id.clone();
         let mut alerts = case.seen.alerts.iter_mut();

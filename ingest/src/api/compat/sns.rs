@@ -1,4 +1,4 @@
-//! What reaches Thrum through an SNS topic: alarms of CloudWatch, and e-mails that SES received.
+//! What reaches Thrum through an SNS topic: CloudWatch alarms, and e-mails that SES received.
 
 use super::ping::{Refused, incoming};
 use crate::app::App;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_schema::monitor::slugify;
 use thrum_schema::schedule::MAX_PERIOD_S;
-use thrum_schema::{PingKind, ProjectId};
+use thrum_schema::{PingKind, ProjectId, UnixMs};
 use thrum_store::Rules;
 
 /// Most recipients of an e-mail that are looked up.
@@ -34,6 +34,9 @@ struct Alarm {
     new_state_reason: String,
     #[serde(default)]
     region: String,
+    /// Such as `2026-11-28T10:00:00.000+0000`.
+    #[serde(default)]
+    state_change_time: String,
 }
 
 /// What SES publishes about an e-mail that it received.
@@ -66,9 +69,9 @@ struct Action {
 
 /// `POST /hooks/sns/{ping key}`: confirms the subscription of a topic, and records what it sends.
 ///
-/// An alarm of CloudWatch is a failure of the monitor that has its name, and OK a success. Monitors are
-/// created when needed, and never miss a deadline. An e-mail is a ping of the monitor to which its
-/// recipient belongs.
+/// The monitor's slug comes from the alarm's name. `ALARM` is a failure and `OK` is a success. Thrum
+/// creates monitors when needed; they never miss a deadline. An e-mail is a ping of the monitor to which
+/// its recipient belongs.
 pub async fn messages(
     State(app): State<App>,
     Path(key): Path<String>,
@@ -81,7 +84,7 @@ pub async fn messages(
         project.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no such ping key"))?;
     let (bytes, _room) = crate::http::body::whole(body).await?;
     let envelope: Envelope = serde_json::from_slice(&bytes).map_err(|error| {
-        Problem::bad_request(format!("the body is not a message of SNS: {error}"))
+        Problem::bad_request(format!("the body is not an SNS message: {error}"))
     })?;
     let now = app.store.world().now();
     app.sns.verify(&envelope, now).await?;
@@ -99,7 +102,7 @@ pub async fn messages(
     }
     let Ok(alarm) = serde_json::from_str::<Alarm>(&envelope.message) else {
         // SNS would only send it again.
-        let error = "Message is neither an alarm of CloudWatch nor an e-mail from SES";
+        let error = "Message is neither a CloudWatch alarm nor an e-mail from SES";
         return Ok(axum::Json(json!({ "recorded": 0, "errors": [error] })));
     };
     let kind = match &*alarm.new_state_value {
@@ -109,13 +112,29 @@ pub async fn messages(
         _ => PingKind::Log,
     };
     let slug = slugify(&alarm.alarm_name.replace([':', '.', '/'], "-"));
-    let ping = Incoming {
+    // SNS does not keep the order: what an alarm was before must not replace what it is now.
+    let changed = alarm.changed(now);
+    if kind != PingKind::Log
+        && let Some(id) = app
+            .monitors
+            .named(project, By::Slug, &slug)
+            .await
+            .map_err(Refused::from)
+            .map_err(refuse)?
+        && let Some(found) = app.store.snapshot(id).await?
+        && found.state.seen.is_some_and(|seen| seen >= changed)
+    {
+        let error = "a later change of this alarm is recorded already";
+        return Ok(axum::Json(json!({ "recorded": 0, "errors": [error] })));
+    }
+    let mut ping = Incoming {
         rules: Rules {
             period_s: Some(MAX_PERIOD_S),
             grace_s: None,
         },
         ..incoming(&app, &parts, kind, alarm.text().into_bytes())
     };
+    ping.ping.at = changed;
     let recorded = app
         .monitors
         .record_named(project, By::Slug, &slug, true, ping);
@@ -151,6 +170,11 @@ impl Received {
             match done.await {
                 Ok(_) => recorded += 1,
                 Err(RecordError::Store(error)) => return Err(error.into()),
+                // SNS sends it again.
+                Err(error @ RecordError::TooMany(_)) => {
+                    let refused = Refused::from(error);
+                    return Err(Problem::new(refused.status(), refused.to_string()));
+                }
                 Err(error) => errors.push(error.to_string()),
             }
         }
@@ -161,6 +185,14 @@ impl Received {
 }
 
 impl Alarm {
+    /// When it changed: not in the future, and at most an hour ago.
+    fn changed(&self, now: UnixMs) -> UnixMs {
+        let read =
+            chrono::DateTime::parse_from_str(&self.state_change_time, "%Y-%m-%dT%H:%M:%S%.f%z");
+        let at = read.map_or(now, |at| UnixMs(at.timestamp_millis()));
+        at.clamp(now + -3_600_000, now)
+    }
+
     fn text(&self) -> String {
         let description = self.alarm_description.as_deref().unwrap_or_default();
         let region = match &*self.region {

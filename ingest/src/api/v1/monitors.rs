@@ -17,6 +17,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use spec::ValidRequest;
 use thrum_schema::error::Invalid;
+use thrum_schema::monitor::MAX_NAME;
 use thrum_schema::silence::MAX_SNOOZE_MS;
 use thrum_schema::state::{MonitorState, Shown};
 use thrum_schema::{Event, Monitor, MonitorId, PingKind, ProjectId, Status, UnixMs};
@@ -451,7 +452,8 @@ async fn valid(
             Ok(found) => parents.push(found.monitor.id),
             Err(FindError::Store(error)) => return Err(error.into()),
             Err(error) => {
-                let problem = format!("can't be used: {error}");
+                let text: String = text.chars().take(MAX_NAME).collect();
+                let problem = format!("can't be used: {error} ({text})");
                 wrong.push(Invalid::new(format!("parents[{i}]"), problem));
             }
         }

@@ -82,8 +82,9 @@ pub async fn health() -> &'static str {
 /// Checks the whole pipeline: 200 if it works, or 503 with reasons.
 ///
 /// Thrum writes and reads the table, sends a probe along the path of an alert, and checks how far
-/// behind the timer sweep is. Results are reused for ten seconds. With an API key, it also lists the
-/// channels of the project that fail; they do not change the status.
+/// behind the timer sweep is. Results are reused for ten seconds. With an API key that may read,
+/// the response also lists the project's channels whose last delivery failed; they do not change the
+/// status.
 #[utoipa::path(
     get, path = "/v1/status", operation_id = "get_deep_status", tag = "health",
     responses((status = 200, body = DeepStatus), (status = 503, body = DeepStatus)),

@@ -42,8 +42,8 @@ fn timer_of(schedule: &Schedule) -> String {
     }
 }
 
-/// The snippets for a monitor: curl, `thrum exec`, cron, systemd and Kubernetes.
-pub fn of(monitor: &Monitor, site: &Site) -> Vec<Snippet> {
+/// The snippets for a monitor: curl, `thrum exec`, cron, systemd and Kubernetes, and its e-mail address.
+pub fn of(monitor: &Monitor, site: &Site, mail_domain: Option<&str>) -> Vec<Snippet> {
     let url = format!("{}/ping/{}", site.root, monitor.id);
     let curl = "curl -fsS -m 10 --retry 5 -o /dev/null";
     let (cron, zone) = cron_of(&monitor.schedule);
@@ -93,6 +93,10 @@ pub fn of(monitor: &Monitor, site: &Site) -> Vec<Snippet> {
     // cron and Kubernetes start jobs at most once per minute.
     if matches!(monitor.schedule, Schedule::Simple { period_s: ..60 }) {
         snippets.retain(|snippet| !["cron", "kubernetes"].contains(&snippet.id));
+    }
+    if let Some(domain) = mail_domain {
+        let address = format!("{}@{domain}", monitor.id);
+        snippets.push(snippet("E-mail address", "email", address));
     }
     snippets
 }

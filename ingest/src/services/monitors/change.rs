@@ -135,6 +135,11 @@ impl Monitors {
             if !count.has_room(limit) {
                 return Err(ChangeError::Full);
             }
+            // Others may still name the ID of a deleted monitor as their parent.
+            let may_cycle = monitor.id != id && !monitor.options.parents.is_empty();
+            if may_cycle {
+                self.store.check_parents(&monitor).await?;
+            }
             let state = MonitorState::new(&monitor);
             let outcome = transitions(&monitor, &state, &[], now);
             let creation = Creation {
@@ -147,7 +152,7 @@ impl Monitors {
                 },
                 claims: Claims::Shared,
                 limit,
-                after: means.map(|_| count),
+                after: (means.is_some() || may_cycle).then_some(count),
             };
             match self.store.create_monitor(&creation, now).await {
                 Ok(()) => {

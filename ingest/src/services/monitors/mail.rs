@@ -11,6 +11,11 @@ use thrum_store::Rules;
 
 /// Longest address, in bytes. RFC 5321, 4.5.3.1.3.
 const MAX_ADDRESS: usize = 254;
+/// How much of an e-mail is searched for keywords, in bytes.
+const MAX_SEARCHED: usize = 128_000;
+/// Most messages within messages. The parser nests them without a limit, and dropping what it built is
+/// recursive.
+const MAX_NESTED: usize = 20;
 
 /// An e-mail that was received.
 #[derive(Debug, Clone, Copy)]
@@ -81,10 +86,10 @@ impl Monitors {
     }
 }
 
-/// What an e-mail means by a monitor's filter, and its text for people.
+/// The kind of ping that a monitor's filter finds in an e-mail, and the e-mail's text for alerts.
 fn understood(filter: &KeywordFilter, raw: &[u8]) -> (PingKind, String) {
-    // An empty one panics when it is read.
-    let Some(message) = MessageParser::default().parse(raw) else {
+    // `Message::subject` panics on an empty message.
+    let Some(message) = MessageParser::default().parse(searched(raw)) else {
         let kind = match filter.subject || filter.body {
             true => filter.classify(b""),
             false => PingKind::Success,
@@ -109,6 +114,17 @@ fn understood(filter: &KeywordFilter, raw: &[u8]) -> (PingKind, String) {
         PingKind::Success
     };
     (kind, format!("{subject}\n{}", text.join("\n")))
+}
+
+/// The part of an e-mail that is searched: up to where it nests too deeply.
+fn searched(raw: &[u8]) -> &[u8] {
+    let raw = &raw[..raw.len().min(MAX_SEARCHED)];
+    let nests = raw
+        .windows(7)
+        .enumerate()
+        .filter(|(_, text)| text.eq_ignore_ascii_case(b"message"));
+    let end = nests.map(|(at, _)| at).nth(MAX_NESTED);
+    &raw[..end.unwrap_or(raw.len())]
 }
 
 #[cfg(test)]
@@ -140,6 +156,17 @@ mod tests {
             assert!(
                 text.starts_with("Backup: FEHLER\n") && text.contains("all is done"),
                 "{text}"
+            );
+        }
+        // Messages in messages, deeper than the stack.
+        for nested in [
+            "Content-Type:message/rfc822\n\n",
+            "Content-Type: Message (x) /rfc822\n\n",
+        ] {
+            let deep = format!("Subject: done\n{}", nested.repeat(34_000));
+            assert_eq!(
+                understood(&filter(true, true), deep.as_bytes()).0,
+                PingKind::Success
             );
         }
         // Latin-1, and no mail at all.

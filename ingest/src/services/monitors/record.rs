@@ -28,7 +28,7 @@ pub struct Incoming {
     pub ping: Ping,
     /// The schedule that it sets.
     pub rules: Rules,
-    /// Of an e-mail, its text for people. Its kind is decided already.
+    /// The text of an e-mail, for alerts. The kind of such a ping is final.
     pub text: Option<String>,
 }
 

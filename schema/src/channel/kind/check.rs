@@ -48,8 +48,7 @@ impl Must {
             Self::TopicArn => check_topic_arn(name, value),
             Self::EventBus if is_event_bus(value) => Ok(()),
             Self::EventBus => invalid(
-                "must be the ARN of an event bus, such as arn:aws:events:eu-central-1:123456789012:event-bus/alerts, \
-                 or its name"
+                "must be the name of an event bus or its ARN, such as arn:aws:events:eu-central-1:123456789012:event-bus/alerts"
                     .to_owned(),
             ),
             Self::SigningSecret => check_signing_secret(name, value),

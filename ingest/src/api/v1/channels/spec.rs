@@ -122,7 +122,7 @@ impl ChannelRequest {
             (
                 "bus",
                 &config.buses,
-                "a bus that this installation may put events on; the operator can add its ARN to the parameter EventBusArns",
+                "allowed on this installation; use an ARN in the parameter EventBusArns, or ask the operator to add it",
             ),
         ] {
             let value = settings.get(setting);

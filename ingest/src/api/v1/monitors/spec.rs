@@ -81,7 +81,7 @@ pub struct MonitorRequest {
     /// Recurring maintenance windows.
     windows: Option<Vec<WindowSpec>>,
     /// The monitors that it depends on, by uuid, slug or unique name; at most 10. While one of them is
-    /// down, the alert that this monitor is down is held, and the alert of the parent names it.
+    /// down, Thrum holds the alert that this monitor is down, and the parent's alert names this monitor.
     #[schema(max_items = 10)]
     parents: Option<Vec<String>>,
     /// What is expected of the metrics, and of `duration`, of a run: by its name, an object with

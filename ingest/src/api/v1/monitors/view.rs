@@ -53,6 +53,9 @@ pub struct MonitorView {
     /// Until when its alerts are silenced by a snooze or a maintenance window, of its own or of the
     /// project.
     pub silenced_until: Option<String>,
+    /// Whether Thrum holds the alert of its last status change: because of a snooze, a maintenance window,
+    /// flapping, or a parent that is down.
+    pub alert_held: bool,
     /// Seconds between two pings, if it has a period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub period_s: Option<u32>,
@@ -384,6 +387,7 @@ impl Around<'_> {
             failures_in_a_row: state.failures,
             missed: state.missed,
             silenced_until: silenced.map(UnixMs::rfc3339),
+            alert_held: state.silenced,
             period_s,
             schedule,
             tz,
