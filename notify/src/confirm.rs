@@ -46,6 +46,16 @@ impl Notify {
                 )));
             }
         }
+        #[cfg(feature = "aws")]
+        if let (Mail::Topics(topics), ChannelKind::Email { to }) = (&self.sender.mail, &channel.via)
+        {
+            let arn = topics.arn(channel.id, to);
+            if !topics.knows(&arn) {
+                let stored = self.store.subscription(channel.project, channel.id).await?;
+                let now = self.store.world().now();
+                topics.believe(&arn, stored.as_ref(), now);
+            }
+        }
         Ok(self.sender.send(channel, message, claim).await)
     }
 

@@ -3,6 +3,7 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads>
 
 use super::peer::ClientIp;
+use super::site::quote;
 use aws_lambda_events::event::lambda_function_urls::{
     LambdaFunctionUrlRequest, LambdaFunctionUrlResponse,
 };
@@ -51,8 +52,15 @@ fn is_by_url(event: &LambdaFunctionUrlRequest) -> bool {
 }
 
 fn request(event: LambdaFunctionUrlRequest) -> Option<Request<Body>> {
+    // An HTTP API has decoded the path; a function URL has not.
+    // <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
+    let is_decoded = !is_by_url(&event);
     let context = event.request_context;
     let mut uri = event.raw_path.unwrap_or_default();
+    if is_decoded {
+        let segments: Vec<String> = uri.split('/').map(quote).collect();
+        uri = segments.join("/");
+    }
     if let Some(query) = event.raw_query_string.filter(|query| !query.is_empty()) {
         uri.push('?');
         uri.push_str(&query);
@@ -181,6 +189,26 @@ mod tests {
         assert_eq!(reply.body, Some(BASE64_STANDARD.encode([0xff, 0x00, 0xfe])));
         sent["body"] = "%%%".into();
         assert_eq!(respond(sent).await.status_code, 400);
+    }
+
+    #[tokio::test]
+    async fn a_path_arrives_the_same_whether_aws_has_decoded_it_or_not() {
+        for (domain, path) in [
+            (
+                "abc.lambda-url.eu-central-1.on.aws",
+                "/badge/k/s/gr%C3%BCn%20%25.svg",
+            ),
+            ("thrum.example.org", "/badge/k/s/grün %.svg"),
+        ] {
+            let mut event = event("GET", path);
+            event["requestContext"]["domainName"] = domain.into();
+            let reply = respond(event).await;
+            let body = reply.body.unwrap_or_default();
+            assert!(
+                body.starts_with("/badge/k/s/gr%C3%BCn%20%25.svg "),
+                "{domain}: {body}"
+            );
+        }
     }
 
     #[tokio::test]

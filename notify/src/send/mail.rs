@@ -5,14 +5,17 @@ use crate::error::SendError;
 use aws_sdk_sns::Client;
 use aws_sdk_sns::error::{DisplayErrorContext, ProvideErrorMetadata};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use thrum_schema::ChannelId;
-use thrum_schema::channel::SubscriptionState;
+use thrum_schema::channel::{Subscription, SubscriptionState};
 use thrum_schema::key::hash;
+use thrum_schema::{ChannelId, UnixMs};
 
 /// How long a confirmed subscription is cached.
 const CACHE_FOR: Duration = Duration::from_secs(600);
+/// How long the stored state of a confirmed subscription is believed, in milliseconds: it is checked once
+/// a day.
+const BELIEVED_MS: i64 = 26 * 3_600_000;
 /// With this many topics in the cache, expired ones are evicted.
 const MAX_CACHED: usize = 1_000;
 
@@ -92,19 +95,45 @@ impl Topics {
                 .is_some_and(|endpoint| endpoint.eq_ignore_ascii_case(to))
         });
         let state = found.and_then(|found| state_of(found.subscription_arn()?));
-        let mut confirmed = self
-            .confirmed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         if state == Some(SubscriptionState::Confirmed) {
-            if confirmed.len() >= MAX_CACHED {
-                confirmed.retain(|_, since| since.elapsed() < CACHE_FOR);
-            }
-            confirmed.insert(arn.to_owned(), Instant::now());
+            self.note(arn);
         } else {
-            confirmed.remove(arn);
+            self.cached().remove(arn);
         }
         Ok(state)
+    }
+
+    /// Whether the subscription of a topic is known to be confirmed.
+    pub fn knows(&self, arn: &str) -> bool {
+        let since = self.cached().get(arn).copied();
+        since.is_some_and(|since| since.elapsed() < CACHE_FOR)
+    }
+
+    /// Takes the stored state of a subscription, which is checked once a day, for the state: SNS allows
+    /// only 30 requests a second to list subscriptions, and each sender would need one for each channel.
+    pub fn believe(&self, arn: &str, stored: Option<&Subscription>, now: UnixMs) {
+        let is_confirmed = stored.is_some_and(|stored| {
+            stored.state == Some(SubscriptionState::Confirmed)
+                && stored.topic_arn.as_deref() == Some(arn)
+                && stored.checked.is_some_and(|at| now - at < BELIEVED_MS)
+        });
+        if is_confirmed {
+            self.note(arn);
+        }
+    }
+
+    fn note(&self, arn: &str) {
+        let mut confirmed = self.cached();
+        if confirmed.len() >= MAX_CACHED {
+            confirmed.retain(|_, since| since.elapsed() < CACHE_FOR);
+        }
+        confirmed.insert(arn.to_owned(), Instant::now());
+    }
+
+    fn cached(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Deletes a topic and its subscriptions.
@@ -126,16 +155,7 @@ impl Topics {
         to: &str,
     ) -> Result<String, SendError> {
         let arn = self.arn(channel, to);
-        let cached = {
-            let confirmed = self
-                .confirmed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            confirmed
-                .get(&arn)
-                .is_some_and(|since| since.elapsed() < CACHE_FOR)
-        };
-        if !cached {
+        if !self.knows(&arn) {
             match self.state(&arn, to).await {
                 Ok(Some(SubscriptionState::Confirmed)) => {}
                 Ok(Some(_)) => {
@@ -174,6 +194,32 @@ fn state_of(arn: &str) -> Option<SubscriptionState> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fresh_stored_state_needs_no_request() {
+        let config = aws_sdk_sns::Config::builder()
+            .behavior_version(aws_sdk_sns::config::BehaviorVersion::latest())
+            .build();
+        let topics = Topics::new(Client::from_conf(config), "arn:aws:sns:x:1:p-");
+        let now = UnixMs(1_764_324_600_000);
+        let stored = |state, topic: &str, checked| Subscription {
+            state: Some(state),
+            topic_arn: Some(topic.to_owned()),
+            checked: Some(checked),
+            ..Subscription::default()
+        };
+        use SubscriptionState::{Confirmed, Lost};
+        for (subscription, is_known) in [
+            (None, false),
+            (Some(stored(Lost, "a", now)), false),
+            (Some(stored(Confirmed, "b", now)), false),
+            (Some(stored(Confirmed, "a", now + -BELIEVED_MS)), false),
+            (Some(stored(Confirmed, "a", now + -3_600_000)), true),
+        ] {
+            topics.believe("a", subscription.as_ref(), now);
+            assert_eq!(topics.knows("a"), is_known, "{subscription:?}");
+        }
+    }
 
     /// Tested here, because the emulators confirm by themselves.
     #[test]
