@@ -137,7 +137,7 @@ impl Function {
             .env("THRUM_TIMER_SHARDS", "1")
             .env("THRUM_BUS", "thrum")
             .env("THRUM_QUEUE_URL", format!("{endpoint}/queue"))
-            .env("THRUM_WORK_QUEUE_URL", format!("{endpoint}/work"))
+            .env("THRUM_TIMER_QUEUE_URL", format!("{endpoint}/work"))
             .env("THRUM_PULSE_URLS", format!("{endpoint}/pulse"))
             .env("THRUM_MAIL_TOPICS", arn)
             .env("THRUM_ADMIN_KEY_ARN", "arn:aws:secretsmanager:admin")

@@ -63,7 +63,7 @@ impl Aws {
             sent: Mutex::default(),
             broken: Mutex::default(),
         });
-        let evaluate = stage.sweeper("aws").with_work_queue(queue.clone());
+        let evaluate = stage.sweeper("aws").with_timer_queue(queue.clone());
         Self {
             stage,
             queue,

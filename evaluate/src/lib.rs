@@ -77,7 +77,7 @@ impl Evaluate {
     /// Adds a queue, for a schedule that runs only once a minute: work that is due in between goes
     /// through `later`.
     #[must_use]
-    pub fn with_work_queue(mut self, later: Arc<dyn Later>) -> Self {
+    pub fn with_timer_queue(mut self, later: Arc<dyn Later>) -> Self {
         self.later = Some(later);
         self
     }

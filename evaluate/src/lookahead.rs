@@ -1,5 +1,5 @@
 //! Look-ahead. On AWS, the schedule runs once a minute, but deadlines fall in between. Timers that
-//! are due before the next sweep go to the work queue, which delivers them at the exact time. They
+//! are due before the next sweep go to the timer queue, which delivers them at the exact time. They
 //! also stay in the table, so if the queue fails, the sweep still finds them: up to a minute late,
 //! but nothing is lost.
 

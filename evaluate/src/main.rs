@@ -1,4 +1,4 @@
-//! The evaluate Lambda function. The schedule, the table's stream and the work queue all call it.
+//! The evaluate Lambda function. The schedule, the table's stream and two queues call it.
 
 #![recursion_limit = "256"]
 
@@ -33,12 +33,12 @@ async fn main() -> anyhow::Result<()> {
     );
     let queue = Sqs::new(
         aws_sdk_sqs::Client::new(&aws),
-        &variable("THRUM_WORK_QUEUE_URL")?,
+        &variable("THRUM_TIMER_QUEUE_URL")?,
     );
     let self_ping = HttpSelfPing::new(&variable("THRUM_PULSE_URLS")?);
     let name = store.world().uuid_v4().to_string();
     let evaluate =
-        Evaluate::new(store, Arc::new(bus), &name, PULSE_GAP_MS).with_work_queue(Arc::new(queue));
+        Evaluate::new(store, Arc::new(bus), &name, PULSE_GAP_MS).with_timer_queue(Arc::new(queue));
     let schedule = Arc::new(Schedule {
         pulse: Pulse::new(Arc::new(self_ping), PULSE_EVERY_MS, PULSE_PINGS),
         ready: OnceCell::new(),

@@ -1,4 +1,5 @@
-//! The work queue: timers that fire at an exact time, and work that takes too long for the stream.
+//! The queues: one for timers that fire at an exact time, and one for work that takes too long for the
+//! stream.
 
 use crate::Evaluate;
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};

@@ -369,7 +369,7 @@ fn handlers(
     evaluate = if serves {
         evaluate.watching_clock()
     } else {
-        evaluate.with_work_queue(wire.clone())
+        evaluate.with_timer_queue(wire.clone())
     };
     let sender = Sender {
         http: Http::by(
