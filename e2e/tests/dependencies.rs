@@ -147,6 +147,22 @@ async fn a_held_alert_is_sent_when_nothing_holds_it_any_more() {
 }
 
 #[tokio::test]
+async fn a_parent_that_notifies_nobody_holds_nothing() {
+    let (stage, receiver) = (Stage::new().await, Receiver::start().await);
+    stage.webhook(&receiver.url, json!({})).await;
+    monitor(&stage, "db", json!([])).await;
+    monitor(&stage, "app", json!(["db"])).await;
+    let nobody = json!({ "channels": [] });
+    stage.call(Method::PATCH, "/v1/monitors/db", nobody).await;
+    for name in ["db", "app"] {
+        let fail = json!({ "monitor": name, "status": "fail" });
+        stage.heartbeat(fail).await;
+        stage.run(2_000, 1_000).await;
+    }
+    assert_eq!(received(&receiver), ["monitor.down app"]);
+}
+
+#[tokio::test]
 async fn parents_are_checked() {
     let stage = Stage::new().await;
     let a = monitor(&stage, "a", json!([])).await;

@@ -7,7 +7,7 @@ use thrum_schema::channel::kind::Settings;
 use thrum_schema::notice::Notice;
 
 /// Kinds that are not reached through a service over HTTP.
-const OTHERS: [&str; 4] = ["email", "webhook", "sms", "sns"];
+const OTHERS: [&str; 5] = ["email", "webhook", "sms", "sns", "eventbridge"];
 
 fn answer(status: u16, body: &str) -> Answer {
     Answer {

@@ -15,6 +15,7 @@ use thrum_schema::flip::Flip;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::monitor::Monitor;
 use thrum_schema::state::{MonitorState, Status};
+use thrum_schema::targets::Targets;
 
 /// How many children are read at most.
 const MAX_CHILDREN: usize = 1_000;
@@ -23,7 +24,7 @@ const NAMED: usize = 10;
 
 impl Store {
     /// The states of the parents of a monitor that went down with `flip`, if its alert may have to
-    /// wait for them. 1 RU each.
+    /// wait for them. 1 RU each, and another one for each that is down.
     ///
     /// # Errors
     /// The table failed.
@@ -32,19 +33,32 @@ impl Store {
         if parents.is_empty() || flip.to != Status::Down {
             return Ok(Vec::new());
         }
-        let found = match self.states(parents).await {
+        match self.holding(monitor, parents).await {
             // A child's flips must not depend on it.
             Err(StoreError::Corrupt(error)) => {
-                tracing::error!(%error, "can't read the state of a parent; it holds no alerts");
-                return Ok(Vec::new());
+                tracing::error!(%error, "can't read a parent; it holds no alerts");
+                Ok(Vec::new())
             }
-            found => found?,
-        };
+            found => found,
+        }
+    }
+
+    async fn holding(&self, monitor: &Monitor, parents: &[MonitorId]) -> Result<Vec<MonitorState>> {
+        let mut found = self.states(parents).await?;
         // Another project may have created a monitor with the ID of a deleted one.
-        let own = found
-            .into_iter()
-            .filter(|state| state.project == monitor.project);
-        Ok(own.collect())
+        found.retain(|state| state.project == monitor.project);
+        let down = found.iter().filter(|state| state.status == Status::Down);
+        let down: Vec<MonitorId> = down.map(|state| state.monitor).collect();
+        if !down.is_empty() {
+            // One that notifies nobody would swallow the alerts of its children.
+            let known = self.monitors_by_id(monitor.project, &down).await?;
+            let nobody = Targets::These(Vec::new());
+            found.retain(|state| {
+                let mut known = known.iter();
+                !known.any(|parent| parent.id == state.monitor && parent.targets == nobody)
+            });
+        }
+        Ok(found)
     }
 
     /// The first 1,000 monitors of a project that depend on one of its monitors, by their IDs. 1 RU per
