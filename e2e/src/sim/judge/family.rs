@@ -3,7 +3,7 @@
 use super::case::{Case, Note, s};
 use crate::sim::history::{Asked, Outcome, Redelivered};
 use crate::sim::model::{CLOCKS_MS, LATE_MS};
-use crate::sim::scenario::{FaultKind, Kind};
+use crate::sim::scenario::{FaultKind, Kind, Script};
 use crate::sim::seen::{SeenAlert, SeenFlip, SeenMonitor};
 
 /// How long Thrum needs to catch up after the last fault, in milliseconds.
@@ -112,18 +112,20 @@ fn held(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     }
 }
 
+/// Period plus grace of a monitor, before and after its change.
+fn patiences_ms(script: &Script) -> impl Iterator<Item = i64> {
+    let limits = [Some((script.period_s, script.grace_s)), script.then_s];
+    let limits = limits.into_iter().flatten();
+    limits.map(|(period_s, grace_s)| (period_s + grace_s) * 1_000)
+}
+
 /// After its parent is back, a child has time for its next heartbeat.
 fn waited(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     let script = &case.scenario.scripts[i];
     let Some(Ok(parent)) = script.parent.map(|parent| &case.seen.monitors[parent]) else {
         return;
     };
-    let limits = [Some((script.period_s, script.grace_s)), script.then_s];
-    let patience_s = limits
-        .iter()
-        .flatten()
-        .map(|(period_s, grace_s)| period_s + grace_s);
-    let patience_ms = patience_s.min().unwrap_or(0) * 1_000;
+    let patience_ms = patiences_ms(script).min().unwrap_or(0);
     for (_, back_ms) in known_down(case, parent) {
         let is_up = |flip: &SeenFlip| flip.at_ms == back_ms && flip.to == "up";
         if !parent.flips.iter().any(is_up) {
@@ -156,12 +158,7 @@ fn announced(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) 
     let Some(down) = monitor.flips.last().filter(|flip| flip.to == "down") else {
         return;
     };
-    let limits = [Some((script.period_s, script.grace_s)), script.then_s];
-    let patience_s = limits
-        .iter()
-        .flatten()
-        .map(|(period_s, grace_s)| period_s + grace_s);
-    let patience_ms = patience_s.max().unwrap_or(0) * 1_000;
+    let patience_ms = patiences_ms(script).max().unwrap_or(0);
     let mut since = down.at_ms.max(case.scenario.calm_ms + SETTLED_MS);
     let parent = script.parent.map(|parent| &case.seen.monitors[parent]);
     if let Some(Ok(parent)) = parent

@@ -7,15 +7,15 @@ use std::net::IpAddr;
 use thrum_schema::monitor::KeywordFilter;
 use thrum_schema::ping::{MAX_USER_AGENT, Ping, first_part};
 use thrum_schema::{MonitorId, PingKind};
-use thrum_store::Rules;
+use thrum_store::{Rules, StoreError};
 
 /// Longest address, in bytes. RFC 5321, 4.5.3.1.3.
 const MAX_ADDRESS: usize = 254;
 /// How much of an e-mail is searched for keywords, in bytes.
 const MAX_SEARCHED: usize = 128_000;
-/// Most messages within messages. The parser nests them without a limit, and dropping what it built is
-/// recursive.
-const MAX_NESTED: usize = 20;
+/// For the thread that parses an e-mail, in bytes. The parser nests messages without a limit, and frees
+/// them recursively: some 4,000 levels fit into [`MAX_SEARCHED`].
+const STACK: usize = 128 << 20;
 
 /// An e-mail that was received.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,7 @@ impl Monitors {
     ) -> Result<Recorded, RecordError> {
         let found = self.store.snapshot(to).await?;
         let filter = &found.ok_or(RecordError::NotFound)?.monitor.filter;
-        let (kind, text) = understood(filter, mail.raw);
+        let (kind, text) = understood(filter, mail.raw)?;
         let (body, truncated) = first_part(mail.raw.to_vec(), self.config.body_limit);
         let sender: String = mail.from.chars().filter(|c| !c.is_control()).collect();
         let ua = format!("Email from {sender}");
@@ -87,44 +87,45 @@ impl Monitors {
 }
 
 /// The kind of ping that a monitor's filter finds in an e-mail, and the e-mail's text for alerts.
-fn understood(filter: &KeywordFilter, raw: &[u8]) -> (PingKind, String) {
+fn understood(filter: &KeywordFilter, raw: &[u8]) -> Result<(PingKind, String), StoreError> {
+    let raw = &raw[..raw.len().min(MAX_SEARCHED)];
+    let parsed = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, || parsed(filter, raw))?;
+        Ok(thread.join().ok().flatten())
+    });
+    // The sender tries again.
+    let parsed = parsed.map_err(|error: std::io::Error| {
+        StoreError::Unavailable(format!("no thread to parse an e-mail: {error}"))
+    })?;
+    Ok(parsed.unwrap_or_else(|| (classified(filter, b""), String::new())))
+}
+
+fn classified(filter: &KeywordFilter, text: &[u8]) -> PingKind {
+    if filter.subject || filter.body {
+        filter.classify(text)
+    } else {
+        PingKind::Success
+    }
+}
+
+fn parsed(filter: &KeywordFilter, raw: &[u8]) -> Option<(PingKind, String)> {
     // `Message::subject` panics on an empty message.
-    let Some(message) = MessageParser::default().parse(searched(raw)) else {
-        let kind = match filter.subject || filter.body {
-            true => filter.classify(b""),
-            false => PingKind::Success,
-        };
-        return (kind, String::new());
-    };
+    let message = MessageParser::default().parse(raw)?;
     let subject = message.subject().unwrap_or_default();
     let texts = (0..message.text_body_count()).filter_map(|n| message.body_text(n));
     let text: Vec<String> = texts.map(Into::into).collect();
-    let kind = if filter.subject || filter.body {
-        let mut all = Vec::new();
-        if filter.subject {
-            all.push(subject.to_owned());
-        }
-        if filter.body {
-            all.extend(text.iter().cloned());
-            let html = (0..message.html_body_count()).filter_map(|n| message.body_html(n));
-            all.extend(html.map(Into::into));
-        }
-        filter.classify(all.join("\n").as_bytes())
-    } else {
-        PingKind::Success
-    };
-    (kind, format!("{subject}\n{}", text.join("\n")))
-}
-
-/// The part of an e-mail that is searched: up to where it nests too deeply.
-fn searched(raw: &[u8]) -> &[u8] {
-    let raw = &raw[..raw.len().min(MAX_SEARCHED)];
-    let nests = raw
-        .windows(7)
-        .enumerate()
-        .filter(|(_, text)| text.eq_ignore_ascii_case(b"message"));
-    let end = nests.map(|(at, _)| at).nth(MAX_NESTED);
-    &raw[..end.unwrap_or(raw.len())]
+    let mut searched = Vec::new();
+    if filter.subject {
+        searched.push(subject.to_owned());
+    }
+    if filter.body {
+        searched.extend(text.iter().cloned());
+        let html = (0..message.html_body_count()).filter_map(|n| message.body_html(n));
+        searched.extend(html.map(Into::into));
+    }
+    let kind = classified(filter, searched.join("\n").as_bytes());
+    Some((kind, format!("{subject}\n{}", text.join("\n"))))
 }
 
 #[cfg(test)]
@@ -151,7 +152,7 @@ mod tests {
             (true, true, PingKind::Fail),
             (false, false, PingKind::Success),
         ] {
-            let (found, text) = understood(&filter(subject, body), mail.as_bytes());
+            let (found, text) = understood(&filter(subject, body), mail.as_bytes()).unwrap();
             assert_eq!(found, kind, "{subject} {body}");
             assert!(
                 text.starts_with("Backup: FEHLER\n") && text.contains("all is done"),
@@ -165,15 +166,32 @@ mod tests {
         ] {
             let deep = format!("Subject: done\n{}", nested.repeat(34_000));
             assert_eq!(
-                understood(&filter(true, true), deep.as_bytes()).0,
+                understood(&filter(true, true), deep.as_bytes()).unwrap().0,
                 PingKind::Success
             );
         }
+        // The same, where a search of the raw text doesn't see it.
+        let deep = "Content-Type:message/rfc822\n\n".repeat(3_400);
+        let deep = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, deep);
+        let hidden = format!(
+            "Subject: done\nContent-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n{deep}"
+        );
+        let digest = "Content-Type:multipart/digest;boundary=a\n\n--a\n\n".repeat(2_500);
+        for deep in [hidden, format!("Subject: done\n{digest}")] {
+            let found = understood(&filter(true, true), deep.as_bytes()).unwrap();
+            assert_eq!(found.0, PingKind::Success);
+        }
         // Latin-1, and no mail at all.
         let latin = b"Subject: gr\xf6\xdfer\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\ngr\xf6\xdfer";
-        assert_eq!(understood(&filter(false, true), latin).0, PingKind::Fail);
+        assert_eq!(
+            understood(&filter(false, true), latin).unwrap().0,
+            PingKind::Fail
+        );
         for junk in [&b""[..], b"\xff\xfe", b"\r\n\r\n", b":::"] {
-            assert_eq!(understood(&filter(true, true), junk).0, PingKind::Ign);
+            assert_eq!(
+                understood(&filter(true, true), junk).unwrap().0,
+                PingKind::Ign
+            );
         }
     }
 }
