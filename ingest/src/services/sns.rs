@@ -122,8 +122,9 @@ impl SnsMessages {
         if topics.is_some_and(|topics| !topics.contains(&message.topic_arn)) {
             return Err(SnsError::Topic);
         }
-        let age_ms = UnixMs::parse("Timestamp", &message.timestamp).map(|at| now - at);
-        if age_ms.is_ok_and(|ms| ms > MAX_AGE_MS) {
+        let sent = UnixMs::parse("Timestamp", &message.timestamp)
+            .map_err(|_| SnsError::Forged("its Timestamp is not a time"))?;
+        if now - sent > MAX_AGE_MS {
             return Err(SnsError::Forged("its Timestamp is more than a day old"));
         }
         let url = certificate_url(&message.signing_cert_url)
