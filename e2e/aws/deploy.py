@@ -8,7 +8,7 @@ Needs a Python with ministack, aws-sam-cli and boto3, and bootstraps built by `c
 for x86_64. The functions run with only the permissions of their roles (AUTH). Known gaps of the
 emulator, as of 1.5, and what covers them instead:
 
-- It has no composite, anomaly or ratio alarms and no CodeDeploy, so this sets `Alarms=basic
+- It has no composite or anomaly alarms and no CodeDeploy, so this sets `Alarms=basic
   Canary=off`. cfn-lint checks those.
 - A filter of `exists: false` never matches if the image itself is missing, so removed leases are
   not delivered: e2e/tests/filters.rs.

@@ -5,7 +5,7 @@ use e2e::lambda::bootstrap;
 use serde_yaml_ng::Value;
 use std::collections::BTreeSet;
 use std::process::Command;
-use thrum_schema::metrics::{Count, NAMESPACE, Span};
+use thrum_schema::metrics::{Count, NAMESPACE, Sample};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -219,6 +219,65 @@ fn every_alarm_links_a_runbook_and_notifies_the_alarm_topic() {
     assert!(named.len() >= 10, "{named:?}");
 }
 
+/// A panic and a failure of the table are answered with a 5xx, so Lambda counts no error.
+#[test]
+fn canary_and_composite_alarm_watch_for_server_errors() {
+    let template = template();
+    let resources = &template["Resources"];
+    let watching: Vec<&str> = resources
+        .as_mapping()
+        .unwrap()
+        .iter()
+        .filter(|(_, resource)| resource["Properties"]["MetricName"] == Sample::ServerErrors.name())
+        .map(|(name, resource)| {
+            // Also with Alarms=basic.
+            assert!(resource["Condition"].is_null(), "{name:?}");
+            name.as_str().unwrap()
+        })
+        .collect();
+    let [alarm] = watching[..] else {
+        panic!("{watching:?}");
+    };
+    let canary = &resources["Ingest"]["Properties"]["DeploymentPreference"]["Alarms"];
+    assert!(strings(canary).contains(&alarm.to_owned()));
+    let rule = format!("{:?}", resources["Broken"]["Properties"]["AlarmRule"]);
+    assert!(rule.contains(&format!("${{{alarm}}}")), "{rule}");
+}
+
+/// What a queue gives up on must be noticed.
+#[test]
+fn every_queue_has_a_dead_letter_queue_with_an_alarm() {
+    let template = template();
+    let resources = template["Resources"].as_mapping().unwrap();
+    let alarms = format!(
+        "{:?}",
+        resources
+            .values()
+            .filter(|resource| resource["Type"] == "AWS::CloudWatch::Alarm")
+            .map(|alarm| &alarm["Properties"]["Dimensions"])
+            .collect::<Vec<_>>()
+    );
+    let queues = resources
+        .iter()
+        .filter(|(_, resource)| resource["Type"] == "AWS::SQS::Queue");
+    let mut dead = BTreeSet::new();
+    let mut all = BTreeSet::new();
+    for (name, queue) in queues {
+        all.insert(name.as_str().unwrap().to_owned());
+        let target = &queue["Properties"]["RedrivePolicy"]["deadLetterTargetArn"];
+        dead.extend(strings(target).iter().map(|arn| arn.replace(".Arn", "")));
+    }
+    // Lambda notes here what it gave up on.
+    dead.insert("StreamFailures".to_owned());
+    for queue in &dead {
+        assert!(alarms.contains(&format!("{queue}.QueueName")), "{queue}");
+    }
+    for queue in all.difference(&dead) {
+        let target = &template["Resources"][&**queue]["Properties"]["RedrivePolicy"];
+        assert!(!target.is_null(), "{queue} has no dead-letter queue");
+    }
+}
+
 #[test]
 fn the_dashboard_shows_every_metric() {
     let template = template();
@@ -242,7 +301,7 @@ fn the_dashboard_shows_every_metric() {
     let counted = Count::ALL
         .map(Count::name)
         .into_iter()
-        .chain(Span::ALL.map(Span::name));
+        .chain(Sample::ALL.map(Sample::name));
     assert_eq!(shown, counted.map(str::to_owned).collect());
 }
 

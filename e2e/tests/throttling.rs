@@ -38,6 +38,13 @@ async fn permanent_throttling_becomes_a_503_after_two_seconds() {
     assert_eq!(reply.status, 503);
     let took = started.elapsed().as_secs_f64();
     assert!((1.0..10.0).contains(&took), "{took} s");
+    // The alarm, and the canary with it, sees one failure among all requests.
+    let now = stage.store.world().now();
+    let line = stage.store.metrics().line("t", now, 0).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let requests = &line["ServerErrors"]["Counts"];
+    assert_eq!(line["ServerErrors"]["Values"], json!([0, 1]), "{line}");
+    assert_eq!(requests[1], 1, "{line}");
 }
 
 #[tokio::test]

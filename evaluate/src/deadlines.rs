@@ -4,7 +4,7 @@ use crate::{Evaluate, RETRY_MS};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeSet, HashMap};
 use thrum_schema::id::{MonitorId, ProjectId};
-use thrum_schema::metrics::Span;
+use thrum_schema::metrics::Sample;
 use thrum_schema::timer::{Timer, What, look_at};
 use thrum_schema::transition::{Event, transition};
 use thrum_schema::{MonitorState, Outage, UnixMs};
@@ -227,7 +227,7 @@ impl Evaluate {
         };
         if let Some(flip) = outcome.as_ref().and_then(|outcome| outcome.flip.as_ref()) {
             let metrics = self.store.metrics();
-            metrics.observe(Span::DetectionLag, at - flip.at);
+            metrics.observe(Sample::DetectionLag, at - flip.at);
         }
         if outcome.is_none() && !is_current(&now) {
             return Ok(Settled::Obsolete);

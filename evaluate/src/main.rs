@@ -10,7 +10,7 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::sync::Arc;
 use thrum_evaluate::{Evaluate, EventBridge, HttpSelfPing, Pulse};
-use thrum_schema::metrics::Span;
+use thrum_schema::metrics::Sample;
 use thrum_store::lambda::{Sqs, connect, required, start_log, write_metrics};
 use tokio::sync::OnceCell;
 
@@ -98,7 +98,9 @@ impl Schedule {
         let lag_ms = swept.iter().flatten().map(|swept| swept.lag_ms).max();
         let swept: Result<Vec<_>, _> = swept.into_iter().collect();
         swept?;
-        store.metrics().observe(Span::SweepLag, lag_ms.unwrap_or(0));
+        store
+            .metrics()
+            .observe(Sample::SweepLag, lag_ms.unwrap_or(0));
         ahead?;
         // All work is done, but no monitor goes down while the pulse fails: fail, to trigger the
         // alarm.

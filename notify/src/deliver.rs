@@ -10,7 +10,7 @@ use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, GATHER_MS, MAX_ERROR, backoff_ms};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
-use thrum_schema::metrics::{Count, Span};
+use thrum_schema::metrics::{Count, Sample};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::notice::Voice;
 use thrum_schema::timer::AHEAD_MS;
@@ -72,7 +72,7 @@ impl Notify {
         };
         if !alert.planned {
             let lag_ms = self.store.world().now() - UnixMs(id.created_ms());
-            self.store.metrics().observe(Span::RelayLag, lag_ms);
+            self.store.metrics().observe(Sample::RelayLag, lag_ms);
             let targets = self.store.resolve(project, &alert.targets).await?;
             let wanted = targets.iter().filter(|channel| channel.wants(alert.what));
             let mut channels: Vec<ChannelId> = wanted.map(|channel| channel.id).collect();

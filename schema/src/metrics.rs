@@ -66,11 +66,13 @@ impl Count {
     }
 }
 
-/// A duration, in milliseconds.
+/// A value that is measured again and again: a duration in milliseconds, unless it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Span {
+pub enum Sample {
     /// From a request to its response.
     Latency,
+    /// 1 for a request that got a 5xx, 0 for any other, so that the average is the share of them.
+    ServerErrors,
     /// From raising an alert to its arrival at notify.
     RelayLag,
     /// How far the sweep is behind: from the cursor to now, beyond the distance it keeps by design.
@@ -79,10 +81,11 @@ pub enum Span {
     DetectionLag,
 }
 
-impl Span {
+impl Sample {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Latency,
+        Self::ServerErrors,
         Self::RelayLag,
         Self::SweepLag,
         Self::DetectionLag,
@@ -92,9 +95,18 @@ impl Span {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Latency => "Latency",
+            Self::ServerErrors => "ServerErrors",
             Self::RelayLag => "RelayLag",
             Self::SweepLag => "SweepLag",
             Self::DetectionLag => "DetectionLag",
+        }
+    }
+
+    /// Its unit in CloudWatch.
+    const fn unit(self) -> &'static str {
+        match self {
+            Self::ServerErrors => "None",
+            _ => "Milliseconds",
         }
     }
 }
@@ -103,7 +115,7 @@ impl Span {
 #[derive(Debug, Default)]
 pub struct Metrics {
     counts: [AtomicU64; Count::ALL.len()],
-    spans: Mutex<[BTreeMap<u64, u64>; Span::ALL.len()]>,
+    samples: Mutex<[BTreeMap<u64, u64>; Sample::ALL.len()]>,
     written: AtomicI64,
 }
 
@@ -113,11 +125,11 @@ impl Metrics {
         self.counts[what as usize].fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Records a duration in milliseconds; negative ones (the clock went backwards) count as 0.
-    pub fn observe(&self, what: Span, ms: i64) {
-        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-        let values = &mut spans[what as usize];
-        let mut value = rounded(ms.max(0).unsigned_abs());
+    /// Records a value; negative ones (the clock went backwards) count as 0.
+    pub fn observe(&self, what: Sample, value: i64) {
+        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = &mut samples[what as usize];
+        let mut value = rounded(value.max(0).unsigned_abs());
         if values.len() >= MAX_VALUES && !values.contains_key(&value) {
             // The distribution is full: reuse a known value, rounding up if possible.
             value = values
@@ -143,9 +155,10 @@ impl Metrics {
         }
         let mut members = serde_json::Map::new();
         let mut metrics = Vec::new();
-        let spans = std::mem::take(&mut *self.spans.lock().unwrap_or_else(PoisonError::into_inner));
+        let samples =
+            std::mem::take(&mut *self.samples.lock().unwrap_or_else(PoisonError::into_inner));
         // Where requests arrive, report zero pings too, so that an alarm can notice.
-        let reports_pings = !spans[Span::Latency as usize].is_empty();
+        let reports_pings = !samples[Sample::Latency as usize].is_empty();
         for what in Count::ALL {
             let n = self.counts[what as usize].swap(0, Ordering::Relaxed);
             if n > 0 || (what == Count::Pings && reports_pings) {
@@ -153,9 +166,9 @@ impl Metrics {
                 members.insert(what.name().into(), n.into());
             }
         }
-        for (what, values) in Span::ALL.into_iter().zip(spans) {
+        for (what, values) in Sample::ALL.into_iter().zip(samples) {
             if !values.is_empty() {
-                metrics.push(json!({"Name": what.name(), "Unit": "Milliseconds"}));
+                metrics.push(json!({"Name": what.name(), "Unit": what.unit()}));
                 let (values, counts): (Vec<u64>, Vec<u64>) = values.into_iter().unzip();
                 let distribution = json!({"Values": values, "Counts": counts});
                 members.insert(what.name().into(), distribution);
@@ -192,10 +205,10 @@ mod tests {
         let now = UnixMs(1_763_700_000_000);
         assert_eq!(metrics.line("t", now, 0), None, "nothing happened");
         metrics.count(Count::Pings, 3);
-        metrics.observe(Span::Latency, 7);
-        metrics.observe(Span::Latency, 7);
-        metrics.observe(Span::Latency, 1_234);
-        metrics.observe(Span::SweepLag, 0);
+        metrics.observe(Sample::Latency, 7);
+        metrics.observe(Sample::Latency, 7);
+        metrics.observe(Sample::Latency, 1_234);
+        metrics.observe(Sample::SweepLag, 0);
         let line: Value = serde_json::from_str(&metrics.line("t", now, 60_000).unwrap()).unwrap();
         assert_eq!(line["Pings"], 3);
         assert_eq!(line["Table"], "t");
@@ -208,7 +221,7 @@ mod tests {
         assert_eq!(directive["Namespace"], "Thrum");
         assert_eq!(directive["Dimensions"], json!([["Table"]]));
         assert_eq!(directive["Metrics"].as_array().unwrap().len(), 3);
-        metrics.observe(Span::Latency, 1);
+        metrics.observe(Sample::Latency, 1);
         let none: Value = serde_json::from_str(&metrics.line("t", now + 1, 0).unwrap()).unwrap();
         assert_eq!(none["Pings"], 0, "zero pings are reported");
         let now = now + 1;
@@ -225,7 +238,7 @@ mod tests {
             let value = rounded(ms);
             assert!(ms <= value && value - ms <= ms / 16, "{ms} {value}");
             if ms % 7 == 0 {
-                metrics.observe(Span::RelayLag, ms.cast_signed());
+                metrics.observe(Sample::RelayLag, ms.cast_signed());
             }
         }
         let line: Value = serde_json::from_str(&metrics.line("t", UnixMs(1), 0).unwrap()).unwrap();

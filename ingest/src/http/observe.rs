@@ -6,18 +6,20 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
-use thrum_schema::metrics::{Count, Span};
+use thrum_schema::metrics::{Count, Sample};
 
-/// Records how long a request took, whether a quota or rate limit refused it, and whether Thrum
-/// failed to take a heartbeat.
+/// Records how long a request took, whether Thrum failed to answer it, whether a quota or rate limit
+/// refused it, and whether Thrum failed to take a heartbeat.
 pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let started = app.store.world().steady_ms();
     let path = request.uri().path();
     let is_heartbeat = path.starts_with("/ping/") || path == "/v1/heartbeats";
     let response = next.run(request).await;
     let metrics = app.store.metrics();
-    metrics.observe(Span::Latency, app.store.world().steady_ms() - started);
+    metrics.observe(Sample::Latency, app.store.world().steady_ms() - started);
     let status = response.status();
+    let failed = i64::from(status.is_server_error());
+    metrics.observe(Sample::ServerErrors, failed);
     if status == StatusCode::TOO_MANY_REQUESTS {
         metrics.count(Count::Refused, 1);
     }
