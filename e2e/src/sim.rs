@@ -3,9 +3,11 @@
 //! latency. Afterwards, the judge checks Thrum's promises against what clients, receivers and the
 //! clock recorded.
 
+mod capacity;
 mod cast;
 mod chance;
 mod clients;
+pub mod crowd;
 mod history;
 mod judge;
 mod model;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use thrum_evaluate::{Bus, BusError, Evaluate, Pulse, SelfPing, Swept, event_of};
+use thrum_evaluate::{Bus, BusError, Evaluate, Pulse, Schedule, SelfPing, Swept, event_of};
 use thrum_ingest::{AdminKey, App, Proxies};
 use thrum_notify::send::{Email, EventBridge, Http, Mail, Reach, Sns, Transport};
 use thrum_notify::{Config, Notify, Sender};
@@ -311,6 +311,16 @@ impl Stage {
     pub async fn keep_pulse(&self) {
         let evaluate = self.sweeper("test");
         evaluate.keep_pulse(&self.pulse).await.expect("a pulse");
+    }
+
+    /// A sweeper on a schedule that calls once a minute and sweeps `shards_at_a_time` shards in an
+    /// invocation. Its queue is `later`.
+    pub fn scheduled(&self, later: Arc<dyn Later>, shards_at_a_time: u16) -> Evaluate {
+        let own_ping = OwnPing(self.router.clone());
+        let pulse = Pulse::new(Arc::new(own_ping), 30_000, 3);
+        self.sweeper("aws")
+            .with_timer_queue(later)
+            .on_schedule(Schedule::new(pulse, shards_at_a_time))
     }
 
     /// Keeps the pulse and sweeps every shard, as the schedule would.

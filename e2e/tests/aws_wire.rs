@@ -85,9 +85,7 @@ async fn work_reaches_notify_through_the_bus_rule_and_queue() {
     let stage = Stage::new().await;
     let bus = EventBridge::new(bridge, "thrum");
     // More than fit into one `PutEvents` call.
-    let works: Vec<NotifyWork> = (1..=23)
-        .map(|at| NotifyWork::Probe { at: UnixMs(at) })
-        .collect();
+    let works: Vec<NotifyWork> = (1..=23).map(|at| NotifyWork::probe(UnixMs(at))).collect();
     let sent: Vec<Work> = works.iter().cloned().map(Into::into).collect();
     let results = bus.publish(&sent).await;
     assert_eq!(results.len(), 23);
@@ -120,8 +118,8 @@ async fn an_unreachable_bus_fails_every_event() {
     drop(moto);
     let bus = EventBridge::new(bridge, "thrum");
     let works = [
-        NotifyWork::Probe { at: UnixMs(1) }.into(),
-        NotifyWork::Probe { at: UnixMs(2) }.into(),
+        NotifyWork::probe(UnixMs(1)).into(),
+        NotifyWork::probe(UnixMs(2)).into(),
     ];
     let results = bus.publish(&works).await;
     assert_eq!(results.len(), 2);

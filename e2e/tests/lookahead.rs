@@ -17,12 +17,44 @@ use thrum_store::table::{Value, set, update};
 
 /// A queue that delivers each message when its delay is over, by the stage's clock.
 #[derive(Debug)]
-struct Queue {
+pub struct Queue {
     world: Arc<thrum_schema::world::ManualWorld>,
     messages: Mutex<Vec<(UnixMs, EvaluateWork)>>,
     /// How many messages were sent.
     sent: Mutex<usize>,
     broken: Mutex<bool>,
+}
+
+impl Queue {
+    pub fn new(stage: &Stage) -> Self {
+        Self {
+            world: Arc::clone(&stage.world),
+            messages: Mutex::default(),
+            sent: Mutex::default(),
+            broken: Mutex::default(),
+        }
+    }
+
+    /// The messages that are due now.
+    pub fn due(&self) -> Vec<EvaluateWork> {
+        let now = self.world.now();
+        let mut messages = self.messages.lock().unwrap();
+        let (due, left) = messages.drain(..).partition(|(at, _)| *at <= now);
+        *messages = left;
+        let due: Vec<(UnixMs, EvaluateWork)> = due;
+        due.into_iter().map(|(_, work)| work).collect()
+    }
+
+    /// How many messages wait that are the same as `work`.
+    pub fn waiting(&self, work: &EvaluateWork) -> usize {
+        let messages = self.messages.lock().unwrap();
+        messages.iter().filter(|(_, one)| one == work).count()
+    }
+
+    /// Whether it refuses messages from now on.
+    pub fn break_it(&self, broken: bool) {
+        *self.broken.lock().unwrap() = broken;
+    }
 }
 
 impl Later for Queue {
@@ -57,12 +89,7 @@ impl Aws {
 
     async fn with(shards: u16, config: thrum_ingest::Config) -> Self {
         let stage = Stage::with(shards, config).await;
-        let queue = Arc::new(Queue {
-            world: Arc::clone(&stage.world),
-            messages: Mutex::default(),
-            sent: Mutex::default(),
-            broken: Mutex::default(),
-        });
+        let queue = Arc::new(Queue::new(&stage));
         let evaluate = stage.sweeper("aws").with_timer_queue(queue.clone());
         Self {
             stage,
@@ -89,7 +116,10 @@ impl Aws {
         for shard in 0..self.stage.store.shards() {
             self.evaluate.sweep(shard).await.unwrap();
         }
-        let _ = self.evaluate.look_ahead(started).await;
+        let _ = self
+            .evaluate
+            .look_ahead(0..self.stage.store.shards(), started)
+            .await;
     }
 
     /// Delivers the records of timers that are due soon, as the stream's filters pass them. Even if
@@ -110,14 +140,7 @@ impl Aws {
         let end = self.stage.world.now() + ms;
         while self.stage.world.now() < end {
             let now = self.stage.world.advance(1_000);
-            let due: Vec<EvaluateWork> = {
-                let mut messages = self.queue.messages.lock().unwrap();
-                let (due, left) = messages.drain(..).partition(|(at, _)| *at <= now);
-                *messages = left;
-                let due: Vec<(UnixMs, EvaluateWork)> = due;
-                due.into_iter().map(|(_, work)| work).collect()
-            };
-            for work in due {
+            for work in self.queue.due() {
                 self.evaluate.work(&work).await.unwrap();
             }
             let swept = *self.swept.lock().unwrap();
@@ -222,7 +245,7 @@ async fn without_the_queue_a_sweep_finds_a_missed_deadline_within_a_minute() {
     let aws = Aws::new().await;
     let id = aws.monitor("job", 60, 60).await;
     aws.run(5_000).await;
-    *aws.queue.broken.lock().unwrap() = true;
+    aws.queue.break_it(true);
     aws.stage.ping(&format!("{id}/start")).await;
     aws.stream().await;
     aws.run(125_000 + 60_000).await;

@@ -25,6 +25,7 @@ mod outside;
 mod pipeline;
 mod quota;
 mod replay;
+mod schedule;
 mod sdk_faults;
 mod signal_defects;
 mod signals;

@@ -147,3 +147,13 @@ fn every_test_named_on_the_page_exists() {
     }
     assert!(rules > 30, "{rules} rules");
 }
+
+/// On a new table, which takes 4,000 writes a second, a thousand per partition, and on an item one
+/// transaction at a time. The clients are `curl --retry 5`.
+#[test]
+fn ten_thousand_hosts_register_at_once_within_two_minutes() {
+    let crowd = e2e::sim::crowd::register(10_000);
+    assert_eq!(crowd.gave_up, 0, "{crowd:?}");
+    assert!(crowd.took_s < 120.0, "{crowd:?}");
+    assert_eq!(crowd.counted, (10_000, 10_000));
+}

@@ -137,6 +137,7 @@ on_each!(
     a_later_alert_waits_for_an_earlier_one,
     a_group_is_formed_from_gathered_deliveries,
     an_alert_is_planned_once_and_closed_by_its_channels,
+    alerts_are_listed_in_order_over_partitions_and_months,
     channels_keep_their_subscriptions_and_failures,
     bars_are_written_once_and_can_be_corrected,
     nudges_are_counted_and_a_series_head_never_goes_back,
@@ -320,7 +321,7 @@ async fn racing_creations_create_one_monitor(table: Table) {
     assert_eq!(named, Some(created[0].monitor));
     let slugged = store.monitors_with_slug(PROJECT, "job").await.unwrap();
     assert_eq!(slugged, [created[0].monitor]);
-    assert_eq!(store.monitor_count(PROJECT).await.unwrap().n, 1);
+    assert_eq!(store.census(PROJECT).await.unwrap().n, 1);
     // And never more monitors than the plan allows.
     create(store, &monitor(20, "second")).await.unwrap();
     create(store, &monitor(21, "third")).await.unwrap();
@@ -349,7 +350,7 @@ async fn a_deleted_monitor_stays_deleted(table: Table) {
     };
     is_conflict(store.commit(&commit, NOW + 9).await);
     assert!(store.states(&[job.id]).await.unwrap().is_empty());
-    assert_eq!(store.monitor_count(PROJECT).await.unwrap().n, 0);
+    assert_eq!(store.census(PROJECT).await.unwrap().n, 0);
 }
 
 async fn timers_are_packed_ordered_and_armed_once(table: Table) {
@@ -667,6 +668,47 @@ async fn an_alert_is_planned_once_and_closed_by_its_channels(table: Table) {
         recent.iter().map(|one| one.id).collect::<Vec<_>>(),
         [alert_id(2), alert_id(1)]
     );
+}
+
+async fn alerts_are_listed_in_order_over_partitions_and_months(table: Table) {
+    let store = &table.store;
+    let id = |ms_ago: i64, n: u8| {
+        let at = (NOW - ms_ago).0.unsigned_abs();
+        AlertId(uuid::Builder::from_unix_timestamp_millis(at, &[n; 10]).into_uuid())
+    };
+    let day = 86_400_000;
+    // A burst in one partition, a burst over all, some in the previous month, and one that is too old.
+    let mut ids: Vec<AlertId> = (0..20).map(|n| id(5_000 + n, 8)).collect();
+    ids.extend((0..30).map(|n| id(60_000, n)));
+    ids.extend((0..9).map(|n| id(25 * day + i64::from(n), n)));
+    let old = id(40 * day, 1);
+    for id in ids.iter().chain([&old]) {
+        let alert = Alert::of_channel(*id, PROJECT, AlertKind::Limited, ChannelId(Uuid::nil()));
+        store.raise(&alert, NOW).await.unwrap();
+    }
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    let ids_of = |alerts: Vec<Alert>| alerts.iter().map(|one| one.id).collect::<Vec<_>>();
+    for limit in [1, 7, 25, 1_000] {
+        let mut listed = Vec::new();
+        let mut before = None;
+        loop {
+            let page = store.alerts_before(PROJECT, before, NOW, limit).await;
+            let page = ids_of(page.unwrap());
+            let is_last = page.len() < limit;
+            before = page.last().copied();
+            listed.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(listed, ids, "{limit} at a time");
+    }
+    let recent = store.recent_alerts(PROJECT, NOW, 1, 1_000).await.unwrap();
+    assert_eq!(ids_of(recent), ids[..50]);
+    let made_up = store
+        .alerts_before(PROJECT, Some(id(-day, 3)), NOW, 5)
+        .await;
+    assert_eq!(ids_of(made_up.unwrap()), ids[..5]);
 }
 
 async fn channels_keep_their_subscriptions_and_failures(table: Table) {

@@ -12,6 +12,7 @@ mod pulse;
 mod queue;
 mod relay;
 mod reminders;
+mod schedule;
 mod signals;
 mod stream;
 mod sweep;
@@ -23,6 +24,7 @@ use clock::ClockWatch;
 pub use eventbridge::EventBridge;
 pub use lookahead::WorkError;
 pub use pulse::{HttpSelfPing, Pulse, SelfPing};
+pub use schedule::{Schedule, SweptShards, TickError};
 pub use signals::{Input, Other, fit, offline};
 pub use stream::event_of;
 pub use sweep::Swept;
@@ -49,6 +51,8 @@ pub struct Evaluate {
     gap_ms: i64,
     /// Notices steps of the wall clock, in a process that always runs.
     clock: Option<ClockWatch>,
+    /// What the ticks of a schedule share, where one calls.
+    schedule: Option<Arc<Schedule>>,
     following: signals::Following,
 }
 
@@ -63,6 +67,7 @@ impl Evaluate {
             name: name.into(),
             gap_ms,
             clock: None,
+            schedule: None,
             following: signals::Following::default(),
         }
     }
@@ -79,6 +84,13 @@ impl Evaluate {
     #[must_use]
     pub fn with_timer_queue(mut self, later: Arc<dyn Later>) -> Self {
         self.later = Some(later);
+        self
+    }
+
+    /// Ticks as a schedule that calls once a minute demands.
+    #[must_use]
+    pub fn on_schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = Some(Arc::new(schedule));
         self
     }
 

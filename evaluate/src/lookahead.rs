@@ -3,9 +3,10 @@
 //! also stay in the table, so if the queue fails, the sweep still finds them: up to a minute late,
 //! but nothing is lost.
 
-use crate::{BusError, Evaluate};
+use crate::{BusError, Evaluate, TickError};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::time::Duration;
 use thiserror::Error;
 use thrum_schema::id::MonitorId;
@@ -34,23 +35,33 @@ pub enum WorkError {
     /// The bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// A tick or a sweep failed.
+    #[error(transparent)]
+    Tick(Box<TickError>),
+}
+
+impl WorkError {
+    /// The error of a tick, or of a sweep of some shards.
+    pub(crate) fn tick(error: TickError) -> Self {
+        Self::Tick(Box::new(error))
+    }
 }
 
 impl Evaluate {
-    /// Queues the deadlines and deliveries that are due between `from`, the start of the last
-    /// sweep, and the next sweep. 1 RU per shard and minute, and 0.5 RU per timer.
+    /// Queues the deadlines and deliveries of some shards that are due between `from`, the start of
+    /// their last sweep, and the next sweep. 1 RU per shard and minute, and 0.5 RU per timer.
     ///
     /// # Errors
     /// The table or the queue failed. The next sweep finds what was not queued, up to a minute
     /// late.
-    pub async fn look_ahead(&self, from: UnixMs) -> Result<(), WorkError> {
+    pub async fn look_ahead(&self, shards: Range<u16>, from: UnixMs) -> Result<(), WorkError> {
         let Some(later) = &self.later else {
             return Ok(());
         };
         let until = self.store.world().now() + AHEAD_MS;
         let outages = self.outages(self.store.world().now()).await?;
         let outages = &outages;
-        stream::iter(0..self.store.shards())
+        stream::iter(shards)
             .map(|shard| async move {
                 let timers = self.store.timers_between(shard, from, until).await?;
                 // In chunks, because there may be very many.

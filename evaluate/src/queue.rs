@@ -1,17 +1,20 @@
-//! The queues: one for timers that fire at an exact time, and one for work that takes too long for the
-//! stream.
+//! The queues: one for ticks, sweeps and timers at their exact times, and one for work that takes too
+//! long for the stream.
 
-use crate::Evaluate;
+use crate::{Evaluate, WorkError};
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
 use futures::future::join_all;
 use thrum_schema::metrics::Count;
 use thrum_schema::work::{Envelope, EvaluateWork};
 
 impl Evaluate {
-    /// Handles a batch of messages. Failed ones are reported, and delivered again. Timers go first,
-    /// concurrently, and are never reported: a retry minutes later would be useless, because the
-    /// sweep handles them before that.
-    pub async fn on_work(&self, event: &SqsEvent) -> SqsBatchResponse {
+    /// Handles a batch of messages. Those that failed are reported, and delivered again. Ticks, sweeps
+    /// and timers go first, concurrently, and are never reported: a retry minutes later would be useless,
+    /// because the next tick does their work before that.
+    ///
+    /// # Errors
+    /// A tick or a sweep failed, which an operator must know. Everything else in the batch is done.
+    pub async fn on_work(&self, event: &SqsEvent) -> Result<SqsBatchResponse, WorkError> {
         let mut response = SqsBatchResponse::default();
         let mut failed = |id: &Option<String>, error: String| {
             let id = id.clone().unwrap_or_default();
@@ -21,21 +24,24 @@ impl Evaluate {
             failure.item_identifier = id;
             response.batch_item_failures.push(failure);
         };
-        let mut timers = Vec::new();
+        let mut prompt = Vec::new();
         let mut long = Vec::new();
         for message in &event.records {
             let body = message.body.as_deref().unwrap_or_default();
             match serde_json::from_str::<Envelope<EvaluateWork>>(body) {
-                Ok(Envelope {
-                    detail: work @ EvaluateWork::Fire { .. },
-                }) => timers.push(work),
-                Ok(envelope) => long.push((&message.message_id, envelope.detail)),
+                Ok(Envelope { detail: work }) if work.is_prompt() => prompt.push(work),
+                Ok(Envelope { detail: work }) => long.push((&message.message_id, work)),
                 Err(error) => failed(&message.message_id, error.to_string()),
             }
         }
-        for fired in join_all(timers.iter().map(|work| self.work(work))).await {
-            if let Err(error) = fired {
-                tracing::warn!(%error, "timers failed; the next sweep will handle them");
+        let mut result = Ok(());
+        for done in join_all(prompt.iter().map(|work| self.work(work))).await {
+            match done {
+                Ok(()) => {}
+                Err(error @ WorkError::Tick(_)) => result = Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "timers failed; the next sweep will handle them");
+                }
             }
         }
         for (id, work) in long {
@@ -43,6 +49,6 @@ impl Evaluate {
                 failed(id, error.to_string());
             }
         }
-        response
+        result.map(|()| response)
     }
 }

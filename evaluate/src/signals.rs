@@ -92,6 +92,12 @@ impl Evaluate {
                 self.work_on_track(&track).await?;
             }
             EvaluateWork::Fire { timers, until } => self.fire(timers, *until).await?,
+            EvaluateWork::Tick => self.tick().await.map(drop).map_err(WorkError::tick)?,
+            EvaluateWork::Sweep { shards } => self
+                .sweep_shards(shards.clone())
+                .await
+                .map(drop)
+                .map_err(WorkError::tick)?,
         }
         Ok(())
     }

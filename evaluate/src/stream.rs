@@ -208,7 +208,7 @@ fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
                 at: UnixMs,
             }
             let probe: Probe = serde_dynamo::from_item(new.clone())?;
-            Ok(Meaning::Relay(NotifyWork::Probe { at: probe.at }))
+            Ok(Meaning::Relay(NotifyWork::probe(probe.at)))
         }
         "INSERT" if kind(new) == Some("request") => {
             #[derive(serde::Deserialize)]

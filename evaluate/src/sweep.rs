@@ -91,9 +91,8 @@ impl Evaluate {
             // The clock was set back: what is armed now is due before the cursor.
             low = started.minute() - OVERLAP_MIN;
         }
-        let behind_min = started.minute() - low - OVERLAP_MIN - IDLE_LAG_MIN;
         let mut swept = Swept {
-            lag_ms: behind_min.max(0) * 60_000,
+            lag_ms: behind_ms(low, started),
             ..Swept::default()
         };
         let mut claimed = false;
@@ -331,6 +330,13 @@ impl Evaluate {
         let again = now + age_ms.clamp(*AUDIT_MS.start(), *AUDIT_MS.end());
         Ok(Action::do_now(NotifyWork::Alert { project, alert }, again))
     }
+}
+
+/// How far behind a shard is whose cursor is at the minute `low`, in milliseconds, not counting the
+/// intended lag of its cursor.
+pub(crate) fn behind_ms(low: i64, now: UnixMs) -> i64 {
+    let behind_min = now.minute() - low - OVERLAP_MIN - IDLE_LAG_MIN;
+    behind_min.max(0) * 60_000
 }
 
 fn earlier(a: Option<UnixMs>, b: Option<UnixMs>) -> Option<UnixMs> {

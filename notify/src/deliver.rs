@@ -60,7 +60,7 @@ impl Notify {
                 #[cfg(feature = "aws")]
                 Mail::Topics(topics) => self.subscribe(topics, project, channel).await,
             },
-            NotifyWork::Probe { at } => Ok(self.store.probe_arrived(at).await?),
+            NotifyWork::Probe { at, .. } => Ok(self.store.probe_arrived(at).await?),
         }
     }
 
@@ -144,16 +144,16 @@ impl Notify {
             return self.give_up(&alert, channel_id, now).await;
         };
         let has_started = state.is_some_and(|state| state != DeliveryState::Waiting);
-        let must_wait = !has_started
-            && (self
-                .waits_for_earlier(&alert, &channel, &delivery, now)
-                .await?
-                || self
-                    .waits_for_escalation(&alert, &channel, &delivery, now)
-                    .await?
-                || self.gather_burst(&alert, &channel, now).await?);
-        if must_wait {
-            return Ok(());
+        if !has_started {
+            let earlier = self.waits_for_earlier(&alert, &channel, &delivery, now);
+            if earlier.await? {
+                return Ok(());
+            }
+            self.recall_stand_ins(&alert, &channel).await?;
+            let escalation = self.waits_for_escalation(&alert, &channel, &delivery, now);
+            if escalation.await? || self.gather_burst(&alert, &channel, now).await? {
+                return Ok(());
+            }
         }
         self.claim_and_send(&alert, &channel).await
     }

@@ -234,6 +234,26 @@ impl Notify {
         Ok(())
     }
 
+    /// Lets an alert whose turn has come at a channel go to the fallback channels that were used in its
+    /// outage, too: it may have been planned before that, and not have waited since.
+    pub(crate) async fn recall_stand_ins(
+        &self,
+        alert: &Alert,
+        channel: &Channel,
+    ) -> Result<(), NotifyError> {
+        if channel.fallback.is_none() {
+            return Ok(());
+        }
+        let open = alert.open.as_ref();
+        let has = |other: &ChannelId| open.is_some_and(|open| open.contains(&other.to_string()));
+        for other in self.stand_ins(alert).await? {
+            if !has(&other) {
+                self.add_channel(alert, alert.id, other).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a channel to those that the alert `id`, of the same outage as `alert`, goes to, and starts
     /// its delivery, unless it has it already.
     async fn add_channel(

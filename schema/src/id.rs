@@ -1,5 +1,6 @@
 //! Identifiers, each with its own type so that they cannot be mixed up.
 
+use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -84,6 +85,12 @@ impl MonitorId {
 }
 
 impl AlertId {
+    /// The text that the IDs of alerts created at `at` or later begin with, or that sorts before them.
+    pub fn first_of(at: UnixMs) -> String {
+        let hex = format!("{:012x}", at.0.max(0));
+        format!("{}-{}", &hex[..8], &hex[8..])
+    }
+
     /// When the alert was created, from its time-ordered id; milliseconds since the epoch.
     pub fn created_ms(self) -> i64 {
         timestamp_ms(self.0)

@@ -77,11 +77,13 @@ pub enum Mutant {
     PositionForgotten,
     /// A detector learns from the values that it finds anomalous.
     AnomaliesLearned,
+    /// A tick does not send the next one.
+    TickUnchained,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -118,6 +120,7 @@ impl Mutant {
         Self::ExpectationsIgnored,
         Self::PositionForgotten,
         Self::AnomaliesLearned,
+        Self::TickUnchained,
     ];
 }
 

@@ -1,7 +1,7 @@
 //! Timestamps as whole milliseconds since the Unix epoch, for storage and arithmetic.
 
 use crate::error::Invalid;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, NaiveTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -70,6 +70,13 @@ impl UnixMs {
     /// The UTC day as `yyyymmdd`, which partitions outbox and usage items.
     pub fn day(self) -> String {
         self.utc().format("%Y%m%d").to_string()
+    }
+
+    /// The first millisecond of its month, in UTC.
+    #[must_use]
+    pub fn start_of_month(self) -> Self {
+        let day = self.utc().date_naive().with_day(1).unwrap_or_default();
+        Self(day.and_time(NaiveTime::MIN).and_utc().timestamp_millis())
     }
 }
 

@@ -5,6 +5,7 @@ use crate::signal::series::{SeriesName, Timeframe};
 use crate::time::UnixMs;
 use crate::timer::Timer;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// The `source` of Thrum's events on the bus.
 pub const SOURCE: &str = "thrum";
@@ -45,6 +46,9 @@ pub enum NotifyWork {
     },
     /// Confirm that this message arrived, for the deep health check.
     Probe {
+        /// The project of Thrum's own monitors. Each message has a project, which the queue is fair by.
+        #[serde(default = "own_project")]
+        project: ProjectId,
         /// When the check started.
         at: UnixMs,
     },
@@ -79,6 +83,13 @@ pub enum EvaluateWork {
         /// The track's key.
         key: String,
     },
+    /// Do what the schedule does once a minute.
+    Tick,
+    /// Sweep some shards of the timers, in an invocation of their own.
+    Sweep {
+        /// The shards.
+        shards: Range<u16>,
+    },
     /// Handle timers exactly when they are due. They stay in the table too, so a sweep finds them
     /// as usual.
     Fire {
@@ -87,6 +98,38 @@ pub enum EvaluateWork {
         /// Timers rescheduled past this timestamp are left to the sweep.
         until: UnixMs,
     },
+}
+
+const fn own_project() -> ProjectId {
+    ProjectId::PIPELINE
+}
+
+impl NotifyWork {
+    /// The project that it is for.
+    pub const fn project(&self) -> ProjectId {
+        match self {
+            Self::Alert { project, .. }
+            | Self::Deliver { project, .. }
+            | Self::Flush { project, .. }
+            | Self::Subscribe { project, .. }
+            | Self::Probe { project, .. } => *project,
+        }
+    }
+
+    /// The check of the whole path that started at `at`.
+    pub const fn probe(at: UnixMs) -> Self {
+        Self::Probe {
+            project: own_project(),
+            at,
+        }
+    }
+}
+
+impl EvaluateWork {
+    /// Whether it is part of the schedule, so that the next tick does it anyway.
+    pub const fn is_prompt(&self) -> bool {
+        matches!(self, Self::Tick | Self::Sweep { .. } | Self::Fire { .. })
+    }
 }
 
 /// Work for either, as it is sent; a handler reads its own kind.
@@ -124,6 +167,8 @@ impl Work {
             Self::Evaluate(EvaluateWork::Watch { .. }) => "watch",
             Self::Evaluate(EvaluateWork::Track { .. }) => "track",
             Self::Evaluate(EvaluateWork::Fire { .. }) => "fire",
+            Self::Evaluate(EvaluateWork::Tick) => "tick",
+            Self::Evaluate(EvaluateWork::Sweep { .. }) => "sweep",
         }
     }
 }

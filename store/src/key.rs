@@ -17,6 +17,11 @@ use thrum_schema::{MonitorState, UnixMs};
 const MAX_PK: usize = 2_048;
 const MAX_SK: usize = 1_024;
 
+/// How many items a project's census has.
+pub const CENSUS_ITEMS: usize = 16;
+/// Over how many partitions a month's alerts are spread: each takes about 500 new alerts a second.
+pub const ALERT_SLOTS: u8 = 8;
+
 /// A primary key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -91,12 +96,12 @@ impl Key {
 
     /// Finds a monitor by name, for heartbeats.
     pub fn name(project: ProjectId, name: &str) -> Self {
-        Self::new(format!("P#{project}"), format!("NAME#{name}"))
+        Self::lone(format!("N#{project}#{name}"))
     }
 
     /// Finds monitors by slug, for ping-key URLs.
     pub fn slug(project: ProjectId, slug: &str) -> Self {
-        Self::new(format!("P#{project}"), format!("SLUG#{slug}"))
+        Self::lone(format!("SLUG#{project}#{slug}"))
     }
 
     /// An API key, by the hex SHA-256 of its secret.
@@ -121,12 +126,17 @@ impl Key {
 
     /// Finds a monitor by its unique key, for read-only clients.
     pub fn unique_key(project: ProjectId, unique_key: &str) -> Self {
-        Self::new(format!("P#{project}"), format!("UK#{unique_key}"))
+        Self::lone(format!("UK#{project}#{unique_key}"))
     }
 
-    /// How many monitors a project has.
-    pub fn monitor_count(project: ProjectId) -> Self {
-        Self::new(format!("P#{project}"), "CENSUS")
+    /// The partition of a project's census.
+    pub fn census_of(project: ProjectId) -> String {
+        format!("C#{project}")
+    }
+
+    /// An item of a project's census.
+    pub fn census(project: ProjectId, item: usize) -> Self {
+        Self::new(Self::census_of(project), format!("{item:02}"))
     }
 
     /// A project in the list of all projects.
@@ -186,17 +196,19 @@ impl Key {
         )
     }
 
-    /// An alert, partitioned by the day it was created, which its id contains.
+    /// An alert, partitioned by the month in which it was created, which its ID contains, and by a
+    /// random part of its ID.
     pub fn alert(project: ProjectId, alert: AlertId) -> Self {
+        let slot = alert.0.as_bytes()[15] % ALERT_SLOTS;
         Self::new(
-            Self::alerts_of(project, UnixMs(alert.created_ms())),
+            Self::alerts_of(project, UnixMs(alert.created_ms()), slot),
             alert.to_string(),
         )
     }
 
-    /// The partition of a project's alerts on the day of `at`.
-    pub fn alerts_of(project: ProjectId, at: UnixMs) -> String {
-        format!("P#{project}#A#{}", at.day())
+    /// A partition of a project's alerts in the month of `at`.
+    pub fn alerts_of(project: ProjectId, at: UnixMs, slot: u8) -> String {
+        format!("P#{project}#A#{}#{slot}", month(at))
     }
 
     /// The delivery of an alert or a group to a channel.
@@ -259,6 +271,11 @@ impl Key {
     /// A shard's cursor.
     pub fn cursor(shard: u16) -> Self {
         Self::new("SWEEP", format!("{shard:03}"))
+    }
+
+    /// When the schedule last ticked.
+    pub fn tick() -> Self {
+        Self::new("TICK", "TICK")
     }
 
     /// The head of a series and timeframe.
@@ -408,5 +425,27 @@ impl Key {
     /// The mark that notify writes when the check reaches it.
     pub fn probe_arrived() -> Self {
         Self::new("PROBE", "ARRIVED")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use thrum_schema::World;
+    use thrum_schema::world::ManualWorld;
+
+    #[test]
+    fn a_burst_of_alerts_is_spread_over_partitions() {
+        let now = UnixMs(1_763_700_000_000);
+        let world = ManualWorld::new(now, 7);
+        let mut partitions: BTreeMap<String, usize> = BTreeMap::new();
+        for _ in 0..8_000 {
+            let key = Key::alert(ProjectId::FIRST, AlertId(world.uuid_v7(now)));
+            *partitions.entry(key.pk).or_default() += 1;
+        }
+        assert_eq!(partitions.len(), usize::from(ALERT_SLOTS));
+        let even = partitions.values().all(|n| (800..1_200).contains(n));
+        assert!(even, "{partitions:?}");
     }
 }

@@ -48,6 +48,9 @@ const MAX_BATCH_ATTEMPTS: u32 = 8;
 /// timers must finish within 30 s of reading the clock (T2): it starts its last transaction within
 /// 20 s, and a call takes at most 8 s.
 const RETRY_FOR: Duration = Duration::from_secs(2);
+/// The same for the transaction that creates a monitor. If thousands are created at once, an answer
+/// that says when to come back is better than many requests that wait.
+const RETRY_CREATION_FOR: Duration = Duration::from_millis(300);
 /// The longest pause before a transaction's first retry; it doubles with each retry, up to
 /// [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -278,6 +281,11 @@ impl Store {
     /// Carries out all of `writes` or none. 2 WU per item. Conflicts and throttling are retried
     /// with jitter. A failed condition is not: the caller must read the items again.
     async fn transact(&self, writes: Vec<Write>) -> Result<()> {
+        self.transact_within(writes, RETRY_FOR).await
+    }
+
+    /// The same, but retries only for `patience`.
+    async fn transact_within(&self, writes: Vec<Write>, patience: Duration) -> Result<()> {
         debug_assert!(writes.len() <= MAX_TRANSACTION);
         // One token for all attempts, so that the transaction is carried out once even if a reply
         // is lost.
@@ -293,7 +301,7 @@ impl Store {
             };
             conflicts += u32::from(error == TableError::Conflict);
             let pause = longest.mul_f64(self.world.jitter());
-            if conflicts > MAX_CONFLICTS || started.elapsed() + pause > RETRY_FOR {
+            if conflicts > MAX_CONFLICTS || started.elapsed() + pause > patience {
                 return Err(match error {
                     // The caller must read the concurrent writes first.
                     TableError::Conflict => StoreError::Conflict,

@@ -1,6 +1,7 @@
 //! The named operations, by subject.
 
 mod alerts;
+mod census;
 mod channels;
 mod commit;
 mod counted;
@@ -24,13 +25,14 @@ mod update;
 mod usage;
 mod watches;
 
+pub use census::Census;
 pub use channels::ChannelHealth;
 pub use commit::Commit;
 pub use counted::{Counted, Kind};
 pub use deliveries::{Claim, Settled};
 pub use heartbeat::{Fast, Rules};
 pub use monitor_state::Located;
-pub use monitors::{Claims, Creation, MonitorCount};
+pub use monitors::{Claims, Creation};
 pub use series::{Fed, Nudge, PutBar};
 pub use timers::{Cursor, TimerItem};
 pub use touched::Touched;

@@ -485,7 +485,7 @@ fn other_keys() {
         Key::probe_arrived(),
         Key::badge(monitor().badge()),
         Key::unique_key(ProjectId::FIRST, &monitor().unique_key()),
-        Key::monitor_count(ProjectId::FIRST),
+        Key::census(ProjectId::FIRST, 7),
         Key::requests(ProjectId::FIRST, NOW, "0123456789abcdef"),
         Key::failure(MonitorId(id(1)), 43),
         Key::channel_health(ProjectId::FIRST, ChannelId(id(2))),

@@ -20,11 +20,12 @@ use hooks::{Hooks, NameServer};
 use http_body_util::BodyExt;
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
-use thrum_evaluate::{Evaluate, Pulse};
+use thrum_evaluate::{Evaluate, Pulse, Schedule};
 use thrum_ingest::App;
 use thrum_notify::send::{Email, EventBridge, Http, Mail, Sns};
 use thrum_notify::{Config, Notify, Sender};
@@ -66,6 +67,12 @@ struct Node {
     handlers: Mutex<Handlers>,
     /// The invocations in progress.
     lives: Mutex<Vec<Life>>,
+}
+
+/// What the schedule calls for.
+enum Call {
+    Tick,
+    Sweep(Range<u16>),
 }
 
 /// The running simulation.
@@ -356,20 +363,30 @@ fn handlers(
 ) -> Handlers {
     let shared: Arc<dyn World> = world.clone();
     let serves = matches!(scenario.place, Place::Serve { .. });
-    let shards = if serves { 1 } else { 2 };
-    let store = Store::new(Arc::clone(table), TABLE, shards, Arc::clone(&shared));
+    let store = Store::new(
+        Arc::clone(table),
+        TABLE,
+        scenario.shards(),
+        Arc::clone(&shared),
+    );
     let config = thrum_ingest::Config {
         networks: Networks::all(),
         ..thrum_ingest::Config::default()
     };
     let router = thrum_ingest::router(App::new(store.clone(), config));
     let wire = Arc::new(Wire(Weak::clone(cast)));
+    let door = OwnPing(Weak::clone(cast), serves.then(|| router.clone()));
     let (gap_ms, every_ms, pings) = if serves { SERVE_PULSE } else { LAMBDA_PULSE };
     let mut evaluate = Evaluate::new(store.clone(), wire.clone(), name, gap_ms);
     evaluate = if serves {
         evaluate.watching_clock()
     } else {
-        evaluate.with_timer_queue(wire.clone())
+        let pulse = Pulse::new(Arc::new(door.clone()), every_ms, pings);
+        // An invocation for each shard.
+        let schedule = Schedule::new(pulse, 1);
+        evaluate
+            .with_timer_queue(wire.clone())
+            .on_schedule(schedule)
     };
     let sender = Sender {
         http: Http::by(
@@ -389,7 +406,6 @@ fn handlers(
         plans: Plans::default(),
     };
     let notify = Notify::new(store.clone(), sender, wire, config);
-    let door = OwnPing(Weak::clone(cast), serves.then(|| router.clone()));
     Handlers {
         store,
         router,

@@ -53,6 +53,15 @@ pub struct Delivered {
     pub accepted: bool,
 }
 
+/// A successful sweep of a shard.
+#[derive(Debug, Clone, Copy)]
+pub struct Sweep {
+    pub shard: u16,
+    /// Its start and end, in milliseconds.
+    pub begun_ms: i64,
+    pub ended_ms: i64,
+}
+
 /// Everything that was recorded.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -77,6 +86,22 @@ pub struct History {
     pub bars: Vec<(i64, f64)>,
     /// When the last of them was acknowledged.
     pub bars_ended_ms: i64,
-    /// Successful ticks of the schedule: start and end, in milliseconds.
-    pub ticks: Vec<(i64, i64)>,
+    /// Successful sweeps.
+    pub sweeps: Vec<Sweep>,
+}
+
+impl History {
+    /// When every shard was swept by a sweep that began after `ms` and took less than `limit_ms`; `None`
+    /// if one was not.
+    pub fn all_swept(&self, shards: u16, ms: i64, limit_ms: i64) -> Option<i64> {
+        let first = |shard| {
+            let own = self.sweeps.iter().filter(move |sweep| {
+                let is_quick = sweep.ended_ms - sweep.begun_ms < limit_ms;
+                sweep.shard == shard && sweep.begun_ms > ms && is_quick
+            });
+            own.map(|sweep| sweep.ended_ms).min()
+        };
+        let ends: Option<Vec<i64>> = (0..shards).map(first).collect();
+        ends?.into_iter().max()
+    }
 }

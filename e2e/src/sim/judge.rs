@@ -7,6 +7,7 @@ mod case;
 mod family;
 mod hardship;
 mod monitors;
+mod prompt;
 mod rest;
 mod signals;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub fn judge(case: &Case) -> Vec<Broken> {
     care::judge(case, &mut note);
     family::judge(case, &mut note);
     alerts::judge(case, &mut note);
+    prompt::judge(case, &mut note);
     rest::judge(case, &mut note);
     broken
 }

@@ -2,6 +2,7 @@
 //! Also simulates what the AWS SDK adds to a table: it retries transient failures, a transaction
 //! under the same token, within a time limit.
 
+use super::capacity::{Capacity, HOLD_MS};
 use super::chance::{Chance, Clock, sleep_ms};
 use super::scenario::{FaultKind, Scenario};
 use super::trace::Trace;
@@ -81,6 +82,7 @@ pub struct Net {
     known: Mutex<HashMap<String, (i64, Reply)>>,
     /// Whether any fault makes reads stale, so that replies must be kept.
     forgets: bool,
+    capacity: Capacity,
 }
 
 impl fmt::Debug for Net {
@@ -119,7 +121,7 @@ enum Fault {
 
 /// A table call.
 #[derive(Clone)]
-enum Request {
+pub enum Request {
     Get(Key, Read),
     GetMany(Vec<Key>, Read),
     Query(Query),
@@ -256,6 +258,7 @@ impl Net {
             trace,
             done: Mutex::default(),
             known: Mutex::default(),
+            capacity: Capacity::default(),
             forgets: scenario
                 .spells
                 .iter()
@@ -414,6 +417,16 @@ impl Way {
             }
             _ => {}
         }
+        let hold = match self.partition_wu() {
+            Some(units) => match net.capacity.admit(request, units, net.clock.ms()) {
+                Ok(hold) => Some(hold),
+                Err(error) => return Err(self.refused(error, request)),
+            },
+            None => None,
+        };
+        if hold.is_some() && matches!(request, Request::Transact(..)) {
+            sleep_ms(self.chance.range(HOLD_MS.0, HOLD_MS.1)).await;
+        }
         let reply = match fault {
             Fault::Partial => self.in_part(request.clone()).await,
             // It arrives even if the sender has died.
@@ -430,6 +443,7 @@ impl Way {
             }
             _ => net.carry_out(request.clone()).await,
         };
+        drop(hold);
         net.trace
             .note(request.name(), u16::from(reply.is_ok()), net.clock.ms());
         net.trace.note_whole(|| request.text());
@@ -449,6 +463,31 @@ impl Way {
             Fault::ReplyLost => Err(NoAnswer::Again(unavailable("connection reset"))),
             Fault::Failed => Err(NoAnswer::Again(unavailable("internal error"))),
             _ => reply.map_err(NoAnswer::Final),
+        }
+    }
+
+    /// The write units per second that a partition takes now, if they are limited.
+    fn partition_wu(&self) -> Option<u16> {
+        let ms = self.net.clock.ms();
+        let units = |what| match what {
+            FaultKind::Capacity(units) => Some(units),
+            _ => None,
+        };
+        let scenario = &self.net.scenario;
+        let mut active = scenario.active_faults(ms, units);
+        active.next().filter(|_| ms < scenario.calm_ms)
+    }
+
+    /// A request that DynamoDB can't take now. The SDK does not retry a cancelled transaction.
+    fn refused(&self, error: TableError, request: &Request) -> NoAnswer {
+        let fault = match error {
+            TableError::Conflict => Fault::Conflict,
+            _ => Fault::Throttled,
+        };
+        self.note(fault, request);
+        match request {
+            Request::Transact(..) => NoAnswer::Final(error),
+            _ => NoAnswer::Again(error),
         }
     }
 

@@ -60,8 +60,8 @@ pub enum Place {
         /// The longest time between two ticks, in milliseconds.
         tick_ms: i64,
     },
-    /// Two instances of each function, a schedule that fires every minute, queues that deliver more
-    /// than once, and a stream with two shards.
+    /// Two instances of each function, a schedule that calls once a minute but up to 59 s late, queues
+    /// that deliver more than once, and a stream with two shards.
     Lambda,
 }
 
@@ -181,6 +181,9 @@ pub enum FaultKind {
     ReplyLost(u16),
     /// The table throttles.
     Throttled(u16),
+    /// Each partition takes only this many write units per second, and an item one transaction at a
+    /// time.
+    Capacity(u16),
     /// A call takes seconds.
     Slow(u16),
     /// An eventually consistent read returns stale data.
@@ -200,7 +203,7 @@ pub enum FaultKind {
     Stream(u16),
     /// A client's request or its response is lost.
     Network(u16),
-    /// The schedule skips a minute, or fires twice.
+    /// EventBridge Scheduler skips a minute, or calls twice.
     Schedule(u16),
     /// The front door refuses a request.
     TurnedAway(u16),
@@ -350,6 +353,15 @@ impl Scenario {
             .collect();
         scenario.removals_ms.sort_unstable();
         scenario.add_hardship();
+        if seed % 16 == 3 && scenario.place == Place::Lambda {
+            let chance = Chance::new(seed, "capacity");
+            let from_ms = chance.range(0, calm_ms / 2);
+            scenario.spells.push(Spell {
+                from_ms,
+                to_ms: calm_ms,
+                what: FaultKind::Capacity(*chance.pick(&[3, 5, 10])),
+            });
+        }
         if seed % 16 == 13 && scenario.clock_step.is_none() {
             scenario.add_care();
         }
@@ -570,6 +582,14 @@ impl Scenario {
                 }
             })
             .collect();
+    }
+
+    /// The number of timer shards.
+    pub const fn shards(&self) -> u16 {
+        match self.place {
+            Place::Serve { .. } => 1,
+            Place::Lambda => 2,
+        }
     }
 
     /// Whether there are no faults.

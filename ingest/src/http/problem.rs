@@ -93,7 +93,7 @@ impl Problem {
     /// The value of `Retry-After`, if a retry may succeed.
     pub fn retry_after(&self) -> Option<HeaderValue> {
         match self.status() {
-            StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("1")),
+            StatusCode::SERVICE_UNAVAILABLE => Some(self.retry_after_s.unwrap_or(1).into()),
             _ => self.retry_after_s.map(HeaderValue::from),
         }
     }
@@ -104,6 +104,14 @@ impl Problem {
         let more = self.more.get_or_insert_default();
         more.insert(name.to_owned(), value);
         self
+    }
+
+    /// 503, with the milliseconds after which to try again.
+    pub fn unavailable(why: &str, wait_ms: i64) -> Self {
+        Self {
+            retry_after_s: Some(secs_to_wait(wait_ms)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, why)
+        }
     }
 
     /// 429, with the milliseconds until a retry may succeed.

@@ -83,7 +83,7 @@ impl Monitors {
     pub async fn list(&self, project: ProjectId) -> Result<ProjectMonitors> {
         // Read the count first: a change in between raises it, so the next list reads the monitors
         // again.
-        let changes = self.store.monitor_count(project).await?.changes;
+        let changes = self.store.census(project).await?.changes;
         if let Some(monitors) = self.cache.get(project, changes) {
             return Ok(monitors);
         }

@@ -30,6 +30,11 @@ impl Sqs {
 impl Later for Sqs {
     fn send(&self, work: Work, delay: Duration) -> BoxFuture<'_, Result<(), LaterError>> {
         Box::pin(async move {
+            // Makes a queue fair: a project with much work does not hold up the others.
+            let group = match &work {
+                Work::Notify(work) => Some(work.project().to_string()),
+                Work::Evaluate(_) => None,
+            };
             let body =
                 serde_json::to_string(&Envelope { detail: work }).expect("work maps to JSON");
             let seconds = delay.as_millis().div_ceil(1000).min(MAX_DELAY_S.into());
@@ -37,6 +42,7 @@ impl Later for Sqs {
                 .send_message()
                 .queue_url(&self.url)
                 .message_body(body)
+                .set_message_group_id(group)
                 .delay_seconds(i32::try_from(seconds).unwrap_or(0))
                 .send()
                 .await

@@ -3,13 +3,43 @@
 use super::commit::FIRST_AUDIT_MS;
 use super::usage::take;
 use crate::item;
-use crate::key::Key;
+use crate::key::{ALERT_SLOTS, Key};
 use crate::table::{Query, add, attr, create, exists, put, set, strings, take_from, update};
 use crate::{Result, Store, StoreError};
+use futures::future::try_join_all;
+use std::cmp::Reverse;
 use thrum_schema::alert::{ALERT_TTL_S, Alert};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::metrics::Count;
 use thrum_schema::time::UnixMs;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// A partition of a month's alerts, as far as it was read.
+struct Slot {
+    pk: String,
+    /// The oldest alert that was read.
+    oldest: Option<AlertId>,
+    /// Whether there may be older ones.
+    more: bool,
+}
+
+impl Slot {
+    /// The next `limit` alerts that are not older than `from`.
+    async fn page(&self, store: &Store, from: UnixMs, limit: usize) -> Result<Vec<Alert>> {
+        if !self.more {
+            return Ok(Vec::new());
+        }
+        let last = self.oldest.map_or("~".to_owned(), |id| id.to_string());
+        let query = Query::of(&self.pk).between(AlertId::first_of(from), last);
+        // The range includes its end.
+        let query = query.eventual().newest_first().limit(limit + 1);
+        let mut alerts: Vec<Alert> = store.query(query).await?;
+        alerts.retain(|alert| self.oldest != Some(alert.id));
+        alerts.truncate(limit);
+        Ok(alerts)
+    }
+}
 
 impl Store {
     /// An alert. 1 RU.
@@ -23,8 +53,8 @@ impl Store {
         self.get_many(keys).await
     }
 
-    /// The newest `limit` alerts of the last `days` days, newest first. 0.5 RU per 4 kB, and at
-    /// least one query per day.
+    /// The newest `limit` alerts of the last `days` days, newest first. 0.5 RU per 4 kB, and at least
+    /// eight queries per month.
     pub async fn recent_alerts(
         &self,
         project: ProjectId,
@@ -32,21 +62,12 @@ impl Store {
         days: i64,
         limit: usize,
     ) -> Result<Vec<Alert>> {
-        let mut alerts = Vec::new();
-        for day in 0..days {
-            let left = limit.saturating_sub(alerts.len());
-            if left == 0 {
-                break;
-            }
-            let day = Query::of(Key::alerts_of(project, now - day * 86_400_000)).eventual();
-            let newest = day.newest_first().limit(left);
-            alerts.extend(self.query::<Alert>(newest).await?);
-        }
-        Ok(alerts)
+        let from = now - days * DAY_MS;
+        self.alerts_between(project, from, now, None, limit).await
     }
 
-    /// The newest `limit` alerts that are older than `before`, newest first. 0.5 RU per 4 kB, and at least one query
-    /// per day.
+    /// The newest `limit` alerts that are older than `before`, newest first. 0.5 RU per 4 kB, and at
+    /// least eight queries per month.
     pub async fn alerts_before(
         &self,
         project: ProjectId,
@@ -54,28 +75,71 @@ impl Store {
         now: UnixMs,
         limit: usize,
     ) -> Result<Vec<Alert>> {
-        let days = ALERT_TTL_S / 86_400 + 1;
-        let Some(before) = before else {
-            return self.recent_alerts(project, now, days, limit).await;
-        };
-        // An id that was made up may be of any time.
-        let at = UnixMs(before.created_ms()).min(now);
-        if now - at > (days + 1) * 86_400_000 {
-            return Ok(Vec::new());
+        let from = now - ALERT_TTL_S * 1_000 - DAY_MS;
+        // An ID that was made up may be of any time.
+        let to = before.map_or(now, |before| UnixMs(before.created_ms()).min(now));
+        self.alerts_between(project, from, to, before, limit).await
+    }
+
+    /// The newest `limit` alerts from `from` to the month of `to` that are older than `before`.
+    async fn alerts_between(
+        &self,
+        project: ProjectId,
+        from: UnixMs,
+        to: UnixMs,
+        before: Option<AlertId>,
+        limit: usize,
+    ) -> Result<Vec<Alert>> {
+        let mut found = Vec::new();
+        let mut month = to;
+        while month >= from && found.len() < limit {
+            let left = limit - found.len();
+            found.extend(self.alerts_in(project, month, from, before, left).await?);
+            month = month.start_of_month() - 1;
         }
-        let day = Query::of(Key::alerts_of(project, at))
-            .between("", before.to_string())
-            .eventual();
-        // The range includes its end.
-        let rest = day.newest_first().limit(limit + 1);
-        let mut alerts = self.query::<Alert>(rest).await?;
-        alerts.retain(|alert| alert.id != before);
-        alerts.truncate(limit);
-        let past = (now - at) / 86_400_000 + 1;
-        let left = limit - alerts.len();
-        let older = self.recent_alerts(project, at - 86_400_000, (days - past).max(0), left);
-        alerts.extend(older.await?);
-        Ok(alerts)
+        Ok(found)
+    }
+
+    /// The newest `limit` alerts of the month of `at` from `from` on that are older than `before`:
+    /// merges the month's partitions, page by page.
+    async fn alerts_in(
+        &self,
+        project: ProjectId,
+        at: UnixMs,
+        from: UnixMs,
+        before: Option<AlertId>,
+        limit: usize,
+    ) -> Result<Vec<Alert>> {
+        // The IDs are random enough that most slots need only one page.
+        let page = limit / usize::from(ALERT_SLOTS) + 3;
+        let mut slots: Vec<Slot> = (0..ALERT_SLOTS)
+            .map(|slot| Slot {
+                pk: Key::alerts_of(project, at, slot),
+                oldest: before,
+                more: true,
+            })
+            .collect();
+        let mut found: Vec<Alert> = Vec::new();
+        loop {
+            let pages = slots.iter().map(|slot| slot.page(self, from, page));
+            let pages = try_join_all(pages).await?;
+            for (slot, alerts) in slots.iter_mut().zip(pages) {
+                slot.more &= alerts.len() == page;
+                slot.oldest = alerts.last().map(|alert| alert.id).or(slot.oldest);
+                found.extend(alerts);
+            }
+            found.sort_unstable_by_key(|alert| Reverse(alert.id));
+            // A slot with more pages may have any alert that is older than the last one it returned.
+            let unread = slots.iter().filter(|slot| slot.more);
+            let is_known = match unread.filter_map(|slot| slot.oldest).max() {
+                Some(oldest) => found.partition_point(|alert| alert.id >= oldest) >= limit,
+                None => true,
+            };
+            if is_known {
+                found.truncate(limit);
+                return Ok(found);
+            }
+        }
     }
 
     /// Writes an alert that no flip caused, with its audit timer. 4 WU.

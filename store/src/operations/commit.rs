@@ -1,8 +1,8 @@
 //! Commits: everything that an event changes about a monitor, in one write or transaction.
 
 use super::Touched;
+use super::census::count;
 use super::dependencies::relink;
-use super::monitors::count;
 use crate::item;
 use crate::key::Key;
 use crate::table::{Item, TableError, Value, Write, attr, check, create, exists, put};
@@ -53,7 +53,7 @@ impl Store {
                 true => None,
                 false => self.check_parents(commit.monitor).await?,
             };
-            extra.push(count(was.project, 0, None, after));
+            extra.extend(count(was.project, was.id, 0, after));
             extra.extend(relink(Some(was), Some(commit.monitor)));
             extra.extend(self.rename(Some(was), Some(commit.monitor)).await?);
         }

@@ -5,7 +5,7 @@
 
 use crate::item;
 use crate::key::Key;
-use crate::operations::MonitorCount;
+use crate::operations::Census;
 use crate::table::{Query, Write, delete, put};
 use crate::{Result, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,17 +95,17 @@ impl Store {
         alert
     }
 
-    /// Checks that a monitor does not depend on itself, and returns the count of monitors at that time;
+    /// Checks that a monitor does not depend on itself, and returns the census at that time;
     /// `None` if it has no parents. 1 RU, and 1 RU for each monitor that it depends on.
     ///
     /// # Errors
     /// [`StoreError::Cycle`], [`StoreError::TooDeep`], or the table failed.
-    pub async fn check_parents(&self, monitor: &Monitor) -> Result<Option<MonitorCount>> {
+    pub async fn check_parents(&self, monitor: &Monitor) -> Result<Option<Census>> {
         let mut level = monitor.options.parents.clone();
         if level.is_empty() {
             return Ok(None);
         }
-        let count = self.monitor_count(monitor.project).await?;
+        let census = self.census(monitor.project).await?;
         let mut parents: BTreeMap<MonitorId, Vec<MonitorId>> = BTreeMap::new();
         parents.insert(monitor.id, level.clone());
         while !level.is_empty() {
@@ -126,7 +126,7 @@ impl Store {
         let of = |id: MonitorId| parents.get(&id).cloned().unwrap_or_default();
         match is_cyclic(monitor.id, of) {
             true => Err(StoreError::Cycle),
-            false => Ok(Some(count)),
+            false => Ok(Some(census)),
         }
     }
 }

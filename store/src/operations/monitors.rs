@@ -1,31 +1,18 @@
 //! Monitors: finds them by id, name, slug, badge and project; creates, renames and deletes them.
 
 use super::Touched;
+use super::census::{Census, count};
 use super::commit::Commit;
 use super::dependencies::relink;
 use crate::item::{self, MAPPING_VERSION};
 use crate::key::Key;
-use crate::table::{
-    Condition, Query, Update, Write, add, attr, check, create, delete, exists, strings, take_from,
-    update,
-};
-use crate::{Result, Store};
+use crate::table::{Query, Update, Write, add, attr, create, delete, strings, take_from, update};
+use crate::{RETRY_CREATION_FOR, Result, Store};
 use serde::Deserialize;
 use thrum_schema::id::{BadgeId, MonitorId, ProjectId};
 use thrum_schema::monitor::Monitor;
 use thrum_schema::state::MonitorState;
 use thrum_schema::time::UnixMs;
-
-/// How many monitors a project has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct MonitorCount {
-    /// The number of monitors.
-    pub n: i64,
-    /// Incremented whenever a monitor is created, changed or deleted: while it is the same, no
-    /// monitor has changed.
-    pub changes: u64,
-}
 
 /// What must be unique about a new monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +34,8 @@ pub struct Creation<'a> {
     pub claims: Claims,
     /// Maximum monitors of the project, including this one.
     pub limit: Option<u32>,
-    /// The count when the monitor was found not to exist: no monitor may have been created since.
-    pub after: Option<MonitorCount>,
+    /// The census when the monitor was found not to exist: no monitor may have changed since.
+    pub after: Option<Census>,
 }
 
 #[derive(Deserialize)]
@@ -128,17 +115,9 @@ impl Store {
         self.get_many_eventual(keys).await
     }
 
-    /// How many monitors a project has. 1 RU.
-    pub async fn monitor_count(&self, project: ProjectId) -> Result<MonitorCount> {
-        Ok(self
-            .get(Key::monitor_count(project))
-            .await?
-            .unwrap_or_default())
-    }
-
     /// Creates a monitor together with its first event, and counts it. 2 WU for each of monitor,
-    /// owner, state, name, slug, badge, unique key and monitor count, and for what the event
-    /// writes.
+    /// owner, state, name, slug, badge, unique key and census, and for what the event writes; 30 WU more
+    /// if it depends on the census; 1 RU if the plan limits the monitors.
     ///
     /// # Errors
     /// [`StoreError::Conflict`](crate::StoreError::Conflict) if a name or slug that it claims is
@@ -153,10 +132,12 @@ impl Store {
             create(item::state(&commit.outcome.state)),
             create(item::badge(monitor)),
             create(item::unique_key(monitor)),
-            count(monitor.project, 1, creation.limit, creation.after),
         ];
-        // A project that is being deleted gets no new monitors.
-        writes.push(check(Key::project(monitor.project), exists()));
+        let (limit, after) = (creation.limit, creation.after);
+        writes.extend(
+            self.admit(monitor.project, monitor.id, limit, after)
+                .await?,
+        );
         match creation.claims {
             Claims::Name => {
                 writes.push(create(item::name(monitor)));
@@ -172,7 +153,7 @@ impl Store {
         }
         writes.extend(relink(None, Some(monitor)));
         writes.extend(self.consequences(commit, now));
-        self.transact(writes).await?;
+        self.transact_within(writes, RETRY_CREATION_FOR).await?;
         self.count_commit(commit);
         Ok(())
     }
@@ -200,8 +181,8 @@ impl Store {
             delete(Key::state(monitor.id)),
             delete(Key::badge(monitor.badge())),
             delete(Key::unique_key(monitor.project, &monitor.unique_key())),
-            count(monitor.project, -1, None, None),
         ];
+        writes.extend(count(monitor.project, monitor.id, -1, None));
         writes.extend(relink(Some(monitor), None));
         writes.extend(self.rename(Some(monitor), None).await?);
         self.transact(writes).await?;
@@ -271,33 +252,4 @@ fn leave_slug(monitor: &Monitor) -> Write {
 fn slug_update(monitor: &Monitor, change: Update) -> Write {
     let key = Key::slug(monitor.project, &monitor.slug);
     update(key, change.set("kind", "slug").set("v", MAPPING_VERSION))
-}
-
-/// Counts a monitor that is created, changed or deleted, on condition that the project has room,
-/// and that nothing was counted since `after`.
-pub(super) fn count(
-    project: ProjectId,
-    by: i64,
-    limit: Option<u32>,
-    after: Option<MonitorCount>,
-) -> Write {
-    let room = |limit: u32| attr("n").missing().or(attr("n").below(limit));
-    let unchanged = |monitor_count: MonitorCount| match monitor_count.changes {
-        0 => attr("changes").missing(),
-        changes => attr("changes").eq(changes),
-    };
-    let counted = add("n", by)
-        .add("changes", 1)
-        .set("kind", "census")
-        .set("v", MAPPING_VERSION);
-    update(Key::monitor_count(project), counted)
-        .when(limit.map_or(Condition::Always, room))
-        .when(after.map_or(Condition::Always, unchanged))
-}
-
-impl MonitorCount {
-    /// Whether the project may have one more monitor.
-    pub fn has_room(self, limit: Option<u32>) -> bool {
-        limit.is_none_or(|limit| self.n < i64::from(limit))
-    }
 }

@@ -65,13 +65,17 @@ impl Store {
         let id = project.id;
         let (keys, ping_keys, channels) =
             futures::try_join!(self.api_keys(id), self.ping_keys(id), self.channels(id),)?;
-        self.transact(vec![
+        let census = self.census(id).await?;
+        if census.n > 0 {
+            return Err(StoreError::Conflict);
+        }
+        let mut writes = vec![
             delete(Key::project(id)).when(attr("version").eq(project.version)),
-            delete(Key::monitor_count(id)).when(attr("n").missing().or(attr("n").at_most(0))),
             delete(Key::project_ref(id)),
             delete(Key::badge_key(&project.badge_key)),
-        ])
-        .await?;
+        ];
+        writes.extend(Self::close_census(id, census, self.world.now()));
+        self.transact(writes).await?;
         for key in &keys {
             self.delete_api_key(key, None).await?;
         }

@@ -153,6 +153,25 @@ impl Store {
             .map(drop)
     }
 
+    /// Claims the minute's tick of the schedule, unless another tick began less than `too_soon_ms`
+    /// before. 1 WU.
+    pub async fn claim_tick(&self, now: UnixMs, too_soon_ms: i64) -> Result<bool> {
+        // If a reply is lost, the SDK tries again and must recognise its own write.
+        let by = self.world.uuid_v4();
+        let claimed = set("at", now)
+            .set("by", by)
+            .set("kind", "tick")
+            .set("v", MAPPING_VERSION);
+        // One that began later was claimed before the clock was set back.
+        let free = attr("at")
+            .missing()
+            .or(attr("at").at_most(now - too_soon_ms))
+            .or(attr("at").above(now + LONGEST_CLAIM_MS))
+            .or(attr("by").eq(by));
+        self.try_write(update(Key::tick(), claimed).when(free))
+            .await
+    }
+
     /// Claims a shard for `by` until `until`. Returns false if another process holds a claim. 1 WU.
     pub async fn claim_shard(
         &self,

@@ -16,7 +16,7 @@ pub const FILE: &str = "thrum.db";
 /// Marks a file as Thrum's: "Thrm".
 const APPLICATION_ID: i32 = 0x5468_726d;
 /// The version of the SQL schema.
-const USER_VERSION: i32 = 1;
+const USER_VERSION: i32 = 2;
 /// How long a connection waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);
 /// How many pages the write-ahead log holds before a checkpoint.

@@ -1,13 +1,14 @@
 //! Background tasks: the ticker of one process, the minutely schedule, and the stream.
 
-use super::{CALM_TICK_MS, Cast, Handlers};
+use super::{CALM_TICK_MS, Call, Cast, Handlers};
 use crate::sim::chance::{Chance, sleep_ms};
+use crate::sim::history::Sweep;
 use crate::sim::scenario::FaultKind;
 use futures::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use thrum_evaluate::event_of;
+use thrum_evaluate::{Swept, SweptShards, event_of};
 use thrum_schema::World;
 use thrum_store::stream::Change;
 
@@ -26,12 +27,12 @@ impl Cast {
             };
             let node = &self.nodes[0];
             let next = self
-                .invoke(node, |handlers| async move { tick(&handlers, false).await })
+                .invoke(node, |handlers| async move { tick(&handlers).await })
                 .await;
-            let ended = self.clock.ms();
             let wait_ms = match next {
-                Some(Ok(next)) => {
-                    self.history().ticks.push((started, ended));
+                Some(Ok(swept)) => {
+                    let next = swept.iter().filter_map(|(_, swept)| swept.next_due).min();
+                    self.note_swept(&swept, started);
                     next.map_or(tick_ms, |next| (next - node.world.now()).clamp(1, tick_ms))
                 }
                 Some(Err(error)) => {
@@ -44,7 +45,18 @@ impl Cast {
         }
     }
 
-    /// The minutely schedule.
+    /// Records which shards were swept by an invocation that began at `begun_ms`.
+    pub(super) fn note_swept(&self, swept: &SweptShards, begun_ms: i64) {
+        let done = swept.iter().filter(|(_, swept)| !swept.busy);
+        let done = done.map(|(shard, _)| Sweep {
+            shard: *shard,
+            begun_ms,
+            ended_ms: self.clock.ms(),
+        });
+        self.history().sweeps.extend(done);
+    }
+
+    /// EventBridge Scheduler: it calls once a minute, up to 59 s late.
     pub(super) async fn schedule(self: Arc<Self>) {
         let of = |what| match what {
             FaultKind::Schedule(n) => Some(n),
@@ -53,34 +65,44 @@ impl Cast {
         let mut minute = 0;
         loop {
             minute += 60_000;
-            self.clock.until(minute + self.chance.range(0, 1_500)).await;
             let times = match (self.is_hit_by(of), self.chance.per_mille(500)) {
                 (false, _) => 1,
                 (true, true) => 2,
                 (true, false) => 0,
             };
             for _ in 0..times {
-                let cast = Arc::clone(&self);
+                let (cast, late_ms) = (Arc::clone(&self), self.chance.range(0, 59_000));
                 tokio::spawn(async move {
-                    let (started, node) = (cast.clock.ms(), cast.node());
-                    // The function's timeout.
-                    let limit = Duration::from_secs(55);
-                    let ticked = cast.invoke(node, |handlers| async move {
-                        tokio::time::timeout(limit, tick(&handlers, true)).await
-                    });
-                    match ticked.await {
-                        Some(Ok(Ok(_))) => {
-                            let ended = cast.clock.ms();
-                            cast.history().ticks.push((started, ended));
-                        }
-                        Some(Ok(Err(error))) => cast
-                            .trace
-                            .say(|| format!("{}: tick failed: {error}", node.name)),
-                        Some(Err(_)) => cast.trace.say(|| format!("{}: tick timed out", node.name)),
-                        None => {}
-                    }
+                    cast.clock.until(minute + late_ms).await;
+                    cast.call(Call::Tick).await;
                 });
             }
+            self.clock.until(minute).await;
+        }
+    }
+
+    /// An invocation of evaluate by the schedule, or by its queue.
+    pub(super) async fn call(self: &Arc<Self>, call: Call) {
+        let (started, node) = (self.clock.ms(), self.node());
+        // The function's timeout.
+        let limit = Duration::from_secs(55);
+        let called = self.invoke(node, |handlers| async move {
+            let swept = async {
+                match call {
+                    Call::Tick => handlers.evaluate.tick().await,
+                    Call::Sweep(shards) => handlers.evaluate.sweep_shards(shards).await,
+                }
+            };
+            tokio::time::timeout(limit, swept).await
+        });
+        match called.await {
+            Some(Ok(Ok(swept))) => self.note_swept(&swept, started),
+            Some(Ok(Err(error))) => {
+                self.trace
+                    .say(|| format!("{}: tick failed: {error}", node.name));
+            }
+            Some(Err(_)) => self.trace.say(|| format!("{}: tick timed out", node.name)),
+            None => {}
         }
     }
 
@@ -169,35 +191,21 @@ impl Cast {
     }
 }
 
-/// One tick, as in the function's `main`.
-async fn tick(handlers: &Handlers, ahead: bool) -> Result<Option<thrum_schema::UnixMs>, String> {
+/// One tick of a process.
+async fn tick(handlers: &Handlers) -> Result<SweptShards, String> {
     let Handlers {
         store,
         evaluate,
         pulse,
         ..
     } = handlers;
-    let started = store.world().now();
-    evaluate
-        .keep_pulse(pulse)
-        .await
-        .map_err(|error| error.to_string())?;
+    let pulse = evaluate.keep_pulse(pulse).await;
+    pulse.map_err(|error| error.to_string())?;
     let swept = join_all((0..store.shards()).map(|shard| evaluate.sweep(shard))).await;
-    let queued_ahead = if ahead {
-        evaluate.look_ahead(started).await
-    } else {
-        Ok(())
-    };
-    let mut next = None;
-    for swept in swept {
-        let swept = swept.map_err(|error| error.to_string())?;
-        if swept.busy {
-            return Err("another sweeper holds the shard".to_owned());
-        }
-        next = [next, swept.next_due].into_iter().flatten().min();
-    }
-    queued_ahead.map_err(|error| error.to_string())?;
-    Ok(next)
+    let swept: Result<Vec<Swept>, _> = swept.into_iter().collect();
+    Ok((0..)
+        .zip(swept.map_err(|error| error.to_string())?)
+        .collect())
 }
 
 /// The shard of a change's partition.

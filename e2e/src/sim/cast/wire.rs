@@ -1,6 +1,6 @@
 //! The bus, the queues, and the way to ingest that the pulse uses.
 
-use super::{Cast, TURNED_AWAY, answer};
+use super::{Call, Cast, TURNED_AWAY, answer};
 use crate::sim::chance::sleep_ms;
 use crate::sim::scenario::FaultKind;
 use axum::Router;
@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use thrum_evaluate::{Bus, BusError, SelfPing};
 use thrum_schema::MonitorId;
-use thrum_schema::work::Work;
+use thrum_schema::work::{EvaluateWork, Work};
 use thrum_store::queue::{Later, LaterError};
 
 /// How often a message is received before it becomes a dead letter.
@@ -47,6 +47,14 @@ impl Cast {
     async fn receive(self: Arc<Self>, work: Work, wait_ms: i64) {
         let process = self.process.load(Ordering::Relaxed);
         sleep_ms(wait_ms).await;
+        // The next tick does what this one leaves.
+        match &work {
+            Work::Evaluate(EvaluateWork::Tick) => return self.call(Call::Tick).await,
+            Work::Evaluate(EvaluateWork::Sweep { shards }) => {
+                return self.call(Call::Sweep(shards.clone())).await;
+            }
+            _ => {}
+        }
         for attempt in 1..=MAX_RECEIVES {
             // A crash loses the messages that the process held in memory.
             if self.serves() && self.process.load(Ordering::Relaxed) != process {
@@ -142,6 +150,7 @@ impl Later for Wire {
 }
 
 /// The way to ingest that the pulse uses.
+#[derive(Clone)]
 pub struct OwnPing(pub Weak<Cast>, pub Option<Router>);
 
 impl fmt::Debug for OwnPing {

@@ -449,14 +449,15 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
         .into_iter()
         .chain(model.endless_runs(&away));
     for silence in silences {
-        // The first sweep that started after the deadline and succeeded must have found it.
-        let swept = case.history.ticks.iter().filter(|(begun, ended)| {
-            *begun > silence.deadline_ms + CLOCKS_MS && ended - begun < SWEEP_MS
-        });
-        let Some((_, found)) = swept.min_by_key(|(_, ended)| *ended) else {
+        // The first sweeps that started after the deadline and succeeded must have found it.
+        let from_ms = silence.deadline_ms + CLOCKS_MS;
+        let Some(found) = case
+            .history
+            .all_swept(case.scenario.shards(), from_ms, SWEEP_MS)
+        else {
             continue;
         };
-        if silence.until_ms.is_some_and(|until| *found >= until) {
+        if silence.until_ms.is_some_and(|until| found >= until) {
             continue;
         }
         // The alert of a snoozed monitor waits, and so does one whose parent is down.
@@ -464,7 +465,7 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
             continue;
         }
         // A flip to down is dated at the deadline; its alert shows when it was detected.
-        let flip = monitor.flips.iter().rfind(|flip| flip.at_ms <= *found);
+        let flip = monitor.flips.iter().rfind(|flip| flip.at_ms <= found);
         let created = flip.filter(|flip| flip.to == "down").and_then(|flip| {
             let alerts = case.seen.alerts.iter().filter(|alert| {
                 alert.monitor.as_deref() == Some(&*monitor.uuid)
@@ -485,17 +486,17 @@ fn statuses(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
                     "{} was found down at {}; a sweep ended at {}, and its deadline was {} at the latest",
                     name(i),
                     s(created),
-                    s(*found),
+                    s(found),
                     s(silence.deadline_ms)
                 ),
             );
         }
-        if at(*found).is_some_and(|status| status != "down") {
+        if at(found).is_some_and(|status| status != "down") {
             let how = format!(
                 "{} is {:?} at {}; its deadline was {} at the latest",
                 name(i),
-                at(*found),
-                s(*found),
+                at(found),
+                s(found),
                 s(silence.deadline_ms)
             );
             note("a silent monitor goes down", how);

@@ -261,12 +261,14 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
     }
     // Ticks and Thrum's own heartbeats succeed again.
     let from = case.scenario.calm_ms + 2 * IN_PROGRESS_MS;
-    let ticks = case.history.ticks.iter().map(|(_, ended)| *ended);
-    let pulses = case.history.pulses.iter().map(|(_, answered)| *answered);
-    for (what, ends) in [
-        ("tick", ticks.collect::<Vec<_>>()),
-        ("pulse", pulses.collect()),
-    ] {
+    let mut coming = vec![("pulse".to_owned(), pulses_of(case))];
+    coming.extend((0..case.scenario.shards()).map(|shard| {
+        let own = case.history.sweeps.iter();
+        let own = own.filter(|sweep| sweep.shard == shard);
+        let ends = own.map(|sweep| sweep.ended_ms).collect();
+        (format!("sweep of shard {shard}"), ends)
+    }));
+    for (what, ends) in coming {
         let mut times: Vec<i64> = ends.into_iter().filter(|ms| *ms > from).collect();
         times.extend([from, case.scenario.end_ms]);
         times.sort_unstable();
@@ -300,6 +302,11 @@ fn leftovers(case: &Case, note: &mut Note<'_>) {
             );
         }
     }
+}
+
+fn pulses_of(case: &Case) -> Vec<i64> {
+    let pulses = case.history.pulses.iter();
+    pulses.map(|(_, answered)| *answered).collect()
 }
 
 /// Bars are stored as they were sent, and the signals are right.

@@ -5,7 +5,7 @@ use super::{Case, judge};
 use crate::sim::clients::name;
 use crate::sim::history::{Delivered, Outcome};
 use crate::sim::play;
-use crate::sim::scenario::{Kind, Scenario, Script};
+use crate::sim::scenario::{Kind, Place, Scenario, Script};
 use crate::sim::seen::{SeenAlert, SeenFlip, SeenMonitor};
 use serde_json::{Value, json};
 
@@ -283,8 +283,26 @@ const FALSIFIED: &[(&str, Falsify)] = &[
         delivery["until"] = json!({"N": "0"});
         Some(())
     }),
+    ("no outage while Thrum works", |case| {
+        let outage = json!({"kind": {"S": "outage"}});
+        case.scenario
+            .spells
+            .is_empty()
+            .then(|| case.seen.items.push(outage))
+    }),
+    ("a missed deadline is noticed within seconds", |case| {
+        case.scenario.spells.clear();
+        let ticked = case
+            .history
+            .all_swept(case.scenario.shards(), 0, i64::MAX)?;
+        let mut downs = case.seen.alerts.iter_mut();
+        let down =
+            downs.find(|alert| alert.what == "monitor.down" && alert.flip_at_ms > Some(ticked))?;
+        down.created_ms += 20_000;
+        (case.scenario.place == Place::Lambda).then_some(())
+    }),
     ("ticks and pulses keep coming", |case| {
-        case.history.ticks.clear();
+        case.history.sweeps.clear();
         Some(())
     }),
     ("no bar is lost", |case| case.seen.bars.pop().map(|_| ())),

@@ -205,7 +205,7 @@ pub async fn alerts(State(app): State<App>, Path(key): Path<String>, request: Re
         match done.await.map_err(Refused::from) {
             Ok(_) => recorded += 1,
             // The sender sends all of it again; what is recorded already changes nothing then.
-            Err(refused @ (Refused::Unavailable | Refused::TooMany(_))) => {
+            Err(refused @ (Refused::Unavailable(_) | Refused::TooMany(_))) => {
                 return refuse(refused.status(), refused.to_string());
             }
             Err(refused) => errors.push(format!("{slug}: {refused}")),

@@ -44,7 +44,7 @@ pub async fn ping(State(app): State<App>, request: Request) -> Response {
             let mut response = (refused.status(), refused.to_string()).into_response();
             let wait_s = match refused {
                 Refused::TooMany(wait_s) => Some(wait_s),
-                Refused::Unavailable => Some(1),
+                Refused::Unavailable(wait_s) => Some(wait_s),
                 _ => None,
             };
             if let Some(wait_s) = wait_s {
@@ -160,6 +160,7 @@ impl From<RecordError> for Refused {
             // docs/compatibility.md §1.5: above the limit, the answer is 404.
             RecordError::Full => Self::NotFound,
             RecordError::TooMany(wait_ms) => Self::TooMany(secs_to_wait(wait_ms)),
+            RecordError::Crowded(wait_ms) => Self::Unavailable(secs_to_wait(wait_ms)),
             RecordError::Store(error) => error.into(),
         }
     }
@@ -168,7 +169,7 @@ impl From<RecordError> for Refused {
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "a ping was not recorded");
-        Self::Unavailable
+        Self::Unavailable(1)
     }
 }
 
@@ -180,7 +181,7 @@ impl Refused {
             Self::Url | Self::Rid | Self::BrokenBody => StatusCode::BAD_REQUEST,
             Self::Ambiguous => StatusCode::CONFLICT,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

@@ -298,6 +298,9 @@ async fn record_one(app: &App, project: ProjectId, heartbeat: Valid) -> Result<A
             let error = format!("{TOO_MANY}; try again in {} s", secs_to_wait(wait_ms));
             Ok(refused(&error, StatusCode::TOO_MANY_REQUESTS, wait_ms))
         }
+        Err(error @ RecordError::Crowded(wait_ms)) => {
+            Err(Problem::unavailable(&error.to_string(), wait_ms))
+        }
         Err(RecordError::NotFound) => Err(StoreError::Conflict.into()),
         Err(RecordError::Store(error)) => Err(error.into()),
     }

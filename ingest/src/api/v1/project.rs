@@ -165,13 +165,13 @@ pub struct ProjectRequest {
 
 /// A project with the number of its monitors.
 pub async fn view(app: &App, project: &Project) -> Result<ProjectView, Problem> {
-    let monitor_count = app.store.monitor_count(project.id).await?;
+    let census = app.store.census(project.id).await?;
     Ok(ProjectView {
         id: project.id,
         name: project.name.clone(),
         plan: project.plan.clone(),
         limits: app.config.plans.limits(&project.plan).into(),
-        monitors: monitor_count.n,
+        monitors: census.n,
         snoozed_until: project.snoozed_until.map(UnixMs::rfc3339),
         windows: project.windows.iter().map(Into::into).collect(),
         remind_s: project.remind_s,

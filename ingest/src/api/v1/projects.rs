@@ -189,7 +189,7 @@ pub async fn delete(State(app): State<App>, Any(project): Any) -> Result<StatusC
             "the first project of an installation can't be deleted",
         ));
     }
-    if app.store.monitor_count(project.id).await?.n > 0 {
+    if app.store.census(project.id).await?.n > 0 {
         return Err(Problem::conflict(
             "the project has monitors; delete them first",
         ));

@@ -66,7 +66,7 @@ impl Monitors {
     /// Whether the project's plan has room for another monitor.
     pub async fn has_room(&self, project: ProjectId) -> Result<bool, StoreError> {
         let limit = self.accounts.limits(project).await?.monitors;
-        Ok(limit.is_none() || self.store.monitor_count(project).await?.has_room(limit))
+        Ok(limit.is_none() || self.store.census(project).await?.has_room(limit))
     }
 
     /// Changes a monitor with `edit`, which may be called more than once, and returns the new
@@ -110,7 +110,7 @@ impl Monitors {
             if now - started > RETRY_WRITES_MS {
                 break;
             }
-            let count = self.store.monitor_count(project).await?;
+            let count = self.store.census(project).await?;
             if let Some(means) = means
                 && let Some(existing) = self.oldest(project, slug, means).await?
             {

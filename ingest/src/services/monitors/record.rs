@@ -19,6 +19,10 @@ use thrum_store::{
     Change, Claims, Commit, Creation, Fast, RETRY_WRITES_MS, Rules, Snapshot, StoreError,
 };
 
+/// When the table is throttled because very many monitors are created at once: over how long their
+/// clients are spread, in milliseconds.
+const CROWD_MS: f64 = 60_000.0;
+
 /// A ping that was received and validated.
 #[derive(Debug, Clone)]
 pub struct Incoming {
@@ -84,6 +88,9 @@ pub enum RecordError {
     /// Milliseconds until the next ping is accepted.
     #[error("too many pings")]
     TooMany(i64),
+    /// Too many monitors are created at once: milliseconds after which to try again.
+    #[error("too many monitors are created at once; try again later")]
+    Crowded(i64),
     /// The table failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -165,6 +172,11 @@ impl Monitors {
                     }
                     self.store.back_off(attempt).await;
                     attempt += 1;
+                }
+                Err(RecordError::Store(StoreError::Throttled(why))) if id.is_none() => {
+                    let wait_ms = self.store.world().jitter() * CROWD_MS;
+                    tracing::warn!(%why, "too many monitors are created at once");
+                    return Err(RecordError::Crowded(wait_ms as i64));
                 }
                 Err(error) => return Err(error),
             }
@@ -369,9 +381,7 @@ impl Monitors {
         };
         match self.store.create_monitor(&creation, now).await {
             Ok(()) => self.note(&monitor, outcome.state.version),
-            Err(StoreError::Conflict)
-                if !self.store.monitor_count(project).await?.has_room(limit) =>
-            {
+            Err(StoreError::Conflict) if !self.store.census(project).await?.has_room(limit) => {
                 tracing::warn!(%project, "did not create a monitor for a ping: the project has reached its plan's limit of monitors; raise the plan or delete monitors");
                 return Err(RecordError::Full);
             }

@@ -63,7 +63,7 @@ pub enum Refused {
     BrokenBody,
     /// The table is unavailable.
     #[error("try again")]
-    Unavailable,
+    Unavailable(i64),
 }
 
 impl Target<'_> {

@@ -1,0 +1,159 @@
+//! The schedule on AWS. Each tick sends the next one through the timer queue, 60 s later, because
+//! EventBridge Scheduler may be up to a minute late: two of its calls may be almost two minutes
+//! apart. Its calls restart the chain if a message was lost.
+//! <https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html>
+//!
+//! One invocation sweeps only some of the shards; the others are swept by invocations of their own,
+//! through the same queue.
+
+use crate::Evaluate;
+use crate::lookahead::WorkError;
+use crate::pulse::Pulse;
+use crate::sweep::{SweepError, Swept, behind_ms};
+use futures::future::join_all;
+use std::ops::Range;
+use std::time::Duration;
+use thiserror::Error;
+use thrum_schema::UnixMs;
+use thrum_schema::metrics::Sample;
+use thrum_schema::mutant::{self, Mutant};
+use thrum_schema::work::EvaluateWork;
+use thrum_store::StoreError;
+use tokio::sync::OnceCell;
+
+/// The time between two ticks.
+const TICK: Duration = Duration::from_secs(60);
+/// A tick does nothing if another one began less than this before it, in milliseconds: of the calls of
+/// the Scheduler and of the queue, one a minute does the work.
+const TOO_SOON_MS: i64 = 45_000;
+
+/// State that is kept between the ticks of a process.
+#[derive(Debug)]
+pub struct Schedule {
+    pulse: Pulse,
+    /// How many shards an invocation sweeps.
+    shards_at_a_time: u16,
+    /// Set once the table has the cursors and the pulse that the pipeline needs.
+    ready: OnceCell<()>,
+}
+
+impl Schedule {
+    /// A schedule that sends `pulse`, and sweeps `shards_at_a_time` shards per invocation.
+    pub fn new(pulse: Pulse, shards_at_a_time: u16) -> Self {
+        Self {
+            pulse,
+            shards_at_a_time: shards_at_a_time.max(1),
+            ready: OnceCell::new(),
+        }
+    }
+}
+
+/// Why a tick failed. The next one does what it left.
+#[derive(Debug, Error)]
+pub enum TickError {
+    /// The table failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A sweep failed.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+    /// Timers could not be queued.
+    #[error(transparent)]
+    Ahead(#[from] WorkError),
+    /// All work is done, but no monitor goes down while the pulse fails (T3).
+    #[error("the pipeline's own heartbeat did not get through: {0}")]
+    Pulse(String),
+}
+
+/// What a tick or a sweep of some shards did.
+pub type SweptShards = Vec<(u16, Swept)>;
+
+impl Evaluate {
+    /// One tick: sends the next tick, records an outage, if there was one, and has every shard swept,
+    /// some of them here. The outage comes first, because deadlines are judged by it (T3). Does nothing
+    /// if another tick began within the last 45 s. 1 WU, 1 RU per shard that is swept elsewhere, and the
+    /// cost of the pulse and the sweeps.
+    ///
+    /// # Errors
+    /// Something failed, or there is no schedule. The next tick does what was left.
+    pub async fn tick(&self) -> Result<SweptShards, TickError> {
+        let Some(schedule) = &self.schedule else {
+            return Ok(Vec::new());
+        };
+        let store = &self.store;
+        let now = store.world().now();
+        schedule
+            .ready
+            .get_or_try_init(|| store.ensure_pipeline(now))
+            .await?;
+        if !store.claim_tick(now, TOO_SOON_MS).await? {
+            return Ok(Vec::new());
+        }
+        if !mutant::is(Mutant::TickUnchained) {
+            self.delegate(EvaluateWork::Tick, TICK).await;
+        }
+        self.keep_pulse(&schedule.pulse).await?;
+        // The first group of shards is swept here, the others elsewhere.
+        let mut left = Vec::new();
+        for start in (0..store.shards()).step_by(schedule.shards_at_a_time.into()) {
+            let end = start.saturating_add(schedule.shards_at_a_time);
+            let shards = start..end.min(store.shards());
+            if start == 0 || !self.sweep_elsewhere(shards.clone(), now).await? {
+                left.push(shards);
+            }
+        }
+        let mut swept = Vec::new();
+        for shards in left {
+            swept.extend(self.sweep_shards(shards).await?);
+        }
+        match schedule.pulse.failure() {
+            None => Ok(swept),
+            Some(error) => Err(TickError::Pulse(error)),
+        }
+    }
+
+    /// Sweeps some shards concurrently, and queues what is due in them before the next tick.
+    ///
+    /// # Errors
+    /// A shard could not be swept; the others were.
+    pub async fn sweep_shards(&self, shards: Range<u16>) -> Result<SweptShards, TickError> {
+        let started = self.store.world().now();
+        let swept = join_all(shards.clone().map(|shard| self.sweep(shard))).await;
+        let ahead = self.look_ahead(shards.clone(), started).await;
+        let swept: Result<Vec<Swept>, SweepError> = swept.into_iter().collect();
+        let swept = swept?;
+        let lag_ms = swept.iter().map(|swept| swept.lag_ms).max();
+        self.store
+            .metrics()
+            .observe(Sample::SweepLag, lag_ms.unwrap_or(0));
+        ahead?;
+        Ok(shards.zip(swept).collect())
+    }
+
+    /// Has some shards swept by another invocation; returns whether the queue accepted that. Records how
+    /// far behind they are, in case that invocation never comes.
+    async fn sweep_elsewhere(&self, shards: Range<u16>, now: UnixMs) -> Result<bool, StoreError> {
+        for shard in shards.clone() {
+            if let Some(low) = self.store.cursor(shard).await?.low {
+                let lag_ms = behind_ms(low, now);
+                self.store.metrics().observe(Sample::SweepLag, lag_ms);
+            }
+        }
+        let sweep = EvaluateWork::Sweep { shards };
+        Ok(self.delegate(sweep, Duration::ZERO).await)
+    }
+
+    /// Sends work to the timer queue; returns whether the queue accepted it.
+    async fn delegate(&self, work: EvaluateWork, delay: Duration) -> bool {
+        let Some(later) = &self.later else {
+            return false;
+        };
+        match later.send(work.clone().into(), delay).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, ?work, "could not be queued");
+                false
+            }
+        }
+    }
+}
