@@ -4,6 +4,7 @@
 //! [`local`] replaces bus and queue, and [`pipeline`] replaces stream and schedule.
 
 pub mod backup;
+mod container;
 pub mod exec;
 mod fetch;
 mod http;

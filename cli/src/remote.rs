@@ -16,6 +16,8 @@ mod strategies;
 pub use alerts::{Alerts, alerts};
 pub use channels::{Channels, channels};
 pub use direct::Direct;
+#[cfg(feature = "aws")]
+pub(crate) use direct::connect;
 pub use keys::{Keys, keys};
 pub use migrate::{Healthchecks, Kuma};
 pub use monitors::{Monitors, monitors};

@@ -1,10 +1,12 @@
 //! `thrum serve`: runs the pipeline on one machine.
 
+use crate::container;
 use crate::fetch::Fetcher;
 use crate::http::{self, Descriptors};
 use crate::pipeline::{Options, Pipeline};
 use crate::smtp;
 use anyhow::{Context, bail};
+use axum::Router;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thrum_evaluate::HttpSelfPing;
 use thrum_ingest::{
-    AdminKey, ConfirmMail, PINGS_PER_MINUTE, Proxies, check_admin_key, check_metrics_key,
+    AdminKey, App, ConfirmMail, PINGS_PER_MINUTE, Proxies, check_admin_key, check_metrics_key,
     check_site_url,
 };
 use thrum_notify::Confirm;
@@ -31,7 +33,7 @@ use thrum_schema::{Plans, Project, World};
 use thrum_store::Store;
 use thrum_store::sqlite::{self, Durability, SqliteTable};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long a shutdown waits for open connections.
 const GRACE: Duration = Duration::from_secs(10);
@@ -45,6 +47,7 @@ Examples:
   thrum serve                        listen on 127.0.0.1:8080, keep data in ./thrum-data
   thrum serve --memory               try it out; all data is lost when it stops
   thrum serve --smtp-url smtp://localhost:25 --mail-from 'Thrum <thrum@example.org>'
+  thrum serve --table thrum-production-Table-1X2Y --listen 0.0.0.0:8080
   thrum serve --listen 10.0.0.5:8080 --data /var/lib/thrum --site-url https://thrum.example.org
   THRUM_SYNC=normal thrum serve      every option is also a variable
 
@@ -69,6 +72,32 @@ pub struct Serve {
         value_name = "HOST:PORT"
     )]
     listen: String,
+
+    /// Serve a deployment on AWS: its table, such as thrum-production-Table-1X2Y
+    ///
+    /// This process then answers requests as the function ingest does, and keeps no data; the functions
+    /// evaluate and notify do the rest. Set --admin-key to the deployment's. AWS is configured as for the
+    /// AWS CLI.
+    #[arg(
+        long,
+        value_name = "TABLE",
+        conflicts_with_all = ["memory", "data", "smtp_url", "proxy", "sync", "delivery_window"]
+    )]
+    table: Option<String>,
+
+    /// With --table: ARNs of the SNS topics that channels may publish to, separated by commas
+    #[arg(
+        long,
+        env = "THRUM_TOPICS",
+        value_delimiter = ',',
+        value_parser = topic,
+        value_name = "LIST"
+    )]
+    topics: Vec<String>,
+
+    /// With --table: ARNs of the event buses that channels may put events on, separated by commas
+    #[arg(long, env = "THRUM_BUSES", value_delimiter = ',', value_name = "LIST")]
+    buses: Vec<String>,
 
     /// Data directory; created if it does not exist
     #[arg(
@@ -263,6 +292,15 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// Writes a line for people to stderr.
+    fn tell(self, text: &str) {
+        if self == Self::Text {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnOff {
     On,
@@ -349,14 +387,16 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         Sync::Normal => Durability::Normal,
     };
     let descriptors = Descriptors::divide(args.max_connections as usize);
-    let table = if args.memory {
-        SqliteTable::temporary(sqlite::Options::default())?
-    } else {
-        let options = sqlite::Options {
-            durability,
-            ..sqlite::Options::default()
-        };
-        SqliteTable::open(&args.data, options)?
+    let table = match &args.table {
+        Some(_) => None,
+        None if args.memory => Some(SqliteTable::temporary(sqlite::Options::default())?),
+        None => {
+            let options = sqlite::Options {
+                durability,
+                ..sqlite::Options::default()
+            };
+            Some(SqliteTable::open(&args.data, options)?)
+        }
     };
     let listener = TcpListener::bind(&args.listen).await.with_context(|| {
         let listen = &args.listen;
@@ -376,21 +416,44 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         }
     };
     let plans = args.plans.unwrap_or_default();
-    let mut options = Options {
-        ingest: thrum_ingest::Config {
-            ping_log: args.ping_log == OnOff::On,
-            networks: args.allow_networks,
-            pings_per_minute: (args.pings_per_minute > 0).then_some(args.pings_per_minute),
-            site_url: args.site_url.clone(),
-            plans: plans.clone(),
-            admin_key: args.admin_key.map_or(AdminKey::None, AdminKey::Key),
-            metrics_key: args.metrics_key,
-            proxies: args.trusted_proxies.clone(),
-            mail_domain: args.smtp_domain.clone(),
-            sns_topics: (!args.sns_topics.is_empty()).then_some(args.sns_topics),
-            fetch: Some(Arc::new(Fetcher::default())),
-            ..thrum_ingest::Config::default()
+    let ingest = thrum_ingest::Config {
+        ping_log: args.ping_log == OnOff::On,
+        networks: args.allow_networks,
+        pings_per_minute: (args.pings_per_minute > 0).then_some(args.pings_per_minute),
+        site_url: args.site_url.clone(),
+        plans: plans.clone(),
+        admin_key: args.admin_key.map_or(AdminKey::None, AdminKey::Key),
+        metrics_key: args.metrics_key,
+        proxies: args.trusted_proxies.clone(),
+        mail_domain: args.smtp_domain.clone(),
+        sns_topics: (!args.sns_topics.is_empty()).then_some(args.sns_topics),
+        fetch: Some(Arc::new(Fetcher::default())),
+        ..thrum_ingest::Config::default()
+    };
+    let listening = Listening {
+        listener,
+        address,
+        mail,
+        limits: http::Limits {
+            connections: descriptors.connections,
+            proxies: args.trusted_proxies,
         },
+        smtp_domain: args.smtp_domain,
+        log_format: args.log_format,
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
+    let Some(table) = table else {
+        let ingest = thrum_ingest::Config {
+            topics: Some(args.topics),
+            buses: Some(args.buses),
+            mail_by_topics: true,
+            ..ingest
+        };
+        return container::serve(&args.table.unwrap_or_default(), ingest, listening).await;
+    };
+    let mut options = Options {
+        ingest,
         notify: thrum_notify::Config {
             delivery_window_ms: i64::try_from(args.delivery_window.as_millis())?,
             plans,
@@ -425,8 +488,6 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     options.ingest.confirm_mail = args.confirm_mail.into();
     options.ingest.confirm_secret = Some(secret.clone());
     options.ingest.session_secret = Some(secret);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let pipeline = Pipeline::start(&table, options, SystemWorld::arc()).await?;
     let place = if args.memory {
         std::env::temp_dir()
@@ -437,48 +498,85 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     pipeline.warm();
     greet(address, &args.data, args.memory, &keys);
 
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let limits = http::Limits {
-        connections: descriptors.connections,
-        proxies: args.trusted_proxies,
+    let (app, router) = (pipeline.app.clone(), pipeline.router.clone());
+    let say = listening.log_format;
+    let stopping = || {
+        // The pulse first: it could not get through any more.
+        pipeline.stop_ticking();
+        pipeline.store.end_touched();
     };
-    let router = pipeline.router.clone();
-    if let Some(listener) = mail {
-        tracing::info!(address = %listener.local_addr()?, "receiving pings by e-mail");
-        let mail = smtp::serve(
-            listener,
-            pipeline.app.clone(),
-            args.smtp_domain,
-            stopped.clone(),
-        );
-        tokio::spawn(mail);
-    }
-    let mut server = tokio::spawn(http::serve(listener, router, limits, stopped));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        ended = &mut server => ended?,
-    }
-    let say = |text: &str| {
-        if args.log_format == LogFormat::Text {
-            let _ = writeln!(std::io::stderr(), "{text}");
-        }
-    };
-    say("Stopping: finishing requests and deliveries in progress …");
-    // The pulse first: it could not get through any more.
-    pipeline.stop_ticking();
-    stop.send_replace(true);
-    pipeline.store.end_touched();
-    if !server.is_finished() && tokio::time::timeout(GRACE, &mut server).await.is_err() {
-        server.abort();
-    }
+    listening.open(app, router, stopping).await?;
     pipeline.stop().await;
     if let Some(file) = keys.file.filter(|_| args.memory) {
         // Its keys are gone.
         let _ = std::fs::remove_file(file);
     }
-    say("Stopped.");
+    say.tell("Stopped.");
     Ok(())
+}
+
+/// Where clients arrive.
+#[derive(Debug)]
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+    /// For pings by e-mail.
+    mail: Option<TcpListener>,
+    limits: http::Limits,
+    smtp_domain: Option<String>,
+    log_format: LogFormat,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Listening {
+    /// Whether metrics may be written to stdout: a program reads it.
+    pub fn writes_metrics(&self) -> bool {
+        self.log_format == LogFormat::Json
+    }
+
+    /// Says where clients are served, and from what.
+    pub fn greet(&self, from: &str) {
+        let address = self.address;
+        let _ = writeln!(
+            std::io::stdout(),
+            "Thrum listens on http://{address}\n  data            {from}"
+        );
+    }
+
+    /// Serves clients until SIGTERM or SIGINT. Then calls `stopping`, and finishes the requests in
+    /// progress.
+    ///
+    /// # Errors
+    /// The server failed.
+    pub async fn open(
+        mut self,
+        app: App,
+        router: Router,
+        stopping: impl FnOnce(),
+    ) -> anyhow::Result<()> {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        if let Some(listener) = self.mail {
+            tracing::info!(address = %listener.local_addr()?, "receiving pings by e-mail");
+            let mail = smtp::serve(listener, app, self.smtp_domain, stopped.clone());
+            tokio::spawn(mail);
+        }
+        let served = http::serve(self.listener, router, self.limits, stopped);
+        let mut server = tokio::spawn(served);
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            ended = &mut server => ended?,
+        }
+        self.log_format
+            .tell("Stopping: finishing requests and deliveries in progress …");
+        stopping();
+        stop.send_replace(true);
+        if !server.is_finished() && tokio::time::timeout(GRACE, &mut server).await.is_err() {
+            server.abort();
+        }
+        Ok(())
+    }
 }
 
 /// Parses a domain.

@@ -297,6 +297,23 @@ def main():
     assert any(f"{STACK}-mail-{mail['id']}" in arn for arn in topics), topics
     say("the deep health check passes, and the mail channel has its topic")
 
+    # A container serves the same table, with the functions behind it.
+    container = subprocess.Popen(
+        [THRUM, "serve", "--listen", "127.0.0.1:0", "--table", outputs["Table"], "--log-format", "json"],
+        env={**env, "THRUM_ADMIN_KEY": admin, "THRUM_TOPICS": topic}, stdout=subprocess.PIPE, text=True)
+    try:
+        base = container.stdout.readline().split()[-1]
+        threading.Thread(target=container.stdout.read, daemon=True).start()
+        assert call("GET", f"{base}/v1/status")[0] == 200
+        status, reply = call("POST", f"{base}/v1/heartbeats", {"monitor": "through-a-container", "period_s": 5, "grace_s": 1}, key)
+        assert status == 200, reply
+        assert call("POST", f"{base}/v1/projects", {"name": "by a container"}, {"x-admin-key": admin})[0] == 201
+        until("the alert of a heartbeat through a container", lambda: received("monitor.down", "through-a-container"), 40)
+    finally:
+        container.terminate()
+        assert container.wait(20) == 0
+    say("a container serves the table, and the functions alert")
+
     # The operator's commands.
     table = outputs["Table"]
     assert "backup" in thrum("monitors", "--table", table)

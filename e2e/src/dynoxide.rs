@@ -80,6 +80,11 @@ impl Dynoxide {
         panic!("dynoxide did not answer within 5 s");
     }
 
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Sends a request with the header `x-amz-target: target`; returns the HTTP status and the
     /// body.
     ///

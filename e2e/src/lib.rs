@@ -1,6 +1,7 @@
 //! Shared by the end-to-end tests: the real handlers on a real table, a clock that the test moves,
 //! and scripted webhook receivers.
 
+pub mod container;
 pub mod detectors;
 pub mod dynoxide;
 mod faulty;

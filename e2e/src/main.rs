@@ -31,6 +31,12 @@ enum Action {
     /// Run many monitors for minutes, with or without `kill -9`: no missed alert, no false alert,
     /// no growth
     Endure(endure::Endure),
+    /// Check `serve --table` with many monitors, on a DynamoDB emulator
+    Container {
+        /// How many monitors; half of them fall silent
+        #[arg(long, default_value_t = 10_000)]
+        monitors: usize,
+    },
     /// Compare the anomaly detectors with those of other libraries, on series with known incidents
     Detectors(e2e::detectors::Detectors),
     /// Run a baseline server that answers OK to every ping and has no table
@@ -55,6 +61,13 @@ fn main() -> anyhow::Result<()> {
             Action::Bench(options) => bench::run(&options).await,
             Action::Load(options) => load::run(&options).await.map(drop),
             Action::Endure(options) => endure::run(options).await,
+            Action::Container { monitors } => {
+                let say = |line| println!("{line}");
+                let binary = std::env::current_exe()?;
+                let report = e2e::container::run(&binary, monitors, say).await?;
+                println!("{report:?}");
+                Ok(())
+            }
             Action::Floor => server::serve_floor().await,
             Action::Serve(options) => serve(*options).await,
             Action::Simulate(_) | Action::Mutants(_) | Action::Detectors(_) => {

@@ -7,6 +7,7 @@ mod bad_input;
 mod bootstraps;
 mod care;
 mod channels;
+mod container;
 mod dashboard;
 mod dependencies;
 mod detectors;

@@ -32,6 +32,9 @@ pub struct Key {
 }
 
 impl Key {
+    /// The partition of the cursors.
+    pub const CURSORS: &str = "SWEEP";
+
     /// The key with this partition and sort key.
     pub fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
         Self {
@@ -270,7 +273,7 @@ impl Key {
 
     /// A shard's cursor.
     pub fn cursor(shard: u16) -> Self {
-        Self::new("SWEEP", format!("{shard:03}"))
+        Self::new(Self::CURSORS, format!("{shard:03}"))
     }
 
     /// When the schedule last ticked.

@@ -136,6 +136,13 @@ impl Store {
         self
     }
 
+    /// The same, with another number of timer shards.
+    #[must_use]
+    pub fn with_shards(mut self, shards: u16) -> Self {
+        self.shards = shards.max(1);
+        self
+    }
+
     /// The table's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -18,13 +18,13 @@ use tokio::net::TcpListener;
 /// Lifetime in milliseconds of the command's temporary API key, in case the command can't delete
 /// it.
 const KEY_MS: i64 = 3_600_000;
-/// Time limit for a call to DynamoDB, with its retries.
+/// Time limit for a call to DynamoDB, with its retries: one that arms a timer must not be late (T2).
 #[cfg(feature = "aws")]
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Opens `table`; returns the store and the region.
 #[cfg(feature = "aws")]
-async fn connect(table: &str) -> anyhow::Result<(Store, String)> {
+pub(crate) async fn connect(table: &str) -> anyhow::Result<(Store, String)> {
     use aws_config::BehaviorVersion;
     use aws_config::timeout::TimeoutConfig;
     use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::table::{
 };
 use crate::{Result, Store, StoreError, pause_before_attempt};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{AHEAD_MS, MAX_ENTRIES, Timer};
 
@@ -144,6 +144,19 @@ impl Store {
     /// A shard's cursor; empty if it was never swept. 1 RU.
     pub async fn cursor(&self, shard: u16) -> Result<Cursor> {
         Ok(self.get(Key::cursor(shard)).await?.unwrap_or_default())
+    }
+
+    /// How many shards are swept: all from the first on that have a cursor. A process that only arms timers
+    /// must not use others. 1 RU.
+    pub async fn swept_shards(&self) -> Result<u16> {
+        let page = self.table.query(Query::of(Key::CURSORS)).await?;
+        let shards = page.items.iter().filter_map(Key::of);
+        let known: BTreeSet<String> = shards.map(|key| key.sk).collect();
+        let mut shards = 0;
+        while known.contains(&Key::cursor(shards).sk) {
+            shards += 1;
+        }
+        Ok(shards)
     }
 
     /// Sets a shard's cursor unless it has one: no timer was armed before. 1 WU.
