@@ -329,7 +329,7 @@ fn a_closed_pipe_ends_a_command_quietly() {
     for (command, applies) in [
         ("monitors", true),
         ("exec", false),
-        ("serve", false),
+        ("serve", true),
         ("smoke", false),
     ] {
         let help = ok(&thrum, &[command, "--help"]);
