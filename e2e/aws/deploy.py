@@ -9,7 +9,8 @@ for x86_64. The functions run with only the permissions of their roles (AUTH). K
 emulator, as of 1.5, and what covers them instead:
 
 - It has no composite or anomaly alarms and no CodeDeploy, so this sets `Alarms=basic
-  Canary=off`. cfn-lint checks those.
+  Canary=off`, and neither Application Auto Scaling, Budgets, Cost Explorer and Backup, nor the access log
+  of an HTTP API. cfn-lint checks those.
 - A filter of `exists: false` never matches if the image itself is missing, so removed leases are
   not delivered: e2e/tests/filters.rs.
 - TTL removes items without a stream record: e2e/tests/stream.rs and pipeline.rs, with their own
@@ -212,6 +213,9 @@ def main():
     say("deployed")
     plans = json.dumps({"tiny": {"requests_per_day": 2}}, separators=(",", ":"))
     bus, alerts_queue = alerts_bus()
+    # What the emulator takes of the other parameters.
+    parameters |= {"AlarmEmail": "pages@example.org", "TicketEmail": "tickets@example.org", "WarmWrites": "12000",
+                   "MaxWriteRequests": "5000", "Tracing": "all", "LogLevel": "DEBUG", "LogDays": "7", "TimerShards": "16"}
     parameters |= {"Plans": plans.replace('"', '\\"'), "TopicArns": topic, "EventBusArns": bus}
     host = outputs["FunctionUrl"].split("//")[1].split(".")[0]
     url = f"{ENDPOINT}/_aws/lambda-url/{host}"

@@ -209,8 +209,15 @@ fn every_alarm_links_a_runbook_and_notifies_the_alarm_topic() {
             "{name:?}: docs/operating.md has no section {runbook}"
         );
         named.insert(runbook.to_owned());
-        let actions = &resource["Properties"]["AlarmActions"];
-        assert_eq!(strings(actions), ["AlarmTopic"], "{name:?}");
+        let actions = strings(&resource["Properties"]["AlarmActions"]);
+        let at_once = actions == ["AlarmTopic"];
+        assert!(
+            at_once || actions == ["TicketTopic"],
+            "{name:?}: {actions:?}"
+        );
+        // Somebody who is called must be told when it is over.
+        let over = strings(&resource["Properties"]["OKActions"]);
+        assert!(over == actions || (over.is_empty() && !at_once), "{name:?}");
         assert!(
             !resource["Properties"]["TreatMissingData"].is_null()
                 || resource["Type"] == "AWS::CloudWatch::CompositeAlarm"

@@ -169,7 +169,7 @@ impl Evaluate {
             }
         }
         // Deadlines first, because they are the most urgent.
-        let judged = self.judge(deadlines, now).await?;
+        let judged = self.sift(deadlines, now).await?;
         swept.flips += judged.flips;
         rearm.extend(judged.waiting.iter().map(|waiting| waiting.on_grid(now)));
         rearm.extend(judged.postponed);
