@@ -27,6 +27,8 @@ const BATCH: usize = 100;
 const AT_A_TIME: usize = 8;
 /// Period and grace of the monitors that fall silent, in seconds.
 const SHORT_S: (u32, u32) = (5, 5);
+/// How many pings are measured.
+const PINGS: usize = 300;
 /// How long the sweeps may take to find them all, at least.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -37,6 +39,8 @@ pub struct Report {
     pub created_a_second: f64,
     /// Heartbeats recorded per second.
     pub beats_a_second: f64,
+    /// CPU time of the server for a ping of its own request and connection, in milliseconds.
+    pub cpu_ms: f64,
     /// Seconds from the last heartbeat until every silent monitor was down.
     pub found_after_s: f64,
 }
@@ -64,10 +68,10 @@ pub async fn run(
     let Some(emulator) = Dynoxide::start().await else {
         return Ok(None);
     };
-    let table = Arc::new(emulator.table(TABLE).await);
+    let table = Arc::new(emulator.quiet_table(TABLE).await);
     let store = Store::new(table, TABLE, SHARDS, SystemWorld::arc());
     prepare(&store).await;
-    let (_server, url) = start(binary, &emulator).await?;
+    let (server, url) = start(binary, &emulator).await?;
     let ticking = tokio::spawn(tick(store.clone(), url.clone()));
     let http = reqwest::Client::new();
     let health = http.get(format!("{url}/health")).send().await?;
@@ -120,6 +124,18 @@ pub async fn run(
         "all that fell silent are down after {found_after_s:.1} s"
     ));
     ticking.abort();
+    let steady: Vec<MonitorId> = ids.iter().copied().filter(|id| !is_short(*id)).collect();
+    let before = cpu_ms(&server)?;
+    for id in steady.iter().cycle().take(PINGS) {
+        // A connection for each, as cron jobs open.
+        let client = reqwest::Client::builder()
+            .pool_max_idle_per_host(0)
+            .build()?;
+        let reply = client.get(format!("{url}/ping/{id}")).send().await?;
+        ensure!(reply.status().is_success(), "{}", reply.status());
+    }
+    let cpu_ms = (cpu_ms(&server)? - before) / PINGS as f64;
+    say(format!("{cpu_ms:.2} ms of CPU a ping"));
     // Each flip has its alert, and each alert its flip.
     let states = store.states(&ids).await?;
     let flips: u64 = states
@@ -143,7 +159,19 @@ pub async fn run(
         created_a_second: monitors as f64 / created_s,
         beats_a_second: monitors as f64 / beaten_s,
         found_after_s,
+        cpu_ms,
     }))
+}
+
+/// The CPU time that a process has used, in milliseconds.
+fn cpu_ms(process: &Child) -> anyhow::Result<f64> {
+    let id = process.id().context("the server has ended")?;
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let fields = stat.rsplit(')').next().context("fields")?;
+    let times = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = times.map(|field| field.parse().unwrap_or(0)).sum();
+    // Linux counts a hundred ticks a second on every platform.
+    Ok(ticks as f64 * 10.0)
 }
 
 /// Starts the server at a free port; returns its URL.

@@ -121,6 +121,25 @@ impl Dynoxide {
         table
     }
 
+    /// Creates a table without a stream, for many items: to number a record, the emulator reads all others.
+    ///
+    /// # Panics
+    /// If it can't be created.
+    pub async fn quiet_table(&self, name: &str) -> DynamoTable {
+        let attribute = |name| json!({"AttributeName": name, "AttributeType": "S"});
+        let key = |name, kind| json!({"AttributeName": name, "KeyType": kind});
+        let asked = json!({
+            "TableName": name,
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [attribute("pk"), attribute("sk")],
+            "KeySchema": [key("pk", "HASH"), key("sk", "RANGE")],
+        });
+        let created = self.answer("DynamoDB_20120810.CreateTable", asked.to_string().into());
+        let (status, reply) = created.await.expect("an answer");
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&reply));
+        DynamoTable::new(self.client(), name)
+    }
+
     /// The records of a table's stream, as Lambda delivers them.
     ///
     /// # Errors

@@ -367,7 +367,7 @@ async fn a_steady_heartbeat_costs_about_one_unit_and_invokes_no_function() {
         used.calls
     );
     assert!(writes <= 1.1, "{writes}");
-    assert!(reads <= 1.3, "{reads}");
+    assert!(reads <= 0.8, "{reads}");
     assert_eq!(aws.sent(), sent, "no messages in the work queue");
     assert_eq!(
         aws.records().await,

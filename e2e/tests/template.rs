@@ -215,7 +215,7 @@ fn every_alarm_links_a_runbook_and_notifies_the_alarm_topic() {
             at_once || actions == ["TicketTopic"],
             "{name:?}: {actions:?}"
         );
-        // Somebody who is called must be told when it is over.
+        // Whoever is called must be told when it is over.
         let over = strings(&resource["Properties"]["OKActions"]);
         assert!(over == actions || (over.is_empty() && !at_once), "{name:?}");
         assert!(

@@ -1,5 +1,5 @@
 //! Measures how fast the bootstraps start, how much memory they need, how large they are, and the
-//! CPU time of a heartbeat:
+//! CPU time of a heartbeat and of a timer:
 //!
 //! ```text
 //! deploy/build x86_64 && cargo run --release -p e2e --bin bootstraps
@@ -8,13 +8,23 @@
 //! Lambda's Runtime API is simulated. The table runs in an emulator's process, so its CPU time is
 //! not counted.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use axum::body::Body;
+use axum::http::Request;
 use clap::Parser;
 use e2e::dynoxide::Dynoxide;
 use e2e::lambda::{Function, url_event};
-use e2e::{PING_KEY, Stage};
+use e2e::{API_KEY, PING_KEY, Stage, TABLE, prepare};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use thrum_ingest::App;
+use thrum_schema::timer::{Timer, What};
+use thrum_schema::world::SystemWorld;
+use thrum_schema::{MonitorId, ProjectId};
+use thrum_store::Store;
+use tower::ServiceExt;
 
 /// Measure the bootstraps: start time, memory, size, and CPU time per heartbeat.
 #[derive(Debug, Parser)]
@@ -30,11 +40,27 @@ struct Options {
     /// How many heartbeats to send
     #[arg(long, default_value = "5000")]
     pings: usize,
+
+    /// How many timers to sweep
+    #[arg(long, default_value = "12000")]
+    timers: usize,
+
+    /// Only measure the sweep
+    #[arg(long)]
+    sweep_only: bool,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    sweep(
+        &options.directory.join("bootstrap-evaluate/bootstrap"),
+        options.timers,
+    )
+    .await?;
+    if options.sweep_only {
+        return Ok(());
+    }
     let emulator = Dynoxide::start()
         .await
         .context("THRUM_TEST_DYNOXIDE must be the path of the emulator")?;
@@ -96,6 +122,54 @@ async fn pings(bootstrap: &Path, emulator: &Dynoxide, n: usize, log: &str) -> an
             resident(&function)? as f64 / 1024.0
         );
     }
+    Ok(())
+}
+
+/// How many timers of monitors that are not late an invocation of evaluate handles: the CPU time for
+/// each.
+async fn sweep(binary: &Path, timers: usize) -> anyhow::Result<()> {
+    let emulator = Dynoxide::start().await.context("an emulator")?;
+    let table = Arc::new(emulator.quiet_table(TABLE).await);
+    let store = Store::new(table, TABLE, 4, SystemWorld::arc());
+    prepare(&store).await;
+    let router = thrum_ingest::router(App::new(store.clone(), thrum_ingest::Config::default()));
+    for start in (0..timers).step_by(100) {
+        let beats: Vec<Value> = (start..start + 100)
+            .map(|n| json!({"monitor": format!("m{n}"), "period_s": 3_600, "grace_s": 60}))
+            .collect();
+        let request = Request::post("/v1/heartbeats")
+            .header("x-api-key", API_KEY)
+            .body(Body::from(json!({ "heartbeats": beats }).to_string()))?;
+        let Ok(reply) = router.clone().oneshot(request).await;
+        ensure!(reply.status().is_success(), "{}", reply.status());
+    }
+    let monitors = store.monitors(ProjectId::FIRST).await?;
+    let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
+    let now = store.world().now();
+    let states = store.states(&ids).await?;
+    let due: Vec<Timer> = states
+        .iter()
+        .map(|state| Timer {
+            due: now,
+            what: What::Deadline {
+                monitor: state.monitor,
+                epoch: state.epoch,
+            },
+        })
+        .collect();
+    store.arm(&due).await?;
+    let function = Function::start(binary, &emulator, &[]).await?;
+    function.ready().await?;
+    let (before, started) = (cpu(&function)?, std::time::Instant::now());
+    function.invoke("{\"do\": \"sweep\"}").await?;
+    let spent = cpu(&function)? - before;
+    let left = store.timers_between(0, now - 1, now + 1).await?;
+    ensure!(left.is_empty(), "{} timers are left", left.len());
+    println!(
+        "a timer of a monitor that is not late: {:.1} µs CPU; {timers} in {:.0} ms elapsed",
+        spent.as_secs_f64() * 1e6 / timers as f64,
+        ms(started.elapsed()),
+    );
     Ok(())
 }
 
