@@ -94,6 +94,11 @@ enum Command {
     /// the next one, waits for the down and up alerts, and deletes the monitor. Exits with status 1
     /// if anything fails. A healthy server needs about ten seconds.
     Smoke(remote::Smoke),
+    /// Look at a Thrum from outside, and report to another one
+    ///
+    /// Asks for /v1/status, which checks the whole path from the table to the deliveries. A check that fails
+    /// is repeated twice before it counts.
+    Watch(remote::Watch),
     /// Retry what Thrum gave up on: dead alerts, or the messages in a dead-letter queue
     ///
     /// Without --queue, retries the dead deliveries of up to 200 alerts of the project. With
@@ -243,6 +248,7 @@ async fn main() -> ExitCode {
         Command::Projects(args) => remote::projects(args).await,
         Command::Usage(args) => remote::usage(args).await,
         Command::Smoke(args) => remote::smoke(args).await,
+        Command::Watch(args) => remote::watch(args).await,
         Command::Redrive(args) => remote::redrive(args).await,
         Command::Import(args) => signals::import(args).await,
         Command::Series(args) => remote::series(args).await,

@@ -12,6 +12,7 @@ mod redrive;
 mod series;
 mod smoke;
 mod strategies;
+mod watch;
 
 pub use alerts::{Alerts, alerts};
 pub use channels::{Channels, channels};
@@ -27,6 +28,7 @@ pub use redrive::{Redrive, redrive};
 pub use series::{Series, series};
 pub use smoke::{Smoke, smoke};
 pub use strategies::{Strategies, strategies};
+pub use watch::{Watch, watch};
 
 use anyhow::{Context, bail};
 use clap::Args;

@@ -522,3 +522,34 @@ fn international_mail_domains_are_sent_in_ascii() {
         "{subject}"
     );
 }
+
+/// One Thrum watches another, from another machine.
+#[test]
+fn a_second_thrum_alerts_when_the_first_is_not_well() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let first = Thrum::start(directories[0].path(), &[]);
+    let second = Thrum::start(directories[1].path(), &[]);
+    let ping = format!("{}/ping/{}/first", second.url, support::PING_KEY);
+    let (url, watch) = (
+        first.url.clone(),
+        ["watch", "--once", "--create", "--ping", &ping],
+    );
+    let watch = [&watch[..], &[&url]].concat();
+    // The path to notify is checked, too, which takes a moment after the start.
+    wait_until(Duration::from_secs(60), || {
+        run(&second, &watch).status.success()
+    });
+    let status = || ok(&second, &["monitors", "show", "first", "--json"]);
+    assert!(status().contains("\"status\": \"up\""), "{}", status());
+    drop(first);
+    let error = fails(&second, &watch);
+    assert!(error.contains("is not well: no answer"), "{error}");
+    let shown = status();
+    assert!(shown.contains("\"status\": \"down\""), "{shown}");
+    assert!(
+        shown.contains("no answer"),
+        "the reason is in the log: {shown}"
+    );
+    let nonsense = run(&second, &["watch", "--once", "ftp://x"]);
+    assert!(!nonsense.status.success());
+}

@@ -40,31 +40,46 @@ pub struct Ping {
 /// # Errors
 /// The ping was not recorded.
 pub async fn ping(args: Ping) -> anyhow::Result<()> {
-    let mut url = ping_url(&args.url)?;
     let action = match (args.exit_status, args.status) {
         (Some(status), _) => format!("/{status}"),
         (None, Some(status)) => format!("/{status}"),
         (None, None) => String::new(),
     };
+    let message = args.message.unwrap_or_default();
+    let text = send(&args.url, &action, args.create, message).await?;
+    super::out(&text)?;
+    Ok(())
+}
+
+/// Reports a check: a success, or a failure with its reason.
+///
+/// # Errors
+/// The ping was not recorded.
+pub async fn report(url: &str, create: bool, seen: &Result<(), String>) -> anyhow::Result<()> {
+    let sent = match seen {
+        Ok(()) => send(url, "", create, String::new()).await,
+        Err(why) => send(url, "/fail", create, why.clone()).await,
+    };
+    sent.map(drop)
+}
+
+/// Sends a ping; returns the answer.
+async fn send(url: &str, action: &str, create: bool, message: String) -> anyhow::Result<String> {
+    let mut url = ping_url(url)?;
     url.set_path(&format!("{}{action}", url.path().trim_end_matches('/')));
-    if args.create && !url.query_pairs().any(|(name, _)| name == "create") {
+    if create && !url.query_pairs().any(|(name, _)| name == "create") {
         url.query_pairs_mut().append_pair("create", "1");
     }
     let client = super::client(TIMEOUT)?;
-    let answer = client
-        .post(url)
-        .body(args.message.unwrap_or_default())
-        .send()
-        .await?;
+    let answer = client.post(url).body(message).send().await?;
     let (status, text) = (answer.status(), answer.text().await?);
     if !status.is_success() {
-        let hint = if status.as_u16() == 404 && !args.create {
+        let hint = if status.as_u16() == 404 && !create {
             "; check the URL, or pass --create to create a monitor from ping key and slug"
         } else {
             ""
         };
         bail!("the ping was not recorded: {status} {text}{hint}");
     }
-    super::out(&text)?;
-    Ok(())
+    Ok(text)
 }
