@@ -1,6 +1,7 @@
 //! Every kind of service: what Thrum sends to it, and what its answers do. The receivers check what
 //! they get by their vendors' rules.
 
+use crate::support::schemas::{problems, strict};
 use axum::http::{Method, StatusCode};
 use e2e::vendors::{Mood, SETTINGS, Vendor, answer, answering};
 use e2e::{SITE, Stage};
@@ -17,7 +18,7 @@ use thrum_schema::notice::{Voice, sample};
 use thrum_schema::signal::explanation::{Basis, Expected};
 use thrum_schema::signal::watch::Change;
 use thrum_schema::signal::{Explanation, SeriesName, Timeframe, Verdict};
-use thrum_schema::{Project, UnixMs};
+use thrum_schema::{Outage, Project, UnixMs};
 use uuid::Uuid;
 
 const NOW: UnixMs = UnixMs(1_764_324_600_000);
@@ -108,6 +109,50 @@ fn messages() -> Vec<(&'static str, Message)> {
             Message::of_group(AlertId(Uuid::from_u128(7)), &group, &voice),
         ),
     ]
+}
+
+/// Readers of webhooks and of event buses rely on the published schema.
+#[test]
+fn the_published_schema_describes_every_message() {
+    let schema = include_str!("../../docs/notification.schema.json");
+    let schema: Value = serde_json::from_str(schema).unwrap();
+    let project = Project::new(ProjectId::FIRST, "");
+    let voice = Voice::new(&project, Some(SITE));
+    // With every field that there can be.
+    let mut late = sample(AlertKind::Up, NOW);
+    late.flapping = true;
+    let flip = late.flip.as_mut().unwrap();
+    (flip.missed, flip.deadline) = (3, Some(NOW));
+    flip.outage = Some(Outage::total(NOW + -9_000, NOW));
+    let subject = late.monitor.as_mut().unwrap();
+    (subject.children, subject.more_children) = (vec!["web".to_owned()], 4);
+    let mut undone = anomaly();
+    undone.signal.as_mut().unwrap().undone = true;
+    let group = |alerts: &[Alert]| Message::of_group(AlertId(Uuid::from_u128(7)), alerts, &voice);
+    let mut all: Vec<Message> = messages().into_iter().map(|(_, one)| one).collect();
+    all.extend([extreme(), lines(), crowd()]);
+    all.push(Message::of_alert(&late, &channel(), &voice));
+    all.push(group(&[undone.clone(), anomaly()]));
+    all.push(group(&[undone, late]));
+    let mut bodies: Vec<Value> = all.into_iter().map(|message| message.json).collect();
+    let valid = bodies.len();
+    for (path, wrong) in [
+        ("/type", json!("monitor.gone")),
+        ("/data/status", json!("DOWN")),
+        ("/data/monitor/uuid", json!("secret")),
+        ("/timestamp", json!(5)),
+    ] {
+        let mut body = bodies[0].clone();
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        body.pointer_mut(parent).unwrap()[name] = wrong;
+        bodies.push(body);
+    }
+    let Some(problems) = problems(&strict(&schema), &bodies) else {
+        return;
+    };
+    for (i, (body, problems)) in bodies.iter().zip(problems).enumerate() {
+        assert_eq!(problems.is_empty(), i < valid, "{body}: {problems:?}");
+    }
 }
 
 /// A message as long, and as hostile, as it can be.

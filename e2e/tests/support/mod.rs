@@ -1,4 +1,6 @@
-//! moto, the AWS emulator from PyPI.
+//! moto, the AWS emulator from PyPI, and a validator of JSON Schemas.
+
+pub mod schemas;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
