@@ -89,15 +89,23 @@ pub struct Serve {
     #[arg(
         long,
         env = "THRUM_TOPICS",
-        value_delimiter = ',',
-        value_parser = topic,
+        value_parser = topics,
+        default_value = "",
+        hide_default_value = true,
         value_name = "LIST"
     )]
-    topics: Vec<String>,
+    topics: List,
 
     /// With --table: ARNs of the event buses that channels may put events on, separated by commas
-    #[arg(long, env = "THRUM_BUSES", value_delimiter = ',', value_name = "LIST")]
-    buses: Vec<String>,
+    #[arg(
+        long,
+        env = "THRUM_BUSES",
+        value_parser = list,
+        default_value = "",
+        hide_default_value = true,
+        value_name = "LIST"
+    )]
+    buses: List,
 
     /// Data directory; created if it does not exist
     #[arg(
@@ -175,11 +183,12 @@ pub struct Serve {
     #[arg(
         long,
         env = "THRUM_SNS_TOPICS",
-        value_delimiter = ',',
-        value_parser = topic,
+        value_parser = topics,
+        default_value = "",
+        hide_default_value = true,
         value_name = "LIST"
     )]
-    sns_topics: Vec<String>,
+    sns_topics: List,
 
     /// Proxy for messages over HTTP
     ///
@@ -264,7 +273,7 @@ pub struct Serve {
     /// Such as {"free": {"requests_per_day": 500, "monitors": null}}; null means no limit. Limits:
     /// requests_per_day, requests_per_minute, monitors, sms_per_day, emails_per_day,
     /// webhooks_per_day, sns_per_day, keys. A new name adds a plan.
-    #[arg(long, env = "THRUM_PLANS", value_parser = Plans::from_json, value_name = "JSON")]
+    #[arg(long, env = "THRUM_PLANS", value_parser = plans, value_name = "JSON")]
     plans: Option<Plans>,
 
     /// How long to retry the delivery of an alert before giving up, 1s to 30days
@@ -426,7 +435,7 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
         metrics_key: args.metrics_key,
         proxies: args.trusted_proxies.clone(),
         mail_domain: args.smtp_domain.clone(),
-        sns_topics: (!args.sns_topics.is_empty()).then_some(args.sns_topics),
+        sns_topics: Some(args.sns_topics.0).filter(|topics| !topics.is_empty()),
         fetch: Some(Arc::new(Fetcher::default())),
         ..thrum_ingest::Config::default()
     };
@@ -445,8 +454,8 @@ pub async fn serve(args: Serve) -> anyhow::Result<()> {
     };
     let Some(table) = table else {
         let ingest = thrum_ingest::Config {
-            topics: Some(args.topics),
-            buses: Some(args.buses),
+            topics: Some(args.topics.0),
+            buses: Some(args.buses.0),
             mail_by_topics: true,
             ..ingest
         };
@@ -593,11 +602,32 @@ fn domain(text: &str) -> Result<String, String> {
     }
 }
 
-/// Parses the ARN of an SNS topic.
-fn topic(text: &str) -> Result<String, String> {
-    let checked = check_topic_arn("it", text.trim());
-    checked.map_err(|error| error.to_string())?;
-    Ok(text.trim().to_owned())
+/// A list in one text: deployments set the variables of options that are not used to nothing.
+#[derive(Debug, Clone, Default)]
+struct List(Vec<String>);
+
+/// Parses a list, separated by commas.
+fn list(text: &str) -> Result<List, String> {
+    let items = text.split(',').map(str::trim);
+    let items = items.filter(|item| !item.is_empty());
+    Ok(List(items.map(str::to_owned).collect()))
+}
+
+/// Parses a list of ARNs of SNS topics.
+fn topics(text: &str) -> Result<List, String> {
+    let topics = list(text)?;
+    for topic in &topics.0 {
+        check_topic_arn("it", topic).map_err(|error| error.to_string())?;
+    }
+    Ok(topics)
+}
+
+/// Parses changes to the plans; nothing changes nothing.
+fn plans(text: &str) -> Result<Plans, String> {
+    match text.trim().is_empty() {
+        true => Ok(Plans::default()),
+        false => Plans::from_json(text).map_err(|error| error.to_string()),
+    }
 }
 
 /// The URL at which this machine reaches a server that listens on `address`.

@@ -19,7 +19,7 @@ SECONDS = MINUTES * 60
 CPU_MS, TIMER_MS, SHARE, TABLE_MS = 0.6, 0.0038, 256 / 1769, 4
 INGEST_MS, INGEST_GB = CPU_MS / SHARE + TABLE_MS, 0.25
 # cargo run --release -p e2e -- container: CPU time of a ping of its own connection, in ms, rounded up.
-CONTAINER_MS = 1.0
+CONTAINER_MS = 0.7
 # A sweep: reads per shard that find nothing (e2e/tests/heartbeats.rs: at most five), and milliseconds
 # at 512 MB: 60 for all shards, and the timers that fire, which are two in three monitors a minute.
 IDLE_READS, SWEEP_MS, SWEEP_GB, FIRES = 3, 60, 0.5, 0.65
@@ -33,7 +33,9 @@ RESERVED = {"write": 0.000128 * HOURS + 150 / 12 / 100, "read": 0.000025 * HOURS
 USE, LEAST = 0.80, 50
 # A container with one CPU and 2 GB on Fargate, arm64, and a load balancer, per month; its capacity units:
 # connections held, and requests or connections that begin each second.
-TASK, TASK_USE, LEAST_TASKS = (0.03238 + 2 * 0.00356) * HOURS, 0.5, 2
+# The public address of each container and of the load balancer in two zones costs, too.
+ADDRESS = 0.005 * HOURS
+TASK, TASK_USE, LEAST_TASKS = (0.03238 + 2 * 0.00356) * HOURS + ADDRESS, 0.5, 2
 BALANCER, BALANCER_UNIT, HELD, NEW = 0.0225 * HOURS, 0.008 * HOURS, 3_000, 25
 
 
@@ -68,11 +70,13 @@ def functions(monitors, period_s):
     return beats * PER_MILLION["request"] / 1e6 + beats * INGEST_MS / 1000 * INGEST_GB * GB_SECOND
 
 
-def containers(monitors, period_s, held=True):
+def containers(monitors, period_s, held=None):
+    """`held`: whether agents keep their connections; the load balancer closes those that wait 120 s."""
+    held = period_s < 120 if held is None else held
     rate = monitors / period_s
     tasks = max(LEAST_TASKS, -(-rate * CONTAINER_MS / 1000 // TASK_USE))
     load = monitors / HELD if held else rate / NEW
-    return tasks * TASK + BALANCER + max(1, load) * BALANCER_UNIT
+    return tasks * TASK + BALANCER + 2 * ADDRESS + max(1, load) * BALANCER_UNIT
 
 
 def on_demand(monitors, period_s):

@@ -183,6 +183,8 @@ async fn start(binary: &Path, emulator: &Dynoxide) -> anyhow::Result<(Child, Str
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ACCESS_KEY_ID", "id")
         .env("AWS_SECRET_ACCESS_KEY", "secret")
+        // As deploy/containers.yaml sets what is not used.
+        .envs(["TOPICS", "BUSES", "SNS_TOPICS", "PLANS"].map(|name| (format!("THRUM_{name}"), "")))
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;

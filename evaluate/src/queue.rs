@@ -9,11 +9,12 @@ use thrum_schema::work::{Envelope, EvaluateWork};
 
 impl Evaluate {
     /// Handles a batch of messages. Those that failed are reported, and delivered again. Ticks, sweeps
-    /// and timers go first, concurrently, and are never reported: a retry minutes later would be useless,
-    /// because the next tick does their work before that.
+    /// and timers go first, concurrently, and are not reported one by one: a retry minutes later would be
+    /// useless, because the next tick does their work before that.
     ///
     /// # Errors
-    /// A tick or a sweep failed, which an operator must know. Everything else in the batch is done.
+    /// A tick or a sweep failed, which an operator must know. The rest of the batch is done, and the queue
+    /// delivers all of it again, without effect.
     pub async fn on_work(&self, event: &SqsEvent) -> Result<SqsBatchResponse, WorkError> {
         let mut response = SqsBatchResponse::default();
         let mut failed = |id: &Option<String>, error: String| {

@@ -98,14 +98,14 @@ impl Evaluate {
         for start in (0..store.shards()).step_by(schedule.shards_at_a_time.into()) {
             let end = start.saturating_add(schedule.shards_at_a_time);
             let shards = start..end.min(store.shards());
-            if start == 0 || !self.sweep_elsewhere(shards.clone(), now).await? {
+            if start == 0 || !self.sweep_elsewhere(shards.clone(), now).await {
                 left.push(shards);
             }
         }
-        let mut swept = Vec::new();
-        for shards in left {
-            swept.extend(self.sweep_shards(shards).await?);
-        }
+        // Each is swept even if another fails.
+        let results = join_all(left.into_iter().map(|shards| self.sweep_shards(shards))).await;
+        let results: Result<Vec<SweptShards>, TickError> = results.into_iter().collect();
+        let swept = results?.concat();
         match schedule.pulse.failure() {
             None => Ok(swept),
             Some(error) => Err(TickError::Pulse(error)),
@@ -130,17 +130,22 @@ impl Evaluate {
         Ok(shards.zip(swept).collect())
     }
 
-    /// Has some shards swept by another invocation; returns whether the queue accepted that. Records how
-    /// far behind they are, in case that invocation never comes.
-    async fn sweep_elsewhere(&self, shards: Range<u16>, now: UnixMs) -> Result<bool, StoreError> {
+    /// Has some shards swept by another invocation. Returns false if they must be swept here: the queue did
+    /// not accept the message, or they are behind, so earlier invocations may never have come.
+    async fn sweep_elsewhere(&self, shards: Range<u16>, now: UnixMs) -> bool {
+        let mut is_behind = false;
         for shard in shards.clone() {
-            if let Some(low) = self.store.cursor(shard).await?.low {
-                let lag_ms = behind_ms(low, now);
-                self.store.metrics().observe(Sample::SweepLag, lag_ms);
+            match self.store.cursor(shard).await {
+                Ok(cursor) => {
+                    let lag_ms = cursor.low.map_or(0, |low| behind_ms(low, now));
+                    self.store.metrics().observe(Sample::SweepLag, lag_ms);
+                    is_behind |= lag_ms > 0;
+                }
+                Err(error) => tracing::warn!(%error, shard, "can't read a cursor"),
             }
         }
         let sweep = EvaluateWork::Sweep { shards };
-        Ok(self.delegate(sweep, Duration::ZERO).await)
+        self.delegate(sweep, Duration::ZERO).await && !is_behind
     }
 
     /// Sends work to the timer queue; returns whether the queue accepted it.

@@ -12,11 +12,6 @@ use crate::table::{Condition, Query, Write, add, attr, check, set, update};
 use crate::{Result, Store, StoreError};
 use serde::Deserialize;
 use thrum_schema::id::{MonitorId, ProjectId};
-use thrum_schema::time::UnixMs;
-
-/// How long the census of a deleted project stays closed, in seconds: longer than a request that was
-/// admitted before.
-const CLOSED_TTL_S: i64 = 86_400;
 
 /// How many monitors a project has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -108,13 +103,13 @@ impl Store {
         Ok(counted(project, item, 1, room, after))
     }
 
-    /// Whether every item of a project's census is as in `census`, and from now on admits no monitor.
-    pub(super) fn close_census(project: ProjectId, census: Census, now: UnixMs) -> Vec<Write> {
+    /// The writes that close a project's census for ever, on condition that it is still as in `census`: a
+    /// key may outlive its project.
+    pub(super) fn close_census(project: ProjectId, census: Census) -> Vec<Write> {
         let close = |item: usize| {
             let closed = set("closed", true)
                 .set("kind", "census")
-                .set("v", MAPPING_VERSION)
-                .set("expires_at", now.secs() + CLOSED_TTL_S);
+                .set("v", MAPPING_VERSION);
             update(Key::census(project, item), closed).when(unchanged(census.items[item]))
         };
         (0..CENSUS_ITEMS).map(close).collect()

@@ -74,7 +74,7 @@ impl Store {
             delete(Key::project_ref(id)),
             delete(Key::badge_key(&project.badge_key)),
         ];
-        writes.extend(Self::close_census(id, census, self.world.now()));
+        writes.extend(Self::close_census(id, census));
         self.transact(writes).await?;
         for key in &keys {
             self.delete_api_key(key, None).await?;

@@ -2,6 +2,7 @@
 //! and alert about their changes.
 
 use super::case::{Case, Note};
+use crate::sim::scenario::FaultKind;
 use std::collections::VecDeque;
 
 /// How long after bars were acknowledged they must have been evaluated, in milliseconds, whatever
@@ -172,7 +173,10 @@ fn watch(case: &Case, strategy: &str, last: &str, note: &mut Note<'_>) {
         let Some((at, (from, _))) = stale.next_back() else {
             return;
         };
-        if at < case.history.bars_ended_ms + LOOKED_MS {
+        // If the table took nothing for minutes, the signal was stale before the watch saw it.
+        let starved = |what| matches!(what, FaultKind::Capacity(_));
+        let mut spells = case.scenario.spells.iter();
+        if at < case.history.bars_ended_ms + LOOKED_MS || spells.any(|spell| starved(spell.what)) {
             return;
         }
         shown = Some(from);
