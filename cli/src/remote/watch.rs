@@ -15,12 +15,12 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 const EXAMPLES: &str = "\
 Examples:
-  thrum watch https://thrum.example.org --ping https://other.example.org/ping/KEY/thrum --create
+  thrum watch https://thrum.example.org --ping https://other.example.org/ping/KEY/thrum
   thrum watch https://thrum.example.org --once                  exit status 1 if it is not well
 
 Run it on another machine, or in another region, and let it report to a second Thrum, whose monitor
-then alerts by its own channels. If `thrum watch` itself stops, that monitor
-misses its heartbeats.";
+then alerts by its own channels. If `thrum watch` itself stops, that monitor misses its heartbeats: give
+it a period of a minute and a grace of two.";
 
 /// Arguments of `thrum watch`.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub struct Watch {
     )]
     ping: Option<String>,
 
-    /// Create that monitor if there is none with this slug
+    /// Create that monitor if there is none with this slug, with a period of a day
     #[arg(long, requires = "ping")]
     create: bool,
 
