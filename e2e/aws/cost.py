@@ -127,6 +127,10 @@ if __name__ == "__main__":
     for what, dollars in million.items():
         print(f"  {what}: {dollars:.3f}")
     print(f"  sum: {sum(million.values()):.3f}\n")
+    print("| memory of ingest | a heartbeat takes | $ per million |\n|---:|---:|---:|")
+    for memory in (128, 256, 512, 1769):
+        ms = CPU_MS / (memory / 1769) + TABLE_MS
+        print(f"| {memory:,} MB | {ms:.1f} ms | {ms * 1000 * memory / 1024 * GB_SECOND:.3f} |")
     for title, period_s in (("every minute", 60), ("every five minutes", 300)):
         print(f"\n{title}\n")
         table(period_s)
