@@ -175,17 +175,13 @@ impl Evaluate {
         if let Some(outage) = outage.as_ref().filter(|_| sent.refused < sent.all) {
             tracing::warn!(start = %outage.start, end = %outage.end, "an outage of Thrum has ended; deadlines in it are extended");
         }
-        // If all were refused, it is a gap. But it may end before it is an outage, and then shows that a
-        // part was refused.
-        let got_through = sent.refused < sent.all;
-        if 0 < sent.refused && (got_through || outage.is_none()) {
+        // If all were refused, it is a gap. But it may end before it is an outage; then a part was refused.
+        if 0 < sent.refused && (sent.refused < sent.all || outage.is_none()) {
             self.store.count_refusals(now, sent).await?;
         }
-        if got_through {
-            let partial = self.record_refusals(now).await?;
-            if pulse.partial.swap(partial, Ordering::Relaxed) && !partial {
-                tracing::warn!("no heartbeats are refused any more; the partial outage has ended");
-            }
+        let partial = self.record_refusals(now).await?;
+        if pulse.partial.swap(partial, Ordering::Relaxed) && !partial {
+            tracing::warn!("no heartbeats are refused any more; the partial outage has ended");
         }
         Ok(outage)
     }
