@@ -1173,8 +1173,19 @@ async fn keys_rotate_and_projects_are_replaced_only_if_unchanged(table: Table) {
     is_conflict(store.replace_project(&other, &after).await);
     is_conflict(store.delete_project(&other, None).await);
     let now = store.project(other.id).await.unwrap().unwrap();
+    let in_other = |n, name| Monitor {
+        project: other.id,
+        ..monitor(n, name)
+    };
+    let job = in_other(30, "job");
+    create(store, &job).await.unwrap();
+    is_conflict(store.delete_project(&now, Some(NOW)).await);
+    store.delete_monitor(&job).await.unwrap();
     store.delete_project(&now, Some(NOW)).await.unwrap();
     assert_eq!(store.projects().await.unwrap().len(), 1);
+    // A request may have been admitted before.
+    is_conflict(create(store, &in_other(31, "late")).await);
+    assert!(store.monitors(other.id).await.unwrap().is_empty());
 }
 
 async fn outages_are_extended_and_probes_and_pulses_are_recorded(table: Table) {

@@ -5,7 +5,11 @@ use e2e::lambda::bootstrap;
 use serde_yaml_ng::Value;
 use std::collections::BTreeSet;
 use std::process::Command;
+use thrum_schema::UnixMs;
+use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::metrics::{Count, NAMESPACE, Sample};
+use thrum_schema::work::NotifyWork;
+use uuid::Uuid;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -215,7 +219,7 @@ fn every_alarm_links_a_runbook_and_notifies_the_alarm_topic() {
             at_once || actions == ["TicketTopic"],
             "{name:?}: {actions:?}"
         );
-        // Whoever is called must be told when it is over.
+        // The person who is called must be told when it is over.
         let over = strings(&resource["Properties"]["OKActions"]);
         assert!(over == actions || (over.is_empty() && !at_once), "{name:?}");
         assert!(
@@ -249,6 +253,33 @@ fn canary_and_composite_alarm_watch_for_server_errors() {
     assert!(strings(canary).contains(&alarm.to_owned()));
     let rule = format!("{:?}", resources["Broken"]["Properties"]["AlarmRule"]);
     assert!(rule.contains(&format!("${{{alarm}}}")), "{rule}");
+}
+
+/// The queue of notify is fair by project, so every message for it needs one.
+#[test]
+fn messages_for_notify_are_grouped_by_project() {
+    let template = template();
+    let targets = &template["Resources"]["ToNotify"]["Properties"]["Targets"];
+    let group = &targets[0]["SqsParameters"]["MessageGroupId"];
+    assert_eq!(group, "$.detail.project");
+    let project = ProjectId::FIRST;
+    let alert = AlertId(Uuid::nil());
+    let channel = ChannelId(Uuid::nil());
+    for work in [
+        NotifyWork::Alert { project, alert },
+        NotifyWork::Deliver {
+            project,
+            alert,
+            channel,
+        },
+        NotifyWork::Flush { project, channel },
+        NotifyWork::Subscribe { project, channel },
+        NotifyWork::probe(UnixMs(0)),
+    ] {
+        let detail = serde_json::to_value(&work).unwrap();
+        let project = work.project().to_string();
+        assert_eq!(detail["project"], project, "{detail}");
+    }
 }
 
 /// What a queue gives up on must be noticed.

@@ -106,7 +106,7 @@ impl Evaluate {
                 waiting.push(Waiting::of(&state, deadline));
             }
         }
-        let mut judged = self.judge(fired, now).await?;
+        let mut judged = self.judge_by(fired, &outages, now).await?;
         judged.waiting.extend(waiting);
         Ok(judged)
     }
@@ -122,8 +122,18 @@ impl Evaluate {
         if fired.is_empty() {
             return Ok(Judged::default());
         }
-        let mut judged = Judged::default();
         let outages = self.outages(now).await?;
+        self.judge_by(fired, &outages, now).await
+    }
+
+    /// The same, by these outages, which were read before.
+    async fn judge_by(
+        &self,
+        fired: BTreeSet<(MonitorId, u32)>,
+        outages: &[Outage],
+        now: UnixMs,
+    ) -> Result<Judged> {
+        let mut judged = Judged::default();
         let states = self.states_of(&fired, now, &mut judged).await?;
         let mut late = Vec::new();
         let mut bursts: HashMap<ProjectId, u32> = HashMap::new();
@@ -131,7 +141,7 @@ impl Evaluate {
             if !fired.contains(&(state.monitor, state.epoch)) {
                 continue;
             }
-            match state.deadline_after(&outages) {
+            match state.deadline_after(outages) {
                 None => {}
                 Some((deadline, outage)) => {
                     if deadline > now && !has_moved(&state, outage) {
@@ -145,7 +155,6 @@ impl Evaluate {
                 }
             }
         }
-        let outages = &outages;
         let results: Vec<Settled> = stream::iter(late)
             .map(|state| {
                 let burst = bursts.get(&state.project).copied();

@@ -24,7 +24,7 @@ use clock::ClockWatch;
 pub use eventbridge::EventBridge;
 pub use lookahead::WorkError;
 pub use pulse::{HttpSelfPing, Pulse, SelfPing};
-pub use schedule::{Schedule, SweptShards, TickError};
+pub use schedule::{Schedule, SweptShards};
 pub use signals::{Input, Other, fit, offline};
 pub use stream::event_of;
 pub use sweep::Swept;

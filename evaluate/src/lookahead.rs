@@ -3,7 +3,8 @@
 //! also stay in the table, so if the queue fails, the sweep still finds them: up to a minute late,
 //! but nothing is lost.
 
-use crate::{BusError, Evaluate, TickError};
+use crate::sweep::SweepError;
+use crate::{BusError, Evaluate};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -35,16 +36,12 @@ pub enum WorkError {
     /// The bus failed.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// A tick or a sweep failed.
+    /// A sweep failed.
     #[error(transparent)]
-    Tick(Box<TickError>),
-}
-
-impl WorkError {
-    /// The error of a tick, or of a sweep of some shards.
-    pub(crate) fn tick(error: TickError) -> Self {
-        Self::Tick(Box::new(error))
-    }
+    Sweep(#[from] SweepError),
+    /// All work of a tick is done, but no monitor goes down while the pulse fails (T3).
+    #[error("the pipeline's own heartbeat did not get through: {0}")]
+    Pulse(String),
 }
 
 impl Evaluate {

@@ -36,13 +36,14 @@ impl Evaluate {
             }
         }
         let mut result = Ok(());
-        for done in join_all(prompt.iter().map(|work| self.work(work))).await {
-            match done {
-                Ok(()) => {}
-                Err(error @ WorkError::Tick(_)) => result = Err(error),
-                Err(error) => {
+        let done = join_all(prompt.iter().map(|work| self.work(work))).await;
+        for (work, done) in prompt.iter().zip(done) {
+            match (done, work) {
+                (Ok(()), _) => {}
+                (Err(error), EvaluateWork::Fire { .. }) => {
                     tracing::warn!(%error, "timers failed; the next sweep will handle them");
                 }
+                (Err(error), _) => result = Err(error),
             }
         }
         for (id, work) in long {

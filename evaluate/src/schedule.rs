@@ -13,12 +13,10 @@ use crate::sweep::{SweepError, Swept, behind_ms};
 use futures::future::join_all;
 use std::ops::Range;
 use std::time::Duration;
-use thiserror::Error;
 use thrum_schema::UnixMs;
 use thrum_schema::metrics::Sample;
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::work::EvaluateWork;
-use thrum_store::StoreError;
 use tokio::sync::OnceCell;
 
 /// The time between two ticks.
@@ -48,35 +46,19 @@ impl Schedule {
     }
 }
 
-/// Why a tick failed. The next one does what it left.
-#[derive(Debug, Error)]
-pub enum TickError {
-    /// The table failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A sweep failed.
-    #[error(transparent)]
-    Sweep(#[from] SweepError),
-    /// Timers could not be queued.
-    #[error(transparent)]
-    Ahead(#[from] WorkError),
-    /// All work is done, but no monitor goes down while the pulse fails (T3).
-    #[error("the pipeline's own heartbeat did not get through: {0}")]
-    Pulse(String),
-}
-
 /// What a tick or a sweep of some shards did.
 pub type SweptShards = Vec<(u16, Swept)>;
 
 impl Evaluate {
     /// One tick: sends the next tick, records an outage, if there was one, and has every shard swept,
     /// some of them here. The outage comes first, because deadlines are judged by it (T3). Does nothing
-    /// if another tick began within the last 45 s. 1 WU, 1 RU per shard that is swept elsewhere, and the
+    /// without a schedule, or if another tick began within the last 45 s. 1 WU, 1 RU per shard that is swept elsewhere, and the
     /// cost of the pulse and the sweeps.
     ///
     /// # Errors
-    /// Something failed, or there is no schedule. The next tick does what was left.
-    pub async fn tick(&self) -> Result<SweptShards, TickError> {
+    /// Something failed; the next tick does what was left. While the pulse fails, the tick fails too, so
+    /// that an operator hears of it.
+    pub async fn tick(&self) -> Result<SweptShards, WorkError> {
         let Some(schedule) = &self.schedule else {
             return Ok(Vec::new());
         };
@@ -104,11 +86,11 @@ impl Evaluate {
         }
         // Each is swept even if another fails.
         let results = join_all(left.into_iter().map(|shards| self.sweep_shards(shards))).await;
-        let results: Result<Vec<SweptShards>, TickError> = results.into_iter().collect();
+        let results: Result<Vec<SweptShards>, WorkError> = results.into_iter().collect();
         let swept = results?.concat();
         match schedule.pulse.failure() {
             None => Ok(swept),
-            Some(error) => Err(TickError::Pulse(error)),
+            Some(error) => Err(WorkError::Pulse(error)),
         }
     }
 
@@ -116,7 +98,7 @@ impl Evaluate {
     ///
     /// # Errors
     /// A shard could not be swept; the others were.
-    pub async fn sweep_shards(&self, shards: Range<u16>) -> Result<SweptShards, TickError> {
+    pub async fn sweep_shards(&self, shards: Range<u16>) -> Result<SweptShards, WorkError> {
         let started = self.store.world().now();
         let swept = join_all(shards.clone().map(|shard| self.sweep(shard))).await;
         let ahead = self.look_ahead(shards.clone(), started).await;

@@ -49,7 +49,8 @@ impl Evaluate {
     /// The table, the queue or the bus failed; the work must be delivered again.
     pub async fn work(&self, work: &EvaluateWork) -> Result<(), WorkError> {
         match AssertUnwindSafe(self.do_work(work)).catch_unwind().await {
-            Ok(Err(WorkError::Store(StoreError::Corrupt(error)))) => {
+            // The next tick does the work of one that fails, so there is nothing to drop.
+            Ok(Err(WorkError::Store(StoreError::Corrupt(error)))) if !work.is_prompt() => {
                 tracing::error!(%error, ?work, "dropped work that needs an item that can't be read");
                 Ok(())
             }
@@ -92,12 +93,8 @@ impl Evaluate {
                 self.work_on_track(&track).await?;
             }
             EvaluateWork::Fire { timers, until } => self.fire(timers, *until).await?,
-            EvaluateWork::Tick => self.tick().await.map(drop).map_err(WorkError::tick)?,
-            EvaluateWork::Sweep { shards } => self
-                .sweep_shards(shards.clone())
-                .await
-                .map(drop)
-                .map_err(WorkError::tick)?,
+            EvaluateWork::Tick => self.tick().await.map(drop)?,
+            EvaluateWork::Sweep { shards } => self.sweep_shards(shards.clone()).await.map(drop)?,
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::Durability;
 pub const FILE: &str = "thrum.db";
 /// Marks a file as Thrum's: "Thrm".
 const APPLICATION_ID: i32 = 0x5468_726d;
-/// The version of the SQL schema.
+/// The version of the SQL schema, and of the items' keys.
 const USER_VERSION: i32 = 2;
 /// How long a connection waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(5);

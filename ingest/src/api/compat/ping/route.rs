@@ -61,7 +61,7 @@ pub enum Refused {
     /// The request ended before its body was complete.
     #[error("incomplete body")]
     BrokenBody,
-    /// The table is unavailable.
+    /// The table is unavailable; with the seconds after which to try again.
     #[error("try again")]
     Unavailable(i64),
 }
