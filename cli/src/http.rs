@@ -20,10 +20,13 @@ use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use thrum_ingest::traced;
 use thrum_notify::MAX_AT_ONCE;
+use thrum_schema::world::SystemWorld;
+use thrum_schema::{TraceId, World};
+use thrum_store::trace::Trace;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tower::Service;
 use watched::{Answer, Sent, Watched};
 
 /// Most bytes of a request's head, and of what is read ahead.
@@ -57,6 +60,7 @@ pub async fn serve(
     mut stopped: watch::Receiver<bool>,
 ) {
     let builder = builder();
+    let world = SystemWorld::arc();
     let graceful = GracefulShutdown::new();
     let connections = Connections::new(limits.connections);
     let mut check = tokio::time::interval(CHECK_EVERY);
@@ -80,13 +84,14 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(guard) = connections.open(peer.ip(), limits.proxies.trust(peer.ip())) else {
+        let is_proxy = limits.proxies.trust(peer.ip());
+        let Some(guard) = connections.open(peer.ip(), is_proxy) else {
             tracing::warn!(%peer, "refused a connection: there are too many, and all are in use");
             continue;
         };
         // Each reply is small and written at once, so Nagle's algorithm would only delay it.
         let _ = stream.set_nodelay(true);
-        let router = router.clone();
+        let (router, world) = (router.clone(), Arc::clone(&world));
         let (all, this) = (Arc::clone(&connections), Arc::clone(&guard.connection));
         let service = service_fn(move |request: Request<Incoming>| {
             let is_shared = request.version() == Version::HTTP_2;
@@ -94,13 +99,14 @@ pub async fn serve(
                 let in_progress = Arc::new(in_progress);
                 let mut request = request.map(|body| Body::new(Sent::new(body, &in_progress)));
                 request.extensions_mut().insert(ConnectInfo(peer));
-                (router.clone().call(request), in_progress)
+                let trace = trace_of(&request, is_proxy, &*world);
+                (traced(router.clone(), request, trace), in_progress)
             });
             async move {
                 let Some((answered, in_progress)) = answered else {
                     return Ok(overloaded());
                 };
-                let answer = answered.await?;
+                let answer = answered.await;
                 Ok::<_, Infallible>(answer.map(|body| Body::new(Answer::new(body, in_progress))))
             }
         });
@@ -120,6 +126,15 @@ pub async fn serve(
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// The trace that a load balancer of AWS has begun; a new one for any other request.
+fn trace_of(request: &Request<Body>, is_proxy: bool, world: &dyn World) -> Trace {
+    let header = request.headers().get("x-amzn-trace-id");
+    let begun = header
+        .filter(|_| is_proxy)
+        .and_then(|header| TraceId::of_header(header.to_str().ok()?));
+    Trace::new(begun.unwrap_or_else(|| TraceId::new(world)))
 }
 
 fn builder() -> Builder<TokioExecutor> {

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use thrum_evaluate::{Bus, BusError, Evaluate};
 use thrum_notify::Notify;
+use thrum_schema::TraceId;
 use thrum_schema::work::Work;
 use thrum_store::queue::{Later, LaterError};
+use thrum_store::trace::{self, Trace};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -70,7 +72,9 @@ impl LocalQueue {
                     let done = match &work {
                         Work::Evaluate(work) => {
                             let _room = room.acquire().await;
-                            let done = evaluate.work(work).await;
+                            let trace = TraceId::new(evaluate.store().world());
+                            let work = evaluate.work(work);
+                            let done = trace::within(Trace::new(trace), work).await;
                             done.map_err(|error| error.to_string())
                         }
                         Work::Notify(work) => {

@@ -12,9 +12,10 @@ use thrum_evaluate::{Evaluate, Pulse, SelfPing, event_of};
 use thrum_ingest::App;
 use thrum_notify::send::{Email, EventBridge, Http, Mail, Reach, Sns};
 use thrum_notify::{Notify, Sender};
-use thrum_schema::{UnixMs, World};
+use thrum_schema::{TraceId, UnixMs, World};
 use thrum_store::Store;
 use thrum_store::sqlite::{Feed, SqliteTable};
+use thrum_store::trace::{self, Trace};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -247,7 +248,8 @@ const fn eventbridge() -> EventBridge {
 async fn tick(evaluate: Evaluate, pulse: Pulse, mut stopped: watch::Receiver<bool>) {
     let store = evaluate.store().clone();
     while !*stopped.borrow() {
-        let next_due = match round(&evaluate, &pulse, store.shards()).await {
+        let work = round(&evaluate, &pulse, store.shards());
+        let next_due = match trace::within(new_trace(&store), work).await {
             Ok(next_due) => next_due,
             Err(error) => {
                 tracing::error!(%error, "a sweep failed; the next one catches up");
@@ -271,6 +273,10 @@ async fn round(evaluate: &Evaluate, pulse: &Pulse, shards: u16) -> anyhow::Resul
         next_due = [next_due, swept.next_due].into_iter().flatten().min();
     }
     Ok(next_due)
+}
+
+fn new_trace(store: &Store) -> Trace {
+    Trace::new(TraceId::new(store.world()))
 }
 
 /// Replaces the stream's event source: passes changes to evaluate, and retries those that failed.
@@ -307,7 +313,9 @@ async fn pump_once(
     let Some(last) = changes.last().map(|change| change.sequence) else {
         return Ok(false);
     };
-    let response = evaluate.on_stream(&event_of(changes)).await;
+    let event = event_of(changes);
+    let trace = new_trace(evaluate.store());
+    let response = trace::within(trace, evaluate.on_stream(&event)).await;
     let failed = response.batch_item_failures.len();
     anyhow::ensure!(failed == 0, "{failed} changes in a batch failed");
     feed.advance(last);

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -25,6 +26,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// The timeout of a start and of an invocation.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The trace of each invocation, unless [`Function::trace`] sets another.
+pub const TRACE: &str = "1-5bef4de7-ad49b0e87f6ef6c87fc2e700";
 
 /// The outcome of an invocation.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +68,11 @@ struct World {
     calls: Mutex<Vec<(String, String)>>,
     /// How many entries of each call the bus refuses.
     refuses: Mutex<usize>,
+    /// The header with the trace of each invocation.
+    trace: Mutex<String>,
+    /// How many invocations are in progress, and the most that were.
+    running: AtomicUsize,
+    most: AtomicUsize,
 }
 
 /// A running bootstrap.
@@ -103,6 +112,9 @@ impl Function {
             asked: watch::Sender::new(None),
             calls: Mutex::default(),
             refuses: Mutex::default(),
+            trace: Mutex::new(format!("Root={TRACE};Parent=9a9197af755a6419;Sampled=1")),
+            running: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
         });
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
@@ -207,6 +219,16 @@ impl Function {
         *self.world.refuses.lock().expect("not poisoned") = n;
     }
 
+    /// Sets the header with the trace of the next invocations.
+    pub fn trace(&self, header: &str) {
+        header.clone_into(&mut self.world.trace.lock().expect("not poisoned"));
+    }
+
+    /// The most invocations that were in progress at a time.
+    pub fn most_at_once(&self) -> usize {
+        self.world.most.load(Ordering::SeqCst)
+    }
+
     /// The lines of its output.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().expect("not poisoned").clone()
@@ -234,6 +256,8 @@ async fn next(State(world): State<Arc<World>>) -> Response {
     let Some(invocation) = world.invocations.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };
+    let running = world.running.fetch_add(1, Ordering::SeqCst) + 1;
+    world.most.fetch_max(running, Ordering::SeqCst);
     let deadline = thrum_schema::world::SystemWorld;
     let deadline = thrum_schema::World::now(&deadline) + 60_000;
     let headers = [
@@ -245,7 +269,7 @@ async fn next(State(world): State<Arc<World>>) -> Response {
         ),
         (
             "lambda-runtime-trace-id",
-            "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0".to_owned(),
+            world.trace.lock().expect("not poisoned").clone(),
         ),
     ];
     (headers, invocation.payload).into_response()
@@ -269,6 +293,7 @@ async fn fail(
 
 impl World {
     fn settle(&self, id: &str, outcome: Outcome) -> StatusCode {
+        self.running.fetch_sub(1, Ordering::SeqCst);
         match self.waiting.lock().expect("not poisoned").remove(id) {
             Some(waiting) => {
                 let _ = waiting.send(outcome);

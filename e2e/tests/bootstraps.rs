@@ -1,9 +1,11 @@
 //! The three bootstraps as Lambda runs them: processes that poll a Runtime API for events, valid
 //! and invalid.
 
+use axum::http::Method;
 use e2e::dynoxide::Dynoxide;
-use e2e::lambda::{Function, Outcome, bootstrap, url_event};
+use e2e::lambda::{Function, Outcome, TRACE, bootstrap, url_event};
 use e2e::{API_KEY, PING_KEY, Stage, TABLE};
+use futures::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::world::SystemWorld;
 use thrum_schema::{UnixMs, World};
+use tokio::net::UdpSocket;
 
 /// Payloads that no function understands, and oversized ones.
 fn garbage() -> Vec<Vec<u8>> {
@@ -339,7 +342,7 @@ async fn notify_reports_only_failed_messages_and_sends_the_rest_once() {
     // Two equal messages, delivered twice, send one text message.
     let reply = stage
         .call(
-            axum::http::Method::POST,
+            Method::POST,
             "/v1/channels",
             json!({"kind": "sms", "to": "+491701234567"}),
         )
@@ -369,4 +372,135 @@ async fn notify_reports_only_failed_messages_and_sends_the_rest_once() {
         .filter_map(|line| line["Deliveries"].as_u64())
         .sum();
     assert_eq!(sent, 1);
+}
+
+/// The documents that arrive at a socket in place of the X-Ray daemon, until none has for a while.
+async fn documents(daemon: &UdpSocket) -> Vec<Value> {
+    let mut documents = Vec::new();
+    let mut buffer = vec![0; 65_536];
+    while let Ok(received) =
+        tokio::time::timeout(Duration::from_millis(500), daemon.recv(&mut buffer)).await
+    {
+        let text = std::str::from_utf8(&buffer[..received.unwrap()]).unwrap();
+        let (header, document) = text.split_once('\n').unwrap();
+        assert_eq!(header, r#"{"format":"json","version":1}"#);
+        documents.push(serde_json::from_str(document).unwrap());
+    }
+    documents
+}
+
+#[tokio::test]
+async fn an_alert_can_be_followed_back_to_its_request() {
+    let Some(emulator) = Dynoxide::start().await else {
+        return;
+    };
+    let stage = Stage::on(&emulator).await;
+    let daemon = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = daemon.local_addr().unwrap().to_string();
+    let variables = [("AWS_XRAY_DAEMON_ADDRESS", &*address)];
+    let [ingest, notify] = ["ingest", "notify"].map(bootstrap);
+    let ingest = Function::start(&ingest, &emulator, &variables)
+        .await
+        .unwrap();
+    let notify = Function::start(&notify, &emulator, &variables)
+        .await
+        .unwrap();
+    stage
+        .call(
+            Method::POST,
+            "/v1/channels",
+            json!({"kind": "sms", "to": "+491701234567"}),
+        )
+        .await;
+    // A request that fails gets the ID; a heartbeat that is taken does not need it.
+    let request = url_event("GET", "/v1/nothing", &[], "");
+    let reply = ingest.invoke(request.to_string()).await.unwrap().json();
+    assert_eq!(reply["headers"]["x-trace-id"], TRACE, "{reply}");
+    for path in ["", "/fail"] {
+        let path = format!("/ping/{PING_KEY}/job{path}?create=1");
+        let request = url_event("POST", &path, &[], "");
+        let reply = ingest.invoke(request.to_string()).await.unwrap().json();
+        assert_eq!(reply["headers"]["x-trace-id"], Value::Null, "{reply}");
+    }
+    let monitor = stage
+        .call(Method::GET, "/v1/monitors/job", Value::Null)
+        .await;
+    let flips = &monitor.json()["flips"];
+    assert_eq!(flips[0]["trace"], TRACE, "{flips}");
+    // The stage has a clock of its own.
+    let now = SystemWorld.now();
+    let alerts = stage.store.alerts_before(ProjectId::FIRST, None, now, 9);
+    let alert = alerts.await.unwrap().remove(0);
+    let cause = alert.trace().map(|trace| trace.to_string());
+    assert_eq!(cause.as_deref(), Some(TRACE));
+    let calls = documents(&daemon).await;
+    let flip = calls
+        .iter()
+        .find(|call| call["aws"]["operation"] == "TransactWriteItems");
+    let flip = flip.unwrap_or_else(|| panic!("{calls:?}"));
+    assert_eq!(flip["trace_id"], TRACE);
+    assert_eq!(flip["parent_id"], "9a9197af755a6419");
+    assert!(flip["end_time"].as_f64() >= flip["start_time"].as_f64());
+    assert_eq!(flip["fault"], Value::Null, "{flip}");
+
+    // The delivery belongs to another invocation, which says what caused it.
+    let later = "1-5bef4e00-000000000000000000000001";
+    notify.trace(&format!("Root={later};Parent=1111111111111111;Sampled=1"));
+    let project = ProjectId::FIRST;
+    let work = json!({"do": "alert", "project": project, "alert": alert.id});
+    let body = json!({ "detail": work }).to_string();
+    let batch = json!({"Records": [{"messageId": "1", "body": body, "eventSource": "aws:sqs"}]});
+    let outcome = notify.invoke(batch.to_string()).await.unwrap();
+    assert!(failures(&outcome).is_empty(), "{outcome:?}");
+    let parts = documents(&daemon).await;
+    let delivery = parts.iter().find(|part| part["name"] == "sms");
+    let delivery = delivery.unwrap_or_else(|| panic!("{parts:?}"));
+    assert_eq!(delivery["trace_id"], later);
+    assert_eq!(delivery["annotations"]["cause"], TRACE, "{delivery}");
+    let key = delivery["annotations"]["delivery"].as_str().unwrap();
+    assert!(key.starts_with(&alert.id.to_string()), "{key}");
+    for part in calls.iter().chain(&parts) {
+        let text = part.to_string();
+        for secret in [API_KEY, PING_KEY, "491701234567"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_managed_instance_answers_many_requests_at_once() {
+    let Some(emulator) = Dynoxide::start().await else {
+        return;
+    };
+    let stage = Stage::on(&emulator).await;
+    let variables = [("AWS_LAMBDA_MAX_CONCURRENCY", "16")];
+    let ingest = bootstrap("ingest");
+    let function = Function::start(&ingest, &emulator, &variables);
+    let function = function.await.unwrap();
+    function.ready().await.unwrap();
+    stage.heartbeat(json!({"monitor": "busy"})).await;
+    // Heartbeats of one monitor race for its item, others register monitors; each must count once.
+    let ping = |i: usize| {
+        let slug = match i % 2 {
+            0 => "busy".to_owned(),
+            _ => format!("host-{}", i % 20),
+        };
+        let path = format!("/ping/{PING_KEY}/{slug}?create=1");
+        function.invoke(url_event("POST", &path, &[], "").to_string())
+    };
+    let replies = join_all((0..400).map(ping)).await;
+    let mut taken = 0;
+    for reply in replies {
+        let status = status(&reply.unwrap());
+        // Pings of a monitor are limited; two that create a monitor may conflict.
+        assert!(matches!(status, 200 | 201 | 429), "{status}");
+        taken += usize::from(status != 429);
+    }
+    let list = stage.call(Method::GET, "/v1/monitors", Value::Null).await;
+    let list = list.json()["monitors"].clone();
+    let monitors = list.as_array().unwrap();
+    assert_eq!(monitors.len(), 11);
+    let pings = monitors.iter().map(|one| one["pings"].as_u64().unwrap());
+    assert_eq!(pings.sum::<u64>(), taken as u64 + 1, "{list}");
+    assert_eq!(function.most_at_once(), 16);
 }

@@ -66,6 +66,7 @@ fn anomaly() -> Alert {
             position: None,
             summary: String::new(),
         },
+        trace: None,
     };
     Alert {
         what: AlertKind::Signal,

@@ -9,7 +9,9 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use std::sync::Arc;
 use thrum_evaluate::{Evaluate, EventBridge, HttpSelfPing, Pulse, Schedule};
-use thrum_store::lambda::{Sqs, connect, required, start_log, write_metrics};
+use thrum_schema::world::SystemWorld;
+use thrum_store::lambda::{Sqs, Traces, connect, required, start_log, write_metrics};
+use thrum_store::trace;
 
 /// Shortest time between two pulses, in milliseconds.
 const PULSE_EVERY_MS: i64 = 30_000;
@@ -40,10 +42,12 @@ async fn main() -> anyhow::Result<()> {
     let evaluate = Evaluate::new(store, Arc::new(bus), &name, PULSE_GAP_MS)
         .with_timer_queue(Arc::new(queue))
         .on_schedule(Schedule::new(pulse, SHARDS_AT_A_TIME));
+    let traces = Traces::new(lookup, SystemWorld::arc());
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
-        let evaluate = evaluate.clone();
+        let (evaluate, traces) = (evaluate.clone(), traces.clone());
         async move {
-            let answer = handle(&evaluate, event.payload).await;
+            let trace = traces.of(event.context.xray_trace_id.as_deref());
+            let answer = trace::within(trace, handle(&evaluate, event.payload)).await;
             write_metrics(evaluate.store(), 0);
             answer
         }

@@ -13,6 +13,7 @@ pub mod peer;
 pub mod problem;
 pub mod replies;
 pub mod site;
+pub mod traced;
 
 pub use auth::{Admin, Caller, Feeder, Pinger, Reader, Writer};
 pub use body::{Json, Params, PathId};

@@ -20,6 +20,7 @@ pub use config::{Fetcher, SecretsManager};
 pub use dashboard::{backtest_html, equity_csv, trades_csv};
 #[cfg(feature = "lambda")]
 pub use http::function_url;
+pub use http::traced::traced;
 pub use openapi::document;
 pub use router::router;
 pub use services::monitors::{Mail, RecordError};

@@ -6,14 +6,28 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use std::sync::Arc;
 use thrum_ingest::function_url::{Doors, answer};
 use thrum_ingest::{AdminKey, App, Config, Fetcher, SecretsManager, router};
-use thrum_store::lambda::{connect, start_log, write_metrics};
+use thrum_schema::world::SystemWorld;
+use thrum_store::lambda::{Traces, connect, start_log, write_metrics};
+use tokio::runtime::Builder;
 
 /// Writes metrics at most this often, because pings are not logged one by one.
 const METRICS_EVERY_MS: i64 = 60_000;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let lookup = |name: &str| std::env::var(name).ok();
+fn main() -> anyhow::Result<()> {
+    // Usually, Lambda sends a request at a time. On a managed instance, it sends as many as this, which all
+    // processors may answer.
+    let mut runtime = match lookup("AWS_LAMBDA_MAX_CONCURRENCY") {
+        Some(_) => Builder::new_multi_thread(),
+        None => Builder::new_current_thread(),
+    };
+    runtime.enable_all().build()?.block_on(run())
+}
+
+fn lookup(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+async fn run() -> anyhow::Result<()> {
     start_log(lookup);
     let mut config = Config::from_lookup(lookup).map_err(|error| anyhow!(error))?;
     config.fetch = Some(Arc::new(Fetcher::default()));
@@ -29,15 +43,17 @@ async fn main() -> anyhow::Result<()> {
         Some(_) => return Err(anyhow!("THRUM_FUNCTION_URL must be open or closed")),
     };
     let router = router(App::new(store.clone(), config));
+    let traces = Traces::new(lookup, SystemWorld::arc());
     let handler = service_fn(move |event: LambdaEvent<LambdaFunctionUrlRequest>| {
-        let (router, store) = (router.clone(), store.clone());
+        let (router, store, traces) = (router.clone(), store.clone(), traces.clone());
         async move {
-            let reply = answer(router, event.payload, doors).await;
+            let trace = traces.of(event.context.xray_trace_id.as_deref());
+            let reply = answer(router, event.payload, doors, trace).await;
             write_metrics(&store, METRICS_EVERY_MS);
             Ok::<_, Error>(reply)
         }
     });
-    lambda_runtime::run(handler)
+    lambda_runtime::run_concurrent(handler)
         .await
         .map_err(|error| anyhow!(error))
 }

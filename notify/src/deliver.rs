@@ -16,8 +16,7 @@ use thrum_schema::notice::Voice;
 use thrum_schema::timer::AHEAD_MS;
 use thrum_schema::work::NotifyWork;
 use thrum_schema::{Project, UnixMs};
-use thrum_store::StoreError;
-use thrum_store::{Claim, Settled};
+use thrum_store::{Claim, Settled, StoreError, trace};
 
 /// How long a delivery waits for an earlier one of the same monitor before it checks again, in
 /// milliseconds. Normally it does not wait that long: settling the earlier one starts it at once.
@@ -155,7 +154,7 @@ impl Notify {
                 return Ok(());
             }
         }
-        self.claim_and_send(&alert, &channel).await
+        trace::caused_by(alert.trace(), self.claim_and_send(&alert, &channel)).await
     }
 
     /// Claims a delivery and sends it.

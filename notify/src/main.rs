@@ -9,7 +9,8 @@ use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::alert::DELIVERY_WINDOW_S;
 use thrum_schema::world::SystemWorld;
 use thrum_schema::{Plans, UnixMs};
-use thrum_store::lambda::{Sqs, connect, required, start_log, write_metrics};
+use thrum_store::lambda::{Sqs, Traces, connect, required, start_log, write_metrics};
+use thrum_store::trace;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -40,11 +41,13 @@ async fn main() -> anyhow::Result<()> {
         plans,
     };
     let notify = Notify::new(store, sender, Arc::new(later), config);
+    let traces = Traces::new(lookup, SystemWorld::arc());
     lambda_runtime::run(service_fn(move |event: LambdaEvent<SqsEvent>| {
         let ends = i64::try_from(event.context.deadline).unwrap_or(i64::MAX);
         let notify = notify.clone().until(UnixMs(ends));
+        let trace = traces.of(event.context.xray_trace_id.as_deref());
         async move {
-            let answer = notify.on_queue(&event.payload).await;
+            let answer = trace::within(trace, notify.on_queue(&event.payload)).await;
             write_metrics(notify.store(), 0);
             Ok::<_, Error>(answer)
         }

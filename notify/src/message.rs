@@ -165,6 +165,9 @@ fn signal(alert: &Alert) -> Value {
     if change.undone {
         data["undone"] = true.into();
     }
+    if let Some(trace) = change.trace {
+        data["trace"] = trace.to_string().into();
+    }
     data
 }
 
@@ -224,6 +227,9 @@ fn change(alert: &Alert, link: Option<&str>) -> Value {
     }
     if alert.flapping {
         change["flapping"] = true.into();
+    }
+    if let Some(trace) = alert.trace() {
+        change["trace"] = trace.to_string().into();
     }
     if let Some(missed) = flip.map(|flip| flip.missed).filter(|missed| *missed > 0) {
         change["missed"] = missed.into();

@@ -34,6 +34,7 @@ use crate::message::Message;
 use thrum_schema::channel::{Channel, ChannelKind};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_store::Claim;
+use thrum_store::trace::{self, Service};
 
 /// How e-mails are sent.
 #[derive(Debug)]
@@ -87,23 +88,38 @@ impl Sender {
         } else {
             format!("{}.{}", claim.alert, claim.channel)
         };
+        let service = Service::Channel {
+            kind: channel.via.name(),
+            key: &key,
+        };
+        let failure = |error: &SendError| Some(error.to_string());
+        trace::call(service, failure, self.send_as(channel, message, &key)).await
+    }
+
+    /// Sends `message` with the idempotency key `key`.
+    async fn send_as(
+        &self,
+        channel: &Channel,
+        message: &Message,
+        key: &str,
+    ) -> Result<Option<String>, SendError> {
         match &channel.via {
             ChannelKind::Webhook { url, secret, more } => {
                 let webhook = webhook::Webhook { url, secret, more };
                 let now = self.http.now();
-                let call = webhook.call(message, &key, now)?;
+                let call = webhook.call(message, key, now)?;
                 let answer = self.http.call(channel.project, &call).await?;
                 webhook::judge(&answer, self.http.now())
             }
             ChannelKind::Service { kind, settings } if kind == "eventbridge" => {
                 let bus = settings.get("bus").map_or("", String::as_str);
-                self.eventbridge.put(bus, &key, message).await
+                self.eventbridge.put(bus, key, message).await
             }
             ChannelKind::Service { kind, settings } => {
                 let letter = Letter {
                     settings,
                     notice: &message.notice,
-                    id: &key,
+                    id: key,
                     now: self.http.now(),
                 };
                 let call = channels::call(kind, &letter)?;
@@ -111,7 +127,7 @@ impl Sender {
                 channels::judge(kind, &answer, self.http.now())
             }
             ChannelKind::Email { to } => match &self.mail {
-                Mail::Smtp(email) => email.send(to, &key, message).await,
+                Mail::Smtp(email) => email.send(to, key, message).await,
                 #[cfg(feature = "aws")]
                 Mail::Topics(topics) => {
                     let topic = topics.confirmed(channel.id, to).await?;

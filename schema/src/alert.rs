@@ -8,6 +8,7 @@ use crate::outage::Outage;
 use crate::signal::watch::Change;
 use crate::targets::Targets;
 use crate::time::UnixMs;
+use crate::trace::TraceId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -266,6 +267,7 @@ impl Alert {
             missed: 0,
             lasted_ms: None,
             last_success,
+            trace: None,
         });
     }
 
@@ -316,6 +318,12 @@ impl Alert {
         self.flip
             .as_ref()
             .map_or(UnixMs(self.id.created_ms()), |flip| flip.at)
+    }
+
+    /// What caused it: for a reminder, what caused the flip. `None` if it is about a channel.
+    pub fn trace(&self) -> Option<TraceId> {
+        let flip = self.flip.as_ref().and_then(|flip| flip.trace);
+        flip.or_else(|| self.signal.as_ref()?.trace)
     }
 
     /// Thrum's own outage that moved the deadline (T3), if any.

@@ -237,6 +237,7 @@ pub fn flip_of_state(state: &MonitorState, now: UnixMs) -> Flip {
         missed: 0,
         lasted_ms: None,
         last_success: None,
+        trace: None,
     }
 }
 

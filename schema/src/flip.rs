@@ -3,6 +3,7 @@
 use crate::outage::Outage;
 use crate::state::Status;
 use crate::time::UnixMs;
+use crate::trace::TraceId;
 use serde::{Deserialize, Serialize};
 
 /// How long a flip is kept, in seconds: 93 days.
@@ -61,6 +62,9 @@ pub struct Flip {
     /// The last success before it went down, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success: Option<UnixMs>,
+    /// The request that caused it, or the run of the schedule that found it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
 }
 
 #[expect(

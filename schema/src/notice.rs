@@ -324,6 +324,7 @@ pub fn sample(what: AlertKind, now: UnixMs) -> Alert {
         missed: 0,
         lasted_ms: up.then_some(7_500_000),
         last_success: Some(at + -86_400_000),
+        trace: "1-67891233-abcdef012345678912345678".parse().ok(),
     };
     let output = "pg_dump: error: connection to server at \"db\" failed";
     let id = AlertId(Uuid::from_u128(u128::from(now.0.unsigned_abs()) << 80));

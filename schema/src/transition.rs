@@ -393,6 +393,7 @@ impl Step {
                 .filter(|_| from == Status::Down)
                 .map(|down| at - down),
             last_success: None,
+            trace: None,
         });
     }
 

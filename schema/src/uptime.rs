@@ -91,6 +91,7 @@ mod tests {
             missed: 0,
             lasted_ms: None,
             last_success: None,
+            trace: None,
         };
         use Status::{Down, New, Up};
         let flips = [
@@ -166,7 +167,7 @@ mod tests {
                 let to = statuses[to];
                 flips.push(Flip {
                     n: 0, at: UnixMs(at), from: status, to, reason: Reason::Timeout, alert: false,
-                    silenced: false, deadline: None, outage: None, why: None, missed: 0, lasted_ms: None, last_success: None,
+                    silenced: false, deadline: None, outage: None, why: None, missed: 0, lasted_ms: None, last_success: None, trace: None,
                 });
                 status = to;
             }

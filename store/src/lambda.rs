@@ -1,12 +1,14 @@
-//! What a Lambda function needs besides the table: its configuration, log, metrics and queue.
+//! What a Lambda function needs besides the table: its configuration, log, metrics, traces and queue.
 
 mod connect;
 #[cfg(feature = "queue")]
 mod sqs;
+mod xray;
 
 pub use connect::{connect, required};
 #[cfg(feature = "queue")]
 pub use sqs::Sqs;
+pub use xray::Traces;
 
 use crate::Store;
 use crate::log::Quiet;

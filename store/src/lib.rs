@@ -23,6 +23,7 @@ pub mod stream;
 pub mod table;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod trace;
 
 pub use operations::*;
 

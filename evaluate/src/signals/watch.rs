@@ -11,6 +11,7 @@ use thrum_schema::signal::watch::{Change, Judgement, On, View, Watch, WatchState
 use thrum_schema::signal::{CompiledStrategy, Verdict};
 use thrum_store::Result;
 use thrum_store::StoreError;
+use thrum_store::trace;
 
 /// Most earlier values that are judged one by one. More than that are an import.
 const MAX_UNSEEN: usize = 100;
@@ -386,5 +387,6 @@ fn change(
         age_s: age_ms / 1000,
         undone,
         explanation,
+        trace: trace::current(),
     }
 }

@@ -21,7 +21,7 @@ use thrum_schema::silence;
 use thrum_schema::time::parse_span;
 use thrum_schema::{
     Alert, AlertId, Channel, ChannelId, ChannelKind, Monitor, MonitorState, Project, ProjectId,
-    Status, UnixMs,
+    Status, TraceId, UnixMs,
 };
 use thrum_store::Snapshot;
 
@@ -37,6 +37,8 @@ struct AlertPage {
     notice: Notice,
     done: &'static str,
     now: Option<Now>,
+    id: AlertId,
+    trace: Option<TraceId>,
 }
 
 /// The state of the monitor when the page is opened.
@@ -160,7 +162,13 @@ async fn shown(app: &App, project: &Project, alert: &Alert, done: &'static str) 
         title: &title,
         ..Page::default()
     };
-    page.show(&AlertPage { notice, done, now })
+    page.show(&AlertPage {
+        notice,
+        done,
+        now,
+        id: alert.id,
+        trace: alert.trace(),
+    })
 }
 
 /// A channel, for a message that goes to none.

@@ -4,6 +4,7 @@
 
 use super::peer::ClientIp;
 use super::site::quote;
+use super::traced::traced;
 use aws_lambda_events::event::lambda_function_urls::{
     LambdaFunctionUrlRequest, LambdaFunctionUrlResponse,
 };
@@ -14,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http_body_util::BodyExt;
-use tower::ServiceExt;
+use thrum_store::trace::Trace;
 
 /// Which of the ways to the function are open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,21 +26,19 @@ pub enum Doors {
     OnlyDomain,
 }
 
-/// Answers an event with `router`. An event that is not a valid HTTP request gets a 400.
+/// Answers an event with `router`, within `trace`. An event that is not a valid HTTP request gets a 400.
 pub async fn answer(
     router: Router,
     event: LambdaFunctionUrlRequest,
     doors: Doors,
+    trace: Trace,
 ) -> LambdaFunctionUrlResponse {
     if doors == Doors::OnlyDomain && is_by_url(&event) {
         let refused = "this URL is closed; use the custom domain\n";
         return reply((StatusCode::FORBIDDEN, refused).into_response()).await;
     }
     let response = match request(event) {
-        Some(request) => match router.oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        },
+        Some(request) => traced(router, request, trace).await,
         None => (StatusCode::BAD_REQUEST, "this is not an HTTP request\n").into_response(),
     };
     reply(response).await
@@ -136,6 +135,8 @@ mod tests {
     use axum::routing::{any, post};
     use bytes::Bytes;
     use serde_json::{Value, json};
+    use thrum_schema::world::ManualWorld;
+    use thrum_schema::{TraceId, UnixMs};
 
     async fn respond(event: Value) -> LambdaFunctionUrlResponse {
         let router = Router::new()
@@ -154,7 +155,13 @@ mod tests {
                     response
                 }),
             );
-        answer(router, serde_json::from_value(event).unwrap(), Doors::All).await
+        let event = serde_json::from_value(event).unwrap();
+        answer(router, event, Doors::All, trace()).await
+    }
+
+    fn trace() -> Trace {
+        let world = ManualWorld::new(UnixMs(1_763_700_000_123), 7);
+        Trace::new(TraceId::new(&*world))
     }
 
     fn event(method: &str, path: &str) -> Value {
@@ -218,7 +225,8 @@ mod tests {
             let mut event = event("GET", "/x");
             event["requestContext"]["domainName"] = domain.into();
             let event = serde_json::from_value(event).unwrap();
-            answer(router, event, Doors::OnlyDomain).await.status_code
+            let reply = answer(router, event, Doors::OnlyDomain, trace()).await;
+            reply.status_code
         };
         assert_eq!(ask("abc.lambda-url.eu-central-1.on.aws").await, 403);
         assert_eq!(ask("thrum.example.org").await, 200);

@@ -12,8 +12,7 @@ use thrum_schema::metrics::{Count, Sample};
 /// refused it, and whether Thrum failed to take a heartbeat.
 pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let started = app.store.world().steady_ms();
-    let path = request.uri().path();
-    let is_heartbeat = path.starts_with("/ping/") || path == "/v1/heartbeats";
+    let is_heartbeat = is_heartbeat(request.uri().path());
     let response = next.run(request).await;
     let metrics = app.store.metrics();
     metrics.observe(Sample::Latency, app.store.world().steady_ms() - started);
@@ -29,4 +28,9 @@ pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Re
         app.refusals.count(&app.store, refused).await;
     }
     response
+}
+
+/// Whether a request to `path` is a heartbeat, in the forms that count.
+pub(super) fn is_heartbeat(path: &str) -> bool {
+    path.starts_with("/ping/") || path == "/v1/heartbeats"
 }

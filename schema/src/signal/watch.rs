@@ -7,6 +7,7 @@ use crate::id::{AlertId, ProjectId, WatchId};
 use crate::schedule::Schedule;
 use crate::targets::Targets;
 use crate::time::UnixMs;
+use crate::trace::TraceId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -146,6 +147,9 @@ pub struct Change {
     pub undone: bool,
     /// Why.
     pub explanation: Explanation,
+    /// The run of the stream or the schedule that found it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
 }
 
 // The floats are finite, and are only compared for identity.

@@ -1,5 +1,6 @@
 //! A Lambda function's table, configured by the environment.
 
+use super::xray::Traced;
 use crate::Store;
 use crate::dynamodb::{DynamoTable, retrying};
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -47,7 +48,7 @@ pub fn connect(lookup: impl Fn(&str) -> Option<String>) -> Result<(SdkConfig, St
     let aws = aws.build();
     let client = Client::from_conf(retrying((&aws).into()).build());
     let store = Store::new(
-        Arc::new(DynamoTable::new(client, &table)),
+        Arc::new(Traced(DynamoTable::new(client, &table))),
         &table,
         shards,
         SystemWorld::arc(),

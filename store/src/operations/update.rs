@@ -3,7 +3,7 @@
 //! states that TTL removed.
 
 use super::commit::Commit;
-use crate::{Result, Store, StoreError};
+use crate::{Result, Store, StoreError, trace};
 use std::time::Duration;
 use thrum_schema::alert::Alert;
 use thrum_schema::announce::{Context, announce, announces};
@@ -181,8 +181,8 @@ impl Store {
         })
     }
 
-    /// Decides which alert an outcome raises, before it is committed. If it may raise one, 1 RU and
-    /// another one for each parent.
+    /// Notes what caused a flip, and decides which alert an outcome raises, before it is committed. If it may raise
+    /// one, 1 RU and another one for each parent.
     ///
     /// # Errors
     /// The table failed.
@@ -193,6 +193,9 @@ impl Store {
         burst: Option<u32>,
         now: UnixMs,
     ) -> Result<Option<Alert>> {
+        if let Some(flip) = &mut outcome.flip {
+            flip.trace = trace::current();
+        }
         if !announces(outcome) {
             return Ok(None);
         }

@@ -253,16 +253,12 @@ impl Writer {
 
     /// Writes one item if its condition holds.
     pub fn write(&mut self, write: Write) -> Result<Option<Item>> {
-        let (operation, updates) = match &write {
-            Write::Put { .. } => (Operation::PutItem, false),
-            Write::Update { .. } => (Operation::UpdateItem, true),
-            Write::Delete { .. } => (Operation::DeleteItem, false),
-            Write::Check { .. } => {
-                return Err(TableError::Invalid(
-                    "a condition without a write needs a transaction".to_owned(),
-                ));
-            }
-        };
+        let operation = write.operation();
+        if operation == Operation::TransactWriteItems {
+            return Err(TableError::Invalid(
+                "a condition without a write needs a transaction".to_owned(),
+            ));
+        }
         let planned = match self.plan(0, write) {
             Ok(planned) => [planned],
             Err(error) => {
@@ -274,7 +270,7 @@ impl Writer {
         self.count(operation, write_units(planned[0].bytes));
         let [planned] = planned;
         Ok(match planned.effect {
-            Effect::Put(item) if updates => Some(item),
+            Effect::Put(item) if operation == Operation::UpdateItem => Some(item),
             _ => None,
         })
     }

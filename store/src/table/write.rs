@@ -1,6 +1,6 @@
 //! Writes of one item.
 
-use super::{Condition, Item, Update, missing};
+use super::{Condition, Item, Operation, Update, missing};
 use crate::key::Key;
 
 /// A write of one item.
@@ -87,6 +87,16 @@ pub const fn check(key: Key, condition: Condition) -> Write {
 }
 
 impl Write {
+    /// The operation that carries it out alone; a check is only part of a transaction.
+    pub const fn operation(&self) -> Operation {
+        match self {
+            Self::Put { .. } => Operation::PutItem,
+            Self::Update { .. } => Operation::UpdateItem,
+            Self::Delete { .. } => Operation::DeleteItem,
+            Self::Check { .. } => Operation::TransactWriteItems,
+        }
+    }
+
     /// Also requires `more`.
     ///
     /// For an update, this applies to the last attempt.

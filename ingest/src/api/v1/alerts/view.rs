@@ -2,7 +2,6 @@
 
 use super::super::monitors::OutageView;
 use serde::Serialize;
-use thrum_schema::UnixMs;
 use thrum_schema::alert::{Alert, AlertState};
 use thrum_schema::delivery::{Delivery, DeliveryState};
 use thrum_schema::flip::Reason;
@@ -10,6 +9,7 @@ use thrum_schema::id::{AlertId, ChannelId, MonitorId};
 use thrum_schema::monitor::unique_key;
 use thrum_schema::signal::Verdict;
 use thrum_schema::signal::watch::Change;
+use thrum_schema::{TraceId, UnixMs};
 use utoipa::ToSchema;
 
 /// An alert with its deliveries.
@@ -35,6 +35,11 @@ pub struct AlertView {
     /// The change of a signal that it reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<ChangeView>,
+    /// The ID of what caused it: a request, or a run of the stream or the schedule. It is also in Thrum's log, in the
+    /// header `X-Trace-Id` of replies, and in AWS X-Ray.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub trace: Option<TraceId>,
     pub deliveries: Vec<DeliveryView>,
 }
 
@@ -126,6 +131,7 @@ pub fn view(alert: &Alert, deliveries: &[Delivery], sees_secrets: bool) -> Alert
             tags: subject.tags.clone(),
         }),
         signal: alert.signal.as_deref().map(Into::into),
+        trace: alert.trace(),
         deliveries: deliveries.iter().map(Into::into).collect(),
     }
 }

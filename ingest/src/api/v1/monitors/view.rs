@@ -10,7 +10,9 @@ use thrum_schema::flip::Flip;
 use thrum_schema::monitor::{KeywordFilter, unique_key};
 use thrum_schema::silence::{self, Window};
 use thrum_schema::state::Shown;
-use thrum_schema::{Monitor, MonitorState, Outage, Ping, PingKind, Project, Schedule, UnixMs};
+use thrum_schema::{
+    Monitor, MonitorState, Outage, Ping, PingKind, Project, Schedule, TraceId, UnixMs,
+};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -157,6 +159,11 @@ pub struct FlipView {
     /// How many runs were missed before it.
     pub missed: u32,
     pub outage: Option<OutageView>,
+    /// The ID of the request that caused it, or of the run of the schedule that found it, as in Thrum's log, in the
+    /// header `X-Trace-Id` of replies, and in AWS X-Ray.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub trace: Option<TraceId>,
 }
 
 /// A logged ping. `body` has a body that is valid UTF-8, `body_base64` any other.
@@ -283,6 +290,7 @@ impl From<&Flip> for FlipView {
             why: flip.why.clone(),
             missed: flip.missed,
             outage: flip.outage.map(Into::into),
+            trace: flip.trace,
         }
     }
 }
