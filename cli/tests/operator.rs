@@ -430,7 +430,7 @@ fn a_receiver_that_asks_to_wait_is_not_asked_before() {
 }
 
 /// A server that refuses an address for good: no retries, and its words are shown. The log has a line for that, as
-/// JSON, without the address.
+/// JSON, with the alert's trace and without the address.
 #[test]
 fn a_refused_address_is_dead_at_once_with_the_servers_words() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -479,13 +479,19 @@ fn a_refused_address_is_dead_at_once_with_the_servers_words() {
         .lines()
         .map(|line| serde_json::from_str(line).expect(line))
         .collect();
-    let dead = lines.iter().filter(|line| {
-        line["message"]
-            .as_str()
-            .unwrap_or_default()
-            .contains("is dead")
-    });
-    assert_eq!(dead.count(), 1, "{log}");
+    let dead: Vec<&Value> = lines
+        .iter()
+        .filter(|line| {
+            line["message"]
+                .as_str()
+                .unwrap_or_default()
+                .contains("is dead")
+        })
+        .collect();
+    assert_eq!(dead.len(), 1, "{log}");
+    let trace = &thrum.get("/v1/alerts")["alerts"][0]["trace"];
+    assert_eq!(dead[0]["span"]["trace"], *trace, "{log}");
+    assert!(trace.is_string());
     assert!(
         log.contains("no such user here") && !log.contains("ops@"),
         "{log}"

@@ -38,6 +38,9 @@ ADDRESS = 0.005 * HOURS
 TASK, TASK_USE, LEAST_TASKS = (0.03238 + 2 * 0.00356) * HOURS + ADDRESS, 0.5, 2
 BALANCER, BALANCER_UNIT, HELD, NEW = 0.0225 * HOURS, 0.008 * HOURS, 3_000, 25
 
+# A managed instance with four CPUs, one of them for AWS's own work (c7g.xlarge, on demand, and AWS's fee), per month.
+INSTANCE, INSTANCE_CPUS, LEAST_INSTANCES = 0.145 * 1.15 * HOURS, 3, 3
+
 
 def shards(monitors):
     return 4 if monitors <= 100_000 else 16
@@ -79,6 +82,13 @@ def containers(monitors, period_s, held=None):
     return tasks * TASK + BALANCER + 2 * ADDRESS + max(1, load) * BALANCER_UNIT
 
 
+def instances(monitors, period_s):
+    """Requests cost the same as those of functions."""
+    cpus = monitors / period_s * CPU_MS / 1000 / TASK_USE
+    requests = beats_of(monitors, period_s) * PER_MILLION["request"] / 1e6
+    return requests + max(LEAST_INSTANCES, -(-cpus // INSTANCE_CPUS)) * INSTANCE
+
+
 def on_demand(monitors, period_s):
     writes, reads = units(monitors, period_s)
     return writes * PER_MILLION["write"] / 1e6 + reads * PER_MILLION["read"] / 1e6
@@ -97,6 +107,7 @@ def table(period_s):
     ways = {
         "functions, on demand": lambda n: functions(n, period_s) + on_demand(n, period_s),
         "functions, provisioned": lambda n: functions(n, period_s) + provisioned(n, period_s),
+        "instances, provisioned": lambda n: instances(n, period_s) + provisioned(n, period_s),
         "containers, provisioned": lambda n: containers(n, period_s) + provisioned(n, period_s),
         "containers, reserved": lambda n: containers(n, period_s) + provisioned(n, period_s, RESERVED),
     }
@@ -135,6 +146,7 @@ if __name__ == "__main__":
         print(f"\n{title}\n")
         table(period_s)
     print(f"\nprovisioned pays from {pays_from(provisioned, on_demand):,} monitors")
+    print(f"instances pay from {pays_from(instances, functions):,} monitors")
     print(f"containers pay from {pays_from(containers, functions):,} monitors")
     print(f"a million monitors: writes {on_demand(1_000_000, 60):,.0f} on demand, {provisioned(1_000_000, 60):,.0f} provisioned,"
           f" {provisioned(1_000_000, 60, RESERVED):,.0f} reserved; containers {containers(1_000_000, 60):,.0f}, or"

@@ -14,7 +14,11 @@ use uuid::Uuid;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 fn template() -> Value {
-    let text = std::fs::read_to_string(format!("{ROOT}/template.yaml")).unwrap();
+    read("template.yaml")
+}
+
+fn read(path: &str) -> Value {
+    let text = std::fs::read_to_string(format!("{ROOT}/{path}")).unwrap();
     let mut template: Value = serde_yaml_ng::from_str(&text).unwrap();
     template.apply_merge().unwrap();
     template
@@ -177,6 +181,60 @@ fn each_function_has_exactly_the_permissions_it_uses() {
 }
 
 /// The anchor that GitHub generates for a heading.
+/// Ingest on managed instances and in containers is the function ingest in another place.
+#[test]
+fn ingest_has_the_same_settings_and_permissions_everywhere() {
+    let names = |value: &Value| -> BTreeSet<String> {
+        let variables = value.as_mapping().unwrap().keys();
+        variables.flat_map(strings).collect()
+    };
+    let function = template();
+    let of_ingest = &function["Resources"]["Ingest"]["Properties"]["Environment"]["Variables"];
+    let of_all = &function["Globals"]["Function"]["Environment"]["Variables"];
+    let mut settings = &names(of_ingest) | &names(of_all);
+    for only_there in ["THRUM_FUNCTION_URL", "THRUM_LOG_LEVEL", "THRUM_SETTINGS"] {
+        assert!(settings.remove(only_there), "{only_there}");
+    }
+    let instances = read("deploy/instances.yaml");
+    let given = &instances["Resources"]["Ingest"]["Properties"]["Environment"]["Variables"];
+    assert_eq!(names(given), settings);
+
+    let containers = read("deploy/containers.yaml");
+    let task = &containers["Resources"]["Task"]["Properties"]["ContainerDefinitions"][0];
+    let mut given = BTreeSet::new();
+    for kind in ["Environment", "Secrets"] {
+        for one in task[kind].as_sequence().unwrap() {
+            given.extend(strings(&one["Name"]));
+        }
+    }
+    // The others are arguments, or in the table.
+    for (there, here) in [
+        ("THRUM_ADMIN_KEY_ARN", Some("THRUM_ADMIN_KEY")),
+        ("THRUM_TABLE", Some("AWS_REGION")),
+        ("THRUM_SITE_URL", None),
+        ("THRUM_TIMER_SHARDS", None),
+    ] {
+        assert!(settings.remove(there), "{there}");
+        settings.extend(here.map(str::to_owned));
+    }
+    assert_eq!(given, settings);
+
+    let mut allowed_there = allowed(&function, "IngestRole");
+    allowed_there.retain(|action| !action.starts_with("xray:"));
+    assert_eq!(allowed(&instances, "IngestRole"), allowed_there);
+    let (table, started) = (
+        allowed(&containers, "TaskRole"),
+        allowed(&containers, "StartRole"),
+    );
+    for action in &allowed_there {
+        assert!(
+            table.contains(action) || started.contains(action),
+            "{action}"
+        );
+    }
+    assert!(table.is_subset(&allowed_there), "{table:?}");
+}
+
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let plain = text

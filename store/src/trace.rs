@@ -88,7 +88,8 @@ pub fn current() -> Option<TraceId> {
 
 /// Does `work` as a part of `trace`.
 pub async fn within<T>(trace: Trace, work: impl Future<Output = T>) -> T {
-    let span = tracing::info_span!("work", trace = %trace.id);
+    // Enabled at every level of the log, so that its warnings have it.
+    let span = tracing::error_span!("work", trace = %trace.id);
     CURRENT.scope(trace, work.instrument(span)).await
 }
 
