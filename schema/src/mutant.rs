@@ -79,11 +79,13 @@ pub enum Mutant {
     AnomaliesLearned,
     /// A tick does not send the next one.
     TickUnchained,
+    /// Ticks and timers share the queue of long work.
+    TimersBehindWork,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -121,6 +123,7 @@ impl Mutant {
         Self::PositionForgotten,
         Self::AnomaliesLearned,
         Self::TickUnchained,
+        Self::TimersBehindWork,
     ];
 }
 

@@ -9,7 +9,7 @@ pub use hooks::summary;
 use super::chance::{Chance, Clock, Skewed, sleep_ms};
 use super::history::{History, Outcome};
 use super::net::{LIFE, Life, Net};
-use super::scenario::{FaultKind, Place, Scenario};
+use super::scenario::{FaultKind, Place, Scenario, Spell};
 use super::trace::Trace;
 use crate::TABLE;
 use axum::Router;
@@ -33,6 +33,7 @@ use thrum_schema::network::Networks;
 use thrum_schema::{Plans, World};
 use thrum_store::Store;
 use thrum_store::table::Table;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use wire::{OwnPing, Wire};
 
@@ -44,6 +45,15 @@ pub const CALM_TICK_MS: i64 = 30_000;
 /// milliseconds, and the pings of a pulse.
 const SERVE_PULSE: (i64, i64, usize) = (60_000, 5_000, 3);
 const LAMBDA_PULSE: (i64, i64, usize) = (150_000, 30_000, 3);
+
+/// Most messages of the work queue that are handled at a time, as `MaximumConcurrency` in the template says.
+const CONSUMERS: usize = 5;
+/// How many pieces of other projects' long work wait for a consumer, and how long each takes, in
+/// milliseconds.
+const LONG_WORK: (usize, (i64, i64)) = (15, (20_000, 110_000));
+/// Requests per second that an execution environment takes, and the most that other hosts send to all.
+const ENVIRONMENT: i64 = 10;
+const OTHER_HOSTS: i64 = 40;
 
 /// The status of a request that the front door refused; Thrum itself never uses it.
 const TURNED_AWAY: StatusCode = StatusCode::IM_A_TEAPOT;
@@ -89,6 +99,8 @@ pub struct Cast {
     process: AtomicU64,
     /// When the restarting process is back.
     down_until_ms: Mutex<i64>,
+    /// The consumers of the work queue that are free.
+    consumers: Semaphore,
 }
 
 impl fmt::Debug for Cast {
@@ -136,6 +148,7 @@ impl Cast {
                 history: Mutex::default(),
                 process: AtomicU64::new(0),
                 down_until_ms: Mutex::new(0),
+                consumers: Semaphore::new(CONSUMERS),
             }
         })
     }
@@ -267,10 +280,36 @@ impl Cast {
 
     /// Whether the front door refuses this request.
     pub fn turns_away(&self) -> bool {
-        self.is_hit_by(|what| match what {
+        let by_chance = self.is_hit_by(|what| match what {
             FaultKind::TurnedAway(n) => Some(n),
             _ => None,
-        })
+        });
+        by_chance || self.lacks_environments()
+    }
+
+    /// Whether other hosts have used up this second's share of all execution environments.
+    fn lacks_environments(&self) -> bool {
+        let ms = self.clock.ms();
+        let mut spells = self.scenario.active_faults(ms, |what| match what {
+            FaultKind::Environments(n) => Some(i64::from(n)),
+            _ => None,
+        });
+        let Some(environments) = spells.next() else {
+            return false;
+        };
+        // What they send changes every ten seconds, and is spread evenly over a second.
+        let chance = Chance::new(self.scenario.seed, &format!("other hosts {}", ms / 10_000));
+        let before = chance.range(0, OTHER_HOSTS) * (ms % 1_000) / 1_000;
+        before >= environments * ENVIRONMENT
+    }
+
+    /// Long work of other projects, as long as the spell lasts.
+    async fn work_long(self: Arc<Self>, spell: Spell) {
+        self.clock.until(spell.from_ms).await;
+        while spell.holds(self.clock.ms()) {
+            let _consumer = self.consumers.acquire().await.expect("never closed");
+            sleep_ms(self.chance.range(LONG_WORK.1.0, LONG_WORK.1.1)).await;
+        }
     }
 
     /// Sends a client's request over the network. If the client gives up, the handler still
@@ -333,6 +372,11 @@ impl Cast {
                     cast.deploy();
                 });
             }
+            if spell.what == FaultKind::LongWork {
+                for _ in 0..LONG_WORK.0 {
+                    tokio::spawn(Arc::clone(self).work_long(spell.clone()));
+                }
+            }
         }
     }
 }
@@ -374,7 +418,7 @@ fn handlers(
         ..thrum_ingest::Config::default()
     };
     let router = thrum_ingest::router(App::new(store.clone(), config));
-    let wire = Arc::new(Wire(Weak::clone(cast)));
+    let wire = Arc::new(Wire::new(cast));
     let door = OwnPing(Weak::clone(cast), serves.then(|| router.clone()));
     let (gap_ms, every_ms, pings) = if serves { SERVE_PULSE } else { LAMBDA_PULSE };
     let mut evaluate = Evaluate::new(store.clone(), wire.clone(), name, gap_ms);
@@ -385,7 +429,7 @@ fn handlers(
         // An invocation for each shard.
         let schedule = Schedule::new(pulse, 1);
         evaluate
-            .with_timer_queue(wire.clone())
+            .with_timer_queue(Arc::new(Wire::of_timers(cast)))
             .on_schedule(schedule)
     };
     let sender = Sender {

@@ -207,6 +207,11 @@ pub enum FaultKind {
     Schedule(u16),
     /// The front door refuses a request.
     TurnedAway(u16),
+    /// Ingest has this many execution environments, each for ten requests a second, and other hosts send
+    /// more: the requests that come first in a second are taken.
+    Environments(u16),
+    /// Other projects' long work keeps all consumers of its queue busy.
+    LongWork,
     /// The front door admits nobody.
     Shut,
     /// All of Thrum is unavailable.
@@ -361,6 +366,9 @@ impl Scenario {
                 to_ms: calm_ms,
                 what: FaultKind::Capacity(*chance.pick(&[3, 5, 10])),
             });
+        }
+        if seed % 16 == 9 && scenario.place == Place::Lambda {
+            scenario.limit_concurrency();
         }
         if seed % 16 == 13 && scenario.clock_step.is_none() {
             scenario.add_care();
@@ -523,6 +531,27 @@ impl Scenario {
             }),
             _ => {}
         }
+    }
+
+    /// A scenario in which Lambda runs only so much at a time: requests, or long work. Often nothing else fails,
+    /// so that all of it can be judged.
+    fn limit_concurrency(&mut self) {
+        let chance = Chance::new(self.seed, "concurrency");
+        if chance.per_mille(700) {
+            self.spells.clear();
+        }
+        let from_ms = chance.range(20_000, self.calm_ms / 2);
+        self.calm_ms = self.calm_ms.max(from_ms + 200_000);
+        self.end_ms = self.calm_ms + 10 * MINUTE;
+        let what = match chance.per_mille(500) {
+            true => FaultKind::Environments(*chance.pick(&[1, 2, 3])),
+            false => FaultKind::LongWork,
+        };
+        self.spells.push(Spell {
+            from_ms,
+            to_ms: self.calm_ms,
+            what,
+        });
     }
 
     /// A scenario in which the clock of one machine is set, and nothing fails. Each monitor is

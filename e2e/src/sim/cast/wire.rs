@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use thrum_evaluate::{Bus, BusError, SelfPing};
 use thrum_schema::MonitorId;
+use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::work::{EvaluateWork, Work};
 use thrum_store::queue::{Later, LaterError};
 
@@ -22,8 +23,8 @@ const MAX_RECEIVES: u32 = 5;
 const VISIBILITY_MS: i64 = 60_000;
 
 impl Cast {
-    /// Delivers a message to its handler after `delay_ms`.
-    fn send(self: &Arc<Self>, work: Work, delay_ms: i64) {
+    /// Delivers a message to its handler after `delay_ms`; `is_long` if it is in the queue for long work.
+    fn send(self: &Arc<Self>, work: Work, delay_ms: i64, is_long: bool) {
         let of = |what| match what {
             FaultKind::Queue(n) => Some(n),
             _ => None,
@@ -40,13 +41,17 @@ impl Cast {
                 0
             };
             let wait_ms = delay_ms + late_ms + self.chance.range(1, 30);
-            tokio::spawn(Arc::clone(self).receive(work.clone(), wait_ms));
+            tokio::spawn(Arc::clone(self).receive(work.clone(), wait_ms, is_long));
         }
     }
 
-    async fn receive(self: Arc<Self>, work: Work, wait_ms: i64) {
+    async fn receive(self: Arc<Self>, work: Work, wait_ms: i64, is_long: bool) {
         let process = self.process.load(Ordering::Relaxed);
         sleep_ms(wait_ms).await;
+        let _consumer = match is_long {
+            true => Some(self.consumers.acquire().await.expect("never closed")),
+            false => None,
+        };
         // The next tick does what this one leaves.
         match &work {
             Work::Evaluate(EvaluateWork::Tick) => return self.call(Call::Tick).await,
@@ -91,8 +96,12 @@ impl Cast {
     }
 }
 
-/// The bus and the queues.
-pub struct Wire(pub Weak<Cast>);
+/// The bus, or the queue of a function.
+pub struct Wire {
+    cast: Weak<Cast>,
+    /// Whether it is the queue for ticks and timers.
+    is_of_timers: bool,
+}
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,9 +110,23 @@ impl fmt::Debug for Wire {
 }
 
 impl Wire {
+    pub fn new(cast: &Weak<Cast>) -> Self {
+        Self {
+            cast: Weak::clone(cast),
+            is_of_timers: false,
+        }
+    }
+
+    pub fn of_timers(cast: &Weak<Cast>) -> Self {
+        Self {
+            is_of_timers: !mutant::is(Mutant::TimersBehindWork),
+            ..Self::new(cast)
+        }
+    }
+
     /// Accepts a message, refuses it, or accepts it but reports an error.
     fn take(&self, work: &Work, delay_ms: i64) -> Result<(), String> {
-        let Some(cast) = self.0.upgrade() else {
+        let Some(cast) = self.cast.upgrade() else {
             return Ok(());
         };
         let fails = cast.is_hit_by(|what| match what {
@@ -117,7 +140,9 @@ impl Wire {
             )
         });
         if !fails || cast.chance.per_mille(300) {
-            cast.send(work.clone(), delay_ms);
+            let is_of_evaluate = matches!(work, Work::Evaluate(_));
+            let is_long = is_of_evaluate && !self.is_of_timers && !cast.serves();
+            cast.send(work.clone(), delay_ms, is_long);
         }
         if fails {
             Err("the message was refused".to_owned())

@@ -19,7 +19,11 @@ const NOTICED_MS: i64 = 60_000;
 /// part of them is.
 pub fn refused_by_chance(case: &Case, i: usize, monitor: &SeenMonitor, note: &mut Note<'_>) {
     let spell = case.scenario.spells.iter().find(|spell| {
-        matches!(spell.what, FaultKind::TurnedAway(_)) && case.scenario.spells.len() == 1
+        let refuses = matches!(
+            spell.what,
+            FaultKind::TurnedAway(_) | FaultKind::Environments(_)
+        );
+        refuses && case.scenario.spells.len() == 1
     });
     let Some(spell) = spell else {
         return;

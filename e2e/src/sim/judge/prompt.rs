@@ -2,7 +2,7 @@
 //! no outage of its own, and notices a missed deadline within seconds.
 
 use super::case::{Case, Note, s};
-use crate::sim::scenario::{FaultKind, Place};
+use crate::sim::scenario::{FaultKind, Kind, Place};
 
 /// How long after a deadline its alert may be raised, in milliseconds: the queue delays by whole
 /// seconds, and a tick comes every few.
@@ -11,7 +11,10 @@ const PROMPT_MS: i64 = 5_000;
 const FLAPPING_MS: i64 = 600_000;
 
 pub fn judge(case: &Case, note: &mut Note<'_>) {
-    let harmless = |what| matches!(what, FaultKind::Schedule(_) | FaultKind::HookFails(_));
+    let harmless = |what| {
+        use FaultKind::{HookFails, LongWork, Schedule};
+        matches!(what, Schedule(_) | HookFails(_) | LongWork)
+    };
     if !case
         .scenario
         .spells
@@ -34,7 +37,17 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
         let Some(flip_ms) = alert.flip_at_ms.filter(|_| alert.what == "monitor.down") else {
             continue;
         };
-        let late_ms = alert.created_ms - flip_ms;
+        // A change of the monitor may have brought the deadline closer, even into the past.
+        let script = case.seen.monitors.iter().position(|monitor| {
+            let uuid = monitor.as_ref().ok().map(|monitor| &monitor.uuid);
+            uuid.is_some() && uuid == alert.monitor.as_ref()
+        });
+        let changes = case.history.asked.iter().filter(|asked| {
+            let is_own = Some(asked.script) == script;
+            asked.what == Kind::Change && is_own && asked.sent_ms < alert.created_ms
+        });
+        let changed_ms = changes.map(|asked| asked.ended_ms).max();
+        let late_ms = alert.created_ms - flip_ms.max(changed_ms.unwrap_or(flip_ms));
         if flip_ms > ticked && (PROMPT_MS..FLAPPING_MS).contains(&late_ms) {
             note(
                 "a missed deadline is noticed within seconds",
