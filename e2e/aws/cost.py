@@ -55,7 +55,7 @@ def units(monitors, period_s, log=False):
     beats = beats_of(monitors, period_s)
     # Timers fire at most once per heartbeat, and at most about once a minute.
     idle = MINUTES * shards(monitors) * IDLE_READS
-    return beats * (WRITES + LOG_WRITES * log) + MINUTES, beats * READS + idle
+    return beats * (WRITES + LOG_WRITES * log) + 2 * MINUTES, beats * READS + idle
 
 
 def evaluate(monitors, period_s):

@@ -215,7 +215,7 @@ def main():
     bus, alerts_queue = alerts_bus()
     # What the emulator takes of the other parameters.
     parameters |= {"AlarmEmail": "pages@example.org", "TicketEmail": "tickets@example.org", "WarmWrites": "12000",
-                   "MaxWriteRequests": "5000", "Tracing": "all", "LogDays": "7", "TimerShards": "16"}
+                   "MaxWriteRequests": "5000", "Tracing": "all", "LogDays": "7", "LogLevel": "DEBUG", "TimerShards": "16"}
     parameters |= {"Plans": plans.replace('"', '\\"'), "TopicArns": topic, "EventBusArns": bus}
     host = outputs["FunctionUrl"].split("//")[1].split(".")[0]
     url = f"{ENDPOINT}/_aws/lambda-url/{host}"
@@ -224,6 +224,8 @@ def main():
     live = aws("lambda").get_function_configuration(FunctionName=f"{STACK}-evaluate", Qualifier="live")["Environment"]["Variables"]
     assert live["THRUM_PULSE_URLS"].startswith(url), "a change of only a parameter must reach the alias"
     say("deployed again, with a URL that the functions can call")
+
+    simulate_policies(topic, bus)
 
     # The admin key from the stack's secret creates a project.
     assert call("GET", f"{url}/health") == (200, "OK")
@@ -363,6 +365,34 @@ def main():
     for function, line in lines:
         assert "AccessDenied" not in line and "not authorized" not in line, line
     say("done")
+
+
+def simulate_policies(topic, bus):
+    """Checks the policies of the functions' roles, as deployed, with a model of IAM that is not the emulator's."""
+    iam, queues, cloudformation = aws("iam"), aws("sqs"), aws("cloudformation")
+    resources = cloudformation.describe_stack_resources(StackName=STACK)["StackResources"]
+    physical = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in resources}
+    policies = {}
+    for role in ["IngestRole", "EvaluateRole", "NotifyRole"]:
+        name = physical[role].split("/")[-1]
+        names = iam.list_role_policies(RoleName=name)["PolicyNames"]
+        assert names and not iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+        policies[role] = [
+            {"name": one, "policy": iam.get_role_policy(RoleName=name, PolicyName=one)["PolicyDocument"]} for one in names]
+    table = aws("dynamodb").describe_table(TableName=physical["Table"])["Table"]
+    queue = lambda name: queues.get_queue_attributes(QueueUrl=physical[name], AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    arns = {
+        "stack": STACK, "table": table["TableArn"], "stream": table["LatestStreamArn"], "topic": topic, "userBus": bus,
+        "bus": aws("events").describe_event_bus(Name=physical["Bus"].split("/")[-1])["Arn"],
+        "secret": aws("secretsmanager").describe_secret(SecretId=f"{STACK}/admin")["ARN"],
+        "timerQueue": queue("TimerQueue"), "workQueue": queue("WorkQueue"), "notifyQueue": queue("NotifyQueue"),
+        "streamFailures": queue("StreamFailures"),
+    }
+    account = table["TableArn"].split(":")[4]
+    deployment = json.dumps({"account": account, "region": "us-east-1", "policies": policies, "arns": arns})
+    done = subprocess.run(["node", ROOT / "e2e/aws/policies.mjs"], input=deployment, text=True, capture_output=True)
+    assert done.returncode == 0, f"{done.stderr}\n{deployment}"
+    say(done.stdout.strip())
 
 
 def call_quietly(url):

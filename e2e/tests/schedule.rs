@@ -117,3 +117,19 @@ async fn the_scheduler_restarts_a_broken_chain() {
     assert_eq!(aws.call().await, [0, 1]);
     assert_eq!(aws.queue.waiting(&EvaluateWork::Tick), 1);
 }
+
+/// A tick that dies before it sends the next one, or whose message the queue refuses, does not hold up the
+/// Scheduler's next call: two late ticks in a row would be an outage.
+#[tokio::test]
+async fn a_tick_that_sent_no_next_one_is_soon_overtaken() {
+    let aws = Aws::new().await;
+    let now = aws.stage.world.now();
+    let died = aws.stage.store.claim_tick(now, 45_000, 10_000).await;
+    assert!(died.unwrap().is_some());
+    aws.pass(5_000).await;
+    assert_eq!(aws.call().await, [0_u16; 0], "it may still be at work");
+    aws.pass(6_000).await;
+    assert_eq!(aws.call().await, [0, 1]);
+    aws.pass(30_000).await;
+    assert_eq!(aws.call().await, [0_u16; 0], "that one sent the next");
+}

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use thrum_schema::time::UnixMs;
 use thrum_schema::timer::{AHEAD_MS, MAX_ENTRIES, Timer};
+use uuid::Uuid;
 
 /// How long a claim on a shard can last at most, in milliseconds. One that ends later was made
 /// before the clock was set back.
@@ -167,22 +168,37 @@ impl Store {
     }
 
     /// Claims the minute's tick of the schedule, unless another tick began less than `too_soon_ms`
-    /// before. 1 WU.
-    pub async fn claim_tick(&self, now: UnixMs, too_soon_ms: i64) -> Result<bool> {
+    /// before, or less than `unchained_ms` if that one has not queued the next tick. Returns the ID of the claim,
+    /// for [`Store::chain_tick`]. 1 WU.
+    pub async fn claim_tick(
+        &self,
+        now: UnixMs,
+        too_soon_ms: i64,
+        unchained_ms: i64,
+    ) -> Result<Option<Uuid>> {
         // If a reply is lost, the SDK tries again and must recognise its own write.
         let by = self.world.uuid_v4();
         let claimed = set("at", now)
             .set("by", by)
             .set("kind", "tick")
-            .set("v", MAPPING_VERSION);
+            .set("v", MAPPING_VERSION)
+            .remove("chained");
+        let unchained = attr("chained").missing();
         // One that began later was claimed before the clock was set back.
         let free = attr("at")
             .missing()
             .or(attr("at").at_most(now - too_soon_ms))
+            .or(unchained.and(attr("at").at_most(now - unchained_ms)))
             .or(attr("at").above(now + LONGEST_CLAIM_MS))
             .or(attr("by").eq(by));
-        self.try_write(update(Key::tick(), claimed).when(free))
-            .await
+        let claimed = self.try_write(update(Key::tick(), claimed).when(free));
+        Ok(claimed.await?.then_some(by))
+    }
+
+    /// Notes that the tick with the claim `by` has queued the next one. 1 WU.
+    pub async fn chain_tick(&self, by: Uuid) -> Result<()> {
+        let chained = update(Key::tick(), set("chained", true)).when(attr("by").eq(by));
+        self.try_write(chained).await.map(drop)
     }
 
     /// Claims a shard for `by` until `until`. Returns false if another process holds a claim. 1 WU.
