@@ -128,12 +128,17 @@ pub async fn serve(
     graceful.shutdown().await;
 }
 
-/// The trace that a load balancer of AWS has begun; a new one for any other request.
+/// The trace of a request: the one that a load balancer of AWS has begun, or a new one. If the client has named a
+/// root, the load balancer keeps that, and adds an ID of its own as `Self`.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-request-tracing.html>
 fn trace_of(request: &Request<Body>, is_proxy: bool, world: &dyn World) -> Trace {
     let header = request.headers().get("x-amzn-trace-id");
-    let begun = header
-        .filter(|_| is_proxy)
-        .and_then(|header| TraceId::of_header(header.to_str().ok()?));
+    let header = header.filter(|_| is_proxy);
+    let begun = header.and_then(|header| {
+        let (header, now) = (header.to_str().ok()?, world.now());
+        let own = TraceId::of_header(header, "Self", now);
+        own.or_else(|| TraceId::of_header(header, "Root", now))
+    });
     Trace::new(begun.unwrap_or_else(|| TraceId::new(world)))
 }
 
@@ -222,6 +227,8 @@ fn overloaded() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use thrum_schema::UnixMs;
+    use thrum_schema::world::ManualWorld;
 
     #[test]
     fn descriptors_for_deliveries_and_the_database_are_kept_free() {
@@ -231,5 +238,23 @@ mod tests {
             assert!(used <= all, "{all}: {divided:?}");
             assert!(divided.connections >= all / 2 || divided.connections == 10_000);
         }
+    }
+
+    #[test]
+    fn only_a_proxy_names_the_trace_and_its_own_id_goes_first() {
+        let world = ManualWorld::new(UnixMs(0x6789_1233 * 1000), 7);
+        let own = "1-67891233-00000000000000000000000a";
+        let root = "1-67891233-00000000000000000000000b";
+        let traced = |header: &str, is_proxy| {
+            let request = Request::builder().header("x-amzn-trace-id", header);
+            let request = request.body(Body::empty()).unwrap();
+            trace_of(&request, is_proxy, &*world).id().to_string()
+        };
+        let both = format!("Self={own};Root={root}");
+        assert_eq!(traced(&both, true), own);
+        assert_eq!(traced(&format!("Root={root}"), true), root);
+        assert_ne!(traced(&format!("Root={root}"), false), root);
+        let old = "Root=1-00000001-00000000000000000000000b";
+        assert!(traced(old, true).starts_with("1-67891233-"));
     }
 }

@@ -10,7 +10,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thrum_ingest::{App, Mail, RecordError};
-use thrum_schema::MonitorId;
+use thrum_schema::world::SystemWorld;
+use thrum_schema::{MonitorId, TraceId};
+use thrum_store::trace::{self, Trace};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -297,9 +299,15 @@ impl Session {
         }
     }
 
+    /// Records the message, within a trace of its own.
+    async fn receive(&mut self, raw: &[u8]) -> String {
+        let trace = TraceId::new(&SystemWorld);
+        trace::within(Trace::new(trace), self.record(raw)).await
+    }
+
     /// Records the message for each recipient. If that fails for one, the client sends it again for
     /// all: a repeated ping does no harm.
-    async fn receive(&mut self, raw: &[u8]) -> String {
+    async fn record(&mut self, raw: &[u8]) -> String {
         let from = self.from.take().unwrap_or_default();
         let to = std::mem::take(&mut self.to);
         let mail = Mail {

@@ -17,8 +17,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
+use thrum_schema::world::SystemWorld;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
@@ -28,7 +29,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The trace of each invocation, unless [`Function::trace`] sets another.
-pub const TRACE: &str = "1-5bef4de7-ad49b0e87f6ef6c87fc2e700";
+pub static TRACE: LazyLock<String> = LazyLock::new(|| trace_id("ad49b0e87f6ef6c87fc2e700"));
+
+/// The ID of a trace that has just started.
+pub fn trace_id(random: &str) -> String {
+    let now = thrum_schema::World::now(&SystemWorld);
+    format!("1-{:08x}-{random}", now.secs())
+}
 
 /// The outcome of an invocation.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +119,7 @@ impl Function {
             asked: watch::Sender::new(None),
             calls: Mutex::default(),
             refuses: Mutex::default(),
-            trace: Mutex::new(format!("Root={TRACE};Parent=9a9197af755a6419;Sampled=1")),
+            trace: Mutex::new(format!("Root={};Parent=9a9197af755a6419;Sampled=1", *TRACE)),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
         });
@@ -258,8 +265,7 @@ async fn next(State(world): State<Arc<World>>) -> Response {
     };
     let running = world.running.fetch_add(1, Ordering::SeqCst) + 1;
     world.most.fetch_max(running, Ordering::SeqCst);
-    let deadline = thrum_schema::world::SystemWorld;
-    let deadline = thrum_schema::World::now(&deadline) + 60_000;
+    let deadline = thrum_schema::World::now(&SystemWorld) + 60_000;
     let headers = [
         ("lambda-runtime-aws-request-id", invocation.id),
         ("lambda-runtime-deadline-ms", deadline.0.to_string()),

@@ -3,7 +3,7 @@
 
 use axum::http::Method;
 use e2e::dynoxide::Dynoxide;
-use e2e::lambda::{Function, Outcome, TRACE, bootstrap, url_event};
+use e2e::lambda::{Function, Outcome, TRACE, bootstrap, trace_id, url_event};
 use e2e::{API_KEY, PING_KEY, Stage, TABLE};
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -415,7 +415,7 @@ async fn an_alert_can_be_followed_back_to_its_request() {
     // A request that fails gets the ID; a heartbeat that is taken does not need it.
     let request = url_event("GET", "/v1/nothing", &[], "");
     let reply = ingest.invoke(request.to_string()).await.unwrap().json();
-    assert_eq!(reply["headers"]["x-trace-id"], TRACE, "{reply}");
+    assert_eq!(reply["headers"]["x-trace-id"], **TRACE, "{reply}");
     for path in ["", "/fail"] {
         let path = format!("/ping/{PING_KEY}/job{path}?create=1");
         let request = url_event("POST", &path, &[], "");
@@ -426,25 +426,25 @@ async fn an_alert_can_be_followed_back_to_its_request() {
         .call(Method::GET, "/v1/monitors/job", Value::Null)
         .await;
     let flips = &monitor.json()["flips"];
-    assert_eq!(flips[0]["trace"], TRACE, "{flips}");
+    assert_eq!(flips[0]["trace"], **TRACE, "{flips}");
     // The stage has a clock of its own.
     let now = SystemWorld.now();
     let alerts = stage.store.alerts_before(ProjectId::FIRST, None, now, 9);
     let alert = alerts.await.unwrap().remove(0);
     let cause = alert.trace().map(|trace| trace.to_string());
-    assert_eq!(cause.as_deref(), Some(TRACE));
+    assert_eq!(cause.as_deref(), Some(&**TRACE));
     let calls = documents(&daemon).await;
     let flip = calls
         .iter()
         .find(|call| call["aws"]["operation"] == "TransactWriteItems");
     let flip = flip.unwrap_or_else(|| panic!("{calls:?}"));
-    assert_eq!(flip["trace_id"], TRACE);
+    assert_eq!(flip["trace_id"], **TRACE);
     assert_eq!(flip["parent_id"], "9a9197af755a6419");
     assert!(flip["end_time"].as_f64() >= flip["start_time"].as_f64());
     assert_eq!(flip["fault"], Value::Null, "{flip}");
 
     // The delivery belongs to another invocation, which says what caused it.
-    let later = "1-5bef4e00-000000000000000000000001";
+    let later = trace_id("000000000000000000000001");
     notify.trace(&format!("Root={later};Parent=1111111111111111;Sampled=1"));
     let project = ProjectId::FIRST;
     let work = json!({"do": "alert", "project": project, "alert": alert.id});
@@ -456,7 +456,7 @@ async fn an_alert_can_be_followed_back_to_its_request() {
     let delivery = parts.iter().find(|part| part["name"] == "sms");
     let delivery = delivery.unwrap_or_else(|| panic!("{parts:?}"));
     assert_eq!(delivery["trace_id"], later);
-    assert_eq!(delivery["annotations"]["cause"], TRACE, "{delivery}");
+    assert_eq!(delivery["annotations"]["cause"], **TRACE, "{delivery}");
     let key = delivery["annotations"]["delivery"].as_str().unwrap();
     assert!(key.starts_with(&alert.id.to_string()), "{key}");
     for part in calls.iter().chain(&parts) {

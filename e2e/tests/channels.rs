@@ -66,7 +66,7 @@ fn anomaly() -> Alert {
             position: None,
             summary: String::new(),
         },
-        trace: None,
+        trace: "1-67891233-abcdef012345678912345678".parse().ok(),
     };
     Alert {
         what: AlertKind::Signal,

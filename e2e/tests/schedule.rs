@@ -132,4 +132,10 @@ async fn a_tick_that_sent_no_next_one_is_soon_overtaken() {
     assert_eq!(aws.call().await, [0, 1]);
     aws.pass(30_000).await;
     assert_eq!(aws.call().await, [0_u16; 0], "that one sent the next");
+    aws.pass(60_000).await;
+    aws.queue.break_it(true);
+    aws.pass(60_000).await;
+    aws.queue.break_it(false);
+    aws.pass(11_000).await;
+    assert_eq!(aws.call().await, [0, 1], "the queue refused the next one");
 }

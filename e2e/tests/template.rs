@@ -180,8 +180,7 @@ fn each_function_has_exactly_the_permissions_it_uses() {
     }
 }
 
-/// The anchor that GitHub generates for a heading.
-/// Ingest on managed instances and in containers is the function ingest in another place.
+/// Ingest has the same settings and permissions as a function, on managed instances and in containers.
 #[test]
 fn ingest_has_the_same_settings_and_permissions_everywhere() {
     let names = |value: &Value| -> BTreeSet<String> {
@@ -235,6 +234,7 @@ fn ingest_has_the_same_settings_and_permissions_everywhere() {
     assert!(table.is_subset(&allowed_there), "{table:?}");
 }
 
+/// The anchor that GitHub generates for a heading.
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let plain = text

@@ -24,8 +24,8 @@ const TICK: Duration = Duration::from_secs(60);
 /// A tick does nothing if another one began less than this before it, in milliseconds: of the calls of
 /// the Scheduler and of the queue, one a minute does the work.
 const TOO_SOON_MS: i64 = 45_000;
-/// The same, in milliseconds, if that one has not sent the next tick: it crashed, or the queue refused. Longer than
-/// sending takes.
+/// The same, in milliseconds, if that tick has not queued the next one, because it crashed or the queue refused
+/// the message. Longer than queueing usually takes; if it takes longer, the minute's work is done twice.
 const UNCHAINED_MS: i64 = 10_000;
 
 /// State that is kept between the ticks of a process.
@@ -55,7 +55,7 @@ pub type SweptShards = Vec<(u16, Swept)>;
 impl Evaluate {
     /// One tick: sends the next tick, records an outage, if there was one, and has every shard swept,
     /// some of them here. The outage comes first, because deadlines are judged by it (T3). Does nothing
-    /// without a schedule, or if another tick began within the last 45 s. 2 WU, 1 RU per shard that is swept elsewhere, and the
+    /// without a schedule, or if another tick began within the last 45 s (10 s, if it has not queued the next one). 2 WU, 1 RU per shard that is swept elsewhere, and the
     /// cost of the pulse and the sweeps.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Evaluate {
             && self.delegate(EvaluateWork::Tick, TICK).await
             && let Err(error) = store.chain_tick(claim).await
         {
-            tracing::warn!(%error, "could not note that the next tick is queued; another call may do this one again");
+            tracing::warn!(%error, "could not record that the next tick is queued; another call may repeat this tick");
         }
         self.keep_pulse(&schedule.pulse).await?;
         // The first group of shards is swept here, the others elsewhere.

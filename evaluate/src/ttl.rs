@@ -3,8 +3,7 @@
 use crate::{Evaluate, RETRY_MS};
 use thrum_schema::MonitorState;
 use thrum_schema::transition::{Event, transition};
-use thrum_store::StoreError;
-use thrum_store::{Change, Result, Snapshot};
+use thrum_store::{Change, Result, Snapshot, StoreError, trace};
 
 impl Evaluate {
     /// Restores a state that TTL removed, with its counters, and records the down flip that the
@@ -46,7 +45,10 @@ impl Evaluate {
         };
         let new = restored.now;
         let now = self.store.world().now();
-        let missed = transition(&new.monitor, lost, &event, now).flip;
+        let mut missed = transition(&new.monitor, lost, &event, now).flip;
+        if let Some(flip) = &mut missed {
+            flip.trace = trace::current();
+        }
         let resumed = new.state.resumed_pings;
         let added = self.store.add_lost_history(lost, resumed, missed.as_ref());
         match added.await {

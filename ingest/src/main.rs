@@ -14,8 +14,7 @@ use tokio::runtime::Builder;
 const METRICS_EVERY_MS: i64 = 60_000;
 
 fn main() -> anyhow::Result<()> {
-    // Usually, Lambda sends a request at a time. On a managed instance, it sends as many as this, which all
-    // processors may answer.
+    // Lambda sends one request at a time, except on managed instances: there it sends up to this many, so use all CPUs.
     let mut runtime = match lookup("AWS_LAMBDA_MAX_CONCURRENCY") {
         Some(_) => Builder::new_multi_thread(),
         None => Builder::new_current_thread(),

@@ -105,11 +105,10 @@ impl Notify {
             .await?
             .unwrap_or_default();
         let now = self.store.world().now();
-        let state = delivery.state;
         if self.store.is_held(&delivery, now) {
             return Ok(());
         }
-        let is_final = state.is_some_and(DeliveryState::is_final);
+        let is_final = delivery.state.is_some_and(DeliveryState::is_final);
         let channel = self.store.channel(project, channel_id).await?;
         if !delivery.members.is_empty() {
             return if is_final {
@@ -123,38 +122,51 @@ impl Notify {
         let Some(alert) = self.store.alert(project, id).await? else {
             return Ok(());
         };
-        if is_final {
+        let delivered = self.deliver_one(&alert, (channel_id, channel), &delivery, now);
+        trace::caused_by(alert.trace(), delivered).await
+    }
+
+    /// The same, for an alert that is not a group.
+    async fn deliver_one(
+        &self,
+        alert: &Alert,
+        (channel_id, channel): (ChannelId, Option<Channel>),
+        delivery: &Delivery,
+        now: UnixMs,
+    ) -> Result<(), NotifyError> {
+        let state = delivery.state;
+        if state.is_some_and(DeliveryState::is_final) {
             // It was settled, but a crash may have prevented its conclusion.
             let dead = state == Some(DeliveryState::Dead);
-            if let (Some(channel), Some(settled)) = (&channel, Settled::of(&delivery)) {
-                self.fall_back(&alert, channel, &delivery, &settled).await?;
+            if let (Some(channel), Some(settled)) = (&channel, Settled::of(delivery)) {
+                self.fall_back(alert, channel, delivery, &settled).await?;
             }
-            return self.conclude(&alert, channel_id, &delivery, dead).await;
+            return self.conclude(alert, channel_id, delivery, dead).await;
         }
         if state == Some(DeliveryState::Gathering) {
-            let late = now - UnixMs(id.created_ms()) > GATHERED_MS;
+            let late = now - UnixMs(alert.id.created_ms()) > GATHERED_MS;
             return if late {
-                self.flush(project, channel_id).await
+                self.flush(alert.project, channel_id).await
             } else {
                 Ok(())
             };
         }
         let Some(channel) = channel else {
-            return self.give_up(&alert, channel_id, now).await;
+            return self.give_up(alert, channel_id, now).await;
         };
         let has_started = state.is_some_and(|state| state != DeliveryState::Waiting);
         if !has_started {
-            let earlier = self.waits_for_earlier(&alert, &channel, &delivery, now);
+            let earlier = self.waits_for_earlier(alert, &channel, delivery, now);
             if earlier.await? {
                 return Ok(());
             }
-            self.recall_stand_ins(&alert, &channel).await?;
-            let escalation = self.waits_for_escalation(&alert, &channel, &delivery, now);
-            if escalation.await? || self.gather_burst(&alert, &channel, now).await? {
+            self.recall_stand_ins(alert, &channel).await?;
+            let escalation = self.waits_for_escalation(alert, &channel, delivery, now);
+            if escalation.await? || self.gather_burst(alert, &channel, now).await? {
                 return Ok(());
             }
         }
-        trace::caused_by(alert.trace(), self.claim_and_send(&alert, &channel)).await
+        self.claim_and_send(alert, &channel).await
     }
 
     /// Claims a delivery and sends it.
@@ -482,7 +494,8 @@ impl Notify {
     pub(crate) async fn notify_limit_reached(&self, channel: &Channel) -> Result<(), NotifyError> {
         let now = self.store.world().now();
         let id = AlertId(self.store.world().uuid_v7(now));
-        let alert = Alert::of_channel(id, channel.project, AlertKind::Limited, channel.id);
+        let mut alert = Alert::of_channel(id, channel.project, AlertKind::Limited, channel.id);
+        alert.trace = trace::current();
         let meter = format!("limited#{}", channel.id);
         match self.store.raise_once_a_day(&alert, &meter, now).await {
             Ok(()) | Err(StoreError::Conflict) => Ok(()),
@@ -618,7 +631,7 @@ impl Notify {
 }
 
 /// An error for the log, which must have no addresses: a mail server's words may repeat one.
-fn without_addresses(error: &str) -> String {
+pub(crate) fn without_addresses(error: &str) -> String {
     let words = error.split(' ');
     let words: Vec<&str> = words
         .map(|word| if word.contains('@') { "…" } else { word })

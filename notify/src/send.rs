@@ -29,6 +29,7 @@ pub use sns::Sns;
 pub use webhook::signature;
 
 use crate::channels;
+use crate::deliver::without_addresses;
 use crate::letter::Letter;
 use crate::message::Message;
 use thrum_schema::channel::{Channel, ChannelKind};
@@ -92,7 +93,7 @@ impl Sender {
             kind: channel.via.name(),
             key: &key,
         };
-        let failure = |error: &SendError| Some(error.to_string());
+        let failure = |error: &SendError| Some(without_addresses(&error.reason));
         trace::call(service, failure, self.send_as(channel, message, &key)).await
     }
 

@@ -171,6 +171,9 @@ pub struct Alert {
     /// Whether its monitor is flapping: no alert follows until it is stable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub flapping: bool,
+    /// What raised it, if it is about a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceId>,
 }
 
 impl Alert {
@@ -205,6 +208,7 @@ impl Alert {
             prev,
             burst,
             flapping: false,
+            trace: None,
         }
     }
 
@@ -246,6 +250,7 @@ impl Alert {
             prev: None,
             burst: None,
             flapping: false,
+            trace: None,
         }
     }
 
@@ -296,6 +301,7 @@ impl Alert {
             prev,
             burst: None,
             flapping: false,
+            trace: None,
         }
     }
 
@@ -320,10 +326,12 @@ impl Alert {
             .map_or(UnixMs(self.id.created_ms()), |flip| flip.at)
     }
 
-    /// What caused it: for a reminder, what caused the flip. `None` if it is about a channel.
+    /// The trace that caused the alert; for a reminder, the one that caused the flip. `None` if the flip is not stored
+    /// or older than traces.
     pub fn trace(&self) -> Option<TraceId> {
         let flip = self.flip.as_ref().and_then(|flip| flip.trace);
-        flip.or_else(|| self.signal.as_ref()?.trace)
+        let signal = || self.signal.as_ref()?.trace;
+        flip.or_else(signal).or(self.trace)
     }
 
     /// Thrum's own outage that moved the deadline (T3), if any.

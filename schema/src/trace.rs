@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 /// Bits of a trace ID that are random.
 const RANDOM_BITS: u32 = 96;
+/// How far from now a trace that comes with a request may have started, in milliseconds.
+const MAX_OFF_MS: i64 = 300_000;
 
 /// The ID of a trace, in the form of X-Ray: `1-`, the time of its start in seconds as 8 hex digits, `-`, and
 /// 24 random hex digits.
@@ -24,15 +26,13 @@ impl TraceId {
         Self(u128::from(seconds.unsigned_abs()) << RANDOM_BITS | random)
     }
 
-    /// The ID in AWS's tracing header: `Root=<trace ID>;Parent=…;Sampled=1`, with the fields in any order.
-    pub fn of_header(header: &str) -> Option<Self> {
-        header_field(header, "Root")?.parse().ok()
-    }
-
-    /// When the trace started, to the second.
-    pub fn started(self) -> UnixMs {
-        let seconds = i64::try_from(self.0 >> RANDOM_BITS).unwrap_or_default();
-        UnixMs(seconds * 1000)
+    /// The ID in a field of AWS's tracing header. A client may have chosen it, but not one of a trace that started
+    /// long before `now`.
+    pub fn of_header(header: &str, field: &str, now: UnixMs) -> Option<Self> {
+        let id: Self = header_field(header, field)?.parse().ok()?;
+        let seconds = i64::try_from(id.0 >> RANDOM_BITS).ok()?;
+        let off_ms = now - UnixMs::from_secs(seconds);
+        (-MAX_OFF_MS..=MAX_OFF_MS).contains(&off_ms).then_some(id)
     }
 }
 
@@ -101,22 +101,28 @@ mod tests {
         assert!(text.starts_with("1-691fed20-"), "{text}");
         assert_eq!(text.len(), 35);
         assert_eq!(text.parse(), Ok(id));
-        assert_eq!(id.started(), UnixMs(1_763_700_000_000));
         assert_ne!(TraceId::new(&*world), id);
     }
 
     #[test]
     fn it_is_found_in_the_header_of_aws() {
+        let now = UnixMs(0x6789_1233 * 1000);
         let id = "1-67891233-abcdef012345678912345678";
         for header in [
             format!("Root={id}"),
-            format!("Self=1-67891234-12456789abcdef012345678;Root={id}"),
+            format!("Self=1-67891234-12456789abcdef0123456789;Root={id}"),
             format!("Root={id}; Parent=53995c3f42cd8ad8; Sampled=1"),
         ] {
-            let found = TraceId::of_header(&header).map(|id| id.to_string());
-            assert_eq!(found.as_deref(), Some(id), "{header}");
+            let found = |at| TraceId::of_header(&header, "Root", at).map(|id| id.to_string());
+            assert_eq!(found(now).as_deref(), Some(id), "{header}");
+            assert_eq!(found(now + 300_000).as_deref(), Some(id));
+            assert_eq!(found(now + 301_000), None, "long ago");
+            assert_eq!(found(now - 301_000), None, "in the future");
         }
-        assert_eq!(TraceId::of_header("Parent=53995c3f42cd8ad8"), None);
+        assert_eq!(
+            TraceId::of_header("Parent=53995c3f42cd8ad8", "Root", now),
+            None
+        );
     }
 
     #[test]

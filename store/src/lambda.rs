@@ -22,7 +22,6 @@ pub fn start_log(lookup: impl Fn(&str) -> Option<String>) {
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
-        .with_span_list(false)
         .with_filter(Quiet::default());
     tracing_subscriber::registry()
         .with(level.unwrap_or(LevelFilter::INFO))

@@ -232,7 +232,8 @@ impl Store {
         let found: Vec<Vec<T>> = futures_stream::iter(chunks)
             .map(|chunk| {
                 let store = self.clone();
-                let task = tokio::spawn(async move { store.get_batch(chunk, read).await });
+                let batch = async move { store.get_batch(chunk, read).await };
+                let task = tokio::spawn(trace::carried(batch));
                 async move {
                     let failed = |error| StoreError::Unavailable(format!("a read failed: {error}"));
                     task.await.map_err(failed)?

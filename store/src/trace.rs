@@ -12,7 +12,7 @@ tokio::task_local! {
     static CURRENT: Trace;
 }
 
-/// A trace: its ID, and who records its parts, if anybody does.
+/// A trace: its ID, and its recorder, if any.
 #[derive(Debug, Clone)]
 pub struct Trace {
     id: TraceId,
@@ -39,7 +39,7 @@ pub struct Part<'a> {
     pub ended: UnixMs,
     /// Why it failed.
     pub error: Option<String>,
-    /// What the part was for; another trace than the recorder's, if an earlier one caused it.
+    /// The trace that caused this part. It differs from the recorder's trace if an earlier request or run caused it.
     pub trace: TraceId,
 }
 
@@ -88,6 +88,8 @@ pub fn current() -> Option<TraceId> {
 
 /// Does `work` as a part of `trace`.
 pub async fn within<T>(trace: Trace, work: impl Future<Output = T>) -> T {
+    // Work may be large, and each layer around it would copy it.
+    let work = Box::pin(work);
     // Enabled at every level of the log, so that its warnings have it.
     let span = tracing::error_span!("work", trace = %trace.id);
     CURRENT.scope(trace, work.instrument(span)).await
@@ -96,6 +98,7 @@ pub async fn within<T>(trace: Trace, work: impl Future<Output = T>) -> T {
 /// Does `work` that the trace `cause` caused, which may have ended long ago. What the work consists of is
 /// still recorded in the current trace.
 pub async fn caused_by<T>(cause: Option<TraceId>, work: impl Future<Output = T>) -> T {
+    let work = Box::pin(work);
     let Some(cause) = cause else {
         return work.await;
     };
@@ -105,6 +108,17 @@ pub async fn caused_by<T>(cause: Option<TraceId>, work: impl Future<Output = T>)
         recorder: recorder.ok().flatten(),
     };
     within(trace, work).await
+}
+
+/// `work` as a part of the current trace, for a task of its own.
+pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let current = CURRENT.try_with(Trace::clone).ok();
+    async move {
+        match current {
+            Some(trace) => within(trace, work).await,
+            None => work.await,
+        }
+    }
 }
 
 /// Calls a service, and records that as a part of the current trace. `failure` says what is wrong, if an error is

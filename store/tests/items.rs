@@ -92,7 +92,7 @@ fn flip() -> Flip {
         outage: Some(Outage::total(NOW - 900_000, NOW - 300_000)),
         lasted_ms: None,
         last_success: None,
-        trace: None,
+        trace: "1-67891233-abcdef012345678912345678".parse().ok(),
     }
 }
 

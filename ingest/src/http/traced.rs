@@ -12,8 +12,8 @@ use tower::ServiceExt;
 /// The header of a reply with the ID of its trace.
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
-/// Answers a request within `trace`, and names the trace in the reply. Not in that to a heartbeat that was taken:
-/// at a million monitors it would be terabytes, and nobody looks there.
+/// Answers a request within `trace`, and names the trace in the reply. Replies to accepted heartbeats omit it: at a
+/// million monitors, the header would add terabytes, and clients ignore it.
 pub async fn traced(router: Router, request: Request<Body>, trace: Trace) -> Response {
     let quiet = is_heartbeat(request.uri().path());
     let id = trace.id();

@@ -39,7 +39,9 @@ impl Traces {
     /// The trace of an invocation with this header (`Root=…;Parent=…;Sampled=1`); a new one if there is none.
     pub fn of(&self, header: Option<&str>) -> Trace {
         let field = |name: &str| header_field(header?, name);
-        let Some(root) = header.and_then(TraceId::of_header) else {
+        let now = self.world.now();
+        let root = header.and_then(|header| TraceId::of_header(header, "Root", now));
+        let Some(root) = root else {
             return Trace::new(TraceId::new(&*self.world));
         };
         let trace = Trace::new(root);
@@ -94,7 +96,10 @@ impl Recorder for Invocation {
                 document["name"] = kind.into();
                 document["namespace"] = "remote".into();
                 // Annotations can be searched for; their names have only letters, digits and `_`.
-                document["annotations"] = json!({ "delivery": key, "cause": part.trace });
+                document["annotations"] = json!({ "delivery": key });
+                if part.trace != self.trace {
+                    document["annotations"]["cause"] = json!(part.trace);
+                }
             }
         }
         if let Some(error) = &part.error {
@@ -114,9 +119,9 @@ pub struct Traced<T>(pub T);
 impl<W: Table> Traced<W> {
     fn call<'a, T: 'a>(&self, operation: Operation, call: Call<'a, T>) -> Call<'a, T> {
         let operation = operation.name();
-        // A condition that does not hold is an answer, too.
+        // A condition that does not hold, and a race that is lost, are answers, too.
         let failure = |error: &TableError| match error {
-            TableError::Condition { .. } => None,
+            TableError::Condition { .. } | TableError::Conflict => None,
             error => Some(error.to_string()),
         };
         Box::pin(trace::call(Service::Table { operation }, failure, call))

@@ -48,10 +48,6 @@ impl Cast {
     async fn receive(self: Arc<Self>, work: Work, wait_ms: i64, is_long: bool) {
         let process = self.process.load(Ordering::Relaxed);
         sleep_ms(wait_ms).await;
-        let _consumer = match is_long {
-            true => Some(self.consumers.acquire().await.expect("never closed")),
-            false => None,
-        };
         // The next tick does what this one leaves.
         match &work {
             Work::Evaluate(EvaluateWork::Tick) => return self.call(Call::Tick).await,
@@ -65,6 +61,10 @@ impl Cast {
             if self.serves() && self.process.load(Ordering::Relaxed) != process {
                 return;
             }
+            let consumer = match is_long {
+                true => Some(self.consumers.acquire().await.expect("never closed")),
+                false => None,
+            };
             let (node, own) = (self.node(), work.clone());
             let handled = self
                 .invoke(node, |handlers| async move {
@@ -80,6 +80,7 @@ impl Cast {
                     }
                 })
                 .await;
+            drop(consumer);
             match handled {
                 Some(Ok(())) => return,
                 Some(Err(error)) => self.trace.say(|| format!("{work:?} failed: {error}")),

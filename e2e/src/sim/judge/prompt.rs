@@ -2,6 +2,7 @@
 //! no outage of its own, and notices a missed deadline within seconds.
 
 use super::case::{Case, Note, s};
+use crate::sim::history::Outcome;
 use crate::sim::scenario::{FaultKind, Kind, Place};
 
 /// How long after a deadline its alert may be raised, in milliseconds: the queue delays by whole
@@ -43,10 +44,13 @@ pub fn judge(case: &Case, note: &mut Note<'_>) {
             uuid.is_some() && uuid == alert.monitor.as_ref()
         });
         let changes = case.history.asked.iter().filter(|asked| {
-            let is_own = Some(asked.script) == script;
-            asked.what == Kind::Change && is_own && asked.sent_ms < alert.created_ms
+            let is_own = Some(asked.script) == script && asked.what == Kind::Change;
+            let is_done = matches!(asked.outcome, Outcome::Done | Outcome::Unknown);
+            is_own && is_done && asked.sent_ms < alert.created_ms
         });
-        let changed_ms = changes.map(|asked| asked.ended_ms).max();
+        let changed_ms = changes
+            .map(|asked| asked.ended_ms.min(alert.created_ms))
+            .max();
         let late_ms = alert.created_ms - flip_ms.max(changed_ms.unwrap_or(flip_ms));
         if flip_ms > ticked && (PROMPT_MS..FLAPPING_MS).contains(&late_ms) {
             note(

@@ -19,7 +19,7 @@ use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{Channel, ChannelKind, MAX_CHANNELS, Subscription};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::{Targets, UnixMs};
-use thrum_store::{Kind, Snapshot, StoreError};
+use thrum_store::{Kind, Snapshot, StoreError, trace};
 use utoipa::ToSchema;
 use view::{shown, view};
 
@@ -262,6 +262,7 @@ pub async fn test(
     let now = app.store.world().now();
     let id = app.store.new_alert_id(now);
     let mut alert = Alert::of_channel(id, channel.project, AlertKind::Test, channel.id);
+    alert.trace = trace::current();
     if let Some(monitor) = of.monitor {
         let found = Snapshot::find(&app, channel.project, &monitor).await?;
         alert.about(&found.monitor, found.state.last_success(), now);

@@ -35,8 +35,8 @@ pub struct AlertView {
     /// The change of a signal that it reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<ChangeView>,
-    /// The ID of what caused it: a request, or a run of the stream or the schedule. It is also in Thrum's log, in the
-    /// header `X-Trace-Id` of replies, and in AWS X-Ray.
+    /// The trace ID of the request, the run of the schedule, or the batch of the stream or a queue that caused it. The
+    /// same ID is in Thrum's log and in AWS X-Ray.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub trace: Option<TraceId>,

@@ -159,8 +159,8 @@ pub struct FlipView {
     /// How many runs were missed before it.
     pub missed: u32,
     pub outage: Option<OutageView>,
-    /// The ID of the request that caused it, or of the run of the schedule that found it, as in Thrum's log, in the
-    /// header `X-Trace-Id` of replies, and in AWS X-Ray.
+    /// The trace ID of the request that caused it, or of the run of the schedule that found it. The same ID is in
+    /// Thrum's log and in AWS X-Ray.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub trace: Option<TraceId>,
