@@ -121,6 +121,7 @@ fn an_e_mail_is_a_ping_and_keywords_decide() {
         (&monitor["status"], &monitor["pings"]),
         (&json!("down"), &json!(2))
     );
+    assert!(monitor["flips"][0]["trace"].is_string(), "{monitor}");
 }
 
 #[test]
