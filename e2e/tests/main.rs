@@ -13,6 +13,7 @@ mod dependencies;
 mod detectors;
 mod expectations;
 mod features;
+mod fence;
 mod filters;
 mod fuzz;
 mod heartbeats;

@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod dependency;
 pub mod error;
 pub mod expect;
+pub mod fence;
 pub mod flip;
 mod hex;
 pub mod id;
