@@ -26,6 +26,7 @@ mod others;
 mod outside;
 mod pipeline;
 mod quota;
+mod regions;
 mod replay;
 mod schedule;
 mod sdk_faults;

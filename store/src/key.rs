@@ -276,6 +276,11 @@ impl Key {
         Self::new(Self::CURSORS, format!("{shard:03}"))
     }
 
+    /// The fence between two regions, in a table of its own.
+    pub fn fence() -> Self {
+        Self::new("FENCE", "FENCE")
+    }
+
     /// When the schedule last ticked.
     pub fn tick() -> Self {
         Self::new("TICK", "TICK")

@@ -17,6 +17,7 @@ pub mod lambda;
 pub mod log;
 mod operations;
 pub mod queue;
+pub mod regions;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod stream;
