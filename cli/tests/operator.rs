@@ -492,6 +492,16 @@ fn a_refused_address_is_dead_at_once_with_the_servers_words() {
     let trace = &thrum.get("/v1/alerts")["alerts"][0]["trace"];
     assert_eq!(dead[0]["span"]["trace"], *trace, "{log}");
     assert!(trace.is_string());
+    let id = thrum.get("/v1/alerts")["alerts"][0]["id"].clone();
+    let shown = ok(&thrum, &["alerts", "show", id.as_str().unwrap()]);
+    for part in [
+        "monitor.down",
+        "web",
+        "no such user here",
+        trace.as_str().unwrap(),
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
     assert!(
         log.contains("no such user here") && !log.contains("ops@"),
         "{log}"

@@ -63,7 +63,7 @@ operations! {
         v1::heartbeats: post, legacy;
         v1::monitors: list, get, create, update, delete, pause, resume, acknowledge, snooze, end_snooze, get_uptime;
         v1::channels: list, get, create, update, delete, test;
-        v1::alerts: list, redeliver;
+        v1::alerts: list, get, redeliver;
         v1::keys: list, create, rotate, revoke;
         v1::ping_key: rotate, delete;
         v1::project: get_own, update_own, preview, snooze, end_snooze, rotate_badge_key;

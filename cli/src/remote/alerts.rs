@@ -1,12 +1,15 @@
 //! `thrum alerts`: lists alerts and redelivers them.
 
-use super::{Part, Remote, cell, segment};
+use super::{Part, Remote, ago, cell, out, segment, show as line};
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use serde_json::Value;
+use thrum_schema::world::SystemWorld;
 
 const EXAMPLES: &str = "\
 Examples:
   thrum alerts                  list the newest alerts, with delivery errors
+  thrum alerts show ID          show one with its deliveries; messages name its ID
   thrum alerts redeliver ID     retry the dead deliveries of an alert
   thrum redrive                 retry the dead deliveries of all alerts";
 
@@ -43,6 +46,11 @@ struct Filter {
 enum AlertAction {
     /// List the newest alerts (the default)
     List(Filter),
+    /// Show an alert and its deliveries
+    Show {
+        /// Alert ID, from `thrum alerts` or a message
+        id: String,
+    },
     /// Retry the dead deliveries of an alert
     Redeliver {
         /// Alert ID, from `thrum alerts`
@@ -83,12 +91,83 @@ pub async fn alerts(args: Alerts) -> anyhow::Result<()> {
             let columns = ["created_at", "type", "monitor", "state", "error", "id"];
             remote.print(&reply, "alerts", &columns)
         }
+        AlertAction::Show { id } => {
+            let path = format!("/v1/alerts/{}", segment(&id)?);
+            let alert = remote.call(Method::GET, &path, None).await?;
+            show(&remote, &alert).await
+        }
         AlertAction::Redeliver { id } => {
             let path = format!("/v1/alerts/{}/redeliver", segment(&id)?);
             let reply = remote.call(Method::POST, &path, None).await?;
             remote.done(&reply, "Redelivering.")
         }
     }
+}
+
+/// Prints an alert, or the server's response.
+async fn show(remote: &Remote, alert: &Value) -> anyhow::Result<()> {
+    if remote.json {
+        return out(&serde_json::to_string_pretty(alert)?);
+    }
+    let now = SystemWorld::arc().now();
+    let time = |at: &Value| match at.as_str() {
+        Some(at) => format!("{} ({at})", ago(at, now)),
+        None => String::new(),
+    };
+    let signal = &alert["signal"];
+    for (name, value) in [
+        ("alert", cell(&alert["type"])),
+        ("state", cell(&alert["state"])),
+        ("monitor", cell(&alert["monitor"]["name"])),
+        ("signal", cell(&signal["summary"])),
+        ("reason", cell(&alert["reason"])),
+        ("why", cell(&alert["why"])),
+        ("happened", time(&alert["flip_at"])),
+        ("raised", time(&alert["created_at"])),
+        ("deadline", time(&alert["deadline"])),
+        ("id", cell(&alert["id"])),
+        ("trace", cell(&alert["trace"])),
+    ] {
+        if !value.is_empty() {
+            out(&format!("{name:<10} {}", value.replace('\n', " ")))?;
+        }
+    }
+    let deliveries = alert["deliveries"].as_array().into_iter().flatten();
+    let deliveries: Vec<&Value> = deliveries.collect();
+    if deliveries.is_empty() {
+        return line("\nNo deliveries.");
+    }
+    let channels = remote
+        .list("/v1/channels", "channels", Part::default())
+        .await?;
+    line("\nDeliveries")?;
+    for delivery in deliveries {
+        let id = &delivery["channel"];
+        let mut channels = channels["channels"].as_array().into_iter().flatten();
+        let name = channels.find(|channel| channel["id"] == *id);
+        let name = name.map_or_else(|| cell(id), |channel| cell(&channel["name"]));
+        let details = [
+            time(&delivery["sent_at"]),
+            match delivery["attempts"].as_u64() {
+                None | Some(0 | 1) => String::new(),
+                Some(n) => format!("{n} attempts"),
+            },
+            match delivery["next_attempt_at"].as_str() {
+                Some(at) => format!("next at {at}"),
+                None => String::new(),
+            },
+            match delivery["group"].as_str() {
+                Some(group) => format!("in the group {group}"),
+                None => String::new(),
+            },
+            cell(&delivery["error"]),
+            cell(&delivery["note"]),
+        ];
+        let details: Vec<String> = details.into_iter().filter(|one| !one.is_empty()).collect();
+        let state = cell(&delivery["state"]);
+        out(&format!("  {state:<10} {name}: {}", details.join(", ")))?;
+    }
+    Ok(())
 }
 
 /// The start of a text, for a table.

@@ -6,7 +6,7 @@ pub use view::{AlertView, DeliveryView};
 
 use super::signal_params::check_limit;
 use crate::app::App;
-use crate::http::{Edit, Missing, Named, Overload, Params, Problem, Problems, Reader};
+use crate::http::{Edit, Missing, Named, Overload, Params, Problem, Problems, Read, Reader};
 use axum::extract::State;
 use axum::http::StatusCode;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -131,6 +131,20 @@ impl Named for Alert {
         let id = id.parse().map_err(|_| not_found())?;
         app.store.alert(project, id).await?.ok_or_else(not_found)
     }
+}
+
+/// Shows an alert with its deliveries. Messages and the log name its ID.
+#[utoipa::path(
+    get, path = "/v1/alerts/{id}", operation_id = "get_alert", tag = "alerts",
+    params(("id" = String, Path, description = "The alert's ID")),
+    responses((status = 200, body = AlertView), Problems, Overload, Missing),
+)]
+pub async fn get(
+    State(app): State<App>,
+    Read { reader, it: alert }: Read<Alert>,
+) -> Result<axum::Json<AlertView>, Problem> {
+    let deliveries = app.store.deliveries(alert.id).await?;
+    Ok(axum::Json(view(&alert, &deliveries, reader.sees_secrets)))
 }
 
 /// Retries the dead deliveries of an alert: at once, and then for as long as the first time.
