@@ -46,8 +46,11 @@ impl Pair {
             Regions::new(name, FenceTable::new(ways[i].clone()), world.clone())
         });
         let doors = [0, 1].map(|i| {
-            let (own, other) = (replicas[i].clone(), replicas[1 - i].clone());
-            ActiveTable::new(regions[i].clone(), own, other)
+            let replica = |i: usize| {
+                let table: Arc<dyn Table> = replicas[i].clone();
+                (region(["a", "b"][i]), table)
+            };
+            ActiveTable::new(regions[i].clone(), [replica(0), replica(1)])
         });
         Self {
             world,
@@ -59,7 +62,7 @@ impl Pair {
         }
     }
 
-    /// Writes an item through a region's door; in which replicas it is then.
+    /// Writes an item through ingest in a region; in which replicas it is then.
     async fn write(&self, door: usize, name: &str) -> Result<[bool; 2], TableError> {
         let key = Key::new(name, "x");
         let mut item = Item::default();
@@ -101,7 +104,7 @@ async fn every_door_writes_to_the_active_region_alone() {
     pair.world.advance(1);
     for door in [0, 1] {
         let refused = pair.write(door, "four").await.unwrap_err().to_string();
-        assert!(refused.contains("the lease of a has ended"), "{refused}");
+        assert!(refused.contains("the lease of a ends"), "{refused}");
     }
     let early = pair.take_over(1).await.unwrap_err();
     assert!(matches!(
@@ -168,4 +171,19 @@ async fn a_store_works_on_the_active_replica() {
     assert!(store.project(ProjectId::PIPELINE).await.is_ok());
     assert!(!replicas[0].items().await.unwrap().is_empty());
     assert!(replicas[1].items().await.unwrap().is_empty());
+}
+
+/// A region whose name nobody knows is written by nobody.
+#[tokio::test]
+async fn an_unknown_region_has_no_replica() {
+    let pair = Pair::new().await;
+    let read = pair.fence.read().await.unwrap().unwrap();
+    let wrong = Fence {
+        active: region("A"),
+        version: read.version + 1,
+        ..read.clone()
+    };
+    assert!(pair.fence.replace(&read, &wrong).await.unwrap());
+    let refused = pair.write(0, "one").await.unwrap_err();
+    assert!(matches!(refused, TableError::Invalid(_)), "{refused}");
 }

@@ -1,13 +1,16 @@
 //! The fence between two regions: one item in a strongly consistent table, which says which region is active.
 //! Only that region's replica is written, and only that region evaluates and sends.
 //!
-//! The active region holds a lease, and renews it. All others learn of it by reading the item. Nobody begins what might
-//! not end within the lease as it was read; leases are never cut. When the lease has passed, and everything that was
-//! begun within it must have reached its table, the other region may take over.
+//! The active region holds a lease, and renews it. All other processes learn of it by reading the item. A process starts
+//! an act only if it ends before the lease that it read. Nothing shortens a lease. When the lease has ended, and the last
+//! call of an act within it must have reached its table, the other region may take over.
+//!
+//! This assumes that clocks are at most `skew_ms` apart, and that no call reaches a table later than `flight_ms` after
+//! the promised end of its act, even if a process pauses between its check and its call.
 //!
 //! The item is changed only by single writes, each on the condition that its version is the one that was read. So a
-//! write that arrives late, or a second time, has no effect. Times in it are by the clock of whoever wrote it.
-//! `e2e/tests/fence.rs` checks the protocol in every order of events.
+//! write that arrives late, or a second time, has no effect. Times in it are by the clock of the process that wrote it.
+//! `e2e/tests/fence.rs` checks the protocol with a model checker.
 
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -24,7 +27,7 @@ pub struct Timing {
     /// How long a reader believes what it has read. Leases are never cut, so this only bounds how late it learns of a
     /// change.
     pub belief_ms: i64,
-    /// How long after an act, as the actor sees it, its last call may still reach a table.
+    /// How long after the promised end of an act its last call may still reach a table.
     pub flight_ms: i64,
     /// How far two clocks may be apart.
     pub skew_ms: i64,
@@ -94,10 +97,16 @@ pub enum Refused {
         /// When the fence may be taken.
         until: UnixMs,
     },
-    /// The last automatic takeover was too short a time ago.
-    #[error("the last automatic takeover was less than ten minutes ago, so the next is possible at {}", until.rfc3339())]
+    /// The last automatic takeover was too recent.
+    #[error("the last automatic takeover was too recent; the next is possible at {}", until.rfc3339())]
     TooSoon {
         /// When it is possible.
+        until: UnixMs,
+    },
+    /// The lease ends later than any lease can.
+    #[error("the lease ends at {}, which is too late for any lease: a clock is wrong", until.rfc3339())]
+    Clocks {
+        /// When it ends.
         until: UnixMs,
     },
 }
@@ -123,6 +132,11 @@ impl Fence {
         }
     }
 
+    /// Whether a lease can end as late as this one does, by the clock of a process that reads it at `now`.
+    fn is_plausible(&self, now: UnixMs, timing: &Timing) -> bool {
+        self.until <= now + timing.lease_ms + timing.skew_ms
+    }
+
     fn held_by(&self, me: &Region) -> Result<(), Refused> {
         match (&self.next, self.active == *me) {
             (_, false) => Err(Refused::NotActive(self.active.clone())),
@@ -134,9 +148,12 @@ impl Fence {
     /// Renews the lease of `me`. A lease that has ended can be renewed as long as nobody took over.
     ///
     /// # Errors
-    /// Another region is active, or is to become active.
+    /// Another region is active, or is to become active; or a clock is wrong.
     pub fn renewed(&self, me: &Region, now: UnixMs, timing: &Timing) -> Result<Self, Refused> {
         self.held_by(me)?;
+        if !self.is_plausible(now, timing) {
+            return Err(Refused::Clocks { until: self.until });
+        }
         Ok(Self {
             until: self.until.max(now + timing.lease_ms),
             ..self.next_version()
@@ -145,7 +162,7 @@ impl Fence {
 
     /// Whether the active region should renew its lease now.
     pub fn is_to_be_renewed(&self, me: &Region, now: UnixMs, timing: &Timing) -> bool {
-        let renewed_at = self.until + -timing.lease_ms;
+        let renewed_at = self.until - timing.lease_ms;
         self.held_by(me).is_ok() && now - renewed_at >= timing.renew_ms
     }
 
@@ -162,16 +179,17 @@ impl Fence {
     }
 
     /// Hands the fence to `next`, as an operator wants: the lease is not renewed any more, and `next` takes over when it
-    /// has ended. The lease is not cut, because whoever read the fence before this write arrives believes the longer one.
+    /// has ended. The lease is not cut, because a process that reads the fence before this write arrives believes the
+    /// longer one. To hand it to the active region withdraws this, as long as the other has not taken over.
     ///
     /// # Errors
-    /// `next` is active already.
+    /// `next` is active already, and the fence was not handed to another region.
     pub fn handed_over(&self, next: &Region) -> Result<Self, Refused> {
-        if self.active == *next {
+        if self.active == *next && self.next.is_none() {
             return Err(Refused::Active(next.clone()));
         }
         Ok(Self {
-            next: Some(next.clone()),
+            next: Some(next.clone()).filter(|next| self.active != *next),
             ..self.next_version()
         })
     }
@@ -231,6 +249,11 @@ impl Belief {
         &self.fence
     }
 
+    /// When the read began.
+    pub const fn read(&self) -> UnixMs {
+        self.read
+    }
+
     /// Whether the fence must be read again.
     pub fn is_old(&self, now: UnixMs, timing: &Timing) -> bool {
         // A clock that was set back makes it unknown how old it is.
@@ -241,7 +264,8 @@ impl Belief {
     /// `None` if the act might not end within the lease, or the fence must be read again.
     pub fn active(&self, now: UnixMs, takes_ms: i64, timing: &Timing) -> Option<(&Region, u64)> {
         let fits = now + takes_ms <= self.fence.until;
-        let holds = fits && !self.is_old(now, timing);
+        let is_plausible = self.fence.is_plausible(now, timing);
+        let holds = fits && is_plausible && !self.is_old(now, timing);
         holds.then_some((&self.fence.active, self.fence.epoch))
     }
 
@@ -341,6 +365,33 @@ mod tests {
         let back = handed.taken_over(&a, NOW + 153_001, &TIMING).unwrap();
         assert_eq!((&back.active, back.epoch, back.taken), (&a, 3, taken.taken));
         assert_eq!(back.handed_over(&a), Err(Refused::Active(a)));
+    }
+
+    #[test]
+    fn a_hand_over_can_be_withdrawn() {
+        let (a, b) = regions();
+        let fence = Fence::new(a.clone(), NOW, &TIMING);
+        let handed = fence.handed_over(&b).unwrap();
+        let back = handed.handed_over(&a).unwrap();
+        assert_eq!((back.next.clone(), back.version), (None, 3));
+        assert!(back.renewed(&a, NOW + 15_000, &TIMING).is_ok());
+    }
+
+    #[test]
+    fn a_lease_longer_than_any_allows_nothing() {
+        let (a, _) = regions();
+        let fence = Fence::new(a.clone(), NOW, &TIMING);
+        // A reader an hour behind, or a writer an hour ahead.
+        for behind_ms in [1_001, 3_600_000] {
+            let now = NOW - behind_ms;
+            let belief = Belief::new(fence.clone(), now);
+            assert_eq!(belief.active(now, 8_000, &TIMING), None);
+            let refused = fence.renewed(&a, now, &TIMING);
+            assert!(matches!(refused, Err(Refused::Clocks { .. })));
+        }
+        let behind = NOW - 1_000;
+        let belief = Belief::new(fence, behind);
+        assert!(belief.active(behind, 8_000, &TIMING).is_some());
     }
 
     #[test]

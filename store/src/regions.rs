@@ -7,13 +7,19 @@ use crate::table::{
     Batch, Call, Item, Page, Query, Read, Result, Table, TableError, Write, attr, missing, put,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use thrum_schema::World;
 use thrum_schema::fence::{Belief, Fence, Refused, Region, TIMING};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use uuid::Uuid;
 
-/// How long a call of a table may take, in milliseconds; the client gives up after that.
-pub const CALL_MS: i64 = 8_000;
+/// How long a call of the active replica may take, with all its attempts; it is given up after that.
+pub const CALL: Duration = Duration::from_secs(8);
+/// How long a read of the fence may take.
+const FENCE_READ: Duration = Duration::from_secs(2);
+/// How soon the fence is read again if its lease has ended, in milliseconds: another region may be active by then.
+const AGAIN_MS: i64 = 1_000;
 
 /// The table with the fence, which must be strongly consistent in both regions.
 #[derive(Debug, Clone)]
@@ -97,18 +103,26 @@ impl Regions {
     /// # Errors
     /// The fence can't be read, or does not exist.
     pub async fn belief(&self) -> Result<Belief> {
-        // Those that come meanwhile wait for the same read.
+        // Others wait, and then find what was read.
         let mut known = self.belief.lock().await;
         let now = self.world.now();
-        if let Some(belief) = known.as_ref().filter(|belief| !belief.is_old(now, &TIMING)) {
+        let holds = |belief: &&Belief| {
+            let is_over = belief.fence().until <= now;
+            !belief.is_old(now, &TIMING) && (!is_over || belief.read().is_within(AGAIN_MS, now))
+        };
+        if let Some(belief) = known.as_ref().filter(holds) {
             return Ok(belief.clone());
         }
         *known = None;
-        let fence = self.fence.read().await?;
-        let fence = fence.ok_or_else(|| TableError::Unavailable("there is no fence".to_owned()))?;
-        let belief = Belief::new(fence, now);
+        let belief = Belief::new(self.read().await?, now);
         *known = Some(belief.clone());
         Ok(belief)
+    }
+
+    async fn read(&self) -> Result<Fence> {
+        let read = timeout(FENCE_READ, self.fence.read()).await;
+        let fence = read.map_err(|_| unavailable("the fence could not be read in time"))?;
+        fence?.ok_or_else(|| unavailable("there is no fence"))
     }
 
     /// Whether this region may evaluate or send, for at most `takes_ms` from now.
@@ -133,8 +147,7 @@ impl Regions {
         // Nothing is believed of a fence that may be replaced.
         *known = None;
         let now = self.world.now();
-        let read = self.fence.read().await?;
-        let read = read.ok_or_else(|| TableError::Unavailable("there is no fence".to_owned()))?;
+        let read = self.read().await?;
         let new = change(&read, &self.me)?;
         if !self.fence.replace(&read, &new).await? {
             return Ok(None);
@@ -156,61 +169,78 @@ pub enum ChangeError {
 }
 
 /// The replica of the active region. Without a valid fence, it refuses every call.
+///
+/// It is for doors, each of whose operations may begin in one region and end in the other: what they read and write is
+/// guarded by versions. Work that takes longer must keep to the region and epoch in which it began.
 #[derive(Debug)]
 pub struct ActiveTable {
     regions: Regions,
-    /// The replica in this process's region.
-    own: Arc<dyn Table>,
-    /// The replica in the other region.
-    other: Arc<dyn Table>,
+    /// The replicas, by region.
+    replicas: [(Region, Arc<dyn Table>); 2],
 }
 
 impl ActiveTable {
     /// The active one of these replicas.
-    pub fn new(regions: Regions, own: Arc<dyn Table>, other: Arc<dyn Table>) -> Self {
-        Self {
-            regions,
-            own,
-            other,
-        }
+    pub const fn new(regions: Regions, replicas: [(Region, Arc<dyn Table>); 2]) -> Self {
+        Self { regions, replicas }
     }
 
     async fn replica(&self) -> Result<&dyn Table> {
         let belief = self.regions.belief().await?;
         let now = self.regions.world.now();
-        match belief.active(now, CALL_MS, &TIMING) {
-            Some((region, _)) if *region == self.regions.me => Ok(self.own.as_ref()),
-            Some(_) => Ok(self.other.as_ref()),
-            None => Err(TableError::Unavailable(format!(
-                "no region is active: the lease of {} has ended",
-                belief.fence().active
-            ))),
-        }
+        let call_ms = i64::try_from(CALL.as_millis()).unwrap_or(i64::MAX);
+        let Some((active, _)) = belief.active(now, call_ms, &TIMING) else {
+            let Fence { active, until, .. } = belief.fence();
+            let until = until.rfc3339();
+            let ends = format!("no region is active: the lease of {active} ends at {until}");
+            return Err(unavailable(ends));
+        };
+        let replica = self.replicas.iter().find(|(region, _)| region == active);
+        let unknown = || {
+            TableError::Invalid(format!(
+                "the active region is {active}, which has no replica here"
+            ))
+        };
+        Ok(replica.ok_or_else(unknown)?.1.as_ref())
     }
+
+    /// Calls the active replica, for as long as the fence was asked for.
+    async fn call<'a, T: 'a>(
+        &'a self,
+        call: impl FnOnce(&'a dyn Table) -> Call<'a, T>,
+    ) -> Result<T> {
+        let replica = self.replica().await?;
+        let called = timeout(CALL, call(replica)).await;
+        called.map_err(|_| unavailable("the table did not answer in time"))?
+    }
+}
+
+fn unavailable(why: impl Into<String>) -> TableError {
+    TableError::Unavailable(why.into())
 }
 
 impl Table for ActiveTable {
     fn get(&self, key: Key, read: Read) -> Call<'_, Option<Item>> {
-        Box::pin(async move { self.replica().await?.get(key, read).await })
+        Box::pin(self.call(move |table| table.get(key, read)))
     }
 
     fn get_many(&self, keys: Vec<Key>, read: Read) -> Call<'_, Batch> {
-        Box::pin(async move { self.replica().await?.get_many(keys, read).await })
+        Box::pin(self.call(move |table| table.get_many(keys, read)))
     }
 
     fn query(&self, query: Query) -> Call<'_, Page> {
-        Box::pin(async move { self.replica().await?.query(query).await })
+        Box::pin(self.call(move |table| table.query(query)))
     }
 
     fn write(&self, write: Write) -> Call<'_, Option<Item>> {
-        Box::pin(async move { self.replica().await?.write(write).await })
+        Box::pin(self.call(move |table| table.write(write)))
     }
 
     fn write_many(&self, writes: Vec<Write>) -> Call<'_, Vec<Write>> {
-        Box::pin(async move { self.replica().await?.write_many(writes).await })
+        Box::pin(self.call(move |table| table.write_many(writes)))
     }
 
     fn transact(&self, writes: Vec<Write>, token: Uuid) -> Call<'_, ()> {
-        Box::pin(async move { self.replica().await?.transact(writes, token).await })
+        Box::pin(self.call(move |table| table.transact(writes, token)))
     }
 }
