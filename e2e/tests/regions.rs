@@ -7,7 +7,7 @@ use thrum_schema::world::{ManualWorld, World};
 use thrum_schema::{ProjectId, UnixMs};
 use thrum_store::Store;
 use thrum_store::key::Key;
-use thrum_store::regions::{ActiveTable, ChangeError, FenceTable, Regions};
+use thrum_store::regions::{CALL, ChangeError, FenceTable, FencedTable, Regions};
 use thrum_store::sqlite::{Options, SqliteTable};
 use thrum_store::table::{Item, Read, Table, TableError, Value, put};
 
@@ -29,7 +29,7 @@ struct Pair {
     ways: [Arc<Switch>; 2],
     replicas: [Arc<SqliteTable>; 2],
     regions: [Regions; 2],
-    doors: [ActiveTable; 2],
+    doors: [FencedTable; 2],
 }
 
 impl Pair {
@@ -50,7 +50,7 @@ impl Pair {
                 let table: Arc<dyn Table> = replicas[i].clone();
                 (region(["a", "b"][i]), table)
             };
-            ActiveTable::new(regions[i].clone(), [replica(0), replica(1)])
+            FencedTable::active(regions[i].clone(), [replica(0), replica(1)])
         });
         Self {
             world,
@@ -90,13 +90,17 @@ impl Pair {
     }
 }
 
+async fn may_act(pair: &Pair, region: usize) -> Option<u64> {
+    pair.regions[region].may_act(CALL).await.unwrap()
+}
+
 #[tokio::test]
 async fn every_door_writes_to_the_active_region_alone() {
     let pair = Pair::new().await;
     assert_eq!(pair.write(0, "one").await.unwrap(), [true, false]);
     assert_eq!(pair.write(1, "two").await.unwrap(), [true, false]);
-    assert!(pair.regions[0].may_act(8_000).await.unwrap());
-    assert!(!pair.regions[1].may_act(8_000).await.unwrap());
+    assert_eq!(may_act(&pair, 0).await, Some(1));
+    assert_eq!(may_act(&pair, 1).await, None);
 
     // `a` dies. Its replica is written as long as its lease lasts, and nobody's after that.
     pair.world.advance(52_000);
@@ -117,14 +121,14 @@ async fn every_door_writes_to_the_active_region_alone() {
     assert_eq!(pair.write(1, "five").await.unwrap(), [false, true]);
     assert_eq!(pair.write(0, "six").await.unwrap(), [false, true]);
     // It does not judge before it has repaired.
-    assert!(!pair.regions[1].may_act(8_000).await.unwrap());
+    assert_eq!(may_act(&pair, 1).await, None);
     let repaired = |fence: &Fence, me: &Region| fence.repaired(me);
     assert!(pair.regions[1].change(repaired).await.unwrap().is_some());
-    assert!(pair.regions[1].may_act(8_000).await.unwrap());
+    assert_eq!(may_act(&pair, 1).await, Some(2));
     // `a` comes back, and learns that it is not active any more.
     let late = pair.renew(0).await.unwrap_err();
     assert!(matches!(late, ChangeError::Refused(Refused::NotActive(_))));
-    assert!(!pair.regions[0].may_act(8_000).await.unwrap());
+    assert_eq!(may_act(&pair, 0).await, None);
 }
 
 #[tokio::test]
@@ -136,7 +140,7 @@ async fn a_region_that_is_cut_off_from_the_fence_stops_within_seconds() {
     assert_eq!(pair.write(0, "two").await.unwrap(), [true, false]);
     pair.world.advance(1);
     assert!(pair.write(0, "three").await.is_err());
-    assert!(pair.regions[0].may_act(8_000).await.is_err());
+    assert!(pair.regions[0].may_act(CALL).await.is_err());
     assert!(pair.renew(0).await.is_err());
     // The other one still reaches it.
     assert_eq!(pair.write(1, "four").await.unwrap(), [true, false]);
@@ -186,4 +190,27 @@ async fn an_unknown_region_has_no_replica() {
     assert!(pair.fence.replace(&read, &wrong).await.unwrap());
     let refused = pair.write(0, "one").await.unwrap_err();
     assert!(matches!(refused, TableError::Invalid(_)), "{refused}");
+}
+
+/// Work that began before a takeover writes nowhere after it, not even if its region is active again.
+#[tokio::test]
+async fn work_ends_with_its_epoch() {
+    let pair = Pair::new().await;
+    let epoch = may_act(&pair, 0).await.unwrap();
+    let own = FencedTable::own(pair.regions[0].clone(), pair.replicas[0].clone(), epoch);
+    let read = async || own.get(Key::fence(), Read::Consistent).await;
+    assert!(read().await.is_ok());
+    pair.world.advance(100_000);
+    assert!(read().await.is_err(), "the lease has ended");
+    pair.take_over(1).await.unwrap().unwrap();
+    // An ended lease is looked at again after a second.
+    pair.world.advance(1_000);
+    let refused = read().await.unwrap_err().to_string();
+    assert!(refused.contains("before b became active"), "{refused}");
+    let back = |fence: &Fence, _: &Region| fence.handed_over(&region("a"));
+    pair.regions[1].change(back).await.unwrap().unwrap();
+    pair.world.advance(100_000);
+    pair.take_over(0).await.unwrap().unwrap();
+    let refused = read().await.unwrap_err().to_string();
+    assert!(refused.contains("before a became active"), "{refused}");
 }

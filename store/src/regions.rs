@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// How long a call of the active replica may take, with all its attempts; it is given up after that.
+/// How long a call of a table may take; it is given up after that.
 pub const CALL: Duration = Duration::from_secs(8);
 /// How long a read of the fence may take.
 const FENCE_READ: Duration = Duration::from_secs(2);
@@ -125,13 +125,27 @@ impl Regions {
         fence?.ok_or_else(|| unavailable("there is no fence"))
     }
 
-    /// Whether this region may evaluate or send, for at most `takes_ms` from now.
+    /// The epoch in which this region may evaluate or send, for at most `takes` from now; `None` if it may not.
     ///
     /// # Errors
     /// The fence can't be read.
-    pub async fn may_act(&self, takes_ms: i64) -> Result<bool> {
+    pub async fn may_act(&self, takes: Duration) -> Result<Option<u64>> {
         let belief = self.belief().await?;
-        Ok(belief.may_act(&self.me, self.world.now(), takes_ms, &TIMING))
+        let may = belief.may_act(&self.me, self.world.now(), millis(takes), &TIMING);
+        Ok(may.then_some(belief.fence().epoch))
+    }
+
+    /// The active region and its epoch, if a call may begin now.
+    async fn active(&self) -> Result<(Region, u64)> {
+        let belief = self.belief().await?;
+        let active = belief.active(self.world.now(), millis(CALL), &TIMING);
+        let Some((region, epoch)) = active else {
+            let Fence { active, until, .. } = belief.fence();
+            let until = until.rfc3339();
+            let ends = format!("no region is active: the lease of {active} ends at {until}");
+            return Err(unavailable(ends));
+        };
+        Ok((region.clone(), epoch))
     }
 
     /// Changes the fence as `change` says of the one that is read now; what it is then. `None` if another process
@@ -168,43 +182,57 @@ pub enum ChangeError {
     Table(#[from] TableError),
 }
 
-/// The replica of the active region. Without a valid fence, it refuses every call.
-///
-/// It is for doors, each of whose operations may begin in one region and end in the other: what they read and write is
-/// guarded by versions. Work that takes longer must keep to the region and epoch in which it began.
+/// A table that refuses every call without a valid fence.
 #[derive(Debug)]
-pub struct ActiveTable {
+pub struct FencedTable {
     regions: Regions,
-    /// The replicas, by region.
-    replicas: [(Region, Arc<dyn Table>); 2],
+    replicas: Replicas,
 }
 
-impl ActiveTable {
-    /// The active one of these replicas.
-    pub const fn new(regions: Regions, replicas: [(Region, Arc<dyn Table>); 2]) -> Self {
+#[derive(Debug)]
+enum Replicas {
+    /// The active one of these.
+    Active([(Region, Arc<dyn Table>); 2]),
+    /// This region's, in this epoch.
+    Own(Arc<dyn Table>, u64),
+}
+
+impl FencedTable {
+    /// The replica of the active region, for ingest. An operation may begin in one region and end in the other: what it
+    /// reads and writes is guarded by versions.
+    pub const fn active(regions: Regions, replicas: [(Region, Arc<dyn Table>); 2]) -> Self {
+        let replicas = Replicas::Active(replicas);
+        Self { regions, replicas }
+    }
+
+    /// This region's replica, for evaluate and notify, as long as the region is active in `epoch`, in which their work
+    /// began.
+    pub const fn own(regions: Regions, replica: Arc<dyn Table>, epoch: u64) -> Self {
+        let replicas = Replicas::Own(replica, epoch);
         Self { regions, replicas }
     }
 
     async fn replica(&self) -> Result<&dyn Table> {
-        let belief = self.regions.belief().await?;
-        let now = self.regions.world.now();
-        let call_ms = i64::try_from(CALL.as_millis()).unwrap_or(i64::MAX);
-        let Some((active, _)) = belief.active(now, call_ms, &TIMING) else {
-            let Fence { active, until, .. } = belief.fence();
-            let until = until.rfc3339();
-            let ends = format!("no region is active: the lease of {active} ends at {until}");
-            return Err(unavailable(ends));
-        };
-        let replica = self.replicas.iter().find(|(region, _)| region == active);
-        let unknown = || {
-            TableError::Invalid(format!(
-                "the active region is {active}, which has no replica here"
-            ))
-        };
-        Ok(replica.ok_or_else(unknown)?.1.as_ref())
+        let (active, epoch) = self.regions.active().await?;
+        match &self.replicas {
+            Replicas::Active(replicas) => {
+                let replica = replicas.iter().find(|(region, _)| *region == active);
+                let unknown = || {
+                    let why = format!("the active region is {active}, which has no replica here");
+                    TableError::Invalid(why)
+                };
+                Ok(replica.ok_or_else(unknown)?.1.as_ref())
+            }
+            Replicas::Own(replica, own) if active == self.regions.me && epoch == *own => {
+                Ok(replica.as_ref())
+            }
+            Replicas::Own(..) => Err(unavailable(format!(
+                "the work began before {active} became active"
+            ))),
+        }
     }
 
-    /// Calls the active replica, for as long as the fence was asked for.
+    /// Calls a replica, for as long as the fence was asked for.
     async fn call<'a, T: 'a>(
         &'a self,
         call: impl FnOnce(&'a dyn Table) -> Call<'a, T>,
@@ -215,11 +243,15 @@ impl ActiveTable {
     }
 }
 
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
 fn unavailable(why: impl Into<String>) -> TableError {
     TableError::Unavailable(why.into())
 }
 
-impl Table for ActiveTable {
+impl Table for FencedTable {
     fn get(&self, key: Key, read: Read) -> Call<'_, Option<Item>> {
         Box::pin(self.call(move |table| table.get(key, read)))
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use thrum_schema::world::SystemWorld;
 
 /// How long a call may take with its retries: one that arms a timer must not be late (T2).
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
+const OPERATION_TIMEOUT: Duration = crate::regions::CALL;
 /// Timer shards, unless `THRUM_TIMER_SHARDS` is set. Their number must never decrease.
 const DEFAULT_SHARDS: u16 = 4;
 
