@@ -139,7 +139,7 @@ fn trace_of(request: &Request<Body>, is_proxy: bool, world: &dyn World) -> Trace
         let own = TraceId::of_header(header, "Self", now);
         own.or_else(|| TraceId::of_header(header, "Root", now))
     });
-    Trace::new(begun.unwrap_or_else(|| TraceId::new(world)))
+    begun.map_or_else(|| Trace::start(world), Trace::new)
 }
 
 fn builder() -> Builder<TokioExecutor> {

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use thrum_evaluate::{Bus, BusError, Evaluate};
 use thrum_notify::Notify;
-use thrum_schema::TraceId;
 use thrum_schema::work::Work;
 use thrum_store::queue::{Later, LaterError};
 use thrum_store::trace::{self, Trace};
@@ -67,14 +66,13 @@ impl LocalQueue {
                 Work::Evaluate(_) => Handle::current(),
                 Work::Notify(_) => self.outside.clone(),
             };
-            place.spawn(async move {
+            let trace = Trace::start(evaluate.store().world());
+            let worked = async move {
                 for attempt in 1..=MAX_TRIES {
                     let done = match &work {
                         Work::Evaluate(work) => {
                             let _room = room.acquire().await;
-                            let trace = TraceId::new(evaluate.store().world());
-                            let work = evaluate.work(work);
-                            let done = trace::within(Trace::new(trace), work).await;
+                            let done = evaluate.work(work).await;
                             done.map_err(|error| error.to_string())
                         }
                         Work::Notify(work) => {
@@ -91,7 +89,8 @@ impl LocalQueue {
                     }
                 }
                 under_way.fetch_sub(1, Ordering::SeqCst);
-            });
+            };
+            place.spawn(trace::within(trace, worked));
         }
     }
 

@@ -12,7 +12,7 @@ use thrum_evaluate::{Evaluate, Pulse, SelfPing, event_of};
 use thrum_ingest::App;
 use thrum_notify::send::{Email, EventBridge, Http, Mail, Reach, Sns};
 use thrum_notify::{Notify, Sender};
-use thrum_schema::{TraceId, UnixMs, World};
+use thrum_schema::{UnixMs, World};
 use thrum_store::Store;
 use thrum_store::sqlite::{Feed, SqliteTable};
 use thrum_store::trace::{self, Trace};
@@ -248,14 +248,14 @@ const fn eventbridge() -> EventBridge {
 async fn tick(evaluate: Evaluate, pulse: Pulse, mut stopped: watch::Receiver<bool>) {
     let store = evaluate.store().clone();
     while !*stopped.borrow() {
-        let work = round(&evaluate, &pulse, store.shards());
-        let next_due = match trace::within(new_trace(&store), work).await {
-            Ok(next_due) => next_due,
-            Err(error) => {
+        let work = async {
+            let round = round(&evaluate, &pulse, store.shards()).await;
+            round.unwrap_or_else(|error| {
                 tracing::error!(%error, "a sweep failed; the next one catches up");
                 None
-            }
+            })
         };
+        let next_due = trace::within(Trace::start(store.world()), work).await;
         let now = store.world().now();
         let until_due = next_due.map_or(TICK, |due| {
             Duration::from_millis((due - now).max(0).unsigned_abs())
@@ -273,10 +273,6 @@ async fn round(evaluate: &Evaluate, pulse: &Pulse, shards: u16) -> anyhow::Resul
         next_due = [next_due, swept.next_due].into_iter().flatten().min();
     }
     Ok(next_due)
-}
-
-fn new_trace(store: &Store) -> Trace {
-    Trace::new(TraceId::new(store.world()))
 }
 
 /// Replaces the stream's event source: passes changes to evaluate, and retries those that failed.
@@ -314,7 +310,7 @@ async fn pump_once(
         return Ok(false);
     };
     let event = event_of(changes);
-    let trace = new_trace(evaluate.store());
+    let trace = Trace::start(evaluate.store().world());
     let response = trace::within(trace, evaluate.on_stream(&event)).await;
     let failed = response.batch_item_failures.len();
     anyhow::ensure!(failed == 0, "{failed} changes in a batch failed");

@@ -374,6 +374,12 @@ fn is_time(column: &str) -> bool {
         || matches!(column, "last_ping" | "deadline" | "next_ping")
 }
 
+/// A time of a reply, and how long ago it was; empty if there is none.
+pub(crate) fn moment(at: &Value, now: UnixMs) -> String {
+    at.as_str()
+        .map_or_else(String::new, |at| format!("{} ({at})", ago(at, now)))
+}
+
 /// A timestamp as the time from or until now, such as `3 min ago`.
 pub(crate) fn ago(at: &str, now: UnixMs) -> String {
     match UnixMs::parse("at", at) {

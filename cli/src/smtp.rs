@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thrum_ingest::{App, Mail, RecordError};
+use thrum_schema::MonitorId;
 use thrum_schema::world::SystemWorld;
-use thrum_schema::{MonitorId, TraceId};
 use thrum_store::trace::{self, Trace};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -301,8 +301,7 @@ impl Session {
 
     /// Records the message, within a trace of its own.
     async fn receive(&mut self, raw: &[u8]) -> String {
-        let trace = TraceId::new(&SystemWorld);
-        trace::within(Trace::new(trace), self.record(raw)).await
+        trace::within(Trace::start(&SystemWorld), self.record(raw)).await
     }
 
     /// Records the message for each recipient. If that fails for one, the client sends it again for

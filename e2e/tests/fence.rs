@@ -30,7 +30,7 @@ const OLD: u64 = 0;
 
 /// The protocol with some times, among regions with some clocks.
 struct Regions {
-    /// What the protocol reckons with.
+    /// The times that the protocol uses.
     timing: Timing,
     /// How far each process's clock is ahead. The first and the last are in the region that is active at first.
     ahead: [i64; 3],
@@ -112,7 +112,7 @@ impl State {
     /// Leaves out what makes no difference any more.
     fn tidy(&mut self) {
         let plain = |fence: &mut Fence| {
-            // Doors write while the region repairs.
+            // Ingest writes while the region repairs.
             (fence.ready, fence.taken) = (true, None);
             // By all clocks, the fence is free then.
             let free = TIMING.skew_ms + TIMING.flight_ms + 3;

@@ -29,7 +29,7 @@ struct Pair {
     ways: [Arc<Switch>; 2],
     replicas: [Arc<SqliteTable>; 2],
     regions: [Regions; 2],
-    doors: [FencedTable; 2],
+    ingest: [FencedTable; 2],
 }
 
 impl Pair {
@@ -45,7 +45,7 @@ impl Pair {
             let name = region(["a", "b"][i]);
             Regions::new(name, FenceTable::new(ways[i].clone()), world.clone())
         });
-        let doors = [0, 1].map(|i| {
+        let ingest = [0, 1].map(|i| {
             let replica = |i: usize| {
                 let table: Arc<dyn Table> = replicas[i].clone();
                 (region(["a", "b"][i]), table)
@@ -58,17 +58,17 @@ impl Pair {
             ways,
             replicas,
             regions,
-            doors,
+            ingest,
         }
     }
 
     /// Writes an item through ingest in a region; in which replicas it is then.
-    async fn write(&self, door: usize, name: &str) -> Result<[bool; 2], TableError> {
+    async fn write(&self, from: usize, name: &str) -> Result<[bool; 2], TableError> {
         let key = Key::new(name, "x");
         let mut item = Item::default();
         item.insert("pk".into(), Value::S(name.to_owned()));
         item.insert("sk".into(), Value::S("x".to_owned()));
-        self.doors[door].write(put(item)).await?;
+        self.ingest[from].write(put(item)).await?;
         let mut found = [false; 2];
         for (found, replica) in found.iter_mut().zip(&self.replicas) {
             let read = replica.get(key.clone(), Read::Consistent).await?;
@@ -95,7 +95,7 @@ async fn may_act(pair: &Pair, region: usize) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn every_door_writes_to_the_active_region_alone() {
+async fn ingest_everywhere_writes_to_the_active_region_alone() {
     let pair = Pair::new().await;
     assert_eq!(pair.write(0, "one").await.unwrap(), [true, false]);
     assert_eq!(pair.write(1, "two").await.unwrap(), [true, false]);
@@ -106,8 +106,8 @@ async fn every_door_writes_to_the_active_region_alone() {
     pair.world.advance(52_000);
     assert_eq!(pair.write(1, "three").await.unwrap(), [true, false]);
     pair.world.advance(1);
-    for door in [0, 1] {
-        let refused = pair.write(door, "four").await.unwrap_err().to_string();
+    for from in [0, 1] {
+        let refused = pair.write(from, "four").await.unwrap_err().to_string();
         assert!(refused.contains("the lease of a ends"), "{refused}");
     }
     let early = pair.take_over(1).await.unwrap_err();
@@ -165,11 +165,11 @@ async fn a_store_works_on_the_active_replica() {
     let Pair {
         world,
         replicas,
-        doors,
+        ingest,
         ..
     } = Pair::new().await;
-    let [_, door] = doors;
-    let store = Store::new(Arc::new(door), "two regions", 1, world.clone());
+    let [_, from] = ingest;
+    let store = Store::new(Arc::new(from), "two regions", 1, world.clone());
     store.ensure_pipeline(world.now()).await.unwrap();
     store.probe(world.now()).await.unwrap();
     assert!(store.project(ProjectId::PIPELINE).await.is_ok());

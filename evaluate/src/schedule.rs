@@ -55,8 +55,8 @@ pub type SweptShards = Vec<(u16, Swept)>;
 impl Evaluate {
     /// One tick: sends the next tick, records an outage, if there was one, and has every shard swept,
     /// some of them here. The outage comes first, because deadlines are judged by it (T3). Does nothing
-    /// without a schedule, or if another tick began within the last 45 s (10 s, if it has not queued the next one). 2 WU, 1 RU per shard that is swept elsewhere, and the
-    /// cost of the pulse and the sweeps.
+    /// without a schedule, or if another tick began within the last 45 s (10 s, if it has not queued the
+    /// next one). 2 WU, 1 RU per shard that is swept elsewhere, and the cost of the pulse and the sweeps.
     ///
     /// # Errors
     /// Something failed; the next tick does what was left. While the pulse fails, the tick fails too, so

@@ -198,7 +198,7 @@ impl Fence {
     /// repair what replication lost.
     ///
     /// # Errors
-    /// The fence is not free yet, or the last automatic takeover was too short a time ago.
+    /// The fence is not free yet, or the last automatic takeover was too recent.
     pub fn taken_over(&self, me: &Region, now: UnixMs, timing: &Timing) -> Result<Self, Refused> {
         if self.active == *me {
             return Err(Refused::Active(me.clone()));

@@ -79,7 +79,7 @@ pub enum Mutant {
     AnomaliesLearned,
     /// A tick does not send the next one.
     TickUnchained,
-    /// Ticks and timers share the queue of long work.
+    /// Timers share the queue of long work.
     TimersBehindWork,
 }
 

@@ -4,8 +4,8 @@
 use futures::future::Either;
 use std::fmt::Debug;
 use std::sync::Arc;
-use thrum_schema::UnixMs;
 use thrum_schema::trace::TraceId;
+use thrum_schema::{UnixMs, World};
 use tracing::Instrument;
 
 tokio::task_local! {
@@ -64,6 +64,11 @@ impl Trace {
     /// The trace `id`, which nobody records.
     pub const fn new(id: TraceId) -> Self {
         Self { id, recorder: None }
+    }
+
+    /// A trace that starts now, which nobody records.
+    pub fn start(world: &dyn World) -> Self {
+        Self::new(TraceId::new(world))
     }
 
     /// The same trace, recorded.

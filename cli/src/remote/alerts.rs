@@ -1,6 +1,6 @@
 //! `thrum alerts`: lists alerts and redelivers them.
 
-use super::{Part, Remote, ago, cell, out, segment, show as line};
+use super::{Part, Remote, cell, moment, out, segment, show as line};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::Value;
@@ -110,10 +110,7 @@ async fn show(remote: &Remote, alert: &Value) -> anyhow::Result<()> {
         return out(&serde_json::to_string_pretty(alert)?);
     }
     let now = SystemWorld::arc().now();
-    let time = |at: &Value| match at.as_str() {
-        Some(at) => format!("{} ({at})", ago(at, now)),
-        None => String::new(),
-    };
+    let time = |at: &Value| moment(at, now);
     let signal = &alert["signal"];
     for (name, value) in [
         ("alert", cell(&alert["type"])),

@@ -34,7 +34,7 @@ pub async fn answer(
     trace: Trace,
 ) -> LambdaFunctionUrlResponse {
     if doors == Doors::OnlyDomain && is_by_url(&event) {
-        let refused = "this URL is closed; use the custom domain\n";
+        let refused = "this URL is closed; use the public URL of this Thrum\n";
         return reply((StatusCode::FORBIDDEN, refused).into_response()).await;
     }
     let response = match request(event) {

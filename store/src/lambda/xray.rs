@@ -42,7 +42,7 @@ impl Traces {
         let now = self.world.now();
         let root = header.and_then(|header| TraceId::of_header(header, "Root", now));
         let Some(root) = root else {
-            return Trace::new(TraceId::new(&*self.world));
+            return Trace::start(&*self.world);
         };
         let trace = Trace::new(root);
         match (field("Sampled"), field("Parent"), &self.daemon) {

@@ -1,6 +1,6 @@
 //! `thrum monitors show`: a monitor for people.
 
-use crate::remote::{Remote, ago, cell, colours, out, painted, segment, show as line};
+use crate::remote::{Remote, ago, cell, colours, moment, out, painted, segment, show as line};
 use reqwest::Method;
 use serde_json::Value;
 use thrum_schema::UnixMs;
@@ -26,10 +26,7 @@ pub async fn show(remote: &Remote, monitor: &Value) -> anyhow::Result<()> {
         }
     }
     let now = SystemWorld::arc().now();
-    let time = |at: &Value| match at.as_str() {
-        Some(at) => format!("{} ({at})", ago(at, now)),
-        None => String::new(),
-    };
+    let time = |at: &Value| moment(at, now);
     let seconds = |value: &Value| match value.as_u64() {
         Some(s) => humantime::format_duration(std::time::Duration::from_secs(s)).to_string(),
         None => String::new(),
