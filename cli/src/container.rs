@@ -22,7 +22,7 @@ const METRICS_EVERY: Duration = Duration::from_secs(60);
 #[cfg(feature = "aws")]
 pub async fn serve(table: &str, config: Config, listening: Listening) -> anyhow::Result<()> {
     check(&config)?;
-    let (store, region) = crate::remote::connect(table).await?;
+    let (store, region, regions) = crate::remote::connect(table).await?;
     let shards = store.swept_shards().await.with_context(|| {
         format!("can't read table {table} in {region}; check its name, the region and the account")
     })?;
@@ -33,7 +33,7 @@ pub async fn serve(table: &str, config: Config, listening: Listening) -> anyhow:
     if listening.writes_metrics() {
         tokio::spawn(write_metrics(store.clone()));
     }
-    let app = App::new(store, config);
+    let app = App::new(store, Config { regions, ..config });
     listening.greet(&format!("table {table} in {region}"));
     let router = thrum_ingest::router(app.clone());
     listening.open(app, router, || {}).await

@@ -86,6 +86,8 @@ enum Command {
     Keys(remote::Keys),
     /// List, create, change and delete projects (needs the admin key)
     Projects(remote::Projects),
+    /// Show the regions of a deployment in two, and switch between them (needs the admin key)
+    Region(remote::RegionArgs),
     /// Show the project's requests and deliveries per day
     Usage(remote::Usage),
     /// Test a deployment from end to end
@@ -145,6 +147,14 @@ impl Command {
     async fn connect(&mut self) -> anyhow::Result<Option<remote::Direct>> {
         let remote = match self {
             Self::Projects(args) => {
+                let Some(table) = args.remote.table.clone() else {
+                    return Ok(None);
+                };
+                let direct = remote::Direct::open(&table, None, false).await?;
+                args.connect_to(&direct);
+                return Ok(Some(direct));
+            }
+            Self::Region(args) => {
                 let Some(table) = args.remote.table.clone() else {
                     return Ok(None);
                 };
@@ -246,6 +256,7 @@ async fn main() -> ExitCode {
         Command::Channels(args) => remote::channels(args).await,
         Command::Keys(args) => remote::keys(args).await,
         Command::Projects(args) => remote::projects(args).await,
+        Command::Region(args) => remote::region(args).await,
         Command::Usage(args) => remote::usage(args).await,
         Command::Smoke(args) => remote::smoke(args).await,
         Command::Watch(args) => remote::watch(args).await,

@@ -13,6 +13,7 @@ mod judge;
 mod model;
 pub mod mutants;
 mod net;
+pub mod regions;
 pub mod scenario;
 mod seen;
 pub mod shrink;

@@ -2,9 +2,11 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
+use e2e::sim::regions::{self, Plan};
 use e2e::sim::scenario::Scenario;
 use e2e::sim::{Run, run, shrink::shrink};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -31,6 +33,10 @@ pub struct Simulate {
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     scenario: Option<PathBuf>,
 
+    /// Simulate a deployment in two regions
+    #[arg(long)]
+    regions: bool,
+
     /// Continue after a seed fails
     #[arg(long)]
     all: bool,
@@ -52,10 +58,19 @@ pub fn simulate(options: &Simulate) -> anyhow::Result<()> {
     if let Some(path) = &options.scenario {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("can't read {}", path.display()))?;
-        return show(&serde_json::from_str(&text)?);
+        if options.regions {
+            let plan: Plan = serde_json::from_str(&text)?;
+            return show(&plan, |plan| regions::run(plan, true));
+        }
+        let scenario: Scenario = serde_json::from_str(&text)?;
+        return show(&scenario, |scenario| run(scenario, true));
     }
-    if let Some(seed) = options.seed {
-        return show(&Scenario::of(seed));
+    match options.seed {
+        Some(seed) if options.regions => {
+            return show(&Plan::of(seed), |plan| regions::run(plan, true));
+        }
+        Some(seed) => return show(&Scenario::of(seed), |scenario| run(scenario, true)),
+        None => {}
     }
     let failed = many(options)?;
     let Some(first) = failed.first() else {
@@ -66,8 +81,9 @@ pub fn simulate(options: &Simulate) -> anyhow::Result<()> {
         failed.len(),
         options.seeds
     );
-    println!("to reproduce: cargo run -p e2e --release -- simulate --seed {first}");
-    if !options.no_shrink {
+    let of_regions = if options.regions { " --regions" } else { "" };
+    println!("to reproduce: cargo run -p e2e --release -- simulate{of_regions} --seed {first}");
+    if !options.no_shrink && !options.regions {
         smallest(*first)?;
     }
     bail!("{} seeds failed", failed.len());
@@ -99,7 +115,11 @@ fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
                     if seed >= end {
                         return;
                     }
-                    let why = match catch_unwind(|| run(&Scenario::of(seed), false)) {
+                    let play = || match options.regions {
+                        true => regions::run(&Plan::of(seed), false),
+                        false => run(&Scenario::of(seed), false),
+                    };
+                    let why = match catch_unwind(play) {
                         Ok(Run {
                             broken,
                             calls: n,
@@ -137,9 +157,9 @@ fn many(options: &Simulate) -> anyhow::Result<Vec<u64>> {
 }
 
 /// Plays a scenario and prints everything that happens.
-fn show(scenario: &Scenario) -> anyhow::Result<()> {
+fn show<T: Serialize>(scenario: &T, run: impl Fn(&T) -> Run) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(scenario)?);
-    let run = run(scenario, true);
+    let run = run(scenario);
     for line in &run.trace {
         println!("{line}");
     }

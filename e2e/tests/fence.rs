@@ -113,7 +113,7 @@ impl State {
     fn tidy(&mut self) {
         let plain = |fence: &mut Fence| {
             // Ingest writes while the region repairs.
-            (fence.ready, fence.taken) = (true, None);
+            (fence.ready, fence.taken, fence.since) = (true, None, UnixMs(0));
             // By all clocks, the fence is free then.
             let free = TIMING.skew_ms + TIMING.flight_ms + 3;
             fence.until = fence.until.max(UnixMs(-free));

@@ -1,19 +1,25 @@
 //! Two regions on embedded tables: a fence, and a replica for each.
 
+use axum::body::Body;
+use axum::http::Request;
 use e2e::Switch;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
 use std::sync::Arc;
-use thrum_schema::fence::{Fence, Refused, Region, TIMING};
+use thrum_ingest::{AdminKey, App, Config};
+use thrum_schema::fence::{Fence, Refused, Region, Report, TIMING};
 use thrum_schema::world::{ManualWorld, World};
 use thrum_schema::{ProjectId, UnixMs};
 use thrum_store::Store;
 use thrum_store::key::Key;
-use thrum_store::regions::{CALL, ChangeError, FenceTable, FencedTable, Regions};
+use thrum_store::regions::{CALL, ChangeError, FenceTable, FencedTable, Regions, Role};
 use thrum_store::sqlite::{Options, SqliteTable};
-use thrum_store::table::{Item, Read, Table, TableError, Value, put};
+use thrum_store::table::{self, Item, Read, Table, TableError, put};
+use tower::ServiceExt;
 
 const NOW: UnixMs = UnixMs(1_763_700_000_000);
 
-fn table() -> Arc<SqliteTable> {
+fn new_table() -> Arc<SqliteTable> {
     Arc::new(SqliteTable::temporary(Options::default()).unwrap())
 }
 
@@ -35,15 +41,19 @@ struct Pair {
 impl Pair {
     async fn new() -> Self {
         let world = ManualWorld::new(NOW, 7);
-        let stored = table();
-        let fence = FenceTable::new(stored.clone());
+        let stored = new_table();
+        let fence = FenceTable::new(stored.clone(), "fence");
         let first = Fence::new(region("a"), NOW, &TIMING);
         assert!(fence.create(&first).await.unwrap());
-        let replicas = [table(), table()];
+        let replicas = [new_table(), new_table()];
         let ways = [(); 2].map(|()| Arc::new(Switch::new(stored.clone())));
         let regions = [0, 1].map(|i| {
-            let name = region(["a", "b"][i]);
-            Regions::new(name, FenceTable::new(ways[i].clone()), world.clone())
+            let both = [region(["a", "b"][i]), region(["b", "a"][i])];
+            Regions::new(
+                both,
+                FenceTable::new(ways[i].clone(), "fence"),
+                world.clone(),
+            )
         });
         let ingest = [0, 1].map(|i| {
             let replica = |i: usize| {
@@ -66,8 +76,8 @@ impl Pair {
     async fn write(&self, from: usize, name: &str) -> Result<[bool; 2], TableError> {
         let key = Key::new(name, "x");
         let mut item = Item::default();
-        item.insert("pk".into(), Value::S(name.to_owned()));
-        item.insert("sk".into(), Value::S("x".to_owned()));
+        item.insert("pk".into(), table::Value::S(name.to_owned()));
+        item.insert("sk".into(), table::Value::S("x".to_owned()));
         self.ingest[from].write(put(item)).await?;
         let mut found = [false; 2];
         for (found, replica) in found.iter_mut().zip(&self.replicas) {
@@ -91,7 +101,10 @@ impl Pair {
 }
 
 async fn may_act(pair: &Pair, region: usize) -> Option<u64> {
-    pair.regions[region].may_act(CALL).await.unwrap()
+    match pair.regions[region].role().await.unwrap() {
+        Role::Active(act) => act.may(CALL).await.is_ok().then_some(act.epoch()),
+        Role::Repairing(_) | Role::Passive => None,
+    }
 }
 
 #[tokio::test]
@@ -140,7 +153,7 @@ async fn a_region_that_is_cut_off_from_the_fence_stops_within_seconds() {
     assert_eq!(pair.write(0, "two").await.unwrap(), [true, false]);
     pair.world.advance(1);
     assert!(pair.write(0, "three").await.is_err());
-    assert!(pair.regions[0].may_act(CALL).await.is_err());
+    assert!(pair.regions[0].role().await.is_err());
     assert!(pair.renew(0).await.is_err());
     // The other one still reaches it.
     assert_eq!(pair.write(1, "four").await.unwrap(), [true, false]);
@@ -177,6 +190,93 @@ async fn a_store_works_on_the_active_replica() {
     assert!(replicas[1].items().await.unwrap().is_empty());
 }
 
+/// An operator sees both regions, and switches only to one that has caught up.
+#[tokio::test]
+async fn an_operator_switches_to_a_region_that_has_caught_up() {
+    let pair = Pair::new().await;
+    let Pair {
+        world,
+        fence,
+        replicas,
+        regions: [a, _],
+        ..
+    } = &pair;
+    let table: Arc<dyn Table> = replicas[0].clone();
+    let store = Store::new(table, "two regions", 1, world.clone());
+    store.ensure_pipeline(world.now()).await.unwrap();
+    let config = Config {
+        admin_key: AdminKey::Key(e2e::ADMIN_KEY.into()),
+        regions: Some(a.clone()),
+        ..Config::default()
+    };
+    let router = thrum_ingest::router(App::new(store, config));
+    let call = async |method: &str, path: &str, key: &str, body: Value| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("x-admin-key", key)
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let reply = router.clone().oneshot(request).await.unwrap();
+        let status = reply.status().as_u16();
+        let body = reply.into_body().collect().await.unwrap().to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        (status, body)
+    };
+    let to = |region: &str, force: bool| json!({ "to": region, "force": force });
+    let switch = async |body: Value| call("POST", "/v1/regions/switch", e2e::ADMIN_KEY, body).await;
+    let (status, _) = call("GET", "/v1/regions", "wrong", Value::Null).await;
+    assert_eq!(status, 401);
+    let (status, shown) = call("GET", "/v1/regions", e2e::ADMIN_KEY, Value::Null).await;
+    assert_eq!(
+        (status, &shown["active"], &shown["ready"]),
+        (200, &json!("a"), &json!(true))
+    );
+    assert_eq!(shown["passive"], Value::Null);
+    let (status, problem) = switch(to("c", false)).await;
+    assert_eq!((status, &problem["field"]), (400, &json!("to")));
+    let (status, _) = switch(to("a", false)).await;
+    assert_eq!(status, 409, "it is active, and no switch is under way");
+
+    let (status, problem) = switch(to("b", false)).await;
+    assert_eq!(status, 409);
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("b has never reported")
+    );
+    let read = fence.read().await.unwrap().unwrap();
+    for (pulse_ms, why) in [
+        (None, Some("b has no replica of the table yet")),
+        (Some(80_000), Some("the replica in b is 80 s behind")),
+        (Some(30_000), None),
+    ] {
+        let pulse = pulse_ms.map(|ms| world.now() - ms);
+        let report = Report::after(None, &region("b"), &read, pulse, world.now());
+        fence.put_report(&report).await.unwrap();
+        let (status, reply) = switch(to("b", false)).await;
+        match why {
+            Some(why) => assert!(
+                reply["detail"].as_str().unwrap().starts_with(why),
+                "{reply}"
+            ),
+            None => assert_eq!((status, &reply["next"]), (200, &json!("b"))),
+        }
+    }
+    let (status, shown) = switch(to("a", false)).await;
+    assert_eq!(
+        (status, &shown["next"]),
+        (200, &Value::Null),
+        "it is withdrawn"
+    );
+    world.advance(120_000);
+    let (status, _) = switch(to("b", false)).await;
+    assert_eq!(status, 409, "b has not reported for two minutes");
+    let (status, _) = switch(to("b", true)).await;
+    assert_eq!(status, 200);
+}
+
 /// A region whose name nobody knows is written by nobody.
 #[tokio::test]
 async fn an_unknown_region_has_no_replica() {
@@ -196,8 +296,10 @@ async fn an_unknown_region_has_no_replica() {
 #[tokio::test]
 async fn work_ends_with_its_epoch() {
     let pair = Pair::new().await;
-    let epoch = may_act(&pair, 0).await.unwrap();
-    let own = FencedTable::own(pair.regions[0].clone(), pair.replicas[0].clone(), epoch);
+    let Role::Active(act) = pair.regions[0].role().await.unwrap() else {
+        panic!("a is active");
+    };
+    let own = FencedTable::own(&act, pair.replicas[0].clone());
     let read = async || own.get(Key::fence(), Read::Consistent).await;
     assert!(read().await.is_ok());
     pair.world.advance(100_000);

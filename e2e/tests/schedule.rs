@@ -8,6 +8,7 @@ use std::sync::Arc;
 use thrum_evaluate::{Evaluate, SweptShards};
 use thrum_schema::World;
 use thrum_schema::work::EvaluateWork;
+use thrum_store::key::Key;
 
 /// The shards of the table, and those that an invocation sweeps.
 const SHARDS: (u16, u16) = (5, 2);
@@ -124,7 +125,11 @@ async fn the_scheduler_restarts_a_broken_chain() {
 async fn a_tick_that_sent_no_next_one_is_soon_overtaken() {
     let aws = Aws::new().await;
     let now = aws.stage.world.now();
-    let died = aws.stage.store.claim_tick(now, 45_000, 10_000).await;
+    let died = aws
+        .stage
+        .store
+        .claim_tick(Key::tick(), now, 45_000, 10_000)
+        .await;
     assert!(died.unwrap().is_some());
     aws.pass(5_000).await;
     assert_eq!(aws.call().await, [0_u16; 0], "it may still be at work");

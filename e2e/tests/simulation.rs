@@ -4,6 +4,7 @@
 //! more seeds.
 
 use e2e::sim::mutants::hunt;
+use e2e::sim::regions::{self, Plan};
 use e2e::sim::{Scenario, run};
 use std::fs;
 use std::path::Path;
@@ -12,6 +13,8 @@ use std::thread;
 use thrum_schema::mutant::Mutant;
 
 const SEEDS: u64 = 300;
+/// Seeds of the simulation of two regions.
+const REGION_SEEDS: u64 = 100;
 /// Seeds that catch a bug, each with the bug, or a hyphen for a bug that can't be injected.
 const REGRESSIONS: &str = include_str!("../regressions.txt");
 /// The page that lists which seed catches which bug, and by which rule.
@@ -47,6 +50,20 @@ fn the_promises_hold_whatever_fails() {
     for_each(&seeds, assert_promises_hold);
 }
 
+#[test]
+fn the_promises_hold_in_two_regions() {
+    let seeds: Vec<u64> = (1..=REGION_SEEDS).collect();
+    for_each(&seeds, |seed| {
+        let run = regions::run(&Plan::of(seed), false);
+        let broken: Vec<String> = run.broken.iter().map(ToString::to_string).collect();
+        assert!(
+            broken.is_empty(),
+            "cargo run -p e2e --release -- simulate --regions --seed {seed}\n{}",
+            broken.join("\n")
+        );
+    });
+}
+
 /// The seeds of the file, each with the bug that it catches, if that can be injected.
 fn regressions() -> Vec<(u64, Option<Mutant>)> {
     let lines = REGRESSIONS.lines().filter(|line| !line.starts_with('#'));
@@ -65,7 +82,10 @@ fn regressions() -> Vec<(u64, Option<Mutant>)> {
 
 #[test]
 fn fixed_bugs_stay_fixed() {
-    let mut seeds: Vec<u64> = regressions().into_iter().map(|(seed, _)| seed).collect();
+    let of_one = |mutant: &Option<Mutant>| !mutant.is_some_and(Mutant::is_of_regions);
+    let regressions = regressions().into_iter();
+    let of_one = regressions.filter(|(_, mutant)| of_one(mutant));
+    let mut seeds: Vec<u64> = of_one.map(|(seed, _)| seed).collect();
     // The seeds up to `SEEDS` run in another test.
     seeds.retain(|seed| *seed > SEEDS);
     seeds.dedup();

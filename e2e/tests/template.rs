@@ -212,6 +212,8 @@ fn ingest_has_the_same_settings_and_permissions_everywhere() {
         ("THRUM_TABLE", Some("AWS_REGION")),
         ("THRUM_SITE_URL", None),
         ("THRUM_TIMER_SHARDS", None),
+        ("THRUM_REGIONS", None),
+        ("THRUM_FENCE_TABLE", None),
     ] {
         assert!(settings.remove(there), "{there}");
         settings.extend(here.map(str::to_owned));
@@ -377,8 +379,8 @@ fn every_queue_has_a_dead_letter_queue_with_an_alarm() {
 #[test]
 fn the_dashboard_shows_every_metric() {
     let template = template();
-    let body = &template["Resources"]["Dashboard"]["Properties"]["DashboardBody"];
-    let body: serde_json::Value = serde_json::from_str(plain(body).as_str().unwrap()).unwrap();
+    let body = plain(&template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]);
+    let body: serde_json::Value = serde_json::from_str(body[0].as_str().unwrap()).unwrap();
     let mut shown = BTreeSet::new();
     for widget in body["widgets"].as_array().unwrap() {
         let mut last = ["", ""];

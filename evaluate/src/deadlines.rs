@@ -246,6 +246,7 @@ impl Evaluate {
         let Some(monitor) = self.store.monitor(state.project, state.monitor).await? else {
             return Ok(Settled::Obsolete);
         };
+        let left_behind = self.is_left_behind(&monitor, &state).await?;
         let first = Snapshot {
             monitor,
             state,
@@ -257,7 +258,11 @@ impl Evaluate {
         let updated = self.store.update_monitor(first, RETRY_MS, |current, now| {
             at = now;
             let (monitor, state) = (&current.monitor, &current.state);
-            let outcome = transition(monitor, state, &Event::Timer { outages }, now);
+            let event = match left_behind {
+                true => Event::Pause,
+                false => Event::Timer { outages },
+            };
+            let outcome = transition(monitor, state, &event, now);
             let late = is_current(current) && outcome.changed(state);
             Ok::<_, StoreError>(late.then_some(Change {
                 raise: Raise::Flip { burst },

@@ -10,6 +10,7 @@ mod eventbridge;
 mod lookahead;
 mod pulse;
 mod queue;
+mod regions;
 mod relay;
 mod reminders;
 mod schedule;
@@ -30,9 +31,11 @@ pub use stream::event_of;
 pub use sweep::Swept;
 
 use std::sync::Arc;
+use thrum_schema::UnixMs;
 use thrum_schema::work::Work;
 use thrum_store::Store;
 use thrum_store::queue::Later;
+use thrum_store::regions::Regions;
 
 /// How long a monitor is retried if other writes conflict, in milliseconds. Then its timer or stream
 /// record is handled again: one busy monitor must not hold up a round of timers (T2).
@@ -54,6 +57,10 @@ pub struct Evaluate {
     /// What the ticks of a schedule share, where one calls.
     schedule: Option<Arc<Schedule>>,
     following: signals::Following,
+    /// The fence, in one of two regions.
+    regions: Option<Regions>,
+    /// When this region became active, during work in one of two regions.
+    since: Option<UnixMs>,
 }
 
 impl Evaluate {
@@ -69,6 +76,8 @@ impl Evaluate {
             clock: None,
             schedule: None,
             following: signals::Following::default(),
+            regions: None,
+            since: None,
         }
     }
 

@@ -39,6 +39,9 @@ pub enum WorkError {
     /// A sweep failed.
     #[error(transparent)]
     Sweep(#[from] SweepError),
+    /// This region has taken over, and repairs what replication lost before it does anything else.
+    #[error("this region has just taken over; it repairs what replication lost first")]
+    Repairing,
     /// All work of a tick is done, but no monitor goes down while the pulse fails (T3).
     #[error("the pipeline's own heartbeat did not get through: {0}")]
     Pulse(String),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use thrum_evaluate::{Evaluate, EventBridge, HttpSelfPing, Pulse, Schedule};
 use thrum_schema::world::SystemWorld;
-use thrum_store::lambda::{Sqs, Traces, connect, required, start_log, write_metrics};
+use thrum_store::lambda::{Connected, Sqs, Traces, connect, required, start_log, write_metrics};
 use thrum_store::trace;
 
 /// Shortest time between two pulses, in milliseconds.
@@ -27,7 +27,12 @@ async fn main() -> anyhow::Result<()> {
     let lookup = |name: &str| std::env::var(name).ok();
     start_log(lookup);
     let variable = |name| required(lookup, name).map_err(|error| anyhow!(error));
-    let (aws, store) = connect(lookup).map_err(|error| anyhow!(error))?;
+    let Connected {
+        aws,
+        store,
+        regions,
+        ..
+    } = connect(lookup).map_err(|error| anyhow!(error))?;
     let bus = EventBridge::new(
         aws_sdk_eventbridge::Client::new(&aws),
         &variable("THRUM_BUS")?,
@@ -39,9 +44,12 @@ async fn main() -> anyhow::Result<()> {
     let self_ping = HttpSelfPing::new(&variable("THRUM_PULSE_URLS")?);
     let name = store.world().uuid_v4().to_string();
     let pulse = Pulse::new(Arc::new(self_ping), PULSE_EVERY_MS, PULSE_PINGS);
-    let evaluate = Evaluate::new(store, Arc::new(bus), &name, PULSE_GAP_MS)
+    let mut evaluate = Evaluate::new(store, Arc::new(bus), &name, PULSE_GAP_MS)
         .with_timer_queue(Arc::new(queue))
         .on_schedule(Schedule::new(pulse, SHARDS_AT_A_TIME));
+    if let Some(regions) = regions {
+        evaluate = evaluate.in_region(regions);
+    }
     let traces = Traces::new(lookup, SystemWorld::arc());
     lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
         let (evaluate, traces) = (evaluate.clone(), traces.clone());

@@ -17,6 +17,8 @@ use thrum_schema::UnixMs;
 use thrum_schema::metrics::Sample;
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::work::EvaluateWork;
+use thrum_store::key::Key;
+use thrum_store::{Store, StoreError};
 use tokio::sync::OnceCell;
 
 /// The time between two ticks.
@@ -47,6 +49,12 @@ impl Schedule {
             ready: OnceCell::new(),
         }
     }
+
+    /// Creates what the pipeline needs, once.
+    async fn prepare(&self, store: &Store, now: UnixMs) -> Result<(), StoreError> {
+        let ready = self.ready.get_or_try_init(|| store.ensure_pipeline(now));
+        ready.await.map(drop)
+    }
 }
 
 /// What a tick or a sweep of some shards did.
@@ -65,22 +73,41 @@ impl Evaluate {
         let Some(schedule) = &self.schedule else {
             return Ok(Vec::new());
         };
-        let store = &self.store;
-        let now = store.world().now();
-        schedule
-            .ready
-            .get_or_try_init(|| store.ensure_pipeline(now))
-            .await?;
-        let claim = store.claim_tick(now, TOO_SOON_MS, UNCHAINED_MS).await?;
-        let Some(claim) = claim else {
+        let now = self.store.world().now();
+        // In one of two regions, only the active one may write to its replica.
+        let (claims, key) = match &self.regions {
+            None => {
+                schedule.prepare(&self.store, now).await?;
+                (self.store.clone(), Key::tick())
+            }
+            Some(regions) => {
+                let claims = regions.table().store(self.store.shared_world());
+                (claims, Key::tick_in(regions.me()))
+            }
+        };
+        let claim = claims.claim_tick(key.clone(), now, TOO_SOON_MS, UNCHAINED_MS);
+        let Some(claim) = claim.await? else {
             return Ok(Vec::new());
         };
         if !mutant::is(Mutant::TickUnchained)
             && self.delegate(EvaluateWork::Tick, TICK).await
-            && let Err(error) = store.chain_tick(claim).await
+            && let Err(error) = claims.chain_tick(key, claim).await
         {
             tracing::warn!(%error, "could not record that the next tick is queued; another call may repeat this tick");
         }
+        match &self.regions {
+            None => self.tick_here(now).await,
+            Some(regions) => self.tick_in_region(regions, now).await,
+        }
+    }
+
+    /// A tick, after the next one was queued.
+    pub(crate) async fn tick_here(&self, now: UnixMs) -> Result<SweptShards, WorkError> {
+        let Some(schedule) = &self.schedule else {
+            return Ok(Vec::new());
+        };
+        let store = &self.store;
+        schedule.prepare(store, now).await?;
         self.keep_pulse(&schedule.pulse).await?;
         // The first group of shards is swept here, the others elsewhere.
         let mut left = Vec::new();
@@ -138,7 +165,7 @@ impl Evaluate {
     }
 
     /// Sends work to the timer queue; returns whether the queue accepted it.
-    async fn delegate(&self, work: EvaluateWork, delay: Duration) -> bool {
+    pub(crate) async fn delegate(&self, work: EvaluateWork, delay: Duration) -> bool {
         let Some(later) = &self.later else {
             return false;
         };

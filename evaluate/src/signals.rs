@@ -14,6 +14,7 @@ mod watch;
 pub(crate) use alone::Following;
 pub use answer::{Input, Other, fit, offline};
 
+use crate::regions::Begun;
 use crate::{Evaluate, WorkError};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -48,6 +49,18 @@ impl Evaluate {
     /// # Errors
     /// The table, the queue or the bus failed; the work must be delivered again.
     pub async fn work(&self, work: &EvaluateWork) -> Result<(), WorkError> {
+        if let (EvaluateWork::Tick | EvaluateWork::Tend, _) | (_, None) = (work, &self.regions) {
+            return self.work_here(work).boxed().await;
+        }
+        match self.begin().await? {
+            Begun::Work(active) => active.work_here(work).boxed().await,
+            // The active region finds it by its timer.
+            Begun::Passive => Ok(()),
+            Begun::Repairing => Err(WorkError::Repairing),
+        }
+    }
+
+    async fn work_here(&self, work: &EvaluateWork) -> Result<(), WorkError> {
         match AssertUnwindSafe(self.do_work(work)).catch_unwind().await {
             // The next tick does the work of one that fails, so there is nothing to drop.
             Ok(Err(WorkError::Store(StoreError::Corrupt(error)))) if !work.is_prompt() => {
@@ -93,6 +106,11 @@ impl Evaluate {
                 self.work_on_track(&track).await?;
             }
             EvaluateWork::Fire { timers, until } => self.fire(timers, *until).await?,
+            EvaluateWork::Tend => {
+                if let Some(regions) = &self.regions {
+                    self.tend(regions).await?;
+                }
+            }
             EvaluateWork::Tick => self.tick().await.map(drop)?,
             EvaluateWork::Sweep { shards } => self.sweep_shards(shards.clone()).await.map(drop)?,
         }

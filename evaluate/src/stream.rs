@@ -1,6 +1,7 @@
 //! The table's stream: relays alerts, restores removed states, and does short work on signals.
 
 use crate::Evaluate;
+use crate::regions::Begun;
 use aws_lambda_events::event::dynamodb::{Event, EventRecord, UserIdentity};
 use aws_lambda_events::event::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use futures::FutureExt;
@@ -53,7 +54,21 @@ impl Evaluate {
     /// Failed records are reported by sequence number and delivered again with all later ones, so
     /// everything here is idempotent. A record that can't be parsed is logged and skipped, because
     /// it would block its shard.
+    ///
+    /// In one of two regions, only the active one acts: in the other, records come from replication.
     pub async fn on_stream(&self, event: &Event) -> DynamoDbEventResponse {
+        match self.begin().await {
+            Ok(Begun::Work(active)) => active.handle_records(event).await,
+            Ok(Begun::Passive) => DynamoDbEventResponse::default(),
+            Ok(Begun::Repairing) => failed_at(event.records.first()),
+            Err(error) => {
+                tracing::error!(%error, "it is unknown whether this region is active; the stream will deliver a batch again");
+                failed_at(event.records.first())
+            }
+        }
+    }
+
+    async fn handle_records(&self, event: &Event) -> DynamoDbEventResponse {
         let mut relays = Vec::new();
         let mut removals = Vec::new();
         let mut soon = Vec::new();
@@ -165,6 +180,15 @@ impl Evaluate {
             .collect::<Result<(), _>>()
             .map_err(|error| error.to_string())
     }
+}
+
+/// The response that has a batch delivered again from a record on.
+fn failed_at(record: Option<&EventRecord>) -> DynamoDbEventResponse {
+    let mut response = DynamoDbEventResponse::default();
+    let mut failure = DynamoDbBatchItemFailure::default();
+    failure.item_identifier = record.and_then(|record| record.change.sequence_number.clone());
+    response.batch_item_failures = vec![failure];
+    response
 }
 
 /// Converts changes of the embedded table to the event that Lambda would deliver.

@@ -41,7 +41,7 @@ impl App {
         ));
         Self(Arc::new(Parts {
             projects: Projects::new(store.clone(), Arc::clone(&accounts), Arc::clone(&monitors)),
-            health: Health::new(store.clone()),
+            health: Health::new(store.clone(), config.regions.clone()),
             refusals: Refusals::default(),
             sns: SnsMessages::new(config.fetch.clone(), config.sns_topics.clone()),
             config,

@@ -19,6 +19,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use thrum_schema::Plans;
 use thrum_schema::network::Networks;
+use thrum_store::regions::Regions;
 
 /// The configuration of an installation.
 #[derive(Debug, Clone)]
@@ -62,6 +63,8 @@ pub struct Config {
     /// Whether e-mail is sent through SNS. Each address then has a subscription that it must
     /// confirm.
     pub mail_by_topics: bool,
+    /// The fence, in one of two regions.
+    pub regions: Option<Regions>,
 }
 
 /// Whether e-mail addresses must confirm before they get alerts.
@@ -118,6 +121,7 @@ impl Default for Config {
             confirm_mail: ConfirmMail::Off,
             confirm_secret: None,
             mail_by_topics: false,
+            regions: None,
         }
     }
 }
@@ -198,6 +202,7 @@ impl Config {
             confirm_mail: ConfirmMail::Off,
             confirm_secret: None,
             mail_by_topics: true,
+            regions: None,
         })
     }
 }

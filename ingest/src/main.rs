@@ -30,7 +30,9 @@ async fn run() -> anyhow::Result<()> {
     start_log(lookup);
     let mut config = Config::from_lookup(lookup).map_err(|error| anyhow!(error))?;
     config.fetch = Some(Arc::new(Fetcher::default()));
-    let (aws, store) = connect(lookup).map_err(|error| anyhow!(error))?;
+    let connected = connect(lookup).map_err(|error| anyhow!(error))?;
+    let (aws, store) = (connected.aws.clone(), connected.front());
+    config.regions = connected.regions;
     // Fetched on first use, so that no heartbeat waits for it.
     if let Some(arn) = lookup("THRUM_ADMIN_KEY_ARN") {
         let client = aws_sdk_secretsmanager::Client::new(&aws);

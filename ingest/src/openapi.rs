@@ -75,6 +75,7 @@ operations! {
         v1::strategies: list, get, put, delete;
         v1::watches: list, get, create, update, delete;
         v1::projects: list, create, get, update, delete, create_key;
+        v1::regions: get, switch;
         v1::status: health, status;
     }
     described {
@@ -110,7 +111,9 @@ impl Modify for Finish {
         for (path, item) in &mut openapi.paths.paths {
             let schemes: &[&str] = match path.as_str() {
                 "/v1/status" => continue,
-                path if path.starts_with("/v1/projects") => &["admin_key"],
+                path if path.starts_with("/v1/projects") || path.starts_with("/v1/regions") => {
+                    &["admin_key"]
+                }
                 path if path.starts_with("/v1/") => &["api_key", "bearer"],
                 _ => continue,
             };

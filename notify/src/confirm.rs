@@ -34,6 +34,7 @@ impl Notify {
         message: &Message,
         claim: &Claim,
     ) -> Result<Result<Option<String>, SendError>, NotifyError> {
+        self.may_send().await?;
         if let (Mail::Smtp(_), ChannelKind::Email { to }, true) = (
             &self.sender.mail,
             &channel.via,

@@ -4,6 +4,7 @@ use crate::error::SendError;
 use crate::message::Message;
 use crate::send::Mail;
 use crate::{Notify, NotifyError};
+use futures::FutureExt;
 use futures::future::join_all;
 use std::time::Duration;
 use thrum_schema::alert::{Alert, AlertKind};
@@ -16,7 +17,8 @@ use thrum_schema::notice::Voice;
 use thrum_schema::timer::AHEAD_MS;
 use thrum_schema::work::NotifyWork;
 use thrum_schema::{Project, UnixMs};
-use thrum_store::{Claim, Settled, StoreError, trace};
+use thrum_store::regions::Role;
+use thrum_store::{Claim, Settled, Standing, StoreError, trace};
 
 /// How long a delivery waits for an earlier one of the same monitor before it checks again, in
 /// milliseconds. Normally it does not wait that long: settling the earlier one starts it at once.
@@ -45,7 +47,23 @@ impl Notify {
     ///
     /// # Errors
     /// The table or the queue failed; the work must be delivered again.
+    ///
+    /// In one of two regions, only the active one does any: it finds what another one has left.
     pub async fn handle(&self, work: &NotifyWork) -> Result<(), NotifyError> {
+        let Some(regions) = &self.regions else {
+            return self.handle_here(work).boxed().await;
+        };
+        match regions.role().await.map_err(StoreError::from)? {
+            Role::Active(act) => self.during(&act).handle_here(work).boxed().await,
+            Role::Repairing(_) => Err(NotifyError::Repairing),
+            Role::Passive if mutant::is(Mutant::PassiveRelays) => {
+                self.handle_here(work).boxed().await
+            }
+            Role::Passive => Ok(()),
+        }
+    }
+
+    async fn handle_here(&self, work: &NotifyWork) -> Result<(), NotifyError> {
         match *work {
             NotifyWork::Alert { project, alert } => self.deliver_to_all(project, alert).await,
             NotifyWork::Deliver {
@@ -69,6 +87,9 @@ impl Notify {
         let Some(mut alert) = self.store.alert(project, id).await? else {
             return Ok(());
         };
+        if !self.is_current(&alert).await? {
+            return Ok(());
+        }
         if !alert.planned {
             let lag_ms = self.store.world().now() - UnixMs(id.created_ms());
             self.store.metrics().observe(Sample::RelayLag, lag_ms);
@@ -89,6 +110,28 @@ impl Notify {
             .filter_map(|channel| channel.parse().ok())
             .map(|channel| self.deliver(project, id, channel));
         join_all(deliveries).await.into_iter().collect()
+    }
+
+    /// Whether an alert agrees with what this region knows of its monitor. One that the other region raised may have
+    /// arrived before the monitor's state, or after this region had decided otherwise: the repair after a takeover sees
+    /// to both.
+    async fn is_current(&self, alert: &Alert) -> Result<bool, NotifyError> {
+        let since = self.act.as_ref().map(|act| act.since());
+        if since.is_none_or(|since| UnixMs(alert.id.created_ms()) >= since) {
+            return Ok(true);
+        }
+        Ok(self.store.standing(alert).await? == Standing::Current)
+    }
+
+    /// Checks that this region may still send a message, before it does.
+    pub(crate) async fn may_send(&self) -> Result<(), NotifyError> {
+        match &self.act {
+            Some(act) => {
+                let takes = Duration::from_millis(SEND_MS.unsigned_abs());
+                Ok(act.may(takes).await.map_err(StoreError::from)?)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Delivers an alert or a group through one channel, if it is due.

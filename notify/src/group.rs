@@ -30,7 +30,7 @@ impl Notify {
                 return Ok(());
             }
             let now = self.store.world().now();
-            let id = AlertId(self.store.world().uuid_v7(now));
+            let id = AlertId::of_group(channel_id, &members);
             let claim = self.new_claim(project, id, channel_id, now, CLAIM_MS);
             match self.store.form_group(&claim, &members).await {
                 Ok(group) => {
@@ -40,8 +40,13 @@ impl Notify {
                         return Ok(());
                     }
                 }
-                // Another handler took some of them: see what is left.
-                Err(StoreError::Conflict) => {}
+                // Another handler took some of them: see what is left. Or the other of two regions formed this group, and
+                // not all of that has arrived.
+                Err(StoreError::Conflict) => {
+                    if self.store.delivery(id, channel_id).await?.is_some() {
+                        self.store.forget_gathered(channel_id, &members).await?;
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use thrum_schema::{Plans, UnixMs};
 use thrum_store::queue::{Later, LaterError};
+use thrum_store::regions::{Act, Regions};
 use thrum_store::{Store, StoreError};
 
 /// Why work could not be done now. The queue delivers it again.
@@ -38,6 +39,9 @@ pub enum NotifyError {
     /// The queue did not accept work to be done later.
     #[error(transparent)]
     Later(#[from] LaterError),
+    /// This region has taken over, and repairs what replication lost before it sends anything.
+    #[error("this region has just taken over; it repairs what replication lost first")]
+    Repairing,
 }
 
 /// Most deliveries at a time, unless there are few file descriptors.
@@ -68,6 +72,10 @@ pub struct Notify {
     limiter: Arc<Limiter>,
     /// When this invocation ends, if it is one: no claim lasts longer.
     ends: Option<UnixMs>,
+    /// The fence, in one of two regions.
+    regions: Option<Regions>,
+    /// For how long the current work may go on, in one of two regions.
+    act: Option<Act>,
 }
 
 impl Notify {
@@ -81,6 +89,24 @@ impl Notify {
             later,
             config: Arc::new(config),
             ends: None,
+            regions: None,
+            act: None,
+        }
+    }
+
+    /// The handler in one of two regions.
+    #[must_use]
+    pub fn in_region(mut self, regions: Regions) -> Self {
+        self.regions = Some(regions);
+        self
+    }
+
+    /// This handler, for work that may go on as long as `act` does.
+    fn during(&self, act: &Act) -> Self {
+        Self {
+            store: self.store.clone().during(act),
+            act: Some(act.clone()),
+            ..self.clone()
         }
     }
 

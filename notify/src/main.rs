@@ -9,14 +9,19 @@ use thrum_notify::{Config, Notify, Sender};
 use thrum_schema::alert::DELIVERY_WINDOW_S;
 use thrum_schema::world::SystemWorld;
 use thrum_schema::{Plans, UnixMs};
-use thrum_store::lambda::{Sqs, Traces, connect, required, start_log, write_metrics};
+use thrum_store::lambda::{Connected, Sqs, Traces, connect, required, start_log, write_metrics};
 use thrum_store::trace;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let lookup = |name: &str| std::env::var(name).ok();
     start_log(lookup);
-    let (aws, store) = connect(lookup).map_err(|error| anyhow!(error))?;
+    let Connected {
+        aws,
+        store,
+        regions,
+        ..
+    } = connect(lookup).map_err(|error| anyhow!(error))?;
     let sns = aws_sdk_sns::Client::new(&aws);
     let mail_topics = required(lookup, "THRUM_MAIL_TOPICS").map_err(|error| anyhow!(error))?;
     let sender = Sender {
@@ -40,7 +45,10 @@ async fn main() -> anyhow::Result<()> {
         confirm: None,
         plans,
     };
-    let notify = Notify::new(store, sender, Arc::new(later), config);
+    let mut notify = Notify::new(store, sender, Arc::new(later), config);
+    if let Some(regions) = regions {
+        notify = notify.in_region(regions);
+    }
     let traces = Traces::new(lookup, SystemWorld::arc());
     lambda_runtime::run(service_fn(move |event: LambdaEvent<SqsEvent>| {
         let ends = i64::try_from(event.context.deadline).unwrap_or(i64::MAX);

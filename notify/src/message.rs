@@ -236,6 +236,9 @@ fn change(alert: &Alert, link: Option<&str>) -> Value {
     }
     if let Some(outage) = alert.outage() {
         change["outage"] = json!({ "start": outage.start.rfc3339(), "end": outage.end.rfc3339() });
+        if outage.takeover {
+            change["outage"]["takeover"] = true.into();
+        }
     }
     change
 }

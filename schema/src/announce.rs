@@ -287,6 +287,33 @@ pub fn after_project_edit(
     timers
 }
 
+/// The timers that a monitor needs besides that of its deadline: for the end of a silence, and for its next reminder.
+pub fn timers_of(
+    project: &Project,
+    monitor: &Monitor,
+    state: &MonitorState,
+    now: UnixMs,
+) -> Vec<Timer> {
+    let (id, flip) = (monitor.id, state.flips);
+    let mut timers = Vec::new();
+    if state.silenced {
+        let what = What::Wake { monitor: id, flip };
+        timers.push(Timer { due: now, what });
+    }
+    let every_ms = reminder_interval_ms(monitor, project);
+    let every_s = every_ms.and_then(|every_ms| u32::try_from(every_ms / 1000).ok());
+    if let Some(due) = every_s.and_then(|every_s| next_reminder(state, every_s, now)) {
+        let n = state.reminded;
+        let what = What::Remind {
+            monitor: id,
+            flip,
+            n,
+        };
+        timers.push(Timer { due, what });
+    }
+    timers
+}
+
 /// Whether an edit of a project may require timers for its monitors.
 pub fn asks_for_looks(old: &Project, new: &Project) -> bool {
     old.snoozed_until != new.snoozed_until

@@ -45,6 +45,16 @@ pub const TIMING: Timing = Timing {
     pause_ms: 600_000,
 };
 
+/// How much later than a later item an item may be replicated, in milliseconds. Heartbeats from this long before the last
+/// pulse that was replicated may be missing after a takeover.
+pub const DISORDER_MS: i64 = 90_000;
+/// How long after a takeover heartbeats may still go to the lost region, in milliseconds: three health checks of 10 s,
+/// and a record of the domain that is cached for 60 s.
+pub const REROUTED_MS: i64 = 90_000;
+/// How long the region that wants to take over must have seen the fence unchanged, in milliseconds. The active region
+/// renews it more often. So a wrong clock alone takes nothing over.
+pub const UNCHANGED_MS: i64 = 30_000;
+
 /// The name of a region, such as `eu-central-1`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -54,6 +64,15 @@ impl fmt::Display for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Where the fence of a deployment in two regions is, for those who know only its table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FencePlace {
+    /// Both regions.
+    pub regions: [Region; 2],
+    /// The name of the table with the fence.
+    pub table: String,
 }
 
 /// The fence, as stored.
@@ -72,6 +91,8 @@ pub struct Fence {
     pub next: Option<Region>,
     /// Whether the active region has repaired what replication lost, so that it may evaluate and send.
     pub ready: bool,
+    /// When the active region became active.
+    pub since: UnixMs,
     /// The last automatic takeover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<UnixMs>,
@@ -121,6 +142,7 @@ impl Fence {
             until: now + timing.lease_ms,
             next: None,
             ready: true,
+            since: now,
             taken: None,
         }
     }
@@ -224,9 +246,63 @@ impl Fence {
             until: now + timing.lease_ms,
             next: None,
             ready: false,
+            since: now,
             taken: if is_wanted { self.taken } else { Some(now) },
             ..self.next_version()
         })
+    }
+}
+
+/// What a region reports to the other one, next to the fence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The region.
+    pub region: Region,
+    /// When it reported.
+    pub at: UnixMs,
+    /// Since when it has reported without a longer break.
+    pub since: UnixMs,
+    /// The version of the fence that it saw.
+    pub version: u64,
+    /// Since when it has seen that version.
+    pub unchanged: UnixMs,
+    /// The last pulse in its replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulse: Option<UnixMs>,
+}
+
+impl Report {
+    /// The longest time between two reports, in milliseconds. After a longer one, the region was away.
+    pub const BREAK_MS: i64 = 180_000;
+
+    /// The report of `region`, which sees this fence now, after `last`.
+    pub fn after(
+        last: Option<&Self>,
+        region: &Region,
+        fence: &Fence,
+        pulse: Option<UnixMs>,
+        now: UnixMs,
+    ) -> Self {
+        let recent = last.filter(|last| last.at.is_within(Self::BREAK_MS, now));
+        let same = recent.filter(|last| last.version == fence.version);
+        Self {
+            region: region.clone(),
+            at: now,
+            since: recent.map_or(now, |last| last.since),
+            version: fence.version,
+            unchanged: same.map_or(now, |last| last.unchanged),
+            pulse,
+        }
+    }
+
+    /// Whether the region has seen `fence` unchanged for so long that the active one can't be renewing it.
+    pub fn has_seen_unchanged(&self, fence: &Fence, now: UnixMs) -> bool {
+        self.version == fence.version && now - self.unchanged >= UNCHANGED_MS
+    }
+
+    /// How far behind the region's replica is, in milliseconds, as of its report; `None` if that is not known.
+    pub fn lag_ms(&self) -> Option<i64> {
+        Some((self.at - self.pulse?).max(0))
     }
 }
 

@@ -95,6 +95,20 @@ impl AlertId {
     pub fn created_ms(self) -> i64 {
         timestamp_ms(self.0)
     }
+
+    /// The ID of the group that these alerts form for a channel: as old as the newest of them, and otherwise a hash, so
+    /// that a group that is formed twice is one group.
+    pub fn of_group(channel: ChannelId, members: &[Self]) -> Self {
+        let mut hash = Sha256::new_with_prefix(channel.0.as_bytes());
+        for member in members {
+            hash.update(member.0.as_bytes());
+        }
+        let mut tail = [0; 10];
+        tail.copy_from_slice(&hash.finalize()[..10]);
+        let newest = members.iter().map(|member| member.created_ms()).max();
+        let ms = newest.unwrap_or(0).max(0).cast_unsigned();
+        Self(uuid::Builder::from_unix_timestamp_millis(ms, &tail).into_uuid())
+    }
 }
 
 impl RequestId {
@@ -119,6 +133,23 @@ mod tests {
         let world = ManualWorld::new(UnixMs(1_763_700_000_123), 7);
         let id = AlertId(world.uuid_v7(world.now()));
         assert_eq!(id.created_ms(), 1_763_700_000_123);
+    }
+
+    #[test]
+    fn the_same_alerts_form_the_same_group() {
+        let world = ManualWorld::new(UnixMs(1_763_700_000_123), 7);
+        let [a, b] = [0, 50].map(|ms| AlertId(world.uuid_v7(world.now() + ms)));
+        let [one, other] = [(); 2].map(|()| ChannelId(world.uuid_v4()));
+        let group = AlertId::of_group(one, &[a, b]);
+        assert_eq!(group, AlertId::of_group(one, &[a, b]));
+        assert_eq!(group.created_ms(), b.created_ms());
+        for different in [
+            AlertId::of_group(other, &[a, b]),
+            AlertId::of_group(one, &[b]),
+            AlertId::of_group(one, &[]),
+        ] {
+            assert_ne!(group, different);
+        }
     }
 
     #[test]

@@ -81,11 +81,25 @@ pub enum Mutant {
     TickUnchained,
     /// Timers share the queue of long work.
     TimersBehindWork,
+    /// A region evaluates and sends although another one is active.
+    FenceIgnored,
+    /// The passive region relays and sends alerts that are replicated to it.
+    PassiveRelays,
+    /// Ingest writes to its own region's replica.
+    LocalWrite,
+    /// After a takeover, the sweep goes on where the cursor was.
+    CursorKept,
+    /// After a takeover, heartbeats count as lost only since the lease was last renewed.
+    PulseShared,
+    /// After a takeover, nothing is repaired.
+    NoRepair,
+    /// The active region does not renew its lease.
+    LeaseNotRenewed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 45] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -124,7 +138,28 @@ impl Mutant {
         Self::AnomaliesLearned,
         Self::TickUnchained,
         Self::TimersBehindWork,
+        Self::FenceIgnored,
+        Self::PassiveRelays,
+        Self::LocalWrite,
+        Self::CursorKept,
+        Self::PulseShared,
+        Self::NoRepair,
+        Self::LeaseNotRenewed,
     ];
+
+    /// Whether it can show only in a deployment in two regions.
+    pub const fn is_of_regions(self) -> bool {
+        matches!(
+            self,
+            Self::FenceIgnored
+                | Self::PassiveRelays
+                | Self::LocalWrite
+                | Self::CursorKept
+                | Self::PulseShared
+                | Self::NoRepair
+                | Self::LeaseNotRenewed
+        )
+    }
 }
 
 /// Whether this thread has this bug.

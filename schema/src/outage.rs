@@ -31,6 +31,9 @@ pub struct Outage {
     /// The share of heartbeats that were refused, per mille; `None` if none could arrive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<u16>,
+    /// Whether another region took over then: heartbeats that the lost one had received may be missing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takeover: bool,
 }
 
 /// Heartbeats that arrived, with those that were refused for no fault of their senders.
@@ -70,6 +73,15 @@ impl Outage {
             start,
             end,
             refused: None,
+            takeover: false,
+        }
+    }
+
+    /// One in which another region took over.
+    pub const fn takeover(start: UnixMs, end: UnixMs) -> Self {
+        Self {
+            takeover: true,
+            ..Self::total(start, end)
         }
     }
 
@@ -91,6 +103,7 @@ impl Outage {
             start,
             end: now.min(last + LINGERS_MS),
             refused: Some(u16::try_from(share.min(1_000)).unwrap_or(1_000)),
+            takeover: false,
         })
     }
 
@@ -108,6 +121,7 @@ impl Outage {
             refused: self
                 .refused
                 .max(known.refused.map(|known| known.min(TOTAL - 1))),
+            takeover: false,
         }
     }
 
@@ -165,6 +179,7 @@ mod tests {
             start: UnixMs(60_000),
             end: UnixMs(150_000),
             refused: Some(100),
+            takeover: false,
         };
         let found = Outage::partial(
             &[minute(120_000, 500, 40), minute(60_000, 500, 60)],
@@ -175,6 +190,7 @@ mod tests {
             start: UnixMs(240_000),
             end: UnixMs(360_000),
             refused: Some(50),
+            takeover: false,
         };
         let merged = later.after(Some(&outage));
         assert_eq!(

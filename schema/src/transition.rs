@@ -5,6 +5,7 @@
 //! events.
 
 use crate::flip::{Flip, Reason};
+use crate::id::AlertId;
 use crate::monitor::Monitor;
 use crate::mutant::{self, Mutant};
 use crate::outage::Outage;
@@ -43,6 +44,13 @@ pub enum Event<'a> {
     Reconfigured,
     /// The clock was set back: what is dated in the future happened by now.
     ClockSetBack,
+    /// It flipped, and its alert is known, but its state is older: that was not replicated before the region was lost.
+    Known {
+        /// The flip.
+        flip: &'a Flip,
+        /// The alert of the flip.
+        alert: AlertId,
+    },
 }
 
 /// The effect of an event.
@@ -147,6 +155,7 @@ pub fn transitions(
                 step.state.follow(monitor);
             }
             Event::ClockSetBack => step.clock_set_back(monitor, now),
+            Event::Known { flip, alert } => step.known(flip, alert),
         }
     }
     step.finish(monitor, before)
@@ -336,6 +345,40 @@ impl Step {
         state.extension = None;
         state.follow(monitor);
         self.rearm = Some(now);
+    }
+
+    /// Goes on from a flip that the state does not have. If it recovered meanwhile, it flips back, and the next alert says
+    /// so.
+    fn known(&mut self, flip: &Flip, alert: AlertId) {
+        let state = &mut self.state;
+        if state.flips >= flip.n {
+            return;
+        }
+        let recovered = state.seen.filter(|seen| {
+            let is_up = state.status == Status::Up && flip.to == Status::Down;
+            is_up && state.failures == 0 && *seen > flip.at
+        });
+        state.status = flip.to;
+        state.flips = flip.n;
+        state.flip_at = state.flip_at.max(Some(flip.at));
+        state.last_alert = Some(alert);
+        state.silenced = false;
+        state.acknowledged_at = None;
+        match flip.to {
+            Status::Down => {
+                state.extension = None;
+                state.reminded = 0;
+                state.notified_at = Some(UnixMs(alert.created_ms()));
+            }
+            _ => {
+                state.seen = state.seen.max(Some(flip.at));
+                state.failures = 0;
+                state.run = None;
+            }
+        }
+        if let Some(seen) = recovered {
+            self.flip_to(Status::Up, seen, Reason::Success);
+        }
     }
 
     fn pause(&mut self, now: UnixMs) {

@@ -85,6 +85,8 @@ pub enum EvaluateWork {
     },
     /// Do what the schedule does once a minute.
     Tick,
+    /// Renew the lease of this region, or look whether the other one still has it.
+    Tend,
     /// Sweep some shards of the timers, in an invocation of their own.
     Sweep {
         /// The shards.
@@ -128,7 +130,10 @@ impl NotifyWork {
 impl EvaluateWork {
     /// Whether it is part of the schedule, so that the next tick does it anyway.
     pub const fn is_prompt(&self) -> bool {
-        matches!(self, Self::Tick | Self::Sweep { .. } | Self::Fire { .. })
+        matches!(
+            self,
+            Self::Tick | Self::Tend | Self::Sweep { .. } | Self::Fire { .. }
+        )
     }
 }
 
@@ -168,6 +173,7 @@ impl Work {
             Self::Evaluate(EvaluateWork::Track { .. }) => "track",
             Self::Evaluate(EvaluateWork::Fire { .. }) => "fire",
             Self::Evaluate(EvaluateWork::Tick) => "tick",
+            Self::Evaluate(EvaluateWork::Tend) => "tend",
             Self::Evaluate(EvaluateWork::Sweep { .. }) => "sweep",
         }
     }

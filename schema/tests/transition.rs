@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use thrum_schema::Targets;
-use thrum_schema::id::{MonitorId, ProjectId};
+use thrum_schema::id::{AlertId, MonitorId, ProjectId};
 use thrum_schema::monitor::Options;
 use thrum_schema::state::Shown;
 use thrum_schema::timer::look_at;
@@ -897,4 +897,58 @@ fn check(before: &MonitorState, outcome: &Outcome) -> Result<(), TestCaseError> 
         prop_assert_eq!(Some(flip.at), after.flip_at);
     }
     Ok(())
+}
+
+/// A flip that the state does not have, because it was not replicated, is gone on from; and if the monitor recovered
+/// meanwhile, the next flip says so.
+#[test]
+fn a_flip_that_only_its_alert_knows_is_gone_on_from() {
+    let monitor = monitor(false);
+    let up = transition(
+        &monitor,
+        &MonitorState::new(&monitor),
+        &ping(PingKind::Success, T0),
+        T0,
+    );
+    let failed = transition(
+        &monitor,
+        &up.state,
+        &ping(PingKind::Fail, T0 + 10_000),
+        T0 + 10_000,
+    );
+    let flip = failed.flip.expect("it goes down");
+    let alert = AlertId(Uuid::from_u128(7));
+    let known = Event::Known { flip: &flip, alert };
+
+    let after = transition(&monitor, &up.state, &known, T0 + 100_000);
+    assert_eq!(
+        (after.state.status, after.state.flips),
+        (Status::Down, flip.n)
+    );
+    assert_eq!(after.state.last_alert, Some(alert));
+    assert_eq!(after.flip, None, "its alert exists already");
+
+    // It has it, or a later one: nothing happens.
+    let again = transition(&monitor, &after.state, &known, T0 + 110_000);
+    assert_eq!(again.state, after.state);
+
+    let later = transition(
+        &monitor,
+        &up.state,
+        &ping(PingKind::Success, T0 + 50_000),
+        T0 + 50_000,
+    );
+    let recovered = transition(&monitor, &later.state, &known, T0 + 100_000);
+    let back = recovered
+        .flip
+        .expect("people must learn that it is up again");
+    assert_eq!(
+        (back.n, back.to, back.alert),
+        (flip.n + 1, Status::Up, true)
+    );
+    assert_eq!(
+        recovered.state.last_alert,
+        Some(alert),
+        "which the next alert follows"
+    );
 }

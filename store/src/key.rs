@@ -5,6 +5,7 @@
 
 use crate::table::{Item, Value};
 use sha2::{Digest, Sha256};
+use thrum_schema::fence::Region;
 use thrum_schema::flip::Flip;
 use thrum_schema::id::{AlertId, BadgeId, ChannelId, MonitorId, ProjectId, RequestId, WatchId};
 use thrum_schema::ping::{FAIL_SLOTS, LOG_SLOTS};
@@ -281,9 +282,29 @@ impl Key {
         Self::new("FENCE", "FENCE")
     }
 
+    /// Where the fence is, in a deployment in two regions.
+    pub fn regions() -> Self {
+        Self::new("REGIONS", "REGIONS")
+    }
+
+    /// What a region reports, next to the fence.
+    pub fn report(region: &Region) -> Self {
+        Self::new("REPORT", region.0.as_str())
+    }
+
+    /// The repair after a takeover, next to the fence.
+    pub fn repair() -> Self {
+        Self::new("REPAIR", "REPAIR")
+    }
+
     /// When the schedule last ticked.
     pub fn tick() -> Self {
         Self::new("TICK", "TICK")
+    }
+
+    /// When the schedule last ticked in a region, next to the fence.
+    pub fn tick_in(region: &Region) -> Self {
+        Self::new("TICK", region.0.as_str())
     }
 
     /// The head of a series and timeframe.

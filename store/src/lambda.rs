@@ -5,7 +5,7 @@ mod connect;
 mod sqs;
 mod xray;
 
-pub use connect::{connect, required};
+pub use connect::{Connected, connect, required};
 #[cfg(feature = "queue")]
 pub use sqs::Sqs;
 pub use xray::Traces;

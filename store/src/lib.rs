@@ -30,6 +30,7 @@ pub use operations::*;
 
 use futures::{StreamExt, TryStreamExt, stream as futures_stream};
 use key::Key;
+use regions::{Act, FencedTable};
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -145,6 +146,25 @@ impl Store {
         self
     }
 
+    /// The same operations on another table.
+    #[must_use]
+    pub fn on(mut self, table: Arc<dyn Table>) -> Self {
+        self.table = table;
+        self
+    }
+
+    /// The table, to share.
+    pub fn shared_table(&self) -> Arc<dyn Table> {
+        Arc::clone(&self.table)
+    }
+
+    /// The same, for work in one of two regions: every call is refused once the work may not go on.
+    #[must_use]
+    pub fn during(mut self, act: &Act) -> Self {
+        self.table = Arc::new(FencedTable::own(act, self.table));
+        self
+    }
+
     /// The table's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -168,6 +188,11 @@ impl Store {
     /// The clock and the source of randomness for all handlers.
     pub fn world(&self) -> &dyn World {
         self.world.as_ref()
+    }
+
+    /// The same, to share.
+    pub fn shared_world(&self) -> Arc<dyn World> {
+        Arc::clone(&self.world)
     }
 
     /// Reads one item, consistently. 1 RU.

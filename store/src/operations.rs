@@ -25,6 +25,7 @@ mod update;
 mod usage;
 mod watches;
 
+pub use alerts::Standing;
 pub use census::Census;
 pub use channels::ChannelHealth;
 pub use commit::Commit;

@@ -1,101 +1,65 @@
 //! Two regions: the fence's item, what this process believes of it, and a table that is the active region's replica.
-//! The handlers do not use this yet: a deployment has one region.
 
-use crate::item;
-use crate::key::Key;
-use crate::table::{
-    Batch, Call, Item, Page, Query, Read, Result, Table, TableError, Write, attr, missing, put,
-};
+mod fence_table;
+mod fenced;
+
+pub use fence_table::FenceTable;
+pub use fenced::FencedTable;
+
+use crate::table::{Result, TableError};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use thrum_schema::World;
-use thrum_schema::fence::{Belief, Fence, Refused, Region, TIMING};
+use thrum_schema::fence::{Belief, Fence, FencePlace, Refused, Region, Report, TIMING};
+use thrum_schema::id::{MonitorId, ProjectId};
+use thrum_schema::mutant::{self, Mutant};
+use thrum_schema::{UnixMs, World};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 /// How long a call of a table may take; it is given up after that.
 pub const CALL: Duration = Duration::from_secs(8);
+/// How old the report of a working region may be, in milliseconds.
+const REPORTED_MS: i64 = 60_000;
+/// How far behind a replica may be that has caught up, in milliseconds: pulses come once a minute.
+const CAUGHT_UP_MS: i64 = 75_000;
 /// How long a read of the fence may take.
 const FENCE_READ: Duration = Duration::from_secs(2);
+const NO_FENCE: &str = "there is no fence: the first region creates it at its next tick";
 /// How soon the fence is read again if its lease has ended, in milliseconds: another region may be active by then.
 const AGAIN_MS: i64 = 1_000;
-
-/// The table with the fence, which must be strongly consistent in both regions.
-#[derive(Debug, Clone)]
-pub struct FenceTable(Arc<dyn Table>);
-
-impl FenceTable {
-    /// The fence in `table`.
-    pub const fn new(table: Arc<dyn Table>) -> Self {
-        Self(table)
-    }
-
-    /// Reads the fence; `None` if nobody has created it. 1 RU.
-    ///
-    /// # Errors
-    /// The table failed, or the item can't be read.
-    pub async fn read(&self) -> Result<Option<Fence>> {
-        let found = self.0.get(Key::fence(), Read::Consistent).await?;
-        found.map(decoded).transpose()
-    }
-
-    /// Creates the fence; returns whether there was none. 1 WU.
-    ///
-    /// # Errors
-    /// The table failed.
-    pub async fn create(&self, fence: &Fence) -> Result<bool> {
-        self.write(put(encoded(fence)).when(missing()), fence).await
-    }
-
-    /// Replaces the fence that was read, and returns whether it was still that. 1 WU.
-    ///
-    /// # Errors
-    /// The table failed; it is unknown whether the fence was replaced.
-    pub async fn replace(&self, read: &Fence, new: &Fence) -> Result<bool> {
-        let unchanged = attr("version").eq(read.version);
-        self.write(put(encoded(new)).when(unchanged), new).await
-    }
-
-    async fn write(&self, write: Write, new: &Fence) -> Result<bool> {
-        match self.0.write(write).await {
-            Ok(_) => Ok(true),
-            // If the reply of a first attempt was lost, the item is what this one wanted to write.
-            Err(TableError::Condition { found, .. }) => {
-                let found = found.map(|item| decoded(*item)).transpose()?;
-                Ok(found.as_ref() == Some(new))
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn encoded(fence: &Fence) -> Item {
-    item::encode(&Key::fence(), "fence", fence)
-}
-
-fn decoded(item: Item) -> Result<Fence> {
-    item::decode(item).map_err(|error| TableError::Invalid(error.to_string()))
-}
 
 /// What a process in one region knows of the fence. Cheap to clone; clones share what they know.
 #[derive(Debug, Clone)]
 pub struct Regions {
     me: Region,
+    other: Region,
     fence: FenceTable,
     world: Arc<dyn World>,
     belief: Arc<Mutex<Option<Belief>>>,
+    /// Whether this region creates the fence, if there is none, and is active then.
+    creates: bool,
 }
 
 impl Regions {
-    /// A process in the region `me`.
-    pub fn new(me: Region, fence: FenceTable, world: Arc<dyn World>) -> Self {
+    /// A process in the region `me`, the first of these.
+    pub fn new([me, other]: [Region; 2], fence: FenceTable, world: Arc<dyn World>) -> Self {
         Self {
             me,
+            other,
             fence,
             world,
             belief: Arc::default(),
+            creates: false,
         }
+    }
+
+    /// The same, in the region that creates the fence if there is none.
+    #[must_use]
+    pub const fn creating(mut self) -> Self {
+        self.creates = true;
+        self
     }
 
     /// What is believed; reads the fence if that is too old. 1 RU once per belief, 5 s.
@@ -122,17 +86,87 @@ impl Regions {
     async fn read(&self) -> Result<Fence> {
         let read = timeout(FENCE_READ, self.fence.read()).await;
         let fence = read.map_err(|_| unavailable("the fence could not be read in time"))?;
-        fence?.ok_or_else(|| unavailable("there is no fence"))
+        fence?.ok_or_else(|| unavailable(NO_FENCE))
     }
 
-    /// The epoch in which this region may evaluate or send, for at most `takes` from now; `None` if it may not.
+    /// Reads the fence now, and believes it. The first region creates it if there is none. 1 RU.
+    ///
+    /// # Errors
+    /// The fence can't be read, or does not exist.
+    pub async fn look(&self) -> Result<Fence> {
+        let mut known = self.belief.lock().await;
+        *known = None;
+        let now = self.world.now();
+        let fence = match self.read().await {
+            Err(TableError::Unavailable(why)) if self.creates && why == NO_FENCE => {
+                let first = Fence::new(self.me.clone(), now, &TIMING);
+                self.fence.create(&first).await?;
+                self.read().await?
+            }
+            read => read?,
+        };
+        *known = Some(Belief::new(fence.clone(), now));
+        Ok(fence)
+    }
+
+    /// This region.
+    pub const fn me(&self) -> &Region {
+        &self.me
+    }
+
+    /// Both regions.
+    pub const fn both(&self) -> [&Region; 2] {
+        [&self.me, &self.other]
+    }
+
+    /// Where the fence is. Both regions say the same.
+    pub fn place(&self) -> FencePlace {
+        let mut regions = self.both().map(Clone::clone);
+        regions.sort();
+        FencePlace {
+            regions,
+            table: self.fence.name().to_owned(),
+        }
+    }
+
+    /// The table with the fence.
+    pub const fn table(&self) -> &FenceTable {
+        &self.fence
+    }
+
+    /// What this region may do now.
     ///
     /// # Errors
     /// The fence can't be read.
-    pub async fn may_act(&self, takes: Duration) -> Result<Option<u64>> {
+    pub async fn role(&self) -> Result<Role> {
         let belief = self.belief().await?;
-        let may = belief.may_act(&self.me, self.world.now(), millis(takes), &TIMING);
-        Ok(may.then_some(belief.fence().epoch))
+        let fence = belief.fence();
+        let act = Act {
+            regions: self.clone(),
+            epoch: fence.epoch,
+            since: fence.since,
+        };
+        Ok(match (fence.active == self.me, fence.ready) {
+            _ if mutant::is(Mutant::FenceIgnored) => Role::Active(act),
+            (false, _) => Role::Passive,
+            (true, false) => Role::Repairing(act),
+            (true, true) => Role::Active(act),
+        })
+    }
+
+    /// What is known of both regions. 3 RU.
+    ///
+    /// # Errors
+    /// The fence's table failed.
+    pub async fn overview(&self) -> Result<Overview> {
+        let (fence, reports, repair) =
+            futures::try_join!(self.belief(), self.fence.reports(), self.fence.repair())?;
+        Ok(Overview {
+            me: self.me.clone(),
+            fence: fence.fence().clone(),
+            reports,
+            repair,
+        })
     }
 
     /// The active region and its epoch, if a call may begin now.
@@ -171,6 +205,144 @@ impl Regions {
     }
 }
 
+/// What a region may do.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// Evaluate and send.
+    Active(Act),
+    /// Repair what replication lost.
+    Repairing(Act),
+    /// Nothing: the other region is active.
+    Passive,
+}
+
+/// Work that began while this region was active: it may go on in the same epoch only.
+#[derive(Debug, Clone)]
+pub struct Act {
+    regions: Regions,
+    epoch: u64,
+    since: UnixMs,
+}
+
+impl Act {
+    /// The epoch in which the work began.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// When this region became active.
+    pub const fn since(&self) -> UnixMs {
+        self.since
+    }
+
+    /// The fence and its table.
+    pub const fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    /// Checks that this region is still active in the work's epoch, and will be for as long as the next step `takes`.
+    ///
+    /// # Errors
+    /// It is not, or the fence can't be read.
+    pub async fn may(&self, takes: Duration) -> Result<()> {
+        if mutant::is(Mutant::FenceIgnored) {
+            return Ok(());
+        }
+        let Regions { me, world, .. } = &self.regions;
+        let belief = self.regions.belief().await?;
+        let is_own = belief.may_repair(me, world.now(), millis(takes), &TIMING);
+        if is_own && belief.fence().epoch == self.epoch {
+            return Ok(());
+        }
+        Err(self.over())
+    }
+
+    fn over(&self) -> TableError {
+        let Self { regions, epoch, .. } = self;
+        let me = &regions.me;
+        unavailable(format!(
+            "{me} is not active any more, or not for long enough (epoch {epoch})"
+        ))
+    }
+}
+
+/// What is known of both regions.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// The region that says so.
+    pub me: Region,
+    /// The fence.
+    pub fence: Fence,
+    /// The last reports, each from a time when its region was passive.
+    pub reports: Vec<Report>,
+    /// The last repair after a takeover.
+    pub repair: Option<Repair>,
+}
+
+impl Overview {
+    /// The last report of the passive region.
+    pub fn passive(&self) -> Option<&Report> {
+        let mut reports = self.reports.iter();
+        reports.find(|report| report.region != self.fence.active)
+    }
+
+    /// Why the passive region should not take over now, if that is so at `now`.
+    pub fn unready(&self, to: &Region, now: UnixMs) -> Option<String> {
+        let report = self.reports.iter().find(|report| report.region == *to);
+        let Some(report) = report else {
+            return Some(format!("{to} has never reported"));
+        };
+        if !report.at.is_within(REPORTED_MS, now) {
+            let at = report.at.rfc3339();
+            return Some(format!("{to} has not reported since {at}"));
+        }
+        match report.lag_ms() {
+            None => Some(format!("{to} has no replica of the table yet")),
+            Some(lag_ms) if lag_ms > CAUGHT_UP_MS => {
+                let lag_s = lag_ms / 1_000;
+                Some(format!("the replica in {to} is {lag_s} s behind"))
+            }
+            Some(_) => None,
+        }
+    }
+}
+
+/// The repair of what replication lost, as far as it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// The epoch that it is for.
+    pub epoch: u64,
+    /// The process that works on it.
+    pub by: Uuid,
+    /// When that process must have said more, or is taken for dead.
+    pub until: UnixMs,
+    /// When this run began.
+    pub begun: UnixMs,
+    /// From when on heartbeats may be missing.
+    pub lost: UnixMs,
+    /// The last project that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
+    /// The last monitor of the next project that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<MonitorId>,
+    /// How many monitors were checked.
+    #[serde(default)]
+    pub monitors: u64,
+    /// How many timers were missing.
+    #[serde(default)]
+    pub timers: u64,
+    /// How many alerts were missing, or contradicted their monitor.
+    #[serde(default)]
+    pub alerts: u64,
+    /// When this run was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<UnixMs>,
+    /// When the first run of the epoch was done, so that the region evaluates and sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<UnixMs>,
+}
+
 /// Why the fence was not changed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ChangeError {
@@ -182,97 +354,10 @@ pub enum ChangeError {
     Table(#[from] TableError),
 }
 
-/// A table that refuses every call without a valid fence.
-#[derive(Debug)]
-pub struct FencedTable {
-    regions: Regions,
-    replicas: Replicas,
-}
-
-#[derive(Debug)]
-enum Replicas {
-    /// The active one of these.
-    Active([(Region, Arc<dyn Table>); 2]),
-    /// This region's, in this epoch.
-    Own(Arc<dyn Table>, u64),
-}
-
-impl FencedTable {
-    /// The replica of the active region, for ingest. An operation may begin in one region and end in the other: what it
-    /// reads and writes is guarded by versions.
-    pub const fn active(regions: Regions, replicas: [(Region, Arc<dyn Table>); 2]) -> Self {
-        let replicas = Replicas::Active(replicas);
-        Self { regions, replicas }
-    }
-
-    /// This region's replica, for evaluate and notify, as long as the region is active in `epoch`, in which their work
-    /// began.
-    pub const fn own(regions: Regions, replica: Arc<dyn Table>, epoch: u64) -> Self {
-        let replicas = Replicas::Own(replica, epoch);
-        Self { regions, replicas }
-    }
-
-    async fn replica(&self) -> Result<&dyn Table> {
-        let (active, epoch) = self.regions.active().await?;
-        match &self.replicas {
-            Replicas::Active(replicas) => {
-                let replica = replicas.iter().find(|(region, _)| *region == active);
-                let unknown = || {
-                    let why = format!("the active region is {active}, which has no replica here");
-                    TableError::Invalid(why)
-                };
-                Ok(replica.ok_or_else(unknown)?.1.as_ref())
-            }
-            Replicas::Own(replica, own) if active == self.regions.me && epoch == *own => {
-                Ok(replica.as_ref())
-            }
-            Replicas::Own(..) => Err(unavailable(format!(
-                "the work began before {active} became active"
-            ))),
-        }
-    }
-
-    /// Calls a replica, for as long as the fence was asked for.
-    async fn call<'a, T: 'a>(
-        &'a self,
-        call: impl FnOnce(&'a dyn Table) -> Call<'a, T>,
-    ) -> Result<T> {
-        let replica = self.replica().await?;
-        let called = timeout(CALL, call(replica)).await;
-        called.map_err(|_| unavailable("the table did not answer in time"))?
-    }
-}
-
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn unavailable(why: impl Into<String>) -> TableError {
     TableError::Unavailable(why.into())
-}
-
-impl Table for FencedTable {
-    fn get(&self, key: Key, read: Read) -> Call<'_, Option<Item>> {
-        Box::pin(self.call(move |table| table.get(key, read)))
-    }
-
-    fn get_many(&self, keys: Vec<Key>, read: Read) -> Call<'_, Batch> {
-        Box::pin(self.call(move |table| table.get_many(keys, read)))
-    }
-
-    fn query(&self, query: Query) -> Call<'_, Page> {
-        Box::pin(self.call(move |table| table.query(query)))
-    }
-
-    fn write(&self, write: Write) -> Call<'_, Option<Item>> {
-        Box::pin(self.call(move |table| table.write(write)))
-    }
-
-    fn write_many(&self, writes: Vec<Write>) -> Call<'_, Vec<Write>> {
-        Box::pin(self.call(move |table| table.write_many(writes)))
-    }
-
-    fn transact(&self, writes: Vec<Write>, token: Uuid) -> Call<'_, ()> {
-        Box::pin(self.call(move |table| table.transact(writes, token)))
-    }
 }

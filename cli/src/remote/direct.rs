@@ -2,18 +2,27 @@
 //! Anyone with AWS permissions on the table is its operator and needs no key.
 
 use anyhow::{Context, anyhow, bail};
+#[cfg(feature = "aws")]
+use aws_config::{BehaviorVersion, SdkConfig, timeout::TimeoutConfig};
 use rand::Rng;
 use secrecy::SecretString;
 #[cfg(feature = "aws")]
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use thrum_ingest::{AdminKey, App, Config};
 use thrum_schema::Plans;
 use thrum_schema::id::ProjectId;
 use thrum_schema::key::{ApiKey, Scope, new_api_key};
-#[cfg(feature = "aws")]
-use thrum_schema::world::SystemWorld;
 use thrum_store::Store;
+use thrum_store::regions::Regions;
 use tokio::net::TcpListener;
+#[cfg(feature = "aws")]
+use {
+    thrum_schema::fence::{FencePlace, Region},
+    thrum_schema::world::SystemWorld,
+    thrum_store::dynamodb::{DynamoTable, retrying},
+    thrum_store::regions::{FenceTable, FencedTable},
+    thrum_store::table::Table,
+};
 
 /// Lifetime in milliseconds of the command's temporary API key, in case the command can't delete
 /// it.
@@ -22,33 +31,50 @@ const KEY_MS: i64 = 3_600_000;
 #[cfg(feature = "aws")]
 const TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Opens `table`; returns the store and the region.
+/// Opens `table`; returns the store, the region, and the fence of a deployment in two regions: then the store is the active
+/// one's.
 #[cfg(feature = "aws")]
-pub(crate) async fn connect(table: &str) -> anyhow::Result<(Store, String)> {
-    use aws_config::BehaviorVersion;
-    use aws_config::timeout::TimeoutConfig;
-    use std::sync::Arc;
-    use thrum_store::dynamodb::{DynamoTable, retrying};
-
-    let timeouts = TimeoutConfig::builder().operation_timeout(TIMEOUT).build();
+pub(crate) async fn connect(table: &str) -> anyhow::Result<(Store, String, Option<Regions>)> {
     let aws = aws_config::defaults(BehaviorVersion::latest())
         .http_client(thrum_store::tls::http_client())
-        .timeout_config(timeouts)
+        .timeout_config(TimeoutConfig::builder().operation_timeout(TIMEOUT).build())
         .load()
         .await;
     let region = aws.region().context(
         "no AWS region is set: set AWS_REGION, or AWS_PROFILE to a profile with a region",
     )?;
-    let region = region.to_string();
-    let client = aws_sdk_dynamodb::Client::from_conf(retrying((&aws).into()).build());
-    let port = Arc::new(DynamoTable::new(client, table));
+    let region = Region(region.to_string());
+    let dynamo = |aws: &SdkConfig, table: &str| -> Arc<dyn Table> {
+        let client = aws_sdk_dynamodb::Client::from_conf(retrying(aws.into()).build());
+        Arc::new(DynamoTable::new(client, table))
+    };
+    let own = dynamo(&aws, table);
     // One shard is enough for writing: every deployment sweeps the first shard.
-    Ok((Store::new(port, table, 1, SystemWorld::arc()), region))
+    let store = Store::new(Arc::clone(&own), table, 1, SystemWorld::arc());
+    let place = store.fence_place().await.with_context(|| {
+        format!("can't read table {table} in {region}; check its name, the region and the account")
+    })?;
+    let Some(FencePlace {
+        regions,
+        table: name,
+    }) = place
+    else {
+        return Ok((store, region.0, None));
+    };
+    let other = regions.into_iter().find(|other| *other != region);
+    let other = other.context("the table names only one region")?;
+    let there = aws_config::Region::new(other.0.clone());
+    let far = dynamo(&aws.to_builder().region(there).build(), table);
+    let fence = FenceTable::new(dynamo(&aws, &name), &name);
+    let both = [region.clone(), other.clone()];
+    let regions = Regions::new(both, fence, SystemWorld::arc());
+    let active = FencedTable::active(regions.clone(), [(region.clone(), own), (other, far)]);
+    Ok((store.on(Arc::new(active)), region.0, Some(regions)))
 }
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "same signature as the real one")]
-async fn connect(_: &str) -> anyhow::Result<(Store, String)> {
+async fn connect(_: &str) -> anyhow::Result<(Store, String, Option<Regions>)> {
     bail!("--table needs a build of thrum with AWS support (--features aws)")
 }
 
@@ -73,7 +99,7 @@ impl Direct {
     /// AWS is not configured, the table does not exist or can't be read, or the project is unknown
     /// or ambiguous.
     pub async fn open(table: &str, project: Option<&str>, keyed: bool) -> anyhow::Result<Self> {
-        let (store, region) = connect(table).await?;
+        let (store, region, regions) = connect(table).await?;
         let projects = store.projects().await.with_context(|| {
             format!(
                 "can't read table {table} in {region}; check its name, the region and the account"
@@ -128,6 +154,7 @@ impl Direct {
             plans,
             admin_key: AdminKey::Key(admin_key.clone()),
             mail_by_topics: true,
+            regions,
             ..Config::default()
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;

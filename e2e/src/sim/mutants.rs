@@ -1,5 +1,6 @@
 //! Mutation testing of the judge: a deliberate bug must not survive many seeds.
 
+use super::regions::{self, Plan};
 use super::{Scenario, run};
 use std::ops::RangeInclusive;
 use std::panic::catch_unwind;
@@ -21,7 +22,11 @@ pub struct Caught {
 pub fn hunt(mutant: Mutant, mut seeds: RangeInclusive<u64>) -> Option<Caught> {
     give(Some(mutant));
     let caught = seeds.find_map(|seed| {
-        let rule = match catch_unwind(|| run(&Scenario::of(seed), false)) {
+        let play = || match mutant.is_of_regions() {
+            true => regions::run(&Plan::of(seed), false),
+            false => run(&Scenario::of(seed), false),
+        };
+        let rule = match catch_unwind(play) {
             Ok(run) => run.broken.first()?.rule.to_owned(),
             Err(_) => "panicked".to_owned(),
         };

@@ -132,7 +132,7 @@ pub enum Request {
 
 /// The reply to a table call.
 #[derive(Debug, Clone)]
-enum Reply {
+pub enum Reply {
     Item(Option<Item>),
     Batch(Batch),
     Page(Page),
@@ -141,7 +141,7 @@ enum Reply {
 }
 
 impl Request {
-    const fn name(&self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Get(..) => "get",
             Self::GetMany(..) => "get_many",
@@ -166,7 +166,7 @@ impl Request {
     }
 
     /// The request as text that identifies it.
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self {
             Self::Get(key, _) => format!("{key:?}"),
             Self::GetMany(keys, _) => format!("{keys:?}"),
@@ -177,7 +177,7 @@ impl Request {
     }
 
     /// A short description for people.
-    fn about(&self) -> String {
+    pub fn about(&self) -> String {
         let key = |key: Option<Key>| {
             key.map_or_else(String::new, |key| format!("{} / {}", key.pk, key.sk))
         };
@@ -197,8 +197,23 @@ impl Request {
         }
     }
 
+    /// The keys that it writes.
+    pub fn written(&self) -> Vec<Key> {
+        let writes = match self {
+            Self::Write(write) => std::slice::from_ref(write),
+            Self::WriteMany(writes) | Self::Transact(writes, _) => writes,
+            Self::Get(..) | Self::GetMany(..) | Self::Query(_) => &[],
+        };
+        let changes = |write: &&Write| !matches!(write, Write::Check { .. });
+        writes
+            .iter()
+            .filter(changes)
+            .filter_map(Write::key)
+            .collect()
+    }
+
     /// Carries it out.
-    async fn carry_out(self, table: &SqliteTable) -> Result<Reply> {
+    pub async fn carry_out(self, table: &SqliteTable) -> Result<Reply> {
         Ok(match self {
             Self::Get(key, read) => Reply::Item(table.get(key, read).await?),
             Self::GetMany(keys, read) => Reply::Batch(table.get_many(keys, read).await?),

@@ -10,6 +10,7 @@ pub mod monitors;
 pub mod ping_key;
 pub mod project;
 pub mod projects;
+pub mod regions;
 pub mod series;
 pub mod signal_params;
 pub mod signals;

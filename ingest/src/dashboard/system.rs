@@ -13,6 +13,7 @@ use axum::response::Response;
 use thrum_schema::alert::AlertState;
 use thrum_schema::zone::Data;
 use thrum_schema::{Outage, UnixMs};
+use thrum_store::regions::Overview;
 
 /// Maximum number of alerts read to count late and dead ones.
 const MAX_ALERTS: usize = 1_000;
@@ -28,6 +29,58 @@ struct OutageLine {
     lasted: String,
     /// How many heartbeats in a hundred were refused, if it was partial.
     refused: Option<f64>,
+    /// Whether another region took over.
+    takeover: bool,
+}
+
+/// The regions of a deployment in two.
+struct RegionLines {
+    active: String,
+    since: At,
+    epoch: u64,
+    /// What happens now, if something does.
+    now: Option<String>,
+    /// The passive region, when it reported, and how far behind it was at most.
+    passive: Option<(String, Relative, Option<String>)>,
+    takeover: Option<TakeoverLine>,
+}
+
+/// The last takeover.
+struct TakeoverLine {
+    lost: At,
+    ready: Option<At>,
+    monitors: u64,
+    timers: u64,
+    alerts: u64,
+}
+
+impl RegionLines {
+    fn of(overview: &Overview, now: UnixMs) -> Self {
+        let fence = &overview.fence;
+        let doing = match (&fence.next, fence.ready) {
+            (Some(next), _) => Some(format!("{next} takes over when its lease has ended")),
+            (None, false) => Some("it repairs what replication lost".to_owned()),
+            (None, true) => None,
+        };
+        let passive = overview.passive().map(|report| {
+            let seen = Relative { at: report.at, now };
+            (report.region.0.clone(), seen, report.lag_ms().map(took))
+        });
+        Self {
+            active: fence.active.0.clone(),
+            since: At(fence.since),
+            epoch: fence.epoch,
+            now: doing,
+            passive,
+            takeover: overview.repair.as_ref().map(|repair| TakeoverLine {
+                lost: At(repair.lost),
+                ready: repair.ready.map(At),
+                monitors: repair.monitors,
+                timers: repair.timers,
+                alerts: repair.alerts,
+            }),
+        }
+    }
 }
 
 #[derive(Template)]
@@ -48,6 +101,7 @@ struct System {
     /// The time zone data: its release, and what to do if it may be outdated.
     time_zones: (String, Option<String>),
     live: Live,
+    regions: Option<RegionLines>,
 }
 
 /// `GET /system`
@@ -92,7 +146,10 @@ async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
         let way = if step.by_ms < 0 { "back" } else { "forward" };
         (At(step.at), format!("{way} by {}", took(step.by_ms.abs())))
     });
+    let regions = checked.regions.as_ref();
+    let regions = regions.map(|overview| RegionLines::of(overview, now));
     let body = System {
+        regions,
         clock_step,
         checked,
         lags,
@@ -107,6 +164,7 @@ async fn show(app: &App, viewer: &Viewer) -> Result<Response, Problem> {
                 to: At(outage.end),
                 lasted: took(outage.end - outage.start),
                 refused: outage.refused.map(|permille| f64::from(permille) / 10.0),
+                takeover: outage.takeover,
             })
             .collect(),
         table: viewer.writes().then(|| app.store.name().to_owned()),

@@ -3,6 +3,8 @@
 use std::time::Duration;
 use thrum_schema::UnixMs;
 use thrum_schema::outage::ClockStep;
+use thrum_store::regions::{Overview, Regions};
+use thrum_store::table::TableError;
 use thrum_store::{Result, Store};
 use tokio::sync::Mutex;
 
@@ -23,11 +25,36 @@ const REFUSED_MS: i64 = 300_000;
 /// How long a step of the clock is shown, in milliseconds.
 const CLOCK_MS: i64 = 86_400_000;
 
+/// How long the result of trying the active replica is reused, in milliseconds.
+const REACHED_MS: i64 = 2_000;
+
+/// Why the passive region could not take over.
+fn passive(overview: &Result<Overview, TableError>, now: UnixMs) -> Result<Option<String>> {
+    let overview = overview.as_ref().map_err(|error| error.clone())?;
+    let fence = &overview.fence;
+    if !fence.ready {
+        let active = &fence.active;
+        return Ok(Some(format!(
+            "{active} has taken over, and repairs what replication lost"
+        )));
+    }
+    let Some(report) = overview.passive() else {
+        return Ok(Some(
+            "the passive region has never reported: it could not take over".to_owned(),
+        ));
+    };
+    let why = overview.unready(&report.region, now);
+    Ok(why.map(|why| format!("{why}: it could not take over")))
+}
+
 /// The deep check, and its last result.
 #[derive(Debug)]
 pub struct Health {
     store: Store,
     last: Mutex<Option<Checked>>,
+    regions: Option<Regions>,
+    /// When the active replica was last tried, and whether it was reached.
+    reached: Mutex<Option<(UnixMs, bool)>>,
 }
 
 /// The result of a deep check.
@@ -42,15 +69,40 @@ pub struct Checked {
     pub relay_ms: Option<i64>,
     /// The last step of the clock, for a day.
     pub clock_step: Option<ClockStep>,
+    /// Both regions, if there are two, and what is known of them.
+    pub regions: Option<Overview>,
 }
 
 impl Health {
     /// The health of the pipeline on `store`.
-    pub fn new(store: Store) -> Self {
+    pub fn new(store: Store, regions: Option<Regions>) -> Self {
         Self {
             store,
             last: Mutex::default(),
+            regions,
+            reached: Mutex::default(),
         }
+    }
+
+    /// Whether heartbeats can be recorded, as far as that is cheap to find out: in one of two regions, whether it reaches
+    /// the active one's replica. 1 RU every two seconds.
+    pub async fn reaches(&self) -> bool {
+        if self.regions.is_none() {
+            return true;
+        }
+        let mut reached = self.reached.lock().await;
+        let now = self.store.world().now();
+        if let Some((at, reaches)) = *reached
+            && at.is_within(REACHED_MS, now)
+        {
+            return reaches;
+        }
+        let read = self.store.cursor(0).await;
+        if let Err(error) = &read {
+            tracing::warn!(%error, "this region does not reach the active replica");
+        }
+        *reached = Some((now, read.is_ok()));
+        read.is_ok()
     }
 
     /// The last deep check, or a new one if the last is more than ten seconds old.
@@ -89,11 +141,20 @@ impl Health {
         });
         note("the check of the relay", reason);
         let step = self.store.clock_step().await.unwrap_or_default();
+        let regions = match &self.regions {
+            None => None,
+            Some(regions) => {
+                let overview = regions.overview().await;
+                note("the check of the regions", passive(&overview, now));
+                overview.ok()
+            }
+        };
         Checked {
             at: now,
             reasons,
             relay_ms,
             clock_step: step.filter(|step| step.at.is_within(CLOCK_MS, now)),
+            regions,
         }
     }
 

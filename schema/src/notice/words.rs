@@ -99,12 +99,17 @@ pub fn sentences(alert: &Alert, what: AlertKind, clock: &Clock) -> String {
         let _ = write!(text, " It missed {missed} {runs}.");
     }
     if let Some(outage) = alert.outage() {
-        let _ = write!(
-            text,
-            " Thrum itself was unavailable from {} to {}, so it extended the deadline.",
-            clock.show(outage.start),
-            clock.show(outage.end)
-        );
+        let (start, end) = (clock.show(outage.start), clock.show(outage.end));
+        let _ = match outage.takeover {
+            true => write!(
+                text,
+                " Thrum moved to another region, and heartbeats from {start} to {end} may have been lost, so it extended the deadline."
+            ),
+            false => write!(
+                text,
+                " Thrum itself was unavailable from {start} to {end}, so it extended the deadline."
+            ),
+        };
     }
     if alert.flapping {
         let _ = write!(

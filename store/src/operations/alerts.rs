@@ -12,8 +12,11 @@ use thrum_schema::alert::{ALERT_TTL_S, Alert};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::metrics::Count;
 use thrum_schema::time::UnixMs;
+use thrum_schema::timer::{Timer, What};
 
 const DAY_MS: i64 = 86_400_000;
+/// How many alerts of a monitor to follow back.
+const MAX_LINKS: usize = 20;
 
 /// A partition of a month's alerts, as far as it was read.
 struct Slot {
@@ -39,6 +42,17 @@ impl Slot {
         alerts.truncate(limit);
         Ok(alerts)
     }
+}
+
+/// How an alert relates to the state of its monitor, after another region was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The state is that of the alert's flip, or follows it.
+    Current,
+    /// The state is older than the alert's flip: it was not replicated, or not yet.
+    Unknown,
+    /// This region has decided otherwise, before the alert arrived.
+    Superseded,
 }
 
 impl Store {
@@ -140,6 +154,66 @@ impl Store {
                 return Ok(found);
             }
         }
+    }
+
+    /// Whether an alert agrees with its monitor's state, which may be of different ages after a takeover. 1 RU, and 1 RU
+    /// for each alert of the monitor since.
+    pub async fn standing(&self, alert: &Alert) -> Result<Standing> {
+        let (Some(flip), Some(subject)) = (&alert.flip, &alert.monitor) else {
+            return Ok(Standing::Current);
+        };
+        let states = self.states(&[subject.uuid]).await?;
+        let Some(state) = states.first() else {
+            return Ok(Standing::Current);
+        };
+        if flip.n == 0 {
+            return Ok(Standing::Current);
+        }
+        if state.flips < flip.n {
+            return Ok(Standing::Unknown);
+        }
+        let mut last = state.last_alert;
+        for _ in 0..MAX_LINKS {
+            match last {
+                Some(id) if id == alert.id => return Ok(Standing::Current),
+                // Later alerts have greater IDs.
+                Some(id) if id > alert.id => {
+                    let later = self.alert(alert.project, id).await?;
+                    last = later.and_then(|later| later.prev);
+                }
+                _ => return Ok(Standing::Superseded),
+            }
+        }
+        Ok(Standing::Superseded)
+    }
+
+    /// Marks an open alert as dead: it contradicts what is known of its monitor. 1 WU.
+    pub async fn supersede(&self, project: ProjectId, alert: AlertId) -> Result<()> {
+        let dead = set("planned", true)
+            .set("dead", true)
+            .set("superseded", true)
+            .remove("open");
+        self.try_write(update(Key::alert(project, alert), dead).when(exists()))
+            .await
+            .map(drop)
+    }
+
+    /// Arms the audit timers of alerts. 1 WU each.
+    pub async fn arm_audits(
+        &self,
+        project: ProjectId,
+        alerts: &[AlertId],
+        now: UnixMs,
+    ) -> Result<()> {
+        let due = now + FIRST_AUDIT_MS;
+        let audits = alerts.iter().map(|alert| Timer {
+            due,
+            what: What::Audit {
+                project,
+                alert: *alert,
+            },
+        });
+        self.arm(&audits.collect::<Vec<_>>()).await
     }
 
     /// Writes an alert that no flip caused, with its audit timer. 4 WU.

@@ -5,7 +5,7 @@ use crate::item::{self, MAPPING_VERSION, delivery_expires_s};
 use crate::key::Key;
 use crate::table::{
     Condition, Query, TableError, Update, Value, Write, add, attr, create, delete, exists, put,
-    set, strings, update,
+    remove, set, strings, update,
 };
 use crate::{Result, Store, StoreError};
 use serde::Deserialize;
@@ -327,6 +327,14 @@ impl Store {
         .await
     }
 
+    /// Starts a delivery again that waits for a group which does not exist. 1 WU.
+    pub async fn ungather(&self, alert: AlertId, channel: ChannelId) -> Result<()> {
+        let again = remove("state").remove("until");
+        let gathers = attr("state").eq("gathering");
+        let write = update(Key::delivery(alert, channel), again).when(gathers);
+        self.try_write(write).await.map(drop)
+    }
+
     /// The first [`MAX_GROUP`] alerts collected for a channel, oldest first. 1 RU per 4 kB.
     pub async fn gathered(&self, channel: ChannelId) -> Result<Vec<AlertId>> {
         #[derive(Deserialize)]
@@ -369,6 +377,14 @@ impl Store {
         writes.extend(gathered);
         self.transact(writes).await?;
         Ok(group)
+    }
+
+    /// Removes alerts from the collected ones, because a group has them. 1 WU each.
+    pub async fn forget_gathered(&self, channel: ChannelId, members: &[AlertId]) -> Result<()> {
+        for member in members {
+            self.write(delete(Key::gathered(channel, *member))).await?;
+        }
+        Ok(())
     }
 
     /// Restarts a dead delivery at once: the delivery, its alert's open channels and a timer, in

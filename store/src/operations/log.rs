@@ -32,6 +32,11 @@ impl Store {
         self.query(flips.newest_first().limit(limit)).await
     }
 
+    /// Records a flip whose state is known by other means. 1 WU.
+    pub async fn put_flip(&self, monitor: MonitorId, flip: &Flip) -> Result<()> {
+        self.put(item::flip(monitor, flip)).await
+    }
+
     /// The flips of a monitor from `from` to just before `to`, newest first, at most `limit`. 0.5
     /// RU per 4 kB.
     pub async fn flips_between(

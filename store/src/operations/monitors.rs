@@ -9,6 +9,7 @@ use crate::key::Key;
 use crate::table::{Query, Update, Write, add, attr, create, delete, strings, take_from, update};
 use crate::{RETRY_CREATION_FOR, Result, Store};
 use serde::Deserialize;
+use std::collections::HashSet;
 use thrum_schema::id::{BadgeId, MonitorId, ProjectId};
 use thrum_schema::monitor::Monitor;
 use thrum_schema::state::MonitorState;
@@ -91,6 +92,53 @@ impl Store {
     pub async fn monitors(&self, project: ProjectId) -> Result<Vec<Monitor>> {
         self.query(Query::of(Key::project(project).pk).prefix("M#"))
             .await
+    }
+
+    /// The first `limit` monitors of a project after `after`, in the order of their IDs. 1 RU per 4 kB.
+    pub async fn monitors_after(
+        &self,
+        project: ProjectId,
+        after: Option<MonitorId>,
+        limit: usize,
+    ) -> Result<Vec<Monitor>> {
+        let mut query = Query::of(Key::project(project).pk)
+            .prefix("M#")
+            .limit(limit);
+        query.after = after.map(|after| Key::monitor(project, after));
+        self.query(query).await
+    }
+
+    /// Which of these monitors have an owner. 0.5 RU each.
+    pub async fn owned(&self, monitors: &[MonitorId]) -> Result<HashSet<MonitorId>> {
+        #[derive(Deserialize)]
+        struct Owned {
+            pk: String,
+        }
+        let keys = monitors.iter().map(|id| Key::owner(*id)).collect();
+        let found: Vec<Owned> = self.get_many_eventual(keys).await?;
+        let ids = found.iter().filter_map(|owned| owned.pk.strip_prefix("M#"));
+        Ok(ids
+            .filter_map(|id| id.parse().ok())
+            .map(MonitorId)
+            .collect())
+    }
+
+    /// Creates what leads to a monitor, as far as it is missing: its creation was replicated in part. 5 WU.
+    pub async fn complete_monitor(&self, monitor: &Monitor) -> Result<()> {
+        for found_by in [
+            item::owner(monitor),
+            item::badge(monitor),
+            item::unique_key(monitor),
+        ] {
+            self.try_write(create(found_by)).await?;
+        }
+        if monitor.has_heartbeat_name() {
+            self.try_write(create(item::name(monitor))).await?;
+        }
+        if !monitor.slug.is_empty() {
+            self.write(join_slug(monitor)).await?;
+        }
+        Ok(())
     }
 
     /// Monitors of a project by their ids, without missing ones. 1 RU each.

@@ -3,9 +3,21 @@
 use crate::item;
 use crate::key::Key;
 use crate::{Result, Store, StoreError};
+use thrum_schema::fence::FencePlace;
 use thrum_schema::time::UnixMs;
 
 impl Store {
+    /// Where the fence is; `None` in a deployment in one region. 1 RU.
+    pub async fn fence_place(&self) -> Result<Option<FencePlace>> {
+        self.get(Key::regions()).await
+    }
+
+    /// Records where the fence is. 1 WU.
+    pub async fn put_fence_place(&self, place: &FencePlace) -> Result<()> {
+        self.put(item::encode(&Key::regions(), "regions", place))
+            .await
+    }
+
     /// Creates what the pipeline needs before its first heartbeat: the cursors and the pulse. 1 WU
     /// per shard, plus 2.
     pub async fn ensure_pipeline(&self, now: UnixMs) -> Result<()> {

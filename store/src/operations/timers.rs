@@ -3,8 +3,8 @@
 use crate::item::{self, MAPPING_VERSION};
 use crate::key::Key;
 use crate::table::{
-    Condition, Item, MAX_WRITE_BATCH, Query, Update, Write, attr, delete, missing, put, set,
-    set_if_missing, update,
+    Condition, Item, MAX_WRITE_BATCH, Query, Update, Write, attr, delete, exists, missing, put,
+    remove, set, set_if_missing, update,
 };
 use crate::{Result, Store, StoreError, pause_before_attempt};
 use serde::Deserialize;
@@ -142,6 +142,22 @@ impl Store {
         Ok(found)
     }
 
+    /// All timers of a shard and minute, without unreadable ones. 1 RU per 4 kB; 0.5 RU if there are none.
+    pub async fn timers_in(&self, shard: u16, minute: i64) -> Result<Vec<Timer>> {
+        let mut query = Query::of(Key::timers_of(shard, minute));
+        let mut found = Vec::new();
+        loop {
+            let page = self.table.query(query.clone()).await?;
+            for item in page.items {
+                found.extend(item::timers_of(&item).unwrap_or_default());
+            }
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
     /// A shard's cursor; empty if it was never swept. 1 RU.
     pub async fn cursor(&self, shard: u16) -> Result<Cursor> {
         Ok(self.get(Key::cursor(shard)).await?.unwrap_or_default())
@@ -169,9 +185,10 @@ impl Store {
 
     /// Claims the minute's tick of the schedule, unless another tick began less than `too_soon_ms`
     /// before, or less than `unchained_ms` if that one has not queued the next tick. Returns the ID of the claim,
-    /// for [`Store::chain_tick`]. 1 WU.
+    /// for [`Store::chain_tick`]. The claim is in the item `key`. 1 WU.
     pub async fn claim_tick(
         &self,
+        key: Key,
         now: UnixMs,
         too_soon_ms: i64,
         unchained_ms: i64,
@@ -191,13 +208,13 @@ impl Store {
             .or(unchained.and(attr("at").at_most(now - unchained_ms)))
             .or(attr("at").above(now + LONGEST_CLAIM_MS))
             .or(attr("by").eq(by));
-        let claimed = self.try_write(update(Key::tick(), claimed).when(free));
+        let claimed = self.try_write(update(key, claimed).when(free));
         Ok(claimed.await?.then_some(by))
     }
 
     /// Notes that the tick with the claim `by` has queued the next one. 1 WU.
-    pub async fn chain_tick(&self, by: Uuid) -> Result<()> {
-        let chained = update(Key::tick(), set("chained", true)).when(attr("by").eq(by));
+    pub async fn chain_tick(&self, key: Key, by: Uuid) -> Result<()> {
+        let chained = update(key, set("chained", true)).when(attr("by").eq(by));
         self.try_write(chained).await.map(drop)
     }
 
@@ -211,6 +228,28 @@ impl Store {
     ) -> Result<bool> {
         let claimed = set("by", by).set("until", until);
         self.move_cursor(shard, claimed, claimable(by, now)).await
+    }
+
+    /// Moves a shard's cursor back to `minute`, if it is further, and voids any claim: the sweeper that made it may not
+    /// write any more. 1 WU.
+    pub async fn rewind_cursor(&self, shard: u16, minute: i64) -> Result<()> {
+        let back = set("low", minute).remove("by").remove("until");
+        let further = attr("low").missing().or(attr("low").above(minute));
+        self.move_cursor(shard, back, further).await?;
+        let free = update(Key::cursor(shard), remove("by").remove("until"));
+        self.write(free.when(exists())).await.map(drop)
+    }
+
+    /// Moves a shard's cursor, which `by` has claimed, back to `minute`, if it is further, and ends the claim. 1 WU.
+    pub async fn rewind_claimed(&self, shard: u16, by: &str, minute: i64) -> Result<()> {
+        let back = set("low", minute).remove("by").remove("until");
+        let own = attr("by").eq(by);
+        let further = own.clone().and(attr("low").above(minute));
+        if !self.move_cursor(shard, back, further).await? {
+            let free = update(Key::cursor(shard), remove("by").remove("until"));
+            self.try_write(free.when(own)).await?;
+        }
+        Ok(())
     }
 
     /// Moves a shard's cursor to `minute`, unless it is further already, and releases the claim.

@@ -53,6 +53,8 @@ pub enum Raise {
     },
     /// This alert.
     This(Box<Alert>),
+    /// None: the alert of its flip exists.
+    Nothing,
 }
 
 /// The result of an update.
@@ -158,6 +160,7 @@ impl Store {
                 alert.map(|alert| Alert { output, ..alert })
             }
             Raise::This(alert) => Some(*alert),
+            Raise::Nothing => None,
         };
         let alert = match alert {
             Some(alert) => Some(self.naming_children(alert).await),

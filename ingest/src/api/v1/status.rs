@@ -1,6 +1,7 @@
 //! `/health` and `/v1/status`: whether Thrum is alive, and whether the whole pipeline works.
 
 use super::channels::Failing;
+use super::regions::RegionsView;
 use crate::app::App;
 use crate::http::Reader;
 use axum::extract::{FromRequestParts, State};
@@ -27,6 +28,9 @@ pub struct DeepStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     failing_channels: Option<Vec<FailingChannel>>,
     time_zones: TimeZonesView,
+    /// The regions, in a deployment in two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regions: Option<RegionsView>,
 }
 
 /// A channel whose last delivery failed.
@@ -71,12 +75,23 @@ pub struct ClockStepView {
 }
 
 /// Reports whether Thrum is alive. Needs no key and does no I/O.
+///
+/// In a deployment in two regions, it reports whether this region reaches the table of the active one, for the health
+/// checks of DNS: 503 if it does not. It reads the table at most every two seconds.
 #[utoipa::path(
     get, path = "/health", operation_id = "get_health", tag = "health",
-    responses((status = 200, body = String, content_type = "text/plain")),
+    responses(
+        (status = 200, body = String, content_type = "text/plain"),
+        (status = 503, body = String, content_type = "text/plain"),
+    ),
 )]
-pub async fn health() -> &'static str {
-    "OK"
+pub async fn health(State(app): State<App>) -> (StatusCode, &'static str) {
+    if app.health.reaches().await {
+        (StatusCode::OK, "OK")
+    } else {
+        let why = "this region does not reach the table of the active one";
+        (StatusCode::SERVICE_UNAVAILABLE, why)
+    }
 }
 
 /// Checks the whole pipeline: 200 if it works, or 503 with reasons.
@@ -110,6 +125,7 @@ pub async fn status(State(app): State<App>, mut parts: Parts) -> Response {
         }),
         failing_channels,
         time_zones: TimeZonesView::at(checked.at),
+        regions: checked.regions.as_ref().map(RegionsView::of),
     };
     (
         code,

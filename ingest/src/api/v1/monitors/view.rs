@@ -135,6 +135,9 @@ pub struct OutageView {
     /// The share of heartbeats that were refused, from 0 to 1; absent if none could arrive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<f64>,
+    /// Whether another region took over then, so that heartbeats may be missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub takeover: bool,
 }
 
 /// A change of status.
@@ -264,6 +267,7 @@ impl From<Outage> for OutageView {
             start: outage.start.rfc3339(),
             end: outage.end.rfc3339(),
             refused: outage.refused.map(|permille| f64::from(permille) / 1_000.0),
+            takeover: outage.takeover,
         }
     }
 }
