@@ -3,19 +3,28 @@
 use axum::body::Body;
 use axum::http::Request;
 use e2e::Switch;
+use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use thrum_evaluate::{Bus, BusError, Evaluate};
 use thrum_ingest::{AdminKey, App, Config};
 use thrum_schema::fence::{Fence, Refused, Region, Report, TIMING};
+use thrum_schema::work::{EvaluateWork, Work};
 use thrum_schema::world::{ManualWorld, World};
-use thrum_schema::{ProjectId, UnixMs};
-use thrum_store::Store;
+use thrum_schema::{
+    Event, Monitor, MonitorId, MonitorState, PingKind, Project, ProjectId, UnixMs, transition,
+};
 use thrum_store::key::Key;
 use thrum_store::regions::{CALL, ChangeError, FenceTable, FencedTable, Regions, Role};
 use thrum_store::sqlite::{Options, SqliteTable};
-use thrum_store::table::{self, Item, Read, Table, TableError, put};
+use thrum_store::table::{
+    self, Batch, Call, Item, Page, Query, Read, Table, TableError, Write, put,
+};
+use thrum_store::{Store, item};
 use tower::ServiceExt;
+use uuid::Uuid;
 
 const NOW: UnixMs = UnixMs(1_763_700_000_000);
 
@@ -275,6 +284,104 @@ async fn an_operator_switches_to_a_region_that_has_caught_up() {
     assert_eq!(status, 409, "b has not reported for two minutes");
     let (status, _) = switch(to("b", true)).await;
     assert_eq!(status, 200);
+}
+
+/// Counts the calls of a table.
+#[derive(Debug)]
+struct Counted(Arc<SqliteTable>, AtomicUsize);
+
+impl Counted {
+    fn count(&self) -> &SqliteTable {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        &self.0
+    }
+}
+
+impl Table for Counted {
+    fn get(&self, key: Key, read: Read) -> Call<'_, Option<Item>> {
+        self.count().get(key, read)
+    }
+
+    fn get_many(&self, keys: Vec<Key>, read: Read) -> Call<'_, Batch> {
+        self.count().get_many(keys, read)
+    }
+
+    fn query(&self, query: Query) -> Call<'_, Page> {
+        self.count().query(query)
+    }
+
+    fn write(&self, write: Write) -> Call<'_, Option<Item>> {
+        self.count().write(write)
+    }
+
+    fn write_many(&self, writes: Vec<Write>) -> Call<'_, Vec<Write>> {
+        self.count().write_many(writes)
+    }
+
+    fn transact(&self, writes: Vec<Write>, token: Uuid) -> Call<'_, ()> {
+        self.count().transact(writes, token)
+    }
+}
+
+#[derive(Debug)]
+struct Nothing;
+
+impl Bus for Nothing {
+    fn publish<'a>(&'a self, works: &'a [Work]) -> BoxFuture<'a, Vec<Result<(), BusError>>> {
+        Box::pin(async move { works.iter().map(|_| Ok(())).collect() })
+    }
+}
+
+/// A takeover checks every monitor and arms the timers that are missing; what that takes bounds the time in which nobody
+/// evaluates. docs/regions.md has the times, from the number of calls.
+#[tokio::test]
+async fn a_takeover_of_many_monitors_takes_few_calls() {
+    const MONITORS: usize = 2_000;
+    let pair = Pair::new().await;
+    let table = Arc::new(Counted(pair.replicas[1].clone(), AtomicUsize::new(0)));
+    let store = Store::new(table.clone(), "b", 4, pair.world.clone());
+    store.ensure_pipeline(NOW).await.unwrap();
+    let project = Project::new(ProjectId::FIRST, "many");
+    assert!(store.create_project(&project).await.unwrap());
+    for i in 0..MONITORS {
+        let id = MonitorId(pair.world.uuid_v4());
+        let monitor = Monitor {
+            name: format!("host-{i}"),
+            ..Monitor::new(id, ProjectId::FIRST, NOW - 3_600_000)
+        };
+        let ping = Event::Ping {
+            kind: PingKind::Success,
+            rid: None,
+            at: NOW,
+            why: None,
+        };
+        let outcome = transition(&monitor, &MonitorState::new(&monitor), &ping, NOW);
+        // Its timer was not replicated.
+        let items = [
+            item::monitor(&monitor),
+            item::owner(&monitor),
+            item::state(&outcome.state),
+        ];
+        for item in items {
+            pair.replicas[1].write(put(item)).await.unwrap();
+        }
+    }
+    pair.world.advance(80_000);
+    pair.take_over(1).await.unwrap().unwrap();
+    table.1.store(0, Ordering::Relaxed);
+    let evaluate = Evaluate::new(store.clone(), Arc::new(Nothing), "b", 150_000)
+        .in_region(pair.regions[1].clone());
+    // By now, nobody believes the fence of before.
+    pair.world.advance(6_000);
+    evaluate.work(&EvaluateWork::Tend).await.unwrap();
+    let fence = pair.fence.read().await.unwrap().unwrap();
+    assert!(fence.ready, "{fence:?}");
+    let repair = pair.fence.repair().await.unwrap().unwrap();
+    assert_eq!((repair.monitors, repair.timers), (2_000, 2_000));
+    let calls = table.1.load(Ordering::Relaxed);
+    // It reads the timers of a day, because the monitors are due by then: 4 shards of 1,440 minutes, and some before.
+    let timers = 4 * (24 * 60 + 10);
+    assert!(calls < timers + MONITORS / 10, "{calls}");
 }
 
 /// A region whose name nobody knows is written by nobody.
