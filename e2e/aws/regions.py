@@ -136,9 +136,10 @@ class Proxy(http.server.BaseHTTPRequestHandler):
                 target = fence
         headers = dict(self.headers)
         if target is not self.home:
-            # An emulator knows only the roles of its own region.
+            # An emulator knows only the roles and the tables of its own region.
             headers = {name: value for name, value in headers.items() if name.lower() != "x-amz-security-token"}
-            headers = {name: re.sub("Credential=[^/]+", "Credential=test", value) for name, value in headers.items()}
+            as_own = rf"Credential=test/\1/{target.region}/"
+            headers = {name: re.sub(r"Credential=[^/]+/(\d+)/[^/]+/", as_own, value) for name, value in headers.items()}
         upstream = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
         try:
             upstream.request(self.command, self.path, body, headers)

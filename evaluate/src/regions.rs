@@ -105,7 +105,16 @@ impl Evaluate {
             self.delegate(EvaluateWork::Tend, Duration::from_secs(seconds))
                 .await;
         }
-        self.tend(regions).await?;
+        // What fails here must not hold up the pulse and the sweeps, as long as the lease lasts.
+        match Box::pin(self.keep_lease(regions)).await {
+            Ok(Some(fence)) if !fence.ready => {
+                self.delegate(EvaluateWork::Tend, Duration::ZERO).await;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the fence was not tended; that is tried again in 15 s");
+            }
+        }
         match self.begin().await? {
             Begun::Work(active) => {
                 let place = regions.place();
@@ -133,10 +142,27 @@ impl Evaluate {
     }
 
     async fn tend_now(&self, regions: &Regions) -> Result<(), WorkError> {
+        match self.keep_lease(regions).await? {
+            Some(fence) => Ok(self.mend(regions, &fence).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Renews the lease of this region, or reports and takes over if it may. Returns the fence, if this region is active.
+    async fn keep_lease(&self, regions: &Regions) -> Result<Option<Fence>, WorkError> {
         let fence = regions.look().await.map_err(StoreError::from)?;
         let now = self.store.world().now();
         let me = regions.me();
         let mut fence = fence;
+        if fence.is_forsaken(me, now, &TIMING) {
+            tracing::warn!(next = ?fence.next, "the other region has not taken over, as an operator wanted: this one stays active");
+            let withdrawn = regions.change(|read, me| read.handed_over(me)).await;
+            fence = match withdrawn {
+                Ok(Some(new)) => new,
+                Ok(None) | Err(ChangeError::Refused(_)) => return Ok(None),
+                Err(ChangeError::Table(error)) => return Err(StoreError::from(error).into()),
+            };
+        }
         if fence.active == *me {
             if fence.is_to_be_renewed(me, now, &TIMING) && !mutant::is(Mutant::LeaseNotRenewed) {
                 let renewed = regions.change(|read, me| {
@@ -152,15 +178,9 @@ impl Evaluate {
                 }
             }
         } else {
-            let Some(taken) = self.take_over(regions, &fence).await? else {
-                return Ok(());
-            };
-            fence = taken;
+            return self.take_over(regions, &fence).await;
         }
-        if fence.active == *me {
-            self.mend(regions, &fence).await?;
-        }
-        Ok(())
+        Ok(Some(fence).filter(|fence| fence.active == *me))
     }
 
     /// Reports that this region is there, and takes over if it may. Returns the fence then.
@@ -172,11 +192,12 @@ impl Evaluate {
         let (me, table) = (regions.me(), regions.table());
         let now = self.store.world().now();
         let last = table.report(me).await.map_err(StoreError::from)?;
-        // A replica that can't be read takes nothing over.
+        // A replica that can't be read takes nothing over, nor does one that is not complete, unless an operator wants that.
         let pulse = self.store.pulse().await?;
         let report = Report::after(last.as_ref(), me, fence, pulse, now);
         table.put_report(&report).await.map_err(StoreError::from)?;
         let again = match fence.taken_over(me, now, &TIMING) {
+            Ok(_) if pulse.is_none() && fence.next.is_none() => return Ok(None),
             Ok(_) if report.has_seen_unchanged(fence, now) => None,
             Ok(_) => Some(now + AFTER_MS),
             Err(Refused::Leased { until, .. }) => Some(until + AFTER_MS),

@@ -75,7 +75,7 @@ impl Evaluate {
         let mut tasks = Vec::new();
         for record in &event.records {
             let sequence = record.change.sequence_number.clone();
-            match meaning(record) {
+            match meaning(record, self.since.map(|_| self.store.world().now())) {
                 Ok(Meaning::Relay(work)) => relays.push((sequence, work)),
                 Ok(Meaning::Removed(state)) => removals.push((sequence, state)),
                 Ok(Meaning::Soon(timers)) => soon.extend(timers),
@@ -215,8 +215,12 @@ fn record_of(change: Change) -> EventRecord {
     record
 }
 
-/// What to do for a record, by the item's kind, the operation, and its principal.
-fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
+/// What to do for a record, by the item's kind, the operation, and its principal. In one of two regions, `replicated` is
+/// the time: what TTL removed in the other region is replicated without a principal.
+fn meaning(
+    record: &EventRecord,
+    replicated: Option<UnixMs>,
+) -> Result<Meaning, serde_dynamo::Error> {
     let (new, old) = (&record.change.new_image, &record.change.old_image);
     match record.event_name.as_str() {
         "INSERT" if kind(new) == Some("alert") => {
@@ -272,9 +276,14 @@ fn meaning(record: &EventRecord) -> Result<Meaning, serde_dynamo::Error> {
             }
             _ => Ok(Meaning::Nothing),
         },
-        "REMOVE" if kind(old) == Some("lease") && is_by_ttl(record) => Ok(Meaning::Removed(
-            Box::new(serde_dynamo::from_item(old.clone())?),
-        )),
+        "REMOVE"
+            if kind(old) == Some("lease")
+                && (is_by_ttl(record) || replicated.is_some_and(|now| has_expired(old, now))) =>
+        {
+            Ok(Meaning::Removed(Box::new(serde_dynamo::from_item(
+                old.clone(),
+            )?)))
+        }
         _ => Ok(Meaning::Nothing),
     }
 }
@@ -283,6 +292,16 @@ fn kind(image: &Item) -> Option<&str> {
     match image.get("kind") {
         Some(serde_dynamo::AttributeValue::S(kind)) => Some(kind),
         _ => None,
+    }
+}
+
+/// Whether TTL could have removed an item.
+fn has_expired(image: &Item, now: UnixMs) -> bool {
+    match image.get("expires_at") {
+        Some(serde_dynamo::AttributeValue::N(seconds)) => {
+            seconds.parse().is_ok_and(|at: i64| at <= now.secs())
+        }
+        _ => false,
     }
 }
 

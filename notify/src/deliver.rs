@@ -6,6 +6,7 @@ use crate::send::Mail;
 use crate::{Notify, NotifyError};
 use futures::FutureExt;
 use futures::future::join_all;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use thrum_schema::alert::{Alert, AlertKind};
 use thrum_schema::channel::{Channel, ChannelKind};
@@ -165,6 +166,16 @@ impl Notify {
         let Some(alert) = self.store.alert(project, id).await? else {
             return Ok(());
         };
+        // A timer of the delivery may have arrived late, too.
+        if !self.is_current(&alert).await? {
+            return Ok(());
+        }
+        let is_open = |open: &BTreeSet<String>| open.contains(&channel_id.to_string());
+        let is_closed = alert.planned && !alert.open.as_ref().is_some_and(is_open);
+        if self.act.is_some() && is_closed && !is_final {
+            let claim = self.new_claim(project, id, channel_id, now, 0);
+            return Ok(self.store.delivered_elsewhere(&claim, now).await?);
+        }
         let delivered = self.deliver_one(&alert, (channel_id, channel), &delivery, now);
         trace::caused_by(alert.trace(), delivered).await
     }

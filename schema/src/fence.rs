@@ -216,6 +216,13 @@ impl Fence {
         })
     }
 
+    /// Whether the region that an operator wants has not taken over, although it could long since: it may be lost itself.
+    /// Then the active one should withdraw the switch, so that somebody is active.
+    pub fn is_forsaken(&self, me: &Region, now: UnixMs, timing: &Timing) -> bool {
+        let free = self.until + timing.skew_ms + timing.flight_ms;
+        self.active == *me && self.next.is_some() && now > free + timing.lease_ms
+    }
+
     /// Makes `me` the active region, once the lease and everything that was begun within it have ended. It must then
     /// repair what replication lost.
     ///
@@ -451,6 +458,19 @@ mod tests {
         let back = handed.handed_over(&a).unwrap();
         assert_eq!((back.next.clone(), back.version), (None, 3));
         assert!(back.renewed(&a, NOW + 15_000, &TIMING).is_ok());
+    }
+
+    #[test]
+    fn a_hand_over_to_a_lost_region_is_forsaken_after_a_while() {
+        let (a, b) = regions();
+        let fence = Fence::new(a.clone(), NOW, &TIMING);
+        let handed = fence.handed_over(&b).unwrap();
+        assert!(!handed.is_forsaken(&a, NOW + 133_000, &TIMING));
+        assert!(handed.is_forsaken(&a, NOW + 133_001, &TIMING));
+        assert!(!handed.is_forsaken(&b, NOW + 133_001, &TIMING));
+        assert!(!fence.is_forsaken(&a, NOW + 133_001, &TIMING));
+        let back = handed.handed_over(&a).unwrap();
+        assert!(back.renewed(&a, NOW + 133_001, &TIMING).is_ok());
     }
 
     #[test]

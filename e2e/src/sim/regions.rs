@@ -91,8 +91,11 @@ async fn act(plan: Arc<Plan>, shown: bool) -> Run {
     let mut logged = Vec::new();
     for i in 0..monitors.len() {
         let name = super::clients::name(i);
-        let mut list = all["monitors"].as_array().into_iter().flatten();
-        let Some(found) = list.find(|monitor| monitor["name"] == name) else {
+        let list = all["monitors"].as_array().into_iter().flatten();
+        let mut same: Vec<&Value> = list.filter(|monitor| monitor["name"] == name).collect();
+        // One that the lost region had created before is paused.
+        same.sort_by_key(|monitor| monitor["status"] == "paused");
+        let Some(found) = same.first() else {
             shown.push(None);
             continue;
         };

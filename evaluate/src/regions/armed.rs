@@ -3,6 +3,7 @@
 use futures::future::try_join_all;
 use std::collections::HashMap;
 use thrum_schema::UnixMs;
+use thrum_schema::id::{AlertId, ChannelId};
 use thrum_schema::timer::What;
 use thrum_store::{Result, Store};
 
@@ -51,6 +52,17 @@ impl<'a> Armed<'a> {
         }
         self.next = self.next.max(end);
         Ok(())
+    }
+
+    /// The alerts and groups whose delivery through a channel has a timer.
+    pub fn deliveries(&self, of: ChannelId) -> Vec<AlertId> {
+        let alerts = self.due.keys().filter_map(|what| match what {
+            What::Deliver { alert, channel, .. } if *channel == of => Some(*alert),
+            _ => None,
+        });
+        let mut alerts: Vec<AlertId> = alerts.collect();
+        alerts.sort_unstable();
+        alerts
     }
 
     /// Whether a timer is armed for `by` or before.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use thrum_schema::announce::timers_of;
 use thrum_schema::channel::ChannelKind;
 use thrum_schema::fence::{DISORDER_MS, Fence, REROUTED_MS, TIMING};
-use thrum_schema::id::MonitorId;
+use thrum_schema::id::{AlertId, MonitorId};
 use thrum_schema::monitor::Monitor;
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::timer::{Timer, What, look_at};
@@ -28,8 +28,9 @@ use thrum_store::regions::{Act, ChangeError, Regions, Repair, Role};
 use thrum_store::{Change, Result, StoreError};
 use tokio::time::sleep;
 
-/// How long a process may be silent before its repair is continued by another, in milliseconds.
-const CLAIM_MS: i64 = 45_000;
+/// How long a process may be silent before its repair is continued by another, in milliseconds: as long as an invocation
+/// may take, so that only one that died is replaced.
+const CLAIM_MS: i64 = 120_000;
 /// How long an invocation works on a repair, in milliseconds.
 const WORK_MS: i64 = 60_000;
 /// How many monitors are checked at a time.
@@ -42,15 +43,19 @@ const CHECK_EVERY_MS: i64 = 300_000;
 /// How far back the cursors go beyond what may be lost, in minutes.
 const OVERLAP_MIN: i64 = 2;
 /// How many alerts of a project are compared with their monitors, the newest first, and of how many days.
-const ALERTS: usize = 10_000;
+const ALERTS: usize = 2_000;
 const DAYS: i64 = 2;
-/// How long a delivery may gather before it counts as stuck, in milliseconds.
-const GATHERED_MS: i64 = 60_000;
+/// How far ahead the retry of a group is, at most, in milliseconds.
+const GROUP_MS: i64 = 45 * 60_000;
+/// How far back a check goes, in milliseconds. A timer that arrives later is armed again instead.
+const CHECK_BACK_MS: i64 = 3_600_000;
 
 /// A repair as far as this invocation goes.
 struct Run<'a> {
     repair: Repair,
     since: UnixMs,
+    /// From when on timers are read and swept again.
+    from: UnixMs,
     armed: Armed<'a>,
     is_first: bool,
     /// When the invocation must leave the rest to the next.
@@ -79,9 +84,14 @@ impl Evaluate {
         };
         let here = self.during(&act);
         let now = self.store.world().now();
+        let from = match is_first {
+            true => repair.lost,
+            false => repair.lost.max(now - CHECK_BACK_MS),
+        };
         let mut run = Run {
             since: act.since(),
-            armed: Armed::new(&here.store, repair.lost),
+            from,
+            armed: Armed::new(&here.store, from),
             is_first,
             ends: now + WORK_MS,
             repair,
@@ -199,7 +209,7 @@ impl Evaluate {
         if mutant::is(Mutant::CursorKept) {
             return Ok(());
         }
-        let minute = run.repair.lost.minute() - OVERLAP_MIN;
+        let minute = run.from.minute() - OVERLAP_MIN;
         for shard in 0..self.store.shards() {
             if run.is_first {
                 self.store.rewind_cursor(shard, minute).await?;
@@ -227,8 +237,14 @@ impl Evaluate {
             if run.repair.project.is_some_and(|done| project.id <= done) {
                 continue;
             }
-            if self.repair_project(act, &project, run).await? == Progress::Paused {
-                return Ok(Progress::Paused);
+            match self.repair_project(act, &project, run).await {
+                Ok(Progress::Done) => {}
+                Ok(Progress::Paused) => return Ok(Progress::Paused),
+                // It must not hold up the other projects.
+                Err(StoreError::Corrupt(error)) => {
+                    tracing::error!(project = %project.id, %error, "an item of a project can't be read: the rest of the project was not checked");
+                }
+                Err(error) => return Err(error),
             }
             run.repair.project = Some(project.id);
             run.repair.monitor = None;
@@ -297,20 +313,9 @@ impl Evaluate {
             if !run.armed.has(audit, UnixMs::LATEST) {
                 unaudited.push(id);
             }
-            let age_ms = now - UnixMs(id.created_ms());
-            if age_ms < GATHERED_MS {
-                continue;
-            }
-            for delivery in self.store.deliveries(id).await? {
-                let (Some(DeliveryState::Gathering), Some(channel)) =
-                    (delivery.state, delivery.channel)
-                else {
-                    continue;
-                };
-                if !self.store.gathered(channel).await?.contains(&id) {
-                    self.store.ungather(id, channel).await?;
-                    run.repair.alerts += 1;
-                }
+            // Only those that the other region gathered may lack what they wait for.
+            if UnixMs(id.created_ms()) < run.since {
+                self.repair_gathering(id, run).await?;
             }
         }
         run.repair.timers += unaudited.len() as u64;
@@ -318,6 +323,33 @@ impl Evaluate {
             self.store
                 .arm_audits(first.project, &unaudited, now)
                 .await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the deliveries of an alert again that wait for a group which neither waits nor exists.
+    async fn repair_gathering(&self, id: AlertId, run: &mut Run<'_>) -> Result<()> {
+        for delivery in self.store.deliveries(id).await? {
+            let (Some(DeliveryState::Gathering), Some(channel)) =
+                (delivery.state, delivery.channel)
+            else {
+                continue;
+            };
+            if self.store.is_gathered(channel, id).await? {
+                continue;
+            }
+            // A group has a timer.
+            let now = self.store.world().now();
+            run.armed.read(now + GROUP_MS).await?;
+            let mut is_in_group = false;
+            for other in run.armed.deliveries(channel) {
+                let group = self.store.delivery(other, channel).await?;
+                is_in_group |= group.is_some_and(|group| group.members.contains(&id));
+            }
+            if !is_in_group {
+                self.store.ungather(id, channel).await?;
+                run.repair.alerts += 1;
+            }
         }
         Ok(())
     }
@@ -392,9 +424,11 @@ impl Evaluate {
             let is_new = monitor.created >= run.repair.lost;
             match (owned.contains(&monitor.id), is_new) {
                 (true, false) => {}
-                // Its deletion was replicated in part.
+                // Its deletion was replicated in part; or, just after the takeover, the rest of it may still arrive.
                 (false, false) => {
-                    self.delete_rest(monitor).await?;
+                    if !run.is_first {
+                        self.delete_rest(monitor).await?;
+                    }
                     continue;
                 }
                 (_, true) if monitor.created < run.since => {
@@ -433,6 +467,10 @@ impl Evaluate {
 
     /// Finishes the deletion of a monitor.
     async fn delete_rest(&self, monitor: &Monitor) -> Result<()> {
+        // The owner was looked for in what may have been stale.
+        if self.store.locate(monitor.id).await?.is_some() {
+            return Ok(());
+        }
         match self.store.delete_monitor(monitor).await {
             Ok(()) => {
                 tracing::warn!(monitor = %monitor.id, "finished the deletion of a monitor");

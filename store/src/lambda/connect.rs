@@ -56,6 +56,10 @@ pub fn connect(lookup: impl Fn(&str) -> Option<String>) -> Result<Connected, Str
     let aws = config(&lookup, &here);
     let store = Store::new(dynamo(&aws, &table), &table, shards, world.clone());
     let named = lookup("THRUM_REGIONS").filter(|regions| !regions.is_empty());
+    let fenced = lookup("THRUM_FENCE_TABLE").filter(|table| !table.is_empty());
+    if named.is_some() != fenced.is_some() {
+        return Err("THRUM_REGIONS and THRUM_FENCE_TABLE must be set together".to_owned());
+    }
     let (regions, other) = match named {
         None => (None, None),
         Some(named) => {

@@ -4,8 +4,8 @@ use super::commit::FIRST_AUDIT_MS;
 use crate::item::{self, MAPPING_VERSION, delivery_expires_s};
 use crate::key::Key;
 use crate::table::{
-    Condition, Query, TableError, Update, Value, Write, add, attr, create, delete, exists, put,
-    remove, set, strings, update,
+    Condition, Query, Read, TableError, Update, Value, Write, add, attr, create, delete, exists,
+    put, remove, set, strings, update,
 };
 use crate::{Result, Store, StoreError};
 use serde::Deserialize;
@@ -262,6 +262,22 @@ impl Store {
         }
     }
 
+    /// Records that the other of two regions has delivered an alert: the alert says so, but the delivery was not
+    /// replicated. 1 WU.
+    pub async fn delivered_elsewhere(&self, claim: &Claim, at: UnixMs) -> Result<()> {
+        let sent = set("state", "sent")
+            .set("sent", at)
+            .set("note", "delivered before another region took over")
+            .remove("until")
+            .remove("token")
+            .and(claim.named());
+        let is_final = attr("state").one_of(["sent", "dead", "suppressed"]);
+        let open = attr("state").missing().or(is_final.negated());
+        self.try_write(update(claim.key(), sent).when(open))
+            .await
+            .map(drop)
+    }
+
     /// Ends a delivery that has not started, without sending. 1 WU.
     ///
     /// # Errors
@@ -325,6 +341,13 @@ impl Store {
             put(self.timer_item(flush)),
         ])
         .await
+    }
+
+    /// Whether an alert is among those collected for a channel. 1 RU.
+    pub async fn is_gathered(&self, channel: ChannelId, alert: AlertId) -> Result<bool> {
+        let key = Key::gathered(channel, alert);
+        let found = self.table.get(key, Read::Consistent).await?;
+        Ok(found.is_some())
     }
 
     /// Starts a delivery again that waits for a group which does not exist. 1 WU.

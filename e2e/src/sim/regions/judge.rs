@@ -8,6 +8,7 @@ use crate::sim::clients::name;
 use crate::sim::seen::ms_of;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use thrum_schema::AlertId;
 
 /// How far the clocks of client and region may be apart, and a request's way, in milliseconds.
 const CLOCKS_MS: i64 = 1_500;
@@ -255,7 +256,8 @@ fn messages(case: &Case, i: usize, note: &mut impl FnMut(&'static str, String)) 
                         ),
                     );
                 }
-                if !unknown && one.alert < last.alert {
+                // IDs begin with the time, by the clock of the region that raised the alert.
+                if !unknown && created_ms(one.alert) + CLOCKS_MS < created_ms(last.alert) {
                     note(
                         "A8: no older alert follows a newer one",
                         format!("hook {hook}: {} at {} ms", one.alert, one.at_ms),
@@ -265,6 +267,11 @@ fn messages(case: &Case, i: usize, note: &mut impl FnMut(&'static str, String)) 
             last = Some(one);
         }
     }
+}
+
+fn created_ms(alert: &str) -> i64 {
+    let id: Option<AlertId> = alert.parse().ok();
+    id.map_or(0, AlertId::created_ms)
 }
 
 /// At the end, everyone believes the truth.
@@ -302,6 +309,15 @@ fn beliefs(case: &Case, i: usize, note: &mut impl FnMut(&'static str, String)) {
                 note("a monitor that was replicated is not lost", name(i));
             }
         }
+        return;
+    }
+    let known = case
+        .history
+        .sent
+        .iter()
+        .any(|sent| sent.client == i && sent.done == Some(true) && !case.is_lost(sent.sent_ms));
+    if !known {
+        // A monitor whose heartbeats were all lost waits for nothing.
         return;
     }
     let failed = fail > success;
