@@ -146,22 +146,8 @@ impl Command {
     /// Opens the table of `--table`, if it is given, and sends the command's requests there.
     async fn connect(&mut self) -> anyhow::Result<Option<remote::Direct>> {
         let remote = match self {
-            Self::Projects(args) => {
-                let Some(table) = args.remote.table.clone() else {
-                    return Ok(None);
-                };
-                let direct = remote::Direct::open(&table, None, false).await?;
-                args.connect_to(&direct);
-                return Ok(Some(direct));
-            }
-            Self::Region(args) => {
-                let Some(table) = args.remote.table.clone() else {
-                    return Ok(None);
-                };
-                let direct = remote::Direct::open(&table, None, false).await?;
-                args.connect_to(&direct);
-                return Ok(Some(direct));
-            }
+            Self::Projects(args) => return args.operator.connect().await,
+            Self::Region(args) => return args.operator.connect().await,
             Self::Monitors(args) => &mut args.remote,
             Self::Alerts(args) => &mut args.remote,
             Self::Channels(args) => &mut args.remote,

@@ -284,7 +284,7 @@ async fn evaluate_reports_only_the_failed_records_of_a_batch() {
     assert!(
         stage
             .store
-            .advance_cursor(0, "test", minute, now)
+            .advance_cursor(0, "test", (None, minute), now)
             .await
             .unwrap()
     );

@@ -411,7 +411,11 @@ async fn one_sweeper_claims_a_shard_and_cursors_never_go_back(table: Table) {
     let claim = async |by, now| store.claim_shard(1, by, until, now).await.unwrap();
     assert!(claim("a", NOW).await && claim("a", NOW).await);
     assert!(!claim("b", NOW).await);
-    let advance = async |by, minute, now| store.advance_cursor(1, by, minute, now).await.unwrap();
+    let advance_from = async |read, by, minute, now| {
+        let advanced = store.advance_cursor(1, by, (read, minute), now);
+        advanced.await.unwrap()
+    };
+    let advance = async |by, minute, now| advance_from(None, by, minute, now).await;
     assert!(!advance("b", minute, NOW).await);
     assert!(advance("a", minute, NOW).await);
     assert!(
@@ -424,6 +428,27 @@ async fn one_sweeper_claims_a_shard_and_cursors_never_go_back(table: Table) {
         "b's claim has expired"
     );
     assert_eq!(store.cursor(1).await.unwrap().low, Some(minute + 1));
+
+    // It is set back after a takeover, and a sweep that had read it does not undo that.
+    assert!(claim("d", until).await);
+    store.rewind_cursor(1, Some("a"), minute - 9).await.unwrap();
+    assert_eq!(
+        store.cursor(1).await.unwrap().low,
+        Some(minute + 1),
+        "d has claimed it"
+    );
+    store.rewind_cursor(1, Some("d"), minute - 9).await.unwrap();
+    assert!(!advance_from(Some(minute + 1), "c", minute + 2, until).await);
+    assert_eq!(store.cursor(1).await.unwrap().low, Some(minute - 9));
+    assert!(claim("d", until).await);
+    store.rewind_cursor(1, None, minute).await.unwrap();
+    assert_eq!(
+        store.cursor(1).await.unwrap().low,
+        Some(minute - 9),
+        "never forward"
+    );
+    assert!(claim("c", until).await, "the claim is void");
+    assert!(advance_from(Some(minute - 9), "c", minute + 2, until).await);
 }
 
 async fn a_limit_is_never_exceeded(table: Table) {

@@ -24,7 +24,7 @@ use thrum_store::regions::{Act, ChangeError, Regions, Role};
 
 /// When the fence is tended again between two ticks, in seconds.
 const TEND_S: [u64; 3] = [15, 30, 45];
-/// How long after its lease has ended the active region looks whether it is free, in milliseconds.
+/// How long after the fence is free the passive region looks again, in milliseconds.
 const AFTER_MS: i64 = 1_000;
 /// If the fence is free within this time, it is tended then, in milliseconds.
 const SOON_MS: i64 = 15_000;
@@ -150,10 +150,12 @@ impl Evaluate {
 
     /// Renews the lease of this region, or reports and takes over if it may. Returns the fence, if this region is active.
     async fn keep_lease(&self, regions: &Regions) -> Result<Option<Fence>, WorkError> {
-        let fence = regions.look().await.map_err(StoreError::from)?;
+        let mut fence = regions.look().await.map_err(StoreError::from)?;
         let now = self.store.world().now();
         let me = regions.me();
-        let mut fence = fence;
+        if fence.active != *me {
+            return self.take_over(regions, &fence).await;
+        }
         if fence.is_forsaken(me, now, &TIMING) {
             tracing::warn!(next = ?fence.next, "the other region has not taken over, as an operator wanted: this one stays active");
             let withdrawn = regions.change(|read, me| read.handed_over(me)).await;
@@ -163,24 +165,20 @@ impl Evaluate {
                 Err(ChangeError::Table(error)) => return Err(StoreError::from(error).into()),
             };
         }
-        if fence.active == *me {
-            if fence.is_to_be_renewed(me, now, &TIMING) && !mutant::is(Mutant::LeaseNotRenewed) {
-                let renewed = regions.change(|read, me| {
-                    let now = self.store.world().now();
-                    read.renewed(me, now, &TIMING)
-                });
-                match renewed.await {
-                    Ok(new) => fence = new.unwrap_or(fence),
-                    Err(ChangeError::Refused(refused)) => {
-                        tracing::warn!(%refused, "the lease was not renewed");
-                    }
-                    Err(ChangeError::Table(error)) => return Err(StoreError::from(error).into()),
+        if fence.is_to_be_renewed(me, now, &TIMING) && !mutant::is(Mutant::LeaseNotRenewed) {
+            let renewed = regions.change(|read, me| {
+                let now = self.store.world().now();
+                read.renewed(me, now, &TIMING)
+            });
+            match renewed.await {
+                Ok(new) => fence = new.unwrap_or(fence),
+                Err(ChangeError::Refused(refused)) => {
+                    tracing::warn!(%refused, "the lease was not renewed");
                 }
+                Err(ChangeError::Table(error)) => return Err(StoreError::from(error).into()),
             }
-        } else {
-            return self.take_over(regions, &fence).await;
         }
-        Ok(Some(fence).filter(|fence| fence.active == *me))
+        Ok(Some(fence))
     }
 
     /// Reports that this region is there, and takes over if it may. Returns the fence then.

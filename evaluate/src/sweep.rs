@@ -85,8 +85,8 @@ impl Evaluate {
     /// unfinished timers again.
     pub async fn sweep(&self, shard: u16) -> Result<Swept, SweepError> {
         let started = self.store.world().now();
-        let low = self.store.cursor(shard).await?.low;
-        let mut low = low.unwrap_or(started.minute() - NO_CURSOR_MIN);
+        let read = self.store.cursor(shard).await?.low;
+        let mut low = read.unwrap_or(started.minute() - NO_CURSOR_MIN);
         if !mutant::is(Mutant::StepIgnored) && low > started.minute() {
             // The clock was set back: what is armed now is due before the cursor.
             low = started.minute() - OVERLAP_MIN;
@@ -132,7 +132,7 @@ impl Evaluate {
         if claimed || low + IDLE_LAG_MIN <= target {
             let target = target.max(low);
             self.store
-                .advance_cursor(shard, &self.name, target, started)
+                .advance_cursor(shard, &self.name, (read, target), started)
                 .await?;
         }
         Ok(swept)

@@ -26,7 +26,6 @@ const REPORTED_MS: i64 = 60_000;
 const CAUGHT_UP_MS: i64 = 75_000;
 /// How long a read of the fence may take.
 const FENCE_READ: Duration = Duration::from_secs(2);
-const NO_FENCE: &str = "there is no fence: the first region creates it at its next tick";
 /// How soon the fence is read again if its lease has ended, in milliseconds: another region may be active by then.
 const AGAIN_MS: i64 = 1_000;
 
@@ -83,10 +82,15 @@ impl Regions {
         Ok(belief)
     }
 
-    async fn read(&self) -> Result<Fence> {
+    async fn read_if_any(&self) -> Result<Option<Fence>> {
         let read = timeout(FENCE_READ, self.fence.read()).await;
-        let fence = read.map_err(|_| unavailable("the fence could not be read in time"))?;
-        fence?.ok_or_else(|| unavailable(NO_FENCE))
+        read.map_err(|_| unavailable("the fence could not be read in time"))?
+    }
+
+    async fn read(&self) -> Result<Fence> {
+        let missing = "there is no fence: the first region creates it at its next tick";
+        let fence = self.read_if_any().await?;
+        fence.ok_or_else(|| unavailable(missing))
     }
 
     /// Reads the fence now, and believes it. The first region creates it if there is none. 1 RU.
@@ -97,13 +101,14 @@ impl Regions {
         let mut known = self.belief.lock().await;
         *known = None;
         let now = self.world.now();
-        let fence = match self.read().await {
-            Err(TableError::Unavailable(why)) if self.creates && why == NO_FENCE => {
+        let fence = match self.read_if_any().await? {
+            Some(fence) => fence,
+            None if self.creates => {
                 let first = Fence::new(self.me.clone(), now, &TIMING);
                 self.fence.create(&first).await?;
                 self.read().await?
             }
-            read => read?,
+            None => self.read().await?,
         };
         *known = Some(Belief::new(fence.clone(), now));
         Ok(fence)

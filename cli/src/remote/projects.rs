@@ -1,10 +1,8 @@
 //! `thrum projects`, for the operator, and `thrum usage`.
 
-use super::{Direct, Remote, cell, out, segment};
-use anyhow::Context;
+use super::{Operator, Remote, cell, out, segment};
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 const EXAMPLES: &str = "\
@@ -20,20 +18,9 @@ pub struct Projects {
     #[command(subcommand)]
     action: Option<ProjectAction>,
 
-    /// Admin key of the server
-    #[arg(
-        long,
-        global = true,
-        env = "THRUM_ADMIN_KEY",
-        hide_env_values = true,
-        value_name = "KEY",
-        help_heading = "Server options"
-    )]
-    admin_key: Option<SecretString>,
-
-    /// Server, API key and output format.
+    /// Server, admin key and output format.
     #[command(flatten)]
-    pub remote: Remote,
+    pub operator: Operator,
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,14 +49,6 @@ enum ProjectAction {
     },
 }
 
-impl Projects {
-    /// Sends further requests to `direct`, with its admin key.
-    pub fn connect_to(&mut self, direct: &Direct) {
-        self.remote.connect_to(direct);
-        self.admin_key = Some(direct.admin_key.clone());
-    }
-}
-
 /// Arguments of `thrum usage`.
 #[derive(Debug, Args)]
 pub struct Usage {
@@ -92,18 +71,11 @@ pub struct Usage {
 /// # Errors
 /// The server refused the request or can't be reached.
 pub async fn projects(args: Projects) -> anyhow::Result<()> {
-    let remote = args.remote;
-    let key = args.admin_key.as_ref();
-    let key = key.context("the admin key is required: set THRUM_ADMIN_KEY or pass --admin-key")?;
-    let call = async |method, path: &str, body| {
-        let (_, reply) = remote
-            .call_with(("x-admin-key", key), method, path, body)
-            .await?;
-        anyhow::Ok(reply)
-    };
+    let operator = args.operator;
+    let remote = &operator.remote;
     match args.action.unwrap_or(ProjectAction::List) {
         ProjectAction::List => {
-            let reply = call(Method::GET, "/v1/projects", None).await?;
+            let reply = operator.call(Method::GET, "/v1/projects", None).await?;
             remote.print(
                 &reply,
                 "projects",
@@ -112,7 +84,9 @@ pub async fn projects(args: Projects) -> anyhow::Result<()> {
         }
         ProjectAction::Create { name, plan } => {
             let body = json!({ "name": name, "plan": plan });
-            let created = call(Method::POST, "/v1/projects", Some(body)).await?;
+            let created = operator
+                .call(Method::POST, "/v1/projects", Some(body))
+                .await?;
             if remote.json {
                 return out(&serde_json::to_string_pretty(&created)?);
             }
@@ -125,13 +99,14 @@ pub async fn projects(args: Projects) -> anyhow::Result<()> {
         }
         ProjectAction::Plan { id, plan } => {
             let path = format!("/v1/projects/{}", segment(&id)?);
-            call(Method::PATCH, &path, Some(json!({ "plan": plan }))).await?;
+            let body = json!({ "plan": plan });
+            operator.call(Method::PATCH, &path, Some(body)).await?;
             println!("Changed.");
             Ok(())
         }
         ProjectAction::Delete { id } => {
             let path = format!("/v1/projects/{}", segment(&id)?);
-            call(Method::DELETE, &path, None).await?;
+            operator.call(Method::DELETE, &path, None).await?;
             println!("Deleted.");
             Ok(())
         }

@@ -1,10 +1,8 @@
 //! `thrum region`, for the operator of a deployment in two regions.
 
-use super::{Direct, Remote, cell, out};
-use anyhow::Context;
+use super::{Operator, cell, out};
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
 const EXAMPLES: &str = "\
@@ -23,20 +21,9 @@ pub struct RegionArgs {
     #[command(subcommand)]
     action: Option<Action>,
 
-    /// Admin key of the server
-    #[arg(
-        long,
-        global = true,
-        env = "THRUM_ADMIN_KEY",
-        hide_env_values = true,
-        value_name = "KEY",
-        help_heading = "Server options"
-    )]
-    admin_key: Option<SecretString>,
-
-    /// Server, API key and output format.
+    /// Server, admin key and output format.
     #[command(flatten)]
-    pub remote: Remote,
+    pub operator: Operator,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,22 +45,12 @@ enum Action {
     },
 }
 
-impl RegionArgs {
-    /// Sends further requests to `direct`, with its admin key.
-    pub fn connect_to(&mut self, direct: &Direct) {
-        self.remote.connect_to(direct);
-        self.admin_key = Some(direct.admin_key.clone());
-    }
-}
-
 /// `thrum region`
 ///
 /// # Errors
 /// The server refused the request or can't be reached.
 pub async fn region(args: RegionArgs) -> anyhow::Result<()> {
-    let remote = args.remote;
-    let key = args.admin_key.as_ref();
-    let key = key.context("the admin key is required: set THRUM_ADMIN_KEY or pass --admin-key")?;
+    let operator = args.operator;
     let (method, path, body) = match args.action.unwrap_or(Action::Status) {
         Action::Status => (Method::GET, "/v1/regions", None),
         Action::Switch { to, force } => {
@@ -81,10 +58,8 @@ pub async fn region(args: RegionArgs) -> anyhow::Result<()> {
             (Method::POST, "/v1/regions/switch", Some(body))
         }
     };
-    let (_, shown) = remote
-        .call_with(("x-admin-key", key), method, path, body)
-        .await?;
-    if remote.json {
+    let shown = operator.call(method, path, body).await?;
+    if operator.remote.json {
         return out(&serde_json::to_string_pretty(&shown)?);
     }
     out(&lines(&shown).join("\n"))

@@ -283,11 +283,11 @@ impl Net {
 
     /// The table as seen by the handler `name`; `chance` decides its faults.
     pub fn table(self: &Arc<Self>, name: &'static str, chance: Chance) -> Arc<dyn Table> {
-        Arc::new(Way {
+        Arc::new(Answered(Way {
             net: Arc::clone(self),
             name,
             chance,
-        })
+        }))
     }
 
     /// Notifies the stream readers.
@@ -564,11 +564,26 @@ pub async fn die<T>() -> T {
     pending().await
 }
 
+/// Answers every kind of request.
+pub trait Answer: fmt::Debug + Send + Sync + 'static {
+    fn answer(&self, request: Request) -> Call<'_, Reply>;
+}
+
+/// A table that is one function.
+#[derive(Debug)]
+pub struct Answered<A>(pub A);
+
+impl Answer for Way {
+    fn answer(&self, request: Request) -> Call<'_, Reply> {
+        Box::pin(self.call(request))
+    }
+}
+
 /// Makes a call and unwraps the matching kind of reply.
 macro_rules! answered {
     ($way:ident, $request:expr, $reply:pat => $value:expr) => {
         Box::pin(async move {
-            match $way.call($request).await? {
+            match $way.0.answer($request).await? {
                 $reply => Ok($value),
                 other => unreachable!("unexpected kind of reply: {other:?}"),
             }
@@ -576,7 +591,7 @@ macro_rules! answered {
     };
 }
 
-impl Table for Way {
+impl<A: Answer> Table for Answered<A> {
     fn get(&self, key: Key, read: Read) -> Call<'_, Option<Item>> {
         answered!(self, Request::Get(key, read), Reply::Item(item) => item)
     }

@@ -16,7 +16,7 @@ use crate::{Evaluate, RETRY_MS};
 use std::time::Duration;
 use thrum_schema::announce::timers_of;
 use thrum_schema::channel::ChannelKind;
-use thrum_schema::fence::{DISORDER_MS, Fence, REROUTED_MS, TIMING};
+use thrum_schema::fence::{DISORDER_MS, Fence, REROUTED_MS, Refused, TIMING};
 use thrum_schema::id::{AlertId, MonitorId};
 use thrum_schema::monitor::Monitor;
 use thrum_schema::mutant::{self, Mutant};
@@ -100,12 +100,8 @@ impl Evaluate {
             here.record_takeover(&run).await?;
         }
         here.rewind_cursors(&run).await?;
-        let done = is_first && mutant::is(Mutant::NoRepair);
-        let progress = match done {
-            true => Progress::Done,
-            false => here.repair_all(&act, &mut run).await?,
-        };
-        if progress == Progress::Paused {
+        let is_skipped = is_first && mutant::is(Mutant::NoRepair);
+        if !is_skipped && here.repair_all(&act, &mut run).await? == Progress::Paused {
             self.delegate(EvaluateWork::Tend, Duration::ZERO).await;
             return Ok(());
         }
@@ -158,7 +154,7 @@ impl Evaluate {
         let until = now + CLAIM_MS;
         let is_first = !fence.ready;
         let claimed = match own {
-            // Goes on where the other process stopped.
+            // Continues where the other process stopped.
             Some(own) if own.done.is_none() => Repair { by, until, ..own },
             Some(own) => Repair {
                 by,
@@ -210,21 +206,21 @@ impl Evaluate {
             return Ok(());
         }
         let minute = run.from.minute() - OVERLAP_MIN;
+        let by = run.repair.by.to_string();
         for shard in 0..self.store.shards() {
-            if run.is_first {
-                self.store.rewind_cursor(shard, minute).await?;
+            // In this epoch, nothing was swept before the first repair. Later, if this is refused, a sweep is in progress,
+            // and the next check tries again.
+            let now = self.store.world().now();
+            let by = (!run.is_first).then_some(by.as_str());
+            if let Some(by) = by
+                && !self
+                    .store
+                    .claim_shard(shard, by, now + CLAIM_MS, now)
+                    .await?
+            {
                 continue;
             }
-            // A sweep is under way if this is refused; the next check tries again.
-            let by = run.repair.by.to_string();
-            let now = self.store.world().now();
-            if self
-                .store
-                .claim_shard(shard, &by, now + CLAIM_MS, now)
-                .await?
-            {
-                self.store.rewind_claimed(shard, &by, minute).await?;
-            }
+            self.store.rewind_cursor(shard, by, minute).await?;
         }
         Ok(())
     }
@@ -356,6 +352,11 @@ impl Evaluate {
 
     async fn repair_watches(&self, project: &Project, run: &mut Run<'_>) -> Result<()> {
         let watches = self.store.watches(project.id).await?;
+        if watches.is_empty() {
+            return Ok(());
+        }
+        // A watch may be due at any time.
+        run.armed.read(UnixMs::LATEST).await?;
         let now = self.store.world().now();
         let mut missing = Vec::new();
         for watch in watches {
@@ -367,7 +368,6 @@ impl Evaluate {
                 watch: watch.id,
                 epoch: state.epoch,
             };
-            run.armed.read(now + 3_600_000).await?;
             if !run.armed.has(what, UnixMs::LATEST) {
                 missing.push(Timer { due: now, what });
             }
@@ -532,11 +532,10 @@ impl Evaluate {
             sleep(Duration::from_millis(wait_ms.max(0).unsigned_abs())).await;
             let epoch = act.epoch();
             let marked = regions.change(|read, me| {
-                let other = Err(thrum_schema::fence::Refused::NotActive(read.active.clone()));
                 if read.epoch == epoch {
                     read.repaired(me)
                 } else {
-                    other
+                    Err(Refused::NotActive(me.clone()))
                 }
             });
             match marked.await {

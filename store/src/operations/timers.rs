@@ -126,25 +126,22 @@ impl Store {
         let mut found = Vec::new();
         for minute in from.minute()..=to.minute() {
             let edge = |at: UnixMs| format!("{:013}", at.0);
-            let mut query =
-                Query::of(Key::timers_of(shard, minute)).between(edge(from + 1), edge(to + 1));
-            loop {
-                let page = self.table.query(query.clone()).await?;
-                for item in page.items {
-                    found.extend(item::timers_of(&item).unwrap_or_default());
-                }
-                query.after = page.next;
-                if query.after.is_none() {
-                    break;
-                }
-            }
+            let due = Query::of(Key::timers_of(shard, minute));
+            found.extend(
+                self.timers_of(due.between(edge(from + 1), edge(to + 1)))
+                    .await?,
+            );
         }
         Ok(found)
     }
 
     /// All timers of a shard and minute, without unreadable ones. 1 RU per 4 kB; 0.5 RU if there are none.
     pub async fn timers_in(&self, shard: u16, minute: i64) -> Result<Vec<Timer>> {
-        let mut query = Query::of(Key::timers_of(shard, minute));
+        self.timers_of(Query::of(Key::timers_of(shard, minute)))
+            .await
+    }
+
+    async fn timers_of(&self, mut query: Query) -> Result<Vec<Timer>> {
         let mut found = Vec::new();
         loop {
             let page = self.table.query(query.clone()).await?;
@@ -230,35 +227,24 @@ impl Store {
         self.move_cursor(shard, claimed, claimable(by, now)).await
     }
 
-    /// Moves a shard's cursor back to `minute`, if it is further, and voids any claim: the sweeper that made it may not
-    /// write any more. 1 WU.
-    pub async fn rewind_cursor(&self, shard: u16, minute: i64) -> Result<()> {
-        let back = set("low", minute).remove("by").remove("until");
-        let further = attr("low").missing().or(attr("low").above(minute));
-        self.move_cursor(shard, back, further).await?;
-        let free = update(Key::cursor(shard), remove("by").remove("until"));
-        self.write(free.when(exists())).await.map(drop)
+    /// Sets a shard's cursor back to `minute`, if it is further, and ends the claim of `by`, or any claim if it is `None`:
+    /// then no other sweeper may write any more. A sweep that read the cursor before does not advance it. 1 WU, or 2.
+    pub async fn rewind_cursor(&self, shard: u16, by: Option<&str>, minute: i64) -> Result<()> {
+        let mine = by.map_or_else(exists, |by| attr("by").eq(by));
+        let further = mine.clone().and(attr("low").above(minute));
+        let freed = remove("by").remove("until");
+        let back = freed.clone().set("low", minute);
+        let rewound = update(Key::cursor(shard), back).when(further);
+        self.try_write(rewound.or_when(mine, freed)).await.map(drop)
     }
 
-    /// Moves a shard's cursor, which `by` has claimed, back to `minute`, if it is further, and ends the claim. 1 WU.
-    pub async fn rewind_claimed(&self, shard: u16, by: &str, minute: i64) -> Result<()> {
-        let back = set("low", minute).remove("by").remove("until");
-        let own = attr("by").eq(by);
-        let further = own.clone().and(attr("low").above(minute));
-        if !self.move_cursor(shard, back, further).await? {
-            let free = update(Key::cursor(shard), remove("by").remove("until"));
-            self.try_write(free.when(own)).await?;
-        }
-        Ok(())
-    }
-
-    /// Moves a shard's cursor to `minute`, unless it is further already, and releases the claim.
-    /// Does nothing if another process holds a claim. 1 WU.
+    /// Moves a shard's cursor to `minute`, unless it is further already, or was set back since it was read as `read`.
+    /// Releases the claim. Does nothing if another process holds a claim. 1 WU.
     pub async fn advance_cursor(
         &self,
         shard: u16,
         by: &str,
-        minute: i64,
+        (read, minute): (Option<i64>, i64),
         now: UnixMs,
     ) -> Result<bool> {
         let moved = set("low", minute).remove("by").remove("until");
@@ -267,8 +253,11 @@ impl Store {
             .missing()
             .or(attr("low").at_most(minute))
             .or(attr("low").above(now.minute()));
-        self.move_cursor(shard, moved, claimable(by, now).and(ahead))
-            .await
+        let mut free = claimable(by, now).and(ahead);
+        if let Some(read) = read {
+            free = free.and(attr("low").above(read - 1));
+        }
+        self.move_cursor(shard, moved, free).await
     }
 
     async fn move_cursor(&self, shard: u16, change: Update, condition: Condition) -> Result<bool> {

@@ -16,8 +16,8 @@ const CLOCKS_MS: i64 = 1_500;
 const LAG_MS: i64 = 90_000;
 /// How long before the end of a lease it was last renewed, at most, in milliseconds.
 const LEASE_MS: i64 = 60_000;
-/// How long before a takeover its cause may be, in milliseconds: a lease, the flight time, polling, and hours of bad luck
-/// with failing calls.
+/// How long before a takeover its cause may be, in milliseconds: a lease, the flight time, polling, and a few failing
+/// calls.
 const CAUSE_MS: i64 = 240_000;
 /// How long it may take from the loss of a region until the other one evaluates, if nothing else fails, in milliseconds.
 pub const RTO_MS: i64 = 105_000;
@@ -228,7 +228,7 @@ fn false_alarms(case: &Case, i: usize, note: &mut impl FnMut(&'static str, Strin
     }
 }
 
-/// Each change is told once, in order, except for what the lost region told shortly before.
+/// Each change is announced once, in order, except for what the lost region announced shortly before.
 fn messages(case: &Case, i: usize, note: &mut impl FnMut(&'static str, String)) {
     for hook in 0..case.plan.hooks.len() {
         let told = case.told(i);

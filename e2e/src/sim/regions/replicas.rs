@@ -5,7 +5,7 @@
 
 use super::plan::{Plan, Trouble};
 use crate::sim::chance::{Chance, Clock, Skewed, sleep_ms};
-use crate::sim::net::{Reply, Request, die};
+use crate::sim::net::{Answer, Answered, Reply, Request, die};
 use crate::sim::trace::Trace;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -16,9 +16,7 @@ use thrum_schema::fence::Fence;
 use thrum_store::key::Key;
 use thrum_store::regions::FenceTable;
 use thrum_store::sqlite::{Options, SqliteTable};
-use thrum_store::table::{
-    Batch, Call, Item, Page, Query, Read, Result, Table, TableError, Write, delete, put,
-};
+use thrum_store::table::{Call, Item, Read, Result, Table, TableError, delete, put};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -103,15 +101,15 @@ impl Replicas {
     /// The way of a process in region `from` to a replica, or to the fence (`None`).
     pub fn way(self: &Arc<Self>, from: usize, to: Option<usize>) -> Arc<dyn Table> {
         let label = format!("way {from} {to:?}");
-        Arc::new(Way {
+        Arc::new(Answered(Way {
             replicas: Arc::clone(self),
             from,
             to,
             chance: Chance::new(self.plan.seed, &label),
-        })
+        }))
     }
 
-    /// The fence as it is, whoever may reach it.
+    /// The fence as stored, whether or not a region reaches it.
     pub async fn fence(&self) -> Fence {
         let fence = FenceTable::new(Arc::new(self.fence.clone()), "fence");
         let read = fence.read().await.expect("the fence can be read");
@@ -351,40 +349,8 @@ fn unavailable(why: &str) -> TableError {
     TableError::Unavailable(why.to_owned())
 }
 
-/// Makes a call and unwraps the matching kind of reply.
-macro_rules! answered {
-    ($way:ident, $request:expr, $reply:pat => $value:expr) => {
-        Box::pin(async move {
-            match $way.call($request).await? {
-                $reply => Ok($value),
-                other => unreachable!("unexpected kind of reply: {other:?}"),
-            }
-        })
-    };
-}
-
-impl Table for Way {
-    fn get(&self, key: Key, read: Read) -> Call<'_, Option<Item>> {
-        answered!(self, Request::Get(key, read), Reply::Item(item) => item)
-    }
-
-    fn get_many(&self, keys: Vec<Key>, read: Read) -> Call<'_, Batch> {
-        answered!(self, Request::GetMany(keys, read), Reply::Batch(batch) => batch)
-    }
-
-    fn query(&self, query: Query) -> Call<'_, Page> {
-        answered!(self, Request::Query(query), Reply::Page(page) => page)
-    }
-
-    fn write(&self, write: Write) -> Call<'_, Option<Item>> {
-        answered!(self, Request::Write(write), Reply::Item(item) => item)
-    }
-
-    fn write_many(&self, writes: Vec<Write>) -> Call<'_, Vec<Write>> {
-        answered!(self, Request::WriteMany(writes), Reply::Left(left) => left)
-    }
-
-    fn transact(&self, writes: Vec<Write>, token: Uuid) -> Call<'_, ()> {
-        answered!(self, Request::Transact(writes, token), Reply::Done => ())
+impl Answer for Way {
+    fn answer(&self, request: Request) -> Call<'_, Reply> {
+        Box::pin(self.call(request))
     }
 }
