@@ -108,6 +108,12 @@ class Emulator:
     def aws(self, service):
         return boto3.client(service, endpoint_url=self.url, region_name=self.region, aws_access_key_id="test", aws_secret_access_key="test")
 
+    def function_logs(self):
+        logs = self.aws("logs")
+        for group in logs.describe_log_groups()["logGroups"]:
+            for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"][-200:]:
+                yield f"{group['logGroupName']}: {event['message'].strip()[:500]}"
+
     def kill(self):
         if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -132,7 +138,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
         target = self.home
         if signed and signed[2] == "dynamodb":
             target = next(one for one in regions if one.region == signed[1])
-            if f'"{FENCE}"'.encode() in body:
+            if f'"TableName":"{FENCE}"'.encode() in body:
                 target = fence
         headers = dict(self.headers)
         if target is not self.home:
@@ -267,6 +273,11 @@ def function_url(emulator, outputs):
     return f"{emulator.url}/_aws/lambda-url/{host}"
 
 
+def is_well(url):
+    shown = call("GET", f"{url}/v1/status")[1]
+    return isinstance(shown, dict) and shown.get("status") == "ok"
+
+
 def main():
     first, second = regions
     fence.start(fence.url)
@@ -294,7 +305,7 @@ def main():
     until("the first region to be active", lambda: isinstance(shown := status(1), dict) and shown.get("active") == REGIONS[0], 150)
     until("the second region to report", lambda: status(1).get("passive"), 150)
     until("the health of both regions", lambda: all(call("GET", f"{url}/health") == (200, "OK") for url in urls), 30)
-    until("the first pulse", lambda: call("GET", f"{urls[1]}/v1/status")[1].get("status") == "ok", 150)
+    until("the first pulse", lambda: is_well(urls[1]), 150)
     print(thrum("region", "status", "--url", urls[1], THRUM_ADMIN_KEY=ADMIN))
     say("the first region is active, and the second one has caught up")
 
@@ -380,6 +391,9 @@ except BaseException:
     for emulator in regions:
         print(f"--- {emulator.name}", file=sys.stderr)
         subprocess.run(["tail", "-c", "5000", emulator.home / "log"], stdout=sys.stderr)
+        if emulator.process and emulator.process.poll() is None:
+            for line in emulator.function_logs():
+                print(line, file=sys.stderr)
     raise
 finally:
     for emulator in [*regions, fence]:

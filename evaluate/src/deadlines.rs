@@ -246,7 +246,10 @@ impl Evaluate {
         let Some(monitor) = self.store.monitor(state.project, state.monitor).await? else {
             return Ok(Settled::Obsolete);
         };
-        let left_behind = self.is_left_behind(&monitor, &state).await?;
+        let left_behind = match self.since {
+            Some(since) => self.store.is_left_behind(&monitor, &state, since).await?,
+            None => false,
+        };
         let first = Snapshot {
             monitor,
             state,

@@ -13,12 +13,11 @@ use crate::lookahead::WorkError;
 use crate::{Evaluate, SweptShards};
 use futures::future::BoxFuture;
 use std::time::Duration;
+use thrum_schema::UnixMs;
 use thrum_schema::fence::{Fence, Refused, Report, TIMING};
 use thrum_schema::metrics::Sample;
-use thrum_schema::monitor::Monitor;
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::work::EvaluateWork;
-use thrum_schema::{MonitorState, UnixMs};
 use thrum_store::StoreError;
 use thrum_store::regions::{Act, ChangeError, Regions, Role};
 
@@ -28,9 +27,6 @@ const TEND_S: [u64; 3] = [15, 30, 45];
 const AFTER_MS: i64 = 1_000;
 /// If the fence is free within this time, it is tended then, in milliseconds.
 const SOON_MS: i64 = 15_000;
-
-/// How long before a takeover a monitor was created, at most, if it was not replicated, in milliseconds.
-const JUST_MS: i64 = 600_000;
 
 /// What work that begins now may do.
 pub(crate) enum Begun {
@@ -73,25 +69,6 @@ impl Evaluate {
             since: Some(act.since()),
             ..self.clone()
         }
-    }
-
-    /// Whether a monitor is one that the lost region had just created, and that was created here again before it was
-    /// replicated: another one has its name, and gets its heartbeats.
-    pub(crate) async fn is_left_behind(
-        &self,
-        monitor: &Monitor,
-        state: &MonitorState,
-    ) -> Result<bool, StoreError> {
-        let Some(since) = self.since else {
-            return Ok(false);
-        };
-        let is_of_then = monitor.created < since && since - monitor.created < JUST_MS;
-        let is_silent = state.seen.is_none_or(|seen| seen < since);
-        if !is_of_then || !is_silent || !monitor.has_heartbeat_name() {
-            return Ok(false);
-        }
-        let named = self.store.monitor_named(monitor.project, &monitor.name);
-        Ok(named.await?.is_some_and(|named| named != monitor.id))
     }
 
     /// One tick in one of two regions: tends the fence now and three times until the next tick, and does the rest of a

@@ -15,6 +15,7 @@ use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::metrics::{Count, Sample};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::notice::Voice;
+use thrum_schema::targets::Targets;
 use thrum_schema::timer::AHEAD_MS;
 use thrum_schema::work::NotifyWork;
 use thrum_schema::{Project, UnixMs};
@@ -30,6 +31,9 @@ const SEND_MS: i64 = 21_000;
 const MAIL_THRESHOLD: u32 = 10;
 /// How many earlier alerts to skip that did not go to the channel.
 const MAX_SKIPPED: usize = 20;
+/// Why an alert is not sent after a later one of its monitor.
+pub(crate) const OVERTAKEN: &str =
+    "a later alert of its monitor arrived first when another region took over";
 /// How old a gathered alert may be, in milliseconds, before its flush counts as lost.
 const GATHERED_MS: i64 = 5 * GATHER_MS;
 
@@ -88,9 +92,9 @@ impl Notify {
         let Some(mut alert) = self.store.alert(project, id).await? else {
             return Ok(());
         };
-        if !self.is_current(&alert).await? {
+        let Standing::Current(_) = self.standing(&alert).await? else {
             return Ok(());
-        }
+        };
         if !alert.planned {
             let lag_ms = self.store.world().now() - UnixMs(id.created_ms());
             self.store.metrics().observe(Sample::RelayLag, lag_ms);
@@ -113,15 +117,43 @@ impl Notify {
         join_all(deliveries).await.into_iter().collect()
     }
 
-    /// Whether an alert agrees with what this region knows of its monitor. One that the other region raised may have
-    /// arrived before the monitor's state, or after this region had decided otherwise: the repair after a takeover sees
-    /// to both.
-    async fn is_current(&self, alert: &Alert) -> Result<bool, NotifyError> {
+    /// How an alert relates to what this region knows of its monitor. One that the other region raised before a takeover
+    /// may have arrived before the monitor's state, or after this region had decided otherwise: the repair sees to both.
+    pub(crate) async fn standing(&self, alert: &Alert) -> Result<Standing, NotifyError> {
         let since = self.act.as_ref().map(|act| act.since());
-        if since.is_none_or(|since| UnixMs(alert.id.created_ms()) >= since) {
-            return Ok(true);
+        match since.filter(|since| UnixMs(alert.id.created_ms()) < *since) {
+            Some(since) => Ok(self.store.standing(alert, since).await?),
+            None => Ok(Standing::Current(Vec::new())),
         }
-        Ok(self.store.standing(alert).await? == Standing::Current)
+    }
+
+    /// Whether a channel has had one of these alerts, or may have: it was replicated before an older one.
+    pub(crate) async fn has_had(
+        &self,
+        alerts: &[Alert],
+        channel: &Channel,
+    ) -> Result<bool, NotifyError> {
+        let id = channel.id.to_string();
+        for alert in alerts.iter().filter(|alert| channel.wants(alert.what)) {
+            let is_target = match &alert.targets {
+                Targets::All => true,
+                Targets::These(channels) => channels.contains(&channel.id),
+            };
+            let is_open = alert.open.as_ref().is_some_and(|open| open.contains(&id));
+            if is_target && alert.planned && !is_open {
+                return Ok(true);
+            }
+            let delivery = self.store.delivery(alert.id, channel.id).await?;
+            let state = delivery.and_then(|delivery| delivery.state);
+            let waits = matches!(
+                state,
+                None | Some(DeliveryState::Waiting | DeliveryState::Gathering)
+            );
+            if !waits {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Checks that this region may still send a message, before it does.
@@ -167,14 +199,19 @@ impl Notify {
             return Ok(());
         };
         // A timer of the delivery may have arrived late, too.
-        if !self.is_current(&alert).await? {
+        let Standing::Current(later) = self.standing(&alert).await? else {
             return Ok(());
-        }
+        };
         let is_open = |open: &BTreeSet<String>| open.contains(&channel_id.to_string());
         let is_closed = alert.planned && !alert.open.as_ref().is_some_and(is_open);
         if self.act.is_some() && is_closed && !is_final {
             let claim = self.new_claim(project, id, channel_id, now, 0);
             return Ok(self.store.delivered_elsewhere(&claim, now).await?);
+        }
+        if let Some(channel) = channel.as_ref().filter(|_| !is_final)
+            && self.has_had(&later, channel).await?
+        {
+            return self.skip(&alert, channel_id, OVERTAKEN, now).await;
         }
         let delivered = self.deliver_one(&alert, (channel_id, channel), &delivery, now);
         trace::caused_by(alert.trace(), delivered).await

@@ -13,6 +13,7 @@
 use super::armed::Armed;
 use crate::lookahead::WorkError;
 use crate::{Evaluate, RETRY_MS};
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 use thrum_schema::announce::timers_of;
 use thrum_schema::channel::ChannelKind;
@@ -57,6 +58,8 @@ struct Run<'a> {
     /// From when on timers are read and swept again.
     from: UnixMs,
     armed: Armed<'a>,
+    /// The monitors that this invocation has checked.
+    checked: HashSet<MonitorId>,
     is_first: bool,
     /// When the invocation must leave the rest to the next.
     ends: UnixMs,
@@ -86,12 +89,14 @@ impl Evaluate {
         let now = self.store.world().now();
         let from = match is_first {
             true => repair.lost,
-            false => repair.lost.max(now - CHECK_BACK_MS),
+            // Older timers of a region that was lost and is active again may be among those that arrived.
+            false => now - CHECK_BACK_MS,
         };
         let mut run = Run {
             since: act.since(),
             from,
             armed: Armed::new(&here.store, from),
+            checked: HashSet::new(),
             is_first,
             ends: now + WORK_MS,
             repair,
@@ -104,6 +109,9 @@ impl Evaluate {
         if !is_skipped && here.repair_all(&act, &mut run).await? == Progress::Paused {
             self.delegate(EvaluateWork::Tend, Duration::ZERO).await;
             return Ok(());
+        }
+        if !is_first {
+            here.forget_unconfigured(&run).await?;
         }
         self.finish_repair(&act, &here, run).await
     }
@@ -249,6 +257,22 @@ impl Evaluate {
             }
         }
         Ok(Progress::Done)
+    }
+
+    /// Removes the states of monitors whose configuration did not arrive.
+    async fn forget_unconfigured(&self, run: &Run<'_>) -> Result<()> {
+        let monitors = run.armed.monitors();
+        let unseen: BTreeSet<MonitorId> = monitors.difference(&run.checked).copied().collect();
+        let unseen: Vec<MonitorId> = unseen.into_iter().collect();
+        for ids in unseen.chunks(PAGE) {
+            for state in self.store.states(ids).await? {
+                let found = self.store.monitor(state.project, state.monitor).await?;
+                if found.is_none() {
+                    self.store.forget_state(state.monitor).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Records the progress. Returns whether the invocation must stop: its time is over, or another process goes on.
@@ -412,6 +436,7 @@ impl Evaluate {
     ) -> Result<()> {
         let now = self.store.world().now();
         let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
+        run.checked.extend(&ids);
         let states = self.store.states(&ids).await?;
         let owned = self.store.owned(&ids).await?;
         let of = |id: MonitorId| states.iter().find(|state| state.monitor == id);
@@ -493,7 +518,7 @@ impl Evaluate {
         let flips = self.store.flips(id, 1).await?;
         let was_down = flips.first().is_some_and(|last| last.to == Status::Down);
         let mut was = found.state.clone();
-        if !was_down {
+        if was.status == Status::Down && !was_down {
             was.flips = was.flips.saturating_sub(1);
             was.status = Status::Up;
             was.seen = pings.first().map(|last| last.at).or(was.flip_at);

@@ -45,10 +45,11 @@ impl Slot {
 }
 
 /// How an alert relates to the state of its monitor, after another region was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Standing {
-    /// The state is that of the alert's flip, or follows it.
-    Current,
+    /// The state is that of the alert's flip, or follows it. With the later alerts of the monitor that have arrived,
+    /// newest first.
+    Current(Vec<Alert>),
     /// The state is older than the alert's flip: it was not replicated, or not yet.
     Unknown,
     /// This region has decided otherwise, before the alert arrived.
@@ -156,31 +157,45 @@ impl Store {
         }
     }
 
-    /// Whether an alert agrees with its monitor's state, which may be of different ages after a takeover. 1 RU, and 1 RU
-    /// for each alert of the monitor since.
-    pub async fn standing(&self, alert: &Alert) -> Result<Standing> {
+    /// Whether an alert agrees with its monitor's state, which may be of different ages after the takeover at `since`.
+    /// 2 RU, and 1 RU for each alert of the monitor since.
+    pub async fn standing(&self, alert: &Alert, since: UnixMs) -> Result<Standing> {
         let (Some(flip), Some(subject)) = (&alert.flip, &alert.monitor) else {
-            return Ok(Standing::Current);
+            return Ok(Standing::Current(Vec::new()));
         };
         let states = self.states(&[subject.uuid]).await?;
-        let Some(state) = states.first() else {
-            return Ok(Standing::Current);
+        let Some(state) = states.first().filter(|_| flip.n > 0) else {
+            return Ok(Standing::Current(Vec::new()));
         };
-        if flip.n == 0 {
-            return Ok(Standing::Current);
+        let named = self.monitor_named(alert.project, &subject.name).await?;
+        if named.is_some_and(|named| named != subject.uuid)
+            && let Some(monitor) = self.monitor(alert.project, subject.uuid).await?
+            && self.is_left_behind(&monitor, state, since).await?
+        {
+            return Ok(Standing::Superseded);
         }
         if state.flips < flip.n {
-            return Ok(Standing::Unknown);
+            // Fewer flips, but a later one: this region has missed some, and decided since.
+            let has_decided = state.flip_at.is_some_and(|at| at > flip.at);
+            return Ok(match has_decided {
+                true => Standing::Superseded,
+                false => Standing::Unknown,
+            });
         }
+        let mut later = Vec::new();
         let mut last = state.last_alert;
         for _ in 0..MAX_LINKS {
             match last {
-                Some(id) if id == alert.id => return Ok(Standing::Current),
+                Some(id) if id == alert.id => return Ok(Standing::Current(later)),
                 // Later alerts have greater IDs.
-                Some(id) if id > alert.id => {
-                    let later = self.alert(alert.project, id).await?;
-                    last = later.and_then(|later| later.prev);
-                }
+                Some(id) if id > alert.id => match self.alert(alert.project, id).await? {
+                    Some(found) => {
+                        last = found.prev;
+                        later.push(found);
+                    }
+                    // One between them has not arrived yet, so it is of the lost region, and this one before it, too.
+                    None => return Ok(Standing::Current(later)),
+                },
                 _ => return Ok(Standing::Superseded),
             }
         }

@@ -8,7 +8,7 @@ use crate::{Result, Store};
 use thrum_schema::flip::Flip;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::monitor::Monitor;
-use thrum_schema::state::{Feeds, MonitorState, Status};
+use thrum_schema::state::{Feeds, MonitorState};
 
 /// What is known about a monitor from its id alone.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ impl Store {
     }
 
     /// Rebuilds the state of a monitor that TTL removed, from its log and flips: the numbers of
-    /// pings and flips continue, and the missed flip to down gets its number. 1 RU, plus 1 RU per 4
+    /// pings and flips continue, and the missed flip to down gets its number. If TTL can't have removed it yet, another
+    /// region was lost before it was replicated, and it is what the log and flips show. 1 RU, plus 1 RU per 4
     /// kB of the log.
     ///
     /// # Errors
@@ -49,12 +50,18 @@ impl Store {
     pub async fn lost_state(&self, monitor: &Monitor) -> Result<MonitorState> {
         let (pings, flips) = futures::try_join!(self.pings(monitor.id), self.flips(monitor.id, 1))?;
         let mut state = MonitorState::lost(monitor);
+        if let Some(last) = flips.first() {
+            let as_of = MonitorState::as_of(monitor, last, pings.first().map(|last| last.at));
+            let now = self.world.now().secs();
+            if as_of.expires_at.is_none_or(|at| at > now) {
+                state = as_of;
+            } else {
+                state.flips = last.n + 1;
+                state.flip_at = Some(last.at);
+            }
+        }
         state.pings = pings.first().map_or(0, |last| last.n);
         state.resumed_pings = state.pings;
-        if let Some(last) = flips.first() {
-            state.flips = last.n + u64::from(last.to != Status::Down);
-            state.flip_at = Some(last.at);
-        }
         Ok(state)
     }
 

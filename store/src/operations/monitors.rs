@@ -6,14 +6,19 @@ use super::commit::Commit;
 use super::dependencies::relink;
 use crate::item::{self, MAPPING_VERSION};
 use crate::key::Key;
-use crate::table::{Query, Update, Write, add, attr, create, delete, strings, take_from, update};
+use crate::table::{
+    Query, Update, Write, add, attr, create, delete, exists, strings, take_from, update,
+};
 use crate::{RETRY_CREATION_FOR, Result, Store};
 use serde::Deserialize;
 use std::collections::HashSet;
 use thrum_schema::id::{BadgeId, MonitorId, ProjectId};
-use thrum_schema::monitor::Monitor;
+use thrum_schema::monitor::{Monitor, slugify};
 use thrum_schema::state::MonitorState;
 use thrum_schema::time::UnixMs;
+
+/// How long before a takeover a monitor was created, at most, if it was not replicated, in milliseconds.
+const JUST_MS: i64 = 600_000;
 
 /// What must be unique about a new monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +142,64 @@ impl Store {
         }
         if !monitor.slug.is_empty() {
             self.write(join_slug(monitor)).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a monitor is one that the lost region had just created, and that was created here again, after the
+    /// takeover at `since`, before it was replicated: another one has its name, and gets its heartbeats. 1 RU.
+    pub async fn is_left_behind(
+        &self,
+        monitor: &Monitor,
+        state: &MonitorState,
+        since: UnixMs,
+    ) -> Result<bool> {
+        let is_of_then = monitor.created < since && since - monitor.created < JUST_MS;
+        let is_silent = state.seen.is_none_or(|seen| seen < since);
+        if !is_of_then || !is_silent || !monitor.has_heartbeat_name() {
+            return Ok(false);
+        }
+        let named = self.monitor_named(monitor.project, &monitor.name).await?;
+        Ok(named.is_some_and(|named| named != monitor.id))
+    }
+
+    /// Removes the state of a monitor that has no configuration, so that its heartbeats are refused: the region that had
+    /// created it was lost before all of it was replicated, and nobody would learn of its silence. 2 WU.
+    pub async fn forget_state(&self, monitor: MonitorId) -> Result<()> {
+        tracing::warn!(%monitor, "the configuration of a monitor was lost with another region: its heartbeats are refused");
+        for key in [Key::owner(monitor), Key::state(monitor)] {
+            self.write(delete(key)).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a name or slug from a monitor that has no configuration: the region that had created it was lost before
+    /// all of it was replicated, so that nobody could have the name again. 3 RU, and 2 WU.
+    pub async fn release_name(
+        &self,
+        project: ProjectId,
+        name: &str,
+        monitor: MonitorId,
+    ) -> Result<()> {
+        if self.monitor(project, monitor).await?.is_some() {
+            return Ok(());
+        }
+        tracing::warn!(%project, %monitor, "a monitor has a name, but no configuration, which was lost with another region: it can be created again");
+        let own = attr("monitor").eq(monitor);
+        self.try_write(delete(Key::name(project, name)).when(own))
+            .await?;
+        let mut slugs = vec![name.to_owned()];
+        slugs.extend(Some(slugify(name)).filter(|slug| slug != name && !slug.is_empty()));
+        for slug in slugs {
+            if self
+                .monitors_with_slug(project, &slug)
+                .await?
+                .contains(&monitor)
+            {
+                let left = take_from("ids", strings([monitor]));
+                self.try_write(update(Key::slug(project, &slug), left).when(exists()))
+                    .await?;
+            }
         }
         Ok(())
     }

@@ -167,8 +167,13 @@ impl Monitors {
                     if now - started < RETRY_WRITES_MS =>
                 {
                     cache.forget(&cache_key);
-                    if matches!(result, Err(RecordError::NotFound)) && attempt > 0 && !create {
-                        return Err(RecordError::NotFound);
+                    if matches!(result, Err(RecordError::NotFound)) && attempt > 0 {
+                        match id {
+                            Some(id) if create => {
+                                self.store.release_name(project, name, id).await?
+                            }
+                            _ => return Err(RecordError::NotFound),
+                        }
                     }
                     self.store.back_off(attempt).await;
                     attempt += 1;
