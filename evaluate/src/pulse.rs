@@ -189,14 +189,19 @@ impl Evaluate {
     /// Records a partial outage if heartbeats were refused lately, or extends the one that is
     /// recorded. Returns whether there is one. 1 RU, plus 1 RU and 1 WU during a partial outage.
     async fn record_refusals(&self, now: UnixMs) -> Result<bool> {
-        let lately = self.store.refusals(now - REFUSALS_MS, now).await?;
-        let Some(partial) = Outage::partial(&lately, now) else {
-            return Ok(false);
-        };
-        if mutant::is(Mutant::RefusalsIgnored) {
+        let mut lately = self.store.refusals(now - REFUSALS_MS, now).await?;
+        if Outage::partial(&lately, now).is_none() || mutant::is(Mutant::RefusalsIgnored) {
             return Ok(false);
         }
         let known = self.store.outages().await?;
+        // Those of a takeover are a part of its own outage.
+        lately.retain(|minute| {
+            let mut takeovers = known.iter().filter(|outage| outage.takeover);
+            !takeovers.any(|outage| outage.start <= minute.first && minute.last <= outage.end)
+        });
+        let Some(partial) = Outage::partial(&lately, now) else {
+            return Ok(false);
+        };
         let known = known.iter().find(|outage| {
             outage.refused.is_some() && outage.end >= now - REFUSALS_MS && outage.start <= now
         });

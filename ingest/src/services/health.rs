@@ -40,7 +40,7 @@ fn passive(overview: &Result<Overview, TableError>, now: UnixMs) -> Result<Optio
     }
     let Some(report) = overview.passive() else {
         return Ok(Some(
-            "the passive region has never reported: it could not take over".to_owned(),
+            "the passive region has not reported: it could not take over".to_owned(),
         ));
     };
     let why = overview.unready(&report.region, now);
