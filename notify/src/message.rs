@@ -55,7 +55,7 @@ impl Message {
         });
         let (sms, sns_subject) = match (alert.what, &alert.monitor) {
             (AlertKind::Down | AlertKind::Up | AlertKind::Reminder, Some(of)) => (
-                sms::about(name(alert), &of.slug, |name| sms(alert, name)),
+                sms::about(name(alert), &of.slug, moved(alert), |name| sms(alert, name)),
                 ascii(&notice.title, &headline(alert, alert.what, &ascii_name(of))),
             ),
             (what, _) => {
@@ -241,6 +241,14 @@ fn change(alert: &Alert, link: Option<&str>) -> Value {
         }
     }
     change
+}
+
+/// That an alert follows a takeover.
+fn moved(alert: &Alert) -> &'static str {
+    match alert.outage() {
+        Some(outage) if outage.takeover => " (Thrum moved to another region)",
+        _ => "",
+    }
 }
 
 fn sms(alert: &Alert, name: &str) -> String {

@@ -15,11 +15,15 @@ const BASIC: &str = "@£$¥èéùìòÇØøÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ!\"#
 /// Those that take two.
 const EXTENDED: &str = "^{}\\[~]|€";
 
-/// A message about `name`: `text` is the whole message for a name. If it is too long for one segment, the slug
-/// stands for a name that needs UCS-2, and a long name is cut.
-pub fn about(name: &str, slug: &str, text: impl Fn(&str) -> String) -> String {
+/// A message about `name`: `text` is the whole message for a name, and `note` follows it if there is room. If it is too
+/// long for one segment, the slug stands for a name that needs UCS-2, and a long name is cut.
+pub fn about(name: &str, slug: &str, note: &str, text: impl Fn(&str) -> String) -> String {
     let name = clean(name);
     let whole = text(&name);
+    let with_note = format!("{whole}{note}");
+    if fits(&with_note) {
+        return with_note;
+    }
     if fits(&whole) {
         return whole;
     }
@@ -93,7 +97,7 @@ mod tests {
         let text =
             |name: &str| format!("Thrum: {name} is DOWN, missed its deadline at 04:40:09 UTC");
         let check = |name: &str, slug: &str, expected: &str| {
-            let sent = about(name, slug, text);
+            let sent = about(name, slug, "", text);
             assert!(sent.contains(expected), "{name}: {sent}");
             assert!(sent.contains("is DOWN") && !sent.contains('?'), "{sent}");
             assert!(fits(&sent), "{sent}");
@@ -108,10 +112,20 @@ mod tests {
         check(&"{".repeat(300), "x", "{{{...");
         check("it’s “quoted”\r\nBcc: x", "its", "it's \"quoted\"  Bcc: x");
         assert!(
-            septets(&about("Größe", "g", text)).is_some(),
+            septets(&about("Größe", "g", "", text)).is_some(),
             "GSM suffices"
         );
-        assert!(septets(&about("日本", "", text)).is_none());
+        assert!(septets(&about("日本", "", "", text)).is_none());
+    }
+
+    #[test]
+    fn a_note_is_sent_if_there_is_room() {
+        let text = |name: &str| format!("Thrum: {name} is DOWN");
+        let note = " (Thrum moved to another region)";
+        let sent = about("web", "web", note, text);
+        assert_eq!(sent, "Thrum: web is DOWN (Thrum moved to another region)");
+        let long = "x".repeat(120);
+        assert_eq!(about(&long, "x", note, text), text(&long));
     }
 
     #[test]
