@@ -1,6 +1,7 @@
 """Two regions: deploys template.yaml twice, to two emulators (ministack) that stand in for two regions, with a fence
 that both reach and a replicator between their tables. Then kills the emulator of the active region in mid-flight. The
-other region must take over, alert of what fell silent, and pass the same checks as a deployment in one region.
+other region must take over, alert of what fell silent, and pass the same checks as a deployment in one region. At last,
+sets up the lost region again and switches back to it.
 
     python e2e/aws/regions.py target/debug/thrum
 
@@ -92,7 +93,8 @@ class Emulator:
         self.home.mkdir()
         self.process = None
 
-    def start(self, endpoint):
+    def start(self):
+        endpoint = self.url if self is fence else proxy_of(self)
         self.env = {
             "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(self.home), "TMPDIR": str(self.home),
             "GATEWAY_PORT": str(self.port), "BIND_HOST": "127.0.0.1", "AUTH": "true",
@@ -114,8 +116,11 @@ class Emulator:
             for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"][-200:]:
                 yield f"{group['logGroupName']}: {event['message'].strip()[:500]}"
 
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
     def kill(self):
-        if self.process and self.process.poll() is None:
+        if self.is_running():
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(20)
 
@@ -184,19 +189,19 @@ def proxy_of(home):
 class Replicator:
     """Copies what changes in one table to the other. The last writer wins; what it wrote itself it does not copy back."""
 
-    def __init__(self, table):
+    def __init__(self, table, pair):
         self.table, self.lock = table, threading.Lock()
-        self.own = {one.name: collections.defaultdict(list) for one in regions}
-        self.written = {one.name: {} for one in regions}
+        self.own = {one.name: collections.defaultdict(list) for one in pair}
+        self.written = {one.name: {} for one in pair}
         self.copied = 0
-        for source, target in [regions, regions[::-1]]:
+        for source, target in [pair, pair[::-1]]:
             threading.Thread(target=self.run, args=[source, target], daemon=True).start()
 
     def run(self, source, target):
         streams, tables = source.aws("dynamodbstreams"), target.aws("dynamodb")
         arn = source.aws("dynamodb").describe_table(TableName=self.table)["Table"]["LatestStreamArn"]
         shards = {}
-        while source.process.poll() is None:
+        while source.is_running() and target.is_running():
             try:
                 for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
                     name = shard["ShardId"]
@@ -208,7 +213,7 @@ class Replicator:
                     for record in found["Records"]:
                         self.copy(source, target, tables, record["dynamodb"])
             except Exception as error:
-                if source.process.poll() is None and target.process.poll() is None:
+                if source.is_running() and target.is_running():
                     say(f"replication from {source.name}: {error}")
             time.sleep(0.3)
 
@@ -256,6 +261,14 @@ def deploy(emulator, **parameters):
     return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
 
+def deploy_replica(emulator, table, stream, shared):
+    """Deploys the stack of a region whose table is a replica."""
+    secret = emulator.aws("secretsmanager").create_secret(Name="thrum-test/admin", SecretString=ADMIN)["ARN"]
+    replica = {**shared, "ReplicaTable": table, "ReplicaStream": stream, "AdminSecretArn": secret}
+    outputs = deploy(emulator, **replica)
+    return deploy(emulator, **replica, SiteUrl=function_url(emulator, outputs))
+
+
 def thrum(*arguments, **variables):
     env = {"PATH": os.environ["PATH"], "HOME": work, **variables}
     done = subprocess.run([THRUM, *arguments], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -280,9 +293,9 @@ def is_well(url):
 
 def main():
     first, second = regions
-    fence.start(fence.url)
+    fence.start()
     for emulator in regions:
-        emulator.start(proxy_of(emulator))
+        emulator.start()
     create_table(fence, FENCE)
     shared = {"Architecture": "x86_64", "Alarms": "basic", "Canary": "off", "Regions": ",".join(REGIONS), "FenceTable": FENCE}
     outputs = deploy(first, **shared)
@@ -292,11 +305,8 @@ def main():
     say("the first region is deployed")
 
     stream = create_table(second, table)["LatestStreamArn"]
-    secret = second.aws("secretsmanager").create_secret(Name="thrum-test/admin", SecretString=ADMIN)["ARN"]
-    replica = {"ReplicaTable": table, "ReplicaStream": stream, "AdminSecretArn": secret}
-    replicator = Replicator(table)
-    there = deploy(second, **shared, **replica)
-    there = deploy(second, **shared, **replica, SiteUrl=function_url(second, there))
+    replicator = Replicator(table, regions)
+    there = deploy_replica(second, table, stream, shared)
     urls = [outputs["Url"], there["Url"]]
     admin = {"x-admin-key": ADMIN}
     say("the second region is deployed")
@@ -336,7 +346,7 @@ def main():
     threading.Thread(target=beat, args=[["steady"]], daemon=True).start()
     assert call("GET", f"{urls[0]}/ping/{ids['lost']}/fail")[0] == 200
     until("an alert of the first region", lambda: "lost" in texts(first), 30)
-    assert texts(second) == texts(second) and "lost" not in texts(second), "the passive region must send nothing"
+    assert "lost" not in texts(second), "the passive region must send nothing"
     say("the first region alerts, and the second one is silent")
 
     # In mid-flight: heartbeats come in, and the monitor `silent` is due in a few seconds.
@@ -378,11 +388,36 @@ def main():
     backtest = api("POST", "/v1/backtests", {"series": "x", "timeframe": "1h", "strategy": "simple"})[1]
     until("a backtest through the work queue", lambda: api("GET", backtest["href"])[1].get("status") == "done", 30)
     assert "lost" in thrum("monitors", "--url", urls[1], THRUM_API_KEY=project["api_key"])
-    print(thrum("smoke", urls[1], THRUM_API_KEY=project["api_key"]))
-    code, deep = call("GET", f"{urls[1]}/v1/status")
-    assert deep["regions"]["active"] == REGIONS[1], deep
-    stop.set()
     say(f"the second region passes the checks; {refused['steady']} heartbeats were refused during the takeover")
+
+    # The lost region is set up again, from what the other one has.
+    regions[0] = first = Emulator(f"{REGIONS[0]}-again", REGIONS[0])
+    first.start()
+    stream = create_table(first, table)["LatestStreamArn"]
+    replicator = Replicator(table, regions)
+    for page in second.aws("dynamodb").get_paginator("scan").paginate(TableName=table):
+        for item in page["Items"]:
+            first.aws("dynamodb").put_item(TableName=table, Item=item)
+    urls[0] = deploy_replica(first, table, stream, shared)["Url"]
+    say("the lost region is deployed again")
+    until("the new region to catch up", lambda: is_well(urls[1]), 180)
+    print(thrum("smoke", urls[1], THRUM_API_KEY=project["api_key"]))
+    say("the smoke test passes in the second region")
+    print(thrum("region", "switch", REGIONS[0], "--url", urls[1], THRUM_ADMIN_KEY=ADMIN))
+
+    def is_back():
+        shown = status(0)
+        return isinstance(shown, dict) and shown.get("active") == REGIONS[0] and shown.get("ready")
+
+    until("the switch", is_back, TAKEOVER_S)
+    before = texts(second)
+    assert call("GET", f"{urls[1]}/ping/{ids['lost']}/fail")[0] == 200
+    until("an alert of the region that is back", lambda: "lost" in texts(first), 60)
+    assert texts(second) == before, "the passive region must send nothing"
+    assert "steady" not in texts(first) + texts(second), "a monitor that is pinged must not go down"
+    stop.set()
+    print(thrum("region", "status", "--url", urls[0], THRUM_ADMIN_KEY=ADMIN))
+    say("the first region is active again")
 
 
 try:
@@ -391,7 +426,7 @@ except BaseException:
     for emulator in regions:
         print(f"--- {emulator.name}", file=sys.stderr)
         subprocess.run(["tail", "-c", "5000", emulator.home / "log"], stdout=sys.stderr)
-        if emulator.process and emulator.process.poll() is None:
+        if emulator.is_running():
             for line in emulator.function_logs():
                 print(line, file=sys.stderr)
     raise

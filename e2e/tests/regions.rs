@@ -14,7 +14,8 @@ use thrum_schema::fence::{Fence, Refused, Region, Report, TIMING};
 use thrum_schema::work::{EvaluateWork, Work};
 use thrum_schema::world::{ManualWorld, World};
 use thrum_schema::{
-    Event, Monitor, MonitorId, MonitorState, PingKind, Project, ProjectId, UnixMs, transition,
+    Alert, AlertId, Event, Flip, Monitor, MonitorId, MonitorState, PingKind, Project, ProjectId,
+    Status, UnixMs, transition,
 };
 use thrum_store::key::Key;
 use thrum_store::regions::{CALL, ChangeError, FenceTable, FencedTable, Regions, Role};
@@ -22,7 +23,7 @@ use thrum_store::sqlite::{Options, SqliteTable};
 use thrum_store::table::{
     self, Batch, Call, Item, Page, Query, Read, Table, TableError, Write, put,
 };
-use thrum_store::{Store, item};
+use thrum_store::{Standing, Store, item};
 use tower::ServiceExt;
 use uuid::Uuid;
 
@@ -422,4 +423,119 @@ async fn work_ends_with_its_epoch() {
     pair.take_over(0).await.unwrap().unwrap();
     let refused = read().await.unwrap_err().to_string();
     assert!(refused.contains("before a became active"), "{refused}");
+}
+
+fn success(at: UnixMs) -> Event<'static> {
+    Event::Ping {
+        kind: PingKind::Success,
+        rid: None,
+        at,
+        why: None,
+    }
+}
+
+/// A monitor whose first heartbeat has arrived, and what its creation writes.
+fn created(world: &ManualWorld, at: UnixMs) -> (Monitor, Vec<Item>) {
+    let monitor = Monitor {
+        name: "job".into(),
+        slug: "job".into(),
+        ..Monitor::new(MonitorId(world.uuid_v4()), ProjectId::FIRST, at)
+    };
+    let outcome = transition(&monitor, &MonitorState::new(&monitor), &success(at), at);
+    let flip = outcome
+        .flip
+        .as_ref()
+        .expect("the first heartbeat is a flip");
+    let items = vec![
+        item::monitor(&monitor),
+        item::owner(&monitor),
+        item::name(&monitor),
+        item::state(&outcome.state),
+        item::flip(monitor.id, flip),
+    ];
+    (monitor, items)
+}
+
+/// The store of a region, to which only some of these items were replicated.
+async fn replicated(pair: &Pair, items: &[Item]) -> Store {
+    let store = Store::new(pair.replicas[1].clone(), "b", 1, pair.world.clone());
+    store.ensure_pipeline(NOW).await.unwrap();
+    for item in items {
+        pair.replicas[1].write(put(item.clone())).await.unwrap();
+    }
+    store
+}
+
+/// A state that was not replicated is what the flips show, and not that of a monitor that TTL removed because it was
+/// down: or its next failure would be no news.
+#[tokio::test]
+async fn a_state_that_did_not_arrive_is_not_taken_for_an_expired_one() {
+    let pair = Pair::new().await;
+    let (monitor, mut items) = created(&pair.world, NOW);
+    items.remove(3);
+    let store = replicated(&pair, &items).await;
+    pair.world.advance(120_000);
+    let found = store.snapshot(monitor.id).await.unwrap().unwrap();
+    assert_eq!((found.stored, found.state.flips), (false, 1));
+    assert_eq!(found.state.status, Status::Up);
+    // Much later, TTL may have removed it: then it was down, and that flip counts.
+    let waits_ms = 1_000 * i64::from(monitor.grace_s + monitor.schedule.period_s().unwrap());
+    pair.world.advance(waits_ms + 3_600_000);
+    let found = store.snapshot(monitor.id).await.unwrap().unwrap();
+    assert_eq!(found.state.flips, 2);
+    assert_eq!(found.state.status, Status::Down);
+}
+
+/// A name whose monitor did not arrive is free again, and only then.
+#[tokio::test]
+async fn the_name_of_a_monitor_that_did_not_arrive_can_be_had_again() {
+    let pair = Pair::new().await;
+    let (monitor, items) = created(&pair.world, NOW);
+    let project = monitor.project;
+    let store = replicated(&pair, &items).await;
+    store
+        .release_name(project, "job", monitor.id)
+        .await
+        .unwrap();
+    let named = store.monitor_named(project, "job").await.unwrap();
+    assert_eq!(named, Some(monitor.id), "it has a configuration");
+    let config = Key::monitor(project, monitor.id);
+    pair.replicas[1].write(table::delete(config)).await.unwrap();
+    let other = MonitorId(pair.world.uuid_v4());
+    store.release_name(project, "job", other).await.unwrap();
+    assert!(store.monitor_named(project, "job").await.unwrap().is_some());
+    store
+        .release_name(project, "job", monitor.id)
+        .await
+        .unwrap();
+    assert_eq!(store.monitor_named(project, "job").await.unwrap(), None);
+}
+
+/// An alert of the lost region that contradicts what this one has decided since is not sent, even if this one has missed
+/// flips, so that it counts fewer; nor is one of a monitor that was created here again before it arrived.
+#[tokio::test]
+async fn an_alert_that_arrives_too_late_is_superseded() {
+    let pair = Pair::new().await;
+    let (monitor, items) = created(&pair.world, NOW);
+    let store = replicated(&pair, &items).await;
+    let since = NOW + 60_000;
+    // The second flip of the monitor.
+    let alert = |at: UnixMs| {
+        let first: Flip = item::decode(items[4].clone()).unwrap();
+        let flip = Flip { n: 2, at, ..first };
+        let id = AlertId(pair.world.uuid_v7(at));
+        Alert::of_flip(id, &monitor, &flip, None, None, None)
+    };
+    let standing = async |at: UnixMs| store.standing(&alert(at), since).await.unwrap();
+    assert_eq!(standing(NOW + 30_000).await, Standing::Unknown);
+    assert_eq!(standing(NOW - 30_000).await, Standing::Superseded);
+    let again = Monitor {
+        id: MonitorId(pair.world.uuid_v4()),
+        created: since + 10_000,
+        ..monitor.clone()
+    };
+    for item in [item::name(&again), item::monitor(&again)] {
+        pair.replicas[1].write(put(item)).await.unwrap();
+    }
+    assert_eq!(standing(NOW + 30_000).await, Standing::Superseded);
 }

@@ -95,11 +95,13 @@ pub enum Mutant {
     NoRepair,
     /// The active region does not renew its lease.
     LeaseNotRenewed,
+    /// An alert is sent although a later one of its monitor was replicated, and sent, before it.
+    OvertakenSent,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::TimersDeletedFirst,
         Self::CursorTooFar,
         Self::FlipUnguarded,
@@ -145,6 +147,7 @@ impl Mutant {
         Self::PulseShared,
         Self::NoRepair,
         Self::LeaseNotRenewed,
+        Self::OvertakenSent,
     ];
 
     /// Whether it can show only in a deployment in two regions.
@@ -158,6 +161,7 @@ impl Mutant {
                 | Self::PulseShared
                 | Self::NoRepair
                 | Self::LeaseNotRenewed
+                | Self::OvertakenSent
         )
     }
 }

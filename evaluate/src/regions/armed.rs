@@ -1,9 +1,9 @@
 //! The timers that are armed, as far as they were read.
 
 use futures::future::try_join_all;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use thrum_schema::UnixMs;
-use thrum_schema::id::{AlertId, ChannelId, MonitorId};
+use thrum_schema::id::{AlertId, ChannelId};
 use thrum_schema::timer::What;
 use thrum_store::{Result, Store};
 
@@ -63,15 +63,6 @@ impl<'a> Armed<'a> {
         let mut alerts: Vec<AlertId> = alerts.collect();
         alerts.sort_unstable();
         alerts
-    }
-
-    /// The monitors that have a timer for their deadline.
-    pub fn monitors(&self) -> HashSet<MonitorId> {
-        let monitors = self.due.keys().filter_map(|what| match what {
-            What::Deadline { monitor, .. } => Some(*monitor),
-            _ => None,
-        });
-        monitors.collect()
     }
 
     /// Whether a timer is armed for `by` or before.

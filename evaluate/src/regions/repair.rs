@@ -13,7 +13,6 @@
 use super::armed::Armed;
 use crate::lookahead::WorkError;
 use crate::{Evaluate, RETRY_MS};
-use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 use thrum_schema::announce::timers_of;
 use thrum_schema::channel::ChannelKind;
@@ -58,8 +57,6 @@ struct Run<'a> {
     /// From when on timers are read and swept again.
     from: UnixMs,
     armed: Armed<'a>,
-    /// The monitors that this invocation has checked.
-    checked: HashSet<MonitorId>,
     is_first: bool,
     /// When the invocation must leave the rest to the next.
     ends: UnixMs,
@@ -96,7 +93,6 @@ impl Evaluate {
             since: act.since(),
             from,
             armed: Armed::new(&here.store, from),
-            checked: HashSet::new(),
             is_first,
             ends: now + WORK_MS,
             repair,
@@ -109,9 +105,6 @@ impl Evaluate {
         if !is_skipped && here.repair_all(&act, &mut run).await? == Progress::Paused {
             self.delegate(EvaluateWork::Tend, Duration::ZERO).await;
             return Ok(());
-        }
-        if !is_first {
-            here.forget_unconfigured(&run).await?;
         }
         self.finish_repair(&act, &here, run).await
     }
@@ -257,22 +250,6 @@ impl Evaluate {
             }
         }
         Ok(Progress::Done)
-    }
-
-    /// Removes the states of monitors whose configuration did not arrive.
-    async fn forget_unconfigured(&self, run: &Run<'_>) -> Result<()> {
-        let monitors = run.armed.monitors();
-        let unseen: BTreeSet<MonitorId> = monitors.difference(&run.checked).copied().collect();
-        let unseen: Vec<MonitorId> = unseen.into_iter().collect();
-        for ids in unseen.chunks(PAGE) {
-            for state in self.store.states(ids).await? {
-                let found = self.store.monitor(state.project, state.monitor).await?;
-                if found.is_none() {
-                    self.store.forget_state(state.monitor).await?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Records the progress. Returns whether the invocation must stop: its time is over, or another process goes on.
@@ -436,7 +413,6 @@ impl Evaluate {
     ) -> Result<()> {
         let now = self.store.world().now();
         let ids: Vec<MonitorId> = monitors.iter().map(|monitor| monitor.id).collect();
-        run.checked.extend(&ids);
         let states = self.store.states(&ids).await?;
         let owned = self.store.owned(&ids).await?;
         let of = |id: MonitorId| states.iter().find(|state| state.monitor == id);
@@ -511,7 +487,11 @@ impl Evaluate {
         let Some(found) = self.store.snapshot(id).await? else {
             return Ok(());
         };
-        if found.stored {
+        let since = self.since.unwrap_or(UnixMs::LATEST);
+        let is_left_behind = self
+            .store
+            .is_left_behind(&found.monitor, &found.state, since);
+        if found.stored || is_left_behind.await? {
             return Ok(());
         }
         let pings = self.store.pings(id).await?;

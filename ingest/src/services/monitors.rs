@@ -41,6 +41,8 @@ pub struct Monitors {
     names: Cache<(ProjectId, String), MonitorId>,
     /// Monitors by project and slug, where that is unambiguous.
     slugs: Cache<(ProjectId, String), MonitorId>,
+    /// Monitors of which the configuration was found.
+    whole: Cache<MonitorId, ()>,
     cache: MonitorCache,
     known_states: KnownStates,
     summaries: Summaries,
@@ -72,6 +74,7 @@ impl Monitors {
             series,
             names: Cache::default(),
             slugs: Cache::default(),
+            whole: Cache::default(),
             cache: MonitorCache::default(),
             known_states: KnownStates::default(),
             summaries: Summaries::default(),

@@ -17,7 +17,8 @@ use thrum_schema::monitor::{Monitor, slugify};
 use thrum_schema::state::MonitorState;
 use thrum_schema::time::UnixMs;
 
-/// How long before a takeover a monitor was created, at most, if it was not replicated, in milliseconds.
+/// How long before a takeover a monitor was created, at most, if it was not replicated, and how long after it it is
+/// created again, in milliseconds.
 const JUST_MS: i64 = 600_000;
 
 /// What must be unique about a new monitor.
@@ -147,7 +148,7 @@ impl Store {
     }
 
     /// Whether a monitor is one that the lost region had just created, and that was created here again, after the
-    /// takeover at `since`, before it was replicated: another one has its name, and gets its heartbeats. 1 RU.
+    /// takeover at `since`, before it was replicated: another one has its name, and gets its heartbeats. 2 RU.
     pub async fn is_left_behind(
         &self,
         monitor: &Monitor,
@@ -155,16 +156,21 @@ impl Store {
         since: UnixMs,
     ) -> Result<bool> {
         let is_of_then = monitor.created < since && since - monitor.created < JUST_MS;
-        let is_silent = state.seen.is_none_or(|seen| seen < since);
+        // Its heartbeats may have been counted until it was created again.
+        let is_silent = state.seen.is_none_or(|seen| seen - since < JUST_MS);
         if !is_of_then || !is_silent || !monitor.has_heartbeat_name() {
             return Ok(false);
         }
         let named = self.monitor_named(monitor.project, &monitor.name).await?;
-        Ok(named.is_some_and(|named| named != monitor.id))
+        let Some(named) = named.filter(|named| *named != monitor.id) else {
+            return Ok(false);
+        };
+        let other = self.monitor(monitor.project, named).await?;
+        let again = since..since + JUST_MS;
+        Ok(other.is_some_and(|other| again.contains(&other.created)))
     }
 
-    /// Removes the state of a monitor that has no configuration, so that its heartbeats are refused: the region that had
-    /// created it was lost before all of it was replicated, and nobody would learn of its silence. 2 WU.
+    /// Removes the state of a monitor that has no configuration, so that its heartbeats are refused. 2 WU.
     pub async fn forget_state(&self, monitor: MonitorId) -> Result<()> {
         tracing::warn!(%monitor, "the configuration of a monitor was lost with another region: its heartbeats are refused");
         for key in [Key::owner(monitor), Key::state(monitor)] {

@@ -520,6 +520,7 @@ fn handlers(
     let front = store(Arc::new(FencedTable::active(regions.clone(), both)));
     let config = thrum_ingest::Config {
         networks: Networks::all(),
+        regions: Some(regions.clone()),
         ..thrum_ingest::Config::default()
     };
     let router = thrum_ingest::router(App::new(front, config));

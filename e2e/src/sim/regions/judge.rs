@@ -299,6 +299,13 @@ fn beliefs(case: &Case, i: usize, note: &mut impl FnMut(&'static str, String)) {
             sent.client == i && sent.done.is_none() && sent.ended_ms >= last - CLOCKS_MS
         });
     if unsure || !existed {
+        // One that is acknowledged long after the last fault must be watched.
+        if !existed && last > plan.calm_ms + SETTLED_MS {
+            note(
+                "a heartbeat is acknowledged only if its monitor exists",
+                format!("{} at {last} ms", name(i)),
+            );
+        }
         if !existed && !case.is_lost(last) {
             let first = case
                 .history

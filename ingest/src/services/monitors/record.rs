@@ -4,6 +4,7 @@ use super::Monitors;
 use super::expect::Judging;
 use thiserror::Error;
 use thrum_schema::expect::Known;
+use thrum_schema::fence::DISORDER_MS;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::metrics::Count;
 use thrum_schema::monitor::{DEFAULT_GRACE_S, DEFAULT_PERIOD_S, slugify};
@@ -22,6 +23,10 @@ use thrum_store::{
 /// When the table is throttled because very many monitors are created at once: over how long their
 /// clients are spread, in milliseconds.
 const CROWD_MS: f64 = 60_000.0;
+
+/// A monitor with more pings than this, the configuration of which was not replicated before its region was lost, is not
+/// found out: they arrived within a few minutes of its creation.
+const FEW: u64 = 200;
 
 /// A ping that was received and validated.
 #[derive(Debug, Clone)]
@@ -114,6 +119,9 @@ impl Monitors {
         let (at, rules) = (incoming.ping.at, incoming.rules);
         match self.store.heartbeat(id, at, rules, self.rate()).await? {
             Fast::Counted(state) => {
+                if self.is_partial(&state).await? {
+                    return Err(RecordError::NotFound);
+                }
                 self.log(id, &state, Understood::plain(), incoming).await?;
                 Ok(Recorded {
                     state: *state,
@@ -124,6 +132,35 @@ impl Monitors {
             Fast::TooMany(wait_ms) => Err(RecordError::TooMany(wait_ms)),
             Fast::NeedsRules => self.record_by_rules(id, incoming).await,
         }
+    }
+
+    /// Whether the region that had created a monitor was lost before all of that was replicated: nobody would learn of
+    /// its silence. If so, removes the rest. 1 RU for a monitor with few pings, if it was not read lately.
+    async fn is_partial(&self, state: &MonitorState) -> Result<bool, StoreError> {
+        let now = self.store.world().now();
+        let id = state.monitor;
+        // The pulse has no configuration.
+        let may_be = state.pings <= FEW && state.project != ProjectId::PIPELINE;
+        if !may_be || !self.has_all_arrived().await? || self.whole.get(&id, now).is_some() {
+            return Ok(false);
+        }
+        if self.store.monitor(state.project, id).await?.is_some() {
+            self.whole.put(id, (), now);
+            return Ok(false);
+        }
+        self.store.forget_state(id).await?;
+        Ok(true)
+    }
+
+    /// Whether this region took over from the other one, and everything has arrived by now that the other one could
+    /// still replicate.
+    async fn has_all_arrived(&self) -> Result<bool, StoreError> {
+        let Some(regions) = &self.config.regions else {
+            return Ok(false);
+        };
+        let belief = regions.belief().await?;
+        let fence = belief.fence();
+        Ok(fence.epoch > 1 && self.store.world().now() - fence.since > DISORDER_MS)
     }
 
     /// Records a ping of the monitor `name` of `project`. If there is none and `create` is set,
@@ -168,11 +205,11 @@ impl Monitors {
                 {
                     cache.forget(&cache_key);
                     if matches!(result, Err(RecordError::NotFound)) && attempt > 0 {
-                        match id {
-                            Some(id) if create => {
-                                self.store.release_name(project, name, id).await?
-                            }
-                            _ => return Err(RecordError::NotFound),
+                        let Some(id) = id.filter(|_| create) else {
+                            return Err(RecordError::NotFound);
+                        };
+                        if self.has_all_arrived().await? {
+                            self.store.release_name(project, name, id).await?;
                         }
                     }
                     self.store.back_off(attempt).await;
