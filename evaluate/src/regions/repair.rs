@@ -101,7 +101,7 @@ impl Evaluate {
             here.record_takeover(&run).await?;
         }
         here.rewind_cursors(&run).await?;
-        let is_skipped = is_first && mutant::is(Mutant::NoRepair);
+        let is_skipped = mutant::is(Mutant::NoRepair);
         if !is_skipped && here.repair_all(&act, &mut run).await? == Progress::Paused {
             self.delegate(EvaluateWork::Tend, Duration::ZERO).await;
             return Ok(());
