@@ -487,13 +487,14 @@ impl Evaluate {
         let Some(found) = self.store.snapshot(id).await? else {
             return Ok(());
         };
+        if found.stored {
+            return Ok(());
+        }
         let since = self.since.unwrap_or(UnixMs::LATEST);
         let is_left_behind = self
             .store
-            .is_left_behind(&found.monitor, &found.state, since);
-        if found.stored || is_left_behind.await? {
-            return Ok(());
-        }
+            .is_left_behind(&found.monitor, &found.state, since)
+            .await?;
         let pings = self.store.pings(id).await?;
         let flips = self.store.flips(id, 1).await?;
         let was_down = flips.first().is_some_and(|last| last.to == Status::Down);
@@ -504,7 +505,11 @@ impl Evaluate {
             was.seen = pings.first().map(|last| last.at).or(was.flip_at);
         }
         let outages = self.outages(self.store.world().now()).await?;
-        let events = [Event::Reconfigured, Event::Timer { outages: &outages }];
+        let judged = match is_left_behind {
+            true => Event::Pause,
+            false => Event::Timer { outages: &outages },
+        };
+        let events = [Event::Reconfigured, judged];
         let restored = self.store.update_monitor(found, RETRY_MS, |current, now| {
             if current.stored {
                 return Ok(None);
