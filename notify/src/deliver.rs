@@ -2,6 +2,7 @@
 
 use crate::error::SendError;
 use crate::message::Message;
+use crate::overtaken::OVERTAKEN;
 use crate::send::Mail;
 use crate::{Notify, NotifyError};
 use futures::FutureExt;
@@ -15,7 +16,6 @@ use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::metrics::{Count, Sample};
 use thrum_schema::mutant::{self, Mutant};
 use thrum_schema::notice::Voice;
-use thrum_schema::targets::Targets;
 use thrum_schema::timer::AHEAD_MS;
 use thrum_schema::work::NotifyWork;
 use thrum_schema::{Project, UnixMs};
@@ -31,9 +31,6 @@ const SEND_MS: i64 = 21_000;
 const MAIL_THRESHOLD: u32 = 10;
 /// How many earlier alerts to skip that did not go to the channel.
 const MAX_SKIPPED: usize = 20;
-/// Why an alert is not sent after a later one of its monitor.
-pub(crate) const OVERTAKEN: &str =
-    "a later alert of its monitor arrived first when another region took over";
 /// How old a gathered alert may be, in milliseconds, before its flush counts as lost.
 const GATHERED_MS: i64 = 5 * GATHER_MS;
 
@@ -115,48 +112,6 @@ impl Notify {
             .filter_map(|channel| channel.parse().ok())
             .map(|channel| self.deliver(project, id, channel));
         join_all(deliveries).await.into_iter().collect()
-    }
-
-    /// How an alert relates to what this region knows of its monitor. One that the other region raised before a takeover
-    /// may have arrived before the monitor's state, or after this region had decided otherwise: the repair sees to both.
-    pub(crate) async fn standing(&self, alert: &Alert) -> Result<Standing, NotifyError> {
-        let since = self.act.as_ref().map(|act| act.since());
-        match since.filter(|since| UnixMs(alert.id.created_ms()) < *since) {
-            Some(since) => Ok(self.store.standing(alert, since).await?),
-            None => Ok(Standing::Current(Vec::new())),
-        }
-    }
-
-    /// Whether a channel has had one of these alerts, or may have: it was replicated before an older one.
-    pub(crate) async fn has_had(
-        &self,
-        alerts: &[Alert],
-        channel: &Channel,
-    ) -> Result<bool, NotifyError> {
-        if mutant::is(Mutant::OvertakenSent) {
-            return Ok(false);
-        }
-        let id = channel.id.to_string();
-        for alert in alerts.iter().filter(|alert| channel.wants(alert.what)) {
-            let is_target = match &alert.targets {
-                Targets::All => true,
-                Targets::These(channels) => channels.contains(&channel.id),
-            };
-            let is_open = alert.open.as_ref().is_some_and(|open| open.contains(&id));
-            if is_target && alert.planned && !is_open {
-                return Ok(true);
-            }
-            let delivery = self.store.delivery(alert.id, channel.id).await?;
-            let state = delivery.and_then(|delivery| delivery.state);
-            let waits = matches!(
-                state,
-                None | Some(DeliveryState::Waiting | DeliveryState::Gathering)
-            );
-            if !waits {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Checks that this region may still send a message, before it does.

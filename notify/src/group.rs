@@ -1,7 +1,7 @@
 //! Groups: many alerts in one message (A6).
 
-use crate::deliver::OVERTAKEN;
 use crate::message::Message;
+use crate::overtaken::OVERTAKEN;
 use crate::{Notify, NotifyError};
 use futures::future::try_join_all;
 use thrum_schema::Alert;

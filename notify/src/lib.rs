@@ -12,6 +12,7 @@ mod layout;
 mod letter;
 mod limiter;
 mod message;
+mod overtaken;
 mod queue;
 pub mod send;
 #[cfg(feature = "aws")]

@@ -1,7 +1,8 @@
 //! Changes of a monitor's status.
 
+use crate::monitor::Monitor;
 use crate::outage::Outage;
-use crate::state::Status;
+use crate::state::{MonitorState, Status};
 use crate::time::UnixMs;
 use crate::trace::TraceId;
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,21 @@ pub struct Flip {
     /// The request that caused it, or the run of the schedule that found it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceId>,
+}
+
+impl Flip {
+    /// The state of a monitor as this flip, its last, and its last ping show it.
+    pub fn state_of(&self, monitor: &Monitor, ping: Option<UnixMs>) -> MonitorState {
+        let mut state = MonitorState {
+            status: self.to,
+            seen: ping.or(Some(self.at)),
+            flips: self.n,
+            flip_at: Some(self.at),
+            ..MonitorState::new(monitor)
+        };
+        state.follow(monitor);
+        state
+    }
 }
 
 #[expect(

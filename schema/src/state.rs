@@ -1,6 +1,5 @@
 //! A monitor's state: the hot item that every heartbeat writes.
 
-use crate::Flip;
 use crate::id::{AlertId, MonitorId, ProjectId};
 use crate::monitor::Monitor;
 use crate::mutant::{self, Mutant};
@@ -266,19 +265,6 @@ impl MonitorState {
             status: Status::Down,
             ..Self::new(monitor)
         }
-    }
-
-    /// The state of a monitor as its last flip and its last ping show it.
-    pub fn as_of(monitor: &Monitor, flip: &Flip, ping: Option<UnixMs>) -> Self {
-        let mut state = Self {
-            status: flip.to,
-            seen: ping.or(Some(flip.at)),
-            flips: flip.n,
-            flip_at: Some(flip.at),
-            ..Self::new(monitor)
-        };
-        state.follow(monitor);
-        state
     }
 
     /// Takes over the monitor's schedule and derives what the fast path and TTL need.

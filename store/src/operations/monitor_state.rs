@@ -51,7 +51,7 @@ impl Store {
         let (pings, flips) = futures::try_join!(self.pings(monitor.id), self.flips(monitor.id, 1))?;
         let mut state = MonitorState::lost(monitor);
         if let Some(last) = flips.first() {
-            let as_of = MonitorState::as_of(monitor, last, pings.first().map(|last| last.at));
+            let as_of = last.state_of(monitor, pings.first().map(|last| last.at));
             let now = self.world.now().secs();
             if as_of.expires_at.is_none_or(|at| at > now) {
                 state = as_of;
