@@ -14,8 +14,8 @@ use thrum_schema::fence::{Fence, Refused, Region, Report, TIMING};
 use thrum_schema::work::{EvaluateWork, Work};
 use thrum_schema::world::{ManualWorld, World};
 use thrum_schema::{
-    Alert, AlertId, Event, Flip, Monitor, MonitorId, MonitorState, PingKind, Project, ProjectId,
-    Status, UnixMs, transition,
+    Alert, AlertId, Event, Flip, Monitor, MonitorId, MonitorState, Outage, PingKind, Project,
+    ProjectId, Status, UnixMs, transition,
 };
 use thrum_store::key::Key;
 use thrum_store::regions::{CALL, ChangeError, FenceTable, FencedTable, Regions, Role};
@@ -254,7 +254,7 @@ async fn an_operator_switches_to_a_region_that_has_caught_up() {
         problem["detail"]
             .as_str()
             .unwrap()
-            .starts_with("b has never reported")
+            .starts_with("b has not reported")
     );
     let read = fence.read().await.unwrap().unwrap();
     for (pulse_ms, why) in [
@@ -458,7 +458,7 @@ fn created(world: &ManualWorld, at: UnixMs) -> (Monitor, Vec<Item>) {
 
 /// The store of a region, to which only some of these items were replicated.
 async fn replicated(pair: &Pair, items: &[Item]) -> Store {
-    let store = Store::new(pair.replicas[1].clone(), "b", 1, pair.world.clone());
+    let store = Store::new(pair.replicas[1].clone(), "b", 1, pair.world.clone()).replicated();
     store.ensure_pipeline(NOW).await.unwrap();
     for item in items {
         pair.replicas[1].write(put(item.clone())).await.unwrap();
@@ -467,7 +467,7 @@ async fn replicated(pair: &Pair, items: &[Item]) -> Store {
 }
 
 /// A state that was not replicated is what the flips show, and not that of a monitor that TTL removed because it was
-/// down: or its next failure would be no news.
+/// down: otherwise its next failure would raise no alert.
 #[tokio::test]
 async fn a_state_that_did_not_arrive_is_not_taken_for_an_expired_one() {
     let pair = Pair::new().await;
@@ -488,7 +488,7 @@ async fn a_state_that_did_not_arrive_is_not_taken_for_an_expired_one() {
 
 /// A name whose monitor did not arrive is free again, and only then.
 #[tokio::test]
-async fn the_name_of_a_monitor_that_did_not_arrive_can_be_had_again() {
+async fn a_name_whose_monitor_did_not_arrive_is_free_again() {
     let pair = Pair::new().await;
     let (monitor, items) = created(&pair.world, NOW);
     let project = monitor.project;
@@ -518,7 +518,6 @@ async fn an_alert_that_arrives_too_late_is_superseded() {
     let pair = Pair::new().await;
     let (monitor, items) = created(&pair.world, NOW);
     let store = replicated(&pair, &items).await;
-    let since = NOW + 60_000;
     // The second flip of the monitor.
     let alert = |at: UnixMs| {
         let first: Flip = item::decode(items[4].clone()).unwrap();
@@ -526,14 +525,16 @@ async fn an_alert_that_arrives_too_late_is_superseded() {
         let id = AlertId(pair.world.uuid_v7(at));
         Alert::of_flip(id, &monitor, &flip, None, None, None)
     };
-    let standing = async |at: UnixMs| store.standing(&alert(at), since).await.unwrap();
+    let standing = async |at: UnixMs| store.standing(&alert(at)).await.unwrap();
     assert_eq!(standing(NOW + 30_000).await, Standing::Unknown);
     assert_eq!(standing(NOW - 30_000).await, Standing::Superseded);
     let again = Monitor {
         id: MonitorId(pair.world.uuid_v4()),
-        created: since + 10_000,
+        created: NOW + 70_000,
         ..monitor.clone()
     };
+    let outage = Outage::takeover(NOW - 90_000, NOW + 150_000);
+    store.put_outage(&outage).await.unwrap();
     for item in [item::name(&again), item::monitor(&again)] {
         pair.replicas[1].write(put(item)).await.unwrap();
     }

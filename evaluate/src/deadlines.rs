@@ -246,10 +246,8 @@ impl Evaluate {
         let Some(monitor) = self.store.monitor(state.project, state.monitor).await? else {
             return Ok(Settled::Obsolete);
         };
-        let left_behind = match self.since {
-            Some(since) => self.store.is_left_behind(&monitor, &state, since).await?,
-            None => false,
-        };
+        let left_behind =
+            self.since.is_some() && self.store.is_left_behind(&monitor, &state, outages).await?;
         let first = Snapshot {
             monitor,
             state,

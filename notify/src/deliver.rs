@@ -2,7 +2,6 @@
 
 use crate::error::SendError;
 use crate::message::Message;
-use crate::overtaken::OVERTAKEN;
 use crate::send::Mail;
 use crate::{Notify, NotifyError};
 use futures::FutureExt;
@@ -156,9 +155,11 @@ impl Notify {
         let Some(alert) = self.store.alert(project, id).await? else {
             return Ok(());
         };
-        // A timer of the delivery may have arrived late, too.
-        let Standing::Current(later) = self.standing(&alert).await? else {
-            return Ok(());
+        // A timer of the delivery may have arrived late, too. What a person asks for is sent in any case.
+        let later = match self.standing(&alert).await? {
+            Standing::Current(later) => later,
+            _ if delivery.redriven.is_some() => Vec::new(),
+            Standing::Unknown | Standing::Superseded => return Ok(()),
         };
         let is_open = |open: &BTreeSet<String>| open.contains(&channel_id.to_string());
         let is_closed = alert.planned && !alert.open.as_ref().is_some_and(is_open);
@@ -166,10 +167,13 @@ impl Notify {
             let claim = self.new_claim(project, id, channel_id, now, 0);
             return Ok(self.store.delivered_elsewhere(&claim, now).await?);
         }
-        if let Some(channel) = channel.as_ref().filter(|_| !is_final)
+        // One that is gathered is looked at when its group is sent.
+        let is_gathered = delivery.state == Some(DeliveryState::Gathering);
+        let may_be_late = !is_final && !is_gathered && delivery.redriven.is_none();
+        if let Some(channel) = channel.as_ref().filter(|_| may_be_late)
             && self.has_had(&later, channel).await?
         {
-            return self.skip(&alert, channel_id, OVERTAKEN, now).await;
+            return self.overtake(&alert, channel_id).await;
         }
         let delivered = self.deliver_one(&alert, (channel_id, channel), &delivery, now);
         trace::caused_by(alert.trace(), delivered).await

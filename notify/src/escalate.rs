@@ -145,7 +145,7 @@ impl Notify {
 
     /// Ends a delivery that has not started, without sending. One write ends it, so that no crash can
     /// leave it started.
-    pub(crate) async fn skip(
+    async fn skip(
         &self,
         alert: &Alert,
         channel: ChannelId,

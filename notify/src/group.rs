@@ -6,10 +6,10 @@ use crate::{Notify, NotifyError};
 use futures::future::try_join_all;
 use thrum_schema::Alert;
 use thrum_schema::channel::Channel;
-use thrum_schema::delivery::{CLAIM_MS, Delivery, DeliveryState, MAX_GROUP};
+use thrum_schema::delivery::{CLAIM_MS, Delivery, MAX_GROUP};
 use thrum_schema::id::{AlertId, ChannelId, ProjectId};
 use thrum_schema::mutant::{self, Mutant};
-use thrum_store::{Claim, Settled, Standing, StoreError};
+use thrum_store::{Claim, Settled, StoreError};
 
 /// How many members are settled concurrently.
 const CONCURRENCY: usize = 16;
@@ -88,16 +88,20 @@ impl Notify {
         let (alerts, project) = futures::try_join!(self.members(claim.project, &group), async {
             Ok(self.store.project_or_default(claim.project).await?)
         })?;
+        let were = alerts.len();
         let alerts = match &channel {
-            Some(channel) => self.leave_out(claim, channel, alerts).await?,
+            Some(channel) => self.leave_out(channel, alerts).await?,
             None => alerts,
         };
         let settled = match &channel {
             None => Settled::Dead {
                 error: "the channel was deleted".into(),
             },
-            Some(_) if alerts.is_empty() => Settled::Dead {
-                error: "the alerts of this group no longer exist, or were sent otherwise".into(),
+            Some(_) if were == 0 => Settled::Dead {
+                error: "the alerts of this group no longer exist".into(),
+            },
+            Some(_) if alerts.is_empty() => Settled::Suppressed {
+                error: OVERTAKEN.into(),
             },
             Some(channel) => match self.take_quota(channel, &project, &group, &alerts).await? {
                 Some(error) => {
@@ -149,8 +153,9 @@ impl Notify {
         let Some(settled) = Settled::of(group).filter(|_| !group.concluded) else {
             return Ok(());
         };
-        let alerts = self.members(project, group).await?;
+        let mut alerts = self.members(project, group).await?;
         if let Some(channel) = &channel {
+            alerts = self.leave_out(channel, alerts).await?;
             for alert in &alerts {
                 self.fall_back(alert, channel, group, &settled).await?;
             }
@@ -170,42 +175,6 @@ impl Notify {
             (alert.happened(), n, alert.id)
         });
         Ok(alerts)
-    }
-
-    /// Without the alerts from before a takeover that the channel has had from this region before the group arrived, and
-    /// those that a later one has overtaken.
-    async fn leave_out(
-        &self,
-        claim: &Claim,
-        channel: &Channel,
-        alerts: Vec<Alert>,
-    ) -> Result<Vec<Alert>, NotifyError> {
-        if self.act.is_none() {
-            return Ok(alerts);
-        }
-        let mut left = Vec::new();
-        for alert in alerts {
-            let is_overtaken = match self.standing(&alert).await? {
-                Standing::Current(later) => self.has_had(&later, channel).await?,
-                Standing::Unknown => false,
-                Standing::Superseded => true,
-            };
-            if is_overtaken {
-                let error = OVERTAKEN.to_owned();
-                let settled = Settled::Suppressed { error };
-                self.settle_member(&alert, channel.id, claim.alert, &settled)
-                    .await?;
-                continue;
-            }
-            let own = self.store.delivery(alert.id, channel.id).await?;
-            if !own
-                .and_then(|own| own.state)
-                .is_some_and(DeliveryState::is_final)
-            {
-                left.push(alert);
-            }
-        }
-        Ok(left)
     }
 
     async fn settle_members(

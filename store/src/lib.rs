@@ -113,6 +113,8 @@ pub struct Store {
     pulse_id: Arc<OnceLock<MonitorId>>,
     /// Which run of the process this is, if only one process uses the table.
     run: Option<Uuid>,
+    /// Whether the table is a replica of one in another region.
+    replicated: bool,
 }
 
 impl Store {
@@ -128,6 +130,7 @@ impl Store {
             touched: touched::Feed::default(),
             pulse_id: Arc::default(),
             run: None,
+            replicated: false,
         }
     }
 
@@ -136,6 +139,13 @@ impl Store {
     #[must_use]
     pub fn as_only_process(mut self) -> Self {
         self.run = Some(self.world.uuid_v4());
+        self
+    }
+
+    /// The same, for a table that is a replica of one in another region: items may be missing.
+    #[must_use]
+    pub const fn replicated(mut self) -> Self {
+        self.replicated = true;
         self
     }
 
@@ -162,7 +172,7 @@ impl Store {
     #[must_use]
     pub fn during(mut self, act: &Act) -> Self {
         self.table = Arc::new(FencedTable::own(act, self.table));
-        self
+        self.replicated()
     }
 
     /// The table's name.

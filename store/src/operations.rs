@@ -33,7 +33,7 @@ pub use counted::{Counted, Kind};
 pub use deliveries::{Claim, Settled};
 pub use heartbeat::{Fast, Rules};
 pub use monitor_state::Located;
-pub use monitors::{Claims, Creation};
+pub use monitors::{Claims, Creation, is_of_lost_region};
 pub use series::{Fed, Nudge, PutBar};
 pub use timers::{Cursor, TimerItem};
 pub use touched::Touched;

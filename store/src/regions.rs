@@ -295,7 +295,7 @@ impl Overview {
     pub fn unready(&self, to: &Region, now: UnixMs) -> Option<String> {
         let report = self.reports.iter().find(|report| report.region == *to);
         let Some(report) = report else {
-            return Some(format!("{to} has never reported"));
+            return Some(format!("{to} has not reported"));
         };
         if !report.at.is_within(REPORTED_MS, now) {
             let at = report.at.rfc3339();

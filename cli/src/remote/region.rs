@@ -83,7 +83,7 @@ fn lines(shown: &Value) -> Vec<String> {
     )];
     let passive = &shown["passive"];
     lines.push(match passive["region"].as_str() {
-        None => "passive   has not reported: it could not take over".to_owned(),
+        None => "passive   has not reported: no region could take over".to_owned(),
         Some(region) => {
             let lag = match passive["lag_s"].as_i64() {
                 Some(lag_s) => format!("at most {lag_s} s behind"),

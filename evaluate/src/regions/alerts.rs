@@ -40,7 +40,7 @@ impl Evaluate {
             }
         }
         for (monitor, alert) in newest {
-            if self.standing_of(alert, since).await? == Some(Standing::Unknown) {
+            if self.standing_of(alert).await? == Some(Standing::Unknown) {
                 changed += u64::from(self.go_on_from(monitor, alert).await?);
             }
         }
@@ -49,7 +49,7 @@ impl Evaluate {
             .filter(is_of_other)
             .filter(|alert| alert.is_open())
         {
-            if self.standing_of(alert, since).await? == Some(Standing::Superseded) {
+            if self.standing_of(alert).await? == Some(Standing::Superseded) {
                 tracing::warn!(alert = %alert.id, "an alert of the lost region arrived too late: this one had decided otherwise");
                 self.store.supersede(alert.project, alert.id).await?;
                 changed += 1;
@@ -59,8 +59,8 @@ impl Evaluate {
     }
 
     /// `None` if an item can't be read: others must not wait for it.
-    async fn standing_of(&self, alert: &Alert, since: UnixMs) -> Result<Option<Standing>> {
-        match self.store.standing(alert, since).await {
+    async fn standing_of(&self, alert: &Alert) -> Result<Option<Standing>> {
+        match self.store.standing(alert).await {
             Err(StoreError::Corrupt(error)) => {
                 tracing::error!(alert = %alert.id, %error, "an alert can't be compared with its monitor");
                 Ok(None)

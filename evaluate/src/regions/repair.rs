@@ -25,7 +25,7 @@ use thrum_schema::transition::{Event, transitions};
 use thrum_schema::work::EvaluateWork;
 use thrum_schema::{Alert, DeliveryState, MonitorState, Outage, Project, Status, UnixMs};
 use thrum_store::regions::{Act, ChangeError, Regions, Repair, Role};
-use thrum_store::{Change, Result, StoreError};
+use thrum_store::{Change, Result, StoreError, is_of_lost_region};
 use tokio::time::sleep;
 
 /// How long a process may be silent before its repair is continued by another, in milliseconds: as long as an invocation
@@ -420,9 +420,11 @@ impl Evaluate {
         if let Some(last) = deadlines.max() {
             run.armed.read(last).await?;
         }
+        let outages = self.store.outages().await?;
         let mut missing = Vec::new();
         for monitor in monitors {
-            let is_new = monitor.created >= run.repair.lost;
+            // Or one that an earlier takeover had left behind.
+            let is_new = monitor.created >= run.repair.lost || is_of_lost_region(monitor, &outages);
             match (owned.contains(&monitor.id), is_new) {
                 (true, false) => {}
                 // Its deletion was replicated in part; or, just after the takeover, the rest of it may still arrive.
@@ -440,7 +442,7 @@ impl Evaluate {
             let Some(state) = of(monitor.id) else {
                 // TTL had removed it, and nobody can know from the record here; or it is being deleted.
                 if !run.is_first {
-                    self.restore_state(monitor.id).await?;
+                    self.restore_state(monitor.id, alerts).await?;
                 }
                 continue;
             };
@@ -483,29 +485,31 @@ impl Evaluate {
     }
 
     /// Restores a state that is gone although its monitor exists: it was waiting for something when TTL removed it.
-    async fn restore_state(&self, id: MonitorId) -> Result<()> {
+    async fn restore_state(&self, id: MonitorId, alerts: &[Alert]) -> Result<()> {
         let Some(found) = self.store.snapshot(id).await? else {
             return Ok(());
         };
         if found.stored {
             return Ok(());
         }
-        let since = self.since.unwrap_or(UnixMs::LATEST);
-        let is_left_behind = self
-            .store
-            .is_left_behind(&found.monitor, &found.state, since)
-            .await?;
         let pings = self.store.pings(id).await?;
         let flips = self.store.flips(id, 1).await?;
         let was_down = flips.first().is_some_and(|last| last.to == Status::Down);
         let mut was = found.state.clone();
+        let own = alerts
+            .iter()
+            .filter(|alert| alert.monitor.as_ref().is_some_and(|of| of.uuid == id));
+        was.last_alert = own.map(|alert| alert.id).max();
         if was.status == Status::Down && !was_down {
             was.flips = was.flips.saturating_sub(1);
             was.status = Status::Up;
             was.seen = pings.first().map(|last| last.at).or(was.flip_at);
         }
         let outages = self.outages(self.store.world().now()).await?;
-        let judged = match is_left_behind {
+        let is_left_behind = self
+            .store
+            .is_left_behind(&found.monitor, &found.state, &outages);
+        let judged = match is_left_behind.await? {
             true => Event::Pause,
             false => Event::Timer { outages: &outages },
         };

@@ -41,7 +41,7 @@ pub struct Monitors {
     names: Cache<(ProjectId, String), MonitorId>,
     /// Monitors by project and slug, where that is unambiguous.
     slugs: Cache<(ProjectId, String), MonitorId>,
-    /// Monitors of which the configuration was found.
+    /// Monitors whose configuration was found.
     whole: Cache<MonitorId, ()>,
     cache: MonitorCache,
     known_states: KnownStates,

@@ -93,7 +93,7 @@ impl Connected {
         let own = (regions.me().clone(), self.store.shared_table());
         let far = (other.clone(), dynamo(aws, self.store.name()));
         let table = FencedTable::active(regions.clone(), [own, far]);
-        self.store.clone().on(Arc::new(table))
+        self.store.clone().on(Arc::new(table)).replicated()
     }
 }
 

@@ -157,9 +157,9 @@ impl Store {
         }
     }
 
-    /// Whether an alert agrees with its monitor's state, which may be of different ages after the takeover at `since`.
-    /// 2 RU, and 1 RU for each alert of the monitor since.
-    pub async fn standing(&self, alert: &Alert, since: UnixMs) -> Result<Standing> {
+    /// Whether an alert agrees with its monitor's state, which may be of different ages after a takeover. 2 RU,
+    /// 1 RU for each alert of the monitor since, and 4 RU if another monitor has its name.
+    pub async fn standing(&self, alert: &Alert) -> Result<Standing> {
         let (Some(flip), Some(subject)) = (&alert.flip, &alert.monitor) else {
             return Ok(Standing::Current(Vec::new()));
         };
@@ -170,7 +170,9 @@ impl Store {
         let named = self.monitor_named(alert.project, &subject.name).await?;
         if named.is_some_and(|named| named != subject.uuid)
             && let Some(monitor) = self.monitor(alert.project, subject.uuid).await?
-            && self.is_left_behind(&monitor, state, since).await?
+            && self
+                .is_left_behind(&monitor, state, &self.outages().await?)
+                .await?
         {
             return Ok(Standing::Superseded);
         }

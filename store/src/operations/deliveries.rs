@@ -278,6 +278,21 @@ impl Store {
             .map(drop)
     }
 
+    /// Ends a delivery that nobody works on, without sending: a later alert was sent first. 1 WU.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it has ended.
+    pub async fn overtake(&self, claim: &Claim, error: &str) -> Result<Delivery> {
+        let ended = set("state", "suppressed")
+            .set("error", error)
+            .remove("until")
+            .remove("token")
+            .and(claim.named());
+        let is_final = attr("state").one_of(["sent", "dead", "suppressed"]);
+        let open = attr("state").missing().or(is_final.negated());
+        self.updated(update(claim.key(), ended).when(open)).await
+    }
+
     /// Ends a delivery that has not started, without sending. 1 WU.
     ///
     /// # Errors

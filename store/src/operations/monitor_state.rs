@@ -8,6 +8,7 @@ use crate::{Result, Store};
 use thrum_schema::flip::Flip;
 use thrum_schema::id::{MonitorId, ProjectId};
 use thrum_schema::monitor::Monitor;
+use thrum_schema::ping::PingKind;
 use thrum_schema::state::{Feeds, MonitorState};
 
 /// What is known about a monitor from its id alone.
@@ -41,8 +42,8 @@ impl Store {
     }
 
     /// Rebuilds the state of a monitor that TTL removed, from its log and flips: the numbers of
-    /// pings and flips continue, and the missed flip to down gets its number. If TTL can't have removed it yet, another
-    /// region was lost before it was replicated, and it is what the log and flips show. 1 RU, plus 1 RU per 4
+    /// pings and flips continue, and the missed flip to down gets its number. In one of two
+    /// regions, a state that is too young for TTL was lost with the other one, and is what the log and flips show. 1 RU, plus 1 RU per 4
     /// kB of the log.
     ///
     /// # Errors
@@ -51,9 +52,12 @@ impl Store {
         let (pings, flips) = futures::try_join!(self.pings(monitor.id), self.flips(monitor.id, 1))?;
         let mut state = MonitorState::lost(monitor);
         if let Some(last) = flips.first() {
-            let as_of = last.state_of(monitor, pings.first().map(|last| last.at));
+            let mut results = pings
+                .iter()
+                .filter(|ping| matches!(ping.kind, PingKind::Success | PingKind::Fail));
+            let as_of = last.state_of(monitor, results.next().map(|last| last.at));
             let now = self.world.now().secs();
-            if as_of.expires_at.is_none_or(|at| at > now) {
+            if self.replicated && as_of.expires_at.is_none_or(|at| at > now) {
                 state = as_of;
             } else {
                 state.flips = last.n + 1;

@@ -12,14 +12,12 @@ use crate::table::{
 use crate::{RETRY_CREATION_FOR, Result, Store};
 use serde::Deserialize;
 use std::collections::HashSet;
+use thrum_schema::fence::REROUTED_MS;
 use thrum_schema::id::{BadgeId, MonitorId, ProjectId};
 use thrum_schema::monitor::{Monitor, slugify};
+use thrum_schema::outage::Outage;
 use thrum_schema::state::MonitorState;
 use thrum_schema::time::UnixMs;
-
-/// How long before a takeover a monitor was created, at most, if it was not replicated, and how long after it it is
-/// created again, in milliseconds.
-const JUST_MS: i64 = 600_000;
 
 /// What must be unique about a new monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,18 +145,16 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a monitor is one that the lost region had just created, and that was created here again, after the
-    /// takeover at `since`, before it was replicated: another one has its name, and gets its heartbeats. 2 RU.
+    /// Whether a monitor is one that a region had created just before it was lost, and that was created again by a
+    /// heartbeat before it was replicated: another one has its name, and gets its heartbeats. 2 RU for a monitor that
+    /// was created shortly before a takeover.
     pub async fn is_left_behind(
         &self,
         monitor: &Monitor,
         state: &MonitorState,
-        since: UnixMs,
+        outages: &[Outage],
     ) -> Result<bool> {
-        let is_of_then = monitor.created < since && since - monitor.created < JUST_MS;
-        // Its heartbeats may have been counted until it was created again.
-        let is_silent = state.seen.is_none_or(|seen| seen - since < JUST_MS);
-        if !is_of_then || !is_silent || !monitor.has_heartbeat_name() {
+        if !monitor.has_heartbeat_name() || !is_of_lost_region(monitor, outages) {
             return Ok(false);
         }
         let named = self.monitor_named(monitor.project, &monitor.name).await?;
@@ -166,8 +162,10 @@ impl Store {
             return Ok(false);
         };
         let other = self.monitor(monitor.project, named).await?;
-        let again = since..since + JUST_MS;
-        Ok(other.is_some_and(|other| again.contains(&other.created)))
+        Ok(other.is_some_and(|other| {
+            let is_silent = state.seen.is_none_or(|seen| seen < other.created);
+            other.created > monitor.created && is_silent
+        }))
     }
 
     /// Removes the state of a monitor that has no configuration, so that its heartbeats are refused. 2 WU.
@@ -180,7 +178,7 @@ impl Store {
     }
 
     /// Removes a name or slug from a monitor that has no configuration: the region that had created it was lost before
-    /// all of it was replicated, so that nobody could have the name again. 3 RU, and 2 WU.
+    /// all of it was replicated, and the name would stay taken. 3 RU, and 2 WU.
     pub async fn release_name(
         &self,
         project: ProjectId,
@@ -190,10 +188,11 @@ impl Store {
         if self.monitor(project, monitor).await?.is_some() {
             return Ok(());
         }
-        tracing::warn!(%project, %monitor, "a monitor has a name, but no configuration, which was lost with another region: it can be created again");
         let own = attr("monitor").eq(monitor);
-        self.try_write(delete(Key::name(project, name)).when(own))
-            .await?;
+        let freed = delete(Key::name(project, name)).when(own);
+        if self.try_write(freed).await? {
+            tracing::warn!(%project, %monitor, "freed the name of a monitor whose configuration was lost with another region; the next heartbeat creates it again");
+        }
         let mut slugs = vec![name.to_owned()];
         slugs.extend(Some(slugify(name)).filter(|slug| slug != name && !slug.is_empty()));
         for slug in slugs {
@@ -354,6 +353,12 @@ impl Store {
         }
         Ok(writes)
     }
+}
+
+/// Whether a monitor was created just before a takeover, so that some of it may not have been replicated.
+pub fn is_of_lost_region(monitor: &Monitor, outages: &[Outage]) -> bool {
+    let mut takeovers = outages.iter().filter(|outage| outage.takeover);
+    takeovers.any(|outage| (outage.start..outage.end - REROUTED_MS).contains(&monitor.created))
 }
 
 /// Adds a monitor to its slug.

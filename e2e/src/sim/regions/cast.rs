@@ -515,7 +515,7 @@ fn handlers(
     let name = |i: usize| Region(NAMES[i].to_owned());
     let fence = FenceTable::new(replicas.way(region, None), "fence");
     let regions = Regions::new([name(region), name(1 - region)], fence, Arc::clone(&shared));
-    let store = |table| Store::new(table, TABLE, SHARDS, Arc::clone(&shared));
+    let store = |table| Store::new(table, TABLE, SHARDS, Arc::clone(&shared)).replicated();
     let both = [0, 1].map(|to| (name(to), replicas.way(region, Some(to))));
     let front = store(Arc::new(FencedTable::active(regions.clone(), both)));
     let config = thrum_ingest::Config {

@@ -24,8 +24,8 @@ use thrum_store::{
 /// clients are spread, in milliseconds.
 const CROWD_MS: f64 = 60_000.0;
 
-/// A monitor with more pings than this, the configuration of which was not replicated before its region was lost, is not
-/// found out: they arrived within a few minutes of its creation.
+/// Only monitors with at most this many pings are checked: one whose configuration was lost got them within minutes of its
+/// creation.
 const FEW: u64 = 200;
 
 /// A ping that was received and validated.
@@ -134,8 +134,8 @@ impl Monitors {
         }
     }
 
-    /// Whether the region that had created a monitor was lost before all of that was replicated: nobody would learn of
-    /// its silence. If so, removes the rest. 1 RU for a monitor with few pings, if it was not read lately.
+    /// Whether the region that had created a monitor was lost before all of that was replicated: its
+    /// heartbeats would be accepted, but it could never alert. If so, removes the rest. 1 RU for a monitor with few pings, if it was not read lately.
     async fn is_partial(&self, state: &MonitorState) -> Result<bool, StoreError> {
         let now = self.store.world().now();
         let id = state.monitor;
@@ -152,8 +152,7 @@ impl Monitors {
         Ok(true)
     }
 
-    /// Whether this region took over from the other one, and everything has arrived by now that the other one could
-    /// still replicate.
+    /// Whether a region has taken over from the other one, so long ago that all has arrived that is still replicated.
     async fn has_all_arrived(&self) -> Result<bool, StoreError> {
         let Some(regions) = &self.config.regions else {
             return Ok(false);
