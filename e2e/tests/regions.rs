@@ -1,8 +1,9 @@
 //! Two regions on embedded tables: a fence, and a replica for each.
 
 use axum::body::Body;
-use axum::http::Request;
-use e2e::Switch;
+use axum::http::{Request, StatusCode};
+use e2e::vendors::Anywhere;
+use e2e::{Stage, Switch};
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -10,12 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use thrum_evaluate::{Bus, BusError, Evaluate};
 use thrum_ingest::{AdminKey, App, Config};
+use thrum_notify::Sender;
+use thrum_notify::send::{Answer, Call as Outgoing, Http, SendError, Transport};
 use thrum_schema::fence::{Fence, Refused, Region, Report, TIMING};
-use thrum_schema::work::{EvaluateWork, Work};
+use thrum_schema::work::{EvaluateWork, NotifyWork, Work};
 use thrum_schema::world::{ManualWorld, World};
 use thrum_schema::{
-    Alert, AlertId, Event, Flip, Monitor, MonitorId, MonitorState, Outage, PingKind, Project,
-    ProjectId, Status, UnixMs, transition,
+    Alert, AlertId, Channel, ChannelId, ChannelKind, Delivery, DeliveryState, Event, Flip, Monitor,
+    MonitorId, MonitorState, Outage, PingKind, Project, ProjectId, Status, Targets, UnixMs,
+    transition,
 };
 use thrum_store::key::Key;
 use thrum_store::regions::{CALL, ChangeError, FenceTable, FencedTable, Regions, Role};
@@ -23,7 +27,7 @@ use thrum_store::sqlite::{Options, SqliteTable};
 use thrum_store::table::{
     self, Batch, Call, Item, Page, Query, Read, Table, TableError, Write, put,
 };
-use thrum_store::{Standing, Store, item};
+use thrum_store::{Claim, Standing, Store, item};
 use tower::ServiceExt;
 use uuid::Uuid;
 
@@ -439,6 +443,7 @@ fn created(world: &ManualWorld, at: UnixMs) -> (Monitor, Vec<Item>) {
     let monitor = Monitor {
         name: "job".into(),
         slug: "job".into(),
+        targets: Targets::All,
         ..Monitor::new(MonitorId(world.uuid_v4()), ProjectId::FIRST, at)
     };
     let outcome = transition(&monitor, &MonitorState::new(&monitor), &success(at), at);
@@ -539,4 +544,116 @@ async fn an_alert_that_arrives_too_late_is_superseded() {
         pair.replicas[1].write(put(item)).await.unwrap();
     }
     assert_eq!(standing(NOW + 30_000).await, Standing::Superseded);
+}
+
+/// A receiver that accepts everything.
+#[derive(Debug, Clone, Default)]
+struct Inbox(Arc<AtomicUsize>);
+
+impl Transport for Inbox {
+    fn call<'a>(&'a self, _: &'a Outgoing) -> BoxFuture<'a, Result<Answer, SendError>> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(Answer::of(StatusCode::OK)) })
+    }
+}
+
+/// The failure of a monitor, which is replicated after its recovery was sent, is not sent any more. But what a person asks
+/// for is.
+#[tokio::test]
+async fn an_overtaken_alert_is_sent_only_if_a_person_asks_for_it() {
+    let stage = Stage::new().await;
+    let (world, store) = (stage.world.clone(), stage.store.clone());
+    let now = world.now();
+    let fence = FenceTable::new(new_table(), "fence");
+    let first = Fence::new(region("a"), now, &TIMING);
+    assert!(fence.create(&first).await.unwrap());
+    let regions = Regions::new([region("b"), region("a")], fence, world.clone());
+    let inbox = Inbox::default();
+    let sent = inbox.0.clone();
+    let http = Http::by(inbox, Arc::new(Anywhere), world.clone());
+    let notify = stage
+        .notify_by(|sender| Sender { http, ..sender })
+        .in_region(regions.clone());
+
+    // It went down and up again before the takeover.
+    let (monitor, items) = created(&world, now);
+    let last: Flip = item::decode(items[4].clone()).unwrap();
+    let flip = |n: u64, to: Status| Flip {
+        n,
+        to,
+        at: now + i64::try_from(n).unwrap() * 1_000,
+        ..last.clone()
+    };
+    let down = flip(2, Status::Down);
+    let up = flip(3, Status::Up);
+    let [l, m] = [&down, &up].map(|flip| AlertId(world.uuid_v7(flip.at)));
+    let alerts = [
+        Alert::of_flip(l, &monitor, &down, None, None, None),
+        Alert::of_flip(m, &monitor, &up, None, Some(l), None),
+    ];
+    let state = MonitorState {
+        last_alert: Some(m),
+        ..up.state_of(&monitor, None)
+    };
+    let channels = [(); 2].map(|()| {
+        let via = ChannelKind::Webhook {
+            url: "https://hook.example.org/".into(),
+            secret: "whsec_c2VjcmV0".into(),
+            more: std::collections::BTreeMap::new(),
+        };
+        Channel::new(ChannelId(world.uuid_v4()), monitor.project, via, now)
+    });
+    let ids = channels.each_ref().map(|channel| channel.id);
+    let dead = Delivery {
+        state: Some(DeliveryState::Dead),
+        ..Delivery::default()
+    };
+    let items = items
+        .into_iter()
+        .filter(|item| item["sk"] != item::state(&state)["sk"]);
+    let items = items
+        .chain([item::state(&state), item::delivery(l, ids[1], &dead)])
+        .chain(alerts.iter().map(item::alert))
+        .chain(channels.iter().map(item::channel));
+    for item in items {
+        stage.table.write(put(item)).await.unwrap();
+    }
+    for alert in [l, m] {
+        store.plan(monitor.project, alert, &ids, &[]).await.unwrap();
+    }
+    for channel in ids {
+        store
+            .close(monitor.project, m, channel, false)
+            .await
+            .unwrap();
+    }
+    world.advance(80_000);
+    let now = world.now();
+    let taken = regions.change(|fence, me| fence.taken_over(me, now, &TIMING));
+    taken.await.unwrap().unwrap();
+    let repaired = regions.change(Fence::repaired);
+    repaired.await.unwrap().unwrap();
+
+    let deliver = |channel: ChannelId| NotifyWork::Deliver {
+        project: monitor.project,
+        alert: l,
+        channel,
+    };
+    notify.handle(&deliver(ids[0])).await.unwrap();
+    assert_eq!(sent.load(Ordering::Relaxed), 0);
+    let ended = store.delivery(l, ids[0]).await.unwrap().unwrap();
+    assert_eq!(ended.state, Some(DeliveryState::Suppressed));
+
+    let claim = Claim {
+        project: monitor.project,
+        alert: l,
+        channel: ids[1],
+        token: world.uuid_v4(),
+        until: now,
+    };
+    store.redeliver(&claim, now).await.unwrap();
+    notify.handle(&deliver(ids[1])).await.unwrap();
+    assert_eq!(sent.load(Ordering::Relaxed), 1);
+    let open = store.alert(monitor.project, l).await.unwrap().unwrap().open;
+    assert_eq!(open, None, "all of it has ended");
 }
