@@ -46,6 +46,7 @@ pub struct Case {
 struct Told<'a> {
     at_ms: i64,
     hook: usize,
+    monitor: &'a str,
     alert: &'a str,
     status: &'a str,
     reason: &'a str,
@@ -82,6 +83,7 @@ impl Case {
                 told.push(Told {
                     at_ms: got.at_ms,
                     hook: got.hook,
+                    monitor: change["monitor"]["unique_key"].as_str().unwrap_or_default(),
                     alert: change["alert_id"].as_str().unwrap_or_default(),
                     status: change["status"].as_str().unwrap_or_default(),
                     reason: change["reason"].as_str().unwrap_or_default(),
@@ -241,7 +243,7 @@ fn messages(case: &Case, i: usize, note: &mut impl FnMut(&'static str, String)) 
             }
             firsts.insert(one.alert, one);
             if let Some(last) = last {
-                let unknown = case.is_lost(last.at_ms);
+                let unknown = case.is_lost(last.at_ms) || was_recreated(case, i, last, one);
                 if !unknown && last.status == one.status {
                     note(
                         "no change is announced twice under different IDs",
@@ -267,6 +269,18 @@ fn messages(case: &Case, i: usize, note: &mut impl FnMut(&'static str, String)) 
             last = Some(one);
         }
     }
+}
+
+/// Whether `last` told of a monitor that was lost in part, and `one` tells of the one that was created again in its place:
+/// nobody tells of the recovery of the first. It must not be told of once the client had a success acknowledged.
+fn was_recreated(case: &Case, i: usize, last: &Told<'_>, one: &Told<'_>) -> bool {
+    let mut sent = case.history.sent.iter().filter(|sent| sent.client == i);
+    let is_late = sent.any(|sent| {
+        sent.done == Some(true)
+            && sent.act == Act::Success
+            && (last.flip_ms + CLOCKS_MS..last.at_ms).contains(&sent.ended_ms)
+    });
+    last.monitor != one.monitor && case.is_lost(last.flip_ms) && !is_late
 }
 
 fn created_ms(alert: &str) -> i64 {
