@@ -271,8 +271,8 @@ fn messages(case: &Case, i: usize, note: &mut impl FnMut(&'static str, String)) 
     }
 }
 
-/// Whether `last` told of a monitor that was lost in part, and `one` tells of the one that was created again in its place:
-/// nobody tells of the recovery of the first. It must not be told of once the client had a success acknowledged.
+/// Whether `last` is about a monitor that was lost in part, and `one` about the one that was created in its place: the
+/// recovery of the first is not announced. Its failure must not be, either, once the client had a success acknowledged.
 fn was_recreated(case: &Case, i: usize, last: &Told<'_>, one: &Told<'_>) -> bool {
     let mut sent = case.history.sent.iter().filter(|sent| sent.client == i);
     let is_late = sent.any(|sent| {

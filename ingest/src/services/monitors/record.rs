@@ -134,8 +134,9 @@ impl Monitors {
         }
     }
 
-    /// Whether the region that had created a monitor was lost before all of that was replicated: its
-    /// heartbeats would be accepted, but it could never alert. If so, removes the rest. 1 RU for a monitor with few pings, if it was not read lately.
+    /// Whether the region that had created a monitor was lost before all of that was replicated: its heartbeats would be
+    /// accepted, but it could never alert. If so, removes the rest. 1 RU for a monitor with few pings, if it was not read
+    /// lately.
     async fn is_partial(&self, state: &MonitorState) -> Result<bool, StoreError> {
         let now = self.store.world().now();
         let id = state.monitor;
@@ -152,7 +153,7 @@ impl Monitors {
         Ok(true)
     }
 
-    /// Whether a region has taken over from the other one, so long ago that all has arrived that is still replicated.
+    /// Whether a region has taken over from the other one, and everything has arrived since that was on its way.
     async fn has_all_arrived(&self) -> Result<bool, StoreError> {
         let Some(regions) = &self.config.regions else {
             return Ok(false);
