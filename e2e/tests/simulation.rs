@@ -15,6 +15,11 @@ use thrum_schema::mutant::Mutant;
 const SEEDS: u64 = 300;
 /// Seeds of the simulation of two regions.
 const REGION_SEEDS: u64 = 100;
+/// Later seeds of two regions that found a bug.
+const REGION_BUGS: [u64; 17] = [
+    206, 438, 723, 803, 991, 2_970, 3_127, 3_167, 4_080, 4_283, 4_339, 4_434, 5_455, 6_112, 6_145,
+    6_734, 9_878,
+];
 /// Seeds that catch a bug, each with the bug, or a hyphen for a bug that can't be injected.
 const REGRESSIONS: &str = include_str!("../regressions.txt");
 /// The page that lists which seed catches which bug, and by which rule.
@@ -52,7 +57,7 @@ fn the_promises_hold_whatever_fails() {
 
 #[test]
 fn the_promises_hold_in_two_regions() {
-    let seeds: Vec<u64> = (1..=REGION_SEEDS).collect();
+    let seeds: Vec<u64> = (1..=REGION_SEEDS).chain(REGION_BUGS).collect();
     for_each(&seeds, |seed| {
         let run = regions::run(&Plan::of(seed), false);
         let broken: Vec<String> = run.broken.iter().map(ToString::to_string).collect();
